@@ -1,0 +1,1 @@
+"""The `nicwatchd` command."""

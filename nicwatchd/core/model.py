@@ -1,0 +1,282 @@
+"""The facts and the decisions, as frozen values that the whole program shares.
+
+Facts come from two witnesses. The kernel's are `Link`, `Address`, `Route` and `Rule`; they are
+true when read. The instance metadata service's (IMDS) are `EniMetadata`, and there each key has
+one of three answers: a `Value`, `ABSENT`, or `Unknown`. Unknown proves nothing and removes nothing.
+
+Decisions are `Plan` (what there should be for one interface) and the operations of
+`nicwatchd.core.diff`, which are the steps that lead there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+)
+from typing import Final, Generic, TypeAlias, TypeVar
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
+
+T = TypeVar("T")
+
+# --- marks: how we know our own objects again ------------------------------------------------
+
+PROTOCOL: Final = 236  # 0xEC; of every route, rule and (kernel 5.18 on) address of ours
+LINK_GROUP: Final = 3778  # 0xEC2; of every ENI, so that rules can tell ENIs from other links
+TABLE_BASE: Final = 1_000_000  # an interface's table is this plus its ifindex
+MAIN_TABLE: Final = 254
+
+# Kernel constants (linux/rtnetlink.h) that decisions depend on.
+RTPROT_KERNEL: Final = 2
+RTPROT_BOOT: Final = 3
+RTPROT_STATIC: Final = 4
+RTPROT_RA: Final = 9
+RTPROT_DHCP: Final = 16
+SCOPE_UNIVERSE: Final = 0
+SCOPE_LINK: Final = 253
+IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric
+
+
+class Family(IntEnum):
+    """An IP family; the number is the version, as in `ipaddress`' `.version`."""
+
+    V4 = 4
+    V6 = 6
+
+    @property
+    def label(self) -> str:
+        """The name for people: IPv4 or IPv6."""
+        return f"IPv{self.value}"
+
+
+# --- what the kernel says --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface of the kernel. The key of a machine is (index, mac), never the name."""
+
+    index: int
+    mac: str  # lower case, colons; "" where the link has none
+    name: str
+    up: bool  # IFF_UP, the administrative state
+    running: bool = True  # IFF_LOWER_UP
+    kind: str | None = None  # IFLA_INFO_KIND: veth, bridge, ...; None for hardware
+    driver: str | None = None  # ethtool's driver name: ena, ixgbevf, vif, ...
+    group: int = 0
+    master: int = 0  # ifindex of the bridge, bond or VRF it is enslaved to; 0 for none
+    ra_received: bool = False  # IFLA_INET6_FLAGS: a router advertisement came (0x20)
+    ra_managed: bool = False  # ... and it said "addresses by DHCPv6" (0x40)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on a link. Remaining lifetimes are left out: they change, the fact does not."""
+
+    index: int
+    ip: IPAddress
+    prefixlen: int
+    scope: int = SCOPE_UNIVERSE
+    dynamic: bool = False  # a finite valid lifetime
+    deprecated: bool = False  # a preferred lifetime of 0
+    tentative: bool = False  # duplicate address detection is under way, or failed
+    from_ra: bool = False  # made by a router advertisement (SLAAC, temporary)
+    protocol: int = 0  # IFA_PROTO; 0 where the kernel does not tell
+
+    @property
+    def family(self) -> Family:
+        """The family of the address."""
+        return Family(self.ip.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route with one next hop. `metric` is as the kernel reads it back (IPv6: 1024)."""
+
+    dst: IPNetwork
+    table: int
+    oif: int
+    protocol: int = PROTOCOL
+    gateway: IPAddress | None = None
+    prefsrc: IPAddress | None = None
+    metric: int = 0
+    scope: int = SCOPE_UNIVERSE  # IPv6 has no scopes: always SCOPE_UNIVERSE there
+    onlink: bool = False
+
+    @property
+    def family(self) -> Family:
+        """The family of the route."""
+        return Family(self.dst.version)
+
+    @property
+    def key(self) -> tuple[int, IPNetwork, int]:
+        """What the kernel holds to be the same route: table, destination and metric."""
+        return (self.table, self.dst, self.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy routing rule that looks up a table. All its fields together are its identity."""
+
+    family: Family
+    priority: int
+    table: int
+    protocol: int = PROTOCOL
+    src: IPNetwork | None = None
+    dst: IPNetwork | None = None
+    iif: str | None = None
+    oif: str | None = None
+    fwmark: int | None = None
+    fwmask: int | None = None
+    suppress_prefixlength: int | None = None
+    suppress_ifgroup: int | None = None
+    action: int = 1  # FR_ACT_TO_TBL; others are foreign: 2 goto, 6 blackhole, 7 unreachable, ...
+
+
+# --- what IMDS says --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Value(Generic[T]):
+    """IMDS gave a value."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """IMDS says that there is none: the key is not listed, or listed and empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """IMDS did not say: an error, a time-out, garbage, or listed-but-404 (the lag)."""
+
+    why: str
+
+
+ABSENT: Final = Absent()
+NOT_ASKED: Final = Unknown("not asked yet")
+
+Answer: TypeAlias = Value[T] | Absent | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyMetadata:
+    """What IMDS says of one family of one ENI, in IMDS's order (the first IPv4 is the primary)."""
+
+    addresses: Answer[tuple[IPAddress, ...]] = NOT_ASKED  # local-ipv4s, ipv6s
+    prefixes: Answer[tuple[IPNetwork, ...]] = NOT_ASKED  # ipv4-prefix, ipv6-prefix
+    cidrs: Answer[tuple[IPNetwork, ...]] = (
+        NOT_ASKED  # subnet-ipv4-cidr-block, subnet-ipv6-cidr-blocks
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EniMetadata:
+    """One reading of `network/interfaces/macs/<mac>/`; all of its keys are as of that reading.
+
+    `directory` is the set of key names listed, ABSENT when IMDS answers 404 for the MAC. Nothing
+    that is programmed depends on `device_number` or `network_card`: both are wrong at first.
+    """
+
+    directory: Answer[frozenset[str]] = NOT_ASKED
+    mac: Answer[str] = NOT_ASKED  # the `mac` leaf, lower case; must equal the link's
+    interface_id: Answer[str] = NOT_ASKED
+    subnet_id: Answer[str] = NOT_ASKED
+    device_number: Answer[int] = NOT_ASKED
+    network_card: Answer[int] = NOT_ASKED
+    v4: FamilyMetadata = field(default_factory=FamilyMetadata)
+    v6: FamilyMetadata = field(default_factory=FamilyMetadata)
+    refused: tuple[str, ...] = ()  # parts of values that were refused, each with key and reason
+
+    def of(self, family: Family) -> FamilyMetadata:
+        """The part of one family."""
+        return self.v4 if family is Family.V4 else self.v6
+
+
+# --- decisions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What there should be for one interface. `addresses` are those that we add, in order."""
+
+    index: int
+    group: int | None = None  # the link group to set; None leaves it
+    bring_up: bool = False
+    addresses: tuple[IPAddress, ...] = ()
+    routes: tuple[Route, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetGroup:
+    """Put a link into a link group."""
+
+    index: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """Set a link administratively up."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddAddress:
+    """Add a host address: /32 or /128, noprefixroute, IFA_PROTO ours; IPv6 nodad, preferred_lft 0."""
+
+    index: int
+    ip: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddress:
+    """Remove an address of ours."""
+
+    index: int
+    ip: IPAddress
+    prefixlen: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddRoute:
+    """Add a route; with `replace`, in the place of one of ours that has the same key."""
+
+    route: Route
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    """Remove a route of ours."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class AddRule:
+    """Add a rule."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRule:
+    """Remove a rule of ours."""
+
+    rule: Rule
+
+
+Operation: TypeAlias = (
+    SetGroup | SetUp | AddAddress | RemoveAddress | AddRoute | RemoveRoute | AddRule | RemoveRule
+)
