@@ -173,9 +173,8 @@ class FamilyMetadata:
 
     addresses: Answer[tuple[IPAddress, ...]] = NOT_ASKED  # local-ipv4s, ipv6s
     prefixes: Answer[tuple[IPNetwork, ...]] = NOT_ASKED  # ipv4-prefix, ipv6-prefix
-    cidrs: Answer[tuple[IPNetwork, ...]] = (
-        NOT_ASKED  # subnet-ipv4-cidr-block, subnet-ipv6-cidr-blocks
-    )
+    # subnet-ipv4-cidr-block, subnet-ipv6-cidr-blocks
+    cidrs: Answer[tuple[IPNetwork, ...]] = NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,7 @@ class SetUp:
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
-    """Add a host address: /32 or /128, noprefixroute, IFA_PROTO ours; IPv6 nodad, preferred_lft 0."""
+    """Add a /32 or /128: noprefixroute, IFA_PROTO ours; IPv6 also nodad and preferred_lft 0."""
 
     index: int
     ip: IPAddress
