@@ -18,7 +18,7 @@ from ipaddress import (
     IPv6Address,
     IPv6Network,
 )
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
@@ -53,6 +53,15 @@ class Family(IntEnum):
     def label(self) -> str:
         """The name for people: IPv4 or IPv6."""
         return f"IPv{self.value}"
+
+
+def contains(outer: IPNetwork, inner: IPNetwork) -> bool:
+    """Whether `inner` lies in `outer`; never, across families."""
+    if isinstance(outer, IPv4Network) and isinstance(inner, IPv4Network):
+        return inner.subnet_of(outer)
+    if isinstance(outer, IPv6Network) and isinstance(inner, IPv6Network):
+        return inner.subnet_of(outer)
+    return False
 
 
 # --- what the kernel says --------------------------------------------------------------------
@@ -93,6 +102,11 @@ class Address:
     def family(self) -> Family:
         """The family of the address."""
         return Family(self.ip.version)
+
+
+def ours(address: Address) -> bool:
+    """Whether we added an address; not any more once a DHCP client took it over."""
+    return address.protocol == PROTOCOL and not address.dynamic
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +181,26 @@ NOT_ASKED: Final = Unknown("not asked yet")
 Answer: TypeAlias = Value[T] | Absent | Unknown
 
 
+class FamilyKeys(NamedTuple):
+    """The names of the three keys of one family in a MAC's directory."""
+
+    addresses: str
+    prefixes: str
+    cidrs: str
+
+
+KEYS: Final = {
+    Family.V4: FamilyKeys("local-ipv4s", "ipv4-prefix", "subnet-ipv4-cidr-block"),
+    Family.V6: FamilyKeys("ipv6s", "ipv6-prefix", "subnet-ipv6-cidr-blocks"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FamilyMetadata:
     """What IMDS says of one family of one ENI, in IMDS's order (the first IPv4 is the primary)."""
 
-    addresses: Answer[tuple[IPAddress, ...]] = NOT_ASKED  # local-ipv4s, ipv6s
-    prefixes: Answer[tuple[IPNetwork, ...]] = NOT_ASKED  # ipv4-prefix, ipv6-prefix
-    # subnet-ipv4-cidr-block, subnet-ipv6-cidr-blocks
+    addresses: Answer[tuple[IPAddress, ...]] = NOT_ASKED
+    prefixes: Answer[tuple[IPNetwork, ...]] = NOT_ASKED
     cidrs: Answer[tuple[IPNetwork, ...]] = NOT_ASKED
 
 

@@ -1,0 +1,46 @@
+"""When to ask IMDS again.
+
+AWS offers no ready signal and no long poll, so a new interface is asked about often while the lag
+that was ever reported (30 s) may last, then less and less, and in the end once a minute for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+JITTER: Final = 0.1  # of each interval, so that many hosts, and many interfaces, do not beat as one
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The polling schedule of one interface; all figures but `growth` are seconds.
+
+    `interval` holds for ages below `fast_for`; it then grows by `growth` with each poll up to
+    `cap`. Once `patience` is over, or after `keep` when nothing is missing, `refresh` holds.
+    """
+
+    interval: float = 0.25
+    fast_for: float = 35.0  # the longest lag that was ever reported is 30 s
+    growth: float = 2.0
+    cap: float = 5.0
+    keep: float = 60.0  # lists arrive in parts: a first complete answer may still grow
+    patience: float = 180.0
+    refresh: float = 60.0
+
+    def after(self, previous: float, age: float, *, complete: bool) -> float:
+        """The next interval, given the previous one and the interface's age."""
+        if age >= self.patience or (complete and age >= self.keep):
+            return self.refresh
+        if age < self.fast_for:
+            return self.interval
+        return min(max(previous, self.interval) * self.growth, self.cap)
+
+
+def jittered(interval: float, random: Callable[[], float]) -> float:
+    """`interval`, at most JITTER shorter; `random` returns a float in [0, 1).
+
+    Only ever shorter: the interval is a promise of how long a change can stay unseen.
+    """
+    return interval * (1.0 - JITTER * random())

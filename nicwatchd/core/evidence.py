@@ -1,0 +1,325 @@
+"""Are the facts of one family complete? Each family is judged alone, from both witnesses.
+
+IMDS's lists arrive late and in parts, so "not there" must be told from "not there yet": a family
+is READY when its lists agree with each other and with what DHCP brought, WAITING while something
+points to it that is not explained yet, and ABSENT when nothing ever pointed to it.
+
+The kernel is the faster witness: EC2's DHCP server hands out only addresses that belong to the
+ENI, so an address that it brought is proof enough for routes and rules, before IMDS knows of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
+from typing import Final, TypeVar
+
+from nicwatchd.core.memory import contradicts
+from nicwatchd.core.model import (
+    KEYS,
+    NOT_ASKED,
+    RTPROT_KERNEL,
+    RTPROT_RA,
+    SCOPE_UNIVERSE,
+    Absent,
+    Address,
+    Answer,
+    EniMetadata,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Route,
+    Unknown,
+    Value,
+    contains,
+)
+from nicwatchd.core.policy import Policy
+
+T = TypeVar("T")
+
+# DHCPv4 hands these out in IPv6-only subnets; they are not routed.
+IPV4_LINK_LOCAL: Final = IPv4Network("169.254.0.0/16")
+
+
+class Status(StrEnum):
+    """The verdict on one family."""
+
+    READY = "ready"
+    WAITING = "waiting"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that an interface waits for, or why it is as it is. `code` is stable."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """The part of one family that is certain, and so may be programmed, whatever else is missing.
+
+    `addresses` and `prefixes` belong to the ENI; `subnets` are on its link. `listed` are the
+    addresses that IMDS itself names, in its order: only these may be added to the link.
+    """
+
+    addresses: tuple[IPAddress, ...] = ()
+    prefixes: tuple[IPNetwork, ...] = ()
+    subnets: tuple[IPNetwork, ...] = ()
+    listed: tuple[IPAddress, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything that traffic could come from."""
+        return bool(self.addresses or self.prefixes)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of one family. `reasons` say what is waited for, or why it is absent."""
+
+    family: Family
+    status: Status
+    reasons: tuple[Reason, ...] = ()
+    notes: tuple[Reason, ...] = ()
+    usable: Usable = Usable()
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """All that is known of one interface when it is judged.
+
+    `addresses` are the link's, `routes` the main table's through the link, `imds` what is believed
+    of IMDS's answers. `age` is seconds since the link came, `listed_for` since IMDS first listed
+    it (None: never). `confirmed` are the families that were READY before.
+    """
+
+    link: Link
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    imds: EniMetadata = field(default_factory=EniMetadata)
+    primary_mac: Answer[str] = NOT_ASKED
+    age: float = 0.0
+    listed_for: float | None = None
+    confirmed: frozenset[Family] = frozenset()
+
+
+def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
+    """The verdict on one family of one interface."""
+    leases = _leases(family, witness)
+    proof = _kernel_proof(family, witness, leases, policy)
+    refusal = _refuse_all(witness, policy)
+    if refusal:
+        return Verdict(family, Status.WAITING, (refusal,), usable=proof)
+    if not _has_evidence(family, witness, leases, policy):
+        return _undecided(family, witness, policy)
+    said = _Lists.of(family, witness.imds)
+    if said.empty and not leases and _patience_over(family, witness, policy):
+        return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
+    usable = Usable(
+        addresses=_union(said.good_addresses, proof.addresses),
+        prefixes=said.good_prefixes,
+        subnets=_union(said.subnets, proof.subnets),
+        listed=said.good_addresses,
+    )
+    reasons = _missing(family, witness.imds) + _strays(family, said)
+    unlisted = _unlisted_leases(family, said, leases)
+    if family in witness.confirmed:
+        # A lease outlives an unassignment by minutes: no reason to go back to waiting.
+        status = Status.WAITING if reasons else Status.READY
+        return Verdict(family, status, reasons, notes=unlisted, usable=usable)
+    reasons += unlisted
+    return Verdict(family, Status.WAITING if reasons else Status.READY, reasons, usable=usable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """IMDS's three lists of one family, as far as it gave them."""
+
+    addresses: tuple[IPAddress, ...]
+    prefixes: tuple[IPNetwork, ...]
+    subnets: tuple[IPNetwork, ...]
+
+    @classmethod
+    def of(cls, family: Family, imds: EniMetadata) -> _Lists:
+        said = imds.of(family)
+        return cls(
+            said.addresses.value if isinstance(said.addresses, Value) else (),
+            said.prefixes.value if isinstance(said.prefixes, Value) else (),
+            said.cidrs.value if isinstance(said.cidrs, Value) else (),
+        )
+
+    @property
+    def empty(self) -> bool:
+        return not self.addresses and not self.prefixes
+
+    @property
+    def good_addresses(self) -> tuple[IPAddress, ...]:
+        return tuple(ip for ip in self.addresses if _within(ip, self.subnets))
+
+    @property
+    def good_prefixes(self) -> tuple[IPNetwork, ...]:
+        return tuple(prefix for prefix in self.prefixes if _within(prefix, self.subnets))
+
+
+def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
+    """The addresses and prefixes that cannot be right."""
+    subnets = ", ".join(str(subnet) for subnet in said.subnets)
+    code = f"outside-subnet-{family.label.lower()}"
+    return tuple(
+        Reason(code, f"{item} lies in none of the subnet's CIDRs ({subnets}); it is left out")
+        for item in (*said.addresses, *said.prefixes)
+        if said.subnets and not _within(item, said.subnets)
+    )
+
+
+def _unlisted_leases(
+    family: Family, said: _Lists, leases: tuple[IPAddress, ...]
+) -> tuple[Reason, ...]:
+    """What DHCP brought and IMDS does not know of: IMDS lags, or the lease is a leftover."""
+    key = KEYS[family].addresses
+    code = f"lease-unlisted-{family.label.lower()}"
+    return tuple(
+        Reason(code, f"DHCP brought {ip}, but IMDS does not list it in {key}")
+        for ip in leases
+        if ip not in said.addresses
+    )
+
+
+def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
+    """Why nothing that IMDS says of this interface can be used yet, if so."""
+    imds = witness.imds
+    if contradicts(imds, witness.link.mac):
+        said = imds.mac.value if isinstance(imds.mac, Value) else ""
+        return Reason("wrong-mac", f"IMDS answers for {said!r} when asked for {witness.link.mac}")
+    if not isinstance(witness.primary_mac, Value):
+        why = getattr(witness.primary_mac, "why", "IMDS names none")
+        return Reason("primary-unknown", f"the primary interface's MAC is not known: {why}")
+    if witness.listed_for is not None:
+        return None
+    if isinstance(imds.directory, Unknown):
+        return Reason("imds-unread", f"IMDS has not answered: {imds.directory.why}")
+    overdue = witness.age >= policy.patience
+    advice = "; is the interface attached by EC2?" if overdue else " yet"
+    return Reason("mac-unlisted", f"IMDS does not list the MAC {witness.link.mac}{advice}")
+
+
+def _leases(family: Family, witness: Witness) -> tuple[IPAddress, ...]:
+    """The addresses that DHCP brought. A permanent one is the operator's and proves nothing."""
+    return tuple(
+        address.ip
+        for address in witness.addresses
+        if address.family is family
+        and address.dynamic
+        and not address.from_ra
+        and not address.tentative
+        and address.scope == SCOPE_UNIVERSE
+        and not (isinstance(address.ip, IPv4Address) and address.ip in IPV4_LINK_LOCAL)
+    )
+
+
+def on_link_prefixes(
+    family: Family, addresses: tuple[Address, ...], routes: tuple[Route, ...]
+) -> tuple[IPNetwork, ...]:
+    """The prefixes that the kernel holds to be on this link, host routes and link-local aside."""
+    said = [ip_interface((a.ip, a.prefixlen)).network for a in addresses if a.family is family]
+    said += [
+        route.dst
+        for route in routes
+        if route.family is family
+        and route.gateway is None
+        and route.protocol in (RTPROT_KERNEL, RTPROT_RA)
+    ]
+    usable = (
+        p for p in said if p.prefixlen < p.max_prefixlen and not p.is_link_local and p.prefixlen
+    )
+    return tuple(dict.fromkeys(usable))
+
+
+def _kernel_proof(
+    family: Family, witness: Witness, leases: tuple[IPAddress, ...], policy: Policy
+) -> Usable:
+    """What the kernel alone proves: leased addresses, with an on-link prefix or an RA."""
+    primary = witness.primary_mac
+    is_other = isinstance(primary, Value) and primary.value != witness.link.mac
+    if not policy.kernel_proof or not is_other or witness.link.master:
+        return Usable()
+    prefixes = on_link_prefixes(family, witness.addresses, witness.routes)
+    subnets = tuple(p for p in prefixes if any(ip in p for ip in leases))
+    advertised = family is Family.V6 and witness.link.ra_received
+    proven = tuple(ip for ip in leases if advertised or _within(ip, subnets))
+    return Usable(addresses=proven, subnets=subnets)
+
+
+def _has_evidence(
+    family: Family, witness: Witness, leases: tuple[IPAddress, ...], policy: Policy
+) -> bool:
+    """Whether anything says that the interface has, or will have, this family."""
+    imds = witness.imds.of(family)
+    told = any(not isinstance(key, Absent) for key in (imds.addresses, imds.prefixes, imds.cidrs))
+    managed = family is Family.V6 and witness.link.ra_managed
+    return told or managed or bool(leases) or family in policy.expect
+
+
+def _undecided(family: Family, witness: Witness, policy: Policy) -> Verdict:
+    """The verdict when nothing points to a family: wait while it may still lag, then absent."""
+    listed_for = witness.listed_for or 0.0
+    name = family.label.lower()
+    if listed_for >= policy.settling:
+        text = f"no sign of {family.label} in {policy.settling:g} s of IMDS listing the interface"
+        return Verdict(family, Status.ABSENT, (Reason(f"no-sign-of-{name}", text),))
+    text = (
+        f"no sign of {family.label} so far; {KEYS[family].addresses} may still come "
+        f"until IMDS has listed the interface for {policy.settling:g} s"
+    )
+    return Verdict(family, Status.WAITING, (Reason(f"undecided-{name}", text),))
+
+
+def _patience_over(family: Family, witness: Witness, policy: Policy) -> bool:
+    """Whether evidence without an address is to be taken as a lasting state."""
+    said = witness.imds.of(family)
+    told_none = isinstance(said.addresses, Absent) and isinstance(said.prefixes, Absent)
+    return told_none and witness.age >= policy.patience and family not in policy.expect
+
+
+def _nothing_assigned(family: Family) -> Reason:
+    code = f"no-{family.label.lower()}-assigned"
+    return Reason(code, f"the subnet has {family.label}, but the interface has none")
+
+
+def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
+    """The lists that are not there, or could not be read, each as a reason."""
+    said = imds.of(family)
+    reasons = [
+        Reason(f"unread-{key}", _unread(key, answer))
+        for key, answer in (
+            (KEYS[family].addresses, said.addresses),
+            (KEYS[family].prefixes, said.prefixes),
+            (KEYS[family].cidrs, said.cidrs),
+        )
+        if isinstance(answer, Unknown)
+    ]
+    if isinstance(said.addresses, Absent) and not isinstance(said.prefixes, Value):
+        key = KEYS[family].addresses
+        reasons.append(Reason(f"no-{key}", f"IMDS lists no {key} yet"))
+    if isinstance(said.cidrs, Absent):
+        key = KEYS[family].cidrs
+        reasons.append(Reason(f"no-{key}", f"IMDS lists no {key} yet"))
+    return tuple(reasons)
+
+
+def _unread(key: str, answer: Unknown) -> str:
+    return answer.why if answer.why.startswith(key) else f"{key}: {answer.why}"
+
+
+def _within(item: IPAddress | IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:
+    """Whether an address or a prefix lies in one of the networks."""
+    return any(contains(network, ip_network(item)) for network in networks)
+
+
+def _union(first: tuple[T, ...], second: tuple[T, ...]) -> tuple[T, ...]:
+    """Both without repetition, in order."""
+    return tuple(dict.fromkeys((*first, *second)))

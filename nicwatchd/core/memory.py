@@ -1,0 +1,167 @@
+"""What is known of one ENI from all readings of IMDS so far.
+
+One reading is not to be believed when it takes something away: IMDS forgets and remembers again
+while it catches up, and an error is not an absence. So a known item is kept until it was seen
+absent several times over a while, and `Unknown` never takes anything back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar, cast
+
+from nicwatchd.core.model import (
+    KEYS,
+    NOT_ASKED,
+    Absent,
+    Answer,
+    EniMetadata,
+    Family,
+    FamilyKeys,
+    FamilyMetadata,
+    IPAddress,
+    IPNetwork,
+    Unknown,
+    Value,
+)
+from nicwatchd.core.policy import Policy
+
+T = TypeVar("T", bound=Hashable)
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A known item was not in so many readings, the first of them at `since`."""
+
+    times: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """What is known of one list: its items in IMDS's order, doubted ones last."""
+
+    items: tuple[T, ...] = ()
+    doubts: tuple[tuple[T, Doubt], ...] = ()
+    definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
+    listed: bool = False  # whether the directory had the key at that answer
+
+    def hear(
+        self, answer: Answer[tuple[T, ...]], now: float, policy: Policy, *, listed: bool
+    ) -> Known[T]:
+        """What is known after one more answer."""
+        if isinstance(answer, Unknown):
+            # A key that appears and cannot be read yet is news: absent no more.
+            news = listed and not self.listed and not self.items
+            never = isinstance(self.definite, Unknown)
+            return replace(self, definite=answer) if news or never else self
+        present = answer.value if isinstance(answer, Value) else ()
+        doubts = []
+        for item in self.items:
+            if item in present:
+                continue
+            doubt = dict(self.doubts).get(item, Doubt(0, now))
+            doubt = replace(doubt, times=doubt.times + 1)
+            if doubt.times < policy.doubts or now - doubt.since < policy.doubt_span:
+                doubts.append((item, doubt))
+        kept = tuple(item for item, _ in doubts)
+        return Known(present + kept, tuple(doubts), answer, listed)
+
+    @property
+    def answer(self) -> Answer[tuple[T, ...]]:
+        """The answer to believe: what is known, doubted or not, else the last one."""
+        return Value(self.items) if self.items else self.definite
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFamily:
+    """What is known of one family."""
+
+    addresses: Known[IPAddress] = field(default_factory=Known)
+    prefixes: Known[IPNetwork] = field(default_factory=Known)
+    cidrs: Known[IPNetwork] = field(default_factory=Known)
+
+    def hear(
+        self,
+        heard: FamilyMetadata,
+        keys: FamilyKeys,
+        listed: frozenset[str],
+        now: float,
+        policy: Policy,
+    ) -> KnownFamily:
+        """What is known after one more reading; `listed` are the names in the directory."""
+        return KnownFamily(
+            self.addresses.hear(heard.addresses, now, policy, listed=keys.addresses in listed),
+            self.prefixes.hear(heard.prefixes, now, policy, listed=keys.prefixes in listed),
+            self.cidrs.hear(heard.cidrs, now, policy, listed=keys.cidrs in listed),
+        )
+
+    @property
+    def believed(self) -> FamilyMetadata:
+        """The answers to believe."""
+        return FamilyMetadata(self.addresses.answer, self.prefixes.answer, self.cidrs.answer)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether an item is known that the last reading did not have."""
+        return bool(self.addresses.doubts or self.prefixes.doubts or self.cidrs.doubts)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of one ENI. `believed` is what to judge by; `first_listed` a time, or None."""
+
+    believed: EniMetadata = field(default_factory=EniMetadata)
+    v4: KnownFamily = field(default_factory=KnownFamily)
+    v6: KnownFamily = field(default_factory=KnownFamily)
+    first_listed: float | None = None
+
+    @property
+    def doubted(self) -> bool:
+        """Whether something known was missing from the last reading."""
+        return self.v4.doubted or self.v6.doubted
+
+
+def remember(memory: Memory, heard: EniMetadata, mac: str, now: float, policy: Policy) -> Memory:
+    """What is known after one more reading of the ENI with this (the link's) MAC.
+
+    Only a reading that lists the MAC, and says that it is about it, says anything of the lists. An
+    ENI whose link is there is attached: that IMDS does not list it is IMDS's delay, and
+    takes nothing away.
+    """
+    old = memory.believed
+    scalars = EniMetadata(
+        directory=heard.directory,
+        mac=heard.mac,
+        interface_id=_newer(old.interface_id, heard.interface_id),
+        subnet_id=_newer(old.subnet_id, heard.subnet_id),
+        device_number=_newer(old.device_number, heard.device_number),
+        network_card=_newer(old.network_card, heard.network_card),
+        refused=heard.refused,
+    )
+    if not isinstance(heard.directory, Value) or contradicts(heard, mac):
+        believed = replace(scalars, v4=memory.v4.believed, v6=memory.v6.believed)
+        return replace(memory, believed=believed)
+    listed = heard.directory.value
+    v4, v6 = (
+        known.hear(heard.of(family), KEYS[family], listed, now, policy)
+        for family, known in ((Family.V4, memory.v4), (Family.V6, memory.v6))
+    )
+    first = now if memory.first_listed is None else memory.first_listed
+    return Memory(replace(scalars, v4=v4.believed, v6=v6.believed), v4, v6, first)
+
+
+def contradicts(heard: EniMetadata, mac: str) -> bool:
+    """Whether the reading says that it is about another interface than the one with this MAC."""
+    return isinstance(heard.mac, Value) and heard.mac.value != mac
+
+
+def _newer(old: Answer[S], new: Answer[S]) -> Answer[S]:
+    """The newer answer of a single value, unless it takes a known one away."""
+    if isinstance(new, Value):
+        return new
+    if isinstance(old, Value):
+        return old
+    return cast("Answer[S]", old if isinstance(new, Unknown) and isinstance(old, Absent) else new)

@@ -1,0 +1,218 @@
+"""What there should be in the kernel for one interface, from what is certain about it.
+
+Each interface has a routing table of its own, and rules that send to it what comes from its
+addresses. The rules stand last before `main`, so that whatever else manages the host wins, and
+ours fill what it leaves open:
+
+    32600  SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
+    32601  from PREFIX | from ADDRESS | oif NAME   lookup T
+    32602  iif lo from SUBNET                      lookup T
+
+The guard at 32600 repeats each selector below it: what main knows of containers and VPNs is
+honoured, but not main's on-link routes of *other* ENIs (all ENIs are in group 3778). An answer to
+a host in the primary's subnet would leave by the primary with this ENI's source, and EC2 drops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Final
+
+from nicwatchd.core.evidence import Usable
+from nicwatchd.core.model import (
+    IPV6_DEFAULT_METRIC,
+    LINK_GROUP,
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_BOOT,
+    RTPROT_RA,
+    RTPROT_STATIC,
+    SCOPE_LINK,
+    TABLE_BASE,
+    Address,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Plan,
+    Route,
+    Rule,
+    contains,
+    ours,
+)
+from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
+
+GUARD_PRIORITY: Final = 32600
+SOURCE_PRIORITY: Final = 32601
+SUBNET_PRIORITY: Final = 32602
+
+EC2_ROUTER: Final = IPv6Address("fe80:ec2::1")  # EC2's fixed router address, in every subnet
+LINK_LOCAL: Final = IPv6Network("fe80::/64")
+ANY: Final[Mapping[Family, IPNetwork]] = {
+    Family.V4: IPv4Network("0.0.0.0/0"),
+    Family.V6: IPv6Network("::/0"),
+}
+COPIED_AT_MOST: Final = 256  # of an operator's routes; a full BGP table is no static route
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One managed interface as its plan sees it.
+
+    `addresses` are all that the link has, ours too; `routes` the main table's through the link;
+    `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client brought
+    the first address in time. `bring_up`: the link is to be set up, once.
+    """
+
+    link: Link
+    usable: Mapping[Family, Usable] = field(default_factory=dict)
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    neighbours: tuple[IPNetwork, ...] = ()
+    first_due: bool = False
+    bring_up: bool = False
+
+
+def table_of(index: int) -> int:
+    """The routing table of the interface with this ifindex."""
+    return TABLE_BASE + index
+
+
+def group_for(link: Link) -> int | None:
+    """The link group to set; None where another group was set by somebody else."""
+    return LINK_GROUP if link.group in (0, LINK_GROUP) else None
+
+
+def plan(subject: Subject, policy: Policy) -> Plan:
+    """The plan of one interface.
+
+    While the link is down only what survives that is planned: no routes, no IPv6 addresses.
+    """
+    addresses: list[IPAddress] = []
+    routes: list[Route] = []
+    rules: list[Rule] = []
+    for family, usable in sorted(subject.usable.items()):
+        if not usable:
+            continue
+        wanted = tuple(_addresses_to_add(family, usable, subject, policy))
+        rules += _rules(family, usable, subject, policy)
+        if subject.link.up or subject.bring_up:
+            routes += _routes(family, usable, wanted, subject, policy)
+        elif family is Family.V6:
+            continue
+        addresses += wanted
+    return Plan(
+        index=subject.link.index,
+        group=group_for(subject.link),
+        bring_up=subject.bring_up,
+        addresses=tuple(addresses),
+        routes=tuple(routes),
+        rules=tuple(sorted(rules, key=lambda rule: rule.priority)),
+    )
+
+
+# --- addresses -------------------------------------------------------------------------------
+
+
+def _addresses_to_add(
+    family: Family, usable: Usable, subject: Subject, policy: Policy
+) -> Iterator[IPAddress]:
+    """The listed addresses that nobody else put on the link; a DHCP client has time for one."""
+    if policy.addresses is AddressMode.NONE:
+        return
+    mine = {address.ip for address in subject.addresses if ours(address)}
+    others = {address.ip for address in subject.addresses if not ours(address)}
+    at_once = policy.addresses is AddressMode.ALL or subject.first_due
+    # DHCPv6 may have brought another one of the list; then the first will not come.
+    at_once = at_once or (family is Family.V6 and any(ip in others for ip in usable.listed))
+    for ip in usable.listed:
+        may_come = ip == usable.listed[0] and not at_once and ip not in mine
+        if ip not in others and not may_come:
+            yield ip
+
+
+# --- routes ----------------------------------------------------------------------------------
+
+
+def _routes(
+    family: Family, usable: Usable, wanted: Sequence[IPAddress], subject: Subject, policy: Policy
+) -> list[Route]:
+    """The routes of the interface's table: subnets, default, and the operator's own."""
+    link = subject.link
+    on_link = {a.ip for a in subject.addresses} | set(wanted)
+    first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
+    metric = IPV6_DEFAULT_METRIC if family is Family.V6 else 0
+    prefsrc = first if family is Family.V4 else None
+    base = Route(ANY[family], table_of(link.index), link.index, prefsrc=prefsrc, metric=metric)
+    scope = SCOPE_LINK if family is Family.V4 else base.scope
+    routes = [replace(base, dst=subnet, scope=scope) for subnet in usable.subnets]
+    if family is Family.V6:
+        routes.append(replace(base, dst=LINK_LOCAL))
+    gateway = _gateway(family, usable, subject.routes, policy)
+    if gateway:
+        routes.append(replace(base, gateway=gateway, onlink=family is Family.V4))
+    taken = {route.key for route in routes}
+    copies = (
+        replace(route, table=base.table, protocol=PROTOCOL)
+        for route in subject.routes
+        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC)
+    )
+    routes += [copy for copy in copies if copy.key not in taken][:COPIED_AT_MOST]
+    return routes
+
+
+def _gateway(
+    family: Family, usable: Usable, routes: Sequence[Route], policy: Policy
+) -> IPAddress | None:
+    """The VPC router: a fixed address for IPv6, the subnet's base + 1 for IPv4."""
+    if family is Family.V6:
+        if policy.ipv6_router is Ipv6Router.EC2:
+            return EC2_ROUTER
+        learned = (r.gateway for r in routes if r.dst == ANY[family] and r.protocol == RTPROT_RA)
+        return next(learned, None)
+    first = usable.addresses[0] if usable.addresses else None
+    subnets = [s for s in usable.subnets if isinstance(s, IPv4Network)]
+    home = next((s for s in subnets if isinstance(first, IPv4Address) and first in s), None)
+    home = home or next(iter(subnets), None)
+    return home.network_address + 1 if home else None
+
+
+# --- rules -----------------------------------------------------------------------------------
+
+
+def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
+    """The rules of one family, each with its guard."""
+    for rule in _selectors(family, usable, subject, policy):
+        yield replace(
+            rule,
+            priority=GUARD_PRIORITY,
+            table=MAIN_TABLE,
+            suppress_prefixlength=0,
+            suppress_ifgroup=LINK_GROUP,
+        )
+        yield rule
+
+
+def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
+    """Who is sent to the interface's table.
+
+    A subnet that is on two ENIs does not tell which of them a source belongs to; addresses do.
+    """
+    base = Rule(family, SOURCE_PRIORITY, table_of(subject.link.index))
+    yield replace(base, oif=subject.link.name)
+    for prefix in usable.prefixes:
+        yield replace(base, src=prefix)
+    whole = [
+        subnet
+        for subnet in usable.subnets
+        if policy.rules is RuleMode.SUBNET
+        and not any(subnet.overlaps(other) for other in subject.neighbours)
+    ]
+    for subnet in whole:
+        yield replace(base, priority=SUBNET_PRIORITY, iif="lo", src=subnet)
+    for ip in usable.addresses:
+        host = ip_network(ip)
+        if not any(contains(subnet, host) for subnet in whole):
+            yield replace(base, src=host)

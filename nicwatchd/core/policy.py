@@ -1,0 +1,62 @@
+"""The settings that decisions depend on, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.model import Family
+
+
+class AddressMode(StrEnum):
+    """Which of the addresses that IMDS lists nicwatchd adds to the link."""
+
+    AUTO = "auto"  # secondary ones at once, the first only when no DHCP client brings it
+    ALL = "all"
+    NONE = "none"
+
+
+class RuleMode(StrEnum):
+    """How traffic from an ENI is selected."""
+
+    SUBNET = "subnet"  # one rule for a subnet, for locally generated traffic
+    ADDRESS = "address"  # one rule for an address, for forwarded traffic also
+
+
+class Ipv6Router(StrEnum):
+    """Which IPv6 router a table's default route uses."""
+
+    EC2 = "ec2"  # fe80:ec2::1, which answers in every subnet
+    RA = "ra"  # the one that the kernel learned on the link
+
+
+class Coexist(StrEnum):
+    """What to do with ENIs that a container network (CNI) owns."""
+
+    BESIDE = "beside"  # leave them alone
+    FORCE = "force"  # manage them all the same
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator wants. Times are seconds."""
+
+    drivers: frozenset[str] = frozenset({"ena", "ixgbevf", "vif"})  # EC2's, past and present
+    exclude: tuple[str, ...] = ()  # shell patterns for interface names, or MACs
+    expect: frozenset[Family] = frozenset()  # families to wait for even without evidence
+    addresses: AddressMode = AddressMode.AUTO
+    rules: RuleMode = RuleMode.SUBNET
+    ipv6_router: Ipv6Router = Ipv6Router.EC2
+    coexist: Coexist = Coexist.BESIDE
+    kernel_proof: bool = True  # program what DHCP and RA prove before IMDS knows of it
+    schedule: Schedule = field(default_factory=Schedule)
+    settling: float = 30.0  # without evidence for a family until then, it is absent
+    address_wait: float = 10.0  # how long a DHCP client has for an interface's first address
+    doubts: int = 3  # a known fact must be seen absent so often ...
+    doubt_span: float = 30.0  # ... over so long, before it is given up
+
+    @property
+    def patience(self) -> float:
+        """After this age, waiting is overdue, and an empty IPv6 subnet is accepted as empty."""
+        return self.schedule.patience
