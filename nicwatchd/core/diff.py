@@ -36,7 +36,7 @@ from nicwatchd.core.model import (
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class Snapshot:
     """What the kernel has: the ENIs' links and addresses, all routes of ours, and all rules."""
 
     links: Mapping[int, Link] = field(default_factory=dict)
@@ -49,7 +49,7 @@ Held = AbstractSet[tuple[int, Family]]
 """Interfaces (by ifindex) and families that nothing may be removed of."""
 
 
-def diff(plans: Iterable[Plan], kernel: Kernel, held: Held) -> tuple[Operation, ...]:
+def diff(plans: Iterable[Plan], kernel: Snapshot, held: Held) -> tuple[Operation, ...]:
     """The operations, in their order: all adds before all removals, and those in reverse."""
     plans = tuple(plans)
     return (
@@ -63,7 +63,7 @@ def diff(plans: Iterable[Plan], kernel: Kernel, held: Held) -> tuple[Operation, 
     )
 
 
-def _links(plans: tuple[Plan, ...], kernel: Kernel) -> Iterable[Operation]:
+def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     for plan in plans:
         if plan.group is not None and kernel.links[plan.index].group != plan.group:
             yield SetGroup(plan.index, plan.group)
@@ -72,14 +72,14 @@ def _links(plans: tuple[Plan, ...], kernel: Kernel) -> Iterable[Operation]:
             yield SetUp(plan.index)
 
 
-def _addresses_to_add(plans: tuple[Plan, ...], kernel: Kernel) -> Iterable[Operation]:
+def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     for plan in plans:
         present = {address.ip for address in kernel.addresses.get(plan.index, ())}
         yield from (AddAddress(plan.index, ip) for ip in plan.addresses if ip not in present)
 
 
 def _addresses_to_remove(
-    plans: tuple[Plan, ...], kernel: Kernel, held: Held
+    plans: tuple[Plan, ...], kernel: Snapshot, held: Held
 ) -> Iterable[Operation]:
     wanted = {(plan.index, ip) for plan in plans for ip in plan.addresses}
     for index, addresses in kernel.addresses.items():
@@ -89,7 +89,7 @@ def _addresses_to_remove(
                 yield RemoveAddress(index, address.ip, address.prefixlen)
 
 
-def _routes_to_add(plans: tuple[Plan, ...], kernel: Kernel) -> Iterable[Operation]:
+def _routes_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     present = set(kernel.routes)
     keys = {route.key for route in kernel.routes}
     for plan in plans:
@@ -98,25 +98,25 @@ def _routes_to_add(plans: tuple[Plan, ...], kernel: Kernel) -> Iterable[Operatio
                 yield AddRoute(route, replace=route.key in keys)
 
 
-def _routes_to_remove(plans: tuple[Plan, ...], kernel: Kernel, held: Held) -> Iterable[Operation]:
+def _routes_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
     wanted = {route.key for plan in plans for route in plan.routes}
     for route in reversed(kernel.routes):
         if route.key not in wanted and (route.table - TABLE_BASE, route.family) not in held:
             yield RemoveRoute(route)
 
 
-def _own(kernel: Kernel) -> tuple[Rule, ...]:
+def _own(kernel: Snapshot) -> tuple[Rule, ...]:
     return tuple(rule for rule in kernel.rules if rule.protocol == PROTOCOL)
 
 
-def _rules_to_add(plans: tuple[Plan, ...], kernel: Kernel) -> Iterable[Operation]:
+def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     present = set(_own(kernel))
     wanted = dict.fromkeys(rule for plan in plans for rule in plan.rules)
     missing = [rule for rule in wanted if rule not in present]
     return [AddRule(rule) for rule in sorted(missing, key=lambda rule: rule.priority)]
 
 
-def _rules_to_remove(plans: tuple[Plan, ...], kernel: Kernel, held: Held) -> Iterable[Operation]:
+def _rules_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
     wanted = {rule for plan in plans for rule in plan.rules}
     own = _own(kernel)
     surplus = [rule for rule in own if rule not in wanted and not _is_held(rule, own, held)]

@@ -104,7 +104,7 @@ class Lifecycle:
         self.since = now  # when the present state began
         self.reasons: tuple[Reason, ...] = ()
         self.overdue = False
-        self._patience = patience
+        self.patience = patience
         self._pending = [Transition(None, self.state, (), overdue=False, at=now, elapsed=0.0)]
 
     def handle(self, event: Event, now: float, reasons: tuple[Reason, ...] = ()) -> None:
@@ -133,11 +133,11 @@ class Lifecycle:
     def next_deadline(self) -> float | None:
         """When waiting becomes overdue, if that is still to come."""
         if self.state is State.AWAITING and not self.overdue:
-            return self.since + self._patience
+            return self.since + self.patience
         return None
 
     def _is_overdue(self, now: float) -> bool:
-        return self.state is State.AWAITING and now - self.since >= self._patience
+        return self.state is State.AWAITING and now - self.since >= self.patience
 
     def _codes(self) -> frozenset[str]:
         return frozenset(reason.code for reason in self.reasons)

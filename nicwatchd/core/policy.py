@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.model import Family
+from nicwatchd.core.model import Family, IPNetwork
 
 
 class AddressMode(StrEnum):
@@ -44,6 +44,7 @@ class Policy:
 
     drivers: frozenset[str] = frozenset({"ena", "ixgbevf", "vif"})  # EC2's, past and present
     exclude: tuple[str, ...] = ()  # shell patterns for interface names, or MACs
+    exclude_subnets: tuple[IPNetwork, ...] = ()  # ENIs in these are left alone
     expect: frozenset[Family] = frozenset()  # families to wait for even without evidence
     addresses: AddressMode = AddressMode.AUTO
     rules: RuleMode = RuleMode.SUBNET

@@ -13,12 +13,14 @@ from nicwatchd.core.policy import Coexist, Policy
 # Amazon's VPC CNI (EKS): "from all fwmark 0x80/0x80 lookup main" keeps node traffic on the primary.
 VPC_CNI_PRIORITY: Final = 1024
 VPC_CNI_MARK: Final = 0x80
+LOOPBACK_MAC: Final = "00:00:00:00:00:00"
 CILIUM_LINK: Final = "cilium_host"
 
 
 def is_candidate(link: Link, policy: Policy) -> bool:
     """Whether a link is hardware, or of a driver that the settings name, and so worth a word."""
-    return bool(link.mac) and (link.kind is None or link.driver in policy.drivers)
+    has_mac = link.mac not in ("", LOOPBACK_MAC)
+    return has_mac and (link.kind is None or link.driver in policy.drivers)
 
 
 def container_network(links: Mapping[int, Link], rules: Iterable[Rule]) -> str | None:

@@ -1,0 +1,251 @@
+"""The whole host: facts in, operations out. The service around it only feeds and carries out.
+
+One way leads through it, whatever happened: the facts are replaced by newer ones (`see_*`,
+`hear*`), `decide` judges and plans everything anew and answers with the operations that are
+missing, and the same call after they were carried out confirms what was achieved. No operations
+is what an unchanged world leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from nicwatchd.core.diff import Snapshot, diff
+from nicwatchd.core.evidence import Reason
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
+from nicwatchd.core.model import (
+    NOT_ASKED,
+    TABLE_BASE,
+    AddAddress,
+    Address,
+    AddRoute,
+    AddRule,
+    Answer,
+    EniMetadata,
+    IPNetwork,
+    Link,
+    Operation,
+    Plan,
+    RemoveAddress,
+    RemoveRoute,
+    Route,
+    Rule,
+    SetGroup,
+    SetUp,
+    Unknown,
+    Value,
+    contains,
+)
+from nicwatchd.core.plan import group_for, plan
+from nicwatchd.core.policy import Policy
+from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
+
+PRIMARY = Reason("primary", "the primary interface, which the host's own software configures")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An operation that the kernel did not carry out, and why."""
+
+    operation: Operation
+    text: str
+
+
+class Host:
+    """All interfaces of one host. Times are seconds of one monotonic clock.
+
+    `random` gives floats in [0, 1) for the jitter. `strict` lets a machine's input off the table
+    raise, as tests want it; otherwise it is counted in `surprises`, and the next look answers it.
+    """
+
+    def __init__(
+        self, policy: Policy, random: Callable[[], float], *, strict: bool = False
+    ) -> None:
+        self.policy = policy
+        self.interfaces: dict[int, Interface] = {}
+        self.primary_mac: Answer[str] = NOT_ASKED
+        self.container_network: str | None = None
+        self.surprises = 0
+        self._links: Mapping[int, Link] = {}
+        self._routes: tuple[Route, ...] = ()
+        self._rules: tuple[Rule, ...] = ()
+        self._rule_owners: Mapping[Rule, int] = {}
+        self._random = random
+        self._strict = strict
+        self._ended: list[tuple[Interface, Transition]] = []
+
+    def set_policy(self, policy: Policy) -> None:
+        """Decide by other settings from now on."""
+        self.policy = policy
+        for interface in self.interfaces.values():
+            interface.lifecycle.patience = policy.patience
+
+    # --- facts -------------------------------------------------------------------------------
+
+    def see_links(self, links: Mapping[int, Link], now: float) -> None:
+        """Take all links of the host: new ones begin, missing ones end."""
+        self._links = links
+        for index, interface in list(self.interfaces.items()):
+            link = links.get(index)
+            # A MAC that changed is another interface: IMDS knows it by nothing else.
+            if link is None or link.mac != interface.link.mac or not self._tracks(link):
+                self._end(interface, now)
+        for index, link in links.items():
+            if index in self.interfaces:
+                self.interfaces[index].see_link(link)
+            elif self._tracks(link):
+                self.interfaces[index] = Interface(link, now, self.policy)
+
+    def _tracks(self, link: Link) -> bool:
+        return is_candidate(link, self.policy)
+
+    def _end(self, interface: Interface, now: float) -> None:
+        interface.lifecycle.handle(Event.REMOVED, now)
+        self._ended += [(interface, transition) for transition in interface.lifecycle.drain()]
+        del self.interfaces[interface.link.index]
+
+    def see_addresses(
+        self, index: int, addresses: tuple[Address, ...], routes: tuple[Route, ...], now: float
+    ) -> None:
+        """Take one link's addresses and the main table's routes through it.
+
+        A change that others made asks IMDS at once: it is often the same change arriving there.
+        """
+        interface = self.interfaces.get(index)
+        if interface and interface.see(addresses, routes) and interface.is_polled:
+            interface.poll_now(now)
+
+    def see_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
+        """Take all routes of ours, and all rules of the host."""
+        self._routes, self._rules = routes, rules
+
+    def hear_primary(self, answer: Answer[str]) -> None:
+        """Take IMDS's word for the primary's MAC. It never changes, so errors change nothing."""
+        if not isinstance(self.primary_mac, Value):
+            self.primary_mac = answer
+
+    def hear(self, index: int, mac: str, heard: EniMetadata, now: float) -> None:
+        """Take a reading of one ENI; a late one for a link that has gone is dropped."""
+        interface = self.interfaces.get(index)
+        if interface and interface.link.mac == mac:
+            interface.hear(heard, now, self.policy, self._random)
+
+    def failed(self, failures: list[Failure]) -> None:
+        """Take what the last operations did not achieve; the next `decide` shows it as reasons."""
+        owners = [(self._owner(failure.operation), failure) for failure in failures]
+        for index, interface in self.interfaces.items():
+            interface.failures = tuple(
+                Reason("kernel-refused", failure.text) for o, failure in owners if o == index
+            )
+
+    # --- decisions ---------------------------------------------------------------------------
+
+    def decide(self, now: float) -> tuple[Operation, ...]:
+        """Judge and plan everything anew. The operations are in the order to carry them out."""
+        self.container_network = container_network(self._links, self._rules)
+        for interface in self.interfaces.values():
+            try:
+                self._conclude(interface, now)
+            except OffTheTableError:
+                self.surprises += 1
+                if self._strict:
+                    raise
+        self._plan(now)
+        plans = [interface.plan for interface in self.interfaces.values()]
+        held = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
+        kernel = Snapshot(
+            links={i.link.index: i.link for i in self.interfaces.values()},
+            addresses={i.link.index: i.addresses for i in self.interfaces.values()},
+            routes=self._routes,
+            rules=self._rules,
+        )
+        operations = diff(plans, kernel, held)
+        unequal = {self._owner(operation) for operation in operations}
+        for index, interface in self.interfaces.items():
+            interface.confirm(now, equal=index not in unequal)
+        return operations
+
+    def _conclude(self, interface: Interface, now: float) -> None:
+        interface.is_primary = is_primary(interface.link, self.primary_mac)
+        reason = hands_off(interface.link, self.policy, self.container_network)
+        if interface.is_primary:
+            reason = PRIMARY
+        elif not reason and self._lies_in_excluded(interface):
+            reason = Reason("excluded", "its subnet is excluded by the settings")
+        if reason:
+            interface.ignore(reason, now)
+        else:
+            interface.conclude(self.primary_mac, now, self.policy)
+
+    def _lies_in_excluded(self, interface: Interface) -> bool:
+        excluded = self.policy.exclude_subnets
+        return any(contains(outer, subnet) for outer in excluded for subnet in interface.subnets)
+
+    def _plan(self, now: float) -> None:
+        subnets = {index: i.subnets for index, i in self.interfaces.items()}
+        for index, interface in self.interfaces.items():
+            link = interface.link
+            if interface.is_primary:
+                interface.plan = Plan(index, group=group_for(link))
+            elif not interface.verdicts or not isinstance(self.primary_mac, Value):
+                interface.plan = Plan(index)
+            else:
+                others = tuple(s for other, of in subnets.items() if other != index for s in of)
+                neighbours: tuple[IPNetwork, ...] = tuple(dict.fromkeys(others))
+                subject = interface.subject(neighbours, now, self.policy)
+                interface.plan = plan(subject, self.policy)
+
+        self._rule_owners = {
+            rule: index for index, i in self.interfaces.items() for rule in i.plan.rules
+        }
+
+    def _owner(self, operation: Operation) -> int | None:
+        """The ifindex of the interface that an operation is for; None for a leftover's."""
+        match operation:
+            case SetGroup(index=i) | SetUp(index=i) | AddAddress(index=i) | RemoveAddress(index=i):
+                return i
+            case AddRoute(route=route) | RemoveRoute(route=route):
+                return route.oif
+            case AddRule(rule=rule):
+                return self._rule_owners.get(rule)
+            case _:
+                return operation.rule.table - TABLE_BASE
+
+    # --- what to do, and when ----------------------------------------------------------------
+
+    def polls_due(self, now: float) -> list[tuple[Interface, bool]]:
+        """The interfaces to ask IMDS about now, and whether for everything; each is asked once."""
+        due = []
+        for interface in self.interfaces.values():
+            polling = interface.polling
+            if interface.is_polled and not polling.in_flight and polling.next_at <= now:
+                polling.in_flight = True
+                due.append((interface, polling.sweep))
+        return due
+
+    def poll_all(self, now: float) -> None:
+        """Ask IMDS about everything at once."""
+        for interface in self.interfaces.values():
+            interface.poll_now(now)
+
+    def next_deadline(self, now: float) -> float | None:
+        """When to decide again, if nothing happens before."""
+        deadlines = (i.next_deadline(now, self.policy) for i in self.interfaces.values())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def transitions(self) -> list[tuple[Interface, Transition]]:
+        """All transitions since the last call, in their order within each interface."""
+        ended, self._ended = self._ended, []
+        living = [
+            (interface, transition)
+            for interface in self.interfaces.values()
+            for transition in interface.lifecycle.drain()
+        ]
+        return ended + living
+
+    @property
+    def knows_primary(self) -> bool:
+        """Whether the primary's MAC is known; without it nothing is programmed."""
+        return not isinstance(self.primary_mac, Unknown)

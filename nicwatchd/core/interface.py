@@ -1,0 +1,246 @@
+"""One link and all that is known, concluded and planned of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from nicwatchd.core.backoff import jittered
+from nicwatchd.core.evidence import Reason, Status, Verdict, Witness, judge, on_link_prefixes
+from nicwatchd.core.lifecycle import Event, Lifecycle, State
+from nicwatchd.core.memory import Memory, remember
+from nicwatchd.core.model import (
+    LINK_GROUP,
+    NOT_ASKED,
+    Address,
+    Answer,
+    EniMetadata,
+    Family,
+    IPNetwork,
+    Link,
+    Plan,
+    Route,
+    Value,
+    ours,
+)
+from nicwatchd.core.plan import Subject
+from nicwatchd.core.policy import Policy
+
+# Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
+UDEV_PATIENCE: Final = 5.0
+# From this interval on, each poll reads everything: there is time for it.
+SWEEP_INTERVAL: Final = 5.0
+
+
+@dataclass(slots=True)
+class Polling:
+    """When IMDS is asked next about one interface, and how much. Times are monotonic seconds."""
+
+    next_at: float
+    interval: float = 0.0
+    sweep: bool = True  # read all keys; otherwise one probe, and news makes it a sweep
+    in_flight: bool = False
+    again: bool = False  # something happened while a question was under way
+
+
+class Interface:
+    """One interface. The host feeds it facts, and asks it to conclude."""
+
+    def __init__(self, link: Link, now: float, policy: Policy) -> None:
+        self.link = link
+        self.lifecycle = Lifecycle(now, policy.patience)
+        self.memory = Memory()
+        self.addresses: tuple[Address, ...] = ()
+        self.routes: tuple[Route, ...] = ()  # the main table's, through this link
+        self.verdicts: dict[Family, Verdict] = {}
+        self.confirmed: frozenset[Family] = frozenset()
+        self.polling = Polling(next_at=now)
+        self.failures: tuple[Reason, ...] = ()  # of the operations of the last pass
+        self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
+        self.plan = Plan(link.index)
+        self.is_primary = False
+        # The group is set together with the link, so a link that has it was set up before.
+        self.to_bring_up = not link.up and link.group != LINK_GROUP
+        self.udev_done = False
+
+    def age(self, now: float) -> float:
+        """Seconds since the link was seen."""
+        return now - self.lifecycle.seen
+
+    # --- facts -------------------------------------------------------------------------------
+
+    def see_link(self, link: Link) -> None:
+        """Take the link as it is now. One that was up once is never set up by us again."""
+        self.link = link
+        self.to_bring_up = self.to_bring_up and not link.up
+
+    def see(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
+        """Take the link's addresses and main-table routes; whether others' work changed."""
+        before = (self._foreign(), frozenset(self.routes))
+        self.addresses, self.routes = addresses, routes
+        return before != (self._foreign(), frozenset(self.routes))
+
+    def _foreign(self) -> frozenset[Address]:
+        return frozenset(address for address in self.addresses if not ours(address))
+
+    def hear(
+        self, heard: EniMetadata, now: float, policy: Policy, random: Callable[[], float]
+    ) -> None:
+        """Take a reading of IMDS, and arrange the next one."""
+        self.memory = remember(self.memory, heard, self.link.mac, now, policy)
+        age = self.age(now)
+        interval = policy.schedule.after(self.polling.interval, age, complete=self._complete)
+        if self.is_primary and isinstance(heard.directory, Value):
+            interval = policy.schedule.refresh  # it is there from launch; only its subnets count
+        if self.memory.doubted:  # enough readings within the span, and not one more
+            interval = min(interval, policy.doubt_span / max(1, policy.doubts - 1))
+        again, sweep = self.polling.again, interval >= SWEEP_INTERVAL
+        self.polling = Polling(now + jittered(interval, random), interval, sweep=sweep)
+        if again:
+            self.poll_now(now)
+
+    @property
+    def _complete(self) -> bool:
+        verdicts = self.verdicts.values()
+        return bool(verdicts) and all(v.status is Status.READY for v in verdicts)
+
+    def poll_now(self, now: float) -> None:
+        """Ask IMDS at once, for everything; or once more, if a question is under way."""
+        again = self.polling.in_flight
+        self.polling = replace(self.polling, next_at=now, sweep=True, again=again)
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether IMDS is asked about this interface: ours, the primary, and the one without IP."""
+        if self.lifecycle.state is not State.IGNORED:
+            return True
+        return self.is_primary or any(reason.code == "no-ip" for reason in self.lifecycle.reasons)
+
+    @property
+    def subnets(self) -> tuple[IPNetwork, ...]:
+        """The subnets that are on this link, as the kernel or IMDS say."""
+        believed = self.memory.believed
+        said = [
+            answer.value
+            for answer in (believed.v4.cidrs, believed.v6.cidrs)
+            if isinstance(answer, Value)
+        ]
+        kernel = [on_link_prefixes(family, self.addresses, self.routes) for family in Family]
+        return tuple(dict.fromkeys(subnet for part in (*said, *kernel) for subnet in part))
+
+    # --- conclusions -------------------------------------------------------------------------
+
+    def ignore(self, reason: Reason, now: float) -> None:
+        """Conclude that the interface is not ours to program."""
+        self.verdicts = {}
+        self.confirmed = frozenset()
+        self.lifecycle.handle(Event.DISQUALIFIED, now, (reason,))
+
+    def conclude(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
+        """Judge both families."""
+        believed = self.memory.believed
+        first = self.memory.first_listed
+        witness = Witness(
+            link=self.link,
+            addresses=self.addresses,
+            routes=self.routes,
+            imds=believed,
+            primary_mac=primary_mac,
+            age=self.age(now),
+            listed_for=None if first is None else now - first,
+            confirmed=self.confirmed,
+        )
+        self.verdicts = {family: judge(family, witness, policy) for family in Family}
+        by_status = {
+            status: frozenset(f for f, v in self.verdicts.items() if v.status is status)
+            for status in Status
+        }
+        self.confirmed = (self.confirmed | by_status[Status.READY]) - by_status[Status.ABSENT]
+        if by_status[Status.ABSENT] == frozenset(Family):
+            reason = Reason("no-ip", "the interface has no IP addresses (EFA-only, perhaps)")
+            self.lifecycle.handle(Event.DISQUALIFIED, now, (reason,))
+            return
+        if self.lifecycle.state is State.IGNORED:
+            self.lifecycle.handle(Event.QUALIFIED, now)
+        if believed.directory is NOT_ASKED:
+            return  # still detected: there was nothing to conclude from yet
+        waiting = self._reasons(by_status[Status.WAITING])
+        if waiting:
+            self.lifecycle.handle(Event.INCOMPLETE, now, waiting)
+        else:
+            self.lifecycle.handle(Event.COMPLETE, now, self.failures)
+
+    def _reasons(self, families: frozenset[Family]) -> tuple[Reason, ...]:
+        """What the families wait for, without repetition."""
+        of = (self.verdicts[family].reasons for family in sorted(families))
+        return tuple(dict.fromkeys(reason for reasons in of for reason in reasons))
+
+    def confirm(self, now: float, *, equal: bool) -> None:
+        """Conclude whether the kernel equals the plan, where that is the question."""
+        if equal:
+            self.failures = ()
+        if self.lifecycle.state in (State.VALIDATED, State.APPLIED):
+            event = Event.CONFIRMED if equal else Event.DIFFERS
+            self.lifecycle.handle(event, now, self.failures)
+
+    @property
+    def held(self) -> frozenset[Family]:
+        """The families that nothing may be removed of: those still being judged."""
+        if self.lifecycle.state is State.IGNORED:
+            return frozenset()
+        waiting = (f for f, v in self.verdicts.items() if v.status is Status.WAITING)
+        return frozenset(waiting) if self.verdicts else frozenset(Family)
+
+    @property
+    def notes(self) -> tuple[Reason, ...]:
+        """What is worth knowing of it and is nothing to wait for."""
+        notes = [note for verdict in self.verdicts.values() for note in verdict.notes]
+        notes += [
+            reason
+            for verdict in self.verdicts.values()
+            if verdict.status is Status.ABSENT
+            for reason in verdict.reasons
+        ]
+        notes += self.shadows
+        notes += [Reason("refused", text) for text in self.memory.believed.refused]
+        if self.lifecycle.state is not State.IGNORED:
+            if not self.link.up:
+                notes.append(Reason("link-down", "the link is down; its routes return with it"))
+            if self.link.group not in (0, LINK_GROUP):
+                text = f"the link is in group {self.link.group}, set by others, not {LINK_GROUP}"
+                notes.append(Reason("foreign-group", f"{text}: its on-link routes are not hidden"))
+        return tuple(notes)
+
+    def subject(self, neighbours: tuple[IPNetwork, ...], now: float, policy: Policy) -> Subject:
+        """The interface as the planner sees it."""
+        return Subject(
+            link=self.link,
+            usable={family: verdict.usable for family, verdict in self.verdicts.items()},
+            addresses=self.addresses,
+            routes=self.routes,
+            neighbours=neighbours,
+            first_due=self.age(now) >= policy.address_wait,
+            bring_up=self.to_bring_up and self._udev_is_over(now),
+        )
+
+    @property
+    def waits_for_udev(self) -> bool:
+        """Whether the link is to be set up as soon as udev is done with it."""
+        return self.to_bring_up and not self.udev_done
+
+    def _udev_is_over(self, now: float) -> bool:
+        return self.udev_done or self.age(now) >= UDEV_PATIENCE
+
+    def next_deadline(self, now: float, policy: Policy) -> float | None:
+        """When to look at this interface again, if nothing happens before."""
+        seen = self.lifecycle.seen
+        times = [seen + UDEV_PATIENCE, seen + policy.address_wait, seen + policy.patience]
+        if self.memory.first_listed is not None:
+            times.append(self.memory.first_listed + policy.settling)
+        if self.is_polled and not self.polling.in_flight:
+            times.append(max(now, self.polling.next_at))
+        overdue = self.lifecycle.next_deadline()
+        if overdue is not None:
+            times.append(overdue)
+        return min((time for time in times if time >= now), default=None)

@@ -1,0 +1,77 @@
+"""Does the kernel really decide by our rules? One question for each, and who wins if not.
+
+Foreign rules stand before ours on purpose: a VPN or a CNI may want the traffic. That is no fault,
+but it must not be a riddle, so the rule that wins is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from nicwatchd.core.evidence import Reason
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    Address,
+    Family,
+    IPAddress,
+    Plan,
+    Rule,
+    contains,
+)
+
+# Somewhere off the host: of the ranges for benchmarks (RFC 2544, RFC 5180), so nobody's own.
+FAR: Final = {Family.V4: ip_address("198.18.0.1"), Family.V6: ip_address("2001:2::1")}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask the kernel how it would route a packet from `src` to `dst`; `oif` 0 is any link."""
+
+    rule: Rule
+    src: IPAddress
+    dst: IPAddress
+    oif: int = 0
+
+
+def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
+    """The questions for one interface. Only a source on the host itself proves anything."""
+    local = [a for a in addresses if not a.tentative and not a.ip.is_link_local]
+    for rule in plan.rules:
+        if rule.table == MAIN_TABLE:
+            continue
+        fitting = (
+            address.ip
+            for address in local
+            if address.family is rule.family
+            and (rule.src is None or contains(rule.src, ip_network(address.ip)))
+        )
+        source = next(fitting, None)
+        if source is not None:
+            oif = plan.index if rule.oif else 0
+            yield Probe(rule, source, FAR[rule.family], oif)
+
+
+def shadow(probe: Probe, table: int | None, rules: Iterable[Rule]) -> Reason | None:
+    """Who wins over the probed rule, given the table that answered (None: no route at all)."""
+    if table == probe.rule.table:
+        return None
+    what = f"packets from {probe.src}" + (f" bound to {probe.rule.oif}" if probe.oif else "")
+    if table is None:
+        return Reason("shadowed", f"{what} have no route: a rule before ours forbids it")
+    winner = next(
+        (
+            rule.priority
+            for rule in rules
+            if rule.family is probe.rule.family
+            and rule.protocol != PROTOCOL
+            and rule.table == table
+            and rule.priority <= probe.rule.priority
+        ),
+        None,
+    )
+    by = "a route of the main table" if winner is None else f"the rule at priority {winner}"
+    return Reason("shadowed", f"{what} follow table {table} by {by}, not ours")

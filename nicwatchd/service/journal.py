@@ -1,0 +1,135 @@
+"""The journal: one entry for each transition, with fields enough to answer `status` from it."""
+
+from __future__ import annotations
+
+import pwd
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from systemd import journal as systemd_journal
+
+from nicwatchd.core.lifecycle import State, Transition
+from nicwatchd.service.status import InterfaceStatus
+
+SOCKET: Final = Path("/run/systemd/journal/socket")
+IDENTIFIER: Final = "nicwatchd"
+
+# Made once with `journalctl --new-id128`; the catalog explains each.
+STARTED: Final = UUID("81dff20752e448e7a835086952327afc")
+STOPPED: Final = UUID("379c3f33e3384a5b93703bc7dffd0f6f")
+TRANSITION: Final = UUID("eb1332cf6aaa4c0d97d8de3e473c4f8e")
+OVERDUE: Final = UUID("d575ecb1f86240c3a3b7b73f92480059")
+IMDS_CHANGED: Final = UUID("2ba10a4186f74dbfb80369cd10a81901")
+IDLE: Final = UUID("9eefb07ccdb7418e9693cbbee82a02dc")
+KERNEL_TROUBLE: Final = UUID("a8ab2a0032094efda0a62a1c5e9ea440")
+RELOADED: Final = UUID("d9ba46b538074143a077fd93bacf3e51")
+RELOAD_FAILED: Final = UUID("875f1d714b7a46f59e3ba83959fba55a")
+
+ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog's priorities
+
+Sink = Callable[[UUID, str, int, dict[str, str]], None]
+
+
+def to_journald(message_id: UUID, message: str, priority: int, fields: dict[str, str]) -> None:
+    """Send one entry to systemd-journald."""
+    systemd_journal.send(
+        message,
+        MESSAGE_ID=message_id.hex,
+        PRIORITY=str(priority),
+        SYSLOG_IDENTIFIER=IDENTIFIER,
+        **fields,
+    )
+
+
+def to_stderr(message_id: UUID, message: str, priority: int, fields: dict[str, str]) -> None:
+    """Write one line for people; the fields are the journal's."""
+    del message_id, priority, fields
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+def sink() -> Sink:
+    """Journald where it runs; standard error where not."""
+    return to_journald if SOCKET.exists() else to_stderr
+
+
+def describe(transition: Transition, status: InterfaceStatus) -> str:
+    """One line for people: what became of which interface, and why."""
+    who = f"{status.name} ({status.mac})"
+    after = f"after {transition.elapsed:.1f} s"
+    why = "; ".join(reason.text for reason in transition.reasons)
+    late = " (overdue)" if transition.overdue else ""
+    if transition.state is transition.previous:
+        return f"{who} still {transition.state}{late} {after}: {why or 'nothing more to wait for'}"
+    return f"{who} is {transition.state}{late} {after}" + (f": {why}" if why else "")
+
+
+def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[str, str]:
+    """The fields of a transition's entry. NICWATCHD_STATUS rebuilds the status without us."""
+    return {
+        "INTERFACE": status.name,
+        "NICWATCHD_IFINDEX": str(status.index),
+        "NICWATCHD_MAC": status.mac,
+        "NICWATCHD_ENI": status.eni or "",
+        "NICWATCHD_STATE": transition.state,
+        "NICWATCHD_PREVIOUS_STATE": transition.previous or "",
+        "NICWATCHD_REASONS": "\n".join(f"{r.code}: {r.text}" for r in transition.reasons),
+        "NICWATCHD_ELAPSED_USEC": str(round(transition.elapsed * 1e6)),
+        "NICWATCHD_STATUS": status.model_dump_json(),
+    }
+
+
+def write_transition(send: Sink, transition: Transition, status: InterfaceStatus) -> None:
+    """Write a transition. The status is as it was then: the transition's words stand."""
+    then = status.model_copy(update={"state": transition.state, "overdue": transition.overdue})
+    message_id = OVERDUE if transition.overdue else TRANSITION
+    priority = WARNING if transition.overdue else NOTICE
+    if transition.state in (State.DETECTED, State.AWAITING) and not transition.overdue:
+        priority = INFO
+    send(message_id, describe(transition, then), priority, transition_fields(transition, then))
+
+
+class JournalUnreadableError(Exception):
+    """The journal cannot answer; the text is one line for the operator."""
+
+
+def read_statuses() -> list[InterfaceStatus]:
+    """The last known status of each interface, from this boot's journal.
+
+    Counts from the daemon's last start: it names every interface then. Only entries of root and of
+    nicwatchd's own user are believed. Raises JournalUnreadableError.
+    """
+    latest: dict[tuple[int, str], InterfaceStatus] = {}
+    found = False
+    for entry in _entries():
+        found = True
+        if entry["MESSAGE_ID"] == STARTED:
+            latest.clear()
+        elif "NICWATCHD_STATUS" in entry:
+            status = InterfaceStatus.model_validate_json(str(entry["NICWATCHD_STATUS"]))
+            latest[(status.index, status.mac)] = status
+    if not found:
+        raise JournalUnreadableError(
+            "the journal has no entry of nicwatchd since this boot that you may read; "
+            "was it started? (else: sudo, or membership in the group systemd-journal)"
+        )
+    return [status for status in latest.values() if status.state is not State.GONE]
+
+
+def _entries() -> Iterator[dict[str, object]]:
+    trusted = {0, *_own_uid()}
+    with systemd_journal.Reader() as reader:
+        reader.this_boot()
+        for message_id in (STARTED, TRANSITION, OVERDUE):
+            reader.add_match(MESSAGE_ID=message_id.hex)
+        yield from (entry for entry in reader if entry.get("_UID") in trusted)
+
+
+def _own_uid() -> Iterator[int]:
+    try:
+        yield pwd.getpwnam("nicwatchd").pw_uid
+    except KeyError:
+        return

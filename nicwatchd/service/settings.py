@@ -1,0 +1,198 @@
+"""The settings: TOML files, checked by pydantic, turned into the core's `Policy`.
+
+`/etc/nicwatchd/nicwatchd.toml`, then `conf.d/*.toml` beside it in the order of their names; a later
+file overrides single keys of an earlier one. Missing files mean the defaults. Whatever is wrong is
+said in one line that names the file, the key, and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+
+from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.model import Family, IPNetwork
+from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, RuleMode
+
+DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
+RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _cidr(said: object) -> IPNetwork:
+    if not isinstance(said, str):
+        raise ValueError("a CIDR in quotes, such as '10.0.9.0/24'")  # noqa: TRY004 (pydantic's way)
+    try:
+        return ip_network(said)
+    except ValueError:
+        raise ValueError("a CIDR, such as '10.0.9.0/24' or '2001:db8::/64'") from None
+
+
+Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_cidr)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text is one line for the operator."""
+
+
+class _Section(BaseModel):
+    # Strict: the text "60" is no number, and 1 is no true; guessing hides slips of the pen.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Interfaces(_Section):
+    """Which interfaces are managed, and how."""
+
+    drivers: list[str] = ["ena", "ixgbevf", "vif"]
+    exclude: list[str] = []
+    exclude_subnets: list[Cidr] = []
+    expect: list[Literal["ipv4", "ipv6"]] = []
+    addresses: Literal["auto", "all", "none"] = "auto"
+    rules: Literal["subnet", "address"] = "subnet"
+    ipv6_router: Literal["ec2", "ra"] = "ec2"
+    coexist: Literal["beside", "force"] = "beside"
+    kernel_proof: bool = True
+
+
+class Retry(_Section):
+    """How often IMDS is asked, and how long what is waited for. Seconds, but for the counts."""
+
+    interval: Seconds = 0.25
+    fast_for: Seconds = 35.0
+    growth: Annotated[float, Field(ge=1, le=10)] = 2.0
+    cap: Seconds = 5.0
+    keep: Seconds = 60.0
+    patience: Seconds = 180.0
+    refresh: Seconds = 60.0
+    settling: Seconds = 30.0
+    address_wait: Seconds = 10.0
+    doubts: Annotated[int, Field(ge=1, le=100)] = 3
+    doubt_span: Seconds = 30.0
+
+
+class Imds(_Section):
+    """How IMDS is reached, and how much of it may be used by the whole host."""
+
+    endpoints: Annotated[list[str], Field(min_length=1)] = [
+        "http://169.254.169.254",
+        "http://[fd00:ec2::254]",
+    ]
+    requests_per_second: Annotated[float, Field(gt=0, le=1000)] = 50.0
+    burst: Annotated[int, Field(ge=1, le=10_000)] = 500
+
+
+class Settings(_Section):
+    """All settings. `platform`: run only where DMI says EC2 ("auto"), or anyway ("ec2")."""
+
+    platform: Literal["auto", "ec2"] = "auto"
+    interfaces: Interfaces = Field(default_factory=Interfaces)
+    retry: Retry = Field(default_factory=Retry)
+    imds: Imds = Field(default_factory=Imds)
+
+    def policy(self) -> Policy:
+        """The part that the core decides by."""
+        of, retry = self.interfaces, self.retry
+        families = {"ipv4": Family.V4, "ipv6": Family.V6}
+        return Policy(
+            drivers=frozenset(of.drivers),
+            exclude=tuple(of.exclude),
+            exclude_subnets=tuple(of.exclude_subnets),
+            expect=frozenset(families[name] for name in of.expect),
+            addresses=AddressMode(of.addresses),
+            rules=RuleMode(of.rules),
+            ipv6_router=Ipv6Router(of.ipv6_router),
+            coexist=Coexist(of.coexist),
+            kernel_proof=of.kernel_proof,
+            schedule=Schedule(
+                interval=retry.interval,
+                fast_for=retry.fast_for,
+                growth=retry.growth,
+                cap=retry.cap,
+                keep=retry.keep,
+                patience=retry.patience,
+                refresh=retry.refresh,
+            ),
+            settling=retry.settling,
+            address_wait=retry.address_wait,
+            doubts=retry.doubts,
+            doubt_span=retry.doubt_span,
+        )
+
+
+def load(file: Path | None = None) -> Settings:
+    """The settings of `file` (default: the system's) and of `conf.d` beside it.
+
+    A file that was named must be there; the system's may be missing. Raises SettingsError.
+    """
+    main = file or DEFAULT_FILE
+    merged: dict[str, Any] = {}
+    for path in _files(main, required=file is not None):
+        said = _read(path)
+        _validate(said, path)  # each alone, so that an error can name its file
+        _merge(merged, said)
+    return _validate(merged, main)
+
+
+def _files(main: Path, *, required: bool) -> Iterator[Path]:
+    try:
+        if required or main.exists():
+            yield main
+        yield from sorted((main.parent / "conf.d").glob("*.toml"))
+    except OSError as error:
+        raise SettingsError(f"{main}: cannot be read: {error.strerror}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: is not TOML: {error}") from None
+
+
+def _merge(into: dict[str, Any], said: Mapping[str, Any]) -> None:
+    for key, value in said.items():
+        if isinstance(value, dict):
+            _merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
+
+
+def _validate(said: Mapping[str, Any], path: Path) -> Settings:
+    try:
+        return Settings.model_validate(said)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(place)
+    message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{'.'.join(place)}: {first['input']!r} is wrong; it should be {message}"
+
+
+def _unknown_key(place: list[str]) -> str:
+    """Name the key that does not exist, and the one that was perhaps meant."""
+    model: type[BaseModel] = Settings
+    for part in place[:-1]:
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    known = list(model.model_fields)
+    near = difflib.get_close_matches(place[-1], known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    return f"unknown key {'.'.join(place)!r}; {hint}"

@@ -1,0 +1,142 @@
+"""What nicwatchd says of itself: one shape for the socket, the journal and the command line."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from nicwatchd.core.evidence import Reason, Status, Verdict
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import Answer, Family, Value, ours
+from nicwatchd.core.plan import table_of
+
+T = TypeVar("T")
+
+# States that /readyz takes for "nothing is missing". VALIDATED is on its way, unless it fails.
+SETTLED_STATES: Final = frozenset({State.APPLIED, State.IGNORED})
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ReasonStatus(_Said):
+    """A stable code, and a sentence for people."""
+
+    code: str
+    text: str
+
+
+class FamilyStatus(_Said):
+    """One family: the verdict, what is programmed for, and the addresses that we added."""
+
+    verdict: Status
+    reasons: list[ReasonStatus] = []
+    addresses: list[str] = []
+    prefixes: list[str] = []
+    subnets: list[str] = []
+    added: list[str] = []
+
+
+class InterfaceStatus(_Said):
+    """One interface. `since` and `seen` are seconds of the Unix epoch."""
+
+    name: str
+    index: int
+    mac: str
+    eni: str | None = None
+    subnet_id: str | None = None
+    device_number: int | None = None  # for people: wrong at first, and nothing depends on it
+    network_card: int | None = None
+    driver: str | None = None
+    link_up: bool = True
+    state: State
+    since: float
+    seen: float
+    overdue: bool = False
+    shadowed: bool = False
+    reasons: list[ReasonStatus] = []
+    notes: list[ReasonStatus] = []
+    table: int
+    ipv4: FamilyStatus | None = None
+    ipv6: FamilyStatus | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is waited for."""
+        return self.state in SETTLED_STATES
+
+
+class ImdsStatus(_Said):
+    """How IMDS answers: unasked, ok, disabled, unreachable, throttled or failing, and why."""
+
+    state: str
+    detail: str = ""
+    endpoint: str | None = None
+    requests: int = 0
+
+
+class HostStatus(_Said):
+    """The whole host. `idle` says why nothing is managed, if so."""
+
+    version: str
+    pid: int
+    started: float
+    idle: str | None = None
+    primary_mac: str | None = None
+    container_network: str | None = None
+    imds: ImdsStatus
+    problems: list[str] = []
+    interfaces: list[InterfaceStatus] = []
+
+
+def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
+    """The status of one interface; `epoch` is the Unix time at the monotonic clock's 0."""
+    link, believed = interface.link, interface.memory.believed
+    lifecycle = interface.lifecycle
+    return InterfaceStatus(
+        name=link.name,
+        index=link.index,
+        mac=link.mac,
+        eni=_value(believed.interface_id),
+        subnet_id=_value(believed.subnet_id),
+        device_number=_value(believed.device_number),
+        network_card=_value(believed.network_card),
+        driver=link.driver,
+        link_up=link.up,
+        state=lifecycle.state,
+        since=round(epoch + lifecycle.since, 3),
+        seen=round(epoch + lifecycle.seen, 3),
+        overdue=lifecycle.overdue,
+        shadowed=bool(interface.shadows),
+        reasons=_reasons(lifecycle.reasons),
+        notes=_reasons(interface.notes),
+        table=table_of(link.index),
+        ipv4=_family(interface, Family.V4),
+        ipv6=_family(interface, Family.V6),
+    )
+
+
+def _family(interface: Interface, family: Family) -> FamilyStatus | None:
+    verdict: Verdict | None = interface.verdicts.get(family)
+    if verdict is None:
+        return None
+    usable = verdict.usable
+    return FamilyStatus(
+        verdict=verdict.status,
+        reasons=_reasons(verdict.reasons),
+        addresses=[str(ip) for ip in usable.addresses],
+        prefixes=[str(prefix) for prefix in usable.prefixes],
+        subnets=[str(subnet) for subnet in usable.subnets],
+        added=[str(a.ip) for a in interface.addresses if a.family is family and ours(a)],
+    )
+
+
+def _reasons(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
+    return [ReasonStatus(code=reason.code, text=reason.text) for reason in reasons]
+
+
+def _value(answer: Answer[T]) -> T | None:
+    return answer.value if isinstance(answer, Value) else None
