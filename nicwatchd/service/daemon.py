@@ -1,0 +1,308 @@
+"""The loop: wait for something, look, decide, carry out, read back, tell.
+
+Everything that happens comes through one inbox: netlink events, IMDS's answers, signals, requests
+of the control socket. One task takes it out, so nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nicwatchd import __version__
+from nicwatchd.core import shadow
+from nicwatchd.core.host import Failure, Host
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.kernel import (
+    Event,
+    EventSource,
+    Kernel,
+    KernelError,
+    Outcome,
+    Result,
+    RouteAnswer,
+)
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import Operation, Value
+from nicwatchd.core.policy import Policy
+from nicwatchd.imds.client import ImdsClient
+from nicwatchd.service import journal, systemd
+from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
+from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, of_interface
+from nicwatchd.service.world import World
+
+HEARTBEAT: Final = 5.0  # the loop moves at least so often; WatchdogSec is several times that
+STUCK: Final = 30.0  # a pass, or a question to IMDS, that takes longer is stuck
+ROUNDS: Final = 4  # of deciding and carrying out before what still differs waits a moment
+RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # seconds between tries at what the kernel did not accept
+KERNEL_PAUSE: Final = 1.0  # after the kernel did not answer
+UDEV_POLL: Final = 0.1  # the database has no event of its own that we could hear
+
+
+@dataclass(frozen=True, slots=True)
+class NewPolicy:
+    """Decide by these settings from now on."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """Look at everything, IMDS too; `done` is set when the answers have been used."""
+
+    done: asyncio.Future[None]
+
+
+Item = Event | Reading | PrimaryHeard | NewPolicy | Reconcile
+
+
+class Daemon:
+    """The service of one host. `run` returns after `stop`."""
+
+    def __init__(  # the parts of the service, each made by the caller
+        self,
+        policy: Policy,
+        kernel: Kernel,
+        events: EventSource,
+        imds: ImdsClient,
+        ledger: Ledger,
+        send: journal.Sink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._kernel = kernel
+        self._events = events
+        self._imds = imds
+        self._send = send
+        self.host = Host(policy, random.random)
+        self._world = World(kernel, self.host, ledger, clock)
+        self._inbox: asyncio.Queue[Item] = asyncio.Queue()
+        self._questions = Questions(imds, self._inbox.put_nowait, clock)
+        self._stopping = asyncio.Event()
+        self._due = clock()  # when to look next
+        self._retry = RETRY_FIRST
+        self._moved = clock()  # when the loop last got through
+        self._waiting: list[Reconcile] = []
+        self._imds_state = ""
+        self._trouble = ""
+        self.started = time.time()
+        self._epoch = self.started - clock()
+        self._on_change: list[Callable[[InterfaceStatus], None]] = []
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until stopped. READY comes after the first look, and does not wait for IMDS."""
+        self._events.start(self._inbox.put_nowait)
+        fields: dict[str, str] = {}
+        self._send(journal.STARTED, f"nicwatchd {__version__} started", journal.INFO, fields)
+        try:
+            await self._turn()
+            systemd.notify(ready=True, status=self._headline())
+            while not self._stopping.is_set():
+                await self._wait()
+                if self._clock() >= self._due:
+                    await self._turn()
+        finally:
+            self._events.close()
+            await self._questions.close()
+            self._send(journal.STOPPED, "nicwatchd stopped", journal.INFO, fields)
+
+    def stop(self) -> None:
+        """End after the turn that is under way: a plan that was begun is finished."""
+        self._stopping.set()
+        self._inbox.put_nowait(NewPolicy(self.host.policy))  # only to wake the loop
+
+    def put(self, item: Item) -> None:
+        """Hand the loop something to do."""
+        self._inbox.put_nowait(item)
+
+    async def reconcile(self) -> None:
+        """Look at everything anew; returns when IMDS's answers were used."""
+        request = Reconcile(asyncio.get_running_loop().create_future())
+        self._inbox.put_nowait(request)
+        await request.done
+
+    async def _wait(self) -> None:
+        """Until something arrives or is due; then take all that is there."""
+        timeout = max(0.0, min(self._due - self._clock(), HEARTBEAT))
+        with contextlib.suppress(TimeoutError):
+            self._take(await asyncio.wait_for(self._inbox.get(), timeout))
+        while not self._inbox.empty():
+            self._take(self._inbox.get_nowait())
+        self._due = min(self._due, self._moved + HEARTBEAT)
+
+    def _take(self, item: Item) -> None:
+        now = self._clock()
+        delay: float | None = 0.0
+        match item:
+            case Reading():
+                self.host.hear(item.index, item.mac, item.metadata, now)
+            case PrimaryHeard():
+                self.host.hear_primary(item.answer)
+            case NewPolicy():
+                self.host.set_policy(item.policy)
+                self._world.forget()
+            case Reconcile():
+                self._world.forget()
+                self.host.poll_all(now)
+                self._waiting.append(item)
+            case _:
+                delay = self._world.note(item)
+        if delay is not None:
+            self._due = min(self._due, now + delay)
+
+    async def _turn(self) -> None:
+        """One whole pass, and the arrangements for the next."""
+        try:
+            settled = await self._pass()
+        except KernelError as error:
+            self._trouble_with_kernel(str(error))
+            self._world.forget()
+            self._due = self._clock() + KERNEL_PAUSE
+            return
+        self._trouble = ""
+        self._moved = now = self._clock()
+        self._ask(now)
+        deadline = self.host.next_deadline(now)
+        self._due = now + HEARTBEAT if deadline is None else min(deadline, now + HEARTBEAT)
+        if not settled:
+            self._due = min(self._due, now + self._retry)
+        self._retry = RETRY_FIRST if settled else min(self._retry * 2, RETRY_CAP)
+        if any(interface.waits_for_udev for interface in self.host.interfaces.values()):
+            self._due = min(self._due, now + UDEV_POLL)
+        self._answer_waiting()
+        systemd.notify(watchdog=not self.problems(), status=self._headline())
+
+    async def _pass(self) -> bool:
+        """Look, decide, carry out, and read back; whether the kernel is now as planned."""
+        wrote = False
+        before: Sequence[Operation] = ()
+        for _ in range(ROUNDS):
+            await self._world.refresh()
+            operations = self.host.decide(self._clock())
+            self._publish()
+            if not operations or operations == before:
+                break
+            await self._carry_out(operations)
+            before, wrote = operations, True
+        if wrote or self._world.rules_changed:
+            await self._look_for_shadows()
+        return not operations
+
+    async def _carry_out(self, operations: Sequence[Operation]) -> None:
+        try:
+            self._world.about_to_run(operations)
+        except OSError as error:
+            # Without the note an address could not be told from others': rather none than that.
+            self._trouble_with_kernel(f"the ledger cannot be written: {error.strerror}")
+            raise KernelError(str(error)) from error
+        outcomes = await self._kernel.run(operations)
+        self._world.touched(operations)
+        bad = (outcome for outcome in outcomes if outcome.result not in (Result.DONE, Result.GONE))
+        self.host.failed([Failure(outcome.operation, _describe(outcome)) for outcome in bad])
+
+    async def _look_for_shadows(self) -> None:
+        self._world.rules_changed = False
+        rules = await self._kernel.rules()
+        for interface in self.host.interfaces.values():
+            shadows = []
+            for probe in shadow.probes(interface.plan, interface.addresses):
+                answer = await self._kernel.route_get(probe.src, probe.dst, oif=probe.oif)
+                table = answer.table if isinstance(answer, RouteAnswer) else None
+                shadows.append(shadow.shadow(probe, table, rules))
+            interface.shadows = tuple(dict.fromkeys(s for s in shadows if s is not None))
+
+    # --- IMDS --------------------------------------------------------------------------------
+
+    def _ask(self, now: float) -> None:
+        """Put the questions that are due, and drop those of interfaces that are gone."""
+        self._questions.keep_only({(i, e.link.mac) for i, e in self.host.interfaces.items()})
+        if self.host.interfaces and not isinstance(self.host.primary_mac, Value):
+            self._questions.ask_primary()
+        for interface, sweep in self.host.polls_due(now):
+            self._questions.ask(interface.link.index, interface.link.mac, sweep=sweep)
+
+    def _answer_waiting(self) -> None:
+        """Reconcile requests are answered once no question is open."""
+        if not any(interface.polling.in_flight for interface in self.host.interfaces.values()):
+            for request in self._waiting:
+                if not request.done.done():
+                    request.done.set_result(None)
+            self._waiting.clear()
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        for interface, transition in self.host.transitions():
+            status = of_interface(interface, self._epoch)
+            journal.write_transition(self._send, transition, status)
+            for listener in self._on_change:
+                listener(status)
+        condition = self._imds.condition
+        if condition.state not in (self._imds_state, "unasked"):
+            priority = journal.INFO if condition.state == "ok" else journal.WARNING
+            fields = {"NICWATCHD_IMDS": condition.state}
+            self._send(journal.IMDS_CHANGED, str(condition), priority, fields)
+            self._imds_state = condition.state
+
+    def _trouble_with_kernel(self, text: str) -> None:
+        if text != self._trouble:
+            self._trouble = text
+            message = f"the kernel did not answer as agreed: {text}; looking again"
+            self._send(journal.KERNEL_TROUBLE, message, journal.WARNING, {})
+
+    def _headline(self) -> str:
+        """One line for `systemctl status`."""
+        interfaces = self.host.interfaces.values()
+        counts = dict.fromkeys(State, 0)
+        for interface in interfaces:
+            counts[interface.lifecycle.state] += 1
+        said = [f"{count} {state}" for state, count in counts.items() if count]
+        return ", ".join(said) or "no interfaces"
+
+    def status(self) -> HostStatus:
+        """Everything that can be said now."""
+        host, condition = self.host, self._imds.condition
+        return HostStatus(
+            version=__version__,
+            pid=os.getpid(),
+            started=self.started,
+            primary_mac=host.primary_mac.value if isinstance(host.primary_mac, Value) else None,
+            container_network=host.container_network,
+            imds=ImdsStatus(
+                state=condition.state,
+                detail=condition.detail,
+                endpoint=condition.endpoint,
+                requests=self._imds.requests,
+            ),
+            problems=self.problems(),
+            interfaces=[self._status_of(i) for _, i in sorted(host.interfaces.items())],
+        )
+
+    def _status_of(self, interface: Interface) -> InterfaceStatus:
+        return of_interface(interface, self._epoch)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the daemon itself; none means that all parts have moved lately."""
+        now = self._clock()
+        problems = []
+        if self._trouble:
+            problems.append(f"kernel: {self._trouble}")
+        if now - self._moved > STUCK:
+            problems.append(f"the loop has not moved for {now - self._moved:.0f} s")
+        oldest = self._questions.oldest()
+        if oldest is not None and now - oldest > STUCK:
+            problems.append(f"a question to IMDS is open for {now - oldest:.0f} s")
+        return problems
+
+
+def _describe(outcome: Outcome) -> str:
+    return f"{type(outcome.operation).__name__}: {outcome.message}"
