@@ -1,0 +1,228 @@
+"""What the rest of the program may ask of a kernel, and what a kernel may answer.
+
+`Kernel` and `EventSource` are the contract. `nicwatchd.netlink` keeps it over rtnetlink,
+`nicwatchd.sim.kernel` in memory, and one set of tests holds both to it. Errors that are part of
+life (a link that went, a rule that was there already) are data: an `Outcome`. `KernelError` is
+what is left: the kernel did not answer, so what we know of it is void.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from errno import (
+    EACCES,
+    EADDRNOTAVAIL,
+    EAGAIN,
+    EBUSY,
+    EEXIST,
+    EHOSTUNREACH,
+    EINTR,
+    EINVAL,
+    ENETDOWN,
+    ENETUNREACH,
+    ENOBUFS,
+    ENODEV,
+    ENOENT,
+    ENOMEM,
+    ENOSPC,
+    EPERM,
+    ESRCH,
+)
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from nicwatchd.core.model import (
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Family,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nicwatchd.core.model import Address, IPAddress, Link, Route, Rule
+
+
+class KernelError(Exception):
+    """The kernel did not answer, or not as agreed. What we know of it is void: look again."""
+
+
+# --- operations and what became of them --------------------------------------------------------
+
+
+class Result(Enum):
+    """What an answer of the kernel means to us."""
+
+    DONE = "done"  # it is as the operation wants it, by us or by another
+    GONE = "gone"  # the link is no more
+    RETRY = "retry"  # not now: the state that we planned for is not the kernel's; look again
+    REFUSED = "refused"  # we lack the right, or the host forbids it
+    BUG = "bug"  # no answer that a right request can get
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one operation. `message` is the kernel's own words, where it had any."""
+
+    operation: Operation
+    result: Result
+    errno: int = 0
+    message: str = ""
+
+
+# For every operation, unless EXCEPTIONS says otherwise.
+RESULTS: Final[Mapping[int, Result]] = {
+    0: Result.DONE,
+    ENODEV: Result.GONE,
+    # The link is down, or the router's address is not (yet) on-link.
+    ENETDOWN: Result.RETRY,
+    ENETUNREACH: Result.RETRY,
+    EHOSTUNREACH: Result.RETRY,
+    # The kernel is busy or short of memory.
+    EAGAIN: Result.RETRY,
+    EBUSY: Result.RETRY,
+    EINTR: Result.RETRY,
+    ENOBUFS: Result.RETRY,
+    ENOMEM: Result.RETRY,
+    ENOSPC: Result.RETRY,
+    EPERM: Result.REFUSED,
+    EACCES: Result.REFUSED,  # IPv6 is switched off on the link (disable_ipv6)
+}
+EXCEPTIONS: Final[Mapping[tuple[type[Operation], int], Result]] = {
+    # An address is one per link, a rule is all of its fields: there means as wanted.
+    (AddAddress, EEXIST): Result.DONE,
+    (AddRule, EEXIST): Result.DONE,
+    # A route with this key may lead elsewhere: what it is, the next look tells.
+    (AddRoute, EEXIST): Result.RETRY,
+    # The preferred source is not on the host (any more): the kernel has no errno of its own for it.
+    (AddRoute, EINVAL): Result.RETRY,
+    # Not there means removed.
+    (RemoveAddress, EADDRNOTAVAIL): Result.DONE,
+    (RemoveRoute, ESRCH): Result.DONE,
+    (RemoveRule, ENOENT): Result.DONE,
+}
+
+
+def judge(operation: Operation, errno: int, message: str = "") -> Outcome:
+    """The outcome of an operation that the kernel answered with `errno` (0: success)."""
+    result = EXCEPTIONS.get((type(operation), errno)) or RESULTS.get(errno, Result.BUG)
+    if errno and not message:
+        message = os.strerror(errno)
+    return Outcome(operation, result, errno, message)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAnswer:
+    """Where the kernel would send a packet: the table that decided, and the link (0: none)."""
+
+    table: int
+    oif: int
+
+
+class Kernel(Protocol):
+    """The kernel of one network namespace. Each method may raise `KernelError`."""
+
+    @property
+    def port_id(self) -> int:
+        """The `pid` that events carry which we ourselves caused."""
+
+    async def links(self) -> dict[int, Link]:
+        """Every link, by index."""
+
+    async def link(self, index: int) -> Link | None:
+        """One link, None when there is none."""
+
+    async def addresses(self, index: int) -> tuple[Address, ...]:
+        """The addresses of one link, both families; none when the link is gone."""
+
+    async def link_routes(self, index: int) -> tuple[Route, ...]:
+        """The main table's unicast routes with the one next hop through the link."""
+
+    async def own_routes(self) -> tuple[Route, ...]:
+        """Every unicast route of our protocol, in all tables."""
+
+    async def rules(self) -> tuple[Rule, ...]:
+        """Every rule of the host, by family and in the order in which the kernel walks them."""
+
+    async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Carry the operations out in order, all of them; an outcome for each."""
+
+    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+        """Which table decides on a packet of this host; an errno when none lets it pass.
+
+        `oif` stands for a socket that is bound to the link. The source must be an address of the
+        host, else the answer proves nothing.
+        """
+
+
+# --- events ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """A link changed. Without a name it says only: look at that link again."""
+
+    index: int
+    name: str | None = None
+    kind: str | None = None
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressEvent:
+    """An address of the link came, went or changed. `pid` is mostly 0 for IPv6, whoever it was."""
+
+    index: int
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEvent:
+    """A route of ours, of the main table or of a table that may be ours came or went."""
+
+    family: Family
+    table: int
+    protocol: int
+    oif: int  # 0: none, or several
+    deleted: bool = False
+    pid: int = 0
+    culprit: str = ""  # for people; filled in when an object of ours was deleted
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEvent:
+    """A rule came or went."""
+
+    family: Family
+    priority: int
+    protocol: int
+    deleted: bool = False
+    pid: int = 0
+    culprit: str = ""  # as in RouteEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """Events were lost. What we know is void: look at everything again."""
+
+
+Event: TypeAlias = LinkEvent | AddressEvent | RouteEvent | RuleEvent | Overrun
+
+
+class EventSource(Protocol):
+    """Where events come from."""
+
+    def start(self, notify: Callable[[Event], None]) -> None:
+        """Begin; `notify` is called in the running loop, once for each event, and must not block.
+
+        What happens after the return is reported, so look at the kernel after it, not before.
+        """
+
+    def close(self) -> None:
+        """End; there is no event after it."""

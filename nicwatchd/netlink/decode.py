@@ -1,0 +1,185 @@
+"""Message bodies -> model: `None` for what the model leaves out on purpose."""
+
+from __future__ import annotations
+
+from nicwatchd.core.model import (
+    SCOPE_UNIVERSE,
+    Address,
+    Family,
+    Link,
+    Route,
+    Rule,
+)
+from nicwatchd.netlink.constants import (
+    FRA_DST,
+    FRA_FWMARK,
+    FRA_FWMASK,
+    FRA_IIFNAME,
+    FRA_OIFNAME,
+    FRA_PRIORITY,
+    FRA_PROTOCOL,
+    FRA_SRC,
+    FRA_SUPPRESS_IFGROUP,
+    FRA_SUPPRESS_PREFIXLEN,
+    FRA_TABLE,
+    IF_RA_MANAGED,
+    IF_RA_RCVD,
+    IFA_ADDRESS,
+    IFA_CACHEINFO,
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_STABLE_PRIVACY,
+    IFA_F_TEMPORARY,
+    IFA_F_TENTATIVE,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFA_PROTO,
+    IFAPROT_KERNEL_RA,
+    IFF_LOWER_UP,
+    IFF_UP,
+    IFLA_ADDRESS,
+    IFLA_AF_INET6,
+    IFLA_AF_SPEC,
+    IFLA_GROUP,
+    IFLA_IFNAME,
+    IFLA_INET6_FLAGS,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    RTA_BEYOND,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_OIF,
+    RTA_PREFSRC,
+    RTA_PRIORITY,
+    RTA_TABLE,
+    RTM_F_CLONED,
+    RTN_UNICAST,
+    RTNH_F_ONLINK,
+)
+from nicwatchd.netlink.wire import (
+    CACHEINFO,
+    FAMILY,
+    FOREVER,
+    IFADDR,
+    IFINFO,
+    ROUTE,
+    RULE,
+    address,
+    attributes,
+    network,
+    text,
+    u32,
+)
+
+
+def decode_link(body: bytes) -> Link:
+    """RTM_NEWLINK of family AF_UNSPEC; the driver is not in it."""
+    _, _, index, flags, _ = IFINFO.unpack_from(body)
+    found = attributes(body, IFINFO.size)
+    info = attributes(found.get(IFLA_LINKINFO, b""), 0)
+    inet6 = attributes(attributes(found.get(IFLA_AF_SPEC, b""), 0).get(IFLA_AF_INET6, b""), 0)
+    ra = u32(inet6.get(IFLA_INET6_FLAGS))
+    return Link(
+        index=index,
+        mac=found.get(IFLA_ADDRESS, b"").hex(":"),
+        name=text(found[IFLA_IFNAME]),
+        up=bool(flags & IFF_UP),
+        running=bool(flags & IFF_LOWER_UP),
+        kind=text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None,
+        group=u32(found.get(IFLA_GROUP)),
+        master=u32(found.get(IFLA_MASTER)),
+        ra_received=bool(ra & IF_RA_RCVD),
+        ra_managed=bool(ra & IF_RA_MANAGED),
+    )
+
+
+def decode_address(body: bytes) -> Address | None:
+    """RTM_NEWADDR.
+
+    Made by a router advertisement: the kernel says so in IFA_PROTO (5.18 on); older ones tell
+    only by the flags of temporary and stable-privacy addresses, and a plain EUI-64 one passes for
+    DHCP's. EC2 advertises no prefix for autoconfiguration.
+    """
+    number, prefixlen, flags, scope, index = IFADDR.unpack_from(body)
+    family = FAMILY.get(number)
+    found = attributes(body, IFADDR.size)
+    # IFA_ADDRESS is the peer's on a point-to-point link; IPv6 leaves IFA_LOCAL out elsewhere.
+    ip = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
+    if family is None or ip is None:
+        return None
+    flags = u32(found.get(IFA_FLAGS), flags)
+    protocol = found.get(IFA_PROTO, b"\0")[0]
+    preferred, valid = FOREVER, FOREVER
+    if IFA_CACHEINFO in found:
+        preferred, valid, _, _ = CACHEINFO.unpack(found[IFA_CACHEINFO])
+    autoconf = family is Family.V6 and bool(flags & (IFA_F_TEMPORARY | IFA_F_STABLE_PRIVACY))
+    return Address(
+        index=index,
+        ip=address(ip),
+        prefixlen=prefixlen,
+        scope=scope,
+        dynamic=valid != FOREVER,
+        deprecated=preferred == 0 or bool(flags & IFA_F_DEPRECATED),
+        tentative=bool(flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)),
+        from_ra=protocol == IFAPROT_KERNEL_RA or autoconf,
+        protocol=protocol,
+    )
+
+
+def decode_route(body: bytes) -> Route | None:
+    """RTM_NEWROUTE: a unicast route by destination with one next hop on a link, else None."""
+    number, dst_len, src_len, tos, table, protocol, scope, kind, flags = ROUTE.unpack_from(body)
+    family = FAMILY.get(number)
+    found = attributes(body, ROUTE.size)
+    if family is None or kind != RTN_UNICAST or flags & RTM_F_CLONED or src_len or tos:
+        return None
+    if RTA_OIF not in found or not RTA_BEYOND.isdisjoint(found):
+        return None
+    gateway, prefsrc = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
+    return Route(
+        dst=network(family, found.get(RTA_DST), dst_len),
+        table=u32(found.get(RTA_TABLE), table),
+        oif=u32(found[RTA_OIF]),
+        protocol=protocol,
+        gateway=address(gateway) if gateway else None,
+        prefsrc=address(prefsrc) if prefsrc else None,
+        metric=u32(found.get(RTA_PRIORITY)),
+        scope=scope if family is Family.V4 else SCOPE_UNIVERSE,
+        onlink=bool(flags & RTNH_F_ONLINK),
+    )
+
+
+def decode_rule(body: bytes) -> Rule | None:
+    """RTM_NEWRULE. Selectors that only foreign rules have (ports, TOS, UIDs, ...) are left out."""
+    number, dst_len, src_len, _, table, _, _, action, _ = RULE.unpack_from(body)
+    family = FAMILY.get(number)
+    if family is None:
+        return None  # multicast routing has rules of its own
+    found = attributes(body, RULE.size)
+    src, dst = found.get(FRA_SRC), found.get(FRA_DST)
+    iif, oif = found.get(FRA_IIFNAME), found.get(FRA_OIFNAME)
+    return Rule(
+        family=family,
+        priority=u32(found.get(FRA_PRIORITY)),
+        table=u32(found.get(FRA_TABLE), table),
+        protocol=found.get(FRA_PROTOCOL, b"\0")[0],
+        src=network(family, src, src_len) if src else None,
+        dst=network(family, dst, dst_len) if dst else None,
+        iif=text(iif) if iif else None,
+        oif=text(oif) if oif else None,
+        fwmark=_optional(found.get(FRA_FWMARK)),
+        fwmask=_optional(found.get(FRA_FWMASK)),
+        suppress_prefixlength=_unless_none(found.get(FRA_SUPPRESS_PREFIXLEN)),
+        suppress_ifgroup=_unless_none(found.get(FRA_SUPPRESS_IFGROUP)),
+        action=action,
+    )
+
+
+def _optional(payload: bytes | None) -> int | None:
+    return None if payload is None else u32(payload)
+
+
+def _unless_none(payload: bytes | None) -> int | None:
+    value = u32(payload, FOREVER)
+    return None if value == FOREVER else value

@@ -1,0 +1,138 @@
+"""The kernel over rtnetlink: `nicwatchd.core.kernel.Kernel`, kept with one request socket."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
+
+from nicwatchd.core.kernel import Outcome, RouteAnswer, judge
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family
+from nicwatchd.netlink.constants import (
+    IFLA_EXT_MASK,
+    RTA_DST,
+    RTA_OIF,
+    RTA_SRC,
+    RTA_TABLE,
+    RTEXT_FILTER_SKIP_STATS,
+    RTM_F_LOOKUP_TABLE,
+)
+from nicwatchd.netlink.decode import decode_address, decode_link, decode_route, decode_rule
+from nicwatchd.netlink.driver import Drivers
+from nicwatchd.netlink.encode import Request, encode
+from nicwatchd.netlink.request import RequestSocket
+from nicwatchd.netlink.wire import (
+    ADDRESS_FAMILY,
+    IFADDR,
+    IFINFO,
+    ROUTE,
+    RULE,
+    attribute,
+    attribute_u32,
+    attributes,
+    u32,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nicwatchd.core.model import Address, IPAddress, Link, Operation, Route, Rule
+
+NO_STATISTICS: Final = attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+
+
+class NetlinkKernel:
+    """The kernel of the network namespace in which it was made. Close it at the end."""
+
+    def __init__(self, requests: RequestSocket | None = None) -> None:
+        self._requests = requests or RequestSocket()
+        self._drivers = Drivers()
+        self._known_drivers: dict[tuple[int, str], str | None] = {}
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._requests.close()
+        self._drivers.close()
+
+    @property
+    def port_id(self) -> int:
+        """See `Kernel`."""
+        return self._requests.port_id
+
+    async def links(self) -> dict[int, Link]:
+        """See `Kernel`."""
+        body = IFINFO.pack(0, 0, 0, 0, 0) + NO_STATISTICS
+        links = await self._requests.dump(Request(RTM_GETLINK, 0, body), decode_link)
+        present = {(link.index, link.mac) for link in links}
+        self._known_drivers = {k: d for k, d in self._known_drivers.items() if k in present}
+        return {link.index: self._with_driver(link) for link in links}
+
+    async def link(self, index: int) -> Link | None:
+        """See `Kernel`."""
+        body = IFINFO.pack(0, 0, index, 0, 0) + NO_STATISTICS
+        answer = await self._requests.get(Request(RTM_GETLINK, 0, body))
+        return None if isinstance(answer, int) else self._with_driver(decode_link(answer))
+
+    def _with_driver(self, link: Link) -> Link:
+        """Virtual links are not asked (there may be thousands): their kind is their driver."""
+        if link.kind is not None:
+            return replace(link, driver=link.kind)
+        key = (link.index, link.mac)
+        if key not in self._known_drivers:
+            self._known_drivers[key] = self._drivers.driver(link.name)
+        return replace(link, driver=self._known_drivers[key])
+
+    async def addresses(self, index: int) -> tuple[Address, ...]:
+        """See `Kernel`."""
+        request = Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, index))
+        addresses = await self._requests.dump(request, decode_address)
+        return tuple(address for address in addresses if address.index == index)
+
+    async def link_routes(self, index: int) -> tuple[Route, ...]:
+        """See `Kernel`."""
+        wanted = attribute_u32(RTA_TABLE, MAIN_TABLE) + attribute_u32(RTA_OIF, index)
+        routes = await self._routes(0, wanted)
+        return tuple(r for r in routes if r.table == MAIN_TABLE and r.oif == index)
+
+    async def own_routes(self) -> tuple[Route, ...]:
+        """See `Kernel`."""
+        return tuple(r for r in await self._routes(PROTOCOL, b"") if r.protocol == PROTOCOL)
+
+    async def _routes(self, protocol: int, filters: bytes) -> list[Route]:
+        """Routes of both families, filtered by the kernel (from 4.20 on; others send them all)."""
+        routes: list[Route] = []
+        for number in ADDRESS_FAMILY.values():
+            body = ROUTE.pack(number, 0, 0, 0, 0, protocol, 0, 0, 0) + filters
+            routes += await self._requests.dump(Request(RTM_GETROUTE, 0, body), decode_route)
+        return routes
+
+    async def rules(self) -> tuple[Rule, ...]:
+        """See `Kernel`."""
+        rules: list[Rule] = []
+        for number in ADDRESS_FAMILY.values():
+            body = RULE.pack(number, 0, 0, 0, 0, 0, 0, 0, 0)
+            rules += await self._requests.dump(Request(RTM_GETRULE, 0, body), decode_rule)
+        return tuple(rules)
+
+    async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """See `Kernel`."""
+        replies = await self._requests.batch([encode(operation) for operation in operations])
+        return [
+            judge(operation, reply.errno, reply.message)
+            for operation, reply in zip(operations, replies, strict=True)
+        ]
+
+    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+        """See `Kernel`."""
+        bits = dst.max_prefixlen
+        family = ADDRESS_FAMILY[Family(dst.version)]
+        body = ROUTE.pack(family, bits, bits, 0, 0, 0, 0, 0, RTM_F_LOOKUP_TABLE)
+        body += attribute(RTA_DST, dst.packed) + attribute(RTA_SRC, src.packed)
+        if oif:
+            body += attribute_u32(RTA_OIF, oif)
+        answer = await self._requests.get(Request(RTM_GETROUTE, 0, body))
+        if isinstance(answer, int):
+            return answer
+        found = attributes(answer, ROUTE.size)
+        return RouteAnswer(u32(found.get(RTA_TABLE)), u32(found.get(RTA_OIF)))
