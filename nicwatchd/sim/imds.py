@@ -346,9 +346,17 @@ class _Listener:
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    """A bound socket. A port that the kernel chose is asked for again by its number.
+
+    Only so does the socket keep its port while it refuses; sockets that are handed in have to be
+    bound to a port by number too.
+    """
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind((host, port))
+    if port == 0:
+        with bound:  # two sockets may share a port as long as neither listens
+            return _bind(host, bound.getsockname()[1])
     bound.setblocking(False)  # noqa: FBT003 - the parameter takes no name
     return bound
 
