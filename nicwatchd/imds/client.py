@@ -1,0 +1,220 @@
+"""The IMDSv2 client that all interfaces share: one token, one budget, one condition.
+
+`get` gives an `Answer` and never raises for what a network or a server can do. IMDSv1 is never
+tried: it is often off, and a service that refuses a token means it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Self
+
+from nicwatchd.core.model import ABSENT, Answer, Unknown, Value
+from nicwatchd.imds import token as tokens
+from nicwatchd.imds.budget import Budget
+from nicwatchd.imds.condition import Condition, retry_after_seconds
+from nicwatchd.imds.parse import MAC
+from nicwatchd.imds.transport import Failure, Reply, Timeouts, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+META_DATA: Final = "/latest/meta-data/"
+MACS: Final = "network/interfaces/macs/"
+
+# A 401 or 403 on a GET may mean that the token, or IMDS as a whole, is no longer good. Asking for
+# a new one is the test, but a single key that stays so must not double our requests.
+RENEW_ON_401_EVERY: Final = 1.0
+RENEW_ON_403_EVERY: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImdsOptions:
+    """Where IMDS is and how hard it may be asked. Seconds; requests per second."""
+
+    endpoints: tuple[str, ...] = ("http://169.254.169.254", "http://[fd00:ec2::254]")
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    budget_rate: float = 50.0
+    budget_burst: float = 500.0
+    token_ttl: int = 21600  # the longest that IMDS grants
+    head_start: float = 0.15  # of an endpoint over the next one
+
+
+class ImdsClient:
+    """An async context manager. `requests` counts HTTP requests; `condition` is how IMDS is."""
+
+    def __init__(
+        self, options: ImdsOptions, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        budget = Budget(options.budget_rate, options.budget_burst, clock)
+        self._transport = Transport(options.timeouts, budget)
+        self._session: tokens.Session | None = None
+        self._lock = asyncio.Lock()  # one token request at a time; the others wait for its outcome
+        self._failures = 0
+        self._renewed_on_401 = float("-inf")
+        self._primary: Value[str] | None = None
+        self.condition = Condition()
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests sent so far, the tokens' included."""
+        return self._transport.requests
+
+    async def get(self, path: str) -> Answer[str]:
+        """The text at `path`, relative to the meta-data root; ABSENT for a 404."""
+        key = _key(path)
+        outcome = await self._get(path)
+        if isinstance(outcome, Failure):
+            return Unknown(f"{key}: {outcome.why}")
+        if outcome.status == HTTPStatus.NOT_FOUND:
+            return ABSENT
+        if outcome.status != HTTPStatus.OK:
+            return Unknown(f"{key}: {outcome.status}")
+        try:
+            return Value(outcome.body.decode("utf-8"))
+        except UnicodeDecodeError:
+            return Unknown(f"{key}: garbage (not UTF-8)")
+
+    async def primary_mac(self) -> Answer[str]:
+        """The MAC of the primary interface, lower case. Kept: it is there from launch for good."""
+        if self._primary is not None:
+            return self._primary
+        answer = await self.get("mac")
+        if not isinstance(answer, Value):
+            return answer
+        mac = answer.value.strip().lower()
+        if not MAC.fullmatch(mac):
+            return Unknown("mac: garbage")
+        self._primary = Value(mac)
+        return self._primary
+
+    async def _get(self, path: str) -> Reply | Failure:
+        """One GET; after a 401, one more with a new token."""
+        outcome: Reply | Failure = Failure("no token", lost=False)
+        for _ in range(2):
+            session = await self._current_session()
+            if session is None:
+                return Failure(str(self.condition), lost=False)
+            outcome = await self._transport.request(
+                "GET",
+                session.endpoint + META_DATA + path,
+                {tokens.TOKEN_HEADER: session.token},
+            )
+            if not self._learn(session, outcome):
+                break
+        return outcome
+
+    def _learn(self, session: tokens.Session, outcome: Reply | Failure) -> bool:
+        """Take from an answer what it says of IMDS as a whole; True to ask once more."""
+        now = self._clock()
+        if isinstance(outcome, Failure):
+            if outcome.lost:
+                self._drop(session)
+            return False
+        if outcome.status == HTTPStatus.UNAUTHORIZED:
+            if now - self._renewed_on_401 < RENEW_ON_401_EVERY:
+                return False
+            self._renewed_on_401 = now
+            self._drop(session)
+            return True
+        if outcome.status == HTTPStatus.FORBIDDEN and now - session.since >= RENEW_ON_403_EVERY:
+            self._drop(session)
+        elif outcome.status in tokens.THROTTLING:
+            self._pause(session, outcome)
+        elif self.condition.state != "ok" and not self._paused():
+            self._become(self.condition.recovered(session.endpoint))
+        return False
+
+    def _drop(self, session: tokens.Session) -> None:
+        """Give a session up, unless another request has already replaced it."""
+        if self._session is session:
+            self._session = None
+
+    def _pause(self, session: tokens.Session, reply: Reply) -> None:
+        """Send nothing for as long as the server asks for.
+
+        A 503 without Retry-After may be one key that is not ready: it holds nothing else up.
+        """
+        wait = retry_after_seconds(reply.headers.get("Retry-After"), reply.headers.get("Date"))
+        if wait is None and reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = tokens.THROTTLED_RETRY
+        if wait:
+            detail = f"{reply.status}, asked for {wait:g} s"
+            retry_at = self._clock() + wait
+            self._become(Condition("throttled", detail, session.endpoint, retry_at))
+
+    def _paused(self) -> bool:
+        retry_at = self.condition.retry_at
+        return retry_at is not None and self._clock() < retry_at
+
+    async def _current_session(self) -> tokens.Session | None:
+        """A session that is good now. None: the condition says why there is none."""
+        if self._paused():
+            return None
+        if self._fresh(self._session):
+            return self._session
+        async with self._lock:
+            if self._paused():
+                return None
+            if not self._fresh(self._session):
+                await self._renew()
+            return self._session
+
+    def _fresh(self, session: tokens.Session | None) -> bool:
+        return session is not None and self._clock() < session.renew_at
+
+    async def _renew(self) -> None:
+        old = self._session
+        endpoints = sorted(self._options.endpoints, key=lambda e: old is None or e != old.endpoint)
+        outcome = await tokens.race(endpoints, self._options.head_start, self._fetch)
+        if isinstance(outcome, tokens.Session):
+            self._failures = 0
+            self._session = outcome
+            self._become(self.condition.recovered(outcome.endpoint))
+            return
+        self._failures += 1
+        wait = outcome.retry_in
+        now = self._clock()
+        retry_at = now + (tokens.backoff(self._failures) if wait is None else wait)
+        if old is not None and wait is None and now < old.expires_at:
+            # Renewal comes early so that a failure costs nothing: the old token serves on.
+            self._session = replace(old, renew_at=min(retry_at, old.expires_at))
+            return
+        self._session = None
+        self._become(replace(outcome.condition, retry_at=retry_at))
+
+    async def _fetch(self, endpoint: str) -> tokens.Session | tokens.Refusal:
+        return await tokens.fetch(self._transport, endpoint, self._options.token_ttl, self._clock)
+
+    def _become(self, condition: Condition) -> None:
+        if str(condition) != str(self.condition):
+            log.info("%s", condition)
+        self.condition = condition
+
+
+def _key(path: str) -> str:
+    """What people call a path: the leaf's name; the lists of MACs and of keys are "directory"."""
+    if not path.startswith(MACS):
+        return path
+    return path.removeprefix(MACS).partition("/")[2] or "directory"

@@ -1,0 +1,67 @@
+"""How the metadata service is, as one frozen value for health, status and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal, TypeAlias
+
+State: TypeAlias = Literal["unasked", "ok", "disabled", "unreachable", "throttled", "failing"]
+
+# A server that asks for more is asked again after this all the same: the slow refresh of an
+# interface is as rare, and a wrong Retry-After must not stop the daemon for hours.
+RETRY_AFTER_CAP: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The state of IMDS. `retry_at` is monotonic; until then nothing is sent. None: at any time."""
+
+    state: State = "unasked"
+    detail: str = ""
+    endpoint: str | None = None  # the one in use
+    retry_at: float | None = None
+
+    def recovered(self, endpoint: str) -> Condition:
+        """The condition after an answer from `endpoint`."""
+        return replace(self, state="ok", detail="", endpoint=endpoint, retry_at=None)
+
+    def __str__(self) -> str:
+        """One line for people. It holds no countdown, so that it changes only when IMDS does."""
+        words = {
+            "unasked": "IMDS was not asked yet",
+            "ok": "IMDS answers",
+            "disabled": "IMDS is disabled",
+            "unreachable": "IMDS is unreachable",
+            "throttled": "IMDS throttles us",
+            "failing": "IMDS fails",
+        }[self.state]
+        return f"{words} ({self.detail})" if self.detail else words
+
+
+def retry_after_seconds(header: str | None, date_header: str | None = None) -> float | None:
+    """Seconds that a Retry-After asks for, 0 to the cap; None where there is none or it is junk.
+
+    An HTTP date is compared with the answer's own Date where it has one, since the host's clock
+    may be off before NTP has run.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdecimal():
+        # 9 digits are beyond the cap; int() of thousands of digits would raise.
+        return min(float(text[:9]), RETRY_AFTER_CAP)
+    until = _http_date(text)
+    if until is None:
+        return None
+    now = _http_date(date_header or "") or datetime.now(UTC)
+    return min(max((until - now).total_seconds(), 0.0), RETRY_AFTER_CAP)
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,0 +1,197 @@
+"""From the text of an IMDS key to a value. Pure: no line of it can raise, bad ones are reported.
+
+What is refused, and why: a value goes into rules and routes of a live host, so a doubtful line is
+left out and named, and the good lines beside it are used. Host bits in a CIDR are such a doubt:
+EC2 writes networks in canonical form, so a CIDR with host bits is damaged in a way that masking
+would only guess at. Address keys are the other way round: a `/64` behind an address was seen, and
+the address is beyond doubt, so the suffix is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+
+from nicwatchd.core.model import (
+    ABSENT,
+    Answer,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Unknown,
+    Value,
+)
+
+MAC: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+KEY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+REFUSED_PER_KEY: Final = 4  # a garbage body has thousands of lines; a few show what it is
+SHOWN: Final = 48  # characters of a refused line: the longest CIDR, uncompressed, has 43
+
+# EC2's widest subnets are /16 and /44. These limits leave AWS room to change that, and still keep
+# a damaged "0.0.0.0/0" from ever becoming a rule's selector.
+WIDEST: Final = {Family.V4: 8, Family.V6: 32}
+
+
+def _text(value: object) -> str:
+    """Strings only: for a number, `ipaddress` would take the address of that number."""
+    if not isinstance(value, str) or "%" in value:
+        raise ValueError("not plain text")
+    return value
+
+
+def _unicast(ip: IPAddress) -> IPAddress:
+    if ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip.is_link_local:
+        raise ValueError("not an address that an interface can have in a VPC")
+    return ip
+
+
+def _bare(interface: IPv4Interface | IPv6Interface) -> IPAddress:
+    return _unicast(interface.ip)
+
+
+def _with_length(value: object) -> str:
+    text = _text(value)
+    if "/" not in text:
+        raise ValueError("no prefix length")
+    return text
+
+
+def _plausible(network: IPNetwork) -> IPNetwork:
+    if network.prefixlen < WIDEST[Family(network.version)]:
+        raise ValueError("too wide for a subnet")
+    _unicast(network.network_address)
+    return network
+
+
+def _digits(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[0-9]{1,5}", text):
+        raise ValueError("not a small number")
+    return text
+
+
+def _mac(value: object) -> str:
+    text = _text(value).lower()
+    if not MAC.fullmatch(text):
+        raise ValueError("not a MAC address")
+    return text
+
+
+def _id(prefix: str) -> TypeAdapter[str]:
+    return TypeAdapter(
+        Annotated[str, StringConstraints(pattern=rf"^{prefix}-[0-9a-zA-Z]{{1,64}}$")]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A key that we need: what one line of it is, and whether it may have several."""
+
+    line: TypeAdapter[Any]
+    many: bool = False
+    family: Family | None = None
+
+
+_IPV4 = TypeAdapter(Annotated[IPv4Interface, BeforeValidator(_text), AfterValidator(_bare)])
+_IPV6 = TypeAdapter(Annotated[IPv6Interface, BeforeValidator(_text), AfterValidator(_bare)])
+_NET4 = TypeAdapter(
+    Annotated[IPv4Network, BeforeValidator(_with_length), AfterValidator(_plausible)]
+)
+_NET6 = TypeAdapter(
+    Annotated[IPv6Network, BeforeValidator(_with_length), AfterValidator(_plausible)]
+)
+_NUMBER = TypeAdapter(Annotated[int, BeforeValidator(_digits)])
+_MAC = TypeAdapter(Annotated[str, BeforeValidator(_mac)])
+
+LEAVES: Final[dict[str, Leaf]] = {
+    "mac": Leaf(_MAC),
+    "interface-id": Leaf(_id("eni")),
+    "subnet-id": Leaf(_id("subnet")),
+    "device-number": Leaf(_NUMBER),
+    "network-card": Leaf(_NUMBER),
+    "local-ipv4s": Leaf(_IPV4, many=True, family=Family.V4),
+    "ipv4-prefix": Leaf(_NET4, many=True, family=Family.V4),
+    "subnet-ipv4-cidr-block": Leaf(_NET4, many=True, family=Family.V4),
+    "ipv6s": Leaf(_IPV6, many=True, family=Family.V6),
+    "ipv6-prefix": Leaf(_NET6, many=True, family=Family.V6),
+    "subnet-ipv6-cidr-blocks": Leaf(_NET6, many=True, family=Family.V6),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """An answer (a tuple where a key may have several lines) and what was left out of it."""
+
+    answer: Answer[Any]
+    refused: tuple[str, ...] = ()
+
+
+def parse_leaf(key: str, text: str) -> Parsed:
+    """What the text of a needed key says. Blank is ABSENT; no good line at all is Unknown."""
+    leaf = LEAVES[key]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return Parsed(ABSENT)
+    good: dict[Any, None] = {}  # a set that keeps IMDS's order: the first IPv4 is the primary one
+    bad: list[str] = []
+    for line in lines:
+        try:
+            good[leaf.line.validate_python(line)] = None
+        except ValidationError as error:
+            bad.append(_refusal(key, line, error))
+    refused = _bounded(key, bad)
+    if not good:
+        return Parsed(Unknown(f"{key}: garbage"), refused)
+    if leaf.many:
+        return Parsed(Value(tuple(good)), refused)
+    if len(lines) > 1:
+        return Parsed(Unknown(f"{key}: garbage ({len(lines)} lines)"), refused)
+    return Parsed(Value(next(iter(good))), refused)
+
+
+def parse_directory(text: str) -> Parsed:
+    """The names that a MAC's directory lists, sub-directories without their slash."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return Parsed(ABSENT)
+    names = {line.removesuffix("/") for line in lines}
+    good = frozenset(name for name in names if KEY_NAME.fullmatch(name))
+    bad = [f"directory: {_quote(name)}: not a key's name" for name in sorted(names - good)]
+    refused = _bounded("directory", bad)
+    return Parsed(Value(good) if good else Unknown("directory: garbage"), refused)
+
+
+def find_mac(listing: str, mac: str) -> str | None:
+    """How the list of MACs spells `mac` (it may be in upper case), or None if it is not there."""
+    for line in listing.splitlines():
+        spelling = line.strip().removesuffix("/")
+        if spelling.lower() == mac:
+            return spelling
+    return None
+
+
+def _refusal(key: str, line: str, error: ValidationError) -> str:
+    reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+    return f"{key}: {_quote(line)}: {reason.removeprefix('Value error, ')}"
+
+
+def _quote(line: str) -> str:
+    return ascii(line if len(line) <= SHOWN else line[:SHOWN] + "...")
+
+
+def _bounded(key: str, bad: list[str]) -> tuple[str, ...]:
+    more = len(bad) - REFUSED_PER_KEY
+    if more <= 0:
+        return tuple(bad)
+    return (*bad[:REFUSED_PER_KEY], f"{key}: {more} more lines refused")

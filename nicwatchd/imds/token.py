@@ -1,0 +1,144 @@
+"""The session token: who of the endpoints answers first, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from nicwatchd.imds.condition import Condition, State, retry_after_seconds
+from nicwatchd.imds.transport import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from nicwatchd.imds.transport import Reply, Transport
+
+TOKEN_PATH: Final = "/latest/api/token"  # noqa: S105 - a path
+TTL_HEADER: Final = "X-aws-ec2-metadata-token-ttl-seconds"
+TOKEN_HEADER: Final = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
+
+THROTTLING: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+# What may stand in a header: printable ASCII. EC2's tokens are 56 characters of base64.
+_TOKEN: Final = re.compile(rb"[!-~]{1,1024}")
+
+RENEW_AHEAD: Final = 300.0  # seconds before the end; of a short-lived token, a tenth of its life
+DISABLED_RETRY: Final = 30.0  # IMDS is enabled by an operator's API call: no hurry
+THROTTLED_RETRY: Final = 1.0  # where the answer names no Retry-After
+FIRST_RETRY: Final = 0.25  # the poll interval of a new interface: a hiccup costs one poll ...
+LAST_RETRY: Final = 5.0  # ... and a dead service two requests per 5 s, however many interfaces
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A token and the endpoint that gave it; times are monotonic."""
+
+    endpoint: str
+    token: str = field(repr=False)
+    since: float
+    renew_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no session, and after how many seconds to ask again (None: back off)."""
+
+    condition: Condition
+    retry_in: float | None = None
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row (1 or more)."""
+    return min(FIRST_RETRY * 2.0 ** min(failures - 1, 10), LAST_RETRY)
+
+
+async def race(
+    endpoints: Sequence[str],
+    head_start: float,
+    ask: Callable[[str], Coroutine[None, None, Session | Refusal]],
+) -> Session | Refusal:
+    """Ask each endpoint, the next one `head_start` seconds later or when one has failed.
+
+    The first session wins and the other requests are abandoned. With none, the most telling
+    refusal is given: an HTTP answer says more than a connection that failed.
+    """
+    waiting = list(endpoints)
+    running: set[asyncio.Task[Session | Refusal]] = set()
+    refusals: list[Refusal] = []
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.create_task(ask(waiting.pop(0))))
+            done, running = await asyncio.wait(
+                running,
+                timeout=head_start if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                outcome = task.result()
+                if isinstance(outcome, Session):
+                    return outcome
+                refusals.append(outcome)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    return _most_telling(refusals)
+
+
+def _most_telling(refusals: Sequence[Refusal]) -> Refusal:
+    answered = [r for r in refusals if r.condition.state != "unreachable"]
+    if answered:
+        return answered[0]
+    detail = "; ".join(r.condition.detail for r in refusals)
+    return Refusal(Condition("unreachable", detail or "no endpoint is configured"))
+
+
+async def fetch(
+    transport: Transport, endpoint: str, ttl: int, now: Callable[[], float]
+) -> Session | Refusal:
+    """PUT for a token at one endpoint."""
+    asked_at = now()
+    reply = await transport.request("PUT", endpoint + TOKEN_PATH, {TTL_HEADER: str(ttl)})
+    if isinstance(reply, Failure):
+        hint = ", perhaps the hop limit" if reply.why.startswith("timed out") else ""
+        state: State = "unreachable" if reply.lost else "failing"
+        return Refusal(Condition(state, f"{_host(endpoint)}: {reply.why} on the token{hint}"))
+    if reply.status == HTTPStatus.OK and _TOKEN.fullmatch(reply.body):
+        lifetime = _lifetime(reply, ttl)
+        return Session(
+            endpoint=endpoint,
+            token=reply.body.decode("ascii"),
+            since=asked_at,
+            renew_at=asked_at + lifetime - min(RENEW_AHEAD, lifetime / 10),
+            expires_at=asked_at + lifetime,
+        )
+    return _refusal(endpoint, reply)
+
+
+def _refusal(endpoint: str, reply: Reply) -> Refusal:
+    what = f"{_host(endpoint)}: {reply.status} on the token"
+    if reply.status == HTTPStatus.FORBIDDEN:
+        return Refusal(Condition("disabled", what), DISABLED_RETRY)
+    if reply.status in THROTTLING:
+        wait = retry_after_seconds(reply.headers.get("Retry-After"), reply.headers.get("Date"))
+        return Refusal(Condition("throttled", what), THROTTLED_RETRY if wait is None else wait)
+    if reply.status == HTTPStatus.OK:
+        what = f"{_host(endpoint)}: garbage for a token"
+    return Refusal(Condition("failing", what))
+
+
+def _lifetime(reply: Reply, asked: int) -> float:
+    """What the server granted, where it says so and it is not more than was asked for."""
+    granted = reply.headers.get(TTL_HEADER, "")
+    if granted.isascii() and granted.isdecimal() and 0 < int(granted[:9]) <= asked:
+        return float(granted)
+    return float(asked)
+
+
+def _host(endpoint: str) -> str:
+    return endpoint.removeprefix("http://")

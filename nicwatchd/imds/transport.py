@@ -1,0 +1,168 @@
+"""One bounded HTTP request: every way in which it can end is a `Reply` or a `Failure`.
+
+The limits stand here: no redirects, no proxy from the environment, no cookies, a time limit on
+each step, a body of 64 KiB at most, and the host's request budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from nicwatchd.imds.budget import Budget
+
+# 64 addresses of 40 characters and two families are 5 KiB; a longer body is not metadata.
+BODY_LIMIT: Final = 64 * 1024
+
+# Steady requests come once a minute: a connection outlives that and is not opened anew each time.
+KEEPALIVE: Final = 90.0
+
+# The fwmark that systemd (v261) lets through when it locks IMDS behind a prohibit route.
+SYSTEMD_IMDS_MARK: Final = 0x7FFF0815
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for opening a connection, for each wait for bytes, and for all of a request."""
+
+    connect: float = 1.0
+    read: float = 2.0
+    total: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, read to its end. The body is kept out of the repr: it may be a token."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No usable answer. `lost` says that the connection failed: the endpoint may be dead."""
+
+    why: str
+    lost: bool
+
+
+class Transport:
+    """The HTTP session that all requests share (keep-alive). `requests` counts what was sent."""
+
+    def __init__(self, timeouts: Timeouts, budget: Budget) -> None:
+        self._timeouts = timeouts
+        self._budget = budget
+        self._mark = False
+        self._session: aiohttp.ClientSession | None = None
+        self.requests = 0
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=16, keepalive_timeout=KEEPALIVE, socket_factory=self._socket
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=self._timeouts.total,
+                sock_connect=self._timeouts.connect,
+                sock_read=self._timeouts.read,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,  # a small body must not unpack into a large one
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def request(self, method: str, url: str, headers: Mapping[str, str]) -> Reply | Failure:
+        """Send one request when the budget allows it. Never raises for what a network can do."""
+        delay = self._budget.reserve(patience=self._timeouts.total)
+        if delay is None:
+            return Failure("the host's request budget is used up", lost=False)
+        if delay > 0:
+            await asyncio.sleep(delay)
+        outcome = await self._attempt(method, url, headers)
+        if isinstance(outcome, OSError) and outcome.errno == errno.EACCES and not self._mark:
+            self._mark = True
+            outcome = await self._attempt(method, url, headers)
+        if isinstance(outcome, OSError):
+            return Failure(_explain_os_error(outcome), lost=True)
+        return outcome
+
+    async def _attempt(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> Reply | Failure | OSError:
+        self.requests += 1
+        try:
+            return await self._exchange(method, url, headers)
+        except TimeoutError as error:
+            return Failure(self._timed_out(error), lost=True)
+        except aiohttp.ServerDisconnectedError:
+            return Failure("connection closed without an answer", lost=True)
+        except aiohttp.ClientPayloadError:
+            return Failure("the body ended early", lost=False)
+        except OSError as error:
+            return error
+        except (aiohttp.ClientError, ValueError) as error:
+            # The text of these errors can hold what the server sent: only the kind is told.
+            return Failure(f"not understood ({type(error).__name__})", lost=False)
+
+    def _timed_out(self, error: TimeoutError) -> str:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return f"no connection after {self._timeouts.connect:g} s"
+        if isinstance(error, aiohttp.SocketTimeoutError):
+            return f"timed out after {self._timeouts.read:g} s"
+        return f"timed out after {self._timeouts.total:g} s"
+
+    async def _exchange(self, method: str, url: str, headers: Mapping[str, str]) -> Reply | Failure:
+        if self._session is None:
+            raise RuntimeError("Transport is used outside of its `async with`")
+        async with self._session.request(
+            method,
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            allow_redirects=False,
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    response.close()  # the rest is not worth reading; neither is the connection
+                    return Failure(f"the body is larger than {BODY_LIMIT // 1024} KiB", lost=False)
+            return Reply(response.status, response.headers, bytes(body))
+
+    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        made = socket.socket(*info[:3])
+        made.setblocking(False)  # noqa: FBT003 - the parameter takes no name
+        if self._mark:
+            try:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, SYSTEMD_IMDS_MARK)
+            except OSError:
+                made.close()
+                raise
+        return made
+
+
+def _explain_os_error(error: OSError) -> str:
+    code = error.errno
+    if code in {errno.EACCES, errno.EPERM}:
+        return "permission denied: a prohibit route or a firewall locks IMDS (systemd-imdsd?)"
+    return os.strerror(code).lower() if code else "connection failed"
