@@ -1,0 +1,55 @@
+# `make` alone explains the targets.
+
+# Private network and mount namespaces with an own /run: no test can touch the host.
+SANDBOX ?= .venv/bin/python -m nicwatchd.sim.sandbox
+# The tests wait more than they compute (a lag of 8 s takes 8 s), so more run than there are cores.
+WORKERS ?= 6
+# More for pytest: make test ARGS='-k journal -x'
+ARGS ?=
+
+# ip and nft are in sbin, which is not on everybody's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+STAMP := .venv/.set-up
+
+.PHONY: help
+help: ## Explain the targets (the default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: $(STAMP) ## Install what is missing: system packages (Debian, Ubuntu), .venv, dependencies
+
+$(STAMP): pyproject.toml constraints.txt .ci/setup
+	@.ci/setup
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Hot-plug a network interface into an imitated EC2 host and watch it become usable
+	@.venv/bin/nicwatchd demo
+
+.PHONY: test
+test: $(STAMP) ## Run every test
+	@$(SANDBOX) .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## Check style and format
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+
+.PHONY: types
+types: $(STAMP) ## Check types
+	@.venv/bin/mypy
+
+.PHONY: format
+format: $(STAMP) ## Format the code, and mend what can be mended
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+.PHONY: bench
+bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmarks.md); takes minutes
+	@$(SANDBOX) .venv/bin/python tests/bench/run.py
+
+.PHONY: clean
+clean: ## Remove .venv and everything that was made
+	@rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find nicwatchd tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,83 @@
+"""The shipped systemd files, judged by systemd itself."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
+UNIT = SYSTEMD / "nicwatchd.service"
+
+# `systemd-analyze security` counts in tenths here: 16 is its 1.6.
+MOST_EXPOSURE = 16
+
+
+def settings(path: Path) -> dict[str, str]:
+    """Each `Key=value` of a unit or drop-in; of a repeated key all values, joined."""
+    found: dict[str, str] = {}
+    for key, value in re.findall(r"^(\w+)=(.*)$", path.read_text(), re.MULTILINE):
+        found[key] = f"{found[key]} {value}" if key in found else value
+    return found
+
+
+@pytest.fixture
+def runnable_unit(tmp_path: Path) -> Path:
+    """A copy that starts something that exists everywhere; `verify` fails without it."""
+    copy = tmp_path / UNIT.name
+    text, replaced = re.subn(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text())
+    assert replaced == 1
+    copy.write_text(text)
+    return copy
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_unit_is_correct(runnable_unit: Path) -> None:
+    result = run("systemd-analyze", "verify", "--man=no", runnable_unit)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_mistake_in_the_unit_would_be_seen(runnable_unit: Path) -> None:
+    runnable_unit.write_text(runnable_unit.read_text().replace("[Service]", "[Service]\nTpye=x"))
+    assert "Tpye" in run("systemd-analyze", "verify", "--man=no", runnable_unit).stderr
+
+
+def test_the_unit_is_confined() -> None:
+    result = run(
+        *("systemd-analyze", "security", "--no-pager"),
+        *("--offline=true", f"--threshold={MOST_EXPOSURE}", UNIT),
+    )
+    assert "Overall exposure level for nicwatchd.service" in result.stdout
+    assert result.returncode == 0, result.stdout
+
+
+def test_one_capability_and_two_addresses() -> None:
+    unit = settings(UNIT)
+    assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == "CAP_NET_ADMIN"
+    assert unit["IPAddressDeny"] == "any"
+    assert unit["IPAddressAllow"].split() == ["169.254.169.254", "fd00:ec2::254"]
+
+
+def test_the_user_of_the_unit_is_made_by_sysusers(tmp_path: Path) -> None:
+    shipped = tmp_path / "usr/lib/sysusers.d/nicwatchd.conf"
+    shipped.parent.mkdir(parents=True)
+    shipped.write_text((SYSTEMD / "nicwatchd.sysusers").read_text())
+    (tmp_path / "etc").mkdir()
+    result = run("systemd-sysusers", f"--root={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    users = [line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines()]
+    assert [(user[0], Path(user[6]).name) for user in users] == [
+        (settings(UNIT)["User"], "nologin"),
+    ]
+
+
+def test_networkd_leaves_foreign_objects_alone() -> None:
+    drop_in = SYSTEMD / "nicwatchd.networkd.conf"
+    assert settings(drop_in) == {
+        "ManageForeignRoutes": "no",
+        "ManageForeignRoutingPolicyRules": "no",
+    }
+    assert re.findall(r"(?m)^\[.*\]$", drop_in.read_text()) == ["[Network]"]
