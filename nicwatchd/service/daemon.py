@@ -101,8 +101,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until stopped. READY comes after the first look, and does not wait for IMDS."""
         self._events.start(self._inbox.put_nowait)
-        fields: dict[str, str] = {}
-        self._send(journal.STARTED, f"nicwatchd {__version__} started", journal.INFO, fields)
+        self._send(journal.STARTED, f"nicwatchd {__version__} started", journal.INFO, {})
         try:
             await self._turn()
             systemd.notify(ready=True, status=self._headline())
@@ -113,7 +112,7 @@ class Daemon:
         finally:
             self._events.close()
             await self._questions.close()
-            self._send(journal.STOPPED, "nicwatchd stopped", journal.INFO, fields)
+            self._send(journal.STOPPED, "nicwatchd stopped", journal.INFO, {})
 
     def stop(self) -> None:
         """End after the turn that is under way: a plan that was begun is finished."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pwd
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -30,10 +30,10 @@ RELOAD_FAILED: Final = UUID("875f1d714b7a46f59e3ba83959fba55a")
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog's priorities
 
-Sink = Callable[[UUID, str, int, dict[str, str]], None]
+Sink = Callable[[UUID, str, int, Mapping[str, str]], None]
 
 
-def to_journald(message_id: UUID, message: str, priority: int, fields: dict[str, str]) -> None:
+def to_journald(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
     """Send one entry to systemd-journald."""
     systemd_journal.send(
         message,
@@ -44,7 +44,7 @@ def to_journald(message_id: UUID, message: str, priority: int, fields: dict[str,
     )
 
 
-def to_stderr(message_id: UUID, message: str, priority: int, fields: dict[str, str]) -> None:
+def to_stderr(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
     """Write one line for people; the fields are the journal's."""
     del message_id, priority, fields
     sys.stderr.write(f"{message}\n")

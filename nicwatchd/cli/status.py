@@ -1,0 +1,156 @@
+"""`nicwatchd status` and `nicwatchd reconcile`.
+
+They speak plain HTTP over the daemon's socket and read plain JSON: importing aiohttp and pydantic
+would cost ten times what the question does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from nicwatchd.cli.main import NOT_WELL, OK, fail
+
+TIMEOUT: Final = 30.0
+SETTLED: Final = ("applied", "ignored")
+
+
+class DaemonError(Exception):
+    """The daemon could not be asked, or refused; the text is one line for the operator."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(runtime_directory: Path, method: str, path: str) -> Any:
+    """The daemon's answer to one request. Raises DaemonError."""
+    where = runtime_directory / "nicwatchd.sock"
+    connection = _Connection(where)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        said = json.loads(response.read())
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise DaemonError(
+            f"the daemon does not run (nothing serves {where}); "
+            "`nicwatchd status --journal` tells what it knew last"
+        ) from None
+    except PermissionError:
+        raise DaemonError(f"{where}: permission denied") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise DaemonError(f"{where}: no answer: {error}") from None
+    finally:
+        connection.close()
+    if response.status >= http.HTTPStatus.BAD_REQUEST and "error" in said:
+        raise DaemonError(str(said["error"]))
+    return said
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Print the states; 0 when every interface is settled and the daemon is well."""
+    try:
+        said = _from_journal() if arguments.journal else _from_daemon(arguments)
+    except DaemonError as error:
+        return fail(str(error))
+    if arguments.interface:
+        wanted = arguments.interface.lower()
+        found = [i for i in said["interfaces"] if wanted in (i["name"].lower(), i["mac"], i["eni"])]
+        if not found:
+            return fail(f"no interface {arguments.interface!r}; there are: {_names(said)}")
+        said["interfaces"] = found
+    return _print(said, as_json=arguments.json)
+
+
+def reconcile(arguments: argparse.Namespace) -> int:
+    """Have the daemon look at everything anew, and print what it is then."""
+    try:
+        said = ask(arguments.runtime_directory, "POST", "/v1/reconcile")
+    except DaemonError as error:
+        return fail(str(error))
+    return _print(said, as_json=arguments.json)
+
+
+def _from_daemon(arguments: argparse.Namespace) -> dict[str, Any]:
+    said: dict[str, Any] = ask(arguments.runtime_directory, "GET", "/v1/status")
+    return said
+
+
+def _from_journal() -> dict[str, Any]:
+    from nicwatchd.service.journal import JournalUnreadableError, read_statuses
+
+    try:
+        statuses = read_statuses()
+    except JournalUnreadableError as error:
+        raise DaemonError(str(error)) from None
+    return {"source": "journal", "interfaces": [s.model_dump(mode="json") for s in statuses]}
+
+
+def _names(said: dict[str, Any]) -> str:
+    return ", ".join(interface["name"] for interface in said["interfaces"]) or "none"
+
+
+def _print(said: dict[str, Any], *, as_json: bool) -> int:
+    text = json.dumps(said, indent=2) if as_json else "\n".join(_lines(said, time.time()))
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+    settled = all(i["state"] in SETTLED for i in said["interfaces"])
+    return OK if settled and not said.get("problems") else NOT_WELL
+
+
+def _lines(said: dict[str, Any], now: float) -> list[str]:
+    """The status for people: the host where something is to be said of it, then the interfaces."""
+    lines = []
+    if said.get("idle"):
+        lines.append(f"idle: {said['idle']}")
+    lines += [f"problem: {problem}" for problem in said.get("problems", [])]
+    imds = said.get("imds")
+    if imds and imds["state"] not in ("ok", "unasked"):
+        lines.append(f"IMDS is {imds['state']}" + (f": {imds['detail']}" if imds["detail"] else ""))
+    if said.get("container_network"):
+        lines.append(f"{said['container_network']} owns this host's secondary interfaces")
+    for interface in said["interfaces"]:
+        lines += _interface_lines(interface, now)
+    return lines or ["no interfaces of EC2's drivers on this host"]
+
+
+def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:
+    marks = [m for m in ("overdue", "shadowed") if interface[m]]
+    marks += [] if interface["link_up"] else ["link down"]
+    state = interface["state"] + (f" ({', '.join(marks)})" if marks else "")
+    who = " ".join(filter(None, (interface["mac"], interface["eni"])))
+    lines = [f"{interface['name']}  {state}  for {_ago(now - interface['since'])}  {who}"]
+    lines += [f"    {_why(interface)}: {reason['text']}" for reason in interface["reasons"]]
+    for family in ("ipv4", "ipv6"):
+        part = interface[family]
+        items = [*part["addresses"], *part["prefixes"]] if part else []
+        if items:
+            lines.append(f"    {family}: {', '.join(items)}  (table {interface['table']})")
+    lines += [f"    note: {note['text']}" for note in interface["notes"]]
+    return lines
+
+
+def _why(interface: dict[str, Any]) -> str:
+    return "because" if interface["state"] == "ignored" else "waits"
+
+
+def _ago(seconds: float) -> str:
+    """A duration for people."""
+    whole = max(0, round(seconds))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"

@@ -1,0 +1,142 @@
+"""The control socket: HTTP over a Unix socket. Anyone on the host may read; writing needs rights.
+
+| request | answer |
+|---|---|
+| GET /healthz | 200 while all parts of the daemon move, else 503 |
+| GET /readyz | 200 while no interface waits for anything, else 503 |
+| GET /v1/status | the host: `HostStatus` |
+| GET /v1/interfaces | a list of `InterfaceStatus` |
+| GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
+| POST /v1/reconcile | looks at everything anew; answers `HostStatus` when that is done |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from nicwatchd.service.status import HostStatus, InterfaceStatus
+
+SOCKET_NAME: Final = "nicwatchd.sock"
+# A question to IMDS may take its whole time-out on each endpoint.
+RECONCILE_TIMEOUT: Final = 20.0
+SHUTDOWN_TIMEOUT: Final = 1.0
+
+
+class Service(Protocol):
+    """What the control socket serves."""
+
+    def status(self) -> HostStatus:
+        """Everything that can be said now."""
+
+    async def reconcile(self) -> None:
+        """Look at everything anew."""
+
+
+class Control:
+    """The server. `start` takes the socket's path over from a dead predecessor."""
+
+    def __init__(self, service: Service, path: Path) -> None:
+        self._service = service
+        self._path = path
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/v1/status", self._status),
+                web.get("/v1/interfaces", self._interfaces),
+                web.get("/v1/interfaces/{key}", self._interface),
+                web.post("/v1/reconcile", self._reconcile),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+
+    async def start(self) -> None:
+        """Begin to serve. Raises OSError when the socket cannot be made."""
+        self._path.unlink(missing_ok=True)  # the lock says that nobody else uses it
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self._path)).start()
+        self._path.chmod(0o666)
+
+    async def close(self) -> None:
+        """End serving."""
+        await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        problems = self._service.status().problems
+        return _verdict(not problems, {"problems": problems})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        unsettled = unready(self._service.status())
+        return _verdict(not unsettled, {"waiting": unsettled})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json(self._service.status().model_dump_json())
+
+    async def _interfaces(self, _: web.Request) -> web.Response:
+        interfaces = self._service.status().interfaces
+        return _json(f"[{','.join(interface.model_dump_json() for interface in interfaces)}]")
+
+    async def _interface(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        found = find(self._service.status().interfaces, key)
+        if found is None:
+            return web.json_response({"error": f"no interface {key!r}"}, status=404)
+        return _json(found.model_dump_json())
+
+    async def _reconcile(self, request: web.Request) -> web.Response:
+        if not _may_write(request):
+            error = "only root and nicwatchd's own user may do this"
+            return web.json_response({"error": error}, status=403)
+        try:
+            await asyncio.wait_for(self._service.reconcile(), RECONCILE_TIMEOUT)
+        except TimeoutError:
+            error = f"not done within {RECONCILE_TIMEOUT:g} s; it goes on"
+            return web.json_response({"error": error}, status=504)
+        return await self._status(request)
+
+
+def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
+    """The interface with this name, MAC or ENI id."""
+    wanted = key.lower()
+    return next((i for i in interfaces if wanted in (i.name.lower(), i.mac, i.eni)), None)
+
+
+def unready(status: HostStatus) -> list[str]:
+    """Each interface that is not settled, with its reasons, a line each."""
+    lines = [
+        f"{i.name}: {i.state}{' (overdue)' if i.overdue else ''}: "
+        + ("; ".join(reason.text for reason in i.reasons) or "under way")
+        for i in status.interfaces
+        if not i.is_settled
+    ]
+    primary_needed = status.idle is None and status.interfaces and status.primary_mac is None
+    return [*lines, "the primary interface is not known yet"] if primary_needed else lines
+
+
+def _verdict(good: bool, more: dict[str, list[str]]) -> web.Response:  # noqa: FBT001
+    body = {"status": "ok" if good else "failing", **more}
+    return web.json_response(body, status=200 if good else 503)
+
+
+def _json(text: str) -> web.Response:
+    return web.Response(text=text, content_type="application/json")
+
+
+def _may_write(request: web.Request) -> bool:
+    """Whether the peer is root or runs as we do; the kernel vouches for its uid."""
+    transport = request.transport
+    peer = transport.get_extra_info("socket") if transport else None
+    if peer is None:
+        return False
+    credentials = struct.Struct("3i")  # pid, uid, gid
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+    return credentials.unpack(raw)[1] in (0, os.geteuid())

@@ -1,0 +1,144 @@
+"""`nicwatchd run`: checks the ground, puts the parts together, and serves until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from nicwatchd import __version__
+from nicwatchd.imds.client import ImdsClient, ImdsOptions
+from nicwatchd.netlink.capability import has_net_admin
+from nicwatchd.netlink.events import EventSocket
+from nicwatchd.netlink.kernel import NetlinkKernel
+from nicwatchd.service import journal, systemd
+from nicwatchd.service.control import SOCKET_NAME, Control
+from nicwatchd.service.daemon import HEARTBEAT, Daemon, NewPolicy
+from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.platform import Lock, is_ec2
+from nicwatchd.service.settings import Settings, SettingsError, load
+from nicwatchd.service.status import HostStatus, ImdsStatus
+
+NOT_EC2: Final = (
+    "the firmware does not say that this is an EC2 host, so nothing is managed; "
+    'if it is one, set platform = "ec2" in /etc/nicwatchd/nicwatchd.toml'
+)
+
+
+class CannotRunError(Exception):
+    """The daemon cannot run here; the text is one line for the operator."""
+
+
+def run(config: Path | None, runtime_directory: Path) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises SettingsError, CannotRunError or AlreadyRunningError before anything was changed.
+    """
+    settings = load(config)
+    if not has_net_admin():
+        raise CannotRunError(
+            "CAP_NET_ADMIN is missing: run it as root, or by its systemd unit "
+            "(which has AmbientCapabilities=CAP_NET_ADMIN)"
+        )
+    try:
+        runtime_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = Lock(runtime_directory)
+    except OSError as error:
+        raise CannotRunError(f"{runtime_directory}: {error.strerror}") from None
+    try:
+        if settings.platform == "auto" and not is_ec2():
+            asyncio.run(_idle(runtime_directory))
+        else:
+            asyncio.run(_serve(settings, config, runtime_directory))
+    finally:
+        lock.release()
+
+
+async def _serve(settings: Settings, config: Path | None, runtime_directory: Path) -> None:
+    options = ImdsOptions(
+        endpoints=tuple(settings.imds.endpoints),
+        budget_rate=settings.imds.requests_per_second,
+        budget_burst=settings.imds.burst,
+    )
+    send = journal.sink()
+    kernel = NetlinkKernel()
+    try:
+        async with ImdsClient(options) as imds:
+            daemon = Daemon(
+                settings.policy(), kernel, EventSocket(), imds, Ledger(runtime_directory), send
+            )
+            control = Control(daemon, runtime_directory / SOCKET_NAME)
+            _on_signals(daemon.stop, lambda: _reload(daemon, config, send))
+            await _with_control(control, daemon.run)
+    finally:
+        kernel.close()
+
+
+async def _with_control(control: Control, serve: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await control.start()
+        await serve()
+    finally:
+        systemd.stopping()
+        await control.close()
+
+
+def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
+    """Read the settings again; wrong ones change nothing."""
+    systemd.reloading()
+    try:
+        daemon.put(NewPolicy(load(config).policy()))
+        text = "settings reloaded; those of [imds] and `platform` count from the next start"
+        send(journal.RELOADED, text, journal.INFO, {})
+    except SettingsError as error:
+        text = f"the old settings stay, since the new ones cannot be used: {error}"
+        send(journal.RELOAD_FAILED, text, journal.ERROR, {})
+    systemd.notify(ready=True, status="settings reloaded")
+
+
+class _Idle:
+    """What is served where there is nothing to do."""
+
+    def __init__(self) -> None:
+        self._started = time.time()
+
+    def status(self) -> HostStatus:
+        return HostStatus(
+            version=__version__,
+            pid=os.getpid(),
+            started=self._started,
+            idle=NOT_EC2,
+            imds=ImdsStatus(state="unasked"),
+        )
+
+    async def reconcile(self) -> None:
+        return
+
+
+async def _idle(runtime_directory: Path) -> None:
+    """Answer questions, and say why nothing is done. A unit that failed here would be a lie."""
+    journal.sink()(journal.IDLE, f"idle: {NOT_EC2}", journal.NOTICE, {})
+    stopping = asyncio.Event()
+    _on_signals(stopping.set, lambda: None)
+
+    async def wait() -> None:
+        systemd.notify(ready=True, status="idle: not an EC2 host")
+        while not stopping.is_set():
+            systemd.notify(watchdog=True, status="idle: not an EC2 host")
+            try:
+                await asyncio.wait_for(stopping.wait(), HEARTBEAT)
+            except TimeoutError:
+                continue
+
+    await _with_control(Control(_Idle(), runtime_directory / SOCKET_NAME), wait)

@@ -1,0 +1,50 @@
+"""What kind of host this is, what we may do on it, and whether we are alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+DMI: Final = Path("/sys/class/dmi/id")
+XEN_UUID: Final = Path("/sys/hypervisor/uuid")
+
+
+class AlreadyRunningError(Exception):
+    """Another daemon serves this host; the text is one line for the operator."""
+
+
+def is_ec2(dmi: Path = DMI, xen: Path = XEN_UUID) -> bool:
+    """Whether the firmware says EC2: Nitro by its vendor, Xen by a UUID that begins with ec2."""
+    return _read(dmi / "sys_vendor") == "amazon ec2" or _read(xen).startswith("ec2")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip().lower()
+    except OSError:
+        return ""
+
+
+class Lock:
+    """Held for as long as the daemon runs; the kernel lets go of it however the daemon ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "nicwatchd.lock"
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._fd, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise AlreadyRunningError(
+                f"nicwatchd already runs here (pid {holder}, {self._path}); "
+                "ask it with `nicwatchd status`, or stop it with `systemctl stop nicwatchd`"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let another daemon begin. The file stays: removing it would race with the next one."""
+        os.close(self._fd)
