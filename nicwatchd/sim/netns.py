@@ -1,0 +1,126 @@
+"""Network namespaces by name: making, entering, configuring and removing them.
+
+Blocking, and quick: one process for each batch of commands.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+NAMES: Final = Path("/run/netns")  # where `ip netns` keeps them
+CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+
+_libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
+
+
+class CommandError(Exception):
+    """A command failed; the message has its words and what it wrote to stderr."""
+
+
+def run(*command: str, stdin: str | None = None) -> str:
+    """Run a command to its end and return what it wrote to stdout; raises CommandError."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CommandError(f"`{' '.join(command)}`: {done.stderr.strip()}")
+    return done.stdout
+
+
+def create(*names: str) -> None:
+    """Make namespaces, each with its loopback up and nothing inherited from the machine."""
+    run("ip", "-batch", "-", stdin="".join(f"netns add {name}\n" for name in names))
+    for name in names:
+        # The machine's IPv4 settings are copied into each new namespace: start from known ones.
+        sysctl(
+            name,
+            {
+                f"ipv4/conf/{which}/{key}": "0"
+                for which in ("all", "default")
+                for key in ("rp_filter", "forwarding", "log_martians", "accept_redirects")
+            },
+        )
+        ip(name, ["link set lo up"])
+
+
+def delete(*names: str) -> None:
+    """Remove namespaces and all that is in them (once no process and no socket is left there)."""
+    run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in names))
+
+
+def ip(name: str, commands: Iterable[str]) -> None:
+    """Run `ip` commands (without the word `ip`) in a namespace, all in one process."""
+    lines = list(commands)
+    try:
+        run("ip", "-n", name, "-batch", "-", stdin="".join(f"{line}\n" for line in lines))
+    except CommandError as error:
+        raise CommandError(f"{error}; of these: {'; '.join(lines)}") from error
+
+
+def nft(name: str, ruleset: str) -> None:
+    """Load an nftables ruleset in a namespace, as one transaction."""
+    run("ip", "netns", "exec", name, "nft", "-f", "-", stdin=ruleset)
+
+
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Move the calling thread into a namespace and back. Never await in here."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(NAMES / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def open_socket(name: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A non-blocking socket of a namespace; it stays there wherever it is used."""
+    with inside(name):
+        opened = socket.socket(family, kind, protocol)
+    opened.setblocking(False)
+    return opened
+
+
+def sysctl(name: str, settings: Mapping[str, str]) -> None:
+    """Set `net` sysctls of a namespace, by path: `ipv4/conf/all/rp_filter`."""
+    with inside(name):
+        for key, value in settings.items():
+            Path("/proc/sys/net", key).write_text(value)
+
+
+def ifindex(name: str, interface: str) -> int:
+    """The index of an interface in a namespace; OSError when there is none."""
+    with inside(name):
+        return socket.if_nametoindex(interface)
+
+
+def processes(*names: str) -> list[int]:
+    """The ids of the processes that live in any of these namespaces."""
+    wanted = {(NAMES / name).stat().st_ino for name in names}
+    found = []
+    for entry in Path("/proc").iterdir():
+        # Processes end while we look, and those of other users are not ours to look into.
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if entry.name.isdigit() and (entry / "ns/net").stat().st_ino in wanted:
+                found.append(int(entry.name))
+    return found

@@ -1,0 +1,160 @@
+"""The VPC's router as text: what `ip` and `nft` are told for each port of it.
+
+A port is the router's end of a veth; at its other end is an ENI of the host, a neighbour or the
+far hosts. There is no bridge: the router answers for everybody (proxy ARP and NDP) and delivers
+by MAC, as EC2 does, so a packet also reaches a host that has not configured its address yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import collapse_addresses, ip_network
+from typing import TYPE_CHECKING, Final
+
+from nicwatchd.core.model import IPAddress, IPNetwork
+from nicwatchd.sim.parts import ROUTER_V6, Subnet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Address, IPv6Address
+
+IMDS_V4: Final = "169.254.169.254"
+IMDS_V6: Final = "fd00:ec2::254"
+# The gateway of neighbours and far hosts, and what an ENI is to the router: a next hop that is
+# a permanent neighbour with the ENI's MAC. Nobody has these addresses, nobody asks for them.
+GATEWAY_V4: Final = "169.254.0.1"
+NEXT_HOP_V4: Final = "169.254.0.2"
+NEXT_HOP_V6: Final = "fe80::ec2:2"
+
+# Only the host under test checks for duplicates, as a real one does: that takes 1 to 2 s.
+NO_DAD: Final = {"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0"}
+SYSCTLS: Final = {
+    "ipv4/ip_forward": "1",
+    "ipv4/conf/all/send_redirects": "0",
+    "ipv4/conf/default/send_redirects": "0",
+    "ipv4/conf/default/proxy_arp": "1",
+    "ipv6/conf/all/forwarding": "1",
+    "ipv6/conf/default/forwarding": "1",
+    "ipv6/conf/all/proxy_ndp": "1",
+    "ipv6/conf/default/proxy_ndp": "1",
+    **NO_DAD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port: whose MAC and sources may come in there, and are routed to there."""
+
+    device: str  # the router's end of the veth
+    mac: str  # of the other end
+    addresses: tuple[IPAddress, ...]
+    prefixes: tuple[IPNetwork, ...] = ()
+    asks_for: tuple[IPNetwork, ...] = ()  # IPv4 networks that ARP may ask for
+    proxied: tuple[IPv6Address, ...] = ()  # what the router answers NDP for; it has no wildcard
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """What the source check lets through, and what is routed to this port."""
+        return frozenset(map(str, (*self.addresses, *self.prefixes)))
+
+    @property
+    def table(self) -> str:
+        """The nftables table of this port."""
+        return f"port-{self.device}"
+
+
+def port_sysctls(port: Port) -> dict[str, str]:
+    """By default a proxy waits up to 0.8 s before it answers; this has no default to set."""
+    return {f"{ip}/neigh/{port.device}/proxy_delay": "0" for ip in ("ipv4", "ipv6")}
+
+
+def lines_for_router(subnets: Iterable[Subnet]) -> list[str]:
+    """The addresses that belong to the VPC itself, on the router's loopback."""
+    return [f"addr replace {address}/32 dev lo" for address in (IMDS_V4, GATEWAY_V4)] + [
+        f"addr replace {IMDS_V6}/128 dev lo nodad",
+        *(f"addr replace {subnet.gateway}/32 dev lo" for subnet in subnets if subnet.gateway),
+    ]
+
+
+def lines_to_attach(port: Port, peer: str, namespace: str) -> tuple[list[str], list[str]]:
+    """First the router's side, with the far end still here; then what hands that end over."""
+    temporary = f"x{port.device}"
+    prepare = [
+        f"link add {port.device} type veth peer name {temporary} address {port.mac}",
+        f"link set {port.device} up",
+        f"addr add {ROUTER_V6}/64 dev {port.device} nodad",
+        f"neigh add {NEXT_HOP_V4} lladdr {port.mac} dev {port.device} nud permanent",
+        f"neigh add {NEXT_HOP_V6} lladdr {port.mac} dev {port.device} nud permanent",
+        *(f"neigh add proxy {address} dev {port.device}" for address in port.proxied),
+        *lines_to_update(None, port),
+    ]
+    return prepare, [f"link set {temporary} netns {namespace} name {peer}"]
+
+
+def lines_to_update(old: Port | None, new: Port) -> list[str]:
+    """The steps from the old port's routes to the new one's."""
+    before = old.sources if old else frozenset()
+    via = {4: f"via {NEXT_HOP_V4} onlink", 6: f"via {NEXT_HOP_V6}"}
+    return [
+        f"route add {source} {via[6 if ':' in source else 4]} dev {new.device}"
+        for source in sorted(new.sources - before)
+    ] + [f"route del {source} dev {new.device}" for source in sorted(before - new.sources)]
+
+
+def source_check(port: Port) -> str:
+    """The ruleset that makes a port drop what EC2 drops; it replaces an earlier one at once."""
+    v4, v6 = merged(port, 4), merged(port, 6)
+    asked = ", ".join([*map(str, port.asks_for), "169.254.0.0/16"])
+    rules = [
+        f"ether saddr != {port.mac} counter name dropped drop",
+        # Duplicate address detection and group membership are local matters: there is no
+        # multicast on EC2, so nobody answers, and it is no spoof either.
+        "ip6 saddr :: drop",
+        "ip6 saddr fe80::/10 accept",
+        "ip saddr 0.0.0.0 udp dport 67 accept",
+        "arp saddr ip 0.0.0.0 drop",
+    ]
+    if v4:
+        rules += [
+            f"ip saddr {{ {v4} }} accept",
+            # The router answers ARP for its own addresses and for hosts of the same subnet.
+            f"arp saddr ip {{ {v4} }} arp daddr ip {{ {asked} }} accept",
+        ]
+    if v6:
+        rules.append(f"ip6 saddr {{ {v6} }} accept")
+    body = "\n".join(f"    {rule}" for rule in [*rules, "counter name dropped drop"])
+    return f"""{drop_source_check(port)}
+table netdev {port.table} {{
+  counter dropped {{ }}
+  chain source_check {{
+    type filter hook ingress device "{port.device}" priority 0; policy drop;
+{body}
+  }}
+}}
+"""
+
+
+def merged(port: Port, version: int) -> str:
+    """The sources of one family as elements of a set, where nftables allows no overlap."""
+    networks = (ip_network(source) for source in port.sources)
+    return ", ".join(map(str, collapse_addresses([n for n in networks if n.version == version])))
+
+
+def drop_source_check(port: Port) -> str:
+    """The ruleset that removes a port's table, whether or not it is there."""
+    return f"table netdev {port.table}\ndelete table netdev {port.table}\n"
+
+
+def lines_for_peer(
+    device: str, addresses: Iterable[IPv4Address | IPv6Address]
+) -> list[str]:
+    """A neighbour's or the far hosts' side: everything goes by the router, as EC2 does it."""
+    return [
+        f"link set {device} up",
+        *(
+            f"addr add {a}/32 dev {device}" if a.version == 4 else f"addr add {a}/128 dev {device}"
+            for a in addresses
+        ),
+        f"route add default via {GATEWAY_V4} dev {device} onlink",
+        f"route add ::/0 via {ROUTER_V6} dev {device}",
+    ]

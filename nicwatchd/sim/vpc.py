@@ -1,0 +1,419 @@
+"""An imitated VPC: a host under test, its router, six far hosts, and a neighbour per subnet.
+
+Each is a network namespace; many VPCs live side by side in one sandbox. The router drops what EC2
+drops: a packet whose source is not the ENI's own (see `nicwatchd.sim.router`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
+from weakref import WeakSet
+
+from nicwatchd.core.model import Family
+from nicwatchd.sim import netns, ra, router, sandbox
+from nicwatchd.sim.parts import ROUTER_V6, Eni, Peer, Subnet, far_hosts
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RUNTIME: Final = Path("/run/nicwatchd-sim")
+PATIENCE: Final = 5.0  # s that a process gets after SIGTERM
+PRIMARY_METRIC: Final = 1024  # systemd-networkd's default, for DHCP and RA
+LEASE_METRIC: Final = 2048  # clients give secondary interfaces a worse one than the primary's
+# Lifetimes in s. The primary's never run out while we look; the others are EC2's.
+PRIMARY_LIFETIME: Final = "valid_lft 86400 preferred_lft 86400"
+LEASE_LIFETIME: Final = {
+    Family.V4: "valid_lft 3600 preferred_lft 3600",
+    Family.V6: "valid_lft 450 preferred_lft 140",
+}
+HOST_SYSCTLS: Final = {
+    # What a kernel without a network manager learns from an RA ranks behind the primary's.
+    "ipv6/conf/default/ra_defrtr_metric": str(LEASE_METRIC),
+}
+
+_serial = itertools.count(1)
+
+
+class LeakError(Exception):
+    """Something was still open in a VPC when it closed; it has been ended."""
+
+
+class Vpc:
+    """`async with Vpc() as vpc`: the primary ENI is plugged, up, and has its addresses by DHCP.
+
+    `host`, `router` and `far` are the names of namespaces; `subnets` are those whose neighbours
+    are to be there from the start (the primary's always is, others come with their first ENI).
+    """
+
+    def __init__(self, primary: Eni | None = None, subnets: Sequence[Subnet] = ()) -> None:
+        self.id = f"vpc{os.getpid()}-{next(_serial)}"
+        self.primary = primary or Eni.numbered("ens5", Subnet.numbered(1))
+        self.host, self.router, far = (f"{self.id}-{part}" for part in ("host", "router", "far"))
+        self.far_hosts = far_hosts(far)
+        self.far = far
+        self.runtime_dir = RUNTIME / self.id  # for the files of a daemon that runs on the host
+        self._subnets = tuple(dict.fromkeys([self.primary.subnet, *subnets]))
+        self._neighbours: dict[Subnet, Peer] = {}
+        self._namespaces: list[str] = []
+        self._numbers = itertools.count(1)
+        self._ports: dict[str, router.Port] = {}  # by MAC
+        self._enis: dict[str, Eni] = {}  # by MAC
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._processes: list[Process] = []
+        # One thread does all the blocking work, so steps never overlap and none is cut in two.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=self.id)
+
+    # --- opening and closing -----------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._do(self._open)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        leaks = await self._close()
+        if leaks and error is None:
+            raise LeakError(f"{self.id}: still open at the end: {', '.join(leaks)}")
+
+    async def _do(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        work = self._worker.submit(step, *args, **kwargs)
+        return await asyncio.wrap_future(work)
+
+    def _open(self) -> None:
+        sandbox.require()
+        self.runtime_dir.mkdir(parents=True)
+        self._add_namespaces(self.host, self.router, self.far)
+        netns.sysctl(self.router, router.SYSCTLS)
+        netns.sysctl(self.host, HOST_SYSCTLS)
+        far = [a for peer in self.far_hosts for a in peer.addresses]
+        self._attach_peers({self.far: far})
+        self._add_subnets(self._subnets)
+        self._plug(self.primary)
+        self._configure_primary()
+
+    async def _close(self) -> list[str]:
+        """End and remove everything; returns what others should have ended before."""
+        for process in self._processes:
+            await _end(process)
+        leaks = [repr(s) for s in self._sockets if s.fileno() >= 0]
+        for left in list(self._sockets):
+            left.close()
+        leaks += await self._do(self._remove)
+        self._worker.shutdown()
+        return leaks
+
+    def _remove(self) -> list[str]:
+        strays = netns.processes(*self._namespaces)
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self._namespaces:
+            netns.delete(*self._namespaces)
+            self._namespaces.clear()
+        shutil.rmtree(self.runtime_dir, ignore_errors=True)
+        return [f"process {pid}" for pid in strays]
+
+    # --- the network behind the host ---------------------------------------------------------
+
+    def _add_namespaces(self, *names: str) -> None:
+        netns.create(*names)
+        self._namespaces += names
+
+    async def add_namespace(self, part: str) -> str:
+        """One more namespace (for a container, say), gone with the VPC; returns its name."""
+        name = f"{self.id}-{part}"
+        await self._do(self._add_namespaces, name)
+        return name
+
+    def _add_subnets(self, subnets: Sequence[Subnet]) -> None:
+        """Routers and neighbours of subnets that are new."""
+        new = [subnet for subnet in dict.fromkeys(subnets) if subnet not in self._neighbours]
+        if not new:
+            return
+        netns.ip(self.router, router.lines_for_router(new))
+        for subnet in new:
+            name = f"{self.id}-{subnet.name}"
+            self._neighbours[subnet] = Peer(
+                f"a neighbour in {subnet.name}",
+                name,
+                subnet.neighbour_ipv4,
+                subnet.neighbour_ipv6,
+            )
+        peers = [self._neighbours[subnet] for subnet in new]
+        self._add_namespaces(*(peer.namespace for peer in peers))
+        self._attach_peers({peer.namespace: list(peer.addresses) for peer in peers})
+
+    def _attach_peers(self, members: Mapping[str, list[router.IPAddress]]) -> None:
+        """Join namespaces of the VPC's other hosts to the router."""
+        for namespace, addresses in members.items():
+            netns.sysctl(namespace, router.NO_DAD)
+            number = next(self._numbers)
+            mac = f"0e:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+            port = router.Port(f"p{number}", mac, tuple(addresses))
+            self._attach({namespace: port}, "eth0")
+            netns.ip(namespace, router.lines_for_peer("eth0", addresses))
+
+    def _attach(self, ports: Mapping[str, router.Port], name: str) -> None:
+        for namespace, port in ports.items():
+            prepare, hand_over = router.lines_to_attach(port, name, namespace)
+            netns.ip(self.router, prepare)
+            netns.sysctl(self.router, router.port_sysctls(port))
+            netns.nft(self.router, router.source_check(port))
+            netns.ip(self.router, hand_over)
+
+    # --- the host's ENIs -----------------------------------------------------------------------
+
+    @property
+    def enis(self) -> tuple[Eni, ...]:
+        """All that are plugged, as they are now; the primary first."""
+        return tuple(self._enis.values())
+
+    async def plug(self, *enis: Eni) -> float:
+        """Hot-plug ENIs, all at once; returns the monotonic time at which the links were there."""
+        return await self._do(self._plug, *enis)
+
+    def _plug(self, *enis: Eni) -> float:
+        self._add_subnets([eni.subnet for eni in enis])
+        ports = [self._port(eni, f"p{next(self._numbers)}") for eni in enis]
+        steps = [
+            router.lines_to_attach(port, eni.name, self.host)
+            for eni, port in zip(enis, ports, strict=True)
+        ]
+        netns.ip(self.router, [line for prepare, _ in steps for line in prepare])
+        for port in ports:
+            netns.sysctl(self.router, router.port_sysctls(port))
+        netns.nft(self.router, "".join(map(router.source_check, ports)))
+        netns.ip(self.router, [line for _, hand_over in steps for line in hand_over])
+        now = time.monotonic()
+        for eni, port in zip(enis, ports, strict=True):
+            self._enis[eni.mac], self._ports[eni.mac] = eni, port
+        return now
+
+    def _port(self, eni: Eni, device: str) -> router.Port:
+        neighbour = eni.subnet.neighbour_ipv6
+        return router.Port(
+            device,
+            eni.mac,
+            eni.addresses(),
+            eni.prefixes,
+            (eni.subnet.ipv4,) if eni.subnet.ipv4 else (),
+            (neighbour,) if neighbour else (),
+        )
+
+    async def unplug(self, *enis: Eni) -> float:
+        """Detach ENIs: their links vanish. Returns the monotonic time after that."""
+        return await self._do(self._unplug, *enis)
+
+    def _unplug(self, *enis: Eni) -> float:
+        ports = [self._ports.pop(eni.mac) for eni in enis]
+        for eni in enis:
+            del self._enis[eni.mac]
+        netns.ip(self.router, [f"link del {port.device}" for port in ports])
+        now = time.monotonic()
+        netns.nft(self.router, "".join(map(router.drop_source_check, ports)))
+        return now
+
+    async def update(self, eni: Eni) -> None:
+        """Addresses or prefixes of a plugged ENI (known by its MAC) are now these."""
+        await self._do(self._update, eni)
+
+    def _update(self, eni: Eni) -> None:
+        old = self._ports[eni.mac]
+        new = self._port(eni, old.device)
+        netns.nft(self.router, router.source_check(new))
+        netns.ip(self.router, router.lines_to_update(old, new))
+        self._enis[eni.mac], self._ports[eni.mac] = eni, new
+
+    async def rename(self, eni: Eni, name: str, after: float = 0.016) -> Eni:
+        """What udev does a few milliseconds after a link appeared. Returns the renamed ENI."""
+        await asyncio.sleep(after)
+        await self._do(netns.ip, self.host, [f"link set {eni.name} name {name}"])
+        renamed = replace(eni, name=name)
+        self._enis[eni.mac] = renamed
+        return renamed
+
+    async def lease(
+        self, eni: Eni, family: Family, *, default: bool = False, metric: int = LEASE_METRIC
+    ) -> None:
+        """What a DHCP client does: link up, first address, with `default` also a default route.
+
+        Call it again to renew. IPv6 goes through duplicate address detection (1 to 2 s), as ever.
+        """
+        (address, *_) = eni.addresses(family)
+        lines = [f"link set {eni.name} up"]
+        lines += _client_lines(eni, family, LEASE_LIFETIME[family], metric)
+        if default:
+            source = f"src {address}" if family is Family.V4 else ""
+            lines.append(
+                f"route replace {_gateway(eni, family)} dev {eni.name} {source} metric {metric}"
+            )
+        await self._do(netns.ip, self.host, lines)
+
+    def _configure_primary(self) -> None:
+        eni = self.primary
+        lines = [f"link set {eni.name} up"]
+        for family in Family:
+            if not eni.addresses(family):
+                continue
+            flags = " nodad" if family is Family.V6 else ""
+            lines += _client_lines(eni, family, PRIMARY_LIFETIME + flags, PRIMARY_METRIC)
+            rest = f"src {eni.ipv4[0]}" if family is Family.V4 else ""
+            gateway = _gateway(eni, family)
+            lines.append(f"route add {gateway} dev {eni.name} {rest} metric {PRIMARY_METRIC}")
+        lines += [
+            f"route add {cidr} dev {eni.name} proto ra metric {PRIMARY_METRIC}"
+            for cidr in eni.subnet.ipv6
+        ]
+        netns.ip(self.host, lines)
+
+    async def ra(self, eni: Eni, *, managed: bool = True) -> None:
+        """Send one router advertisement to an ENI whose link is up: its /64s are on-link."""
+        packet = ra.advertisement(eni.subnet.ipv6, managed=managed)
+        await self._do(ra.send, self.router, self._ports[eni.mac].device, packet)
+
+    async def dropped(self, eni: Eni) -> int:
+        """How many packets of an ENI the source check has dropped since the last `update`."""
+        table = self._ports[eni.mac].table
+        listing = await self.exec(
+            self.router, "nft", "-j", "list", "counter", "netdev", table, "dropped"
+        )
+        (packets,) = (
+            item["counter"]["packets"]
+            for item in json.loads(listing)["nftables"]
+            if "counter" in item
+        )
+        return int(packets)
+
+    # --- who talks to whom -----------------------------------------------------------------------
+
+    def neighbour(self, subnet: Subnet) -> Peer:
+        """The sim's own host in a subnet."""
+        return self._neighbours[subnet]
+
+    def peers(self, *enis: Eni) -> tuple[Peer, ...]:
+        """The six far hosts, and the neighbours in the ENIs' subnets and the primary's."""
+        subnets = dict.fromkeys([*(eni.subnet for eni in enis), self.primary.subnet])
+        return (*self.far_hosts, *(self._neighbours[subnet] for subnet in subnets))
+
+    # --- processes, sockets, settings --------------------------------------------------------------
+
+    async def exec(self, namespace: str, *command: str) -> str:
+        """Run a command in a namespace to its end: its stdout; raises netns.CommandError."""
+        process = await self.popen(
+            namespace, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            out, complaint = await process.communicate()
+        finally:
+            await _end(process)
+            self._processes.remove(process)
+        if process.returncode != 0:
+            raise netns.CommandError(f"`{' '.join(command)}`: {complaint.decode().strip()}")
+        return out.decode()
+
+    async def popen(
+        self,
+        namespace: str,
+        *command: str,
+        stdout: int | IO[bytes] | None = None,
+        stderr: int | IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a command in a namespace (/sys shows that namespace); ended when the VPC closes.
+
+        The process id is the command's own.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *("ip", "netns", "exec", namespace, *command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+        )
+        self._processes.append(process)
+        return process
+
+    def socket(self, namespace: str, family: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """A non-blocking socket of a namespace. Whoever asked for it closes it."""
+        opened = netns.open_socket(namespace, family, kind)
+        self._sockets.add(opened)
+        return opened
+
+    def listen(self, namespace: str, address: str, port: int) -> socket.socket:
+        """A listening TCP socket of a namespace, IPv6 only where the address is IPv6."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        opened = self.socket(namespace, family)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind((address, port))
+        opened.listen(128)
+        return opened
+
+    def imds_sockets(self) -> tuple[socket.socket, socket.socket]:
+        """Listening sockets on both addresses of the metadata service, in the VPC's router."""
+        return (
+            self.listen(self.router, router.IMDS_V4, 80),
+            self.listen(self.router, router.IMDS_V6, 80),
+        )
+
+    async def ip(self, namespace: str, *commands: str) -> None:
+        """Run `ip` commands (without the word `ip`) in a namespace, all in one process."""
+        await self._do(netns.ip, namespace, commands)
+
+    def sysctl(self, namespace: str, settings: Mapping[str, str]) -> None:
+        """Set `net` sysctls by path, as `{"ipv4/conf/all/rp_filter": "1"}`."""
+        netns.sysctl(namespace, settings)
+
+    def ifindex(self, eni: Eni) -> int:
+        """The index of an ENI's link on the host; OSError when there is none of that name."""
+        return netns.ifindex(self.host, eni.name)
+
+
+def _client_lines(eni: Eni, family: Family, lifetime: str, metric: int) -> list[str]:
+    (address, *_) = eni.addresses(family)
+    if family is Family.V6:
+        return [f"addr replace {address}/128 dev {eni.name} {lifetime} noprefixroute"]
+    length = eni.subnet.ipv4.prefixlen if eni.subnet.ipv4 else 32
+    return [f"addr replace {address}/{length} dev {eni.name} {lifetime} metric {metric}"]
+
+
+def _gateway(eni: Eni, family: Family) -> str:
+    if family is Family.V6:
+        return f"::/0 via {ROUTER_V6} proto ra"
+    return f"default via {eni.subnet.gateway} proto dhcp"
+
+
+async def _end(process: Process) -> None:
+    """SIGTERM, and SIGKILL for who does not listen."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
