@@ -7,15 +7,18 @@
 | GET /v1/status | the host: `HostStatus` |
 | GET /v1/interfaces | a list of `InterfaceStatus` |
 | GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
+| GET /v1/events | a line of JSON for each interface now, then one for each transition |
 | POST /v1/reconcile | looks at everything anew; answers `HostStatus` when that is done |
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -27,6 +30,10 @@ SOCKET_NAME: Final = "nicwatchd.sock"
 # A question to IMDS may take its whole time-out on each endpoint.
 RECONCILE_TIMEOUT: Final = 20.0
 SHUTDOWN_TIMEOUT: Final = 1.0
+EVENTS_PENDING: Final = 1000  # for a reader that does not keep up
+
+
+Listener = Callable[[InterfaceStatus], None]
 
 
 class Service(Protocol):
@@ -37,6 +44,9 @@ class Service(Protocol):
 
     async def reconcile(self) -> None:
         """Look at everything anew."""
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` at each transition; the answer ends that."""
 
 
 class Control:
@@ -53,6 +63,7 @@ class Control:
                 web.get("/v1/status", self._status),
                 web.get("/v1/interfaces", self._interfaces),
                 web.get("/v1/interfaces/{key}", self._interface),
+                web.get("/v1/events", self._events),
                 web.post("/v1/reconcile", self._reconcile),
             ]
         )
@@ -92,6 +103,23 @@ class Control:
             return web.json_response({"error": f"no interface {key!r}"}, status=404)
         return _json(found.model_dump_json())
 
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        pending: asyncio.Queue[InterfaceStatus] = asyncio.Queue(maxsize=EVENTS_PENDING)
+        for interface in self._service.status().interfaces:
+            pending.put_nowait(interface)
+        unsubscribe = self._service.subscribe(lambda status: _offer(pending, status))
+        try:
+            while not pending.full():  # who reads so slowly has missed something: hang up
+                said = await pending.get()
+                await response.write(said.model_dump_json().encode() + b"\n")
+        except ConnectionResetError:
+            pass  # the reader has left
+        finally:
+            unsubscribe()
+        return response
+
     async def _reconcile(self, request: web.Request) -> web.Response:
         if not _may_write(request):
             error = "only root and nicwatchd's own user may do this"
@@ -102,6 +130,11 @@ class Control:
             error = f"not done within {RECONCILE_TIMEOUT:g} s; it goes on"
             return web.json_response({"error": error}, status=504)
         return await self._status(request)
+
+
+def _offer(pending: asyncio.Queue[InterfaceStatus], status: InterfaceStatus) -> None:
+    with contextlib.suppress(asyncio.QueueFull):
+        pending.put_nowait(status)
 
 
 def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:

@@ -94,7 +94,7 @@ class Daemon:
         self._trouble = ""
         self.started = time.time()
         self._epoch = self.started - clock()
-        self._on_change: list[Callable[[InterfaceStatus], None]] = []
+        self._listeners: list[Callable[[InterfaceStatus], None]] = []
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -128,6 +128,11 @@ class Daemon:
         request = Reconcile(asyncio.get_running_loop().create_future())
         self._inbox.put_nowait(request)
         await request.done
+
+    def subscribe(self, listener: Callable[[InterfaceStatus], None]) -> Callable[[], None]:
+        """Call `listener` with the status at each transition; the answer ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     async def _wait(self) -> None:
         """Until something arrives or is due; then take all that is there."""
@@ -243,7 +248,7 @@ class Daemon:
         for interface, transition in self.host.transitions():
             status = of_interface(interface, self._epoch)
             journal.write_transition(self._send, transition, status)
-            for listener in self._on_change:
+            for listener in self._listeners:
                 listener(status)
         condition = self._imds.condition
         if condition.state not in (self._imds_state, "unasked"):

@@ -16,7 +16,7 @@ from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.kernel import NetlinkKernel
 from nicwatchd.service import journal, systemd
-from nicwatchd.service.control import SOCKET_NAME, Control
+from nicwatchd.service.control import SOCKET_NAME, Control, Listener
 from nicwatchd.service.daemon import HEARTBEAT, Daemon, NewPolicy
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import Lock, is_ec2
@@ -124,6 +124,10 @@ class _Idle:
 
     async def reconcile(self) -> None:
         return
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        del listener  # nothing ever changes here
+        return lambda: None
 
 
 async def _idle(runtime_directory: Path) -> None:
