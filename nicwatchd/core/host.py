@@ -126,11 +126,15 @@ class Host:
         if not isinstance(self.primary_mac, Value):
             self.primary_mac = answer
 
-    def hear(self, index: int, mac: str, heard: EniMetadata, now: float) -> None:
-        """Take a reading of one ENI; a late one for a link that has gone is dropped."""
+    def hear(self, index: int, mac: str, heard: EniMetadata, now: float) -> bool:
+        """Take a reading of one ENI; whether it says anything new.
+
+        A late one for a link that has gone is dropped.
+        """
         interface = self.interfaces.get(index)
-        if interface and interface.link.mac == mac:
-            interface.hear(heard, now, self.policy, self._random)
+        if interface is None or interface.link.mac != mac:
+            return False
+        return interface.hear(heard, now, self.policy, self._random)
 
     def failed(self, failures: list[Failure]) -> None:
         """Take what the last operations did not achieve; the next `decide` shows it as reasons."""
@@ -164,7 +168,7 @@ class Host:
         operations = diff(plans, kernel, held)
         unequal = {self._owner(operation) for operation in operations}
         for index, interface in self.interfaces.items():
-            interface.confirm(now, equal=index not in unequal)
+            interface.confirm(now, self.policy, equal=index not in unequal)
         return operations
 
     def _conclude(self, interface: Interface, now: float) -> None:
@@ -224,6 +228,15 @@ class Host:
                 polling.in_flight = True
                 due.append((interface, polling.sweep))
         return due
+
+    def next_poll(self) -> float | None:
+        """When IMDS is to be asked next."""
+        times = (
+            i.polling.next_at
+            for i in self.interfaces.values()
+            if i.is_polled and not i.polling.in_flight
+        )
+        return min(times, default=None)
 
     def poll_all(self, now: float) -> None:
         """Ask IMDS about everything at once."""

@@ -86,8 +86,9 @@ class Interface:
 
     def hear(
         self, heard: EniMetadata, now: float, policy: Policy, random: Callable[[], float]
-    ) -> None:
-        """Take a reading of IMDS, and arrange the next one."""
+    ) -> bool:
+        """Take a reading of IMDS, and arrange the next one; whether it says anything new."""
+        before = self.memory
         self.memory = remember(self.memory, heard, self.link.mac, now, policy)
         age = self.age(now)
         interval = policy.schedule.after(self.polling.interval, age, complete=self._complete)
@@ -99,6 +100,7 @@ class Interface:
         self.polling = Polling(now + jittered(interval, random), interval, sweep=sweep)
         if again:
             self.poll_now(now)
+        return self.memory != before
 
     @property
     def _complete(self) -> bool:
@@ -169,20 +171,27 @@ class Interface:
         if waiting:
             self.lifecycle.handle(Event.INCOMPLETE, now, waiting)
         else:
-            self.lifecycle.handle(Event.COMPLETE, now, self.failures)
+            self.lifecycle.handle(Event.COMPLETE, now, self._unfinished(policy))
 
     def _reasons(self, families: frozenset[Family]) -> tuple[Reason, ...]:
         """What the families wait for, without repetition."""
         of = (self.verdicts[family].reasons for family in sorted(families))
         return tuple(dict.fromkeys(reason for reasons in of for reason in reasons))
 
-    def confirm(self, now: float, *, equal: bool) -> None:
+    def confirm(self, now: float, policy: Policy, *, equal: bool) -> None:
         """Conclude whether the kernel equals the plan, where that is the question."""
         if equal:
             self.failures = ()
         if self.lifecycle.state in (State.VALIDATED, State.APPLIED):
-            event = Event.CONFIRMED if equal else Event.DIFFERS
-            self.lifecycle.handle(event, now, self.failures)
+            unfinished = self._unfinished(policy)
+            event = Event.CONFIRMED if equal and not unfinished else Event.DIFFERS
+            self.lifecycle.handle(event, now, unfinished)
+
+    def _unfinished(self, policy: Policy) -> tuple[Reason, ...]:
+        """Why the kernel is not as planned yet: what it refused, what DHCP is given time for."""
+        wait = f"a DHCP client has {policy.address_wait:g} s from the link's coming to bring"
+        awaited = (Reason("address-awaited", f"{wait} {ip}") for ip in self.plan.awaited)
+        return (*self.failures, *awaited)
 
     @property
     def held(self) -> frozenset[Family]:
@@ -233,14 +242,12 @@ class Interface:
         return self.udev_done or self.age(now) >= UDEV_PATIENCE
 
     def next_deadline(self, now: float, policy: Policy) -> float | None:
-        """When to look at this interface again, if nothing happens before."""
+        """When to judge this interface anew, if nothing happens before."""
         seen = self.lifecycle.seen
         times = [seen + UDEV_PATIENCE, seen + policy.address_wait, seen + policy.patience]
         if self.memory.first_listed is not None:
             times.append(self.memory.first_listed + policy.settling)
-        if self.is_polled and not self.polling.in_flight:
-            times.append(max(now, self.polling.next_at))
         overdue = self.lifecycle.next_deadline()
         if overdue is not None:
             times.append(overdue)
-        return min((time for time in times if time >= now), default=None)
+        return min((time for time in times if time > now), default=None)

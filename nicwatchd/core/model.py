@@ -232,12 +232,17 @@ class EniMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What there should be for one interface. `addresses` are those that we add, in order."""
+    """What there should be for one interface. `addresses` are those that we add, in order.
+
+    `awaited` are addresses that a DHCP client still has time to bring; without them the interface
+    is not finished.
+    """
 
     index: int
     group: int | None = None  # the link group to set; None leaves it
     bring_up: bool = False
     addresses: tuple[IPAddress, ...] = ()
+    awaited: tuple[IPAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
 

@@ -91,23 +91,26 @@ def plan(subject: Subject, policy: Policy) -> Plan:
     While the link is down only what survives that is planned: no routes, no IPv6 addresses.
     """
     addresses: list[IPAddress] = []
+    awaited: list[IPAddress] = []
     routes: list[Route] = []
     rules: list[Rule] = []
     for family, usable in sorted(subject.usable.items()):
         if not usable:
             continue
-        wanted = tuple(_addresses_to_add(family, usable, subject, policy))
+        wanted, first = _addresses_to_add(family, usable, subject, policy)
         rules += _rules(family, usable, subject, policy)
         if subject.link.up or subject.bring_up:
             routes += _routes(family, usable, wanted, subject, policy)
         elif family is Family.V6:
             continue
         addresses += wanted
+        awaited += first
     return Plan(
         index=subject.link.index,
         group=group_for(subject.link),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
+        awaited=tuple(awaited),
         routes=tuple(routes),
         rules=tuple(sorted(rules, key=lambda rule: rule.priority)),
     )
@@ -118,19 +121,19 @@ def plan(subject: Subject, policy: Policy) -> Plan:
 
 def _addresses_to_add(
     family: Family, usable: Usable, subject: Subject, policy: Policy
-) -> Iterator[IPAddress]:
-    """The listed addresses that nobody else put on the link; a DHCP client has time for one."""
+) -> tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]]:
+    """The listed addresses for us to add, and the one that a DHCP client has time to bring."""
     if policy.addresses is AddressMode.NONE:
-        return
+        return (), ()
     mine = {address.ip for address in subject.addresses if ours(address)}
     others = {address.ip for address in subject.addresses if not ours(address)}
     at_once = policy.addresses is AddressMode.ALL or subject.first_due
     # DHCPv6 may have brought another one of the list; then the first will not come.
     at_once = at_once or (family is Family.V6 and any(ip in others for ip in usable.listed))
-    for ip in usable.listed:
-        may_come = ip == usable.listed[0] and not at_once and ip not in mine
-        if ip not in others and not may_come:
-            yield ip
+    missing = tuple(ip for ip in usable.listed if ip not in others)
+    if at_once or missing[:1] != usable.listed[:1] or usable.listed[0] in mine:
+        return missing, ()
+    return missing[1:], missing[:1]
 
 
 # --- routes ----------------------------------------------------------------------------------

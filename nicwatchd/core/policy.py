@@ -53,7 +53,7 @@ class Policy:
     kernel_proof: bool = True  # program what DHCP and RA prove before IMDS knows of it
     schedule: Schedule = field(default_factory=Schedule)
     settling: float = 30.0  # without evidence for a family until then, it is absent
-    address_wait: float = 10.0  # how long a DHCP client has for an interface's first address
+    address_wait: float = 5.0  # how long a DHCP client has for an interface's first address
     doubts: int = 3  # a known fact must be seen absent so often ...
     doubt_span: float = 30.0  # ... over so long, before it is given up
 

@@ -60,7 +60,12 @@ class Reconcile:
     done: asyncio.Future[None]
 
 
-Item = Event | Reading | PrimaryHeard | NewPolicy | Reconcile
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Nothing to take: only look up from waiting."""
+
+
+Item = Wake | Event | Reading | PrimaryHeard | NewPolicy | Reconcile
 
 
 class Daemon:
@@ -104,11 +109,14 @@ class Daemon:
         self._send(journal.STARTED, f"nicwatchd {__version__} started", journal.INFO, {})
         try:
             await self._turn()
+            self._ask(self._clock())
             systemd.notify(ready=True, status=self._headline())
             while not self._stopping.is_set():
                 await self._wait()
                 if self._clock() >= self._due:
                     await self._turn()
+                self._ask(self._clock())
+                self._answer_waiting()
         finally:
             self._events.close()
             await self._questions.close()
@@ -117,7 +125,7 @@ class Daemon:
     def stop(self) -> None:
         """End after the turn that is under way: a plan that was begun is finished."""
         self._stopping.set()
-        self._inbox.put_nowait(NewPolicy(self.host.policy))  # only to wake the loop
+        self._inbox.put_nowait(Wake())
 
     def put(self, item: Item) -> None:
         """Hand the loop something to do."""
@@ -136,19 +144,23 @@ class Daemon:
 
     async def _wait(self) -> None:
         """Until something arrives or is due; then take all that is there."""
-        timeout = max(0.0, min(self._due - self._clock(), HEARTBEAT))
+        poll = self.host.next_poll()
+        until = self._due if poll is None else min(self._due, poll)
+        timeout = max(0.0, until - self._clock())
         with contextlib.suppress(TimeoutError):
             self._take(await asyncio.wait_for(self._inbox.get(), timeout))
         while not self._inbox.empty():
             self._take(self._inbox.get_nowait())
-        self._due = min(self._due, self._moved + HEARTBEAT)
 
     def _take(self, item: Item) -> None:
         now = self._clock()
         delay: float | None = 0.0
         match item:
+            case Wake():
+                delay = None
             case Reading():
-                self.host.hear(item.index, item.mac, item.metadata, now)
+                new = self.host.hear(item.index, item.mac, item.metadata, now)
+                delay = 0.0 if new else None
             case PrimaryHeard():
                 self.host.hear_primary(item.answer)
             case NewPolicy():
@@ -174,7 +186,6 @@ class Daemon:
             return
         self._trouble = ""
         self._moved = now = self._clock()
-        self._ask(now)
         deadline = self.host.next_deadline(now)
         self._due = now + HEARTBEAT if deadline is None else min(deadline, now + HEARTBEAT)
         if not settled:
@@ -182,7 +193,6 @@ class Daemon:
         self._retry = RETRY_FIRST if settled else min(self._retry * 2, RETRY_CAP)
         if any(interface.waits_for_udev for interface in self.host.interfaces.values()):
             self._due = min(self._due, now + UDEV_POLL)
-        self._answer_waiting()
         systemd.notify(watchdog=not self.problems(), status=self._headline())
 
     async def _pass(self) -> bool:

@@ -72,7 +72,7 @@ class Retry(_Section):
     patience: Seconds = 180.0
     refresh: Seconds = 60.0
     settling: Seconds = 30.0
-    address_wait: Seconds = 10.0
+    address_wait: Seconds = 5.0
     doubts: Annotated[int, Field(ge=1, le=100)] = 3
     doubt_span: Seconds = 30.0
 

@@ -1,0 +1,220 @@
+"""One imitated EC2 host: a VPC, its metadata service by a scenario, and nicwatchd in its place.
+
+async with Ec2(load(SCENARIOS / "race.toml")) as ec2:
+daemon = await ec2.start_daemon()
+await ec2.plug("eth1")
+await daemon.until("eth1", "applied")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.parts import Eni, Subnet
+from nicwatchd.sim.script import EniScript, Scenario
+from nicwatchd.sim.vpc import Vpc
+
+SCENARIOS: Final = Path(__file__).with_name("scenarios")
+# Generous: they end what hangs, and measure nothing. Several daemons start on two cores at once.
+START_TIMEOUT: Final = 60.0
+UNTIL_TIMEOUT: Final = 60.0
+
+# The sim's ENIs are veths, those to its containers have a c in front, and no firmware says EC2.
+SETTINGS: Final = """\
+platform = "ec2"
+[interfaces]
+drivers = ["veth"]
+exclude = ["c-*"]
+"""
+
+Status = dict[str, Any]  # the JSON of one interface
+
+
+def eni_of(script: EniScript) -> Eni:
+    """The ENI as the VPC knows it: what EC2 has assigned, whatever IMDS says on the way."""
+    cidr = script.subnet_ipv4 or next(iter(script.subnet_ipv6), "none")
+    return Eni(
+        script.name,
+        script.mac,
+        Subnet(
+            "net-" + cidr.replace("/", "-"),
+            IPv4Network(script.subnet_ipv4) if script.subnet_ipv4 else None,
+            tuple(IPv6Network(text) for text in script.subnet_ipv6),
+        ),
+        tuple(IPv4Interface(text).ip for text in script.ipv4),
+        tuple(IPv6Interface(text).ip for text in script.ipv6),
+        tuple(IPv4Network(text) for text in script.ipv4_prefixes),
+        tuple(IPv6Network(text) for text in script.ipv6_prefixes),
+    )
+
+
+class Ec2:
+    """The host. Its scenario's primary is plugged from the start, the other ENIs by `plug`."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        scripts = {script.mac: script for script in scenario.enis}
+        self.vpc = Vpc(primary=eni_of(scripts[scenario.mac]))
+        self.imds = ImdsServer(scenario)
+        self.daemons: list[DaemonProcess] = []
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.vpc)
+        await self.imds.start(*self.vpc.imds_sockets())
+        self._stack.push_async_callback(self.imds.stop)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for daemon in self.daemons:
+            await daemon.stop()
+        await self._stack.__aexit__(kind, error, trace)
+
+    def eni(self, name: str) -> Eni:
+        """An ENI of the scenario, as the VPC plugs it."""
+        return eni_of(self.scenario.eni(name))
+
+    async def plug(self, *names: str) -> float:
+        """Hot-plug ENIs of the scenario, all at once; the monotonic time at which they are there.
+
+        IMDS's clock for them starts a moment before: its lag is never shorter than scripted.
+        """
+        for name in names:
+            self.imds.plug(name)
+        return await self.vpc.plug(*(self.eni(name) for name in names))
+
+    async def unplug(self, *names: str) -> None:
+        """Detach ENIs; IMDS knows at once."""
+        await self.vpc.unplug(*(self.eni(name) for name in names))
+        for name in names:
+            self.imds.unplug(name)
+
+    async def start_daemon(self, settings: str = SETTINGS) -> DaemonProcess:
+        """Start nicwatchd on the host, as its own process, and wait until it answers."""
+        daemon = DaemonProcess(self.vpc)
+        self.daemons.append(daemon)
+        await daemon.start(settings)
+        return daemon
+
+
+class DaemonError(Exception):
+    """The daemon ended, or did not come to what was waited for; its output is in the text."""
+
+
+class DaemonProcess:
+    """nicwatchd on the VPC's host, and questions to it over its socket."""
+
+    def __init__(self, vpc: Vpc) -> None:
+        self._vpc = vpc
+        self._directory = vpc.runtime_dir
+        self._log = self._directory / "daemon.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, settings: str) -> None:
+        """Start it, and return once it answers on its socket (which is before READY)."""
+        config = self._directory / "nicwatchd.toml"
+        config.write_text(settings, encoding="utf-8")
+        command = [sys.executable, "-m", "nicwatchd.cli.main", "run", "--config", str(config)]
+        command += ["--runtime-directory", str(self._directory)]
+        with self._log.open("ab") as log:
+            self._process = await self._vpc.popen(self._vpc.host, *command, stdout=log, stderr=log)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while not await self._answers():
+                    await asyncio.sleep(0.02)  # a socket that is not there yet has no event
+        except TimeoutError:
+            raise DaemonError(f"the daemon does not answer:\n{self.log}") from None
+
+    async def _answers(self) -> bool:
+        if self.process.returncode is not None:
+            raise DaemonError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
+        try:
+            await self.get("/healthz")
+        except aiohttp.ClientConnectionError:
+            return False
+        return True
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The process, once started."""
+        if self._process is None:
+            raise DaemonError("the daemon was not started")
+        return self._process
+
+    @property
+    def log(self) -> str:
+        """What it wrote to standard error."""
+        return self._log.read_text(encoding="utf-8")
+
+    async def stop(self) -> int:
+        """End it as systemd does; its exit code."""
+        if self._process is None:
+            return 0
+        if self._process.returncode is None:
+            self._process.terminate()
+        return await self._process.wait()
+
+    async def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        await self.process.wait()
+
+    def _session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.UnixConnector(str(self._directory / "nicwatchd.sock"))
+        return aiohttp.ClientSession("http://nicwatchd", connector=connector)
+
+    async def get(self, path: str) -> Any:
+        """The JSON at a path of the control socket."""
+        async with self._session() as session, session.get(path) as response:
+            return await response.json()
+
+    async def post(self, path: str) -> Any:
+        """The JSON that a POST answers with."""
+        async with self._session() as session, session.post(path) as response:
+            return await response.json()
+
+    async def events(self) -> AsyncIterator[Status]:
+        """Each interface as it is now, then at each of its transitions."""
+        forever = aiohttp.ClientTimeout(total=None)
+        async with self._session() as session:
+            async with session.get("/v1/events", timeout=forever) as response:
+                async for line in response.content:
+                    yield json.loads(line)
+
+    async def until(
+        self,
+        name: str,
+        wanted: str | Callable[[Status], bool],
+        within: float = UNTIL_TIMEOUT,
+    ) -> Status:
+        """The first status of an interface that is in a state, or that a predicate holds of."""
+        if isinstance(wanted, str):
+            state, wanted = wanted, lambda status: status["state"] == state
+        last: Status | None = None
+        try:
+            async with asyncio.timeout(within), aclosing(self.events()) as events:
+                async for status in events:
+                    if status["name"] != name:
+                        continue
+                    last = status
+                    if wanted(status):
+                        return status
+        except TimeoutError:
+            pass
+        raise DaemonError(f"{name} did not get there; last: {last}\n{self.log}")
