@@ -8,7 +8,6 @@ what is left: the kernel did not answer, so what we know of it is void.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import Enum
 from errno import (
@@ -30,6 +29,7 @@ from errno import (
     EPERM,
     ESRCH,
 )
+from os import strerror
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from nicwatchd.core.model import (
@@ -113,7 +113,7 @@ def judge(operation: Operation, errno: int, message: str = "") -> Outcome:
     """The outcome of an operation that the kernel answered with `errno` (0: success)."""
     result = EXCEPTIONS.get((type(operation), errno)) or RESULTS.get(errno, Result.BUG)
     if errno and not message:
-        message = os.strerror(errno)
+        message = strerror(errno)
     return Outcome(operation, result, errno, message)
 
 
