@@ -131,9 +131,10 @@ def _addresses_to_add(
     # DHCPv6 may have brought another one of the list; then the first will not come.
     at_once = at_once or (family is Family.V6 and any(ip in others for ip in usable.listed))
     missing = tuple(ip for ip in usable.listed if ip not in others)
-    if at_once or missing[:1] != usable.listed[:1] or usable.listed[0] in mine:
+    may_come = tuple(ip for ip in usable.listed[:1] if ip in missing and ip not in mine)
+    if at_once or not may_come:
         return missing, ()
-    return missing[1:], missing[:1]
+    return missing[1:], may_come
 
 
 # --- routes ----------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
@@ -82,9 +83,11 @@ class Ec2:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for daemon in self.daemons:
-            await daemon.stop()
-        await self._stack.__aexit__(kind, error, trace)
+        try:
+            for daemon in self.daemons:
+                await daemon.stop()
+        finally:
+            await self._stack.__aexit__(kind, error, trace)
 
     def eni(self, name: str) -> Eni:
         """An ENI of the scenario, as the VPC plugs it."""
@@ -136,8 +139,8 @@ class DaemonProcess:
             self._process = await self._vpc.popen(self._vpc.host, *command, stdout=log, stderr=log)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                while not await self._answers():
-                    await asyncio.sleep(0.02)  # a socket that is not there yet has no event
+                while not await self._answers():  # noqa: ASYNC110 (a missing socket has no event)
+                    await asyncio.sleep(0.02)
         except TimeoutError:
             raise DaemonError(f"the daemon does not answer:\n{self.log}") from None
 
@@ -163,12 +166,12 @@ class DaemonProcess:
         return self._log.read_text(encoding="utf-8")
 
     async def stop(self) -> int:
-        """End it as systemd does; its exit code."""
-        if self._process is None:
-            return 0
-        if self._process.returncode is None:
-            self._process.terminate()
-        return await self._process.wait()
+        """End it as systemd does; its exit code. Raises DaemonError if it had died by itself."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        elif self.process.returncode not in (0, -signal.SIGKILL):
+            raise DaemonError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
+        return await self.process.wait()
 
     async def kill(self) -> None:
         """End it as a crash does."""
@@ -189,13 +192,15 @@ class DaemonProcess:
         async with self._session() as session, session.post(path) as response:
             return await response.json()
 
-    async def events(self) -> AsyncIterator[Status]:
+    async def events(self) -> AsyncGenerator[Status, None]:
         """Each interface as it is now, then at each of its transitions."""
         forever = aiohttp.ClientTimeout(total=None)
-        async with self._session() as session:
-            async with session.get("/v1/events", timeout=forever) as response:
-                async for line in response.content:
-                    yield json.loads(line)
+        async with (
+            self._session() as session,
+            session.get("/v1/events", timeout=forever) as response,
+        ):
+            async for line in response.content:
+                yield json.loads(line)
 
     async def until(
         self,
@@ -215,6 +220,6 @@ class DaemonProcess:
                     last = status
                     if wanted(status):
                         return status
-        except TimeoutError:
+        except (TimeoutError, aiohttp.ClientError):
             pass
         raise DaemonError(f"{name} did not get there; last: {last}\n{self.log}")
