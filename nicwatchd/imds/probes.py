@@ -49,13 +49,12 @@ class Probes:
 
     def __init__(self, mac: str) -> None:
         self._mac = mac
-        self._turn: dict[str, int] = {}  # when each name was asked last, in polls
-        self._polls = 0
+        self._turn: dict[str, int] = {}  # name -> the number of the request that asked it last
+        self._sent = 0
         self._account = 0.0
 
     def probe(self, listed: frozenset[str] | None, answers: Mapping[str, Answer[Any]]) -> list[str]:
         """The names to ask in a poll without a sweep. `listed` is None while the MAC is not."""
-        self._polls += 1
         self._account = min(self._account + INCOME, CREDIT)
         if listed is None:
             chosen = [DIRECTORY]
@@ -83,7 +82,6 @@ class Probes:
             *self._missing_facts(listed, answers),
             *(unseen or self._by_turn(numbers)[:1]),
         ]
-        self._polls += 1
         self.asked(chosen)
         return chosen
 
@@ -106,7 +104,9 @@ class Probes:
     def asked(self, names: list[str]) -> None:
         """Take note of what is sent, beyond `probe` too."""
         self._account = max(self._account - len(names), DEBT)
-        self._turn.update(dict.fromkeys(names, self._polls))
+        for name in names:
+            self._sent += 1
+            self._turn[name] = self._sent
 
     def _missing_facts(
         self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]

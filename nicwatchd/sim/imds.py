@@ -95,8 +95,6 @@ class ImdsServer:
                 loop.call_later(at, self._sync_listeners) for at in times if at < FOREVER
             ]
         self._sync_listeners()
-        for listener in self._listeners:
-            await listener.ready()
 
     async def stop(self) -> None:
         """Close all sockets and connections."""
@@ -289,60 +287,54 @@ class ImdsServer:
 
 
 class _Listener:
-    """A bound socket that listens, or refuses.
+    """A bound socket that listens, or refuses, from one moment to the next.
 
-    asyncio closes the sockets it serves, and one of another namespace could not be bound again
-    from here. So it gets a duplicate, and the original changes its state: `shutdown` takes a
-    listening socket back to closed while it keeps its port (Linux), and `listen` opens it again.
+    It is never closed in between: a socket of another namespace could not be bound again from
+    here. `shutdown` takes a listening socket back to closed while it keeps its port (Linux), and
+    `listen` opens it again. asyncio's servers close theirs, so connections are accepted here.
     """
 
     def __init__(self, bound: socket.socket, http: web.Server) -> None:
+        bound.setblocking(False)  # noqa: FBT003 - the parameter takes no name
         self._bound = bound
         self._http = http
-        self._server: asyncio.Task[asyncio.Server] | None = None
+        self._listening = False
+        self._handshakes: set[asyncio.Task[object]] = set()
 
     @property
     def url(self) -> str:
         host, port = self._bound.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    async def ready(self) -> None:
-        if self._server is not None:
-            await self._server
-
     def accept(self, yes: bool) -> None:  # noqa: FBT001 - the name of the method is its name
-        if yes and self._server is None:
+        if yes == self._listening:
+            return
+        self._listening = yes
+        loop = asyncio.get_running_loop()
+        if yes:
             self._bound.listen(128)
-            self._server = asyncio.create_task(self._serve())
-        elif not yes and self._server is not None:
-            if self._server.done():
-                self._bound.shutdown(socket.SHUT_RDWR)
-            self._stop_serving()
+            loop.add_reader(self._bound, self._take)
+        else:
+            loop.remove_reader(self._bound)
+            self._bound.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
-        if self._server is not None:
-            await self._server
-            self._stop_serving()
+        self.accept(False)  # noqa: FBT003 - as above
         self._bound.close()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
 
-    async def _serve(self) -> asyncio.Server:
-        twin = self._bound.dup()
-        return await asyncio.get_running_loop().create_server(self._http, sock=twin)
-
-    def _stop_serving(self) -> None:
-        task, self._server = self._server, None
-        if task is None:
-            return
-        if task.done():
-            task.result().close()
-        else:
-            task.add_done_callback(self._too_late)
-
-    def _too_late(self, task: asyncio.Task[asyncio.Server]) -> None:
-        """Refusing began while the listener was still being set up."""
-        task.result().close()
-        if self._server is None:
-            self._bound.shutdown(socket.SHUT_RDWR)
+    def _take(self) -> None:
+        """Accept one connection; the loop calls again while there are more."""
+        try:
+            connection, _ = self._bound.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it was given up by the other side in the meantime
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[object] = loop.create_task(
+            loop.connect_accepted_socket(self._http, connection)
+        )
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -357,7 +349,6 @@ def _bind(host: str, port: int) -> socket.socket:
     if port == 0:
         with bound:  # two sockets may share a port as long as neither listens
             return _bind(host, bound.getsockname()[1])
-    bound.setblocking(False)  # noqa: FBT003 - the parameter takes no name
     return bound
 
 
