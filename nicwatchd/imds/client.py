@@ -134,11 +134,7 @@ class ImdsClient:
                 self._drop(session, dead=True)
             return False
         if outcome.status == HTTPStatus.UNAUTHORIZED:
-            if now - self._renewed_on_401 < RENEW_ON_401_EVERY:
-                return False
-            self._renewed_on_401 = now
-            self._drop(session)
-            return True
+            return self._renew_on_401(session, now)
         if outcome.status == HTTPStatus.FORBIDDEN and now - session.since >= RENEW_ON_403_EVERY:
             self._drop(session)
         elif outcome.status in tokens.THROTTLING:
@@ -146,6 +142,15 @@ class ImdsClient:
         elif self.condition.state != "ok" and not self._paused():
             self._become(self.condition.recovered(session.endpoint))
         return False
+
+    def _renew_on_401(self, session: tokens.Session, now: float) -> bool:
+        """Whether there is, or may be, a newer token to try."""
+        if self._session is session:
+            if now - self._renewed_on_401 < RENEW_ON_401_EVERY:
+                return False
+            self._renewed_on_401 = now
+            self._drop(session)
+        return True
 
     def _drop(self, session: tokens.Session, *, dead: bool = False) -> None:
         """Give a session up, unless another request has already replaced it."""

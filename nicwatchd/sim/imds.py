@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from aiohttp import web
 
-from nicwatchd.sim.script import FOREVER, Do, Fault, Scenario, Step
+from nicwatchd.sim.script import DOS, FOREVER, Do, EniScript, Fault, Scenario, Step
 from nicwatchd.sim.tree import META_DATA, Host, kind, lookup
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ TTL_MAX: Final = 21600
 LOG_LENGTH: Final = 100_000
 BIG: Final = 70 * 1024
 SLOW_PAUSE: Final = 0.2  # seconds between the bytes of a slow answer
+
+# What a fault answers; not named here is the right status. 0: the connection ends without one.
+_STATUS: Final[dict[str, int]] = {
+    **{do: int(do) for do in DOS if do.isdecimal()},
+    **dict.fromkeys(("timeout", "refuse", "reset"), 0),
+    **dict.fromkeys(("garbage", "big"), 200),
+    "redirect": 302,
+}
 
 # SO_LINGER with a time of 0: closing sends a RST instead of a FIN.
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -50,8 +58,9 @@ class Request:
 
 @dataclass(slots=True)
 class _Plugged:
-    """An ENI in the host: when it came, and the steps that were fired by hand."""
+    """An ENI in the host: its script, when it came, and the steps that were fired by hand."""
 
+    script: EniScript
     since: float
     steps: list[Step]
 
@@ -114,10 +123,10 @@ class ImdsServer:
 
     # --- controls ---------------------------------------------------------------------------
 
-    def plug(self, name: str) -> None:
-        """Start the ENI's timeline."""
-        self.scenario.eni(name)
-        self._plugged[name] = _Plugged(self._clock(), [])
+    def plug(self, eni: str | EniScript) -> None:
+        """Start the timeline of an ENI of the scenario, by name, or of a new one."""
+        script = self.scenario.eni(eni) if isinstance(eni, str) else eni
+        self._plugged[script.name] = _Plugged(script, self._clock(), [])
 
     def unplug(self, name: str) -> None:
         """The ENI is gone, and IMDS knows at once."""
@@ -152,7 +161,8 @@ class ImdsServer:
 
     def complete_at(self, name: str) -> float:
         """When (monotonic) the last scripted step of a plugged ENI comes, or came."""
-        return self._plugged[name].since + self.scenario.eni(name).complete_at()
+        plugged = self._plugged[name]
+        return plugged.since + plugged.script.complete_at()
 
     def fault(self, on: str, do: Do, *, retry_after: str | None = None) -> Fault:
         """Begin a fault now; it lasts until it is cleared."""
@@ -185,11 +195,8 @@ class ImdsServer:
         what = "token" if path == TOKEN_PATH else kind(path.removeprefix(META_DATA))
         fault = self._fault_on(what)
         right = self._token(request) if what == "token" else self._read(request)
-        status = right.status if fault is None else int(fault.do) if fault.do.isdigit() else 0
-        status = {"redirect": 302, "garbage": 200, "big": 200, "half": 200, "slow": 200}.get(
-            fault.do if fault else "", status
-        )
         do = fault.do if fault else None
+        status = right.status if do is None else _STATUS.get(do, right.status)
         self.log.append(Request(self._clock(), request.method, path, status, do))
         self._news.set()
         if fault is None:
@@ -221,11 +228,10 @@ class ImdsServer:
     def _host(self) -> Host:
         now = self._clock()
         enis = {}
-        for name, plugged in self._plugged.items():
-            script = self.scenario.eni(name)
-            keys = script.at(now - plugged.since, plugged.steps)
+        for plugged in self._plugged.values():
+            keys = plugged.script.at(now - plugged.since, plugged.steps)
             if keys is not None:
-                enis[script.directory] = keys
+                enis[plugged.script.directory] = keys
         return Host(self.scenario.mac, enis)
 
     # --- faults -----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Run by test_locked.py in a network namespace of its own: an IMDS that is locked as systemd does.
 
-A prohibit route stands before the address, and only the mark gets past it. Prints what the client
+A prohibit route stands before the address, and only the mark gets past it; not before the server's
+answers, which go to the same address here. Prints what the client
 answers, one line each.
 """
 
@@ -19,7 +20,7 @@ LOCK = """\
 link set lo up
 address add 169.254.169.254/32 dev lo
 rule add priority 10 fwmark 0x7fff0815 lookup local
-rule add priority 20 lookup 77
+rule add priority 20 ipproto tcp dport 80 lookup 77
 rule add priority 100 lookup local
 rule del priority 0
 route add prohibit 169.254.169.254 table 77

@@ -114,6 +114,16 @@ async def test_a_forgotten_token_costs_one_renewal(client: ImdsClient, server: I
     assert _methods(server) == ["PUT", "GET", "GET", "PUT", "GET"]
 
 
+async def test_a_forgotten_token_costs_one_renewal_for_all(
+    client: ImdsClient, server: ImdsServer
+) -> None:
+    await client.get("mac")
+    server.expire_tokens()
+    answers = await asyncio.gather(*(client.get("mac") for _ in range(8)))
+    assert set(answers) == {Value(PRIMARY)}
+    assert _methods(server).count("PUT") == 2
+
+
 async def test_disabled_on_the_way_is_found_out(
     client: ImdsClient, server: ImdsServer, clock: Any
 ) -> None:
