@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PRIMARY = "02:00:00:00:00:01"
-SHORT = Timeouts(connect=0.5, read=0.4, total=0.6)
+SHORT = Timeouts(connect=1.0, read=0.8, total=1.0)
 BASE = "http://192.0.2.1"
 TOKEN_URL = f"{BASE}/latest/api/token"
 MAC_URL = f"{BASE}/latest/meta-data/mac"
