@@ -106,7 +106,7 @@ async def _play(*, as_json: bool) -> int:
             status = await daemon.get(f"/v1/interfaces/{NAME}")
             await _show_kernel(play, ec2.vpc)
             await ec2.unplug(NAME)
-            await daemon.until(NAME, "gone")
+            await daemon.until_gone(NAME)
             left = await _ours(ec2.vpc)
             play.say("unplugged; " + ("something is left behind" if left else "nothing is left"))
         play.say(f"longest silence of the primary interface: {primary.longest_silence:.2f} s")
@@ -153,10 +153,11 @@ async def _following(play: Play, daemon: DaemonProcess) -> AsyncIterator[None]:
     """Tell each transition of the interface while the body runs."""
 
     async def follow() -> None:
-        async for status in daemon.events():
-            if status["name"] == NAME:
-                play.state = status["state"]
-                play.say(_transition(status))
+        async with daemon.events() as events:
+            async for status in events:
+                if status["name"] == NAME:
+                    play.state = status["state"]
+                    play.say(_transition(status))
 
     task = asyncio.create_task(follow())
     try:

@@ -12,8 +12,8 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from types import TracebackType
@@ -192,15 +192,15 @@ class DaemonProcess:
         async with self._session() as session, session.post(path) as response:
             return await response.json()
 
-    async def events(self) -> AsyncGenerator[Status, None]:
-        """Each interface as it is now, then at each of its transitions."""
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[Status]]:
+        """Each interface as it is now, then at each of its transitions; none is missed inside."""
         forever = aiohttp.ClientTimeout(total=None)
         async with (
             self._session() as session,
             session.get("/v1/events", timeout=forever) as response,
         ):
-            async for line in response.content:
-                yield json.loads(line)
+            yield (json.loads(line) async for line in response.content)
 
     async def until(
         self,
@@ -213,7 +213,7 @@ class DaemonProcess:
             state, wanted = wanted, lambda status: status["state"] == state
         last: Status | None = None
         try:
-            async with asyncio.timeout(within), aclosing(self.events()) as events:
+            async with asyncio.timeout(within), self.events() as events:
                 async for status in events:
                     if status["name"] != name:
                         continue
@@ -223,3 +223,15 @@ class DaemonProcess:
         except (TimeoutError, aiohttp.ClientError):
             pass
         raise DaemonError(f"{name} did not get there; last: {last}\n{self.log}")
+
+    async def until_gone(self, name: str, within: float = UNTIL_TIMEOUT) -> None:
+        """Return once the daemon has ended what it had for an interface."""
+        try:
+            async with asyncio.timeout(within), self.events() as events:
+                known = [interface["name"] for interface in await self.get("/v1/interfaces")]
+                while name in known:
+                    status = await anext(events)
+                    if (status["name"], status["state"]) == (name, "gone"):
+                        return
+        except (TimeoutError, StopAsyncIteration, aiohttp.ClientError):
+            raise DaemonError(f"{name} is still there\n{self.log}") from None
