@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from nicwatchd.core.model import Family
+
 NAMES: Final = Path("/run/netns")  # where `ip netns` keeps them
 CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
@@ -55,11 +57,15 @@ def delete(*names: str) -> None:
     run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in names))
 
 
-def ip(name: str, commands: Iterable[str]) -> None:
-    """Run `ip` commands (without the word `ip`) in a namespace, all in one process."""
+def ip(name: str, commands: Iterable[str], family: Family | None = None) -> None:
+    """Run `ip` commands (without the word `ip`) in a namespace, all in one process.
+
+    `family` is for those that cannot tell from their arguments: the rules.
+    """
     lines = list(commands)
+    flags = [f"-{family}"] if family else []
     try:
-        run("ip", "-n", name, "-batch", "-", stdin="".join(f"{line}\n" for line in lines))
+        run("ip", *flags, "-n", name, "-batch", "-", stdin="".join(f"{line}\n" for line in lines))
     except CommandError as error:
         raise CommandError(f"{error}; of these: {'; '.join(lines)}") from error
 

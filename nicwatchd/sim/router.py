@@ -37,7 +37,6 @@ SYSCTLS: Final = {
     "ipv6/conf/default/forwarding": "1",
     "ipv6/conf/all/proxy_ndp": "1",
     "ipv6/conf/default/proxy_ndp": "1",
-    **NO_DAD,
 }
 
 
@@ -145,9 +144,7 @@ def drop_source_check(port: Port) -> str:
     return f"table netdev {port.table}\ndelete table netdev {port.table}\n"
 
 
-def lines_for_peer(
-    device: str, addresses: Iterable[IPv4Address | IPv6Address]
-) -> list[str]:
+def lines_for_peer(device: str, addresses: Iterable[IPv4Address | IPv6Address]) -> list[str]:
     """A neighbour's or the far hosts' side: everything goes by the router, as EC2 does it."""
     return [
         f"link set {device} up",

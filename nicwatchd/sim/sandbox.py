@@ -70,7 +70,9 @@ def reexec(command: Sequence[str] | None = None) -> None:
 def search_path(environment: Mapping[str, str]) -> str:
     """PATH with the system's tools, which Debian keeps from ordinary users."""
     return os.pathsep.join(
-        dict.fromkeys([*environment.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin"])
+        dict.fromkeys(
+            [*environment.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin"]
+        )
     )
 
 
@@ -106,7 +108,9 @@ def explain(complaint: str, root: Path = Path("/proc/sys")) -> str:
     for name, value, remedy in FORBIDDERS:
         knob = root / name.replace(".", "/")
         if knob.exists() and knob.read_text().strip() == value:
-            return f"user namespaces are forbidden here ({name}={value}): run as root, or `{remedy}`"
+            return (
+                f"user namespaces are forbidden here ({name}={value}): run as root, or `{remedy}`"
+            )
     reason = " ".join(complaint.split()) or "no reason given"
     return f"namespaces cannot be made here ({reason}): run as root, outside of a container"
 

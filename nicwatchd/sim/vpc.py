@@ -140,6 +140,9 @@ class Vpc:
     def _add_namespaces(self, *names: str) -> None:
         netns.create(*names)
         self._namespaces += names
+        for name in names:
+            if name != self.host:
+                netns.sysctl(name, router.NO_DAD)
 
     async def add_namespace(self, part: str) -> str:
         """One more namespace (for a container, say), gone with the VPC; returns its name."""
@@ -168,7 +171,6 @@ class Vpc:
     def _attach_peers(self, members: Mapping[str, list[router.IPAddress]]) -> None:
         """Join namespaces of the VPC's other hosts to the router."""
         for namespace, addresses in members.items():
-            netns.sysctl(namespace, router.NO_DAD)
             number = next(self._numbers)
             mac = f"0e:00:00:00:{number >> 8:02x}:{number & 255:02x}"
             port = router.Port(f"p{number}", mac, tuple(addresses))
@@ -379,9 +381,9 @@ class Vpc:
             self.listen(self.router, router.IMDS_V6, 80),
         )
 
-    async def ip(self, namespace: str, *commands: str) -> None:
-        """Run `ip` commands (without the word `ip`) in a namespace, all in one process."""
-        await self._do(netns.ip, namespace, commands)
+    async def ip(self, namespace: str, *commands: str, family: Family | None = None) -> None:
+        """Run `ip` commands (without the word `ip`) in one process; rules need a `family`."""
+        await self._do(netns.ip, namespace, commands, family)
 
     def sysctl(self, namespace: str, settings: Mapping[str, str]) -> None:
         """Set `net` sysctls by path, as `{"ipv4/conf/all/rp_filter": "1"}`."""
