@@ -103,7 +103,7 @@ def open_socket(name: str, family: int, kind: int, protocol: int = 0) -> socket.
     """A non-blocking socket of a namespace; it stays there wherever it is used."""
     with inside(name):
         opened = socket.socket(family, kind, protocol)
-    opened.setblocking(False)
+    opened.settimeout(0)
     return opened
 
 

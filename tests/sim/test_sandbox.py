@@ -62,13 +62,11 @@ def test_the_command_keeps_the_process_id() -> None:
 
 
 def test_nested_use_changes_nothing() -> None:
-    show = "import os; print(os.readlink('/proc/self/ns/net'))"
-    nested = f"{show}\nfrom nicwatchd.sim import sandbox\nsandbox.main(['readlink', '/proc/self/ns/net'])"
-    result = enter(
-        sys.executable, "-c", nested.replace("\nfrom", "; import sys; sys.stdout.flush()\nfrom")
-    )
-    outer, inner = result.stdout.split()
+    show = "readlink /proc/self/ns/net"
+    again = f"{sys.executable} -m nicwatchd.sim.sandbox {show}"
+    outer, inner = enter("sh", "-c", f"{show}; {again}").stdout.split()
     assert outer == inner
+    assert outer != str(Path("/proc/self/ns/net").readlink())
 
 
 @pytest.mark.parametrize(

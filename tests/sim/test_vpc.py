@@ -17,6 +17,7 @@ from nicwatchd.sim.probe import Acceptor, matrix, paths, watch_primary
 from nicwatchd.sim.vpc import LeakError, Vpc
 
 if TYPE_CHECKING:
+    import socket
     from asyncio.subprocess import Process
 
 MANAGED = 0x40  # IF_RA_MANAGED, include/net/if_inet6.h
@@ -59,7 +60,7 @@ async def inet6_flags(vpc: Vpc, eni: Eni) -> int:
 
 
 @pytest.mark.parametrize("managed", [True, False])
-async def test_router_advertisement(vpc: Vpc, eni: Eni, managed: bool) -> None:
+async def test_router_advertisement(vpc: Vpc, eni: Eni, *, managed: bool) -> None:
     await vpc.plug(eni)
     await vpc.ip(vpc.host, f"link set {eni.name} up")
     process = await monitor(vpc, "route")
@@ -126,7 +127,7 @@ async def test_leases_look_like_dhcp(vpc: Vpc, eni: Eni) -> None:
         ]
 
 
-async def test_sides_by_side(vpc: Vpc) -> None:
+async def test_side_by_side(vpc: Vpc) -> None:
     """VPCs have the same addresses and do not see each other."""
     async with Vpc() as other:
         assert other.id != vpc.id
@@ -159,21 +160,28 @@ async def test_nothing_is_left() -> None:
     assert kept() == before
 
 
-async def test_leaks_are_reported_and_ended() -> None:
-    with pytest.raises(LeakError, match=r"socket.*process \d+"):
-        async with Vpc() as vpc:
-            forgotten = vpc.imds_sockets()
-            await vpc.exec(vpc.host, "sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &")
+async def leave_a_mess(vpc: Vpc, forgotten: list[socket.socket], error: Exception | None) -> None:
+    """Listening sockets and a daemon are still there at the end."""
+    async with vpc:
+        forgotten += vpc.imds_sockets()
+        await vpc.exec(vpc.host, "sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &")
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [(None, LeakError, r"socket.*process \d+"), (ZeroDivisionError("a"), ZeroDivisionError, "a")],
+)
+async def test_a_mess_is_removed_and_reported(
+    error: Exception | None, expected: type[Exception], message: str
+) -> None:
+    vpc = Vpc()
+    forgotten: list[socket.socket] = []
+    with pytest.raises(expected, match=message):
+        await leave_a_mess(vpc, forgotten, error)
     assert [listener.fileno() for listener in forgotten] == [-1, -1]
     assert [name for name in netns.NAMES.iterdir() if name.name.startswith(vpc.id)] == []
-
-
-async def test_an_error_inside_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError):
-        async with Vpc() as vpc:
-            forgotten = vpc.imds_sockets()
-            raise ZeroDivisionError
-    assert [listener.fileno() for listener in forgotten] == [-1, -1]
 
 
 async def test_a_failed_command_tells_why(vpc: Vpc) -> None:
