@@ -8,8 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import struct
 import subprocess
+import time
 from contextlib import contextmanager, suppress
+from fcntl import ioctl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 NAMES: Final = Path("/run/netns")  # where `ip netns` keeps them
 CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+SIOCGIFFLAGS: Final = 0x8913  # linux/sockios.h
+RUNNING: Final = 0x40  # IFF_RUNNING, linux/if.h
 
 _libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
 
@@ -112,6 +117,18 @@ def sysctl(name: str, settings: Mapping[str, str]) -> None:
     with inside(name):
         for key, value in settings.items():
             Path("/proc/sys/net", key).write_text(value)
+
+
+def wait_until_running(name: str, interfaces: Iterable[str], patience: float = 5.0) -> None:
+    """Wait until links carry packets, which is a little after their other ends came up."""
+    deadline = time.monotonic() + patience
+    with open_socket(name, socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for interface in interfaces:
+            request = struct.pack("16sh22x", interface.encode(), 0)
+            while not struct.unpack_from("16xh", ioctl(asking, SIOCGIFFLAGS, request))[0] & RUNNING:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{name}: {interface} does not come up")
+                time.sleep(0.001)
 
 
 def ifindex(name: str, interface: str) -> int:

@@ -105,6 +105,7 @@ class Vpc:
         self._add_subnets(self._subnets)
         self._plug(self.primary)
         netns.ip(self.host, dhcp.lines_for_primary(self.primary))
+        netns.wait_until_running(self.router, [self._ports[self.primary.mac].device])
 
     async def _close(self) -> list[str]:
         """End and remove everything; returns what others should have ended before."""
@@ -166,6 +167,7 @@ class Vpc:
         mac = f"0e:00:00:00:{number >> 8:02x}:{number & 255:02x}"
         self._attach(("eth0", namespace, router.Port(f"p{number}", mac, tuple(addresses))))
         netns.ip(namespace, router.lines_for_peer("eth0", addresses))
+        netns.wait_until_running(self.router, [f"p{number}"])
 
     def _attach(self, *ends: tuple[str, str, router.Port]) -> None:
         """Join links (name, namespace, port) to the router, which is ready before they show."""
