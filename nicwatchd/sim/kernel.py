@@ -199,11 +199,14 @@ class FakeKernel:
     def _run_one(self, operation: Operation) -> int:
         self.writes += 1
         state = self._state
+        errno = 0
         match operation:
+            case SetGroup(index) | SetUp(index) if index not in state.links:
+                errno = ENODEV
             case SetGroup(index, group):
-                errno = self._change(index, group=group)
+                state.set_link(replace(state.links[index], group=group))
             case SetUp(index):
-                errno = self._change(index, up=True, running=True)
+                state.set_link(replace(state.links[index], up=True, running=True))
             case AddAddress(index, ip):
                 errno = self._add_address(index, ip)
             case RemoveAddress(index, ip, prefixlen):
@@ -218,15 +221,8 @@ class FakeKernel:
                 errno = state.remove_rule(rule, PORT_ID)
         return errno
 
-    def _change(self, index: int, **changes: int) -> int:
-        link = self._state.links.get(index)
-        if link is None:
-            return ENODEV
-        self._state.set_link(replace(link, **changes))
-        return 0
-
     def _add_address(self, index: int, ip: IPAddress) -> int:
-        if self._state.find_address(index, ip, ip.max_prefixlen):
+        if self._state.same_address(index, ip, ip.max_prefixlen):
             return EEXIST
         v6 = Family(ip.version) is Family.V6
         address = Address(index, ip, ip.max_prefixlen, deprecated=v6, protocol=PROTOCOL)

@@ -105,7 +105,7 @@ class KernelState:
         """Add an address, or change its flags and lifetimes."""
         if address.index not in self.links:
             return ENODEV
-        known = self.find_address(address.index, address.ip, address.prefixlen)
+        known = self.same_address(address.index, address.ip, address.prefixlen)
         if known:
             self.addresses.remove(known)
         self.addresses.append(address)
@@ -114,11 +114,11 @@ class KernelState:
         return 0
 
     def remove_address(self, index: int, ip: IPAddress, prefixlen: int, pid: int) -> int:
-        """Routes that name it go along (IPv4) or forget it (IPv6)."""
+        """Routes with it as their source forget it (IPv6), or go along (IPv4, only in main)."""
         if index not in self.links:
             return ENODEV
-        address = self.find_address(index, ip, prefixlen)
-        if address is None:
+        address = self.same_address(index, ip, prefixlen)
+        if address is None or address.prefixlen != prefixlen:
             return EADDRNOTAVAIL
         self.addresses.remove(address)
         self._emit(AddressEvent(index, pid))
@@ -132,8 +132,8 @@ class KernelState:
             self.routes = [r for r in self.routes if r.oif != index or r.family is Family.V6]
         return 0
 
-    def find_address(self, index: int, ip: IPAddress, prefixlen: int) -> Address | None:
-        """What the kernel holds to be the same: for IPv4, 10.0.0.5/24 and 10.0.0.5/32 are two."""
+    def same_address(self, index: int, ip: IPAddress, prefixlen: int) -> Address | None:
+        """What an addition meets: for IPv4 only, 10.0.0.5/24 and 10.0.0.5/32 are two addresses."""
         for address in self.addresses:
             if (address.index, address.ip) == (index, ip) and (
                 address.family is Family.V6 or address.prefixlen == prefixlen
@@ -146,7 +146,8 @@ class KernelState:
             if route.prefsrc != ip:
                 continue
             if route.family is Family.V4:
-                del self.routes[position]
+                if route.table == MAIN_TABLE:
+                    del self.routes[position]
             else:
                 self.routes[position] = replace(route, prefsrc=None)
 
@@ -214,12 +215,16 @@ class KernelState:
         )
 
     def remove_route(self, route: Route, pid: int) -> int:
-        """Remove the route that has all that is given; a metric of 0 stands for any."""
+        """Remove the first route that has all that is given: what is left out matches any."""
         for known in self.routes:
-            wanted = route if route.metric else replace(route, metric=known.metric)
-            if route.prefsrc is None:
-                wanted = replace(wanted, prefsrc=known.prefsrc)
-            if replace(known, onlink=wanted.onlink) == wanted:
+            wanted = replace(
+                route,
+                metric=route.metric or known.metric,
+                gateway=route.gateway or known.gateway,
+                prefsrc=route.prefsrc or known.prefsrc,
+                onlink=known.onlink,
+            )
+            if known == wanted:
                 self.routes.remove(known)
                 self._report(known, deleted=True, pid=pid)
                 return 0
