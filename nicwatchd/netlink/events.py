@@ -110,6 +110,7 @@ class EventSocket:
     def __init__(self, connect: Callable[[], socket.socket] = open_event_socket) -> None:
         self._connect = connect
         self._triage = Triage()
+        self._overrun = False
         self._socket: socket.socket | None = None
 
     def start(self, notify: Callable[[Event], None]) -> None:
@@ -130,15 +131,26 @@ class EventSocket:
             try:
                 datagram = sock.recv(RECEIVE)
             except BlockingIOError:
+                self._emptied(notify)
                 return
             except OSError:  # ENOBUFS above all: the buffer was full, and events were dropped
-                self._triage.forget()
-                notify(Overrun())
+                self._overrun = True
                 return
             for message in unpack(datagram):
                 event = self._triage.event(message)
                 if event is not None:
                     notify(event)
+
+    def _emptied(self, notify: Callable[[Event], None]) -> None:
+        """The time to tell of an overrun.
+
+        Until its buffer is empty the kernel goes on to drop what comes, and does not tell again: a
+        look at the kernel before that would miss it.
+        """
+        if self._overrun:
+            self._overrun = False
+            self._triage.forget()
+            notify(Overrun())
 
 
 class Triage:

@@ -184,6 +184,18 @@ def namespace() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def add_veth(namespace: None) -> str:  # noqa: ARG001 - the link is made in it
+    """A veth link's name."""
+    ip("link add eth1 type veth")
+    return "eth1"
+
+
 @pytest.fixture(params=[FakeWorld, RealWorld], ids=["fake", "real"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     with network_namespace():
