@@ -87,6 +87,9 @@ SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; beyond net.core.rmem_max, wi
 RECEIVE: Final = 1 << 16
 # Datagrams for one turn of the loop: a storm of events must not starve the rest of the program.
 BURST: Final = 64
+# After a burst, before we listen again [s]: to wake up for each event of a storm costs three times
+# what the event does. A culprit that is gone within it stays unnamed, so it is short.
+PAUSE: Final = 0.005
 RT_TABLE_COMPAT: Final = 252  # in the header: the number is over 255, see RTA_TABLE
 # The kernel makes these for each address; they say nothing that the address' event does not.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
@@ -112,12 +115,12 @@ class EventSocket:
         self._triage = Triage()
         self._overrun = False
         self._socket: socket.socket | None = None
+        self._next: asyncio.Handle | None = None
 
     def start(self, notify: Callable[[Event], None]) -> None:
         """See `EventSource`."""
         self._socket = self._connect()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._socket, self._read, self._socket, notify)
+        self._listen(self._socket, notify)
 
     def close(self) -> None:
         """See `EventSource`."""
@@ -125,21 +128,37 @@ class EventSocket:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
+        if self._next:
+            self._next.cancel()
 
-    def _read(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
+    def _listen(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
+        asyncio.get_running_loop().add_reader(sock, self._readable, sock, notify)
+
+    def _readable(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
+        """The first event of a burst is read at once, those behind it together."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock)
+        if self._read(sock, notify):
+            self._next = loop.call_later(PAUSE, self._listen, sock, notify)
+        else:
+            self._next = loop.call_soon(self._readable, sock, notify)
+
+    def _read(self, sock: socket.socket, notify: Callable[[Event], None]) -> bool:
+        """Whether the buffer was emptied."""
         for _ in range(BURST):
             try:
                 datagram = sock.recv(RECEIVE)
             except BlockingIOError:
                 self._emptied(notify)
-                return
+                return True
             except OSError:  # ENOBUFS above all: the buffer was full, and events were dropped
                 self._overrun = True
-                return
+                continue
             for message in unpack(datagram):
                 event = self._triage.event(message)
                 if event is not None:
                     notify(event)
+        return False
 
     def _emptied(self, notify: Callable[[Event], None]) -> None:
         """The time to tell of an overrun.
