@@ -1,7 +1,7 @@
 """The event socket: what the kernel reports, judged from raw bytes.
 
 A host with containers reports thousands of changes that do not concern us, so an event costs a
-header and the few attributes that decide (1 to 5 us; pyroute2's decoder: 50 to 300).
+header and the few attributes that decide (1 to 5 us; pyroute2's decoder: 50 to 400).
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; beyond net.core.rmem_max, wi
 RECEIVE: Final = 1 << 16
 # Datagrams for one turn of the loop: a storm of events must not starve the rest of the program.
 BURST: Final = 64
-# After a burst, before we listen again [s]: to wake up for each event of a storm costs three times
-# what the event does. A culprit that is gone within it stays unnamed, so it is short.
-PAUSE: Final = 0.005
+# Between two readings of a storm [s]. To wake up costs ten times what an event does, and on a host
+# that removes thousands of containers there is one every few milliseconds, for minutes.
+PAUSE: Final = 0.05
 RT_TABLE_COMPAT: Final = 252  # in the header: the number is over 255, see RTA_TABLE
 # The kernel makes these for each address; they say nothing that the address' event does not.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
@@ -125,32 +125,39 @@ class EventSocket:
     def close(self) -> None:
         """See `EventSource`."""
         if self._socket:
-            asyncio.get_running_loop().remove_reader(self._socket)
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
         if self._next:
             self._next.cancel()
 
     def _listen(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
-        asyncio.get_running_loop().add_reader(sock, self._readable, sock, notify)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sock.fileno(), self._readable, sock, notify)
 
     def _readable(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
-        """The first event of a burst is read at once, those behind it together."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(sock)
-        if self._read(sock, notify):
-            self._next = loop.call_later(PAUSE, self._listen, sock, notify)
-        else:
-            self._next = loop.call_soon(self._readable, sock, notify)
+        asyncio.get_running_loop().remove_reader(sock.fileno())
+        self._turn(sock, notify)
 
-    def _read(self, sock: socket.socket, notify: Callable[[Event], None]) -> bool:
-        """Whether the buffer was emptied."""
-        for _ in range(BURST):
+    def _turn(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
+        """The first event after a silence is heard at once, those behind it together."""
+        loop = asyncio.get_running_loop()
+        datagrams = self._read(sock, notify)
+        if datagrams == BURST:
+            self._next = loop.call_soon(self._turn, sock, notify)
+        elif datagrams:
+            self._next = loop.call_later(PAUSE, self._turn, sock, notify)
+        else:
+            self._listen(sock, notify)
+
+    def _read(self, sock: socket.socket, notify: Callable[[Event], None]) -> int:
+        """How many datagrams there were, up to BURST; fewer mean that the buffer is empty."""
+        for count in range(BURST):
             try:
                 datagram = sock.recv(RECEIVE)
             except BlockingIOError:
                 self._emptied(notify)
-                return True
+                return count
             except OSError:  # ENOBUFS above all: the buffer was full, and events were dropped
                 self._overrun = True
                 continue
@@ -158,7 +165,7 @@ class EventSocket:
                 event = self._triage.event(message)
                 if event is not None:
                     notify(event)
-        return False
+        return BURST
 
     def _emptied(self, notify: Callable[[Event], None]) -> None:
         """The time to tell of an overrun.
