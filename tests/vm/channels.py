@@ -31,11 +31,16 @@ class Channel:
         self._news = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
-        while not self._path.exists():  # noqa: ASYNC110 (QEMU makes it, and says so to nobody)
-            await asyncio.sleep(0.01)
-        reader, self._writer = await asyncio.open_unix_connection(self._path, limit=LINE_LIMIT)
+        reader, self._writer = await self._connect()
         self._task = asyncio.create_task(self._read(reader))
         return self
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while True:
+            try:
+                return await asyncio.open_unix_connection(self._path, limit=LINE_LIMIT)
+            except (FileNotFoundError, ConnectionRefusedError):
+                await asyncio.sleep(POLL)  # QEMU makes it, and says so to nobody
 
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
@@ -131,6 +136,10 @@ class Agent(Asking):
                         return
             except TimeoutError:
                 continue
+
+    def reboot(self) -> None:
+        """Begin to restart the machine."""
+        self._send({"execute": "guest-shutdown", "arguments": {"mode": "reboot"}})  # no answer
 
     async def run(self, *command: str, stdin: str = "") -> Output:
         """Run a command to its end."""

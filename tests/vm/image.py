@@ -34,14 +34,16 @@ INITRD: Final = (
     'echo MODULES=list >"$1/etc/initramfs-tools/conf.d/small"',
     "printf '%s\\n' virtio_pci virtio_blk ext4 >\"$1/etc/initramfs-tools/modules\"",
 )
-# Nothing that wakes up by itself, so that runs are alike.
+# What wakes up by itself, so that runs are alike, and what only costs time at boot.
 MASKED: Final = (
-    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer"
-    " e2scrub_reap.service fstrim.timer getty@tty1.service"
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
+    *("e2scrub_all.timer", "e2scrub_reap.service", "getty@tty1.service", "dev-hugepages.mount"),
+    *("dev-mqueue.mount", "sys-kernel-config.mount", "sys-kernel-debug.mount"),
+    *("sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount"),
 )
 CUSTOMIZE: Final = (
     'chroot "$1" systemctl --quiet enable systemd-networkd journal-stream answer',
-    f'chroot "$1" systemctl --quiet mask {MASKED}',
+    f'chroot "$1" systemctl --quiet mask {" ".join(MASKED)}',
     'echo vm >"$1/etc/hostname"',
 )
 # Device nodes, which not everybody may make, were left out of the archive, and /dev with them.
