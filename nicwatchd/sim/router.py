@@ -1,8 +1,9 @@
 """The VPC's router as text: what `ip` and `nft` are told for each port of it.
 
 A port is the router's end of a veth; at its other end is an ENI of the host, a neighbour or the
-far hosts. (Where the host is a virtual machine, the port of an ENI is a tap.) There is no bridge: the router answers for everybody (proxy ARP and NDP) and delivers
-by MAC, as EC2 does, so a packet also reaches a host that has not configured its address yet.
+far hosts. (Where the host is a virtual machine, the port of an ENI is a tap.) There is no bridge:
+the router answers for everybody (proxy ARP and NDP) and delivers by MAC, as EC2 does, so a packet
+also reaches a host that has not configured its address yet.
 """
 
 from __future__ import annotations

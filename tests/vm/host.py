@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -98,8 +98,20 @@ class VmHost:
 
     # --- nicwatchd -------------------------------------------------------------------------------
 
+    async def install(self) -> None:
+        """Install the package as users do, on the running machine; it is started by that."""
+        size = self._package.stat().st_size  # the disk's is rounded up
+        await self.vm.run("sh", "-c", f"head -c {size} /dev/vdb >/run/nicwatchd.deb")
+        await self.vm.run("dpkg", "--install", "/run/nicwatchd.deb")
+        await self.vm.run("systemctl", "is-active", "nicwatchd")
+
+    async def settings(self, text: str = "") -> None:
+        """Run nicwatchd with these settings on top; without any, with those of the image."""
+        await self.vm.write("/etc/nicwatchd/conf.d/test.toml", text)
+        await self.vm.run("systemctl", "restart", "nicwatchd")
+
     async def until(self, name: str, state: str, since: int = 0) -> Entry:
-        """The journal's entry, counted from number `since`, by which an interface got to a state."""
+        """The entry, counted from number `since`, by which an interface got to a state."""
 
         def is_it(entry: Entry) -> bool:
             fields = entry.fields
@@ -110,10 +122,14 @@ class VmHost:
         except TimeoutError:
             raise TimeoutError(f"{name} is not {state}: {await self.status(name)}") from None
 
-    async def status(self, name: str) -> Status | None:
-        """What nicwatchd says of an interface."""
-        host = json.loads(await self.vm.run("nicwatchd", "status", "--json"))
-        return next((i for i in host["interfaces"] if i["name"] == name), None)
+    async def status(self, name: str) -> Status:
+        """What nicwatchd says of an interface; nothing, where it knows none of that name."""
+        host = await self.host_status()
+        return next((i for i in host["interfaces"] if i["name"] == name), {})
+
+    async def host_status(self) -> Status:
+        """What nicwatchd says of the host. Its exit code tells what is not settled."""
+        return dict(json.loads((await self.vm.try_run("nicwatchd", "status", "--json")).out))
 
     async def ours(self) -> list[str]:
         """All rules and routes that carry our mark, a line each."""
@@ -124,8 +140,10 @@ class VmHost:
                 lines += said.splitlines()
         return lines
 
-    async def eventually(self, holds: Callable[[], Any], within: float = PATIENCE) -> None:
+    async def eventually(
+        self, holds: Callable[[], Awaitable[bool]], within: float = PATIENCE
+    ) -> None:
         """Return once an asynchronous predicate holds; TimeoutError after `within` s."""
         async with asyncio.timeout(within):
-            while not await holds():
+            while not await holds():  # noqa: ASYNC110 (the machine tells no other way)
                 await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Disk images of Debian for the virtual machine: built from packages, kept by what they are made of.
+"""Disk images of Debian for the virtual machine, made of packages, kept by what went into them.
 
 `python -m tests.vm.image trixie` builds what is missing. It needs the network, so it runs outside
 of the sandbox; the tests then only read what is there.
@@ -155,7 +155,9 @@ def _mirror() -> list[str]:
 def _unpack(parts: Path) -> None:
     """Make the parts of an image out of root.tar. Without root, in mmdebstrap's user namespace."""
     helper = [] if os.geteuid() == 0 else ["mmdebstrap", "--unshare-helper"]
-    subprocess.run([*helper, "sh", "-euc", UNPACK], cwd=parts, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*helper, "sh", "-euc", UNPACK], cwd=parts, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 if __name__ == "__main__":

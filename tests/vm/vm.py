@@ -1,4 +1,4 @@
-"""A virtual machine under QEMU's software emulation, whose network interfaces can be hot-plugged."""
+"""A virtual machine under QEMU's software emulation, with interfaces that can be hot-plugged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import Final, Self
 
 from tests.vm.channels import Agent, Journal, Output, Qmp
 from tests.vm.image import Image
