@@ -133,12 +133,13 @@ class VmHost:
 
     async def ours(self) -> list[str]:
         """All rules and routes that carry our mark, a line each."""
-        lines: list[str] = []
-        for family in ("-4", "-6"):
-            for what in (("rule", "show"), ("route", "show", "table", "all")):
-                said = await self.vm.run("ip", family, *what, "proto", "236")
-                lines += said.splitlines()
-        return lines
+        # `ip rule show proto` filters nothing, and `ip route show proto` does not print it.
+        said = [
+            await self.vm.run("ip", family, *what)
+            for family in ("-4", "-6")
+            for what in (("rule",), ("route", "show", "table", "all"))
+        ]
+        return [line for text in said for line in text.splitlines() if " proto 236" in line]
 
     async def eventually(
         self, holds: Callable[[], Awaitable[bool]], within: float = PATIENCE

@@ -64,9 +64,13 @@ class TapVpc(Vpc):
 def lines_for_server(eni: Eni, device: str) -> list[str]:
     """The addresses that a server must have on a link to serve its subnets; they route nothing."""
     gateway = [f"addr add {eni.subnet.gateway}/32 dev {device}"] if eni.subnet.gateway else []
-    return gateway + [
-        f"addr add {cidr[1]}/{cidr.prefixlen} dev {device} nodad noprefixroute"
-        for cidr in eni.subnet.ipv6
+    return [
+        f"route append fe80::/64 dev {device}",  # where its clients are: the router's own is another
+        *gateway,
+        *(
+            f"addr add {cidr[1]}/{cidr.prefixlen} dev {device} nodad noprefixroute"
+            for cidr in eni.subnet.ipv6
+        ),
     ]
 
 
