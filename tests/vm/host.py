@@ -13,7 +13,7 @@ from nicwatchd.sim.ec2 import eni_of
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import Eni
 from nicwatchd.sim.probe import Path as ProbePath
-from nicwatchd.sim.probe import paths
+from nicwatchd.sim.probe import all_answer, paths
 from nicwatchd.sim.script import EniScript, Scenario
 from tests.vm.channels import Entry
 from tests.vm.image import Image
@@ -91,6 +91,20 @@ class VmHost:
         await self.vm.unplug(script.mac)
         self.imds.unplug(script.name)
         await self.vpc.unplug(eni_of(script))
+
+    async def use(self, *enis: Eni) -> list[str]:
+        """Return once everybody reaches the ENIs and nothing of ours changes any more: `ours`."""
+        await all_answer(self.vpc, self.paths(*enis), PATIENCE)
+        await self.vm.run("nicwatchd", "reconcile")
+        return await self.ours()
+
+    def from_afar(self, eni: Eni) -> tuple[ProbePath, ...]:
+        """From the far hosts alone: what the primary is left with.
+
+        Hosts in the subnet of another ENI do not reach the primary's address: the answer leaves by
+        that ENI, whose address it is not.
+        """
+        return paths(self.vpc.far_hosts, eni.addresses())
 
     def paths(self, *enis: Eni) -> tuple[ProbePath, ...]:
         """From each far host and neighbour to each address of the ENIs."""

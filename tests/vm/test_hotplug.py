@@ -34,10 +34,10 @@ async def test_ipv6_works_before_imds_knows_of_it(host: VmHost) -> None:
             # IMDS stays without IPv6 as long as it takes: the lease proves it.
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
             assert (await host.status("ens6"))["ipv6"]["addresses"] == [str(eni.ipv6[0])]
-            assert host.imds.complete_at("ens6") is not None
             host.imds.step("ens6", complete=True)
             await host.until("ens6", "applied", since)
-            await all_answer(host.vpc, host.paths(eni, host.vpc.primary), PATIENCE)
+            await all_answer(host.vpc, host.paths(eni), PATIENCE)
+            await all_answer(host.vpc, host.from_afar(host.vpc.primary), PATIENCE)
             await to_primary.speak()
         await host.until("ens6", "gone", since)
         await to_primary.speak()
@@ -96,8 +96,7 @@ async def test_a_second_hotplug_leaves_the_first_its_rules(host: VmHost, *, drop
     try:
         async with host.plugged(first) as (eni,):
             await host.until("ens6", "applied", since)
-            await all_answer(host.vpc, host.paths(eni), PATIENCE)
-            before = await host.ours()
+            before = await host.use(eni)
             async with stream(host.vpc, eni.ipv6[0]) as to_first, host.plugged(second) as (other,):
                 await host.until("ens7", "applied", since)
                 await all_answer(host.vpc, host.paths(eni, other), PATIENCE)

@@ -25,7 +25,7 @@ async def test_nothing_is_lost(host: VmHost, on: str, do: Do, state: str | None)
     since = host.vm.journal.now
     async with host.plugged(script("ens6", 2)) as (eni,):
         await host.until("ens6", "applied", since)
-        before = await host.ours()
+        before = await host.use(eni)
         if do == "403":
             host.imds.expire_tokens()
         host.imds.fault(on, do)

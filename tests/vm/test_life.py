@@ -27,14 +27,14 @@ async def main_pid(host: VmHost) -> str:
 
 
 @asynccontextmanager
-async def in_use(host: VmHost) -> AsyncIterator[tuple[Eni, Stream]]:
-    """An ENI that is applied, and a connection to it."""
+async def in_use(host: VmHost) -> AsyncIterator[tuple[Eni, Stream, list[str]]]:
+    """An ENI that is applied, a connection to it, and what is programmed for it."""
     since = host.vm.journal.now
     async with host.plugged(script("ens6", 2)) as (eni,):
         await host.until("ens6", "applied", since)
-        await all_answer(host.vpc, host.paths(eni), PATIENCE)
+        programmed = await host.use(eni)
         async with stream(host.vpc, eni.ipv6[0]) as opened:
-            yield eni, opened
+            yield eni, opened, programmed
     await host.until("ens6", "gone", since)
 
 
@@ -48,20 +48,20 @@ async def in_use(host: VmHost) -> AsyncIterator[tuple[Eni, Stream]]:
     ids=["restart", "kill -9", "watchdog"],
 )
 async def test_connections_live_on(host: VmHost, end: list[str]) -> None:
-    async with in_use(host) as (eni, to_eni):
-        before, pid = await host.ours(), await main_pid(host)
+    async with in_use(host) as (eni, to_eni, programmed):
+        pid = await main_pid(host)
         since = host.vm.journal.now
         await host.vm.run(*end)
         await host.vm.journal.until(started, since, DEATH)
         await host.until("ens6", "applied", since)
         assert await main_pid(host) != pid
-        assert await host.ours() == before
+        assert await host.ours() == programmed
         await to_eni.speak()
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
 
 
 async def test_the_journal_answers_while_the_daemon_is_stopped(host: VmHost) -> None:
-    async with in_use(host) as (_, to_eni):
+    async with in_use(host) as (_, to_eni, _):
         await host.vm.run("systemctl", "stop", "nicwatchd")
         try:
             said = await host.vm.try_run("nicwatchd", "status", "--journal")

@@ -16,7 +16,7 @@ from tests.vm.image import Image
 QEMU: Final = "qemu-system-x86_64"
 BOOT_PATIENCE: Final = 300.0  # s; it ends what hangs, on a machine that is busy with other things
 UNPLUG_PATIENCE: Final = 30.0  # s
-FIRST_SLOT: Final = 5  # EC2's primary is ens5, too
+FIRST_SLOT, LAST_SLOT = 5, 0x1B  # of interfaces; EC2's primary is ens5, too
 # Mitigations make emulation several times slower, and protect nothing here.
 KERNEL_LINE: Final = (
     "root=/dev/vda rw fsck.mode=skip mitigations=off 8250.nr_uarts=1"
@@ -100,12 +100,15 @@ class Vm:
             *("-smp", "2", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-smbios", "type=1,manufacturer=Amazon EC2"),
             *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", KERNEL_LINE),
-            *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on"),
-            *("-drive", f"file={self._package},format=raw,if=virtio,readonly=on"),
-            *("-device", "virtio-rng-pci"),
+            # All but interfaces in the high slots: theirs are theirs.
+            *("-drive", f"file={image.disk},format=raw,if=none,id=root,snapshot=on"),
+            *("-device", "virtio-blk-pci,drive=root,addr=0x1c"),
+            *("-drive", f"file={self._package},format=raw,if=none,id=package,readonly=on"),
+            *("-device", "virtio-blk-pci,drive=package,addr=0x1d"),
+            *("-device", "virtio-rng-pci,addr=0x1e"),
             *("-serial", f"file:{self.console}"),
             *("-qmp", f"unix:{self._directory / 'qmp'},server=on,wait=off"),
-            *("-device", "virtio-serial-pci"),
+            *("-device", "virtio-serial-pci,addr=0x1f"),
             *self._port("agent", "org.qemu.guest_agent.0"),
             *self._port("journal", "journal"),
             *("-netdev", f"tap,id={primary.id},ifname={primary.tap},script=no,downscript=no"),
@@ -142,11 +145,12 @@ class Vm:
     async def plug(self, mac: str, tap: str) -> Nic:
         """Hot-plug an interface into the next free slot."""
         taken = {nic.slot for nic in self._nics.values()}
-        slot = next(n for n in range(FIRST_SLOT, 32) if n not in taken)
-        nic = self._nics[mac] = Nic(mac, tap, slot)
+        slot = next(n for n in range(FIRST_SLOT, LAST_SLOT + 1) if n not in taken)
+        nic = Nic(mac, tap, slot)
         net = {"type": "tap", "id": nic.id, "ifname": tap, "script": "no", "downscript": "no"}
         await self.qmp.ask("netdev_add", **net)
         await self.qmp.ask("device_add", **_device(nic))
+        self._nics[mac] = nic
         return nic
 
     async def unplug(self, mac: str) -> None:
