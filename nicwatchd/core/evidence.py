@@ -249,7 +249,8 @@ def _kernel_proof(
         return Usable()
     prefixes = on_link_prefixes(family, witness.addresses, witness.routes)
     subnets = tuple(p for p in prefixes if any(ip in p for ip in leases))
-    advertised = family is Family.V6 and witness.link.ra_received
+    # The kernel notes the RA itself only if it had asked for one, but always what the RA said.
+    advertised = family is Family.V6 and (witness.link.ra_received or witness.link.ra_managed)
     proven = tuple(ip for ip in leases if advertised or _within(ip, subnets))
     return Usable(addresses=proven, subnets=subnets)
 

@@ -131,9 +131,10 @@ def _addresses_to_add(
     # DHCPv6 may have brought another one of the list; then the first will not come.
     at_once = at_once or (family is Family.V6 and any(ip in others for ip in usable.listed))
     missing = tuple(ip for ip in usable.listed if ip not in others)
-    if at_once or missing[:1] != usable.listed[:1] or usable.listed[0] in mine:
+    may_come = tuple(ip for ip in usable.listed[:1] if ip in missing and ip not in mine)
+    if at_once or not may_come:
         return missing, ()
-    return missing[1:], missing[:1]
+    return missing[1:], may_come
 
 
 # --- routes ----------------------------------------------------------------------------------
@@ -144,15 +145,16 @@ def _routes(
 ) -> list[Route]:
     """The routes of the interface's table: subnets, default, and the operator's own."""
     link = subject.link
-    on_link = {a.ip for a in subject.addresses} | set(wanted)
+    # The kernel takes no tentative address for this. Without it a socket that is bound to the
+    # device alone, with all our IPv6 addresses deprecated, would get the primary's address.
+    on_link = {a.ip for a in subject.addresses if not a.tentative} | set(wanted)
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
     metric = IPV6_DEFAULT_METRIC if family is Family.V6 else 0
-    prefsrc = first if family is Family.V4 else None
-    base = Route(ANY[family], table_of(link.index), link.index, prefsrc=prefsrc, metric=metric)
+    base = Route(ANY[family], table_of(link.index), link.index, prefsrc=first, metric=metric)
     scope = SCOPE_LINK if family is Family.V4 else base.scope
     routes = [replace(base, dst=subnet, scope=scope) for subnet in usable.subnets]
     if family is Family.V6:
-        routes.append(replace(base, dst=LINK_LOCAL))
+        routes.append(replace(base, dst=LINK_LOCAL, prefsrc=None))
     gateway = _gateway(family, usable, subject.routes, policy)
     if gateway:
         routes.append(replace(base, gateway=gateway, onlink=family is Family.V4))

@@ -58,6 +58,7 @@ class ImdsClient:
         budget = Budget(options.budget_rate, options.budget_burst, clock)
         self._transport = Transport(options.timeouts, budget)
         self._session: tokens.Session | None = None
+        self._winner: str | None = None  # the endpoint that is kept while it lives
         self._lock = asyncio.Lock()  # one token request at a time; the others wait for its outcome
         self._failures = 0
         self._renewed_on_401 = float("-inf")
@@ -130,14 +131,10 @@ class ImdsClient:
         now = self._clock()
         if isinstance(outcome, Failure):
             if outcome.lost:
-                self._drop(session)
+                self._drop(session, dead=True)
             return False
         if outcome.status == HTTPStatus.UNAUTHORIZED:
-            if now - self._renewed_on_401 < RENEW_ON_401_EVERY:
-                return False
-            self._renewed_on_401 = now
-            self._drop(session)
-            return True
+            return self._renew_on_401(session, now)
         if outcome.status == HTTPStatus.FORBIDDEN and now - session.since >= RENEW_ON_403_EVERY:
             self._drop(session)
         elif outcome.status in tokens.THROTTLING:
@@ -146,10 +143,20 @@ class ImdsClient:
             self._become(self.condition.recovered(session.endpoint))
         return False
 
-    def _drop(self, session: tokens.Session) -> None:
+    def _renew_on_401(self, session: tokens.Session, now: float) -> bool:
+        """Whether there is, or may be, a newer token to try."""
+        if self._session is session:
+            if now - self._renewed_on_401 < RENEW_ON_401_EVERY:
+                return False
+            self._renewed_on_401 = now
+            self._drop(session)
+        return True
+
+    def _drop(self, session: tokens.Session, *, dead: bool = False) -> None:
         """Give a session up, unless another request has already replaced it."""
         if self._session is session:
             self._session = None
+            self._winner = None if dead else session.endpoint
 
     def _pause(self, session: tokens.Session, reply: Reply) -> None:
         """Send nothing for as long as the server asks for.
@@ -186,11 +193,11 @@ class ImdsClient:
 
     async def _renew(self) -> None:
         old = self._session
-        endpoints = sorted(self._options.endpoints, key=lambda e: old is None or e != old.endpoint)
+        endpoints = sorted(self._options.endpoints, key=lambda endpoint: endpoint != self._winner)
         outcome = await tokens.race(endpoints, self._options.head_start, self._fetch)
         if isinstance(outcome, tokens.Session):
             self._failures = 0
-            self._session = outcome
+            self._session, self._winner = outcome, outcome.endpoint
             self._become(self.condition.recovered(outcome.endpoint))
             return
         self._failures += 1
@@ -201,7 +208,7 @@ class ImdsClient:
             # Renewal comes early so that a failure costs nothing: the old token serves on.
             self._session = replace(old, renew_at=min(retry_at, old.expires_at))
             return
-        self._session = None
+        self._session = self._winner = None
         self._become(replace(outcome.condition, retry_at=retry_at))
 
     async def _fetch(self, endpoint: str) -> tokens.Session | tokens.Refusal:

@@ -105,12 +105,12 @@ class Control:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
         pending: asyncio.Queue[InterfaceStatus] = asyncio.Queue(maxsize=EVENTS_PENDING)
         for interface in self._service.status().interfaces:
             pending.put_nowait(interface)
         unsubscribe = self._service.subscribe(lambda status: _offer(pending, status))
         try:
+            await response.prepare(request)  # whoever has the headers misses nothing any more
             while not pending.full():  # who reads so slowly has missed something: hang up
                 said = await pending.get()
                 await response.write(said.model_dump_json().encode() + b"\n")

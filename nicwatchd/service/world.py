@@ -27,7 +27,7 @@ from nicwatchd.service.ledger import Ledger
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one look for all of them.
 COALESCE: Final = 0.1
-UDEV_DATABASE: Final = Path("/run/udev/data")
+UDEV: Final = Path("/run/udev")
 
 
 class World:
@@ -153,6 +153,6 @@ class World:
             self._ledger.keep_only(self._known)
 
 
-def udev_is_done(index: int, database: Path = UDEV_DATABASE) -> bool:
+def udev_is_done(index: int, udev: Path = UDEV) -> bool:
     """Whether udev has finished with a link, so that a rename by it is past; true without udev."""
-    return not database.is_dir() or (database / f"n{index}").exists()
+    return not (udev / "control").exists() or (udev / "data" / f"n{index}").exists()

@@ -19,8 +19,7 @@ GATEWAY_V6: Final = "fe80::1"
 def forward(vpc: Vpc) -> None:
     """Make the host forward, as container engines do; RAs stay accepted."""
     accept = {
-        f"ipv6/conf/{name}/accept_ra": "2"
-        for name in ("default", *(eni.name for eni in vpc.enis))
+        f"ipv6/conf/{name}/accept_ra": "2" for name in ("default", *(eni.name for eni in vpc.enis))
     }
     # In this order: forwarding alone makes the kernel forget what it learned from RAs.
     vpc.sysctl(vpc.host, accept)

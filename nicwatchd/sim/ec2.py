@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from types import TracebackType
@@ -82,9 +83,11 @@ class Ec2:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for daemon in self.daemons:
-            await daemon.stop()
-        await self._stack.__aexit__(kind, error, trace)
+        try:
+            for daemon in self.daemons:
+                await daemon.stop()
+        finally:
+            await self._stack.__aexit__(kind, error, trace)
 
     def eni(self, name: str) -> Eni:
         """An ENI of the scenario, as the VPC plugs it."""
@@ -145,8 +148,8 @@ class DaemonProcess:
             self._process = await self._vpc.popen(self._vpc.host, *command, stdout=log, stderr=log)
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                while not await self._answers():
-                    await asyncio.sleep(0.02)  # a socket that is not there yet has no event
+                while not await self._answers():  # noqa: ASYNC110 (a missing socket has no event)
+                    await asyncio.sleep(0.02)
         except TimeoutError:
             raise DaemonError(f"the daemon does not answer:\n{self.log}") from None
 
@@ -172,12 +175,12 @@ class DaemonProcess:
         return self._log.read_text(encoding="utf-8")
 
     async def stop(self) -> int:
-        """End it as systemd does; its exit code."""
-        if self._process is None:
-            return 0
-        if self._process.returncode is None:
-            self._process.terminate()
-        return await self._process.wait()
+        """End it as systemd does; its exit code. Raises DaemonError if it had died by itself."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        elif self.process.returncode not in (0, -signal.SIGKILL):
+            raise DaemonError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
+        return await self.process.wait()
 
     async def kill(self) -> None:
         """End it as a crash does."""
@@ -198,13 +201,15 @@ class DaemonProcess:
         async with self._session() as session, session.post(path) as response:
             return await response.json()
 
-    async def events(self) -> AsyncIterator[Status]:
-        """Each interface as it is now, then at each of its transitions."""
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[Status]]:
+        """Each interface as it is now, then at each of its transitions; none is missed inside."""
         forever = aiohttp.ClientTimeout(total=None)
-        async with self._session() as session:
-            async with session.get("/v1/events", timeout=forever) as response:
-                async for line in response.content:
-                    yield json.loads(line)
+        async with (
+            self._session() as session,
+            session.get("/v1/events", timeout=forever) as response,
+        ):
+            yield (json.loads(line) async for line in response.content)
 
     async def until(
         self,
@@ -217,13 +222,25 @@ class DaemonProcess:
             state, wanted = wanted, lambda status: status["state"] == state
         last: Status | None = None
         try:
-            async with asyncio.timeout(within), aclosing(self.events()) as events:
+            async with asyncio.timeout(within), self.events() as events:
                 async for status in events:
                     if status["name"] != name:
                         continue
                     last = status
                     if wanted(status):
                         return status
-        except TimeoutError:
+        except (TimeoutError, aiohttp.ClientError):
             pass
         raise DaemonError(f"{name} did not get there; last: {last}\n{self.log}")
+
+    async def until_gone(self, name: str, within: float = UNTIL_TIMEOUT) -> None:
+        """Return once the daemon has ended what it had for an interface."""
+        try:
+            async with asyncio.timeout(within), self.events() as events:
+                known = [interface["name"] for interface in await self.get("/v1/interfaces")]
+                while name in known:
+                    status = await anext(events)
+                    if (status["name"], status["state"]) == (name, "gone"):
+                        return
+        except (TimeoutError, StopAsyncIteration, aiohttp.ClientError):
+            raise DaemonError(f"{name} is still there\n{self.log}") from None

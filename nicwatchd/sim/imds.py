@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from aiohttp import web
 
-from nicwatchd.sim.script import FOREVER, Do, Fault, Scenario, Step
+from nicwatchd.sim.script import DOS, FOREVER, Do, EniScript, Fault, Scenario, Step
 from nicwatchd.sim.tree import META_DATA, Host, kind, lookup
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ TTL_MAX: Final = 21600
 LOG_LENGTH: Final = 100_000
 BIG: Final = 70 * 1024
 SLOW_PAUSE: Final = 0.2  # seconds between the bytes of a slow answer
+
+# What a fault answers; not named here is the right status. 0: the connection ends without one.
+_STATUS: Final[dict[str, int]] = {
+    **{do: int(do) for do in DOS if do.isdecimal()},
+    **dict.fromkeys(("timeout", "refuse", "reset"), 0),
+    **dict.fromkeys(("garbage", "big"), 200),
+    "redirect": 302,
+}
 
 # SO_LINGER with a time of 0: closing sends a RST instead of a FIN.
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -50,8 +58,9 @@ class Request:
 
 @dataclass(slots=True)
 class _Plugged:
-    """An ENI in the host: when it came, and the steps that were fired by hand."""
+    """An ENI in the host: its script, when it came, and the steps that were fired by hand."""
 
+    script: EniScript
     since: float
     steps: list[Step]
 
@@ -95,8 +104,6 @@ class ImdsServer:
                 loop.call_later(at, self._sync_listeners) for at in times if at < FOREVER
             ]
         self._sync_listeners()
-        for listener in self._listeners:
-            await listener.ready()
 
     async def stop(self) -> None:
         """Close all sockets and connections."""
@@ -116,10 +123,10 @@ class ImdsServer:
 
     # --- controls ---------------------------------------------------------------------------
 
-    def plug(self, name: str) -> None:
-        """Start the ENI's timeline."""
-        self.scenario.eni(name)
-        self._plugged[name] = _Plugged(self._clock(), [])
+    def plug(self, eni: str | EniScript) -> None:
+        """Start the timeline of an ENI of the scenario, by name, or of a new one."""
+        script = self.scenario.eni(eni) if isinstance(eni, str) else eni
+        self._plugged[script.name] = _Plugged(script, self._clock(), [])
 
     def unplug(self, name: str) -> None:
         """The ENI is gone, and IMDS knows at once."""
@@ -154,7 +161,8 @@ class ImdsServer:
 
     def complete_at(self, name: str) -> float:
         """When (monotonic) the last scripted step of a plugged ENI comes, or came."""
-        return self._plugged[name].since + self.scenario.eni(name).complete_at()
+        plugged = self._plugged[name]
+        return plugged.since + plugged.script.complete_at()
 
     def fault(self, on: str, do: Do, *, retry_after: str | None = None) -> Fault:
         """Begin a fault now; it lasts until it is cleared."""
@@ -187,11 +195,8 @@ class ImdsServer:
         what = "token" if path == TOKEN_PATH else kind(path.removeprefix(META_DATA))
         fault = self._fault_on(what)
         right = self._token(request) if what == "token" else self._read(request)
-        status = right.status if fault is None else int(fault.do) if fault.do.isdigit() else 0
-        status = {"redirect": 302, "garbage": 200, "big": 200, "half": 200, "slow": 200}.get(
-            fault.do if fault else "", status
-        )
         do = fault.do if fault else None
+        status = right.status if do is None else _STATUS.get(do, right.status)
         self.log.append(Request(self._clock(), request.method, path, status, do))
         self._news.set()
         if fault is None:
@@ -223,11 +228,10 @@ class ImdsServer:
     def _host(self) -> Host:
         now = self._clock()
         enis = {}
-        for name, plugged in self._plugged.items():
-            script = self.scenario.eni(name)
-            keys = script.at(now - plugged.since, plugged.steps)
+        for plugged in self._plugged.values():
+            keys = plugged.script.at(now - plugged.since, plugged.steps)
             if keys is not None:
-                enis[script.directory] = keys
+                enis[plugged.script.directory] = keys
         return Host(self.scenario.mac, enis)
 
     # --- faults -----------------------------------------------------------------------------
@@ -289,60 +293,54 @@ class ImdsServer:
 
 
 class _Listener:
-    """A bound socket that listens, or refuses.
+    """A bound socket that listens, or refuses, from one moment to the next.
 
-    asyncio closes the sockets it serves, and one of another namespace could not be bound again
-    from here. So it gets a duplicate, and the original changes its state: `shutdown` takes a
-    listening socket back to closed while it keeps its port (Linux), and `listen` opens it again.
+    It is never closed in between: a socket of another namespace could not be bound again from
+    here. `shutdown` takes a listening socket back to closed while it keeps its port (Linux), and
+    `listen` opens it again. asyncio's servers close theirs, so connections are accepted here.
     """
 
     def __init__(self, bound: socket.socket, http: web.Server) -> None:
+        bound.setblocking(False)  # noqa: FBT003 - the parameter takes no name
         self._bound = bound
         self._http = http
-        self._server: asyncio.Task[asyncio.Server] | None = None
+        self._listening = False
+        self._handshakes: set[asyncio.Task[object]] = set()
 
     @property
     def url(self) -> str:
         host, port = self._bound.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    async def ready(self) -> None:
-        if self._server is not None:
-            await self._server
-
     def accept(self, yes: bool) -> None:  # noqa: FBT001 - the name of the method is its name
-        if yes and self._server is None:
+        if yes == self._listening:
+            return
+        self._listening = yes
+        loop = asyncio.get_running_loop()
+        if yes:
             self._bound.listen(128)
-            self._server = asyncio.create_task(self._serve())
-        elif not yes and self._server is not None:
-            if self._server.done():
-                self._bound.shutdown(socket.SHUT_RDWR)
-            self._stop_serving()
+            loop.add_reader(self._bound, self._take)
+        else:
+            loop.remove_reader(self._bound)
+            self._bound.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
-        if self._server is not None:
-            await self._server
-            self._stop_serving()
+        self.accept(False)  # noqa: FBT003 - as above
         self._bound.close()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
 
-    async def _serve(self) -> asyncio.Server:
-        twin = self._bound.dup()
-        return await asyncio.get_running_loop().create_server(self._http, sock=twin)
-
-    def _stop_serving(self) -> None:
-        task, self._server = self._server, None
-        if task is None:
-            return
-        if task.done():
-            task.result().close()
-        else:
-            task.add_done_callback(self._too_late)
-
-    def _too_late(self, task: asyncio.Task[asyncio.Server]) -> None:
-        """Refusing began while the listener was still being set up."""
-        task.result().close()
-        if self._server is None:
-            self._bound.shutdown(socket.SHUT_RDWR)
+    def _take(self) -> None:
+        """Accept one connection; the loop calls again while there are more."""
+        try:
+            connection, _ = self._bound.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it was given up by the other side in the meantime
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[object] = loop.create_task(
+            loop.connect_accepted_socket(self._http, connection)
+        )
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -357,7 +355,6 @@ def _bind(host: str, port: int) -> socket.socket:
     if port == 0:
         with bound:  # two sockets may share a port as long as neither listens
             return _bind(host, bound.getsockname()[1])
-    bound.setblocking(False)  # noqa: FBT003 - the parameter takes no name
     return bound
 
 

@@ -8,16 +8,23 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import struct
 import subprocess
+import time
 from contextlib import contextmanager, suppress
+from fcntl import ioctl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from nicwatchd.core.model import Family
+
 NAMES: Final = Path("/run/netns")  # where `ip netns` keeps them
 CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+SIOCGIFFLAGS: Final = 0x8913  # linux/sockios.h
+RUNNING: Final = 0x40  # IFF_RUNNING, linux/if.h
 
 _libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
 
@@ -55,11 +62,15 @@ def delete(*names: str) -> None:
     run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in names))
 
 
-def ip(name: str, commands: Iterable[str]) -> None:
-    """Run `ip` commands (without the word `ip`) in a namespace, all in one process."""
+def ip(name: str, commands: Iterable[str], family: Family | None = None) -> None:
+    """Run `ip` commands (without the word `ip`) in a namespace, all in one process.
+
+    `family` is for those that cannot tell from their arguments: the rules.
+    """
     lines = list(commands)
+    flags = [f"-{family}"] if family else []
     try:
-        run("ip", "-n", name, "-batch", "-", stdin="".join(f"{line}\n" for line in lines))
+        run("ip", *flags, "-n", name, "-batch", "-", stdin="".join(f"{line}\n" for line in lines))
     except CommandError as error:
         raise CommandError(f"{error}; of these: {'; '.join(lines)}") from error
 
@@ -97,7 +108,7 @@ def open_socket(name: str, family: int, kind: int, protocol: int = 0) -> socket.
     """A non-blocking socket of a namespace; it stays there wherever it is used."""
     with inside(name):
         opened = socket.socket(family, kind, protocol)
-    opened.setblocking(False)
+    opened.settimeout(0)
     return opened
 
 
@@ -106,6 +117,18 @@ def sysctl(name: str, settings: Mapping[str, str]) -> None:
     with inside(name):
         for key, value in settings.items():
             Path("/proc/sys/net", key).write_text(value)
+
+
+def wait_until_running(name: str, interfaces: Iterable[str], patience: float = 5.0) -> None:
+    """Wait until links carry packets, which is a little after their other ends came up."""
+    deadline = time.monotonic() + patience
+    with open_socket(name, socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for interface in interfaces:
+            request = struct.pack("16sh22x", interface.encode(), 0)
+            while not struct.unpack_from("16xh", ioctl(asking, SIOCGIFFLAGS, request))[0] & RUNNING:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{name}: {interface} does not come up")
+                time.sleep(0.001)
 
 
 def ifindex(name: str, interface: str) -> int:

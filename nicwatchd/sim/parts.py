@@ -82,7 +82,10 @@ class Eni:
     def addresses(self, *families: Family) -> tuple[IPAddress, ...]:
         """The addresses of these families (none named: both)."""
         wanted = families or BOTH
-        return tuple(a for a in (*self.ipv4, *self.ipv6) if Family(a.version) in wanted)
+        return (
+            *(self.ipv4 if Family.V4 in wanted else ()),
+            *(self.ipv6 if Family.V6 in wanted else ()),
+        )
 
     @property
     def prefixes(self) -> tuple[IPNetwork, ...]:

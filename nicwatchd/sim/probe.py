@@ -1,5 +1,7 @@
-"""Reachability as TCP sees it. Never ping: the kernel answers an ICMPv6 echo out of the interface
-that it came in by, which hides wrong routes.
+"""Reachability as TCP sees it.
+
+Never ping: the kernel answers an ICMPv6 echo out of the interface that it came in by, which hides
+wrong routes.
 """
 
 from __future__ import annotations
@@ -9,16 +11,16 @@ import socket
 import struct
 import time
 from bisect import insort
-from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import count, pairwise, takewhile
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from nicwatchd.core.model import Family, IPAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
     from nicwatchd.sim.parts import Peer
     from nicwatchd.sim.vpc import Vpc
 
@@ -40,13 +42,12 @@ class _Greeting(asyncio.Protocol):
         self._calls = calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._calls.add(transport)
-        caller = transport.get_extra_info("peername")
-        # A caller may have gone already.
-        transport.write(f"{caller[0] if caller else '?'}\n".encode())
-        transport.close()
+        self._transport = cast("asyncio.Transport", transport)
+        self._calls.add(self._transport)
+        caller = self._transport.get_extra_info("peername")
+        if caller:  # who has gone already has no name
+            self._transport.write(f"{caller[0]}\n".encode())
+        self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002, asyncio's signature
         self._calls.discard(self._transport)
@@ -106,7 +107,7 @@ async def reach(
     `timeout` in s.
     """
     started = time.monotonic()
-    family = socket.AF_INET6 if to.version == Family.V6 else socket.AF_INET
+    family = socket.AF_INET6 if Family(to.version) is Family.V6 else socket.AF_INET
     with vpc.socket(namespace, family) as caller:
         try:
             async with asyncio.timeout(timeout):
@@ -201,8 +202,9 @@ class Watch:
     async def __aexit__(self, *_: object) -> None:
         self._ended = time.monotonic()
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()  # raises: only an error ends a watch
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as attempts:
@@ -258,6 +260,16 @@ class Watch:
     def undisturbed(self) -> bool:
         """Whether no path was silent for longer than anybody would notice."""
         return self.longest_silence <= UNDISTURBED
+
+
+async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> None:
+    """Return once every path answers, tried anew all the time; TimeoutError names the others.
+
+    A host that was just configured drops packets for a second (its link-local address is
+    tentative), and a busy machine for longer.
+    """
+    async with Watch(vpc, wanted) as watch:
+        await watch.all_reachable(within)
 
 
 def watch_primary(vpc: Vpc) -> Watch:

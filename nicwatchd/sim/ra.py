@@ -23,9 +23,7 @@ PREFIX_LIFETIME: Final = 86400  # s
 
 def advertisement(prefixes: Iterable[IPv6Network], *, managed: bool) -> bytes:
     """The packet; the kernel fills in the checksum."""
-    header = struct.pack(
-        "!BBHBBHII", TYPE_RA, 0, 0, 64, MANAGED if managed else 0, LIFETIME, 0, 0
-    )
+    header = struct.pack("!BBHBBHII", TYPE_RA, 0, 0, 64, MANAGED if managed else 0, LIFETIME, 0, 0)
     options = (
         struct.pack(
             "!BBBBIII16s",

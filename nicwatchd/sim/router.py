@@ -8,15 +8,17 @@ by MAC, as EC2 does, so a packet also reaches a host that has not configured its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import collapse_addresses, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.model import IPAddress, IPNetwork
+from nicwatchd.core.model import Family
 from nicwatchd.sim.parts import ROUTER_V6, Subnet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from ipaddress import IPv4Address, IPv6Address
+    from ipaddress import IPv6Address
+
+    from nicwatchd.core.model import IPAddress, IPNetwork
 
 IMDS_V4: Final = "169.254.169.254"
 IMDS_V6: Final = "fd00:ec2::254"
@@ -37,7 +39,6 @@ SYSCTLS: Final = {
     "ipv6/conf/default/forwarding": "1",
     "ipv6/conf/all/proxy_ndp": "1",
     "ipv6/conf/default/proxy_ndp": "1",
-    **NO_DAD,
 }
 
 
@@ -76,11 +77,10 @@ def lines_for_router(subnets: Iterable[Subnet]) -> list[str]:
     ]
 
 
-def lines_to_attach(port: Port, peer: str, namespace: str) -> tuple[list[str], list[str]]:
-    """First the router's side, with the far end still here; then what hands that end over."""
-    temporary = f"x{port.device}"
-    prepare = [
-        f"link add {port.device} type veth peer name {temporary} address {port.mac}",
+def lines_to_prepare(port: Port) -> list[str]:
+    """The router's end of a new link, complete before anybody sees the other end."""
+    return [
+        f"link add {port.device} type veth peer name x{port.device} address {port.mac}",
         f"link set {port.device} up",
         f"addr add {ROUTER_V6}/64 dev {port.device} nodad",
         f"neigh add {NEXT_HOP_V4} lladdr {port.mac} dev {port.device} nud permanent",
@@ -88,7 +88,11 @@ def lines_to_attach(port: Port, peer: str, namespace: str) -> tuple[list[str], l
         *(f"neigh add proxy {address} dev {port.device}" for address in port.proxied),
         *lines_to_update(None, port),
     ]
-    return prepare, [f"link set {temporary} netns {namespace} name {peer}"]
+
+
+def line_to_hand_over(port: Port, name: str, namespace: str) -> str:
+    """The other end appears in its namespace, under its name: the hot-plug itself."""
+    return f"link set x{port.device} netns {namespace} name {name}"
 
 
 def lines_to_update(old: Port | None, new: Port) -> list[str]:
@@ -103,7 +107,7 @@ def lines_to_update(old: Port | None, new: Port) -> list[str]:
 
 def source_check(port: Port) -> str:
     """The ruleset that makes a port drop what EC2 drops; it replaces an earlier one at once."""
-    v4, v6 = merged(port, 4), merged(port, 6)
+    v4, v6 = merged(port, Family.V4), merged(port, Family.V6)
     asked = ", ".join([*map(str, port.asks_for), "169.254.0.0/16"])
     rules = [
         f"ether saddr != {port.mac} counter name dropped drop",
@@ -134,10 +138,12 @@ table netdev {port.table} {{
 """
 
 
-def merged(port: Port, version: int) -> str:
+def merged(port: Port, family: Family) -> str:
     """The sources of one family as elements of a set, where nftables allows no overlap."""
-    networks = (ip_network(source) for source in port.sources)
-    return ", ".join(map(str, collapse_addresses([n for n in networks if n.version == version])))
+    mine = [source for source in port.sources if (":" in source) is (family is Family.V6)]
+    if family is Family.V6:
+        return ", ".join(map(str, collapse_addresses(map(IPv6Network, mine))))
+    return ", ".join(map(str, collapse_addresses(map(IPv4Network, mine))))
 
 
 def drop_source_check(port: Port) -> str:
@@ -145,16 +151,11 @@ def drop_source_check(port: Port) -> str:
     return f"table netdev {port.table}\ndelete table netdev {port.table}\n"
 
 
-def lines_for_peer(
-    device: str, addresses: Iterable[IPv4Address | IPv6Address]
-) -> list[str]:
+def lines_for_peer(device: str, addresses: Iterable[IPAddress]) -> list[str]:
     """A neighbour's or the far hosts' side: everything goes by the router, as EC2 does it."""
     return [
         f"link set {device} up",
-        *(
-            f"addr add {a}/32 dev {device}" if a.version == 4 else f"addr add {a}/128 dev {device}"
-            for a in addresses
-        ),
+        *(f"addr add {address}/{address.max_prefixlen} dev {device}" for address in addresses),
         f"route add default via {GATEWAY_V4} dev {device} onlink",
         f"route add ::/0 via {ROUTER_V6} dev {device}",
     ]

@@ -64,13 +64,16 @@ def reexec(command: Sequence[str] | None = None) -> None:
     environment = os.environ | {MARKER: "1", "PATH": search_path(os.environ)}
     wrapper = wrap(capable=has_capabilities())
     check(wrapper, environment)
-    os.execvpe(wrapper[0], [*wrapper, *(command or sys.orig_argv)], environment)
+    words = [*wrapper, *(command or sys.orig_argv)]
+    os.execvpe(words[0], words, environment)  # noqa: S606, to become the command is the purpose
 
 
 def search_path(environment: Mapping[str, str]) -> str:
     """PATH with the system's tools, which Debian keeps from ordinary users."""
     return os.pathsep.join(
-        dict.fromkeys([*environment.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin"])
+        dict.fromkeys(
+            [*environment.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin"]
+        )
     )
 
 
@@ -106,7 +109,9 @@ def explain(complaint: str, root: Path = Path("/proc/sys")) -> str:
     for name, value, remedy in FORBIDDERS:
         knob = root / name.replace(".", "/")
         if knob.exists() and knob.read_text().strip() == value:
-            return f"user namespaces are forbidden here ({name}={value}): run as root, or `{remedy}`"
+            return (
+                f"user namespaces are forbidden here ({name}={value}): run as root, or `{remedy}`"
+            )
     reason = " ".join(complaint.split()) or "no reason given"
     return f"namespaces cannot be made here ({reason}): run as root, outside of a container"
 
@@ -114,14 +119,19 @@ def explain(complaint: str, root: Path = Path("/proc/sys")) -> str:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line: `python -m nicwatchd.sim.sandbox CMD ARGS...`."""
     command = list(sys.argv[1:] if arguments is None else arguments)
+    if not command:
+        fail("usage: python -m nicwatchd.sim.sandbox COMMAND [ARGUMENT...]")
     try:
-        if not command:
-            raise SandboxError("usage: python -m nicwatchd.sim.sandbox COMMAND [ARGUMENT...]")
         reexec(command)
-        os.execvp(command[0], command)
-    except (SandboxError, FileNotFoundError) as error:
-        sys.stderr.write(f"sandbox: {error}\n")
-        sys.exit(USAGE_ERROR)
+        os.execvp(command[0], command)  # noqa: S606, as above
+    except (SandboxError, OSError) as error:
+        fail(error)
+
+
+def fail(reason: object) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    sys.stderr.write(f"sandbox: {reason}\n")
+    sys.exit(USAGE_ERROR)
 
 
 if __name__ == "__main__":

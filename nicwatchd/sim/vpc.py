@@ -18,34 +18,28 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Final, ParamSpec, Self, TypeAlias, TypeVar
 from weakref import WeakSet
 
-from nicwatchd.core.model import Family
-from nicwatchd.sim import netns, ra, router, sandbox
-from nicwatchd.sim.parts import ROUTER_V6, Eni, Peer, Subnet, far_hosts
+from nicwatchd.sim import dhcp, netns, ra, router, sandbox
+from nicwatchd.sim.parts import Eni, Peer, Subnet, far_hosts
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from nicwatchd.core.model import Family, IPAddress
+
 P = ParamSpec("P")
 R = TypeVar("R")
+Socket: TypeAlias = socket.socket  # `Vpc.socket` takes the name
 
 RUNTIME: Final = Path("/run/nicwatchd-sim")
 PATIENCE: Final = 5.0  # s that a process gets after SIGTERM
-PRIMARY_METRIC: Final = 1024  # systemd-networkd's default, for DHCP and RA
-LEASE_METRIC: Final = 2048  # clients give secondary interfaces a worse one than the primary's
-# Lifetimes in s. The primary's never run out while we look; the others are EC2's.
-PRIMARY_LIFETIME: Final = "valid_lft 86400 preferred_lft 86400"
-LEASE_LIFETIME: Final = {
-    Family.V4: "valid_lft 3600 preferred_lft 3600",
-    Family.V6: "valid_lft 450 preferred_lft 140",
-}
 HOST_SYSCTLS: Final = {
     # What a kernel without a network manager learns from an RA ranks behind the primary's.
-    "ipv6/conf/default/ra_defrtr_metric": str(LEASE_METRIC),
+    "ipv6/conf/default/ra_defrtr_metric": str(dhcp.LEASE_METRIC),
 }
 
 _serial = itertools.count(1)
@@ -75,12 +69,12 @@ class Vpc:
         self._numbers = itertools.count(1)
         self._ports: dict[str, router.Port] = {}  # by MAC
         self._enis: dict[str, Eni] = {}  # by MAC
-        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._sockets: WeakSet[Socket] = WeakSet()
         self._processes: list[Process] = []
         # One thread does all the blocking work, so steps never overlap and none is cut in two.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=self.id)
 
-    # --- opening and closing -----------------------------------------------------------------
+    # --- opening and closing ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         try:
@@ -107,11 +101,11 @@ class Vpc:
         self._add_namespaces(self.host, self.router, self.far)
         netns.sysctl(self.router, router.SYSCTLS)
         netns.sysctl(self.host, HOST_SYSCTLS)
-        far = [a for peer in self.far_hosts for a in peer.addresses]
-        self._attach_peers({self.far: far})
+        self._attach_peer(self.far, [a for peer in self.far_hosts for a in peer.addresses])
         self._add_subnets(self._subnets)
         self._plug(self.primary)
-        self._configure_primary()
+        netns.ip(self.host, dhcp.lines_for_primary(self.primary))
+        netns.wait_until_running(self.router, [self._ports[self.primary.mac].device])
 
     async def _close(self) -> list[str]:
         """End and remove everything; returns what others should have ended before."""
@@ -135,11 +129,14 @@ class Vpc:
         shutil.rmtree(self.runtime_dir, ignore_errors=True)
         return [f"process {pid}" for pid in strays]
 
-    # --- the network behind the host ---------------------------------------------------------
+    # --- the network behind the host -------------------------------------------------------------
 
     def _add_namespaces(self, *names: str) -> None:
         netns.create(*names)
         self._namespaces += names
+        for name in names:
+            if name != self.host:
+                netns.sysctl(name, router.NO_DAD)
 
     async def add_namespace(self, part: str) -> str:
         """One more namespace (for a container, say), gone with the VPC; returns its name."""
@@ -161,29 +158,27 @@ class Vpc:
                 subnet.neighbour_ipv4,
                 subnet.neighbour_ipv6,
             )
-        peers = [self._neighbours[subnet] for subnet in new]
-        self._add_namespaces(*(peer.namespace for peer in peers))
-        self._attach_peers({peer.namespace: list(peer.addresses) for peer in peers})
+            self._add_namespaces(name)
+            self._attach_peer(name, self._neighbours[subnet].addresses)
 
-    def _attach_peers(self, members: Mapping[str, list[router.IPAddress]]) -> None:
-        """Join namespaces of the VPC's other hosts to the router."""
-        for namespace, addresses in members.items():
-            netns.sysctl(namespace, router.NO_DAD)
-            number = next(self._numbers)
-            mac = f"0e:00:00:00:{number >> 8:02x}:{number & 255:02x}"
-            port = router.Port(f"p{number}", mac, tuple(addresses))
-            self._attach({namespace: port}, "eth0")
-            netns.ip(namespace, router.lines_for_peer("eth0", addresses))
+    def _attach_peer(self, namespace: str, addresses: Sequence[IPAddress]) -> None:
+        """Join a namespace that is not under test to the router."""
+        number = next(self._numbers)
+        mac = f"0e:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+        self._attach(("eth0", namespace, router.Port(f"p{number}", mac, tuple(addresses))))
+        netns.ip(namespace, router.lines_for_peer("eth0", addresses))
+        netns.wait_until_running(self.router, [f"p{number}"])
 
-    def _attach(self, ports: Mapping[str, router.Port], name: str) -> None:
-        for namespace, port in ports.items():
-            prepare, hand_over = router.lines_to_attach(port, name, namespace)
-            netns.ip(self.router, prepare)
+    def _attach(self, *ends: tuple[str, str, router.Port]) -> None:
+        """Join links (name, namespace, port) to the router, which is ready before they show."""
+        ports = [port for _, _, port in ends]
+        netns.ip(self.router, [line for port in ports for line in router.lines_to_prepare(port)])
+        for port in ports:
             netns.sysctl(self.router, router.port_sysctls(port))
-            netns.nft(self.router, router.source_check(port))
-            netns.ip(self.router, hand_over)
+        netns.nft(self.router, "".join(map(router.source_check, ports)))
+        netns.ip(self.router, [router.line_to_hand_over(port, *to) for *to, port in ends])
 
-    # --- the host's ENIs -----------------------------------------------------------------------
+    # --- the host's ENIs -------------------------------------------------------------------------
 
     @property
     def enis(self) -> tuple[Eni, ...]:
@@ -197,15 +192,7 @@ class Vpc:
     def _plug(self, *enis: Eni) -> float:
         self._add_subnets([eni.subnet for eni in enis])
         ports = [self._port(eni, f"p{next(self._numbers)}") for eni in enis]
-        steps = [
-            router.lines_to_attach(port, eni.name, self.host)
-            for eni, port in zip(enis, ports, strict=True)
-        ]
-        netns.ip(self.router, [line for prepare, _ in steps for line in prepare])
-        for port in ports:
-            netns.sysctl(self.router, router.port_sysctls(port))
-        netns.nft(self.router, "".join(map(router.source_check, ports)))
-        netns.ip(self.router, [line for _, hand_over in steps for line in hand_over])
+        self._attach(*((e.name, self.host, p) for e, p in zip(enis, ports, strict=True)))
         now = time.monotonic()
         for eni, port in zip(enis, ports, strict=True):
             self._enis[eni.mac], self._ports[eni.mac] = eni, port
@@ -255,38 +242,16 @@ class Vpc:
         return renamed
 
     async def lease(
-        self, eni: Eni, family: Family, *, default: bool = False, metric: int = LEASE_METRIC
+        self, eni: Eni, family: Family, *, default: bool = False, metric: int = dhcp.LEASE_METRIC
     ) -> None:
         """What a DHCP client does: link up, first address, with `default` also a default route.
 
         Call it again to renew. IPv6 goes through duplicate address detection (1 to 2 s), as ever.
         """
-        (address, *_) = eni.addresses(family)
-        lines = [f"link set {eni.name} up"]
-        lines += _client_lines(eni, family, LEASE_LIFETIME[family], metric)
+        lines = dhcp.lines_for_lease(eni, family, metric)
         if default:
-            source = f"src {address}" if family is Family.V4 else ""
-            lines.append(
-                f"route replace {_gateway(eni, family)} dev {eni.name} {source} metric {metric}"
-            )
+            lines.append(dhcp.default_route(eni, family, metric))
         await self._do(netns.ip, self.host, lines)
-
-    def _configure_primary(self) -> None:
-        eni = self.primary
-        lines = [f"link set {eni.name} up"]
-        for family in Family:
-            if not eni.addresses(family):
-                continue
-            flags = " nodad" if family is Family.V6 else ""
-            lines += _client_lines(eni, family, PRIMARY_LIFETIME + flags, PRIMARY_METRIC)
-            rest = f"src {eni.ipv4[0]}" if family is Family.V4 else ""
-            gateway = _gateway(eni, family)
-            lines.append(f"route add {gateway} dev {eni.name} {rest} metric {PRIMARY_METRIC}")
-        lines += [
-            f"route add {cidr} dev {eni.name} proto ra metric {PRIMARY_METRIC}"
-            for cidr in eni.subnet.ipv6
-        ]
-        netns.ip(self.host, lines)
 
     async def ra(self, eni: Eni, *, managed: bool = True) -> None:
         """Send one router advertisement to an ENI whose link is up: its /64s are on-link."""
@@ -317,7 +282,7 @@ class Vpc:
         subnets = dict.fromkeys([*(eni.subnet for eni in enis), self.primary.subnet])
         return (*self.far_hosts, *(self._neighbours[subnet] for subnet in subnets))
 
-    # --- processes, sockets, settings --------------------------------------------------------------
+    # --- processes, sockets, settings ------------------------------------------------------------
 
     async def exec(self, namespace: str, *command: str) -> str:
         """Run a command in a namespace to its end: its stdout; raises netns.CommandError."""
@@ -355,13 +320,13 @@ class Vpc:
         self._processes.append(process)
         return process
 
-    def socket(self, namespace: str, family: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def socket(self, namespace: str, family: int, kind: int = socket.SOCK_STREAM) -> Socket:
         """A non-blocking socket of a namespace. Whoever asked for it closes it."""
         opened = netns.open_socket(namespace, family, kind)
         self._sockets.add(opened)
         return opened
 
-    def listen(self, namespace: str, address: str, port: int) -> socket.socket:
+    def listen(self, namespace: str, address: str, port: int) -> Socket:
         """A listening TCP socket of a namespace, IPv6 only where the address is IPv6."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         opened = self.socket(namespace, family)
@@ -372,16 +337,16 @@ class Vpc:
         opened.listen(128)
         return opened
 
-    def imds_sockets(self) -> tuple[socket.socket, socket.socket]:
+    def imds_sockets(self) -> tuple[Socket, Socket]:
         """Listening sockets on both addresses of the metadata service, in the VPC's router."""
         return (
             self.listen(self.router, router.IMDS_V4, 80),
             self.listen(self.router, router.IMDS_V6, 80),
         )
 
-    async def ip(self, namespace: str, *commands: str) -> None:
-        """Run `ip` commands (without the word `ip`) in a namespace, all in one process."""
-        await self._do(netns.ip, namespace, commands)
+    async def ip(self, namespace: str, *commands: str, family: Family | None = None) -> None:
+        """Run `ip` commands (without the word `ip`) in one process; rules need a `family`."""
+        await self._do(netns.ip, namespace, commands, family)
 
     def sysctl(self, namespace: str, settings: Mapping[str, str]) -> None:
         """Set `net` sysctls by path, as `{"ipv4/conf/all/rp_filter": "1"}`."""
@@ -390,20 +355,6 @@ class Vpc:
     def ifindex(self, eni: Eni) -> int:
         """The index of an ENI's link on the host; OSError when there is none of that name."""
         return netns.ifindex(self.host, eni.name)
-
-
-def _client_lines(eni: Eni, family: Family, lifetime: str, metric: int) -> list[str]:
-    (address, *_) = eni.addresses(family)
-    if family is Family.V6:
-        return [f"addr replace {address}/128 dev {eni.name} {lifetime} noprefixroute"]
-    length = eni.subnet.ipv4.prefixlen if eni.subnet.ipv4 else 32
-    return [f"addr replace {address}/{length} dev {eni.name} {lifetime} metric {metric}"]
-
-
-def _gateway(eni: Eni, family: Family) -> str:
-    if family is Family.V6:
-        return f"::/0 via {ROUTER_V6} proto ra"
-    return f"default via {eni.subnet.gateway} proto dhcp"
 
 
 async def _end(process: Process) -> None:

@@ -30,7 +30,7 @@ ETH1 = EniScript(
     device_number=1,
 )
 # Short, so that the tests of time-outs are; nothing is asserted of how long anything took.
-TIMEOUTS = Timeouts(connect=0.5, read=0.4, total=0.6)
+TIMEOUTS = Timeouts(connect=1.0, read=0.8, total=1.0)
 
 
 @dataclass

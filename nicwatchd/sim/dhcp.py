@@ -1,0 +1,57 @@
+"""What DHCP clients and network managers leave on the host, as lines for `ip`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nicwatchd.core.model import Family
+from nicwatchd.sim.parts import ROUTER_V6, Eni
+
+PRIMARY_METRIC: Final = 1024  # systemd-networkd's default, for DHCP and RA
+LEASE_METRIC: Final = 2048  # clients give secondary interfaces a worse one than the primary's
+# Lifetimes in s. The primary's do not run out while we look; the others are EC2's.
+PRIMARY_LIFETIME: Final = "valid_lft 86400 preferred_lft 86400"
+LEASE_LIFETIME: Final = {
+    Family.V4: "valid_lft 3600 preferred_lft 3600",
+    Family.V6: "valid_lft 450 preferred_lft 140",
+}
+
+
+def lines_for_lease(eni: Eni, family: Family, metric: int) -> list[str]:
+    """Link up and the first address, as a client does it; to be repeated at each renewal."""
+    lifetime = LEASE_LIFETIME[family]
+    return [f"link set {eni.name} up", _address(eni, family, lifetime, metric)]
+
+
+def lines_for_primary(eni: Eni) -> list[str]:
+    """The primary as it is after boot: first addresses, on-link /64s, default routes."""
+    lines = [f"link set {eni.name} up"]
+    for family in Family:
+        if eni.addresses(family):
+            # Boot is over: duplicate address detection, too.
+            lifetime = PRIMARY_LIFETIME + (" nodad" if family is Family.V6 else "")
+            lines.append(_address(eni, family, lifetime, PRIMARY_METRIC))
+            lines.append(default_route(eni, family, PRIMARY_METRIC))
+    lines += [
+        f"route add {cidr} dev {eni.name} proto ra metric {PRIMARY_METRIC}"
+        for cidr in eni.subnet.ipv6
+    ]
+    return lines
+
+
+def default_route(eni: Eni, family: Family, metric: int) -> str:
+    """The default route in the main table: IPv4 from DHCP, IPv6 from an RA."""
+    if family is Family.V6:
+        return f"route replace ::/0 via {ROUTER_V6} dev {eni.name} proto ra metric {metric}"
+    return (
+        f"route replace default via {eni.subnet.gateway} dev {eni.name} proto dhcp"
+        f" src {eni.ipv4[0]} metric {metric}"
+    )
+
+
+def _address(eni: Eni, family: Family, lifetime: str, metric: int) -> str:
+    (address, *_) = eni.addresses(family)
+    if family is Family.V6:
+        return f"addr replace {address}/128 dev {eni.name} {lifetime} noprefixroute"
+    length = eni.subnet.ipv4.prefixlen if eni.subnet.ipv4 else 32
+    return f"addr replace {address}/{length} dev {eni.name} {lifetime} metric {metric}"

@@ -1,0 +1,147 @@
+"""Which requests a poll sends, as tables; and what that comes to over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nicwatchd.core.model import ABSENT, Unknown, Value
+from nicwatchd.imds.parse import LEAVES
+from nicwatchd.imds.probes import DIRECTORY, ESSENTIAL, LISTS, Probes, is_news
+
+if TYPE_CHECKING:
+    from nicwatchd.core.model import Answer
+
+MAC = "02:00:00:00:00:02"
+V4 = {"local-ipv4s", "subnet-ipv4-cidr-block"}
+V6 = {"ipv6s", "subnet-ipv6-cidr-blocks"}
+IDS = {"mac", "interface-id", "subnet-id", "device-number"}
+LAG = Unknown("listed, but 404")
+
+
+def known(listed: set[str], **other: Answer[Any]) -> dict[str, Answer[Any]]:
+    """Answers where each listed key has a value, but for `other` (with _ for -)."""
+    answers: dict[str, Answer[Any]] = dict.fromkeys(LEAVES, ABSENT)
+    answers |= dict.fromkeys(listed, Value("x"))
+    answers |= {"mac": Value(MAC), DIRECTORY: Value(frozenset(listed))}
+    return answers | {key.replace("_", "-"): answer for key, answer in other.items()}
+
+
+def polls(
+    probes: Probes, listed: set[str] | None, answers: dict[str, Answer[Any]], count: int
+) -> list[str]:
+    seen = None if listed is None else frozenset(listed)
+    return [name for _ in range(count) for name in probes.probe(seen, answers)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "answers", "awaited"),
+    [
+        (None, known(set()), {DIRECTORY}),
+        (IDS | V4, known(IDS | V4), {DIRECTORY}),
+        (IDS | V4 | V6, known(IDS | V4 | V6, ipv6s=LAG), {"ipv6s"}),
+        (IDS | V4 | V6, known(IDS | V4 | V6, ipv6s=ABSENT), {"ipv6s"}),
+        (IDS | V4 | V6, known(IDS | V4 | V6, mac=Value("02:ff:ff:ff:ff:ff")), {"mac"}),
+        (IDS | V4 | V6, known(IDS | V4 | V6, directory=Unknown("503")), {DIRECTORY}),
+    ],
+    ids=["unlisted", "no IPv6 yet", "lag", "empty", "wrong MAC", "directory failed"],
+)
+def test_what_is_awaited_is_asked_at_each_poll(
+    listed: set[str] | None, answers: dict[str, Answer[Any]], awaited: set[str]
+) -> None:
+    probes = Probes(MAC)
+    for _ in range(40):
+        asked = probes.probe(None if listed is None else frozenset(listed), answers)
+        assert awaited <= set(asked)
+        assert len(asked) <= 2
+
+
+def test_two_awaited_things_are_both_asked_at_each_poll_for_a_while() -> None:
+    listed = IDS | V4
+    answers = known(listed, local_ipv4s=LAG)
+    probes = Probes(MAC)
+    for _ in range(12):
+        assert set(probes.probe(frozenset(listed), answers)) == {DIRECTORY, "local-ipv4s"}
+    later = polls(probes, listed, answers, 400)
+    assert len(later) <= 1.15 * 400 + 12
+    assert abs(later.count(DIRECTORY) - later.count("local-ipv4s")) <= 1
+
+
+def test_what_is_known_is_asked_in_turn() -> None:
+    listed = IDS | V4 | V6
+    asked = polls(Probes(MAC), listed, known(listed), 24)
+    assert set(asked) == {DIRECTORY, "device-number"} | V4 | V6
+    assert {asked.count(name) for name in set(asked)} == {4}
+
+
+def test_known_keys_are_verified_while_others_are_awaited() -> None:
+    listed = IDS | V4
+    asked = polls(Probes(MAC), listed, known(listed), 100)
+    assert asked.count(DIRECTORY) == 100
+    assert set(asked) - {DIRECTORY} == V4 | {"device-number"}
+    assert 112 <= len(asked) <= 115
+
+
+def test_a_wait_of_20_s_stays_within_5_requests_per_second() -> None:
+    """Unlisted for 1 s, then IPv4, at 20 s IPv6: as the directory shows them; 4 polls/s."""
+    probes = Probes(MAC)
+    sent = len(polls(probes, None, known(set()), 4))
+    listed = IDS | V4
+    first = probes.after_news(listed, frozenset(listed), dict.fromkeys(LEAVES, LAG) | {})
+    probes.asked(first)
+    sent += 1 + len(first)  # the MAC's own directory comes in addition to the list of MACs
+    sent += len(polls(probes, listed, known(listed), 76))
+    assert sent <= 5 * 20
+
+
+def test_a_sweep_of_a_whole_eni_is_within_the_steady_budget() -> None:
+    listed = IDS | {"network-card"} | set(LISTS)
+    probes = Probes(MAC)
+    sweeps = [probes.sweep(frozenset(listed), known(listed)) for _ in range(4)]
+    assert all(len(sweep) + 1 <= 8 for sweep in sweeps)  # with the directory
+    assert all(set(LISTS) <= set(sweep) for sweep in sweeps)
+    assert [sweep[-1] for sweep in sweeps] == ["device-number", "network-card"] * 2
+
+
+def test_the_first_sweep_reads_all_that_is_needed() -> None:
+    listed = frozenset(LEAVES) | {"vpc-id", "owner-id"}
+    nothing: dict[str, Answer[Any]] = dict.fromkeys(LEAVES, Unknown("not asked yet"))
+    assert set(Probes(MAC).sweep(listed, nothing)) == set(LEAVES)
+
+
+@pytest.mark.parametrize(
+    ("news", "answers", "read"),
+    [
+        ({"ipv6s"}, known(IDS | V4 | V6), V6),
+        ({"ipv6s"}, known(IDS | V4 | V6, local_ipv4s=LAG), V6 | {"local-ipv4s"}),
+        ({"mac"}, known(IDS | V4 | V6), V4 | V6),
+        ({"device-number"}, known(IDS | V4 | V6), set()),
+        ({"device-number"}, known(IDS | V4 | V6, subnet_id=LAG), set()),  # has its turn later
+    ],
+)
+def test_news_is_followed_by_what_goes_with_it(
+    news: set[str], answers: dict[str, Answer[Any]], read: set[str]
+) -> None:
+    listed = frozenset(IDS | V4 | V6)
+    assert set(Probes(MAC).after_news(news, listed, answers)) == read
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "news"),
+    [
+        (LAG, Value(1), True),
+        (ABSENT, Value(1), True),
+        (Value(1), Value(2), True),
+        (Value(1), ABSENT, True),
+        (Value(1), Value(1), False),
+        (Value(1), LAG, False),
+        (LAG, ABSENT, False),
+    ],
+)
+def test_is_news(before: Answer[int], now: Answer[int], news: bool) -> None:  # noqa: FBT001 - a table's column
+    assert is_news(before, now) is news
+
+
+def test_the_essential_keys_are_lists() -> None:
+    assert set(ESSENTIAL) < set(LISTS)
