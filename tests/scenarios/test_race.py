@@ -7,14 +7,13 @@ import time
 import pytest
 
 from nicwatchd.core.model import Family
-from tests.scenarios.host import codes, ec2_host, late, numbered, verdicts
+from tests.scenarios.host import codes, complete, ec2_host, late, numbered
 
 
 async def test_complete_at_once() -> None:
     async with ec2_host(numbered(1)) as host:
         await host.plug("eth1")
-        status = await host.until("eth1", "applied")
-        assert verdicts(status) == {"ipv4": "ready", "ipv6": "ready"}
+        status = await host.until("eth1", complete)
         assert status["reasons"] == []
         await host.all_reachable("eth1")
 
@@ -28,10 +27,7 @@ async def test_ipv6_comes_late(at: float) -> None:
         await host.all_reachable("eth1", addresses=eth1.ipv4)
         assert time.monotonic() < host.imds.complete_at("eth1")
         assert (await host.status("eth1"))["ipv6"]["verdict"] != "ready"
-        status = await host.until(
-            "eth1", lambda now: now["state"] == "applied" and now["ipv6"]["verdict"] == "ready"
-        )
-        assert status["device_number"] == 1
+        await host.until("eth1", complete)
         await host.all_reachable("eth1")
 
 
@@ -43,7 +39,9 @@ async def test_without_ipv6_metadata_it_says_what_it_waits_for() -> None:
         assert status["state"] == "awaiting-imds"
         assert status["device_number"] == 0  # wrong, and nothing depends on it
         host.imds.step("eth1", complete=True)
-        await host.until("eth1", "applied")
+        await host.until("eth1", complete)
+        await host.daemon.post("/v1/reconcile")
+        assert (await host.status("eth1"))["device_number"] == 1
         await host.all_reachable("eth1")
 
 
@@ -60,6 +58,6 @@ async def test_leases_prove_both_families_before_imds_knows(at: float) -> None:
         status = await host.status("eth1")
         assert status["state"] == "awaiting-imds"  # IMDS is yet to confirm it
         host.imds.advance("eth1", at)
-        status = await host.until("eth1", "applied")
+        status = await host.until("eth1", complete)
         assert status["ipv6"]["added"] == status["ipv4"]["added"] == []  # they are the clients'
         await host.all_reachable("eth1")
