@@ -34,7 +34,6 @@ from nicwatchd.core.model import (
     Rule,
     SetGroup,
     SetUp,
-    Unknown,
     Value,
     contains,
 )
@@ -68,6 +67,7 @@ class Host:
         self.primary_mac: Answer[str] = NOT_ASKED
         self.container_network: str | None = None
         self.surprises = 0
+        self._decided = float("-inf")  # when `decide` was called last
         self._links: Mapping[int, Link] = {}
         self._routes: tuple[Route, ...] = ()
         self._rules: tuple[Rule, ...] = ()
@@ -144,6 +144,7 @@ class Host:
 
     def decide(self, now: float) -> tuple[Operation, ...]:
         """Judge and plan everything anew. The operations are in the order to carry them out."""
+        self._decided = now
         self.container_network = container_network(self._links, self._rules)
         for interface in self.interfaces.values():
             try:
@@ -231,9 +232,10 @@ class Host:
             interface.poll_now(now)
 
     def next_deadline(self, now: float) -> float | None:
-        """When to decide again, if nothing happens before."""
-        deadlines = (i.next_deadline(now, self.policy) for i in self.interfaces.values())
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        """When to decide again, if nothing happens before: `now`, if a deadline was missed."""
+        decided = self._decided
+        deadlines = (i.next_deadline(decided, self.policy) for i in self.interfaces.values())
+        return min((max(now, time) for time in deadlines if time is not None), default=None)
 
     def transitions(self) -> list[tuple[Interface, Transition]]:
         """All transitions since the last call, in their order within each interface."""
@@ -244,8 +246,3 @@ class Host:
             for transition in interface.lifecycle.drain()
         ]
         return ended + living
-
-    @property
-    def knows_primary(self) -> bool:
-        """Whether the primary's MAC is known; without it nothing is programmed."""
-        return not isinstance(self.primary_mac, Unknown)

@@ -29,6 +29,8 @@ from nicwatchd.core.policy import Policy
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
+# Times are floats: just at a deadline, an age can come out a hair below its span.
+ROUNDING: Final = 1e-6
 # From this interval on, each poll reads everything: there is time for it.
 SWEEP_INTERVAL: Final = 5.0
 
@@ -232,15 +234,16 @@ class Interface:
     def _udev_is_over(self, now: float) -> bool:
         return self.udev_done or self.age(now) >= UDEV_PATIENCE
 
-    def next_deadline(self, now: float, policy: Policy) -> float | None:
-        """When to look at this interface again, if nothing happens before."""
+    def next_deadline(self, decided: float, policy: Policy) -> float | None:
+        """When to look at this interface again, if nothing happens; `decided`: the last look."""
         seen = self.lifecycle.seen
         times = [seen + UDEV_PATIENCE, seen + policy.address_wait, seen + policy.patience]
         if self.memory.first_listed is not None:
             times.append(self.memory.first_listed + policy.settling)
-        if self.is_polled and not self.polling.in_flight:
-            times.append(max(now, self.polling.next_at))
         overdue = self.lifecycle.next_deadline()
         if overdue is not None:
             times.append(overdue)
-        return min((time for time in times if time >= now), default=None)
+        to_come = [time + ROUNDING for time in times if time + ROUNDING > decided]
+        if self.is_polled and not self.polling.in_flight:
+            to_come.append(self.polling.next_at)
+        return min(to_come, default=None)
