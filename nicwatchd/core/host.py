@@ -9,7 +9,7 @@ is what an unchanged world leads to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nicwatchd.core.diff import Snapshot, diff
 from nicwatchd.core.evidence import Reason
@@ -86,6 +86,7 @@ class Host:
 
     def see_links(self, links: Mapping[int, Link], now: float) -> None:
         """Take all links of the host: new ones begin, missing ones end."""
+        links = {index: self._with_driver(link) for index, link in links.items()}
         self._links = links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
@@ -97,6 +98,13 @@ class Host:
                 self.interfaces[index].see_link(link)
             elif self._tracks(link):
                 self.interfaces[index] = Interface(link, now, self.policy)
+
+    def _with_driver(self, link: Link) -> Link:
+        """The link with its driver, which is asked for by name and so not told during a rename."""
+        known = self.interfaces.get(link.index)
+        if link.driver is None and known and known.link.mac == link.mac:
+            return replace(link, driver=known.link.driver)
+        return link
 
     def _tracks(self, link: Link) -> bool:
         return is_candidate(link, self.policy)
