@@ -224,6 +224,7 @@ class Interface:
             neighbours=neighbours,
             first_due=self.age(now) >= policy.address_wait,
             bring_up=self.to_bring_up and self._udev_is_over(now),
+            waits_for_udev=self.to_bring_up and not self._udev_is_over(now),
         )
 
     @property

@@ -63,7 +63,7 @@ class Subject:
 
     `addresses` are all that the link has, ours too; `routes` the main table's through the link;
     `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client brought
-    the first address in time. `bring_up`: the link is to be set up, once.
+    the first address in time. `bring_up`: the link is to be set up, once; `waits_for_udev`: later.
     """
 
     link: Link
@@ -73,6 +73,7 @@ class Subject:
     neighbours: tuple[IPNetwork, ...] = ()
     first_due: bool = False
     bring_up: bool = False
+    waits_for_udev: bool = False
 
 
 def table_of(index: int) -> int:
@@ -105,7 +106,8 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         addresses += wanted
     return Plan(
         index=subject.link.index,
-        group=group_for(subject.link),
+        # Its group tells a later start that the link was set up, so it has to come with that.
+        group=None if subject.waits_for_udev else group_for(subject.link),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
         routes=tuple(routes),
