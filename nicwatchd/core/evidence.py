@@ -225,7 +225,7 @@ def on_link_prefixes(
     family: Family, addresses: tuple[Address, ...], routes: tuple[Route, ...]
 ) -> tuple[IPNetwork, ...]:
     """The prefixes that the kernel holds to be on this link, host routes and link-local aside."""
-    said = [ip_interface((a.ip, a.prefixlen)).network for a in addresses if a.family is family]
+    said = [_network(address) for address in addresses if address.family is family]
     said += [
         route.dst
         for route in routes
@@ -247,8 +247,14 @@ def _kernel_proof(
     is_other = isinstance(primary, Value) and primary.value != witness.link.mac
     if not policy.kernel_proof or not is_other or witness.link.master:
         return Usable()
-    prefixes = on_link_prefixes(family, witness.addresses, witness.routes)
-    subnets = tuple(p for p in prefixes if any(ip in p for ip in leases))
+    leased = {_network(a) for a in witness.addresses if a.ip in leases}
+    # An operator's own address may be of a network that is far wider than the ENI's subnet.
+    operators = {_network(a) for a in witness.addresses if not a.dynamic} - leased
+    subnets = tuple(
+        prefix
+        for prefix in on_link_prefixes(family, witness.addresses, witness.routes)
+        if prefix not in operators and any(ip in prefix for ip in leases)
+    )
     advertised = family is Family.V6 and witness.link.ra_received
     proven = tuple(ip for ip in leases if advertised or _within(ip, subnets))
     return Usable(addresses=proven, subnets=subnets)
@@ -317,6 +323,10 @@ def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
 
 def _unread(key: str, answer: Unknown) -> str:
     return answer.why if answer.why.startswith(key) else f"{key}: {answer.why}"
+
+
+def _network(address: Address) -> IPNetwork:
+    return ip_interface((address.ip, address.prefixlen)).network
 
 
 def _within(item: IPAddress | IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:
