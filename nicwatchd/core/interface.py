@@ -34,6 +34,10 @@ ROUNDING: Final = 1e-6
 # From this interval on, each poll reads everything: there is time for it.
 SWEEP_INTERVAL: Final = 5.0
 
+# The reasons to ignore an interface that IMDS is asked about all the same: it may get an address;
+# it shares its subnet with others, but its addresses are on a bridge or bond that is no ENI.
+ASKED_ABOUT: Final = frozenset({"no-ip", "enslaved"})
+
 
 @dataclass(slots=True)
 class Polling:
@@ -114,10 +118,10 @@ class Interface:
 
     @property
     def is_polled(self) -> bool:
-        """Whether IMDS is asked about this interface: ours, the primary, and the one without IP."""
+        """Whether IMDS is asked about this interface: ours, the primary, and where it matters."""
         if self.lifecycle.state is not State.IGNORED:
             return True
-        return self.is_primary or any(reason.code == "no-ip" for reason in self.lifecycle.reasons)
+        return self.is_primary or any(r.code in ASKED_ABOUT for r in self.lifecycle.reasons)
 
     @property
     def subnets(self) -> tuple[IPNetwork, ...]:
