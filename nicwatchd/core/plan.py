@@ -155,14 +155,15 @@ def _routes(
     gateway = _gateway(family, usable, subject.routes, policy)
     if gateway:
         routes.append(replace(base, gateway=gateway, onlink=family is Family.V4))
-    taken = {route.key for route in routes}
-    copies = (
-        replace(route, table=base.table, protocol=PROTOCOL)
-        for route in subject.routes
-        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC)
-    )
-    routes += [copy for copy in copies if copy.key not in taken][:COPIED_AT_MOST]
-    return routes
+    unique = {route.key: route for route in routes}
+    most = len(unique) + COPIED_AT_MOST
+    for route in subject.routes:
+        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC):
+            copy = replace(route, table=base.table, protocol=PROTOCOL)
+            if len(unique) < most:
+                # Two with one key (they may differ by TOS) would replace each other for ever.
+                unique.setdefault(copy.key, copy)
+    return list(unique.values())
 
 
 def _gateway(
