@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
 from nicwatchd.core.diff import Snapshot, diff
 from nicwatchd.core.evidence import Reason
@@ -189,8 +190,10 @@ class Host:
             interface.conclude(self.primary_mac, now, self.policy)
 
     def _lies_in_excluded(self, interface: Interface) -> bool:
-        excluded = self.policy.exclude_subnets
-        return any(contains(outer, subnet) for outer in excluded for subnet in interface.subnets)
+        # DHCPv6 brings a single address, and its subnet may come later.
+        hosts = (ip_network(address.ip) for address in interface.addresses)
+        places = (*interface.subnets, *hosts)
+        return any(contains(outer, p) for outer in self.policy.exclude_subnets for p in places)
 
     def _plan(self, now: float) -> None:
         subnets = {index: i.subnets for index, i in self.interfaces.items()}
