@@ -31,7 +31,7 @@ ROWS = (
     Row("leaf:ipv6s", "404", "ok", "listed, but 404"),
     Row("leaf:ipv6s", "429", "throttled", "429", retry_after="2"),
     Row("leaf:ipv6s", "503", "ok", "503"),
-    Row("leaf:ipv6s", "slow", "ok", "timed out"),
+    Row("leaf:ipv6s", "timeout", "ok", "timed out"),
 )
 
 
