@@ -139,6 +139,11 @@ class DaemonProcess:
         """Its settings file."""
         return self._directory / "nicwatchd.toml"
 
+    @property
+    def socket(self) -> Path:
+        """Its control socket."""
+        return self._directory / "nicwatchd.sock"
+
     async def start(self, settings: str, wrapper: Sequence[str] = ()) -> None:
         """Start it, and return once it answers on its socket (which is before READY)."""
         self.config.write_text(settings, encoding="utf-8")
@@ -188,7 +193,7 @@ class DaemonProcess:
         await self.process.wait()
 
     def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.UnixConnector(str(self._directory / "nicwatchd.sock"))
+        connector = aiohttp.UnixConnector(str(self.socket))
         return aiohttp.ClientSession("http://nicwatchd", connector=connector)
 
     async def get(self, path: str) -> Any:

@@ -27,6 +27,9 @@ from nicwatchd.sim.vpc import Vpc
 
 # Generous: it ends what hangs, and measures nothing. The longest lag here is 90 s.
 WITHIN: Final = 120.0
+# s without any answer of the primary's. Many tests share few cores, so a packet or two may be late;
+# the benchmarks measure the real figure.
+DISTURBED: Final = 2.0
 
 # The interface's whole life in seconds instead of minutes, for verdicts that take their time.
 QUICK: Final = {
@@ -112,20 +115,26 @@ class HostUnderTest:
         async with Watch(self.vpc, tried) as watch:
             await watch.all_reachable(WITHIN)
 
-    async def ip(self, *words: str) -> str:
+    async def logged(self, words: str) -> None:
+        """Wait until the daemon has said this on standard error."""
+        async with asyncio.timeout(WITHIN):
+            while words not in self.daemon.log:  # noqa: ASYNC110 (a file has no event)
+                await asyncio.sleep(0.02)
+
+    async def ip(self, words: str) -> str:
         """What `ip` prints on the host."""
-        return await self.vpc.exec(self.vpc.host, "ip", *words)
+        return await self.vpc.exec(self.vpc.host, "ip", *words.split())
 
     async def kernel_objects(self) -> dict[str, list[str]]:
         """All rules of the host, and all routes of ours."""
         questions = ["rule", "-6 rule"]
         questions += [f"{v} route show table all proto 236" for v in ("-4", "-6")]
-        answers = {q: await self.ip(*q.split()) for q in questions}
+        answers = {q: await self.ip(q) for q in questions}
         return {q: sorted(line.strip() for line in a.splitlines()) for q, a in answers.items()}
 
     async def own_rules(self) -> list[str]:
         """The selectors and tables of our rules, without the guards, both families."""
-        lines = [*(await self.ip("rule")).splitlines(), *(await self.ip("-6", "rule")).splitlines()]
+        lines = [*(await self.ip("rule")).splitlines(), *(await self.ip("-6 rule")).splitlines()]
         ours = (line for line in lines if "proto 236" in line and "suppress" not in line)
         return [line.split(":", 1)[1].strip().removesuffix(" proto 236") for line in ours]
 
@@ -179,8 +188,12 @@ async def ec2_host(
     faults: Sequence[Fault] = (),
     settings: str = SETTINGS,
     wrapper: Sequence[str] = (),
+    settled: bool = True,
 ) -> AsyncIterator[HostUnderTest]:
-    """A host whose primary is plugged, and which knows that; at the end it was never disturbed."""
+    """A host whose primary is plugged, and never disturbed until the end.
+
+    `settled`: begin when the daemon knows the primary. `wrapper` becomes the daemon.
+    """
     scenario = Scenario(primary.mac, (primary, *enis), tuple(faults))
     async with AsyncExitStack() as stack:
         ec2 = await stack.enter_async_context(Ec2(scenario))
@@ -188,13 +201,12 @@ async def ec2_host(
         watch = await stack.enter_async_context(watch_primary(ec2.vpc))
         daemon = await ec2.start_daemon(settings, wrapper)
         host = HostUnderTest(ec2, daemon, watch)
-        if not faults:
+        if settled:
             await host.until(primary.name, "ignored")
         yield host
-    # Whether no attempt failed, not how long each took: many tests share few cores.
-    assert {
-        str(path): watch.failures(path) for path in watch.attempts if watch.failures(path)
-    } == {}
+    silences = {str(path): watch.silence(path) for path in watch.attempts}
+    if max(silences.values()) > DISTURBED:
+        raise AssertionError(f"the primary was disturbed; silent for, in s: {silences}")
 
 
 def codes(reasons: Sequence[Mapping[str, str]]) -> set[str]:

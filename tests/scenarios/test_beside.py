@@ -50,42 +50,27 @@ async def test_an_address_of_a_delegated_prefix_in_a_container() -> None:
 
 
 async def test_a_static_route_in_main_through_the_eni() -> None:
-    async with ec2_host(numbered(1)) as host:
+    async with ec2_host(numbered(1)) as host, Acceptor(host.vpc, host.vpc.far):
         await host.plug("eth1")
-        status = await host.until("eth1", complete)
+        table = (await host.until("eth1", complete))["table"]
+        eth1 = host.eni("eth1")
         far = host.vpc.far_hosts[ON_PREMISES]
-        assert far.ipv4 is not None
-        assert far.ipv6 is not None
-        async with Acceptor(host.vpc, host.vpc.far):
-            assert await seen_as(host, far.ipv4) == host.eni("eth0").ipv4[0]
-            ipv4 = f"{far.ipv4}/32 via 10.0.2.1 dev eth1"
-            ipv6 = f"{far.ipv6}/128 via fe80:ec2::1 dev eth1"
-            async with host.daemon.events():
-                await host.ip(
-                    "route", "add", *ipv4.split(), "onlink", "src", "10.0.2.11", "proto", "static"
-                )
-                await host.ip(
-                    "-6",
-                    "route",
-                    "add",
-                    *ipv6.split(),
-                    "src",
-                    "2001:db8:ec2:2::11",
-                    "proto",
-                    "static",
-                )
-            await host.daemon.post("/v1/reconcile")
-            # Unbound traffic follows the operator's route, and so does the ENI's own.
-            for eni, device in (("eth1", None), ("eth1", "eth1")):
-                assert await seen_as(host, far.ipv4, device=device) == host.eni(eni).ipv4[0]
-                assert await seen_as(host, far.ipv6, device=device) == host.eni(eni).ipv6[0]
-        copies = await host.ip("route", "show", "table", str(status["table"]), "proto", "236")
-        assert f"{far.ipv4} via 10.0.2.1 dev eth1" in copies
-        await host.all_reachable("eth1")
-        await host.ip("route", "del", *ipv4.split(), "proto", "static")
+        ipv4 = f"{far.ipv4} via 10.0.2.1 dev eth1 onlink src {eth1.ipv4[0]} proto static"
+        ipv6 = f"{far.ipv6} via fe80:ec2::1 dev eth1 src {eth1.ipv6[0]} proto static"
+        for route in (ipv4, ipv6):
+            await host.ip(f"route add {route}")
         await host.daemon.post("/v1/reconcile")
-        copies = await host.ip("route", "show", "table", str(status["table"]), "proto", "236")
-        assert str(far.ipv4) not in copies
+        for to, own in zip(far.addresses, eth1.addresses(), strict=True):
+            # What is not bound follows the operator's route, and so does what is the ENI's own.
+            assert await seen_as(host, to) == own
+            assert await seen_as(host, to, device="eth1") == own
+            assert str(to) in await host.ip(f"-{to.version} route show table {table} proto 236")
+        await host.all_reachable("eth1")
+        for route in (ipv4, ipv6):
+            await host.ip(f"route del {route}")
+        await host.daemon.post("/v1/reconcile")
+        for to in far.addresses:
+            assert str(to) not in await host.ip(f"-{to.version} route show table {table}")
 
 
 async def test_strict_reverse_path_filter() -> None:
@@ -119,8 +104,8 @@ async def test_foreign_rules_of_automatic_priority() -> None:
     """The kernel puts such a rule before the second one there is: behind ours, then before them."""
     async with ec2_host(numbered(1)) as host:
         for table, mark in ((100, 1), (101, 2)):
-            await host.ip("route", "add", "default", "via", "10.0.1.1", "table", str(table))
-            await host.ip("rule", "add", "fwmark", str(mark), "lookup", str(table))
+            await host.ip(f"route add default via 10.0.1.1 table {table}")
+            await host.ip(f"rule add fwmark {mark} lookup {table}")
             if mark == 1:
                 await host.plug("eth1")
                 await host.until("eth1", complete)
@@ -133,7 +118,7 @@ async def test_foreign_rules_of_automatic_priority() -> None:
             "from all fwmark 0x1 lookup 100",
         ]
         for table, mark in ((100, 1), (101, 2)):
-            answer = await host.ip("route", "get", "198.51.100.50", "mark", str(mark))
+            answer = await host.ip(f"route get 198.51.100.50 mark {mark}")
             assert f"table {table}" in answer
 
 
@@ -141,8 +126,8 @@ async def test_a_foreign_rule_that_wins_is_named() -> None:
     async with ec2_host(numbered(1)) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
-        await host.ip("route", "add", "default", "via", "10.0.1.1", "table", "77")
-        await host.ip("rule", "add", "pref", "500", "from", "10.0.2.11", "lookup", "77")
+        await host.ip("route add default via 10.0.1.1 table 77")
+        await host.ip("rule add pref 500 from 10.0.2.11 lookup 77")
         await host.daemon.post("/v1/reconcile")
         status = await host.status("eth1")
         assert status["state"] == "applied"

@@ -84,10 +84,10 @@ async def test_renamed_when_applied() -> None:
         await host.plug("eth1")
         await host.until("eth1", complete)
         # The kernel refuses that for a link that is up (before 6.2), so udev takes it down.
-        await host.vpc.ip(host.vpc.host, "link set eth1 down", "link set eth1 name ens7")
+        await host.vpc.ip(host.vpc.host, "link set eth1 down")
+        await host.vpc.rename(host.eni("eth1"), "ens7")
         await host.vpc.ip(host.vpc.host, "link set ens7 up")
         status = await host.until("ens7", complete)
-        await host.vpc.rename(host.eni("eth1"), "ens7", after=0)
         await host.all_reachable("eth1")
         bound = {rule for rule in await host.own_rules() if "oif" in rule}
         assert bound == {f"from all oif ens7 lookup {status['table']}"}

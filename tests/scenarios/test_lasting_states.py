@@ -30,7 +30,7 @@ async def test_ipv4_only() -> None:
         assert verdicts(status) == {"ipv4": "ready", "ipv6": "absent"}
         assert codes(status["notes"]) == {"no-sign-of-ipv6"}
         await host.all_reachable("eth1")
-        assert "proto 236" not in await host.ip("-6", "rule")
+        assert "proto 236" not in await host.ip("-6 rule")
 
 
 async def test_ipv6_only() -> None:
@@ -44,7 +44,7 @@ async def test_ipv6_only() -> None:
         assert verdicts(status) == {"ipv4": "absent", "ipv6": "ready"}
         assert codes(status["notes"]) == {"no-sign-of-ipv4"}
         await host.all_reachable("eth1")
-        assert "proto 236" not in await host.ip("-4", "rule")
+        assert "proto 236" not in await host.ip("-4 rule")
 
 
 LISTS = frozenset({"local-ipv4s", "ipv6s"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ GOOD = "2001:db8:ec2:2::11"
 QUICK_TO_FORGET = {"doubts": 3, "doubt_span": 2.0}
 
 
-def saying(texts: Mapping[str, str], **changes: object) -> EniScript:
+def saying(texts: Mapping[str, str], **changes: Any) -> EniScript:
     """eth1, of which IMDS says this in other words."""
     return numbered(1, steps=(Step(0.0, set=texts),), **changes)
 
