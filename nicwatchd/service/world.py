@@ -21,7 +21,16 @@ from nicwatchd.core.kernel import (
     RouteEvent,
     RuleEvent,
 )
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, Link, Operation
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    AddAddress,
+    Link,
+    Operation,
+    RemoveAddress,
+    SetGroup,
+    SetUp,
+)
 from nicwatchd.core.qualify import CILIUM_LINK
 from nicwatchd.service.ledger import Ledger
 
@@ -110,11 +119,11 @@ class World:
         """Mark what operations of ours have changed, so that it is read back."""
         for operation in operations:
             match operation:
-                case _ if hasattr(operation, "index"):
-                    self._stale_links.add(operation.index)
-                    self._stale_addresses.add(operation.index)
-                case _:
-                    self._own_is_stale = True
+                case SetGroup(index=i) | SetUp(index=i):
+                    self._stale_links.add(i)
+                case AddAddress(index=i) | RemoveAddress(index=i):
+                    self._stale_addresses.add(i)
+            self._own_is_stale = True  # routes go with addresses, and come with links
 
     def about_to_run(self, operations: Iterable[Operation]) -> None:
         """Note the addresses that are about to be added. Raises OSError when that is impossible."""
