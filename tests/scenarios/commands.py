@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from nicwatchd.sim.vpc import Vpc
 
 NICWATCHD = (sys.executable, "-m", "nicwatchd.cli.main")
-# The same as another user, who may not be able to read where this Python lives.
-NICWATCHD_AS_NOBODY = (
-    *(sys.executable, "-c"),
-    "import os, sys; from nicwatchd.cli import main, status; os.seteuid(65534); "
-    "sys.exit(main.main(sys.argv[1:]))",
+# Another user, who can read where this Python lives.
+AS_NOBODY = (
+    *("setpriv", "--reuid=65534", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
 )
 
 
@@ -42,13 +41,11 @@ async def nicwatchd(*arguments: str, wrapper: Sequence[str] = ()) -> Ended:
     return await _end(process)
 
 
-async def nicwatchd_on(
-    vpc: Vpc, *arguments: str, wrapper: Sequence[str] = (), program: Sequence[str] = NICWATCHD
-) -> Ended:
+async def nicwatchd_on(vpc: Vpc, *arguments: str, wrapper: Sequence[str] = ()) -> Ended:
     """Run it on the VPC's host, where the daemon's socket is."""
     pipe = asyncio.subprocess.PIPE
     directory = str(vpc.runtime_dir)
-    command = (*wrapper, *program, *arguments, "--runtime-directory", directory)
+    command = (*wrapper, *NICWATCHD, *arguments, "--runtime-directory", directory)
     return await _end(await vpc.popen(vpc.host, *command, stdout=pipe, stderr=pipe))
 
 
