@@ -139,7 +139,7 @@ def test_news_is_followed_by_what_goes_with_it(
         (LAG, ABSENT, False),
     ],
 )
-def test_is_news(before: Answer[int], now: Answer[int], news: bool) -> None:  # noqa: FBT001 - a table's column
+def test_is_news(before: Answer[int], now: Answer[int], news: bool) -> None:
     assert is_news(before, now) is news
 
 
