@@ -140,7 +140,7 @@ def _figures(samples: list[Sample], seed: int) -> list[Figure]:
     by_kind = {
         kind.name: [round(s.latency, 4) for s in samples if s.kind == kind.name] for kind in KINDS
     }
-    long = [sample.requests for sample in samples if sample.lag >= LONG_WAIT]
+    long = [sample for sample in samples if sample.lag >= LONG_WAIT]
     return [
         Figure(
             f"IMDS complete -> applied, {len(samples)} hot-plugs, lag 0 to 30 s",
@@ -155,10 +155,11 @@ def _figures(samples: list[Sample], seed: int) -> list[Figure]:
         ),
         Figure(
             "IMDS requests while waiting, per NIC: mean of each wait",
-            long,
+            [sample.requests for sample in long],
             unit="",
             suffix="/s",
             limits=(Limit("max", 5.0),),
             show=("median",),
+            details={"lags": [round(sample.lag, 3) for sample in long]},
         ),
     ]

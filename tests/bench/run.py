@@ -40,8 +40,7 @@ def main() -> int:
     sys.stdout.write(f"seed {arguments.seed}\n")
     started = time.monotonic()
     figures = asyncio.run(_measure(names, arguments.seed, quick=arguments.quick))
-    table = report.table(figures)
-    sys.stdout.write(f"\n{table}\n{time.monotonic() - started:.0f} s\n")
+    sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
     if names == frozenset(NAMES) and not arguments.quick:
         report.write(figures, arguments.seed)
     missed = [figure.what for figure in figures if not figure.met]
@@ -55,7 +54,7 @@ async def _measure(names: frozenset[str], seed: int, *, quick: bool) -> list[Fig
 
     async def one(name: str, measurement: Measurement) -> list[Figure]:
         figures = await measurement(seed, quick=quick)
-        sys.stdout.write(f"{name} done\n")
+        sys.stdout.write(f"\n{name}:\n{report.table(figures)}")
         sys.stdout.flush()
         return figures
 
