@@ -14,7 +14,7 @@ def test_a_percentile_is_a_sample_that_was_seen() -> None:
 
 
 @pytest.mark.parametrize(("samples", "met"), [([0.1, 0.2], True), ([0.1, 0.3], False), ([], False)])
-def test_a_budget_is_met_up_to_its_limit(samples: list[float], met: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_budget_is_met_up_to_its_limit(samples: list[float], met: bool) -> None:
     assert Figure("it", samples, limits=(Limit("max", 0.2),)).met is met
 
 
