@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -20,9 +20,13 @@ LIBRARIES: Final = ("aiohttp", "pydantic", "pyroute2")
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on, and nothing that names the machine."""
+    """What the figures depend on, and nothing that names the machine.
+
+    The load is that of the minute before: other work on the same cores makes figures worse.
+    """
     return {
         "CPU": f"{os.cpu_count()} x {_cpu_model()}",
+        "load at the start": f"{os.getloadavg()[0]:.1f}",
         "kernel": platform.release().split("-")[0],
         "Python": platform.python_version(),
         "nicwatchd": __version__,
@@ -59,11 +63,10 @@ def _limit(figure: Figure, statistic: str, at_most: float) -> str:
     return f"{'' if statistic == 'max' else statistic + ' '}{figure.text(at_most)}"
 
 
-def write(figures: Sequence[Figure], seed: int) -> None:
+def write(figures: Sequence[Figure], seed: int, on: Mapping[str, str]) -> None:
     """Write the JSON, and the table into the page, between its markers."""
-    on = machine()
     data = {
-        "machine": on,
+        "machine": dict(on),
         "seed": seed,
         "figures": [_as_data(figure) for figure in figures],
     }

@@ -38,11 +38,11 @@ def main() -> int:
     sandbox.require()
     names = frozenset(arguments.only or NAMES)
     sys.stdout.write(f"seed {arguments.seed}\n")
-    started = time.monotonic()
+    started, machine = time.monotonic(), report.machine()
     figures = asyncio.run(_measure(names, arguments.seed, quick=arguments.quick))
     sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
     if names == frozenset(NAMES) and not arguments.quick:
-        report.write(figures, arguments.seed)
+        report.write(figures, arguments.seed, machine)
     missed = [figure.what for figure in figures if not figure.met]
     for what in missed:
         sys.stdout.write(f"over budget: {what}\n")
