@@ -21,7 +21,7 @@ from nicwatchd.core.model import IPAddress
 from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import Eni, Peer
-from nicwatchd.sim.probe import Acceptor, Watch, paths, watch_primary
+from nicwatchd.sim.probe import Acceptor, Watch, all_answer, paths, watch_primary
 from nicwatchd.sim.script import EniScript, Fault, Scenario, Step
 from nicwatchd.sim.vpc import Vpc
 
@@ -112,8 +112,20 @@ class HostUnderTest:
         wanted = addresses or [address for eni in enis for address in eni.addresses()]
         tried = paths([*self.vpc.peers(*enis), *peers], wanted)
         assert len(tried) >= 8, "six far hosts, a neighbour, and one in the primary's subnet"
-        async with Watch(self.vpc, tried) as watch:
-            await watch.all_reachable(WITHIN)
+        await all_answer(self.vpc, tried, WITHIN)
+
+    async def advertise(self, name: str) -> None:
+        """Send router advertisements until the kernel takes one: not before the link runs."""
+        async with asyncio.timeout(WITHIN):
+            while "proto ra" not in await self.ip(f"-6 route show dev {self.eni(name).name}"):
+                await self.vpc.ra(self.eni(name))
+                await asyncio.sleep(0.1)
+
+    async def imds_is(self, state: str) -> None:
+        """Wait until the daemon finds the metadata service in this condition."""
+        async with asyncio.timeout(WITHIN):
+            while (await self.daemon.get("/v1/status"))["imds"]["state"] != state:
+                await asyncio.sleep(0.02)
 
     async def logged(self, words: str) -> None:
         """Wait until the daemon has said this on standard error."""

@@ -96,7 +96,7 @@ async def test_an_ra_with_the_managed_flag_and_nothing_else() -> None:
     async with ec2_host(unlisted, settings=settings(QUICK | {"patience": 6.0})) as host:
         await host.plug("eth1")
         await host.vpc.ip(host.vpc.host, "link set eth1 up")
-        await host.vpc.ra(host.eni("eth1"))
+        await host.advertise("eth1")
         host.imds.step("eth1", listed=True)
         # Longer than the settling time: the flag says that IPv6 will come.
         await host.until("eth1", waits_for("no-ipv6s", "no-subnet-ipv6-cidr-blocks"))
