@@ -10,7 +10,16 @@ ARGS ?=
 # ip and nft are in sbin, which is not on everybody's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
+# For `make install`: where to, and what stands for / (for those who make packages of it).
+PREFIX ?= /usr/local
+DESTDIR ?=
+# The Python that builds, and that `make install` installs for: 3.11 or later, with venv.
+PYTHON ?= python3
+DEB_ARCHS ?= amd64 arm64
+
 STAMP := .venv/.set-up
+# A Python with pip, to fetch what packages are made of. Apart from .venv, which needs a compiler.
+PIP := build/pip/bin/python
 
 .PHONY: help
 help: ## Explain the targets (the default)
@@ -22,6 +31,9 @@ setup: $(STAMP) ## Install what is missing: system packages (Debian, Ubuntu), .v
 $(STAMP): pyproject.toml constraints.txt .ci/setup
 	@.ci/setup
 	@touch $@
+
+$(PIP):
+	@$(PYTHON) -m venv build/pip
 
 .PHONY: demo
 demo: $(STAMP) ## Hot-plug a network interface into an imitated EC2 host and watch it become usable
@@ -48,6 +60,10 @@ format: $(STAMP) ## Format the code, and mend what can be mended
 .PHONY: bench
 bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmarks.md); takes minutes
 	@$(SANDBOX) .venv/bin/python tests/bench/run.py
+
+.PHONY: deb
+deb: $(PIP) ## Build the Debian packages for amd64 and arm64, in dist/ (docs/install.md)
+	@for arch in $(DEB_ARCHS); do PYTHON=$(PIP) systemd/packaging/deb/build $$arch || exit 1; done
 
 .PHONY: clean
 clean: ## Remove .venv and everything that was made
