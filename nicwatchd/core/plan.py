@@ -63,7 +63,7 @@ class Subject:
 
     `addresses` are all that the link has, ours too; `routes` the main table's through the link;
     `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client brought
-    the first address in time. `bring_up`: the link is to be set up, once.
+    the first address in time. `bring_up`: the link is to be set up, once; `waits_for_udev`: later.
     """
 
     link: Link
@@ -73,6 +73,7 @@ class Subject:
     neighbours: tuple[IPNetwork, ...] = ()
     first_due: bool = False
     bring_up: bool = False
+    waits_for_udev: bool = False
 
 
 def table_of(index: int) -> int:
@@ -107,7 +108,8 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         awaited += first
     return Plan(
         index=subject.link.index,
-        group=group_for(subject.link),
+        # Its group tells a later start that the link was set up, so it has to come with that.
+        group=None if subject.waits_for_udev else group_for(subject.link),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
         awaited=tuple(awaited),
@@ -145,26 +147,28 @@ def _routes(
 ) -> list[Route]:
     """The routes of the interface's table: subnets, default, and the operator's own."""
     link = subject.link
-    on_link = {a.ip for a in subject.addresses} | set(wanted)
+    # The kernel takes no tentative address for this. Without it a socket that is bound to the
+    # device alone, with all our IPv6 addresses deprecated, would get the primary's address.
+    on_link = {a.ip for a in subject.addresses if not a.tentative} | set(wanted)
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
     metric = IPV6_DEFAULT_METRIC if family is Family.V6 else 0
-    prefsrc = first if family is Family.V4 else None
-    base = Route(ANY[family], table_of(link.index), link.index, prefsrc=prefsrc, metric=metric)
+    base = Route(ANY[family], table_of(link.index), link.index, prefsrc=first, metric=metric)
     scope = SCOPE_LINK if family is Family.V4 else base.scope
     routes = [replace(base, dst=subnet, scope=scope) for subnet in usable.subnets]
     if family is Family.V6:
-        routes.append(replace(base, dst=LINK_LOCAL))
+        routes.append(replace(base, dst=LINK_LOCAL, prefsrc=None))
     gateway = _gateway(family, usable, subject.routes, policy)
     if gateway:
         routes.append(replace(base, gateway=gateway, onlink=family is Family.V4))
-    taken = {route.key for route in routes}
-    copies = (
-        replace(route, table=base.table, protocol=PROTOCOL)
-        for route in subject.routes
-        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC)
-    )
-    routes += [copy for copy in copies if copy.key not in taken][:COPIED_AT_MOST]
-    return routes
+    unique = {route.key: route for route in routes}
+    most = len(unique) + COPIED_AT_MOST
+    for route in subject.routes:
+        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC):
+            copy = replace(route, table=base.table, protocol=PROTOCOL)
+            if len(unique) < most:
+                # Two with one key (they may differ by TOS) would replace each other for ever.
+                unique.setdefault(copy.key, copy)
+    return list(unique.values())
 
 
 def _gateway(

@@ -36,7 +36,7 @@ NUMBERS: Final[tuple[str, ...]] = (
 )  # wrong at first, needed by nobody: seldom read
 
 # Requests that one poll may cost on average. 4 polls/s and 5 requests/s allow 1.25; the rest is
-# for the ten reads of the first sight, which weigh most in a short wait.
+# for the reads of the first sight, which weigh most in a short wait.
 INCOME: Final = 1.15
 CREDIT: Final = 2.0  # what can be saved up, so that a long quiet wait does not end in a burst
 DEBT: Final = -12.0  # how far two awaited things at once may overdraw: 3 s of double probing
@@ -90,7 +90,10 @@ class Probes:
     def after_news(
         self, news: set[str], listed: frozenset[str], answers: Mapping[str, Answer[Any]]
     ) -> list[str]:
-        """The leaves to read when `news` became known: what is missing, and what goes with it."""
+        """The leaves to read when `news` became known: what is missing, and what goes with it.
+
+        What is for people's eyes only has its turn later: the first sight costs enough.
+        """
         families: set[Family | None] = {LEAVES[key].family for key in news if key in LEAVES}
         families.discard(None)
         if "mac" in news:  # what was read beside a wrong MAC may be another ENI's
@@ -98,8 +101,7 @@ class Probes:
         keys = [
             *(key for key in LISTS if key in listed and LEAVES[key].family in families),
             *(key for key in LISTS if key in listed and not _known(answers, key)),
-            *self._missing_facts(listed, answers),
-            *(key for key in NUMBERS if key in listed and not _known(answers, key)),
+            *(key for key in self._missing_facts(listed, answers) if key == "mac"),
         ]
         return list(dict.fromkeys(keys))
 

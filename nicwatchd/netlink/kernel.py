@@ -126,8 +126,10 @@ class NetlinkKernel:
     async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
         """See `Kernel`."""
         bits = dst.max_prefixlen
-        family = ADDRESS_FAMILY[Family(dst.version)]
-        body = ROUTE.pack(family, bits, bits, 0, 0, 0, 0, 0, RTM_F_LOOKUP_TABLE)
+        family = Family(dst.version)
+        # IPv6 always tells the table, and refuses the flag (strict checks).
+        flags = RTM_F_LOOKUP_TABLE if family is Family.V4 else 0
+        body = ROUTE.pack(ADDRESS_FAMILY[family], bits, bits, 0, 0, 0, 0, 0, flags)
         body += attribute(RTA_DST, dst.packed) + attribute(RTA_SRC, src.packed)
         if oif:
             body += attribute_u32(RTA_OIF, oif)

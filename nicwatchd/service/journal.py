@@ -12,7 +12,7 @@ from uuid import UUID
 from systemd import journal as systemd_journal
 
 from nicwatchd.core.lifecycle import State, Transition
-from nicwatchd.service.status import InterfaceStatus
+from nicwatchd.service.status import InterfaceStatus, reason_statuses
 
 SOCKET: Final = Path("/run/systemd/journal/socket")
 IDENTIFIER: Final = "nicwatchd"
@@ -84,7 +84,13 @@ def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[s
 
 def write_transition(send: Sink, transition: Transition, status: InterfaceStatus) -> None:
     """Write a transition. The status is as it was then: the transition's words stand."""
-    then = status.model_copy(update={"state": transition.state, "overdue": transition.overdue})
+    then = status.model_copy(
+        update={
+            "state": transition.state,
+            "overdue": transition.overdue,
+            "reasons": reason_statuses(transition.reasons),
+        }
+    )
     message_id = OVERDUE if transition.overdue else TRANSITION
     priority = WARNING if transition.overdue else NOTICE
     if transition.state in (State.DETECTED, State.AWAITING) and not transition.overdue:

@@ -262,6 +262,16 @@ class Watch:
         return self.longest_silence <= UNDISTURBED
 
 
+async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> None:
+    """Return once every path answers, tried anew all the time; TimeoutError names the others.
+
+    A host that was just configured drops packets for a second (its link-local address is
+    tentative), and a busy machine for longer.
+    """
+    async with Watch(vpc, wanted) as watch:
+        await watch.all_reachable(within)
+
+
 def watch_primary(vpc: Vpc) -> Watch:
     """A watch from one far host on the first addresses of the primary, both families."""
     first = [a[0] for a in (vpc.primary.ipv4, vpc.primary.ipv6) if a]

@@ -15,18 +15,21 @@ import pytest
 from nicwatchd.core.model import LINK_GROUP, Family
 from nicwatchd.sim import containers
 from nicwatchd.sim.parts import ROUTER_V6, Eni, Subnet
-from nicwatchd.sim.probe import Acceptor, Path, Watch, matrix, paths, reach, watch_primary
+from nicwatchd.sim.probe import (
+    Acceptor,
+    Watch,
+    all_answer,
+    matrix,
+    paths,
+    reach,
+    watch_primary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nicwatchd.core.model import IPAddress
-    from nicwatchd.sim.probe import Reply
     from nicwatchd.sim.vpc import Vpc
-
-
-def failed(results: dict[Path, Reply | None]) -> list[str]:
-    return [str(path) for path, reply in results.items() if reply is None]
 
 
 async def put_addresses(vpc: Vpc, eni: Eni) -> None:
@@ -78,7 +81,7 @@ def rules(selectors: Iterable[str], table: int) -> Iterable[str]:
 
 
 async def test_the_primary_works_from_everywhere(vpc: Vpc) -> None:
-    assert failed(await matrix(vpc, paths(vpc.peers(), vpc.primary.addresses()))) == []
+    await all_answer(vpc, paths(vpc.peers(), vpc.primary.addresses()))
 
 
 async def test_addresses_alone_do_not_reach_off_subnet_hosts(vpc: Vpc, eni: Eni) -> None:
@@ -100,7 +103,7 @@ async def test_the_designs_rules_reach_everybody(vpc: Vpc, eni: Eni) -> None:
         assert len(reachable) == 8 * 4
         async with Watch(vpc, reachable) as watch:
             await watch.all_reachable(10)  # the leased IPv6 address is tentative at first
-        assert failed(await matrix(vpc, reachable)) == []
+        await all_answer(vpc, reachable)
     assert [primary.failures(path) for path in primary.attempts] == [0, 0]
     assert all(primary.since(path) for path in primary.attempts)
 
@@ -119,7 +122,7 @@ async def test_connections_out(vpc: Vpc, eni: Eni) -> None:
                 (None, eni.name, eni.addresses(family)),
                 (None, None, vpc.primary.addresses(family)),
             ):
-                reply = await reach(vpc, vpc.host, to, source=source, device=device)
+                reply = await reach(vpc, vpc.host, to, source=source, device=device, timeout=5)
                 assert reply is not None, f"{to} from {source or device}"
                 assert reply.seen_as in expected
 
@@ -130,7 +133,7 @@ async def test_spoof_between_two_enis_of_one_subnet_fails(vpc: Vpc, eni: Eni) ->
     await configure(vpc, eni, sources=eni.addresses(), priority=32601)
     await configure(vpc, other, sources=other.addresses(), priority=32601)
     reachable = paths(vpc.peers(eni, other), (*eni.addresses(), *other.addresses()))
-    assert failed(await matrix(vpc, reachable)) == []
+    await all_answer(vpc, reachable)
     before = await vpc.dropped(other)
     # Now the answers of one ENI leave by the other, which is in the same subnet.
     for address in eni.addresses():
@@ -154,7 +157,7 @@ async def test_update_moves_an_address(vpc: Vpc, eni: Eni) -> None:
     await vpc.update(more)
     assert vpc.enis == (vpc.primary, more)
     await vpc.ip(vpc.host, f"addr add {more.ipv6[1]}/128 dev {eni.name} nodad")
-    assert failed(await matrix(vpc, paths(vpc.peers(eni), more.addresses()))) == []
+    await all_answer(vpc, paths(vpc.peers(eni), more.addresses()))
     unassigned = paths(vpc.peers(eni), [eni.ipv6[1]])
     assert set((await matrix(vpc, unassigned)).values()) == {None}
 
@@ -177,14 +180,14 @@ async def test_a_bridged_container_reaches_an_enis_address(vpc: Vpc, eni: Eni) -
     peer = await containers.bridged(vpc, IPv4Network("172.18.0.0/24"), IPv6Network("fd00:18::/64"))
     await vpc.plug(eni)
     await configure(vpc, eni)
-    assert failed(await matrix(vpc, paths([peer], eni.addresses()))) == []
+    await all_answer(vpc, paths([peer], eni.addresses()))
 
 
 async def test_strict_reverse_path_filter(vpc: Vpc, eni: Eni) -> None:
     await vpc.plug(eni)
     await configure(vpc, eni)
     vpc.sysctl(vpc.host, {"ipv4/conf/all/rp_filter": "1"})
-    assert failed(await matrix(vpc, paths(vpc.far_hosts, eni.addresses()))) == []
+    await all_answer(vpc, paths(vpc.far_hosts, eni.addresses()))
 
 
 @pytest.mark.parametrize("family", list(Family))

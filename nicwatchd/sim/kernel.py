@@ -1,0 +1,234 @@
+"""A kernel in memory that keeps the contract of `nicwatchd.core.kernel`, for tests.
+
+It is faithful where decisions depend on it: which errno answers what, and what goes along when a
+link goes down, a link is deleted, or an address is removed. The contract tests hold it to a real
+network namespace. What it holds can be read in the syntax of `ip`.
+
+The program speaks to it through `Kernel`; the rest of the world (DHCP, operators, other daemons)
+through `add_link`, `set_link`, `remove_link`, `put` and `drop`, inside a running event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from errno import EEXIST, EINVAL, ENODEV
+from typing import TYPE_CHECKING, Final
+
+from nicwatchd.core.kernel import Event, Outcome, Overrun, RouteAnswer, judge
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    AddAddress,
+    Address,
+    AddRoute,
+    AddRule,
+    Family,
+    Link,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+    SetUp,
+)
+from nicwatchd.sim import ip_syntax
+from nicwatchd.sim.kernel_lookup import lookup
+from nicwatchd.sim.kernel_state import LOCAL_TABLE, KernelState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nicwatchd.core.model import IPAddress
+
+PORT_ID: Final = 4242  # the program's; the world's are what `put` and `drop` are told
+
+
+class FakeEvents:
+    """One listener; see `nicwatchd.core.kernel.EventSource`."""
+
+    def __init__(self, listeners: list[FakeEvents]) -> None:
+        self._listeners = listeners
+        self._notify: Callable[[Event], None] | None = None
+
+    def start(self, notify: Callable[[Event], None]) -> None:
+        """See `EventSource`."""
+        self._notify = notify
+        self._listeners.append(self)
+
+    def close(self) -> None:
+        """See `EventSource`."""
+        self._notify = None
+        self._listeners.remove(self)
+
+    def emit(self, event: Event) -> None:
+        """Deliver an event in the loop's next turn, as a socket would."""
+        asyncio.get_running_loop().call_soon(self._deliver, event)
+
+    def _deliver(self, event: Event) -> None:
+        if self._notify:
+            self._notify(event)
+
+
+class FakeKernel:
+    """One network namespace with a loopback link. `writes` counts the operations that were run."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self._state = KernelState(self._emit)
+        self._last_index = 1
+        self._listeners: list[FakeEvents] = []
+
+    # --- the program's side: `Kernel` ----------------------------------------------------------
+
+    @property
+    def port_id(self) -> int:
+        """See `Kernel`."""
+        return PORT_ID
+
+    async def links(self) -> dict[int, Link]:
+        """See `Kernel`."""
+        return dict(self._state.links)
+
+    async def link(self, index: int) -> Link | None:
+        """See `Kernel`."""
+        return self._state.links.get(index)
+
+    async def addresses(self, index: int) -> tuple[Address, ...]:
+        """See `Kernel`."""
+        return tuple(address for address in self._state.addresses if address.index == index)
+
+    async def link_routes(self, index: int) -> tuple[Route, ...]:
+        """See `Kernel`."""
+        return tuple(r for r in self._state.routes if r.table == MAIN_TABLE and r.oif == index)
+
+    async def own_routes(self) -> tuple[Route, ...]:
+        """See `Kernel`."""
+        return tuple(route for route in self._state.routes if route.protocol == PROTOCOL)
+
+    async def rules(self) -> tuple[Rule, ...]:
+        """See `Kernel`."""
+        return tuple(self._state.rules)
+
+    async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """See `Kernel`."""
+        return [judge(operation, self._run_one(operation)) for operation in operations]
+
+    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+        """See `Kernel`."""
+        local = {address.ip for address in self._state.addresses}
+        if src not in local:
+            return EINVAL
+        if dst in local:
+            return RouteAnswer(LOCAL_TABLE, 1)
+        return lookup(self._state, src, dst, oif)
+
+    # --- the world's side ----------------------------------------------------------------------
+
+    def events(self) -> FakeEvents:
+        """A new event source."""
+        return FakeEvents(self._listeners)
+
+    def overrun(self) -> None:
+        """Tell every listener that events were lost."""
+        self._emit(Overrun())
+
+    def add_link(self, name: str, mac: str, *, kind: str | None = None, driver: str = "ena") -> int:
+        """Plug a link in, which is down at first. Its index, which is never used again."""
+        self._last_index += 1
+        driver = kind or driver
+        link = Link(self._last_index, mac, name, up=False, running=False, kind=kind, driver=driver)
+        self._state.set_link(link)
+        return link.index
+
+    def set_link(self, link: Link) -> None:
+        """Put a link in the place of the one with its index: rename it, flap it, enslave it, ..."""
+        self._state.set_link(link)
+
+    def remove_link(self, index: int) -> None:
+        """Unplug a link: its addresses and routes go along, its rules stay."""
+        self._state.remove_link(index)
+
+    def put(self, thing: Address | Route | Rule, *, pid: int = 0) -> None:
+        """Add what somebody else brings, or change an address; `OSError` as the kernel has it."""
+        match thing:
+            case Address():
+                errno = self._state.put_address(thing, pid)
+            case Route():
+                errno = self._state.add_route(thing, pid)
+            case Rule():
+                errno = self._state.add_rule(thing, pid)
+        _raise(errno, thing)
+
+    def drop(self, thing: Address | Route | Rule, *, pid: int = 0) -> None:
+        """Remove something, ours too; `OSError` as the kernel has it."""
+        match thing:
+            case Address(index, ip, prefixlen):
+                errno = self._state.remove_address(index, ip, prefixlen, pid)
+            case Route():
+                errno = self._state.remove_route(thing, pid)
+            case Rule():
+                errno = self._state.remove_rule(thing, pid)
+        _raise(errno, thing)
+
+    # --- what it holds, as `ip` prints it ------------------------------------------------------
+
+    def ip_rule(self, family: Family) -> str:
+        """`ip -4|-6 rule`."""
+        return ip_syntax.rules(rule for rule in self._state.rules if rule.family is family)
+
+    def ip_route(self, family: Family, table: int = MAIN_TABLE) -> str:
+        """`ip -4|-6 route show table N`."""
+        chosen = (r for r in self._state.routes if r.family is family and r.table == table)
+        return ip_syntax.routes(chosen, self._state.links)
+
+    def ip_addr(self, index: int) -> str:
+        """`ip -oneline addr show dev NAME`, without lifetimes."""
+        chosen = (address for address in self._state.addresses if address.index == index)
+        return ip_syntax.addresses(chosen, self._state.links)
+
+    # -------------------------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener.emit(event)
+
+    def _run_one(self, operation: Operation) -> int:
+        self.writes += 1
+        state = self._state
+        errno = 0
+        match operation:
+            case SetGroup(index) | SetUp(index) if index not in state.links:
+                errno = ENODEV
+            case SetGroup(index, group):
+                state.set_link(replace(state.links[index], group=group))
+            case SetUp(index):
+                state.set_link(replace(state.links[index], up=True, running=True))
+            case AddAddress(index, ip):
+                errno = self._add_address(index, ip)
+            case RemoveAddress(index, ip, prefixlen):
+                errno = state.remove_address(index, ip, prefixlen, PORT_ID)
+            case AddRoute(route, replacing):
+                errno = state.add_route(route, PORT_ID, replacing=replacing)
+            case RemoveRoute(route):
+                errno = state.remove_route(route, PORT_ID)
+            case AddRule(rule):
+                errno = state.add_rule(rule, PORT_ID)
+            case RemoveRule(rule):
+                errno = state.remove_rule(rule, PORT_ID)
+        return errno
+
+    def _add_address(self, index: int, ip: IPAddress) -> int:
+        if self._state.same_address(index, ip, ip.max_prefixlen):
+            return EEXIST
+        v6 = Family(ip.version) is Family.V6
+        address = Address(index, ip, ip.max_prefixlen, deprecated=v6, protocol=PROTOCOL)
+        return self._state.put_address(address, PORT_ID)
+
+
+def _raise(errno: int, thing: object) -> None:
+    if errno:
+        raise OSError(errno, f"{os.strerror(errno)}: {thing}")

@@ -1,0 +1,54 @@
+"""The kernel's route lookup for a packet that the host sends: rules in order, longest prefix."""
+
+from __future__ import annotations
+
+from errno import EACCES, EINVAL, ENETUNREACH
+from typing import TYPE_CHECKING, Final
+
+from nicwatchd.core.kernel import RouteAnswer
+from nicwatchd.core.model import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nicwatchd.core.model import IPAddress, Link, Route, Rule
+    from nicwatchd.sim.kernel_state import KernelState
+
+TO_TABLE: Final = 1
+# Rules that end the lookup; the other actions (goto, nop) are passed over.
+ERRORS: Final = {6: EINVAL, 7: ENETUNREACH, 8: EACCES}  # blackhole, unreachable, prohibit
+
+
+def lookup(state: KernelState, src: IPAddress, dst: IPAddress, oif: int) -> RouteAnswer | int:
+    """Which table decides on an unmarked packet; an errno when none does."""
+    link = state.links.get(oif)
+    for rule in state.rules:
+        if rule.family is not Family(dst.version) or not _matches(rule, src, dst, link):
+            continue
+        if rule.action in ERRORS:
+            return ERRORS[rule.action]
+        if rule.action == TO_TABLE:
+            route = _best(state.routes, rule.table, dst, oif)
+            if route and not _suppressed(rule, route, state.links[route.oif]):
+                return RouteAnswer(rule.table, route.oif)
+    return ENETUNREACH
+
+
+def _matches(rule: Rule, src: IPAddress, dst: IPAddress, oif: Link | None) -> bool:
+    return (
+        (rule.src is None or src in rule.src)
+        and (rule.dst is None or dst in rule.dst)
+        and rule.iif in (None, "lo")  # what the host itself sends comes "in by lo"
+        and (rule.oif is None or (oif is not None and rule.oif == oif.name))
+        and not (rule.fwmark or 0) & (0xFFFFFFFF if rule.fwmask is None else rule.fwmask)
+    )
+
+
+def _best(routes: Iterable[Route], table: int, dst: IPAddress, oif: int) -> Route | None:
+    fitting = [r for r in routes if r.table == table and dst in r.dst and oif in (0, r.oif)]
+    return max(fitting, key=lambda r: (r.dst.prefixlen, -r.metric), default=None)
+
+
+def _suppressed(rule: Rule, route: Route, link: Link) -> bool:
+    length, group = rule.suppress_prefixlength, rule.suppress_ifgroup
+    return (length is not None and route.dst.prefixlen <= length) or group == link.group

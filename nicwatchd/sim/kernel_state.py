@@ -1,0 +1,281 @@
+"""What a kernel holds, and how it answers each change: the errno, and what goes along.
+
+Each verb returns the kernel's errno, 0 for success, and reports what happened to `emit`. The
+contract tests compare it with a real network namespace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from errno import (
+    EADDRNOTAVAIL,
+    EEXIST,
+    EHOSTUNREACH,
+    EINVAL,
+    ENETDOWN,
+    ENETUNREACH,
+    ENODEV,
+    ENOENT,
+    ESRCH,
+)
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Final
+
+from nicwatchd.core.kernel import AddressEvent, Event, LinkEvent, RouteEvent, RuleEvent
+from nicwatchd.core.model import (
+    IPV6_DEFAULT_METRIC,
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_KERNEL,
+    SCOPE_LINK,
+    SCOPE_UNIVERSE,
+    TABLE_BASE,
+    Address,
+    Family,
+    Link,
+    Route,
+    Rule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nicwatchd.core.model import IPAddress, IPNetwork
+
+LOCAL_TABLE: Final = 255
+DEFAULT_TABLE: Final = 253
+V6_CONNECTED_METRIC: Final = 256
+FIRST_RULES: Final = (
+    Rule(Family.V4, 0, LOCAL_TABLE, RTPROT_KERNEL),
+    Rule(Family.V4, 32766, MAIN_TABLE, RTPROT_KERNEL),
+    Rule(Family.V4, 32767, DEFAULT_TABLE, RTPROT_KERNEL),
+    Rule(Family.V6, 0, LOCAL_TABLE, RTPROT_KERNEL),
+    Rule(Family.V6, 32766, MAIN_TABLE, RTPROT_KERNEL),
+)
+
+
+class KernelState:
+    """The links, addresses, routes and rules of one network namespace."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self.links = {1: Link(1, "00:00:00:00:00:00", "lo", up=True)}
+        self.addresses: list[Address] = []
+        self.routes: list[Route] = []
+        self.rules: list[Rule] = list(FIRST_RULES)
+        self._emit = emit
+
+    # --- links ---------------------------------------------------------------------------------
+
+    def set_link(self, link: Link) -> None:
+        """Add a link, or put it in the place of the one with its index."""
+        before = self.links.get(link.index)
+        self.links[link.index] = link
+        self._emit(LinkEvent(link.index, link.name, link.kind))
+        if before and before.up and not link.up:
+            self._lose(link.index)
+        if before and link.up and not before.up:
+            for address in self.addresses:
+                if address.index == link.index:
+                    self._connect(address)
+
+    def remove_link(self, index: int) -> None:
+        """Its addresses and routes go along; rules that name it stay."""
+        self._lose(index)
+        self.addresses = [address for address in self.addresses if address.index != index]
+        del self.links[index]
+        self._emit(LinkEvent(index, gone=True))
+
+    def _lose(self, index: int) -> None:
+        """A link goes down: all of its routes go, and its IPv6 addresses.
+
+        The kernel reports IPv6's, but not the IPv4 routes.
+        """
+        for address in [a for a in self.addresses if a.index == index]:
+            if address.family is Family.V6:
+                self.addresses.remove(address)
+                self._emit(AddressEvent(index))
+        for route in [r for r in self.routes if r.oif == index]:
+            self.routes.remove(route)
+            if route.family is Family.V6:
+                self._report(route, deleted=True, pid=0)
+
+    # --- addresses -----------------------------------------------------------------------------
+
+    def put_address(self, address: Address, pid: int) -> int:
+        """Add an address, or change its flags and lifetimes."""
+        if address.index not in self.links:
+            return ENODEV
+        known = self.same_address(address.index, address.ip, address.prefixlen)
+        if known:
+            self.addresses.remove(known)
+        self.addresses.append(address)
+        self._emit(AddressEvent(address.index, pid))
+        self._connect(address)
+        return 0
+
+    def remove_address(self, index: int, ip: IPAddress, prefixlen: int, pid: int) -> int:
+        """Routes with it as their source forget it (IPv6), or go along (IPv4, only in main)."""
+        if index not in self.links:
+            return ENODEV
+        address = self.same_address(index, ip, prefixlen)
+        if address is None or address.prefixlen != prefixlen:
+            return EADDRNOTAVAIL
+        self.addresses.remove(address)
+        self._emit(AddressEvent(index, pid))
+        connected = self._connected(address)
+        if connected in self.routes:
+            self.remove_route(connected, 0)
+        if all(other.ip != ip for other in self.addresses):
+            self._forget_source(ip)
+        left = [a for a in self.addresses if a.index == index and a.family is Family.V4]
+        if address.family is Family.V4 and not left:  # IPv4 is switched off on the link
+            self.routes = [r for r in self.routes if r.oif != index or r.family is Family.V6]
+        return 0
+
+    def same_address(self, index: int, ip: IPAddress, prefixlen: int) -> Address | None:
+        """What an addition meets: for IPv4 only, 10.0.0.5/24 and 10.0.0.5/32 are two addresses."""
+        for address in self.addresses:
+            if (address.index, address.ip) == (index, ip) and (
+                address.family is Family.V6 or address.prefixlen == prefixlen
+            ):
+                return address
+        return None
+
+    def _forget_source(self, ip: IPAddress) -> None:
+        for position, route in reversed(list(enumerate(self.routes))):
+            if route.prefsrc != ip:
+                continue
+            if route.family is Family.V4:
+                if route.table == MAIN_TABLE:
+                    del self.routes[position]
+            else:
+                self.routes[position] = replace(route, prefsrc=None)
+
+    def _connect(self, address: Address) -> None:
+        """The kernel's own route to the subnet of an address; ours are noprefixroute."""
+        alone = address.family is Family.V4 and address.prefixlen == address.ip.max_prefixlen
+        if address.protocol != PROTOCOL and not alone and self.links[address.index].up:
+            self.add_route(self._connected(address), 0)
+
+    @staticmethod
+    def _connected(address: Address) -> Route:
+        dst = _network(address.ip, address.prefixlen)
+        route = Route(dst, MAIN_TABLE, address.index, RTPROT_KERNEL, metric=V6_CONNECTED_METRIC)
+        if address.family is Family.V4:
+            return replace(route, prefsrc=address.ip, metric=0, scope=SCOPE_LINK)
+        return route
+
+    # --- routes --------------------------------------------------------------------------------
+
+    def add_route(self, route: Route, pid: int, *, replacing: bool = False) -> int:
+        """Add a route, or put it in the place of the one with its key."""
+        if route.family is Family.V6:
+            route = replace(route, metric=route.metric or IPV6_DEFAULT_METRIC, scope=SCOPE_UNIVERSE)
+        errno = self._acceptable(route)
+        if errno:
+            return errno
+        for position, known in enumerate(self.routes):
+            if known.key == route.key:
+                if not replacing:
+                    return EEXIST
+                self.routes[position] = route
+                break
+        else:
+            self.routes.append(route)
+        self._report(route, deleted=False, pid=pid)
+        return 0
+
+    def _acceptable(self, route: Route) -> int:
+        link = self.links.get(route.oif)
+        if link is None:
+            return ENODEV
+        if not link.up:
+            return ENETDOWN
+        local = {address.ip for address in self.addresses}
+        if route.prefsrc is not None and route.prefsrc not in local:
+            return EINVAL
+        gateway = route.gateway
+        if (
+            gateway is None
+            or route.onlink
+            or gateway.is_link_local
+            or self._on_link(gateway, route)
+        ):
+            return 0
+        return ENETUNREACH if route.family is Family.V4 else EHOSTUNREACH
+
+    def _on_link(self, gateway: IPAddress, route: Route) -> bool:
+        """A gateway is looked up in the route's own table, and in main."""
+        return any(
+            known.oif == route.oif
+            and known.table in (route.table, MAIN_TABLE)
+            and known.gateway is None
+            and gateway in known.dst
+            for known in self.routes
+        )
+
+    def remove_route(self, route: Route, pid: int) -> int:
+        """Remove the first route that has all that is given: what is left out matches any."""
+        for known in self.routes:
+            wanted = replace(
+                route,
+                metric=route.metric or known.metric,
+                gateway=route.gateway or known.gateway,
+                prefsrc=route.prefsrc or known.prefsrc,
+                onlink=known.onlink,
+            )
+            if known == wanted:
+                self.routes.remove(known)
+                self._report(known, deleted=True, pid=pid)
+                return 0
+        return ESRCH
+
+    def _report(self, route: Route, *, deleted: bool, pid: int) -> None:
+        ours = route.protocol == PROTOCOL
+        if ours or route.table == MAIN_TABLE or route.table >= TABLE_BASE:
+            culprit = f"port id {pid}" if ours and deleted else ""
+            self._emit(
+                RouteEvent(
+                    route.family, route.table, route.protocol, route.oif, deleted, pid, culprit
+                )
+            )
+
+    # --- rules ---------------------------------------------------------------------------------
+
+    def add_rule(self, rule: Rule, pid: int) -> int:
+        """Add a rule, behind those of the same priority."""
+        if rule.fwmark and rule.fwmask is None:
+            rule = replace(rule, fwmask=0xFFFFFFFF)
+        if rule in self.rules:
+            return EEXIST
+        self.rules.append(rule)
+        self.rules.sort(key=lambda known: (known.family, known.priority))  # stable
+        self._emit(RuleEvent(rule.family, rule.priority, rule.protocol, pid=pid))
+        return 0
+
+    def remove_rule(self, rule: Rule, pid: int) -> int:
+        """Remove the first rule that has all that is given: a selector left out matches any."""
+        for known in self.rules:
+            if all(
+                value is None or value == getattr(known, name)
+                for name, value in ((name, getattr(rule, name)) for name in Rule.__slots__)
+            ):
+                self.rules.remove(known)
+                culprit = f"port id {pid}" if known.protocol == PROTOCOL else ""
+                self._emit(
+                    RuleEvent(
+                        known.family,
+                        known.priority,
+                        known.protocol,
+                        deleted=True,
+                        pid=pid,
+                        culprit=culprit,
+                    )
+                )
+                return 0
+        return ENOENT
+
+
+def _network(ip: IPAddress, prefixlen: int) -> IPNetwork:
+    make = IPv4Network if Family(ip.version) is Family.V4 else IPv6Network
+    return make((ip.packed, prefixlen), strict=False)

@@ -1,0 +1,323 @@
+"""Our packers and readers against pyroute2's classes, which know nothing of them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from nicwatchd.core.model import (
+    AddAddress,
+    Address,
+    AddRoute,
+    AddRule,
+    Family,
+    Link,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+    SetUp,
+)
+from nicwatchd.netlink.decode import decode_address, decode_link, decode_route, decode_rule
+from nicwatchd.netlink.encode import encode
+from nicwatchd.netlink.wire import IFINFO, attribute, attribute_u32, pack, unpack
+
+ROUTE_V6 = Route(
+    ip_network("::/0"), 1000007, 7, gateway=ip_address("fe80:ec2::1"), metric=1024, onlink=True
+)
+ROUTE_V4 = Route(
+    ip_network("10.1.0.0/16"), 1000007, 7, prefsrc=ip_address("10.1.0.5"), metric=9, scope=253
+)
+RULE_V6 = Rule(
+    Family.V6,
+    32600,
+    254,
+    src=ip_network("2001:db8::/64"),
+    iif="lo",
+    suppress_prefixlength=0,
+    suppress_ifgroup=3778,
+)
+RULE_V4 = Rule(
+    Family.V4,
+    32601,
+    1000007,
+    dst=ip_network("10.2.0.0/16"),
+    oif="eth1",
+    fwmark=5,
+    fwmask=255,
+)
+
+
+def as_pyroute2_reads(message_class: Any, operation: Operation) -> tuple[dict[str, Any], Any]:
+    """The fields and the attributes of an operation's request."""
+    request = encode(operation)
+    message = message_class(pack(request.type, request.flags, 1, request.body))
+    message.decode()
+    fields = {name: message[name] for name, *_ in message_class.fields}
+    return fields, dict(message["attrs"])
+
+
+def as_pyroute2_writes(message_class: Any, fields: dict[str, Any], attrs: Any) -> bytes:
+    """The body of a message."""
+    message = message_class()
+    message.update(fields)
+    message["attrs"] = attrs
+    message.encode()
+    (only,) = unpack(bytes(message.data))
+    return only.body
+
+
+@pytest.mark.parametrize("operation", [SetGroup(7, 3778), SetUp(7)])
+def test_link_requests(operation: Operation) -> None:
+    fields, attrs = as_pyroute2_reads(ifinfmsg, operation)
+    assert (fields["family"], fields["index"]) == (0, 7)
+    if isinstance(operation, SetUp):
+        assert (fields["flags"], fields["change"], attrs) == (1, 1, {})
+    else:
+        assert (fields["flags"], fields["change"], attrs) == (0, 0, {"IFLA_GROUP": 3778})
+
+
+def test_ipv6_address_requests() -> None:
+    ip = ip_address("2001:db8::5")
+    fields, attrs = as_pyroute2_reads(ifaddrmsg, AddAddress(7, ip))
+    assert (fields["family"], fields["prefixlen"], fields["index"]) == (10, 128, 7)
+    lifetimes = attrs.pop("IFA_CACHEINFO")
+    assert (lifetimes["ifa_preferred"], lifetimes["ifa_valid"]) == (0, 0xFFFFFFFF)
+    identity = {"IFA_LOCAL": str(ip), "IFA_ADDRESS": str(ip)}
+    assert attrs == {**identity, "IFA_FLAGS": 0x202, "IFA_PROTO": 236}
+    fields, attrs = as_pyroute2_reads(ifaddrmsg, RemoveAddress(7, ip, 64))
+    assert (fields["prefixlen"], attrs) == (64, identity)
+
+
+def test_ipv4_address_requests() -> None:
+    ip = ip_address("10.0.0.5")
+    fields, attrs = as_pyroute2_reads(ifaddrmsg, AddAddress(7, ip))
+    assert (fields["family"], fields["prefixlen"], fields["scope"]) == (2, 32, 0)
+    identity = {"IFA_LOCAL": str(ip), "IFA_ADDRESS": str(ip)}
+    assert attrs == {**identity, "IFA_FLAGS": 0x200, "IFA_PROTO": 236}
+
+
+@pytest.mark.parametrize("verb", [AddRoute, RemoveRoute])
+def test_route_requests(verb: type[AddRoute | RemoveRoute]) -> None:
+    fields, attrs = as_pyroute2_reads(rtmsg, verb(ROUTE_V6))
+    assert (fields["family"], fields["dst_len"], fields["flags"]) == (10, 0, 4)
+    assert (fields["proto"], fields["scope"], fields["type"]) == (236, 0, 1)
+    assert attrs == {
+        "RTA_TABLE": 1000007,
+        "RTA_OIF": 7,
+        "RTA_GATEWAY": "fe80:ec2::1",
+        "RTA_PRIORITY": 1024,
+    }
+    fields, attrs = as_pyroute2_reads(rtmsg, verb(ROUTE_V4))
+    assert (fields["family"], fields["dst_len"], fields["scope"]) == (2, 16, 253)
+    assert attrs == {
+        "RTA_TABLE": 1000007,
+        "RTA_OIF": 7,
+        "RTA_DST": "10.1.0.0",
+        "RTA_PREFSRC": "10.1.0.5",
+        "RTA_PRIORITY": 9,
+    }
+
+
+@pytest.mark.parametrize("verb", [AddRule, RemoveRule])
+def test_rule_requests(verb: type[AddRule | RemoveRule]) -> None:
+    fields, attrs = as_pyroute2_reads(fibmsg, verb(RULE_V6))
+    assert (fields["family"], fields["src_len"], fields["dst_len"]) == (10, 64, 0)
+    assert (fields["action"], fields["flags"]) == (1, 0)
+    assert attrs == {
+        "FRA_PRIORITY": 32600,
+        "FRA_TABLE": 254,
+        "FRA_PROTOCOL": 236,
+        "FRA_SRC": "2001:db8::",
+        "FRA_IIFNAME": "lo",
+        "FRA_SUPPRESS_PREFIXLEN": 0,
+        "FRA_SUPPRESS_IFGROUP": 3778,
+    }
+    fields, attrs = as_pyroute2_reads(fibmsg, verb(RULE_V4))
+    assert (fields["family"], fields["src_len"], fields["dst_len"]) == (2, 0, 16)
+    assert attrs == {
+        "FRA_PRIORITY": 32601,
+        "FRA_TABLE": 1000007,
+        "FRA_PROTOCOL": 236,
+        "FRA_DST": "10.2.0.0",
+        "FRA_OIFNAME": "eth1",
+        "FRA_FWMARK": 5,
+        "FRA_FWMASK": 255,
+    }
+
+
+def test_flags_of_additions() -> None:
+    assert encode(AddRoute(ROUTE_V4)).flags == 0x600  # NLM_F_CREATE | NLM_F_EXCL
+    assert encode(AddRoute(ROUTE_V4, replace=True)).flags == 0x500  # ... | NLM_F_REPLACE
+    assert encode(AddRule(RULE_V4)).flags == 0x600
+    assert encode(AddAddress(7, ip_address("10.0.0.5"))).flags == 0x600
+    assert encode(RemoveRule(RULE_V4)).flags == 0
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 16, 237])
+def test_nothing_of_another_protocol_can_be_touched(protocol: int) -> None:
+    route = Route(ip_network("10.0.0.0/8"), 1000007, 7, protocol)
+    rule = Rule(Family.V4, 5, 77, protocol)
+    for operation in (AddRoute(route), RemoveRoute(route), AddRule(rule), RemoveRule(rule)):
+        with pytest.raises(ValueError, match="not ours"):
+            encode(operation)
+
+
+@pytest.mark.parametrize("route", [ROUTE_V4, ROUTE_V6])
+def test_routes_survive_both_ways(route: Route) -> None:
+    assert decode_route(encode(AddRoute(route)).body) == route
+
+
+@pytest.mark.parametrize("rule", [RULE_V4, RULE_V6])
+def test_rules_survive_both_ways(rule: Rule) -> None:
+    assert decode_rule(encode(AddRule(rule)).body) == rule
+
+
+V6_ADDRESS = {"family": 10, "prefixlen": 128, "flags": 0x80, "scope": 0, "index": 7}
+IP = ("IFA_ADDRESS", "2001:db8::5")
+LIFETIMES = {"ifa_preferred": 140, "ifa_valid": 450, "cstamp": 0, "tstamp": 0}
+EXPIRED = ("IFA_CACHEINFO", {**LIFETIMES, "ifa_preferred": 0})
+LEASE = ("IFA_CACHEINFO", LIFETIMES)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "expected"),
+    [
+        ([IP], {}),
+        ([IP, LEASE], {"dynamic": True}),
+        ([IP, ("IFA_FLAGS", 0x40)], {"tentative": True}),
+        ([IP, ("IFA_FLAGS", 0x08)], {"tentative": True}),
+        ([IP, ("IFA_FLAGS", 0x20)], {"deprecated": True}),
+        (
+            [IP, ("IFA_CACHEINFO", {**LIFETIMES, "ifa_preferred": 0})],
+            {"deprecated": True, "dynamic": True},
+        ),
+        ([IP, LEASE, ("IFA_PROTO", 2)], {"dynamic": True, "from_ra": True, "protocol": 2}),
+        ([IP, ("IFA_FLAGS", 0x01)], {"from_ra": True}),
+        ([IP, ("IFA_FLAGS", 0x800)], {"from_ra": True}),
+        ([IP, ("IFA_PROTO", 236)], {"protocol": 236}),
+        ([("IFA_ADDRESS", "2001:db8::99"), ("IFA_LOCAL", "2001:db8::5")], {}),  # with a peer
+    ],
+)
+def test_addresses(attrs: Any, expected: dict[str, Any]) -> None:
+    body = as_pyroute2_writes(ifaddrmsg, V6_ADDRESS, attrs)
+    assert decode_address(body) == Address(7, ip_address("2001:db8::5"), 128, **expected)
+
+
+def test_a_secondary_ipv4_address_is_not_a_temporary_one() -> None:
+    fields = {"family": 2, "prefixlen": 24, "flags": 0x81, "scope": 0, "index": 7}
+    attrs = [("IFA_LOCAL", "10.0.0.5"), ("IFA_FLAGS", 0x81)]
+    assert decode_address(as_pyroute2_writes(ifaddrmsg, fields, attrs)) == Address(
+        7, ip_address("10.0.0.5"), 24
+    )
+
+
+V4_ROUTE = {
+    "family": 2,
+    "dst_len": 24,
+    "src_len": 0,
+    "tos": 0,
+    "table": 254,
+    "proto": 4,
+    "scope": 0,
+    "type": 1,
+    "flags": 0,
+}
+DST = ("RTA_DST", "10.1.0.0")
+OIF = ("RTA_OIF", 7)
+
+
+def test_a_small_table_may_stand_in_the_header_alone() -> None:
+    body = as_pyroute2_writes(rtmsg, V4_ROUTE, [DST, OIF])
+    assert decode_route(body) == Route(ip_network("10.1.0.0/24"), 254, 7, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "attrs"),
+    [
+        ({}, [DST]),  # no link
+        ({"type": 2}, [DST, OIF]),  # local
+        ({"type": 7}, [DST, OIF]),  # unreachable
+        ({"flags": 0x200}, [DST, OIF]),  # an exception, cloned
+        ({"tos": 8}, [DST, OIF]),
+        ({"family": 28}, [OIF]),  # MPLS
+    ],
+)
+def test_routes_that_are_left_out(fields: dict[str, int], attrs: Any) -> None:
+    assert decode_route(as_pyroute2_writes(rtmsg, V4_ROUTE | fields, attrs)) is None
+
+
+@pytest.mark.parametrize("beyond", [9, 18, 22, 30])  # several hops, IPv6 hop, tunnel, hop by id
+def test_routes_beyond_the_model_are_left_out(beyond: int) -> None:
+    body = as_pyroute2_writes(rtmsg, V4_ROUTE, [DST, OIF]) + attribute_u32(beyond, 1)
+    assert decode_route(body) is None
+
+
+def test_a_foreign_rule_without_a_table() -> None:
+    fields = dict.fromkeys(("dst_len", "tos", "table", "res1", "res2", "flags"), 0)
+    fields |= {"family": 2, "src_len": 8, "action": 6}
+    attrs = [
+        ("FRA_PRIORITY", 8),
+        ("FRA_SRC", "10.0.0.0"),
+        ("FRA_SUPPRESS_PREFIXLEN", 0xFFFFFFFF),
+        ("FRA_SUPPRESS_IFGROUP", 0xFFFFFFFF),
+    ]
+    assert decode_rule(as_pyroute2_writes(fibmsg, fields, attrs)) == Rule(
+        Family.V4, 8, 0, 0, src=ip_network("10.0.0.0/8"), action=6
+    )
+
+
+def test_a_multicast_routing_rule_is_left_out() -> None:
+    fields = dict.fromkeys((name for name, _ in fibmsg.fields), 0) | {"family": 128}
+    assert decode_rule(as_pyroute2_writes(fibmsg, fields, [])) is None
+
+
+def test_links_and_what_routers_advertised() -> None:
+    inet6 = attribute(10, attribute_u32(1, 0x20 | 0x40))
+    body = (
+        IFINFO.pack(0, 1, 7, 0x1 | 0x10000, 0)
+        + attribute(3, b"ens6\0")
+        + attribute(1, bytes.fromhex("0a0000000001"))
+        + attribute_u32(27, 3778)
+        + attribute_u32(10, 4)
+        + attribute(26 | 0x8000, inet6)
+        + attribute(18 | 0x8000, attribute(1, b"vlan\0"))
+    )
+    assert decode_link(body) == Link(
+        7,
+        "0a:00:00:00:00:01",
+        "ens6",
+        up=True,
+        running=True,
+        kind="vlan",
+        group=3778,
+        master=4,
+        ra_received=True,
+        ra_managed=True,
+    )
+    judge = ifinfmsg(pack(16, 0, 1, body))
+    judge.decode()
+    assert judge.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "vlan"
+    assert judge.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_FLAGS") == 0x60
+
+
+def test_hardware_has_no_kind_and_may_have_no_address() -> None:
+    body = IFINFO.pack(0, 1, 7, 0, 0) + attribute(3, b"tun\xff\0")
+    link = decode_link(body)
+    assert (link.kind, link.mac, link.name) == (None, "", "tun\udcff")
+    assert (link.up, link.running, link.ra_received, link.ra_managed) == (False,) * 4
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\0" * 15, bytes(16), b"\x07\0\0\0" + bytes(12)])
+def test_what_is_malformed_ends_a_datagram(tail: bytes) -> None:
+    good = pack(16, 0, 1, b"body")
+    assert [message.body for message in unpack(good + tail)] == [b"body"]

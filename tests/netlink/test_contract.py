@@ -1,0 +1,532 @@
+"""What a kernel does, held against a real network namespace and against the kernel in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from errno import (
+    EADDRNOTAVAIL,
+    EEXIST,
+    EHOSTUNREACH,
+    EINVAL,
+    ENETDOWN,
+    ENETUNREACH,
+    ENODEV,
+    ENOENT,
+    ESRCH,
+)
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nicwatchd.core.kernel import (
+    AddressEvent,
+    LinkEvent,
+    Result,
+    RouteAnswer,
+    RouteEvent,
+    RuleEvent,
+)
+from nicwatchd.core.model import (
+    IPV6_DEFAULT_METRIC,
+    LINK_GROUP,
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_KERNEL,
+    RTPROT_STATIC,
+    SCOPE_LINK,
+    TABLE_BASE,
+    AddAddress,
+    Address,
+    AddRoute,
+    AddRule,
+    Family,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+    SetUp,
+)
+
+if TYPE_CHECKING:
+    from tests.netlink.conftest import World
+
+V4 = IPv4Address("10.0.0.5")
+V6 = IPv6Address("2001:db8::5")
+GONE = 4242  # no link has this index
+
+
+async def run(world: World, *operations: Operation) -> list[tuple[Result, int]]:
+    outcomes = await world.kernel.run(operations)
+    assert [outcome.operation for outcome in outcomes] == list(operations)
+    assert all(bool(outcome.errno) == bool(outcome.message) for outcome in outcomes)
+    return [(outcome.result, outcome.errno) for outcome in outcomes]
+
+
+async def link_up(world: World, name: str = "eth1") -> int:
+    index = await world.add_link(name)
+    assert await run(world, SetUp(index)) == [(Result.DONE, 0)]
+    return index
+
+
+def private_routes(index: int) -> list[Route]:
+    """Each kind of route that we make, as the kernel reads it back."""
+    table = TABLE_BASE + index
+    v4, v6 = ip_network("10.0.0.0/24"), ip_network("2001:db8::/64")
+    return [
+        Route(v4, table, index, scope=SCOPE_LINK, prefsrc=V4),
+        Route(
+            ip_network("0.0.0.0/0"),
+            table,
+            index,
+            gateway=ip_address("10.0.0.1"),
+            prefsrc=V4,
+            onlink=True,
+        ),
+        Route(v6, table, index, metric=IPV6_DEFAULT_METRIC),
+        Route(ip_network("fe80::/64"), table, index, metric=IPV6_DEFAULT_METRIC),
+        Route(
+            ip_network("::/0"),
+            table,
+            index,
+            gateway=ip_address("fe80:ec2::1"),
+            metric=IPV6_DEFAULT_METRIC,
+        ),
+        Route(ip_network("10.7.0.0/16"), table, index, metric=50, scope=SCOPE_LINK),
+    ]
+
+
+def rules_of(table: int) -> list[Rule]:
+    """Each kind of rule that we make, in the order in which the kernel walks them."""
+    return [
+        Rule(
+            Family.V4,
+            32600,
+            MAIN_TABLE,
+            src=ip_network("10.0.0.0/24"),
+            iif="lo",
+            suppress_prefixlength=0,
+            suppress_ifgroup=LINK_GROUP,
+        ),
+        Rule(Family.V4, 32601, table, oif="eth1"),
+        Rule(Family.V4, 32602, table, src=ip_network("10.0.0.0/24"), iif="lo"),
+        Rule(Family.V6, 32601, table, src=ip_network("2001:db8:0:0:1::/80")),
+        Rule(Family.V6, 32601, table, src=ip_network("2001:db8::5/128")),
+        Rule(Family.V6, 32602, table, src=ip_network("2001:db8::/64"), iif="lo"),
+    ]
+
+
+async def test_a_link_is_as_it_was_set(world: World) -> None:
+    index = await world.add_link("eth1")
+    link = await world.kernel.link(index)
+    assert link is not None
+    assert (link.name, link.kind, link.driver) == ("eth1", "veth", "veth")
+    assert (link.up, link.running, link.group, link.master) == (False, False, 0, 0)
+    assert len(link.mac) == 17
+    assert await run(world, SetGroup(index, LINK_GROUP), SetUp(index)) == [(Result.DONE, 0)] * 2
+    assert await world.kernel.link(index) == replace(link, up=True, running=True, group=LINK_GROUP)
+    assert (await world.kernel.links())[index] == await world.kernel.link(index)
+    assert (await world.kernel.links())[1].name == "lo"
+
+
+async def test_what_is_asked_of_a_missing_link_is_nothing(world: World) -> None:
+    assert await world.kernel.link(GONE) is None
+    assert await world.kernel.addresses(GONE) == ()
+    assert await world.kernel.link_routes(GONE) == ()
+    assert await world.kernel.own_routes() == ()
+
+
+async def test_what_is_done_to_a_missing_link_says_gone(world: World) -> None:
+    route = Route(ip_network("10.0.0.0/24"), TABLE_BASE, GONE, scope=SCOPE_LINK)
+    operations = (
+        SetGroup(GONE, LINK_GROUP),
+        SetUp(GONE),
+        AddAddress(GONE, V4),
+        AddAddress(GONE, V6),
+        RemoveAddress(GONE, V4, 32),
+        RemoveAddress(GONE, V6, 128),
+        AddRoute(route),
+        AddRoute(replace(route, dst=ip_network("2001:db8::/64"), scope=0)),
+    )
+    assert await run(world, *operations) == [(Result.GONE, ENODEV)] * len(operations)
+
+
+async def test_addresses_are_added_once_and_marked(world: World) -> None:
+    index = await link_up(world)
+    add = (AddAddress(index, V4), AddAddress(index, V6))
+    assert await run(world, *add) == [(Result.DONE, 0)] * 2
+    addresses = await world.kernel.addresses(index)
+    assert set(addresses) >= {
+        Address(index, V4, 32, protocol=PROTOCOL),
+        Address(index, V6, 128, deprecated=True, protocol=PROTOCOL),
+    }
+    assert await run(world, *add) == [(Result.DONE, EEXIST)] * 2
+    remove = (RemoveAddress(index, V4, 32), RemoveAddress(index, V6, 128))
+    assert await run(world, *remove) == [(Result.DONE, 0)] * 2
+    assert await run(world, *remove) == [(Result.DONE, EADDRNOTAVAIL)] * 2
+    assert not {V4, V6} & {address.ip for address in await world.kernel.addresses(index)}
+
+
+async def test_an_address_with_another_prefix_length(world: World) -> None:
+    index = await link_up(world)
+    await world.put(Address(index, V4, 24))
+    await world.put(Address(index, V6, 64))
+    operations = (
+        AddAddress(index, V4),  # IPv4: another address
+        AddAddress(index, V6),
+        RemoveAddress(index, V4, 32),
+        RemoveAddress(index, V6, 128),
+    )
+    assert await run(world, *operations) == [
+        (Result.DONE, 0),
+        (Result.DONE, EEXIST),
+        (Result.DONE, 0),
+        (Result.DONE, EADDRNOTAVAIL),
+    ]
+
+
+async def test_routes_read_back_as_they_were_added(world: World) -> None:
+    index = await link_up(world)
+    routes = private_routes(index)
+    assert await run(world, AddAddress(index, V4)) == [(Result.DONE, 0)]
+    assert await run(world, *map(AddRoute, routes)) == [(Result.DONE, 0)] * len(routes)
+    assert set(await world.kernel.own_routes()) == set(routes)
+    assert await run(world, *map(RemoveRoute, routes)) == [(Result.DONE, 0)] * len(routes)
+    assert await run(world, *map(RemoveRoute, routes)) == [(Result.DONE, ESRCH)] * len(routes)
+    assert await world.kernel.own_routes() == ()
+
+
+async def test_routes_print_as_ip_prints_them(world: World) -> None:
+    index = await link_up(world)
+    await run(world, AddAddress(index, V4), *map(AddRoute, private_routes(index)))
+    table = TABLE_BASE + index
+    v4 = {line.rstrip() for line in world.ip_route(Family.V4, table).splitlines()}
+    assert v4 == {
+        "default via 10.0.0.1 dev eth1 proto 236 src 10.0.0.5 onlink",
+        "10.0.0.0/24 dev eth1 proto 236 scope link src 10.0.0.5",
+        "10.7.0.0/16 dev eth1 proto 236 scope link metric 50",
+    }
+    v6 = {line.rstrip() for line in world.ip_route(Family.V6, table).splitlines()}
+    assert v6 == {
+        "default via fe80:ec2::1 dev eth1 proto 236 metric 1024 pref medium",
+        "2001:db8::/64 dev eth1 proto 236 metric 1024 pref medium",
+        "fe80::/64 dev eth1 proto 236 metric 1024 pref medium",
+    }
+
+
+async def test_ipv6_routes_without_a_metric_get_one(world: World) -> None:
+    index = await link_up(world)
+    route = Route(ip_network("2001:db8::/64"), TABLE_BASE + index, index)
+    assert await run(world, AddRoute(route)) == [(Result.DONE, 0)]
+    assert await world.kernel.own_routes() == (replace(route, metric=IPV6_DEFAULT_METRIC),)
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_a_route_is_replaced_only_when_asked(world: World, family: Family) -> None:
+    index = await link_up(world)
+    v4 = family is Family.V4
+    table = TABLE_BASE + index
+    dst = ip_network("10.0.0.0/24" if v4 else "2001:db8::/64")
+    first = Route(dst, table, index, metric=7, scope=SCOPE_LINK if v4 else 0)
+    gateway = ip_address("10.0.0.1" if v4 else "fe80::1")
+    second = Route(dst, table, index, metric=7, gateway=gateway, onlink=True)
+    assert await run(world, AddRoute(first), AddRoute(second), AddRoute(first)) == [
+        (Result.DONE, 0),
+        (Result.RETRY, EEXIST),
+        (Result.RETRY, EEXIST),
+    ]
+    assert await world.kernel.own_routes() == (first,)
+    assert await run(world, AddRoute(second, replace=True)) == [(Result.DONE, 0)]
+    assert await world.kernel.own_routes() == (second,)
+
+
+async def test_routes_that_cannot_be_yet(world: World) -> None:
+    index = await world.add_link("eth1")
+    table = TABLE_BASE + index
+    v4 = Route(ip_network("10.0.0.0/24"), table, index, scope=SCOPE_LINK)
+    v6 = Route(ip_network("2001:db8::/64"), table, index)
+    assert await run(world, AddRoute(v4), AddRoute(v6)) == [(Result.RETRY, ENETDOWN)] * 2
+    await run(world, SetUp(index))
+    assert await run(
+        world,
+        AddRoute(replace(v4, prefsrc=V4)),
+        AddRoute(replace(v6, prefsrc=V6)),
+        AddRoute(replace(v4, gateway=ip_address("10.9.0.1"), scope=0)),
+        AddRoute(replace(v6, gateway=ip_address("2001:db8:9::1"))),
+    ) == [
+        (Result.RETRY, EINVAL),
+        (Result.RETRY, EINVAL),
+        (Result.RETRY, ENETUNREACH),
+        (Result.RETRY, EHOSTUNREACH),
+    ]
+    assert await world.kernel.own_routes() == ()
+
+
+async def test_the_main_table_through_a_link(world: World) -> None:
+    index = await link_up(world)
+    other = await link_up(world, "eth2")
+    await world.put(Address(index, V4, 24))
+    static = Route(
+        ip_network("192.0.2.0/24"),
+        MAIN_TABLE,
+        index,
+        RTPROT_STATIC,
+        gateway=ip_address("10.0.0.1"),
+    )
+    await world.put(static)
+    await world.put(Route(ip_network("198.51.100.0/24"), MAIN_TABLE, other, 3, scope=SCOPE_LINK))
+    await world.put(Route(ip_network("198.51.100.0/24"), 77, index, 3, scope=SCOPE_LINK))
+    connected = Route(
+        ip_network("10.0.0.0/24"), MAIN_TABLE, index, RTPROT_KERNEL, prefsrc=V4, scope=SCOPE_LINK
+    )
+    routes = await world.kernel.link_routes(index)
+    assert {route for route in routes if route.family is Family.V4} == {connected, static}
+
+
+async def test_a_foreign_route_is_neither_ours_nor_removed(world: World) -> None:
+    index = await link_up(world)
+    theirs = Route(
+        ip_network("10.0.0.0/24"), TABLE_BASE + index, index, RTPROT_STATIC, scope=SCOPE_LINK
+    )
+    await world.put(theirs)
+    assert await world.kernel.own_routes() == ()
+    ours = replace(theirs, protocol=PROTOCOL)
+    assert await run(world, AddRoute(ours), RemoveRoute(ours)) == [
+        (Result.RETRY, EEXIST),
+        (Result.DONE, ESRCH),
+    ]
+    assert "10.0.0.0/24" in world.ip_route(Family.V4, TABLE_BASE + index)
+
+
+async def test_rules_read_back_as_they_were_added(world: World) -> None:
+    before = await world.kernel.rules()
+    rules = rules_of(TABLE_BASE + 9)  # a rule needs neither a table nor a link
+    assert await run(world, *map(AddRule, rules)) == [(Result.DONE, 0)] * len(rules)
+    assert [rule for rule in await world.kernel.rules() if rule not in before] == rules
+    assert await run(world, *map(AddRule, rules)) == [(Result.DONE, EEXIST)] * len(rules)
+    assert await run(world, *map(RemoveRule, rules)) == [(Result.DONE, 0)] * len(rules)
+    assert await run(world, *map(RemoveRule, rules)) == [(Result.DONE, ENOENT)] * len(rules)
+    assert await world.kernel.rules() == before
+
+
+async def test_rules_print_as_ip_prints_them(world: World) -> None:
+    await world.add_link("eth1")
+    await run(world, *map(AddRule, rules_of(1000009)))
+    marked = Rule(Family.V4, 9, 77, 3, dst=ip_network("192.0.2.1/32"), fwmark=3, fwmask=0xFF)
+    await world.put(marked)
+    suppress = "suppress_prefixlength 0 suppress_ifgroup 3778"
+    assert world.ip_rule(Family.V4).splitlines() == [
+        "0:\tfrom all lookup local",
+        "9:\tfrom all to 192.0.2.1 fwmark 0x3/0xff lookup 77",
+        f"32600:\tfrom 10.0.0.0/24 iif lo lookup main {suppress} proto 236",
+        "32601:\tfrom all oif eth1 lookup 1000009 proto 236",
+        "32602:\tfrom 10.0.0.0/24 iif lo lookup 1000009 proto 236",
+        "32766:\tfrom all lookup main",
+        "32767:\tfrom all lookup default",
+    ]
+    assert world.ip_rule(Family.V6).splitlines() == [
+        "0:\tfrom all lookup local",
+        "32601:\tfrom 2001:db8:0:0:1::/80 lookup 1000009 proto 236",
+        "32601:\tfrom 2001:db8::5 lookup 1000009 proto 236",
+        "32602:\tfrom 2001:db8::/64 iif lo lookup 1000009 proto 236",
+        "32766:\tfrom all lookup main",
+    ]
+
+
+async def test_a_mark_without_a_mask_is_all_of_it(world: World) -> None:
+    rule = Rule(Family.V6, 32599, 77, fwmark=5)
+    assert await run(world, AddRule(rule)) == [(Result.DONE, 0)]
+    assert replace(rule, fwmask=0xFFFFFFFF) in await world.kernel.rules()
+
+
+async def test_the_protocol_is_part_of_a_rules_identity(world: World) -> None:
+    ours = Rule(Family.V6, 32602, 77, src=ip_network("2001:db8::/64"), iif="lo")
+    theirs = replace(ours, protocol=RTPROT_STATIC)
+    await world.put(theirs)
+    assert await run(world, RemoveRule(ours), AddRule(ours)) == [
+        (Result.DONE, ENOENT),
+        (Result.DONE, 0),
+    ]
+    assert {ours, theirs} <= set(await world.kernel.rules())
+    assert await run(world, RemoveRule(ours)) == [(Result.DONE, 0)]
+    assert theirs in await world.kernel.rules()
+
+
+async def test_a_selector_left_out_of_a_removal_matches_any(world: World) -> None:
+    narrow = Rule(Family.V4, 32601, 77, src=ip_network("10.0.0.0/24"), iif="lo")
+    assert await run(world, AddRule(narrow), RemoveRule(replace(narrow, iif=None))) == [
+        (Result.DONE, 0),
+        (Result.DONE, 0),
+    ]
+    assert narrow not in await world.kernel.rules()
+
+
+async def test_a_flap_takes_ipv6_addresses_and_all_routes_but_no_rules(world: World) -> None:
+    index = await link_up(world)
+    await run(world, AddAddress(index, V4), AddAddress(index, V6))
+    await run(world, *map(AddRoute, private_routes(index)))
+    await run(world, *map(AddRule, rules_of(TABLE_BASE + index)))
+    rules = await world.kernel.rules()
+    up = await world.kernel.link(index)
+    assert up is not None
+    await world.set_link(replace(up, up=False))
+    assert [address.ip for address in await world.kernel.addresses(index)] == [V4]
+    assert await world.kernel.own_routes() == ()
+    assert await world.kernel.link_routes(index) == ()
+    assert await world.kernel.rules() == rules
+    await world.set_link(up)
+    assert await world.kernel.own_routes() == ()
+
+
+async def test_unplugging_takes_all_but_the_rules(world: World) -> None:
+    index = await link_up(world)
+    await run(world, AddAddress(index, V4), AddAddress(index, V6))
+    await run(world, *map(AddRoute, private_routes(index)))
+    await run(world, *map(AddRule, rules_of(TABLE_BASE + index)))
+    rules = await world.kernel.rules()
+    await world.remove_link(index)
+    assert await world.kernel.link(index) is None
+    assert await world.kernel.addresses(index) == ()
+    assert await world.kernel.own_routes() == ()
+    assert await world.kernel.rules() == rules
+    again = await world.add_link("eth1")
+    assert again != index
+
+
+async def test_a_source_that_goes_leaves_private_tables_alone(world: World) -> None:
+    index = await link_up(world)
+    other = ip_address("10.0.0.6")
+    await run(world, *(AddAddress(index, ip) for ip in (V4, V6, other)))
+    v4 = Route(ip_network("10.0.0.0/24"), 1000009, index, scope=SCOPE_LINK, prefsrc=V4)
+    v6 = Route(ip_network("2001:db8::/64"), 1000009, index, metric=1024, prefsrc=V6)
+    in_main = replace(v4, table=MAIN_TABLE)
+    assert await run(world, *map(AddRoute, (v4, v6, in_main))) == [(Result.DONE, 0)] * 3
+    await run(world, RemoveAddress(index, V4, 32), RemoveAddress(index, V6, 128))
+    assert set(await world.kernel.own_routes()) == {v4, replace(v6, prefsrc=None)}
+
+
+async def test_the_last_ipv4_address_takes_all_ipv4_routes_along(world: World) -> None:
+    index = await link_up(world)
+    await run(world, AddAddress(index, V4))
+    plain = Route(ip_network("10.9.0.0/24"), 1000009, index, scope=SCOPE_LINK)
+    assert await run(world, AddRoute(plain)) == [(Result.DONE, 0)]
+    await run(world, RemoveAddress(index, V4, 32))
+    assert await world.kernel.own_routes() == ()
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_the_probe_tells_the_table_that_decides(world: World, family: Family) -> None:
+    index = await link_up(world)
+    v4 = family is Family.V4
+    source = V4 if v4 else V6
+    subnet = ip_network("10.0.0.0/24" if v4 else "2001:db8::/64")
+    far = ip_address("198.51.100.1" if v4 else "2001:db8:ff::1")
+    table = TABLE_BASE + index
+    gateway = ip_address("10.0.0.1" if v4 else "fe80:ec2::1")
+    default = Route(
+        ip_network("0.0.0.0/0" if v4 else "::/0"), table, index, gateway=gateway, onlink=True
+    )
+    rule = Rule(family, 32602, table, src=subnet, iif="lo")
+    kernel = world.kernel
+    await run(world, AddAddress(index, source))
+    assert await kernel.route_get(source, far) == ENETUNREACH
+    assert await run(world, AddRoute(default), AddRule(rule)) == [(Result.DONE, 0)] * 2
+    assert await kernel.route_get(source, far) == RouteAnswer(table, index)
+    shadow = Rule(family, 100, 77, 3, src=subnet)
+    await world.put(shadow)
+    assert await kernel.route_get(source, far) == RouteAnswer(table, index)  # 77 is empty
+    await world.put(replace(default, table=77, protocol=3))
+    assert await kernel.route_get(source, far) == RouteAnswer(77, index)
+    await world.drop(shadow)
+    assert await kernel.route_get(source, far, oif=index) == RouteAnswer(table, index)
+
+
+async def test_the_suppressor_honours_main_but_not_other_enis(world: World) -> None:
+    eni, primary, bridge = [await link_up(world, name) for name in ("eth1", "eth0", "br0")]
+    table = TABLE_BASE + eni
+    subnet = ip_network("10.0.0.0/24")
+    await run(world, AddAddress(eni, V4), SetGroup(primary, LINK_GROUP), SetGroup(eni, LINK_GROUP))
+    await world.put(Route(ip_network("10.0.1.0/24"), MAIN_TABLE, primary, 3, scope=SCOPE_LINK))
+    await world.put(Route(ip_network("172.17.0.0/16"), MAIN_TABLE, bridge, 3, scope=SCOPE_LINK))
+    default = Route(
+        ip_network("0.0.0.0/0"), table, eni, gateway=ip_address("10.0.0.1"), onlink=True
+    )
+    ours = Rule(Family.V4, 32602, table, src=subnet, iif="lo")
+    suppressor = replace(
+        ours,
+        priority=32600,
+        table=MAIN_TABLE,
+        suppress_prefixlength=0,
+        suppress_ifgroup=LINK_GROUP,
+    )
+    await run(world, AddRoute(default), AddRule(ours), AddRule(suppressor))
+    get = world.kernel.route_get
+    assert await get(V4, ip_address("10.0.1.9")) == RouteAnswer(table, eni)
+    assert await get(V4, ip_address("172.17.0.9")) == RouteAnswer(MAIN_TABLE, bridge)
+
+
+async def test_events_of_what_others_do(world: World) -> None:
+    index = await link_up(world)
+    await world.heard.until(lambda e: e == LinkEvent(index, "eth1", "veth"))
+    await world.put(Address(index, V6, 64))
+    await world.heard.until(lambda e: isinstance(e, AddressEvent) and e.index == index)
+    theirs = Route(ip_network("192.0.2.0/24"), MAIN_TABLE, index, RTPROT_STATIC, scope=SCOPE_LINK)
+    await world.put(theirs)
+    event = await world.heard.until(
+        lambda e: isinstance(e, RouteEvent) and e.protocol == RTPROT_STATIC
+    )
+    assert isinstance(event, RouteEvent)
+    assert (event.family, event.table, event.oif) == (Family.V4, MAIN_TABLE, index)
+    assert event.pid not in (0, world.kernel.port_id)
+    link = await world.kernel.link(index)
+    assert link is not None
+    await world.set_link(replace(link, name="ens6"))
+    await world.heard.until(lambda e: e == LinkEvent(index, "ens6", "veth"))
+    await world.remove_link(index)
+    await world.heard.until(lambda e: e == LinkEvent(index, gone=True))
+
+
+async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:
+    index = await link_up(world)
+    rule = Rule(Family.V6, 32602, TABLE_BASE + index, src=ip_network("2001:db8::/64"), iif="lo")
+    route = Route(ip_network("2001:db8::/64"), TABLE_BASE + index, index)
+    await run(world, AddRoute(route), AddRule(rule))
+    pid = world.kernel.port_id
+    await world.heard.until(lambda e: e == RuleEvent(Family.V6, 32602, PROTOCOL, pid=pid))
+    await world.heard.until(
+        lambda e: e == RouteEvent(Family.V6, route.table, PROTOCOL, index, pid=pid)
+    )
+
+
+async def test_the_culprit_is_named_when_an_object_of_ours_is_deleted(world: World) -> None:
+    index = await link_up(world)
+    rule = Rule(Family.V4, 32602, TABLE_BASE + index, src=ip_network("10.0.0.0/24"), iif="lo")
+    route = Route(ip_network("10.0.0.0/24"), TABLE_BASE + index, index, scope=SCOPE_LINK)
+    await run(world, AddRoute(route), AddRule(rule))
+    await world.drop(rule)
+    await world.drop(route)
+    await world.heard.until(lambda e: isinstance(e, RouteEvent) and e.deleted)
+    deletions = [
+        event
+        for event in world.heard.events
+        if isinstance(event, RuleEvent | RouteEvent) and event.deleted
+    ]
+    assert [type(event) for event in deletions] == [RuleEvent, RouteEvent]
+    for event in deletions:
+        assert event.culprit.startswith(f"port id {event.pid}")
+        assert event.pid not in (0, world.kernel.port_id)
+
+
+async def test_there_is_no_event_after_the_end(world: World) -> None:
+    index = await link_up(world)
+    await world.heard.until(lambda e: e == LinkEvent(index, "eth1", "veth"))
+    before = len(world.heard.events)
+    world.source.close()
+    later = type(world.heard)()
+    world.source.start(later.notify)
+    await run(world, SetGroup(index, 5))
+    await later.until(lambda e: e == LinkEvent(index, "eth1", "veth"))
+    assert len(world.heard.events) == before

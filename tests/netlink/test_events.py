@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from errno import ENOBUFS
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nicwatchd.core.kernel import (
+    AddressEvent,
+    Event,
+    LinkEvent,
+    Overrun,
+    RouteEvent,
+    RuleEvent,
+)
+from nicwatchd.core.model import Family
+from nicwatchd.netlink.events import BURST, EventSocket, Triage, culprit, open_event_socket
+from nicwatchd.netlink.wire import (
+    IFADDR,
+    IFINFO,
+    ROUTE,
+    RULE,
+    Message,
+    attribute,
+    attribute_u32,
+    pack,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.netlink.conftest import Heard
+
+NEWLINK, DELLINK, NEWADDR, DELADDR = 16, 17, 20, 21
+NEWROUTE, DELROUTE, NEWRULE, DELRULE = 24, 25, 32, 33
+NEWNEIGH = 28
+AF_BRIDGE, AF_INET6 = 7, 10
+COMPAT = 252  # the header's table when the number is over 255
+STRANGER = 2**32 - 5  # a port id that is nobody's pid
+
+
+def event(kind: int, body: bytes, pid: int = 0) -> Event | None:
+    return Triage().event(Message(kind, 0, 0, pid, body))
+
+
+def link(family: int = 0, index: int = 7, name: str = "eth1", kind: str = "") -> bytes:
+    body = IFINFO.pack(family, 1, index, 0, 0) + attribute(3, name.encode() + b"\0")
+    return body + (attribute(18, attribute(1, kind.encode() + b"\0")) if kind else b"")
+
+
+def route(
+    table: int, protocol: int = 4, *, family: int = 2, kind: int = 1, flags: int = 0, oif: int = 7
+) -> bytes:
+    small = table if table < 256 else COMPAT
+    header = ROUTE.pack(family, 24, 0, 0, small, protocol, 0, kind, flags)
+    return header + attribute_u32(15, table) + (attribute_u32(4, oif) if oif else b"")
+
+
+def rule(protocol: int, family: int = 2) -> bytes:
+    header = RULE.pack(family, 0, 0, 0, 0, 0, 0, 1, 0)
+    return header + attribute_u32(6, 32602) + attribute(21, bytes([protocol]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        (NEWLINK, link(), LinkEvent(7, "eth1")),
+        (NEWLINK, link(kind="veth"), LinkEvent(7, "eth1", "veth")),
+        (DELLINK, link(kind="veth"), LinkEvent(7, gone=True)),
+        (NEWLINK, link(AF_BRIDGE), LinkEvent(7)),
+        (DELLINK, link(AF_BRIDGE), LinkEvent(7)),  # it left the bridge; the link stays
+        (NEWLINK, link(AF_INET6), LinkEvent(7)),
+        (NEWADDR, IFADDR.pack(10, 128, 0, 0, 7), AddressEvent(7, 99)),
+        (DELADDR, IFADDR.pack(2, 32, 0, 0, 7), AddressEvent(7, 99)),
+        (NEWNEIGH, b"\x02" + bytes(11), None),
+    ],
+)
+def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> None:
+    assert event(kind, body, pid=99) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (route(254, 4), RouteEvent(Family.V4, 254, 4, 7)),
+        (route(254, 2, family=10), RouteEvent(Family.V6, 254, 2, 7)),
+        (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
+        (route(254, 4, oif=0), RouteEvent(Family.V4, 254, 4, 0)),  # several next hops
+        (route(1000007, 4), RouteEvent(Family.V4, 1000007, 4, 7)),
+        (route(77, 236), RouteEvent(Family.V4, 77, 236, 7)),
+        (route(77, 4), None),
+        (route(999_999, 4), None),
+        (route(255, 2, kind=2), None),  # local
+        (route(254, 2, kind=3), None),  # broadcast
+        (route(255, 2, kind=5, family=10), None),  # multicast
+        (route(254, 4, flags=0x200), None),  # an exception, cloned
+    ],
+)
+def test_routes(body: bytes, expected: Event | None) -> None:
+    assert event(NEWROUTE, body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (rule(236), RuleEvent(Family.V4, 32602, 236, pid=99)),
+        (rule(0, family=10), RuleEvent(Family.V6, 32602, 0, pid=99)),
+        (rule(0, family=128), None),  # of multicast routing
+    ],
+)
+def test_rules(body: bytes, expected: Event | None) -> None:
+    assert event(NEWRULE, body, pid=99) == expected
+
+
+def test_a_deletion_names_the_culprit_only_when_the_object_was_ours() -> None:
+    named = f"port id {STRANGER}"
+    assert event(DELRULE, rule(236), STRANGER) == RuleEvent(
+        Family.V4, 32602, 236, deleted=True, pid=STRANGER, culprit=named
+    )
+    assert event(DELRULE, rule(4), STRANGER) == RuleEvent(
+        Family.V4, 32602, 4, deleted=True, pid=STRANGER
+    )
+    assert event(DELROUTE, route(1000007, 236), STRANGER) == RouteEvent(
+        Family.V4, 1000007, 236, 7, deleted=True, pid=STRANGER, culprit=named
+    )
+    assert event(DELROUTE, route(254, 4), STRANGER) == RouteEvent(
+        Family.V4, 254, 4, 7, deleted=True, pid=STRANGER
+    )
+
+
+def test_culprits() -> None:
+    name = Path("/proc/self/comm").read_text().strip()
+    assert culprit(0) == "the kernel"
+    assert culprit(os.getpid()) == f"port id {os.getpid()}, perhaps {name}"
+    assert culprit(STRANGER) == f"port id {STRANGER}"
+
+
+def test_the_kind_is_remembered_as_long_as_the_index_lives() -> None:
+    triage = Triage()
+
+    def see(kind: int, body: bytes) -> Event | None:
+        return triage.event(Message(kind, 0, 0, 0, body))
+
+    assert see(NEWLINK, link(kind="veth")) == LinkEvent(7, "eth1", "veth")
+    assert see(NEWLINK, link(name="eth2")) == LinkEvent(7, "eth2", "veth")
+    see(DELLINK, link())
+    assert see(NEWLINK, link()) == LinkEvent(7, "eth1", None)
+    triage.forget()
+    assert see(NEWLINK, link(kind="bridge")) == LinkEvent(7, "eth1", "bridge")
+
+
+def ip_batch(lines: Iterable[str]) -> None:
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
+
+
+@pytest.mark.usefixtures("namespace")
+async def test_an_overrun_is_reported_and_survived(heard: Heard) -> None:
+    source = EventSocket(lambda: open_event_socket(buffer=1))
+    source.start(heard.notify)
+    ip_batch(f"addr add 10.0.{i >> 8}.{i & 255}/32 dev lo" for i in range(1, 400))
+    await heard.until(lambda e: e == Overrun())
+    assert len(heard.events) < 400
+    ip_batch(["link set lo up"])
+    await heard.until(lambda e: e == LinkEvent(1, "lo"))
+    source.close()
+
+
+async def test_an_overrun_is_told_when_the_buffer_is_empty(heard: Heard) -> None:
+    script: list[bytes | OSError] = [
+        OSError(ENOBUFS, "No buffer space available"),
+        pack(NEWADDR, 0, 0, IFADDR.pack(2, 32, 0, 0, 7)),
+        BlockingIOError(),
+    ]
+
+    class Scripted(socket.socket):
+        def recv(self, *_: int) -> bytes:
+            step = script.pop(0)
+            if isinstance(step, OSError):
+                raise step
+            return step
+
+    source = EventSocket()
+    with Scripted() as kernels:
+        assert source._read(kernels, heard.notify) == 2  # the overrun counts
+    assert heard.events == [AddressEvent(7), Overrun()]
+
+
+async def test_a_storm_is_heard_in_turns(heard: Heard) -> None:
+    ours, kernels = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(0)
+    source = EventSocket(lambda: ours)
+    source.start(heard.notify)
+    count = BURST + 10
+    for index in range(count):
+        kernels.send(pack(NEWADDR, 0, 0, IFADDR.pack(2, 32, 0, 0, index)))
+    await heard.until(lambda e: e == AddressEvent(0))
+    assert len(heard.events) == BURST
+    await heard.until(lambda e: e == AddressEvent(count - 1))
+    assert heard.events == [AddressEvent(index) for index in range(count)]
+    source.close()
+    kernels.close()

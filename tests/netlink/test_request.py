@@ -1,0 +1,226 @@
+"""The request socket against a peer that plays the kernel and says what the script says."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from errno import EAFNOSUPPORT, ENODEV, ENOENT, EOPNOTSUPP, EPERM
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nicwatchd.core.kernel import KernelError, Result
+from nicwatchd.core.model import AddAddress, AddRule, Family, RemoveRule, Rule
+from nicwatchd.netlink.encode import Request
+from nicwatchd.netlink.kernel import NetlinkKernel
+from nicwatchd.netlink.request import BATCH, DUMP_TRIES, Reply, RequestSocket
+from nicwatchd.netlink.wire import HEADER, S32, attribute, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ERROR, DONE, ROW = 2, 3, 32
+MULTI, INTERRUPTED, CAPPED, TLVS = 0x2, 0x10, 0x100, 0x200
+QUESTION = Request(34, 0, b"")
+
+
+def error(sequence: int, errno: int = 0, words: str = "") -> bytes:
+    """An acknowledgement, capped as we ask for it."""
+    body = S32.pack(-errno) + HEADER.pack(16, 34, 0, sequence, 0)
+    flags = CAPPED
+    if words:
+        flags |= TLVS
+        body += attribute(1, words.encode() + b"\0")
+    return pack(ERROR, flags, sequence, body)
+
+
+def row(sequence: int, body: bytes = b"row.", flags: int = MULTI) -> bytes:
+    return pack(ROW, flags, sequence, body)
+
+
+def done(sequence: int, errno: int = 0, flags: int = MULTI) -> bytes:
+    return pack(DONE, flags, sequence, S32.pack(-errno))
+
+
+class Peer:
+    """The kernel's ends: one for each time that a socket was opened."""
+
+    def __init__(self) -> None:
+        self.ends: list[socket.socket] = []
+        self.ours: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        ours, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.settimeout(0)
+        end.settimeout(0)
+        self.ends.append(end)
+        self.ours.append(ours)
+        return ours
+
+    def say(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self.ends[-1].send(datagram)
+
+    def heard(self) -> list[int]:
+        """The sequence numbers of the next datagram's requests."""
+        return [message.sequence for message in unpack(self.ends[-1].recv(1 << 16))]
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    for end in peer.ends + peer.ours:
+        end.close()
+
+
+async def test_a_dump_is_all_of_its_datagrams(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.say(row(1, b"one.") + row(1, b"skip"), row(1, b"two."), done(1))
+    rows = await requests.dump(QUESTION, lambda body: None if body == b"skip" else body)
+    assert rows == [b"one.", b"two."]
+
+
+@pytest.mark.parametrize(
+    "interrupted",
+    [
+        (row(1, flags=MULTI | INTERRUPTED), done(1)),
+        (row(1), done(1, flags=MULTI | INTERRUPTED)),
+    ],
+    ids=["in a row", "at the end"],
+)
+async def test_an_interrupted_dump_is_repeated(peer: Peer, interrupted: tuple[bytes]) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.say(*interrupted, row(2, b"new."), done(2))
+    assert await requests.dump(QUESTION, bytes) == [b"new."]
+
+
+async def test_a_dump_that_is_always_interrupted_is_given_up(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    for sequence in range(1, DUMP_TRIES + 1):
+        peer.say(done(sequence, flags=MULTI | INTERRUPTED))
+    with pytest.raises(KernelError, match="interrupted 5 times"):
+        await requests.dump(QUESTION, bytes)
+
+
+@pytest.mark.parametrize("errno", [ENOENT, ENODEV, EAFNOSUPPORT, EOPNOTSUPP])
+async def test_a_dump_of_nothing_is_empty(peer: Peer, errno: int) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.say(done(1, errno), error(2, errno))
+    assert await requests.dump(QUESTION, bytes) == []
+    assert await requests.dump(QUESTION, bytes) == []
+
+
+async def test_a_refused_dump_says_the_kernels_words(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.say(error(1, EPERM, "not for you"))
+    with pytest.raises(KernelError, match="not for you"):
+        await requests.dump(QUESTION, bytes)
+    assert peer.ours[0].fileno() == -1  # nothing of it can be taken for the next answer
+
+
+async def test_answers_to_other_questions_are_passed_over(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.say(row(99, b"alien"), row(0, b"event"), row(1, b"ours"))
+    assert await requests.get(QUESTION) == b"ours"
+
+
+async def test_a_question_may_be_answered_with_an_errno(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.say(error(1, ENODEV))
+    assert await requests.get(QUESTION) == ENODEV
+
+
+async def test_replies_of_a_batch_are_told_apart_by_sequence(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.say(error(3), error(1, EPERM, "no") + error(2, ENOENT))
+    assert await requests.batch([QUESTION] * 3) == [
+        Reply(EPERM, "no"),
+        Reply(ENOENT, ""),
+        Reply(0, ""),
+    ]
+    assert peer.heard() == [1, 2, 3]  # one send
+    assert await requests.batch([]) == []
+
+
+async def test_words_behind_an_uncapped_request(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    request = pack(QUESTION.type, 0, 1, b"12345678")
+    body = S32.pack(-EPERM) + request + attribute(1, b"words\0")
+    peer.say(pack(ERROR, TLVS, 1, body))
+    assert await requests.batch([QUESTION]) == [Reply(EPERM, "words")]
+
+
+async def test_a_silent_kernel_is_given_up_and_its_socket_replaced(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect, timeout=0.01)
+    with pytest.raises(KernelError, match=r"no answer from the kernel in 0\.01 s"):
+        await requests.get(QUESTION)
+    assert requests.port_id == 0
+    assert peer.ours[0].fileno() == -1
+    requests._timeout = 5
+    waiting = asyncio.ensure_future(requests.get(QUESTION))
+    await asyncio.sleep(0)
+    peer.say(row(2, b"late"))
+    assert await waiting == b"late"
+    assert len(peer.ends) == 2
+
+
+async def test_a_cancelled_request_leaves_no_answers_behind(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    waiting = asyncio.ensure_future(requests.dump(QUESTION, bytes))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert peer.ours[0].fileno() == -1
+
+
+async def test_a_broken_socket_is_an_error_of_the_kernel(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    peer.ends[0].close()
+    with pytest.raises(KernelError, match="the netlink socket failed"):
+        await requests.get(QUESTION)
+
+
+async def test_requests_wait_for_each_other(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    both = asyncio.gather(requests.get(QUESTION), requests.get(QUESTION))
+    await asyncio.sleep(0)
+    assert peer.heard() == [1]
+    with pytest.raises(BlockingIOError):
+        peer.heard()
+    peer.say(row(1, b"first"), row(2, b"second"))
+    assert list(await both) == [b"first", b"second"]
+
+
+async def test_sequence_numbers_start_again_in_time(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    requests._sequence = 0xFFFFFFFF
+    peer.say(row(1, b"fresh"))
+    assert await requests.get(QUESTION) == b"fresh"
+
+
+@pytest.mark.usefixtures("namespace")
+async def test_batches_beyond_one_send_and_dumps_beyond_one_datagram() -> None:
+    kernel = NetlinkKernel()
+    rules = [
+        Rule(Family.V6, 100, 77, src=ip_network((0x20010DB8 << 96 | i, 128)))
+        for i in range(5 * BATCH + 1)
+    ]
+    outcomes = await kernel.run([AddRule(rule) for rule in rules])
+    assert {outcome.result for outcome in outcomes} == {Result.DONE}
+    assert [rule for rule in await kernel.rules() if rule.table == 77] == rules
+    outcomes = await kernel.run([RemoveRule(rule) for rule in rules] * 2)
+    errnos = [outcome.errno for outcome in outcomes]
+    assert errnos == [0] * len(rules) + [ENOENT] * len(rules)
+    kernel.close()
+
+
+@pytest.mark.usefixtures("namespace")
+async def test_the_kernels_own_words_reach_the_outcome() -> None:
+    kernel = NetlinkKernel()
+    add = AddAddress(1, ip_address("10.0.0.5"))
+    _, again = await kernel.run([add, add])
+    assert again.message == "ipv4: Address already assigned"
+    kernel.close()
