@@ -49,7 +49,7 @@ def eni_of(script: EniScript) -> Eni:
         script.name,
         script.mac,
         Subnet(
-            "net-" + cidr.replace("/", "-"),
+            cidr.replace("/", "-"),
             IPv4Network(script.subnet_ipv4) if script.subnet_ipv4 else None,
             tuple(IPv6Network(text) for text in script.subnet_ipv6),
         ),
