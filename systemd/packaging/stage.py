@@ -37,7 +37,9 @@ NOT_INSTALLED: Final = re.compile(
 )
 # What every Debian system has the text of, by the first words of that text.
 COMMON_LICENSES: Final = {"Apache License": "Apache-2.0", "GNU GENERAL PUBLIC LICENSE": "GPL-2"}
-LICENSE: Final = re.compile(r"\.dist-info/(licenses/)?.*(LICEN[CS]E|COPYING|NOTICE|AUTHORS)", re.I)
+LICENSE: Final = re.compile(
+    r"\.dist-info/(licenses/)?.*(LICEN[CS]E|COPYING|NOTICE|AUTHORS)", re.IGNORECASE
+)
 
 
 class StageError(Exception):
