@@ -149,10 +149,10 @@ def stage_files(destination: Path, prefix: Path, interpreter: str) -> None:
         ("nicwatchd.8", "share/man/man8/nicwatchd.8"),
     ):
         write(base / target, (systemd / source).read_bytes())
-    config = destination / "etc/nicwatchd/nicwatchd.toml"
-    if config.exists():
+    config, content = destination / "etc/nicwatchd/nicwatchd.toml", systemd / "nicwatchd.toml"
+    if config.exists() and config.read_bytes() != content.read_bytes():
         config = config.with_suffix(".toml.new")
-    write(config, (systemd / "nicwatchd.toml").read_bytes())
+    write(config, content.read_bytes())
 
 
 def stage_copyright(wheels: list[Path], file: Path) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from nicwatchd.core.lifecycle import State
 from nicwatchd.service import journal
 
 CATALOG = Path(__file__).parents[2] / "systemd/nicwatchd.catalog"
@@ -56,4 +57,4 @@ def test_its_placeholders_are_fields_that_we_write() -> None:
 
 def test_it_tells_every_state() -> None:
     explained = set(re.findall(r"(?m)^(\w[\w-]*): ", CATALOG.read_text()))
-    assert set(journal.State) <= explained
+    assert set(State) <= explained

@@ -31,7 +31,7 @@ def bring(prefix: Path, suffix: str) -> None:
 
 
 def launch(prefix: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", prefix / "bin/nicwatchd", *words]
+    command = [sys.executable, "-I", str(prefix / "bin/nicwatchd"), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
