@@ -60,7 +60,7 @@ format: $(STAMP) ## Format the code, and mend what can be mended
 
 .PHONY: bench
 bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmarks.md); takes minutes
-	@$(SANDBOX) .venv/bin/python tests/bench/run.py
+	@$(SANDBOX) .venv/bin/python -m tests.bench.run $(ARGS)
 
 .PHONY: install
 install: $(PIP) ## Install on this host: PREFIX=/usr/local, DESTDIR= (docs/install.md); no compiler needed

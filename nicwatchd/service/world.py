@@ -63,8 +63,8 @@ class World:
         self.rules_changed = False  # since the last look at who wins
 
     def forget(self) -> None:
-        """Everything is stale."""
-        self._all_is_stale = True
+        """Everything is stale, and so is who wins."""
+        self._all_is_stale = self.rules_changed = True
 
     def note(self, event: Event) -> float | None:
         """Mark what an event is about. Seconds until it is to be looked at; None: no need."""
