@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nicwatchd import __version__
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, Limit
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE, DATA = DOCS / "benchmarks.md", DOCS / "benchmarks.json"
@@ -71,18 +71,15 @@ def table(figures: Iterable[Figure]) -> str:
             measured = figure.text(figure.samples[0])
         if figure.note:
             measured += f" ({figure.note})"
-        budget = ", ".join(_limit(figure, *limit) for limit in _limits(figure))
+        budget = ", ".join(_budget(figure, limit) for limit in figure.limits)
         verdict = ("kept" if figure.met else "**missed**") if figure.limits else ""
         rows.append(f"| {figure.what} | {measured} | {budget} | {verdict} |")
     return "\n".join(rows) + "\n"
 
 
-def _limits(figure: Figure) -> list[tuple[str, float]]:
-    return [(limit.statistic, limit.at_most) for limit in figure.limits]
-
-
-def _limit(figure: Figure, statistic: str, at_most: float) -> str:
-    return f"{'' if statistic == 'max' else statistic + ' '}{figure.text(at_most)}"
+def _budget(figure: Figure, limit: Limit) -> str:
+    statistic = "" if limit.statistic == "max" else f"{limit.statistic} "
+    return statistic + figure.text(limit.at_most)
 
 
 def write(figures: Sequence[Figure], seed: int, others: float) -> None:
