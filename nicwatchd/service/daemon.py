@@ -207,7 +207,8 @@ class Daemon:
                 break
             await self._carry_out(operations)
             before, wrote = operations, True
-        if wrote or self._world.rules_changed:
+        shadowed = any(interface.shadows for interface in self.host.interfaces.values())
+        if wrote or self._world.rules_changed or shadowed:
             await self._look_for_shadows()
         return not operations
 

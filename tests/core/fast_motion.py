@@ -48,12 +48,12 @@ class FastMotion:
         self.told: list[Told] = []
         self.asked: list[tuple[float, int]] = []  # when, and about which interface
         self._readings: dict[str, list[tuple[float, EniMetadata]]] = {}
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
     # --- scripts -----------------------------------------------------------------------------
 
-    def at(self, when: float, action: Callable[[], None]) -> None:
+    def at(self, when: float, action: Callable[[], object]) -> None:
         """Do something at a moment."""
         heappush(self._agenda, (when, next(self._order), action))
 
@@ -81,12 +81,13 @@ class FastMotion:
         raise AssertionError(f"the clock stands still at {self.now}")
 
     def _next(self) -> float:
-        deadline = self.host.next_deadline(self.now)
+        moments = [self.host.next_deadline(self.now), self.host.next_poll()]
+        due = [max(moment, self.now) for moment in moments if moment is not None]
         waiting = any(i.is_polled for i in self.host.interfaces.values())
         asking = any(i.polling.in_flight for i in self.host.interfaces.values())
-        assert deadline is not None or asking or not waiting, "stuck: nothing is awaited"
+        assert due or asking or not waiting, "stuck: nothing is awaited"
         times = [self._agenda[0][0]] if self._agenda else []
-        return min([*times, float("inf") if deadline is None else deadline])
+        return min([*times, *due], default=float("inf"))
 
     def _turn(self) -> None:
         """What the service does when something happened, or is due."""

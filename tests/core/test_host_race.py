@@ -64,8 +64,11 @@ def test_complete_at_once() -> None:
 
 def test_without_any_dhcp_client() -> None:
     motion = hot_plugged()
-    motion.run(19.9)
-    assert (motion.state(), motion.kernel.addresses) == (APPLIED, [])
+    motion.run(14.9)
+    assert (motion.state(), motion.reasons()) == (State.VALIDATED, {"address-awaited"})
+    assert motion.kernel.addresses == []
+    motion.run(15.1)
+    assert motion.state() is APPLIED
     motion.run(300.0)
     assert {a.ip for a in motion.kernel.addresses} == {ip(IPV4), ip(IPV6)}
     assert motion.state() is APPLIED
@@ -142,7 +145,7 @@ def test_the_first_address_is_left_to_dhcp_for_a_while() -> None:
     motion.run(60.0)
     added_at = {o.ip: at for at, o in motion.written if isinstance(o, AddAddress)}
     assert added_at[ip("10.0.2.11")] < 10.1
-    assert 20.0 <= added_at[ip(IPV4)] < 20.1
+    assert 15.0 <= added_at[ip(IPV4)] < 15.1
     motion.at(70.0, lambda: motion.kernel.addresses.append(LEASE4))
     motion.run(80.0)
     assert added(f"{IPV4}/32") not in motion.kernel.addresses, "a lease took over"

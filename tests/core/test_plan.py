@@ -128,9 +128,9 @@ def test_a_plan_for_both_families() -> None:
     assert routes(BOTH) == [
         "10.0.2.0/24 src 10.0.2.10 scope link",
         "default via 10.0.2.1 onlink src 10.0.2.10",
-        "2001:db8:0:2::/64 metric 1024",
+        f"2001:db8:0:2::/64 src {IPV6} metric 1024",
         "fe80::/64 metric 1024",
-        "default via fe80:ec2::1 metric 1024",
+        f"default via fe80:ec2::1 src {IPV6} metric 1024",
     ]
     made = plan(BOTH, DEFAULT)
     assert (made.index, made.group, made.bring_up, made.addresses) == (3, 3778, False, ())
@@ -528,7 +528,7 @@ def test_any_plan_can_be_carried_out(
     subnets: tuple[Any, ...],
     neighbours: tuple[Any, ...],
     operators: tuple[Route, ...],
-    due: bool,  # noqa: FBT001 (given by position)
+    due: bool,
 ) -> None:
     certain = Usable(tuple(dict.fromkeys((*listed, *proven))), (), subnets, listed)
     leases = tuple(Address(3, address, 24, dynamic=True) for address in proven)

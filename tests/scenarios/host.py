@@ -124,7 +124,10 @@ class HostUnderTest:
     async def imds_is(self, state: str) -> None:
         """Wait until the daemon finds the metadata service in this condition."""
         async with asyncio.timeout(WITHIN):
-            while (await self.daemon.get("/v1/status"))["imds"]["state"] != state:
+            while True:
+                status = await self.daemon.get("/v1/status")
+                if status["imds"]["state"] == state:
+                    return
                 await asyncio.sleep(0.02)
 
     async def logged(self, words: str) -> None:
