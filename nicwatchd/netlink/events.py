@@ -26,6 +26,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
     RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_IFINFO,
     RTMGRP_IPV6_ROUTE,
     RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
@@ -77,6 +78,7 @@ GROUPS: Final = (
     | RTMGRP_IPV4_ROUTE
     | RTMGRP_IPV4_RULE
     | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV6_IFINFO  # the flags of router advertisements
     | RTMGRP_IPV6_ROUTE
     | RTMGRP_IPV6_RULE
 )
