@@ -7,6 +7,7 @@ import time
 import pytest
 
 from nicwatchd.core.model import Family
+from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.host import codes, complete, ec2_host, late, numbered
 
 
@@ -23,7 +24,7 @@ async def test_complete_at_once() -> None:
 
 @pytest.mark.parametrize("at", [8.0, 20.0, 90.0])
 async def test_ipv6_comes_late(at: float) -> None:
-    async with ec2_host(numbered(1, steps=late(at))) as host:
+    async with ec2_host(numbered(1, steps=late(at)), config=SETTINGS) as host:
         await host.plug("eth1")
         eth1 = host.eni("eth1")
         # IPv4 never waits for IPv6.
@@ -49,11 +50,11 @@ async def test_without_ipv6_metadata_it_says_what_it_waits_for() -> None:
 
 @pytest.mark.parametrize("at", [8.0, 20.0, 90.0])
 async def test_leases_prove_both_families_before_imds_knows(at: float) -> None:
-    async with ec2_host(numbered(1, steps=late(at))) as host:
+    async with ec2_host(numbered(1, steps=late(at)), config=SETTINGS) as host:
         await host.plug("eth1")
         eth1 = host.eni("eth1")
         await host.vpc.lease(eth1, Family.V4, default=True)
-        await host.vpc.ra(eth1)
+        await host.advertise("eth1")
         await host.vpc.lease(eth1, Family.V6)
         await host.all_reachable("eth1")
         assert time.monotonic() < host.imds.complete_at("eth1")
