@@ -96,11 +96,12 @@ class Ec2:
     async def plug(self, *names: str) -> float:
         """Hot-plug ENIs of the scenario, all at once; the monotonic time at which they are there.
 
-        IMDS's clock for them starts a moment before: its lag is never shorter than scripted.
+        IMDS's clock for them starts right after: until then it does not list them.
         """
+        at = await self.vpc.plug(*(self.eni(name) for name in names))
         for name in names:
             self.imds.plug(name)
-        return await self.vpc.plug(*(self.eni(name) for name in names))
+        return at
 
     async def unplug(self, *names: str) -> None:
         """Detach ENIs; IMDS knows at once."""

@@ -38,11 +38,13 @@ def main() -> int:
     sandbox.require()
     names = frozenset(arguments.only or NAMES)
     sys.stdout.write(f"seed {arguments.seed}\n")
-    started, machine = time.monotonic(), report.machine()
+    started, others = time.monotonic(), report.Others()
     figures = asyncio.run(_measure(names, arguments.seed, quick=arguments.quick))
-    sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
+    share = others.share()
+    took = f"{time.monotonic() - started:.0f} s"
+    sys.stdout.write(f"\n{took}; other work took {share:.0%} of the machine's CPU time\n")
     if names == frozenset(NAMES) and not arguments.quick:
-        report.write(figures, arguments.seed, machine)
+        report.write(figures, arguments.seed, share)
     missed = [figure.what for figure in figures if not figure.met]
     for what in missed:
         sys.stdout.write(f"over budget: {what}\n")

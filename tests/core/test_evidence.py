@@ -176,8 +176,8 @@ def test_the_other_familys_keys_are_no_evidence() -> None:
 @pytest.mark.parametrize(
     ("which", "witness", "text"),
     [
-        (V6, BASE, "no sign of IPv6 so far; ipv6s may still come until IMDS "
-          "has listed the interface for 30 s"),
+        (V6, BASE, ("no sign of IPv6 so far; ipv6s may still come until IMDS "
+         "has listed the interface for 30 s")),
         (V6, replace(BASE, **SETTLED), "no sign of IPv6 in 30 s of IMDS listing the interface"),
         (V6, replace(BASE, imds=eni(v6=family(cidrs=NET6))), "IMDS lists no ipv6s yet"),
         (V4, replace(BASE, imds=eni(family(IPV4))), "IMDS lists no subnet-ipv4-cidr-block yet"),

@@ -21,7 +21,7 @@ from nicwatchd.core.model import IPAddress
 from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import Eni, Peer
-from nicwatchd.sim.probe import Acceptor, Watch, paths, watch_primary
+from nicwatchd.sim.probe import Acceptor, Watch, all_answer, paths, watch_primary
 from nicwatchd.sim.script import EniScript, Fault, Scenario, Step
 from nicwatchd.sim.vpc import Vpc
 
@@ -65,6 +65,7 @@ def numbered(number: int, subnet: int | None = None, **changes: Any) -> EniScrip
 
 
 PRIMARY: Final = numbered(0)
+IPV6_KEYS: Final = frozenset({"ipv6s", "subnet-ipv6-cidr-blocks", "vpc-ipv6-cidr-blocks"})
 
 
 def settings(retry: Mapping[str, float] = NO_DHCP, **interfaces: object) -> str:
@@ -107,7 +108,7 @@ class HostUnderTest:
         The first may be lost: a link carries nothing for a moment after it is up.
         """
         async with asyncio.timeout(WITHIN):
-            while not await self.ip(f"-6 route show default proto ra dev {name}"):
+            while not await self.ip(f"-6 route show default proto ra dev {self.eni(name).name}"):
                 await self.vpc.ra(self.eni(name))
                 await asyncio.sleep(0.1)
 
@@ -126,8 +127,13 @@ class HostUnderTest:
         wanted = addresses or [address for eni in enis for address in eni.addresses()]
         tried = paths([*self.vpc.peers(*enis), *peers], wanted)
         assert len(tried) >= 8, "six far hosts, a neighbour, and one in the primary's subnet"
-        async with Watch(self.vpc, tried) as watch:
-            await watch.all_reachable(WITHIN)
+        await all_answer(self.vpc, tried, WITHIN)
+
+    async def imds_is(self, state: str) -> None:
+        """Wait until the daemon finds the metadata service in this condition."""
+        async with asyncio.timeout(WITHIN):
+            while (await self.daemon.get("/v1/status"))["imds"]["state"] != state:  # noqa: ASYNC110 (no event tells it)
+                await asyncio.sleep(0.02)
 
     async def logged(self, words: str) -> None:
         """Wait until the daemon has said this on standard error."""
@@ -248,10 +254,9 @@ def complete(status: Status) -> bool:
 
 def late(at: float) -> tuple[Step, ...]:
     """The race: unlisted, then without IPv6 and with a wrong number, then at last all of it."""
-    ipv6 = frozenset({"ipv6s", "subnet-ipv6-cidr-blocks", "vpc-ipv6-cidr-blocks"})
     return (
         Step(0.0, listed=False),
-        Step(1.0, listed=True, hide=ipv6, set={"device-number": "0"}),
+        Step(1.0, listed=True, hide=IPV6_KEYS, set={"device-number": "0"}),
         Step(3.0, set={"device-number": "1"}),
         Step(at, complete=True),
     )

@@ -49,7 +49,7 @@ async def test_a_fault_delays_and_takes_nothing(row: Row) -> None:
             "eth1", lambda now: any(row.words in reason["text"] for reason in now["reasons"])
         )
         assert waiting["state"] == "awaiting-imds"
-        assert (await host.daemon.get("/v1/status"))["imds"]["state"] == row.imds
+        await host.imds_is(row.imds)
         assert (await host.daemon.get("/healthz"))["status"] == "ok"
 
         host.imds.clear()
