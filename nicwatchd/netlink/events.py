@@ -79,6 +79,7 @@ GROUPS: Final = (
     | RTMGRP_IPV4_ROUTE
     | RTMGRP_IPV4_RULE
     | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV6_IFINFO  # the flags of router advertisements
     | RTMGRP_IPV6_ROUTE
     | RTMGRP_IPV6_RULE
 )

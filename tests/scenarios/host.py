@@ -31,14 +31,15 @@ WITHIN: Final = 120.0
 # the benchmarks measure the real figure.
 DISTURBED: Final = 2.0
 
+# No DHCP client is waited for where a scenario has none; all else is as shipped.
+NO_DHCP: Final = {"address_wait": 0.2}
 # The interface's whole life in seconds instead of minutes, for verdicts that take their time.
-QUICK: Final = {
+QUICK: Final = NO_DHCP | {
     "fast_for": 30.0,
     "keep": 2.0,
     "patience": 4.0,
     "refresh": 0.5,
     "settling": 1.5,
-    "address_wait": 0.5,
     "doubts": 2,
     "doubt_span": 1.0,
 }
@@ -64,13 +65,17 @@ def numbered(number: int, subnet: int | None = None, **changes: Any) -> EniScrip
 
 
 PRIMARY: Final = numbered(0)
+IPV6_KEYS: Final = frozenset({"ipv6s", "subnet-ipv6-cidr-blocks", "vpc-ipv6-cidr-blocks"})
 
 
-def settings(retry: Mapping[str, float] | None = None, **interfaces: object) -> str:
+def settings(retry: Mapping[str, float] = NO_DHCP, **interfaces: object) -> str:
     """The sim's settings and these, which are sections [retry] and [interfaces]."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in interfaces.items()]
-    lines += ["[retry]", *(f"{key} = {value}" for key, value in (retry or {}).items())]
+    lines += ["[retry]", *(f"{key} = {value}" for key, value in retry.items())]
     return SETTINGS + "\n".join(lines) + "\n"
+
+
+DEFAULT: Final = settings()
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,16 @@ class HostUnderTest:
     async def plug(self, *names: str) -> None:
         await self.ec2.plug(*names)
 
+    async def advertise(self, name: str) -> None:
+        """Send router advertisements, as routers repeat them, until the kernel has taken one.
+
+        The first may be lost: a link carries nothing for a moment after it is up.
+        """
+        async with asyncio.timeout(WITHIN):
+            while not await self.ip(f"-6 route show default proto ra dev {self.eni(name).name}"):
+                await self.vpc.ra(self.eni(name))
+                await asyncio.sleep(0.1)
+
     async def until(self, name: str, wanted: str | Callable[[Status], bool]) -> Status:
         return await self.daemon.until(name, wanted, WITHIN)
 
@@ -113,13 +128,6 @@ class HostUnderTest:
         tried = paths([*self.vpc.peers(*enis), *peers], wanted)
         assert len(tried) >= 8, "six far hosts, a neighbour, and one in the primary's subnet"
         await all_answer(self.vpc, tried, WITHIN)
-
-    async def advertise(self, name: str) -> None:
-        """Send router advertisements until the kernel takes one: not before the link runs."""
-        async with asyncio.timeout(WITHIN):
-            while "proto ra" not in await self.ip(f"-6 route show dev {self.eni(name).name}"):
-                await self.vpc.ra(self.eni(name))
-                await asyncio.sleep(0.1)
 
     async def imds_is(self, state: str) -> None:
         """Wait until the daemon finds the metadata service in this condition."""
@@ -201,7 +209,7 @@ async def ec2_host(
     *enis: EniScript,
     primary: EniScript = PRIMARY,
     faults: Sequence[Fault] = (),
-    settings: str = SETTINGS,
+    config: str = DEFAULT,
     wrapper: Sequence[str] = (),
     settled: bool = True,
 ) -> AsyncIterator[HostUnderTest]:
@@ -214,7 +222,7 @@ async def ec2_host(
         ec2 = await stack.enter_async_context(Ec2(scenario))
         await stack.enter_async_context(Acceptor(ec2.vpc, ec2.vpc.host))
         watch = await stack.enter_async_context(watch_primary(ec2.vpc))
-        daemon = await ec2.start_daemon(settings, wrapper)
+        daemon = await ec2.start_daemon(config, wrapper)
         host = HostUnderTest(ec2, daemon, watch)
         if settled:
             await host.until(primary.name, "ignored")
@@ -249,10 +257,9 @@ def complete(status: Status) -> bool:
 
 def late(at: float) -> tuple[Step, ...]:
     """The race: unlisted, then without IPv6 and with a wrong number, then at last all of it."""
-    ipv6 = frozenset({"ipv6s", "subnet-ipv6-cidr-blocks", "vpc-ipv6-cidr-blocks"})
     return (
         Step(0.0, listed=False),
-        Step(1.0, listed=True, hide=ipv6, set={"device-number": "0"}),
+        Step(1.0, listed=True, hide=IPV6_KEYS, set={"device-number": "0"}),
         Step(3.0, set={"device-number": "1"}),
         Step(at, complete=True),
     )

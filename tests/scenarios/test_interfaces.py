@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from nicwatchd.core.model import Family
+from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.host import complete, ec2_host, late, numbered
 
 
@@ -43,7 +44,7 @@ async def test_primary_and_secondary_in_one_subnet() -> None:
 
 async def test_leases_in_the_primarys_subnet() -> None:
     """Both links then have the same on-link route in the main table."""
-    async with ec2_host(numbered(1, subnet=1)) as host:
+    async with ec2_host(numbered(1, subnet=1), config=SETTINGS) as host:
         await host.plug("eth1")
         for family in Family:
             await host.vpc.lease(host.eni("eth1"), family, default=True)

@@ -23,7 +23,7 @@ IPV6_ONLY = numbered(1, ipv4=(), subnet_ipv4=None)
 
 
 async def test_ipv4_only() -> None:
-    async with ec2_host(IPV4_ONLY, settings=settings(QUICK)) as host:
+    async with ec2_host(IPV4_ONLY, config=settings(QUICK)) as host:
         await host.plug("eth1")
         await host.until("eth1", waits_for("undecided-ipv6"))
         status = await host.until("eth1", "applied")
@@ -34,7 +34,7 @@ async def test_ipv4_only() -> None:
 
 
 async def test_ipv6_only() -> None:
-    async with ec2_host(IPV6_ONLY, settings=settings(QUICK)) as host:
+    async with ec2_host(IPV6_ONLY, config=settings(QUICK)) as host:
         await host.plug("eth1")
         # DHCPv4 hands out such an address there; it is no sign of IPv4.
         lease = "valid_lft 3600 preferred_lft 3600"
@@ -54,7 +54,7 @@ SUBNETS = frozenset({"subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"})
 @pytest.mark.parametrize("hidden", [LISTS, LISTS | SUBNETS], ids=["with-subnets", "without"])
 async def test_efa_only_until_addresses_come_all_the_same(hidden: frozenset[str]) -> None:
     eni = numbered(1, steps=(Step(0.0, hide=hidden),))
-    async with ec2_host(eni, settings=settings(QUICK)) as host:
+    async with ec2_host(eni, config=settings(QUICK)) as host:
         before = await host.kernel_objects()
         await host.plug("eth1")
         status = await host.until("eth1", "ignored")
@@ -69,7 +69,7 @@ NO_IPV6 = numbered(1, ipv6=())
 
 
 async def test_an_ipv6_subnet_and_an_eni_without_ipv6() -> None:
-    async with ec2_host(NO_IPV6, settings=settings(QUICK)) as host:
+    async with ec2_host(NO_IPV6, config=settings(QUICK)) as host:
         await host.plug("eth1")
         await host.until("eth1", waits_for("no-ipv6s"))
         status = await host.until("eth1", "applied")
@@ -80,7 +80,7 @@ async def test_an_ipv6_subnet_and_an_eni_without_ipv6() -> None:
 
 async def test_an_expected_family_is_waited_for_for_ever() -> None:
     wanted = settings(QUICK, expect=["ipv6"])
-    async with ec2_host(NO_IPV6, settings=wanted) as host:
+    async with ec2_host(NO_IPV6, config=wanted) as host:
         await host.plug("eth1")
         status = await host.until("eth1", lambda now: bool(now["overdue"]))
         assert status["state"] == "awaiting-imds"
@@ -93,7 +93,7 @@ async def test_an_expected_family_is_waited_for_for_ever() -> None:
 
 async def test_an_ra_with_the_managed_flag_and_nothing_else() -> None:
     unlisted = replace(IPV4_ONLY, steps=(Step(0.0, listed=False),))
-    async with ec2_host(unlisted, settings=settings(QUICK | {"patience": 6.0})) as host:
+    async with ec2_host(unlisted, config=settings(QUICK | {"patience": 6.0})) as host:
         await host.plug("eth1")
         await host.vpc.ip(host.vpc.host, "link set eth1 up")
         await host.advertise("eth1")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from nicwatchd.sim.script import Do, EniScript, Step
-from tests.scenarios.host import codes, complete, ec2_host, numbered, settings, waits_for
+from tests.scenarios.host import NO_DHCP, codes, complete, ec2_host, numbered, settings, waits_for
 
 GOOD = "2001:db8:ec2:2::11"
 # What is known is given up when it is absent for seconds, not for half a minute.
-QUICK_TO_FORGET = {"doubts": 3, "doubt_span": 2.0}
+QUICK_TO_FORGET = NO_DHCP | {"doubts": 3, "doubt_span": 2.0}
 
 
 def saying(texts: Mapping[str, str], **changes: Any) -> EniScript:
@@ -72,7 +72,7 @@ WRONG = {
 async def test_what_lies_outside_is_left_out_and_the_rest_works(
     texts: dict[str, str], code: str, words: str
 ) -> None:
-    async with ec2_host(saying(texts), settings=settings(QUICK_TO_FORGET)) as host:
+    async with ec2_host(saying(texts), config=settings(QUICK_TO_FORGET)) as host:
         await host.plug("eth1")
         status = await host.until("eth1", waits_for(code))
         assert words in status["reasons"][0]["text"]
@@ -127,7 +127,7 @@ TURNS["empty"] = {"ipv6s": "", "local-ipv4s": "", "subnet-ipv6-cidr-blocks": ""}
 
 @pytest.mark.parametrize("texts", TURNS.values(), ids=TURNS)
 async def test_nothing_is_removed_when_good_metadata_turns_bad(texts: dict[str, str]) -> None:
-    async with ec2_host(numbered(1), settings=settings(QUICK_TO_FORGET)) as host:
+    async with ec2_host(numbered(1), config=settings(QUICK_TO_FORGET)) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
         before = await host.kernel_objects()

@@ -74,7 +74,7 @@ async def test_it_says_which_capability_is_missing(tmp_path: Path) -> None:
 
 async def test_off_ec2_it_idles_and_answers() -> None:
     idle = SETTINGS.replace('platform = "ec2"', 'platform = "auto"')
-    async with ec2_host(numbered(1), settings=idle, settled=False) as host:
+    async with ec2_host(numbered(1), config=idle, settled=False) as host:
         status = await host.daemon.get("/v1/status")
         assert "does not say that this is an EC2 host" in status["idle"]
         assert status["interfaces"] == []
