@@ -30,6 +30,7 @@ ONCE: Final[tuple[str, ...]] = (
     "interface-id",
     "subnet-id",
 )  # they never change while an ENI exists
+FIRST: Final = frozenset({"mac", "interface-id"})
 NUMBERS: Final[tuple[str, ...]] = (
     "device-number",
     "network-card",
@@ -97,7 +98,8 @@ class Probes:
     ) -> list[str]:
         """The leaves to read when `news` became known: what is missing, and what goes with it.
 
-        What is for people's eyes only has its turn later: the first sight costs enough.
+        What is for people's eyes only has its turn later, the name of the ENI aside, which the
+        journal's entries bear: the first sight costs enough.
         """
         families: set[Family | None] = {LEAVES[key].family for key in news if key in LEAVES}
         families.discard(None)
@@ -106,7 +108,7 @@ class Probes:
         keys = [
             *(key for key in LISTS if key in listed and LEAVES[key].family in families),
             *(key for key in LISTS if key in listed and not _known(answers, key)),
-            *(key for key in self._missing_facts(listed, answers) if key == "mac"),
+            *(key for key in self._missing_facts(listed, answers) if key in FIRST),
         ]
         return list(dict.fromkeys(keys))
 

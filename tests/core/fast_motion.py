@@ -48,14 +48,20 @@ class FastMotion:
         self.told: list[Told] = []
         self.asked: list[tuple[float, int]] = []  # when, and about which interface
         self._readings: dict[str, list[tuple[float, EniMetadata]]] = {}
-        self._agenda: list[tuple[float, int, Callable[[], object]]] = []
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
+        self._news = True  # something happened since the last look
 
     # --- scripts -----------------------------------------------------------------------------
 
-    def at(self, when: float, action: Callable[[], object]) -> None:
+    def at(self, when: float, action: Callable[[], None]) -> None:
         """Do something at a moment."""
-        heappush(self._agenda, (when, next(self._order), action))
+
+        def act() -> None:
+            action()
+            self._news = True
+
+        heappush(self._agenda, (when, next(self._order), act))
 
     def imds(self, mac: str, when: float, reading: EniMetadata) -> None:
         """From then on IMDS says this of an ENI. Before the first it does not list it."""
@@ -68,8 +74,13 @@ class FastMotion:
 
     def run(self, until: float) -> None:
         """Let time pass until then; all that is due then has been done."""
+        self._news = True  # the test may have changed something
         for _ in range(STEPS):
-            self._turn()
+            deadline = self.host.next_deadline(self.now)
+            if self._news or deadline == self.now:
+                self._news = False
+                self._turn()
+            self._ask()
             following = self._next()
             if following > until:
                 self.now = until
@@ -81,13 +92,13 @@ class FastMotion:
         raise AssertionError(f"the clock stands still at {self.now}")
 
     def _next(self) -> float:
-        moments = [self.host.next_deadline(self.now), self.host.next_poll()]
-        due = [max(moment, self.now) for moment in moments if moment is not None]
-        waiting = any(i.is_polled for i in self.host.interfaces.values())
-        asking = any(i.polling.in_flight for i in self.host.interfaces.values())
-        assert due or asking or not waiting, "stuck: nothing is awaited"
-        times = [self._agenda[0][0]] if self._agenda else []
-        return min([*times, *due], default=float("inf"))
+        """When something is due. What is polled always has a next poll, or a question open."""
+        deadline, poll = self.host.next_deadline(self.now), self.host.next_poll()
+        for interface in self.host.interfaces.values():
+            polling = interface.polling
+            assert polling.in_flight or not interface.is_polled or polling.next_at > self.now
+        agenda = self._agenda[0][0] if self._agenda else None
+        return min((t for t in (deadline, poll, agenda) if t is not None), default=float("inf"))
 
     def _turn(self) -> None:
         """What the service does when something happened, or is due."""
@@ -106,7 +117,6 @@ class FastMotion:
         else:
             raise AssertionError(f"it does not converge: {operations}")
         assert self.kernel.foreign == foreign, "what is others' was touched"
-        self._ask()
 
     def look(self) -> None:
         self.host.see_links(dict(self.kernel.links), self.now)
@@ -116,7 +126,9 @@ class FastMotion:
         self.host.see_own(self.kernel.own_routes, tuple(self.kernel.rules))
 
     def _ask(self) -> None:
-        self.host.hear_primary(self.primary)
+        if self.host.primary_mac != self.primary:
+            self.host.hear_primary(self.primary)
+            self._news = True
         for interface, _ in self.host.polls_due(self.now):
             self.asked.append((self.now, interface.link.index))
             self._answer(interface.link.index, interface.link.mac)
@@ -125,7 +137,11 @@ class FastMotion:
         said = [reading for when, reading in self._readings.get(mac, []) if when <= self.now]
         reading = said[-1] if said else UNLISTED
         done = self.now + ROUND_TRIP
-        self.at(done, lambda: self.host.hear(index, mac, reading, self.now))
+
+        def deliver() -> None:
+            self._news |= self.host.hear(index, mac, reading, self.now)
+
+        heappush(self._agenda, (done, next(self._order), deliver))
 
     # --- what to look at afterwards ------------------------------------------------------------
 

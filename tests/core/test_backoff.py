@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nicwatchd.core.backoff import JITTER, Schedule, jittered
+from nicwatchd.core.backoff import JITTER, Limiter, Schedule, jittered
 
 DEFAULT = Schedule()
 
@@ -63,3 +63,21 @@ def test_jitter_only_shortens(random: float, interval: float) -> None:
 def test_jitter_spreads() -> None:
     assert jittered(10, lambda: 0.0) == 10
     assert jittered(10, lambda: 0.5) == 9.5
+
+
+def test_a_limiter_allows_a_burst_then_a_pace() -> None:
+    limiter = Limiter(burst=3, interval=5.0)
+    assert [limiter.delay(100.0) for _ in range(5)] == [0.0, 0.0, 0.0, 5.0, 10.0]
+    assert limiter.delay(110.0) == 5.0
+    assert [limiter.delay(200.0) for _ in range(4)] == [0.0, 0.0, 0.0, 5.0]
+
+
+@given(st.lists(st.floats(0, 20), max_size=50))
+def test_a_limiter_never_allows_more(waits: list[float]) -> None:
+    limiter, now = Limiter(burst=3, interval=5.0), 0.0
+    allowed = []
+    for wait in waits:
+        now += wait
+        allowed.append(now + limiter.delay(now))
+    for i, start in enumerate(allowed):
+        assert len([t for t in allowed[i:] if t <= start + 9.99]) <= 3 + 2

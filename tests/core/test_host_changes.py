@@ -96,6 +96,7 @@ def test_an_address_is_given_up_after_three_doubts() -> None:
     ((removed, address),) = removals
     assert address == ip("10.0.2.11")
     assert first + 30.0 <= removed <= first + 31.0
+    assert motion.polls(3, first, removed) == 3, "three readings, and not one more"
     assert motion.state() is APPLIED
 
 

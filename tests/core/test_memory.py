@@ -1,13 +1,22 @@
 """What is known after many readings: nothing is believed gone on one word, or on an error."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nicwatchd.core.memory import Doubt, Known, Memory, contradicts, remember
-from nicwatchd.core.model import ABSENT, NOT_ASKED, Answer, EniMetadata, Unknown, Value
+from nicwatchd.core.model import (
+    ABSENT,
+    NOT_ASKED,
+    Answer,
+    EniMetadata,
+    FamilyMetadata,
+    Unknown,
+    Value,
+)
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ERROR,
@@ -76,6 +85,17 @@ KNOWN = hear(Known(), (0.0, listing("ab")))
             [(1, listing("a")), (2, listing("b")), (16, listing("b")), (32, listing("b"))],
             "b",
             id="each item has its own doubt",
+        ),
+        pytest.param(
+            [
+                (0, listing("abc")),
+                (1, listing("c")),
+                (10, listing("bc")),
+                (20, listing("c")),
+                (31, listing("c")),
+            ],
+            "bc",
+            id="one is given up while another is doubted",
         ),
     ],
 )
@@ -153,6 +173,10 @@ def test_nothing_is_lost_without_doubt(steps: list[tuple[float, Items]]) -> None
         assert recent <= set(known.items)
         assert len(set(known.items)) == len(known.items)
         assert {item for item, _ in known.doubts} <= set(known.items)
+
+
+def vars_of(metadata: FamilyMetadata) -> dict[str, Any]:
+    return {name: getattr(metadata, name) for name in metadata.__dataclass_fields__}
 
 
 # --- readings --------------------------------------------------------------------------------
@@ -258,6 +282,14 @@ def test_single_values_without_a_value(
 ) -> None:
     memory = after((0.0, eni(subnet_id=before)), (1.0, eni(subnet_id=now)))
     assert memory.believed.subnet_id == believed
+
+
+@pytest.mark.parametrize("key", FamilyMetadata.__dataclass_fields__)
+def test_each_key_has_its_own_news(key: str) -> None:
+    unread = FamilyMetadata(**{**vars_of(NONE), key: ERROR})
+    assert after((0.0, eni()), (1.0, eni(v6=unread))).believed.v6 == unread
+    unlisted = replace(eni(v6=unread), directory=Value(frozenset({"mac"})))
+    assert after((0.0, eni()), (1.0, unlisted)).believed.v6 == NONE
 
 
 def test_the_directory_and_refusals_are_the_last_readings() -> None:

@@ -340,6 +340,16 @@ def test_the_rule_follows_the_name() -> None:
             id="IPv6 without a CIDR",
         ),
         pytest.param(
+            one(U6, addresses=(replace(LEASE6, tentative=True),)),
+            DEFAULT,
+            [
+                "2001:db8:0:2::/64 metric 1024",
+                "fe80::/64 metric 1024",
+                "default via fe80:ec2::1 metric 1024",
+            ],
+            id="no source while it is tentative",
+        ),
+        pytest.param(
             one(U6, routes=(ra_default("fe80::7"), ra_default("fe80::8"))),
             Policy(ipv6_router=Ipv6Router.RA),
             ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024",
@@ -426,7 +436,7 @@ def test_what_survives_a_link_that_is_down() -> None:
     subject = Subject(DOWN, {V4: PAIR, V6: LISTED}, (LEASE4,), first_due=True)
     made = plan(subject, DEFAULT)
     assert made.routes == ()
-    assert made.addresses == ips("10.0.2.11")
+    assert (made.addresses, made.awaited) == (ips("10.0.2.11"), ())
     assert rules(subject) == rules(replace(subject, link=ETH1))
     assert (made.group, made.bring_up) == (3778, False)
 
@@ -498,7 +508,13 @@ def test_addresses(
     *, which: Usable, there: list[Address], mode: AddressMode, due: bool, expected: list[str]
 ) -> None:
     subject = one(which, addresses=tuple(there), first_due=due)
-    assert plan(subject, Policy(addresses=mode)).addresses == ips(*expected)
+    made = plan(subject, Policy(addresses=mode))
+    assert made.addresses == ips(*expected)
+    # What is neither there nor added is awaited, and that can only be the first.
+    lacking = [ip_ for ip_ in which.listed if ip_ not in {a.ip for a in there}]
+    missing = tuple(ip_ for ip_ in lacking if ip_ not in made.addresses)
+    assert made.awaited == (() if mode is NO else missing)
+    assert made.awaited in ((), which.listed[:1])
 
 
 # --- any facts -------------------------------------------------------------------------------

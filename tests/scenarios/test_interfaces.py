@@ -8,7 +8,7 @@ import pytest
 
 from nicwatchd.core.model import Family
 from nicwatchd.sim.ec2 import SETTINGS
-from tests.scenarios.host import complete, ec2_host, late, numbered
+from tests.scenarios.host import QUICK, complete, ec2_host, late, numbered, settings
 
 
 def table(index: int) -> str:
@@ -137,3 +137,14 @@ async def test_four_unplugged_at_once() -> None:
             await host.until(name, complete)
         await host.ec2.unplug(*names)
         await host.as_before(before)
+
+
+async def test_a_link_that_flaps_gets_its_routes_back() -> None:
+    ipv4_only = numbered(1, ipv6=(), subnet_ipv6=())  # of which no event tells
+    async with ec2_host(ipv4_only, config=settings(QUICK)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", "applied")
+        before = await host.kernel_objects()
+        await host.vpc.ip(host.vpc.host, "link set eth1 down", "link set eth1 up")
+        await host.all_reachable("eth1")
+        assert await host.kernel_objects() == before
