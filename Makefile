@@ -12,11 +12,21 @@ ARGS ?=
 # ip and nft are in sbin, which is not on everybody's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
+# For `make install`: where to, and what stands for / (for those who make packages of it).
+PREFIX ?= /usr/local
+DESTDIR ?=
+# The Python that builds, and that `make install` installs for: 3.11 or later, with venv.
+PYTHON ?= python3
+DEB_ARCHS ?= amd64 arm64
+RPM_ARCHS ?= x86_64 aarch64
+
 STAMP := .venv/.set-up
+# A Python with pip, to fetch what packages are made of. Apart from .venv, which needs a compiler.
+PIP := build/pip-$(notdir $(PYTHON))/bin/python
 
 .PHONY: help
 help: ## Explain the targets (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(STAMP) ## Install what is missing: system packages (Debian, Ubuntu), .venv, dependencies
@@ -24,6 +34,9 @@ setup: $(STAMP) ## Install what is missing: system packages (Debian, Ubuntu), .v
 $(STAMP): pyproject.toml constraints.txt .ci/setup
 	@.ci/setup
 	@touch $@
+
+$(PIP):
+	@$(PYTHON) -m venv $(@D)/..
 
 .PHONY: demo
 demo: $(STAMP) ## Hot-plug a network interface into an imitated EC2 host and watch it become usable
@@ -41,6 +54,7 @@ $(VM_STAMP): $(STAMP)
 
 .PHONY: test-vm
 test-vm: $(VM_STAMP) ## Try the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
+	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
@@ -60,7 +74,24 @@ format: $(STAMP) ## Format the code, and mend what can be mended
 
 .PHONY: bench
 bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmarks.md); takes minutes
-	@$(SANDBOX) .venv/bin/python tests/bench/run.py
+	@$(SANDBOX) .venv/bin/python -m tests.bench.run $(ARGS)
+
+.PHONY: install
+install: $(PIP) ## Install on this host: PREFIX=/usr/local, DESTDIR= (docs/install.md); no compiler needed
+	@$(PIP) systemd/packaging/stage.py $(or $(DESTDIR),/) --prefix $(PREFIX) \
+		--interpreter "$$($(PYTHON) -c 'import sys; print(sys.executable)')" --compile
+
+.PHONY: deb
+deb: $(PIP) ## Build the Debian packages for amd64 and arm64, in dist/
+	@for arch in $(DEB_ARCHS); do PYTHON=$(PIP) systemd/packaging/deb/build $$arch || exit 1; done
+
+.PHONY: rpm
+rpm: $(PIP) ## Build the RPMs of Amazon Linux 2023 for x86_64 and aarch64, in dist/
+	@for arch in $(RPM_ARCHS); do PYTHON=$(PIP) systemd/packaging/rpm/build $$arch || exit 1; done
+
+.PHONY: test-packages
+test-packages: ## Try the packages: lintian, and from installation to purge in Debian 12 and 13 (root)
+	@systemd/packaging/test
 
 .PHONY: clean
 clean: ## Remove .venv and everything that was made

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 MADE = re.compile(r"__pycache__|\.egg-info$|^(build|dist)$|^\.(git|venv|hypothesis|\w+_cache)$")
 
 # Paths of a developer's machine. The brackets keep the pattern from finding itself.
-MACHINE_PATH = re.compile(r"(?<![\w.])/([w]ork|[h]ome|[r]oot|[U]sers|[t]mp/w)/")
+MACHINE_PATH = re.compile(r"(?<![\w.}])/([w]ork|[h]ome|[r]oot|[U]sers|[t]mp/w)/")
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!]+")
 

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -127,10 +127,13 @@ def _attempts(play: Play) -> list[Path]:
 async def _hot_plug(play: Play, ec2: Ec2, daemon: DaemonProcess) -> None:
     """From the plug until every path answers, or for as long as patience lasts."""
     eni = ec2.eni(NAME)
-    play.started = await ec2.plug(NAME)
-    play.say(f"{NAME} ({eni.mac}) is hot-plugged")
-    wanted = paths(ec2.vpc.peers(eni), eni.addresses())
-    async with Watch(ec2.vpc, wanted) as play.watch, _following(play, daemon):
+    async with AsyncExitStack() as stack:
+        play.started = time.monotonic()
+        await stack.enter_async_context(_following(play, daemon))
+        play.started = await ec2.plug(NAME)
+        play.say(f"{NAME} ({eni.mac}) is hot-plugged")
+        wanted = paths(ec2.vpc.peers(eni), eni.addresses())
+        play.watch = await stack.enter_async_context(Watch(ec2.vpc, wanted))
         with Live(play, console=play.console, refresh_per_second=REFRESH, transient=True):
             await _lease(play, ec2.vpc, eni)
             try:
@@ -152,19 +155,19 @@ async def _lease(play: Play, vpc: Vpc, eni: Eni) -> None:
 async def _following(play: Play, daemon: DaemonProcess) -> AsyncIterator[None]:
     """Tell each transition of the interface while the body runs."""
 
-    async def follow() -> None:
-        async with daemon.events() as events:
-            async for status in events:
-                if status["name"] == NAME:
-                    play.state = status["state"]
-                    play.say(_transition(status))
+    async def follow(events: AsyncIterator[Status]) -> None:
+        async for status in events:
+            if status["name"] == NAME:
+                play.state = status["state"]
+                play.say(_transition(status))
 
-    task = asyncio.create_task(follow())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with daemon.events() as events:
+        task = asyncio.create_task(follow(events))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 def _transition(status: Status) -> str:

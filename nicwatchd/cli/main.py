@@ -57,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_runtime_directory(reconcile)
     reconcile.set_defaults(command=_reconcile)
 
+    release = commands.add_parser(
+        "release", help="take all that is ours out of the kernel (root; the daemon stopped)"
+    )
+    release.add_argument("interface", nargs="?", help="only this one's: its name or MAC")
+    _add_json(release)
+    _add_runtime_directory(release)
+    release.set_defaults(command=_release)
+
     demo = commands.add_parser("demo", help="hot-plug an ENI whose IPv6 metadata comes late")
     _add_json(demo)
     demo.set_defaults(command=_demo)
@@ -104,8 +112,17 @@ def _reconcile(arguments: argparse.Namespace) -> int:
     return status.reconcile(arguments)
 
 
+def _release(arguments: argparse.Namespace) -> int:
+    from nicwatchd.cli import release
+
+    return release.release(arguments)
+
+
 def _demo(arguments: argparse.Namespace) -> int:
-    from nicwatchd.cli import demo
+    try:
+        from nicwatchd.cli import demo
+    except ModuleNotFoundError as error:  # the packages leave out what only the demo needs
+        return fail(f"the demo needs Python's {error.name}: apt-get install python3-rich")
 
     return demo.demo(as_json=arguments.json)
 

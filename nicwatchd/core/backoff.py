@@ -44,3 +44,18 @@ def jittered(interval: float, random: Callable[[], float]) -> float:
     Only ever shorter: the interval is a promise of how long a change can stay unseen.
     """
     return interval * (1.0 - JITTER * random())
+
+
+class Limiter:
+    """Allows `burst` things at once, and then one every `interval` seconds."""
+
+    def __init__(self, burst: int, interval: float) -> None:
+        self._burst = burst
+        self._interval = interval
+        self._allowed_from: float | None = None  # when the bucket would be full again
+
+    def delay(self, now: float) -> float:
+        """Count one more; seconds until it is allowed."""
+        full = now if self._allowed_from is None else max(self._allowed_from, now)
+        self._allowed_from = full + self._interval
+        return max(0.0, self._allowed_from - now - self._burst * self._interval)

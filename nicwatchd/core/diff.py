@@ -119,7 +119,7 @@ def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operati
 def _rules_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
     wanted = {rule for plan in plans for rule in plan.rules}
     own = _own(kernel)
-    surplus = [rule for rule in own if rule not in wanted and not _is_held(rule, own, held)]
+    surplus = [rule for rule in own if rule not in wanted and not _is_held(rule, kernel, own, held)]
     return [RemoveRule(rule) for rule in sorted(surplus, key=lambda rule: -rule.priority)]
 
 
@@ -130,11 +130,15 @@ def _selector(rule: Rule) -> Selector:
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 
-def _is_held(rule: Rule, own: tuple[Rule, ...], held: Held) -> bool:
+def _is_held(rule: Rule, kernel: Snapshot, own: tuple[Rule, ...], held: Held) -> bool:
     """Whether a rule belongs to what is held; a guard belongs to the rule that it guards."""
     if rule.table != MAIN_TABLE:
-        return (rule.table - TABLE_BASE, rule.family) in held
+        index = rule.table - TABLE_BASE
+        if (index, rule.family) not in held:
+            return False
+        # A name that its link has no more may be another's soon: that is no doubt.
+        return rule.oif is None or rule.oif == kernel.links[index].name
     guarded = [r for r in own if r.table != MAIN_TABLE and _selector(r) == _selector(rule)]
     if not guarded:  # its rule is gone: whose it was cannot be told
         return any(family is rule.family for _, family in held)
-    return any((r.table - TABLE_BASE, r.family) in held for r in guarded)
+    return any(_is_held(r, kernel, own, held) for r in guarded)

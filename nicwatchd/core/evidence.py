@@ -111,28 +111,32 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     """The verdict on one family of one interface."""
     leases = _leases(family, witness)
     proof = _kernel_proof(family, witness, leases, policy)
-    refusal = _refuse_all(witness, policy)
-    if refusal:
-        return Verdict(family, Status.WAITING, (refusal,), usable=proof)
-    if not _has_evidence(family, witness, leases, policy):
-        return _undecided(family, witness, policy)
     said = _Lists.of(family, witness.imds)
-    if said.empty and not leases and _patience_over(family, witness, policy):
-        return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
     usable = Usable(
         addresses=_union(said.good_addresses, proof.addresses),
         prefixes=said.good_prefixes,
         subnets=_union(said.subnets, proof.subnets),
         listed=said.good_addresses,
     )
+    confirmed = family in witness.confirmed
+    refusal = _refuse_all(witness, policy)
+    if refusal:  # what was confirmed before stands: it is of other answers than this one
+        usable = usable if confirmed else proof
+        return Verdict(family, Status.WAITING, (refusal,), usable=usable)
+    if not _has_evidence(family, witness, leases, policy):
+        return _undecided(family, witness, policy)
+    told_none = _told_none(family, witness)
+    if told_none and not leases and _patience_over(family, witness, policy):
+        return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
     reasons = _missing(family, witness.imds) + _strays(family, said)
     unlisted = _unlisted_leases(family, said, leases)
-    if family in witness.confirmed:
-        # A lease outlives an unassignment by minutes: no reason to go back to waiting.
-        status = Status.WAITING if reasons else Status.READY
-        return Verdict(family, status, reasons, notes=unlisted, usable=usable)
-    reasons += unlisted
-    return Verdict(family, Status.WAITING if reasons else Status.READY, reasons, usable=usable)
+    if not confirmed:
+        reasons += unlisted
+        unlisted = ()
+    elif told_none and leases:
+        reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
+    status = Status.WAITING if reasons else Status.READY
+    return Verdict(family, status, reasons, notes=unlisted, usable=usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +155,6 @@ class _Lists:
             said.prefixes.value if isinstance(said.prefixes, Value) else (),
             said.cidrs.value if isinstance(said.cidrs, Value) else (),
         )
-
-    @property
-    def empty(self) -> bool:
-        return not self.addresses and not self.prefixes
 
     @property
     def good_addresses(self) -> tuple[IPAddress, ...]:
@@ -225,7 +225,7 @@ def on_link_prefixes(
     family: Family, addresses: tuple[Address, ...], routes: tuple[Route, ...]
 ) -> tuple[IPNetwork, ...]:
     """The prefixes that the kernel holds to be on this link, host routes and link-local aside."""
-    said = [ip_interface((a.ip, a.prefixlen)).network for a in addresses if a.family is family]
+    said = [_network(address) for address in addresses if address.family is family]
     said += [
         route.dst
         for route in routes
@@ -247,8 +247,14 @@ def _kernel_proof(
     is_other = isinstance(primary, Value) and primary.value != witness.link.mac
     if not policy.kernel_proof or not is_other or witness.link.master:
         return Usable()
-    prefixes = on_link_prefixes(family, witness.addresses, witness.routes)
-    subnets = tuple(p for p in prefixes if any(ip in p for ip in leases))
+    leased = {_network(a) for a in witness.addresses if a.ip in leases}
+    # An operator's own address may be of a network that is far wider than the ENI's subnet.
+    operators = {_network(a) for a in witness.addresses if not a.dynamic} - leased
+    subnets = tuple(
+        prefix
+        for prefix in on_link_prefixes(family, witness.addresses, witness.routes)
+        if prefix not in operators and any(ip in prefix for ip in leases)
+    )
     # The kernel notes the RA itself only if it had asked for one, but always what the RA said.
     advertised = family is Family.V6 and (witness.link.ra_received or witness.link.ra_managed)
     proven = tuple(ip for ip in leases if advertised or _within(ip, subnets))
@@ -279,11 +285,15 @@ def _undecided(family: Family, witness: Witness, policy: Policy) -> Verdict:
     return Verdict(family, Status.WAITING, (Reason(f"undecided-{name}", text),))
 
 
+def _told_none(family: Family, witness: Witness) -> bool:
+    """Whether IMDS says that the interface has no address and no prefix of the family."""
+    said = witness.imds.of(family)
+    return isinstance(said.addresses, Absent) and isinstance(said.prefixes, Absent)
+
+
 def _patience_over(family: Family, witness: Witness, policy: Policy) -> bool:
     """Whether evidence without an address is to be taken as a lasting state."""
-    said = witness.imds.of(family)
-    told_none = isinstance(said.addresses, Absent) and isinstance(said.prefixes, Absent)
-    return told_none and witness.age >= policy.patience and family not in policy.expect
+    return witness.age >= policy.patience and family not in policy.expect
 
 
 def _nothing_assigned(family: Family) -> Reason:
@@ -314,6 +324,10 @@ def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
 
 def _unread(key: str, answer: Unknown) -> str:
     return answer.why if answer.why.startswith(key) else f"{key}: {answer.why}"
+
+
+def _network(address: Address) -> IPNetwork:
+    return ip_interface((address.ip, address.prefixlen)).network
 
 
 def _within(item: IPAddress | IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:

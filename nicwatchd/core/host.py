@@ -9,7 +9,8 @@ is what an unchanged world leads to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
 from nicwatchd.core.diff import Snapshot, diff
 from nicwatchd.core.evidence import Reason
@@ -34,7 +35,6 @@ from nicwatchd.core.model import (
     Rule,
     SetGroup,
     SetUp,
-    Unknown,
     Value,
     contains,
 )
@@ -68,6 +68,7 @@ class Host:
         self.primary_mac: Answer[str] = NOT_ASKED
         self.container_network: str | None = None
         self.surprises = 0
+        self._decided = float("-inf")  # when `decide` was called last
         self._links: Mapping[int, Link] = {}
         self._routes: tuple[Route, ...] = ()
         self._rules: tuple[Rule, ...] = ()
@@ -86,6 +87,7 @@ class Host:
 
     def see_links(self, links: Mapping[int, Link], now: float) -> None:
         """Take all links of the host: new ones begin, missing ones end."""
+        links = {index: self._with_driver(link) for index, link in links.items()}
         self._links = links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
@@ -97,6 +99,13 @@ class Host:
                 self.interfaces[index].see_link(link)
             elif self._tracks(link):
                 self.interfaces[index] = Interface(link, now, self.policy)
+
+    def _with_driver(self, link: Link) -> Link:
+        """The link with its driver, which is asked for by name and so not told during a rename."""
+        known = self.interfaces.get(link.index)
+        if link.driver is None and known and known.link.mac == link.mac:
+            return replace(link, driver=known.link.driver)
+        return link
 
     def _tracks(self, link: Link) -> bool:
         return is_candidate(link, self.policy)
@@ -148,6 +157,7 @@ class Host:
 
     def decide(self, now: float) -> tuple[Operation, ...]:
         """Judge and plan everything anew. The operations are in the order to carry them out."""
+        self._decided = now
         self.container_network = container_network(self._links, self._rules)
         for interface in self.interfaces.values():
             try:
@@ -184,8 +194,10 @@ class Host:
             interface.conclude(self.primary_mac, now, self.policy)
 
     def _lies_in_excluded(self, interface: Interface) -> bool:
-        excluded = self.policy.exclude_subnets
-        return any(contains(outer, subnet) for outer in excluded for subnet in interface.subnets)
+        # DHCPv6 brings a single address, and its subnet may come later.
+        hosts = (ip_network(address.ip) for address in interface.addresses)
+        places = (*interface.subnets, *hosts)
+        return any(contains(outer, p) for outer in self.policy.exclude_subnets for p in places)
 
     def _plan(self, now: float) -> None:
         subnets = {index: i.subnets for index, i in self.interfaces.items()}
@@ -244,9 +256,10 @@ class Host:
             interface.poll_now(now)
 
     def next_deadline(self, now: float) -> float | None:
-        """When to decide again, if nothing happens before."""
-        deadlines = (i.next_deadline(now, self.policy) for i in self.interfaces.values())
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        """When to decide again, if nothing happens before: `now`, if a deadline was missed."""
+        decided = self._decided
+        deadlines = (i.next_deadline(decided, self.policy) for i in self.interfaces.values())
+        return min((max(now, time) for time in deadlines if time is not None), default=None)
 
     def transitions(self) -> list[tuple[Interface, Transition]]:
         """All transitions since the last call, in their order within each interface."""
@@ -257,8 +270,3 @@ class Host:
             for transition in interface.lifecycle.drain()
         ]
         return ended + living
-
-    @property
-    def knows_primary(self) -> bool:
-        """Whether the primary's MAC is known; without it nothing is programmed."""
-        return not isinstance(self.primary_mac, Unknown)

@@ -29,8 +29,14 @@ from nicwatchd.core.policy import Policy
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
+# Times are floats: just at a deadline, an age can come out a hair below its span.
+ROUNDING: Final = 1e-6
 # From this interval on, each poll reads everything: there is time for it.
 SWEEP_INTERVAL: Final = 5.0
+
+# The reasons to ignore an interface that IMDS is asked about all the same: it may get an address;
+# it shares its subnet with others, but its addresses are on a bridge or bond that is no ENI.
+ASKED_ABOUT: Final = frozenset({"no-ip", "enslaved"})
 
 
 @dataclass(slots=True)
@@ -114,10 +120,10 @@ class Interface:
 
     @property
     def is_polled(self) -> bool:
-        """Whether IMDS is asked about this interface: ours, the primary, and the one without IP."""
+        """Whether IMDS is asked about this interface: ours, the primary, and where it matters."""
         if self.lifecycle.state is not State.IGNORED:
             return True
-        return self.is_primary or any(reason.code == "no-ip" for reason in self.lifecycle.reasons)
+        return self.is_primary or any(r.code in ASKED_ABOUT for r in self.lifecycle.reasons)
 
     @property
     def subnets(self) -> tuple[IPNetwork, ...]:
@@ -231,6 +237,7 @@ class Interface:
             neighbours=neighbours,
             first_due=self.age(now) >= policy.address_wait,
             bring_up=self.to_bring_up and self._udev_is_over(now),
+            waits_for_udev=self.to_bring_up and not self._udev_is_over(now),
         )
 
     @property
@@ -241,8 +248,8 @@ class Interface:
     def _udev_is_over(self, now: float) -> bool:
         return self.udev_done or self.age(now) >= UDEV_PATIENCE
 
-    def next_deadline(self, now: float, policy: Policy) -> float | None:
-        """When to judge this interface anew, if nothing happens before."""
+    def next_deadline(self, decided: float, policy: Policy) -> float | None:
+        """When to judge this interface anew, if nothing happens; `decided`: the last time."""
         seen = self.lifecycle.seen
         times = [seen + UDEV_PATIENCE, seen + policy.address_wait, seen + policy.patience]
         if self.memory.first_listed is not None:
@@ -250,4 +257,4 @@ class Interface:
         overdue = self.lifecycle.next_deadline()
         if overdue is not None:
             times.append(overdue)
-        return min((time for time in times if time > now), default=None)
+        return min((t + ROUNDING for t in times if t + ROUNDING > decided), default=None)

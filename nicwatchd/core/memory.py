@@ -41,7 +41,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Known(Generic[T]):
-    """What is known of one list: its items in IMDS's order, doubted ones last."""
+    """What is known of one list: its items in IMDS's order, as it was before a doubt."""
 
     items: tuple[T, ...] = ()
     doubts: tuple[tuple[T, Doubt], ...] = ()
@@ -66,8 +66,10 @@ class Known(Generic[T]):
             doubt = replace(doubt, times=doubt.times + 1)
             if doubt.times < policy.doubts or now - doubt.since < policy.doubt_span:
                 doubts.append((item, doubt))
-        kept = tuple(item for item, _ in doubts)
-        return Known(present + kept, tuple(doubts), answer, listed)
+        # A doubted item keeps its place: the first IPv4 address is the source of unbound traffic.
+        kept = {item for item, _ in doubts}
+        items = tuple(i for i in self.items if i in present or i in kept) if kept else ()
+        return Known(tuple(dict.fromkeys(items + present)), tuple(doubts), answer, listed)
 
     @property
     def answer(self) -> Answer[tuple[T, ...]]:

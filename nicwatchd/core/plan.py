@@ -63,7 +63,7 @@ class Subject:
 
     `addresses` are all that the link has, ours too; `routes` the main table's through the link;
     `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client brought
-    the first address in time. `bring_up`: the link is to be set up, once.
+    the first address in time. `bring_up`: the link is to be set up, once; `waits_for_udev`: later.
     """
 
     link: Link
@@ -73,6 +73,7 @@ class Subject:
     neighbours: tuple[IPNetwork, ...] = ()
     first_due: bool = False
     bring_up: bool = False
+    waits_for_udev: bool = False
 
 
 def table_of(index: int) -> int:
@@ -107,7 +108,8 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         awaited += first
     return Plan(
         index=subject.link.index,
-        group=group_for(subject.link),
+        # Its group tells a later start that the link was set up, so it has to come with that.
+        group=None if subject.waits_for_udev else group_for(subject.link),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
         awaited=tuple(awaited),
@@ -158,14 +160,15 @@ def _routes(
     gateway = _gateway(family, usable, subject.routes, policy)
     if gateway:
         routes.append(replace(base, gateway=gateway, onlink=family is Family.V4))
-    taken = {route.key for route in routes}
-    copies = (
-        replace(route, table=base.table, protocol=PROTOCOL)
-        for route in subject.routes
-        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC)
-    )
-    routes += [copy for copy in copies if copy.key not in taken][:COPIED_AT_MOST]
-    return routes
+    unique = {route.key: route for route in routes}
+    most = len(unique) + COPIED_AT_MOST
+    for route in subject.routes:
+        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC):
+            copy = replace(route, table=base.table, protocol=PROTOCOL)
+            if len(unique) < most:
+                # Two with one key (they may differ by TOS) would replace each other for ever.
+                unique.setdefault(copy.key, copy)
+    return list(unique.values())
 
 
 def _gateway(

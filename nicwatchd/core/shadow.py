@@ -66,12 +66,24 @@ def shadow(probe: Probe, table: int | None, rules: Iterable[Rule]) -> Reason | N
         (
             rule.priority
             for rule in rules
-            if rule.family is probe.rule.family
-            and rule.protocol != PROTOCOL
+            if rule.protocol != PROTOCOL
             and rule.table == table
             and rule.priority <= probe.rule.priority
+            and _selects(rule, probe)
         ),
         None,
     )
     by = "a route of the main table" if winner is None else f"the rule at priority {winner}"
     return Reason("shadowed", f"{what} follow table {table} by {by}, not ours")
+
+
+def _selects(rule: Rule, probe: Probe) -> bool:
+    """Whether a rule looks at the probe's packet, which is unmarked and made on this host."""
+    return (
+        rule.family is probe.rule.family
+        and (rule.src is None or contains(rule.src, ip_network(probe.src)))
+        and (rule.dst is None or contains(rule.dst, ip_network(probe.dst)))
+        and rule.iif in (None, "lo")
+        and rule.oif in (None, probe.rule.oif)
+        and not rule.fwmark
+    )

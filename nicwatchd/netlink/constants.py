@@ -63,7 +63,6 @@ RTA_NH_ID: Final = 30
 RTA_BEYOND: Final = {RTA_MULTIPATH, RTA_VIA, RTA_ENCAP, RTA_NH_ID}
 
 # linux/fib_rules.h
-FR_ACT_TO_TBL: Final = 1
 FRA_DST: Final = 1
 FRA_SRC: Final = 2
 FRA_IIFNAME: Final = 3

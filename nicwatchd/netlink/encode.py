@@ -1,14 +1,16 @@
-"""Operations -> requests. Each verb sets every field that is part of an object's identity.
+"""Operations -> requests, built by pyroute2's message classes.
 
-Only objects of our protocol can be encoded: what others put into the kernel is out of reach of
-this module, whatever its callers get wrong.
+Each verb sets every field that is part of an object's identity. Only objects of our protocol can
+be encoded: what others put into the kernel is out of reach of this module, whatever its callers
+get wrong.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELROUTE,
@@ -18,6 +20,10 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWRULE,
     RTM_SETLINK,
 )
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from nicwatchd.core.model import (
     PROTOCOL,
@@ -34,47 +40,13 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.netlink.constants import (
-    FRA_DST,
-    FRA_FWMARK,
-    FRA_FWMASK,
-    FRA_IIFNAME,
-    FRA_OIFNAME,
-    FRA_PRIORITY,
-    FRA_PROTOCOL,
-    FRA_SRC,
-    FRA_SUPPRESS_IFGROUP,
-    FRA_SUPPRESS_PREFIXLEN,
-    FRA_TABLE,
-    IFA_ADDRESS,
-    IFA_CACHEINFO,
     IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE,
-    IFA_FLAGS,
-    IFA_LOCAL,
-    IFA_PROTO,
     IFF_UP,
-    IFLA_GROUP,
-    RTA_DST,
-    RTA_GATEWAY,
-    RTA_OIF,
-    RTA_PREFSRC,
-    RTA_PRIORITY,
-    RTA_TABLE,
     RTN_UNICAST,
     RTNH_F_ONLINK,
 )
-from nicwatchd.netlink.wire import (
-    ADDRESS_FAMILY,
-    CACHEINFO,
-    FOREVER,
-    IFADDR,
-    IFINFO,
-    ROUTE,
-    RULE,
-    attribute,
-    attribute_u8,
-    attribute_u32,
-)
+from nicwatchd.netlink.wire import ADDRESS_FAMILY, FOREVER, HEADER
 
 if TYPE_CHECKING:
     from nicwatchd.core.model import IPAddress, Route, Rule
@@ -83,10 +55,15 @@ ADD: Final = NLM_F_CREATE | NLM_F_EXCL
 REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
 # EC2 answers for its own addresses: detection finds no duplicates, it only delays. Without a
 # preferred lifetime an added address is never chosen as the source of unbound traffic.
-V6_FLAGS: Final = attribute_u32(IFA_FLAGS, IFA_F_NOPREFIXROUTE | IFA_F_NODAD)
-V6_LIFETIME: Final = attribute(IFA_CACHEINFO, CACHEINFO.pack(0, FOREVER, 0, 0))
-V4_FLAGS: Final = attribute_u32(IFA_FLAGS, IFA_F_NOPREFIXROUTE)
-ADDRESS_MARK: Final = attribute_u8(IFA_PROTO, PROTOCOL)  # kernels before 5.18 ignore it
+V6_LIFETIME: Final = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
+
+NAMES: Final[Mapping[type[nlmsg], frozenset[str]]] = {
+    kind: frozenset(entry[-2] for entry in kind.nla_map)
+    for kind in (ifaddrmsg, ifinfmsg, rtmsg, fibmsg)
+}
+
+Fields = Mapping[str, int]
+Attributes = Mapping[str, object]
 
 
 class Request(NamedTuple):
@@ -102,14 +79,14 @@ def encode(operation: Operation) -> Request:
     flags = 0
     match operation:
         case SetGroup(index, group):
-            kind = RTM_SETLINK
-            body = IFINFO.pack(0, 0, index, 0, 0) + attribute_u32(IFLA_GROUP, group)
+            kind, body = RTM_SETLINK, _body(ifinfmsg, {"index": index}, {"IFLA_GROUP": group})
         case SetUp(index):
-            kind, body = RTM_SETLINK, IFINFO.pack(0, 0, index, IFF_UP, IFF_UP)
+            up = {"index": index, "flags": IFF_UP, "change": IFF_UP}
+            kind, body = RTM_SETLINK, _body(ifinfmsg, up, {})
         case AddAddress(index, ip):
             kind, flags, body = RTM_NEWADDR, ADD, _new_address(index, ip)
         case RemoveAddress(index, ip, prefixlen):
-            kind, body = RTM_DELADDR, _address(index, ip, prefixlen)
+            kind, body = RTM_DELADDR, _address(index, ip, prefixlen, {})
         case AddRoute(route, replace):
             kind, flags, body = RTM_NEWROUTE, REPLACE if replace else ADD, _route(route)
         case RemoveRoute(route):
@@ -121,16 +98,40 @@ def encode(operation: Operation) -> Request:
     return Request(kind, flags, body)
 
 
-def _address(index: int, ip: IPAddress, prefixlen: int) -> bytes:
-    family = ADDRESS_FAMILY[Family(ip.version)]
-    header = IFADDR.pack(family, prefixlen, 0, SCOPE_UNIVERSE, index)
-    return header + attribute(IFA_LOCAL, ip.packed) + attribute(IFA_ADDRESS, ip.packed)
+def _body(kind: type[nlmsg], fields: Fields, attributes: Attributes) -> bytes:
+    """The body of a message of pyroute2's.
+
+    It drops names that it does not know in silence, so they are looked up first.
+    """
+    message = kind()
+    for name, number in fields.items():
+        message[name] = number
+    unknown = attributes.keys() - NAMES[kind]
+    if unknown:
+        raise KeyError(f"{kind.__name__} has no attribute {unknown}")
+    message["attrs"] = [(name, value) for name, value in attributes.items() if value is not None]
+    message.encode()
+    return bytes(message.data[HEADER.size :])
 
 
 def _new_address(index: int, ip: IPAddress) -> bytes:
     v4 = Family(ip.version) is Family.V4
-    extra = V4_FLAGS if v4 else V6_FLAGS + V6_LIFETIME
-    return _address(index, ip, ip.max_prefixlen) + extra + ADDRESS_MARK
+    extra: Attributes = {
+        "IFA_FLAGS": IFA_F_NOPREFIXROUTE if v4 else IFA_F_NOPREFIXROUTE | IFA_F_NODAD,
+        "IFA_CACHEINFO": None if v4 else V6_LIFETIME,
+        "IFA_PROTO": PROTOCOL,  # kernels before 5.18 ignore it
+    }
+    return _address(index, ip, ip.max_prefixlen, extra)
+
+
+def _address(index: int, ip: IPAddress, prefixlen: int, extra: Attributes) -> bytes:
+    fields = {
+        "family": ADDRESS_FAMILY[Family(ip.version)],
+        "prefixlen": prefixlen,
+        "scope": SCOPE_UNIVERSE,
+        "index": index,
+    }
+    return _body(ifaddrmsg, fields, {"IFA_LOCAL": str(ip), "IFA_ADDRESS": str(ip), **extra})
 
 
 def _ours(protocol: int) -> int:
@@ -140,54 +141,47 @@ def _ours(protocol: int) -> int:
 
 
 def _route(route: Route) -> bytes:
-    parts = [
-        ROUTE.pack(
-            ADDRESS_FAMILY[route.family],
-            route.dst.prefixlen,
-            0,
-            0,
-            0,
-            _ours(route.protocol),
-            route.scope,
-            RTN_UNICAST,
-            RTNH_F_ONLINK if route.onlink else 0,
-        ),
-        attribute_u32(RTA_TABLE, route.table),
-        attribute_u32(RTA_OIF, route.oif),
-    ]
-    if route.dst.prefixlen:
-        parts.append(attribute(RTA_DST, route.dst.network_address.packed))
-    if route.gateway is not None:
-        parts.append(attribute(RTA_GATEWAY, route.gateway.packed))
-    if route.prefsrc is not None:
-        parts.append(attribute(RTA_PREFSRC, route.prefsrc.packed))
-    if route.metric:
-        parts.append(attribute_u32(RTA_PRIORITY, route.metric))
-    return b"".join(parts)
+    fields = {
+        "family": ADDRESS_FAMILY[route.family],
+        "dst_len": route.dst.prefixlen,
+        "proto": _ours(route.protocol),
+        "scope": route.scope,
+        "type": RTN_UNICAST,
+        "flags": RTNH_F_ONLINK if route.onlink else 0,
+    }
+    attributes: Attributes = {
+        "RTA_TABLE": route.table,
+        "RTA_OIF": route.oif,
+        "RTA_DST": str(route.dst.network_address) if route.dst.prefixlen else None,
+        "RTA_GATEWAY": _text(route.gateway),
+        "RTA_PREFSRC": _text(route.prefsrc),
+        "RTA_PRIORITY": route.metric or None,
+    }
+    return _body(rtmsg, fields, attributes)
 
 
 def _rule(rule: Rule) -> bytes:
-    src_len = rule.src.prefixlen if rule.src else 0
-    dst_len = rule.dst.prefixlen if rule.dst else 0
-    family = ADDRESS_FAMILY[rule.family]
-    parts = [
-        RULE.pack(family, dst_len, src_len, 0, 0, 0, 0, rule.action, 0),
-        attribute_u32(FRA_PRIORITY, rule.priority),
-        attribute_u32(FRA_TABLE, rule.table),
-        attribute_u8(FRA_PROTOCOL, _ours(rule.protocol)),
-    ]
-    for kind, prefix in ((FRA_SRC, rule.src), (FRA_DST, rule.dst)):
-        if prefix is not None:
-            parts.append(attribute(kind, prefix.network_address.packed))
-    for kind, name in ((FRA_IIFNAME, rule.iif), (FRA_OIFNAME, rule.oif)):
-        if name is not None:
-            parts.append(attribute(kind, name.encode(errors="surrogateescape") + b"\0"))
-    for kind, number in (
-        (FRA_FWMARK, rule.fwmark),
-        (FRA_FWMASK, rule.fwmask),
-        (FRA_SUPPRESS_PREFIXLEN, rule.suppress_prefixlength),
-        (FRA_SUPPRESS_IFGROUP, rule.suppress_ifgroup),
-    ):
-        if number is not None:
-            parts.append(attribute_u32(kind, number))
-    return b"".join(parts)
+    fields = {
+        "family": ADDRESS_FAMILY[rule.family],
+        "src_len": rule.src.prefixlen if rule.src else 0,
+        "dst_len": rule.dst.prefixlen if rule.dst else 0,
+        "action": rule.action,
+    }
+    attributes: Attributes = {
+        "FRA_PRIORITY": rule.priority,
+        "FRA_TABLE": rule.table,
+        "FRA_PROTOCOL": _ours(rule.protocol),
+        "FRA_SRC": _text(rule.src.network_address if rule.src else None),
+        "FRA_DST": _text(rule.dst.network_address if rule.dst else None),
+        "FRA_IIFNAME": rule.iif,
+        "FRA_OIFNAME": rule.oif,
+        "FRA_FWMARK": rule.fwmark,
+        "FRA_FWMASK": rule.fwmask,
+        "FRA_SUPPRESS_PREFIXLEN": rule.suppress_prefixlength,
+        "FRA_SUPPRESS_IFGROUP": rule.suppress_ifgroup,
+    }
+    return _body(fibmsg, fields, attributes)
+
+
+def _text(ip: IPAddress | None) -> str | None:
+    return None if ip is None else str(ip)

@@ -26,6 +26,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
     RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_IFINFO,
     RTMGRP_IPV6_ROUTE,
     RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
@@ -73,10 +74,12 @@ if TYPE_CHECKING:
 
 GROUPS: Final = (
     RTMGRP_LINK
+    | RTMGRP_IPV6_IFINFO  # what a router advertisement said of the link: the managed flag
     | RTMGRP_IPV4_IFADDR
     | RTMGRP_IPV4_ROUTE
     | RTMGRP_IPV4_RULE
     | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV6_IFINFO  # the flags of router advertisements
     | RTMGRP_IPV6_ROUTE
     | RTMGRP_IPV6_RULE
 )

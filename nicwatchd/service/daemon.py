@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 import time
@@ -43,6 +44,8 @@ STUCK: Final = 30.0  # a pass, or a question to IMDS, that takes longer is stuck
 ROUNDS: Final = 4  # of deciding and carrying out before what still differs waits a moment
 RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # seconds between tries at what the kernel did not accept
 KERNEL_PAUSE: Final = 1.0  # after the kernel did not answer
+# How the kernel says that a rule or route forbids a packet; other errors prove nothing of rules.
+FORBIDDEN: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES})
 UDEV_POLL: Final = 0.1  # the database has no event of its own that we could hear
 
 
@@ -207,7 +210,8 @@ class Daemon:
                 break
             await self._carry_out(operations)
             before, wrote = operations, True
-        if wrote or self._world.rules_changed:
+        shadowed = any(interface.shadows for interface in self.host.interfaces.values())
+        if wrote or self._world.rules_changed or shadowed:
             await self._look_for_shadows()
         return not operations
 
@@ -230,8 +234,10 @@ class Daemon:
             shadows = []
             for probe in shadow.probes(interface.plan, interface.addresses):
                 answer = await self._kernel.route_get(probe.src, probe.dst, oif=probe.oif)
-                table = answer.table if isinstance(answer, RouteAnswer) else None
-                shadows.append(shadow.shadow(probe, table, rules))
+                if isinstance(answer, RouteAnswer):
+                    shadows.append(shadow.shadow(probe, answer.table, rules))
+                elif answer in FORBIDDEN:
+                    shadows.append(shadow.shadow(probe, None, rules))
             interface.shadows = tuple(dict.fromkeys(s for s in shadows if s is not None))
 
     # --- IMDS --------------------------------------------------------------------------------

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import pwd
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from systemd import journal as systemd_journal
-
 from nicwatchd.core.lifecycle import State, Transition
-from nicwatchd.service.status import InterfaceStatus
+from nicwatchd.service import protocols
+from nicwatchd.service.status import InterfaceStatus, reason_statuses
 
-SOCKET: Final = Path("/run/systemd/journal/socket")
+try:
+    from systemd import journal as library
+except ImportError:  # Amazon Linux has it for its old Python only
+    library = None
+
+SOCKET: Final = protocols.JOURNAL
 IDENTIFIER: Final = "nicwatchd"
 
 # Made once with `journalctl --new-id128`; the catalog explains each.
@@ -30,18 +34,28 @@ RELOAD_FAILED: Final = UUID("875f1d714b7a46f59e3ba83959fba55a")
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog's priorities
 
+MATCHES: Final = (STARTED, TRANSITION, OVERDUE)  # what a status is made from
+NOBODY: Final = -1  # no user's id
+
 Sink = Callable[[UUID, str, int, Mapping[str, str]], None]
 
 
 def to_journald(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
-    """Send one entry to systemd-journald."""
-    systemd_journal.send(
-        message,
-        MESSAGE_ID=message_id.hex,
-        PRIORITY=str(priority),
-        SYSLOG_IDENTIFIER=IDENTIFIER,
+    """Send one entry to systemd-journald; where that fails, the message to standard error."""
+    entry = {
+        "MESSAGE": message,
+        "MESSAGE_ID": message_id.hex,
+        "PRIORITY": str(priority),
+        "SYSLOG_IDENTIFIER": IDENTIFIER,
         **fields,
-    )
+    }
+    try:
+        if library:
+            library.send(**entry)
+        else:
+            protocols.journal_send(entry)
+    except OSError:  # journald was stopped, or has no memory: no reason to die
+        to_stderr(message_id, message, priority, fields)
 
 
 def to_stderr(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
@@ -84,7 +98,13 @@ def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[s
 
 def write_transition(send: Sink, transition: Transition, status: InterfaceStatus) -> None:
     """Write a transition. The status is as it was then: the transition's words stand."""
-    then = status.model_copy(update={"state": transition.state, "overdue": transition.overdue})
+    then = status.model_copy(
+        update={
+            "state": transition.state,
+            "overdue": transition.overdue,
+            "reasons": reason_statuses(transition.reasons),
+        }
+    )
     message_id = OVERDUE if transition.overdue else TRANSITION
     priority = WARNING if transition.overdue else NOTICE
     if transition.state in (State.DETECTED, State.AWAITING) and not transition.overdue:
@@ -104,12 +124,12 @@ def read_statuses() -> list[InterfaceStatus]:
     """
     latest: dict[tuple[int, str], InterfaceStatus] = {}
     found = False
-    for entry in _entries():
+    for message_id, said in _entries():
         found = True
-        if entry["MESSAGE_ID"] == STARTED:
+        if message_id == STARTED:
             latest.clear()
-        elif "NICWATCHD_STATUS" in entry:
-            status = InterfaceStatus.model_validate_json(str(entry["NICWATCHD_STATUS"]))
+        elif said:
+            status = InterfaceStatus.model_validate_json(said)
             latest[(status.index, status.mac)] = status
     if not found:
         raise JournalUnreadableError(
@@ -119,13 +139,36 @@ def read_statuses() -> list[InterfaceStatus]:
     return [status for status in latest.values() if status.state is not State.GONE]
 
 
-def _entries() -> Iterator[dict[str, object]]:
+Entry = tuple[UUID, int, str]  # message id, the sender's uid, NICWATCHD_STATUS (may be empty)
+
+
+def _entries() -> Iterator[tuple[UUID, str]]:
+    """Message id and status of the entries that we believe, the oldest first."""
     trusted = {0, *_own_uid()}
-    with systemd_journal.Reader() as reader:
+    read = _by_library if library else _by_journalctl
+    yield from ((message_id, said) for message_id, uid, said in read() if uid in trusted)
+
+
+def _by_library() -> Iterator[Entry]:
+    with library.Reader() as reader:
         reader.this_boot()
-        for message_id in (STARTED, TRANSITION, OVERDUE):
+        for message_id in MATCHES:
             reader.add_match(MESSAGE_ID=message_id.hex)
-        yield from (entry for entry in reader if entry.get("_UID") in trusted)
+        for entry in reader:
+            said = str(entry.get("NICWATCHD_STATUS", ""))
+            yield entry["MESSAGE_ID"], entry.get("_UID", NOBODY), said
+
+
+def _by_journalctl() -> Iterator[Entry]:
+    matches = [f"MESSAGE_ID={message_id.hex}" for message_id in MATCHES]
+    try:
+        for entry in protocols.journal_entries(matches):
+            uid = int(entry.get("_UID", NOBODY))
+            yield UUID(entry["MESSAGE_ID"]), uid, entry.get("NICWATCHD_STATUS", "")
+    except OSError as error:
+        raise JournalUnreadableError(f"journalctl cannot be run: {error.strerror}") from None
+    except subprocess.CalledProcessError as error:
+        raise JournalUnreadableError(f"journalctl: {error.stderr.strip()}") from None
 
 
 def _own_uid() -> Iterator[int]:

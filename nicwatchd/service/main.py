@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import time
@@ -38,6 +39,7 @@ def run(config: Path | None, runtime_directory: Path) -> None:
 
     Raises SettingsError, CannotRunError or AlreadyRunningError before anything was changed.
     """
+    faulthandler.enable()  # the watchdog's SIGABRT leaves a traceback
     settings = load(config)
     if not has_net_admin():
         raise CannotRunError(

@@ -42,6 +42,11 @@ class Lock:
                 f"nicwatchd already runs here (pid {holder}, {self._path}); "
                 "ask it with `nicwatchd status`, or stop it with `systemctl stop nicwatchd`"
             ) from None
+        if (
+            os.geteuid() == 0
+        ):  # so that what root does once keeps no daemon out that runs as another
+            owner = directory.stat()
+            os.fchown(self._fd, owner.st_uid, owner.st_gid)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 

@@ -111,8 +111,8 @@ def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
         seen=round(epoch + lifecycle.seen, 3),
         overdue=lifecycle.overdue,
         shadowed=bool(interface.shadows),
-        reasons=_reasons(lifecycle.reasons),
-        notes=_reasons(interface.notes),
+        reasons=reason_statuses(lifecycle.reasons),
+        notes=reason_statuses(interface.notes),
         table=table_of(link.index),
         ipv4=_family(interface, Family.V4),
         ipv6=_family(interface, Family.V6),
@@ -126,7 +126,7 @@ def _family(interface: Interface, family: Family) -> FamilyStatus | None:
     usable = verdict.usable
     return FamilyStatus(
         verdict=verdict.status,
-        reasons=_reasons(verdict.reasons),
+        reasons=reason_statuses(verdict.reasons),
         addresses=[str(ip) for ip in usable.addresses],
         prefixes=[str(prefix) for prefix in usable.prefixes],
         subnets=[str(subnet) for subnet in usable.subnets],
@@ -134,7 +134,8 @@ def _family(interface: Interface, family: Family) -> FamilyStatus | None:
     )
 
 
-def _reasons(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
+def reason_statuses(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
+    """Reasons as they are told."""
     return [ReasonStatus(code=reason.code, text=reason.text) for reason in reasons]
 
 

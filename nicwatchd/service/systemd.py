@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import time
 
-from systemd import daemon
+from nicwatchd.service import protocols
+
+try:
+    from systemd.daemon import notify as _tell
+except ImportError:  # as in journal.py
+    _tell = protocols.notify
 
 
 def notify(*, status: str, ready: bool = False, watchdog: bool = False) -> None:
@@ -14,14 +19,14 @@ def notify(*, status: str, ready: bool = False, watchdog: bool = False) -> None:
         said.append("READY=1")
     if watchdog:
         said.append("WATCHDOG=1")
-    daemon.notify("\n".join(said))
+    _tell("\n".join(said))
 
 
 def reloading() -> None:
     """A reload began; `notify(ready=True)` ends it."""
-    daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    _tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
     """The end began."""
-    daemon.notify("STOPPING=1")
+    _tell("STOPPING=1")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from nicwatchd.core.backoff import Limiter
 from nicwatchd.core.host import Host
 from nicwatchd.core.kernel import (
     AddressEvent,
@@ -20,13 +21,24 @@ from nicwatchd.core.kernel import (
     RouteEvent,
     RuleEvent,
 )
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, Link, Operation
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    AddAddress,
+    Link,
+    Operation,
+    RemoveAddress,
+    SetGroup,
+    SetUp,
+)
 from nicwatchd.core.qualify import CILIUM_LINK
 from nicwatchd.service.ledger import Ledger
 
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one look for all of them.
 COALESCE: Final = 0.1
+# Somebody who removes what is ours again and again is not fought at full speed.
+HEAL_BURST, HEAL_INTERVAL = 10, 5.0
 UDEV: Final = Path("/run/udev")
 
 
@@ -46,11 +58,13 @@ class World:
         self._stale_addresses: set[int] = set()
         self._own_is_stale = True
         self._all_is_stale = True
+        self._heals = Limiter(HEAL_BURST, HEAL_INTERVAL)
+        self._heal_at = float("-inf")
         self.rules_changed = False  # since the last look at who wins
 
     def forget(self) -> None:
-        """Everything is stale."""
-        self._all_is_stale = True
+        """Everything is stale, and so is who wins."""
+        self._all_is_stale = self.rules_changed = True
 
     def note(self, event: Event) -> float | None:
         """Mark what an event is about. Seconds until it is to be looked at; None: no need."""
@@ -70,10 +84,17 @@ class World:
                 return self._note_addresses(event.oif)
             case RouteEvent():
                 self._own_is_stale = True
-                return COALESCE
-            case RuleEvent():
+                return self._heal_after() if event.deleted else COALESCE
+            case RuleEvent(protocol=protocol, deleted=deleted):
                 self._own_is_stale = self.rules_changed = True
-                return COALESCE
+                return self._heal_after() if deleted and protocol == PROTOCOL else COALESCE
+
+    def _heal_after(self) -> float:
+        """Seconds until a removal of ours is looked at; those until then share the look."""
+        now = self._clock()
+        if now >= self._heal_at:
+            self._heal_at = now + max(COALESCE, self._heals.delay(now))
+        return self._heal_at - now
 
     def _note_link(self, event: LinkEvent) -> float | None:
         known = event.index in self._host.interfaces or event.index in self._links
@@ -86,6 +107,7 @@ class World:
         if not known and not of_interest:
             return None
         self._stale_links.add(event.index)
+        self._own_is_stale = True  # a flap drops IPv4 routes, and no event of theirs tells
         return self._note_addresses(event.index) or AT_ONCE
 
     def _note_addresses(self, index: int) -> float | None:
@@ -98,11 +120,11 @@ class World:
         """Mark what operations of ours have changed, so that it is read back."""
         for operation in operations:
             match operation:
-                case _ if hasattr(operation, "index"):
-                    self._stale_links.add(operation.index)
-                    self._stale_addresses.add(operation.index)
-                case _:
-                    self._own_is_stale = True
+                case SetGroup(index=i) | SetUp(index=i):
+                    self._stale_links.add(i)
+                case AddAddress(index=i) | RemoveAddress(index=i):
+                    self._stale_addresses.add(i)
+            self._own_is_stale = True  # routes go with addresses, and come with links
 
     def about_to_run(self, operations: Iterable[Operation]) -> None:
         """Note the addresses that are about to be added. Raises OSError when that is impossible."""

@@ -12,7 +12,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
@@ -49,7 +49,7 @@ def eni_of(script: EniScript) -> Eni:
         script.name,
         script.mac,
         Subnet(
-            "net-" + cidr.replace("/", "-"),
+            cidr.replace("/", "-"),
             IPv4Network(script.subnet_ipv4) if script.subnet_ipv4 else None,
             tuple(IPv6Network(text) for text in script.subnet_ipv6),
         ),
@@ -96,11 +96,12 @@ class Ec2:
     async def plug(self, *names: str) -> float:
         """Hot-plug ENIs of the scenario, all at once; the monotonic time at which they are there.
 
-        IMDS's clock for them starts a moment before: its lag is never shorter than scripted.
+        IMDS's clock for them starts right after: until then it does not list them.
         """
+        at = await self.vpc.plug(*(self.eni(name) for name in names))
         for name in names:
             self.imds.plug(name)
-        return await self.vpc.plug(*(self.eni(name) for name in names))
+        return at
 
     async def unplug(self, *names: str) -> None:
         """Detach ENIs; IMDS knows at once."""
@@ -108,11 +109,16 @@ class Ec2:
         for name in names:
             self.imds.unplug(name)
 
-    async def start_daemon(self, settings: str = SETTINGS) -> DaemonProcess:
-        """Start nicwatchd on the host, as its own process, and wait until it answers."""
+    async def start_daemon(
+        self, settings: str = SETTINGS, wrapper: Sequence[str] = ()
+    ) -> DaemonProcess:
+        """Start nicwatchd on the host, as its own process, and wait until it answers.
+
+        `wrapper` is a command that becomes the daemon: `env NAME=VALUE`, `nsenter`, `setpriv`.
+        """
         daemon = DaemonProcess(self.vpc)
         self.daemons.append(daemon)
-        await daemon.start(settings)
+        await daemon.start(settings, wrapper)
         return daemon
 
 
@@ -129,12 +135,21 @@ class DaemonProcess:
         self._log = self._directory / "daemon.log"
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, settings: str) -> None:
+    @property
+    def config(self) -> Path:
+        """Its settings file."""
+        return self._directory / "nicwatchd.toml"
+
+    @property
+    def socket(self) -> Path:
+        """Its control socket."""
+        return self._directory / "nicwatchd.sock"
+
+    async def start(self, settings: str, wrapper: Sequence[str] = ()) -> None:
         """Start it, and return once it answers on its socket (which is before READY)."""
-        config = self._directory / "nicwatchd.toml"
-        config.write_text(settings, encoding="utf-8")
-        command = [sys.executable, "-m", "nicwatchd.cli.main", "run", "--config", str(config)]
-        command += ["--runtime-directory", str(self._directory)]
+        self.config.write_text(settings, encoding="utf-8")
+        command = [*wrapper, sys.executable, "-m", "nicwatchd.cli.main", "run"]
+        command += ["--config", str(self.config), "--runtime-directory", str(self._directory)]
         with self._log.open("ab") as log:
             self._process = await self._vpc.popen(self._vpc.host, *command, stdout=log, stderr=log)
         try:
@@ -179,7 +194,7 @@ class DaemonProcess:
         await self.process.wait()
 
     def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.UnixConnector(str(self._directory / "nicwatchd.sock"))
+        connector = aiohttp.UnixConnector(str(self.socket))
         return aiohttp.ClientSession("http://nicwatchd", connector=connector)
 
     async def get(self, path: str) -> Any:

@@ -263,13 +263,20 @@ class Watch:
 
 
 async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> None:
-    """Return once every path answers, tried anew all the time; TimeoutError names the others.
+    """Return once all paths answer in one and the same round; else TimeoutError, after `within` s.
 
     A host that was just configured drops packets for a second (its link-local address is
     tentative), and a busy machine for longer.
     """
-    async with Watch(vpc, wanted) as watch:
-        await watch.all_reachable(within)
+    tried = list(wanted)
+    deadline = time.monotonic() + within
+    while True:
+        silent = [str(path) for path, reply in (await matrix(vpc, tried)).items() if not reply]
+        if not silent:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no answer within {within:g} s: {'; '.join(silent)}")
+        await asyncio.sleep(INTERVAL)
 
 
 def watch_primary(vpc: Vpc) -> Watch:

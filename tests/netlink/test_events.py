@@ -26,7 +26,6 @@ from nicwatchd.netlink.wire import (
     RULE,
     Message,
     attribute,
-    attribute_u8,
     attribute_u32,
     pack,
 )
@@ -63,7 +62,7 @@ def route(
 
 def rule(protocol: int, family: int = 2) -> bytes:
     header = RULE.pack(family, 0, 0, 0, 0, 0, 0, 1, 0)
-    return header + attribute_u32(6, 32602) + attribute_u8(21, protocol)
+    return header + attribute_u32(6, 32602) + attribute(21, bytes([protocol]))
 
 
 @pytest.mark.parametrize(

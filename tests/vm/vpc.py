@@ -65,7 +65,7 @@ def lines_for_server(eni: Eni, device: str) -> list[str]:
     """The addresses that a server must have on a link to serve its subnets; they route nothing."""
     gateway = [f"addr add {eni.subnet.gateway}/32 dev {device}"] if eni.subnet.gateway else []
     return [
-        f"route append fe80::/64 dev {device}",  # where its clients are: the router's own is another
+        f"route append fe80::/64 dev {device}",  # its clients; the router's own is in fe80:ec2::/64
         *gateway,
         *(
             f"addr add {cidr[1]}/{cidr.prefixlen} dev {device} nodad noprefixroute"

@@ -1,0 +1,23 @@
+# For the scripts that build packages, from the top of the source tree. Sets version and epoch.
+
+die() {
+    echo "build: $*" >&2
+    exit 1
+}
+
+need() {
+    type -P "$1" >/dev/null || die "please install the package $2"
+}
+
+# Prints the strip for a machine's programs (as uname -m names it).
+strip_for() {
+    if [ "$1" = "$(uname -m)" ]; then
+        echo strip
+    else
+        echo "$1-linux-gnu-strip"
+    fi
+}
+
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' nicwatchd/__init__.py)
+# The last commit's time makes the packages reproducible; without git, it is the present.
+epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}

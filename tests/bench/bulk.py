@@ -1,0 +1,139 @@
+"""One NIC with many addresses: the daemon's way into the kernel against that of `ip -batch`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from ipaddress import ip_network
+from statistics import median
+from typing import Final
+
+from nicwatchd.core.model import LINK_GROUP, Family, IPAddress, Route, Rule
+from nicwatchd.sim import netns
+from nicwatchd.sim.ec2 import Ec2
+from nicwatchd.sim.parts import Eni
+from nicwatchd.sim.script import Step
+from tests.bench import host, outside
+from tests.bench.figures import Figure, Limit
+
+ADDRESSES: Final = 50  # of each family
+ROUNDS: Final = 9
+QUICK_ROUNDS: Final = 2
+LAG: Final = 3.0  # s: DHCP and the link's own start are over
+TIMES: Final = 5.0  # as long as `ip -batch` may it take
+LINK_LOCAL: Final = ip_network("fe80::/64")
+UNLISTED: Final = (Step(listed=False), Step(at=LAG, complete=True))
+
+
+async def measure(_seed: int, *, quick: bool) -> list[Figure]:
+    """Hot-plugs of an ENI with 50 + 50 addresses, of which DHCP brings the first of each family.
+
+    Start: the last request before the end reached IMDS, so that all that is behind its answer
+    counts. End: all is seen in the kernel from outside. `ip -batch`: from the start of the
+    process to its end, with the same operations, on a host without the daemon.
+    """
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    by_daemon = await _by_daemon(rounds)
+    by_batch = await _by_batch(rounds)
+    baseline = median(by_batch)
+    what = f"one NIC of {ADDRESSES} + {ADDRESSES} addresses"
+    return [
+        Figure(f"{what}: IMDS's last answer -> applied", by_daemon, show=("median", "max")),
+        Figure(f"{what}: `ip -batch` of the same operations", by_batch, show=("median", "max")),
+        Figure(
+            f"{what}: the one by the other",
+            [taken / baseline for taken in by_daemon],
+            unit="",
+            suffix=" x",
+            limits=(Limit("median", TIMES),),
+        ),
+    ]
+
+
+async def _by_daemon(rounds: int) -> list[float]:
+    scripts = [host.script(n, UNLISTED, ADDRESSES) for n in range(1, rounds + 1)]
+    times = []
+    async with host.host(*scripts) as ec2:
+        with outside.look_into(ec2.vpc.host) as probe:
+            daemon = await ec2.start_daemon()
+            await daemon.until("eth0", "ignored")
+            for script in scripts:
+                eni = await host.plug(ec2, script.name, tuple(Family))
+                wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
+                await host.wait_for_clock(ec2.imds.complete_at(script.name))
+                end = await probe.complete(wanted)
+                times.append(end - max(r.at for r in ec2.imds.log if r.at <= end))
+                await ec2.unplug(script.name)
+                await asyncio.sleep(1.0)
+    return times
+
+
+async def _by_batch(rounds: int) -> list[float]:
+    script = host.script(1, (), ADDRESSES)
+    times = []
+    async with host.host(script) as ec2:
+        with outside.look_into(ec2.vpc.host) as probe:
+            for _ in range(rounds):
+                eni = await host.plug(ec2, script.name, tuple(Family))
+                wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
+                await asyncio.sleep(LAG)
+                times.append(await asyncio.to_thread(_batch, ec2, list(_lines(eni, wanted))))
+                await probe.complete(wanted)
+                await _clean(ec2, wanted, script.name)
+    return times
+
+
+def _batch(ec2: Ec2, lines: list[str]) -> float:
+    """Seconds that one `ip -batch` takes.
+
+    `ip` reads rules of one family alone, so there are two, less what an empty one takes.
+    """
+    ipv6_rules = [line for line in lines if line.startswith("rule ") and "::" in line]
+    others = [line for line in lines if line not in ipv6_rules]
+    return _run(ec2, others) + _run(ec2, ipv6_rules, "-6") - _run(ec2, [])
+
+
+def _run(ec2: Ec2, lines: list[str], *options: str) -> float:
+    text = "".join(f"{line}\n" for line in lines)
+    start = time.monotonic()
+    netns.run("ip", *options, "-n", ec2.vpc.host, "-batch", "-", stdin=text)
+    return time.monotonic() - start
+
+
+async def _clean(ec2: Ec2, wanted: outside.Expected, name: str) -> None:
+    """Rules outlive the link."""
+    await asyncio.to_thread(_batch, ec2, [_rule("del", rule) for rule in wanted.rules])
+    await ec2.unplug(name)
+
+
+def _lines(eni: Eni, wanted: outside.Expected) -> Iterator[str]:
+    """The operations as `ip` writes them, in the daemon's order. (It cannot mark addresses.)"""
+    yield f"link set dev {eni.name} group {LINK_GROUP}"
+    for ip in (*eni.ipv4[1:], *eni.ipv6[1:]):
+        flags = "nodad preferred_lft 0 valid_lft forever" if ip.version == Family.V6 else ""
+        yield f"addr add {ip} dev {eni.name} noprefixroute {flags}"
+    for route in sorted(wanted.routes, key=lambda route: route.gateway is not None):
+        yield _route(route, eni.name, eni.addresses(route.family)[0])
+    for rule in sorted(wanted.rules, key=lambda rule: rule.priority):
+        yield _rule("add", rule)
+
+
+def _route(route: Route, device: str, source: IPAddress) -> str:
+    words = [f"route add {route.dst} dev {device}"]
+    words.append(f"table {route.table} proto {route.protocol}")
+    words += [f"via {route.gateway}"] if route.gateway else []
+    words += ["onlink"] if route.onlink else []
+    words += [f"src {source}"] if route.dst != LINK_LOCAL else []
+    words += ["scope link"] if route.scope else []
+    return " ".join(words)
+
+
+def _rule(verb: str, rule: Rule) -> str:
+    words = [f"rule {verb} priority {rule.priority} from {rule.src or outside.ANY[rule.family]}"]
+    words += [f"iif {rule.iif}"] if rule.iif else []
+    words += [f"oif {rule.oif}"] if rule.oif else []
+    words.append(f"lookup {rule.table} protocol {rule.protocol}")
+    if rule.suppress_ifgroup is not None:
+        words.append(f"suppress_prefixlength 0 suppress_ifgroup {rule.suppress_ifgroup}")
+    return " ".join(words)

@@ -1,0 +1,111 @@
+"""A host where nothing happens: what the daemon costs it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nicwatchd.core.model import Family
+from nicwatchd.sim.ec2 import Ec2
+from nicwatchd.sim.parts import Eni
+from tests.bench import host, hotplug, outside
+from tests.bench.figures import Figure, Limit
+
+SETTLE: Final = 180.0  # s after the hot-plug: nobody waits any more
+QUIET: Final = 180.0  # s
+QUICK_SETTLE, QUICK_QUIET = 70.0, 70.0  # nothing is missing, so the slow refresh begins at 60 s
+# s. EC2's DHCPv6 leases are renewed at half of the preferred lifetime, 140 s.
+RENEWAL: Final = 70.0
+ROUND: Final = 30.0  # s of silence that lie between two rounds of the slow refresh, at the least
+MIB: Final = 1024.0
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of this machine, by /proc."""
+
+    pid: int
+
+    def cpu(self) -> float:
+        """Seconds on a CPU so far, all threads; to the nanosecond, where `stat` has ticks."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+    def memory(self) -> tuple[float, float]:
+        """Resident memory, and the proportional part of what is shared; MiB."""
+        status = _fields(Path(f"/proc/{self.pid}/status").read_text())
+        shared = _fields(Path(f"/proc/{self.pid}/smaps_rollup").read_text())
+        return status["VmRSS"] / MIB, shared["Pss"] / MIB
+
+
+def _fields(text: str) -> dict[str, int]:
+    """The lines `Name: 123 kB`."""
+    lines = (line.split() for line in text.splitlines() if line.endswith(" kB"))
+    return {words[0].rstrip(":"): int(words[1]) for words in lines}
+
+
+async def measure(_seed: int, *, quick: bool) -> list[Figure]:
+    """One applied ENI beside the primary, left alone for minutes but for DHCP's renewals.
+
+    CPU time is the daemon's over the quiet minutes, as a share of one core. Requests are those
+    about one NIC between the starts of its first and its last round, over that time.
+    """
+    script = host.script(1, host.late_steps(1.0))
+    async with host.host(script) as ec2:
+        daemon = await ec2.start_daemon()
+        await daemon.until("eth0", "ignored")
+        eni = await host.plug(ec2, script.name, tuple(Family))
+        with outside.look_into(ec2.vpc.host) as probe:
+            await probe.complete(outside.expected(eni, ec2.vpc.ifindex(eni)))
+        process = Process(daemon.process.pid)
+        await _rest(ec2, eni, QUICK_SETTLE if quick else SETTLE)
+        began, before = time.monotonic(), process.cpu()
+        await _rest(ec2, eni, QUICK_QUIET if quick else QUIET)
+        ended, after = time.monotonic(), process.cpu()
+        rss, pss = process.memory()
+        rates = [_per_minute(ec2, mac, began, ended) for mac in (script.mac, host.PRIMARY_MAC)]
+    return [
+        Figure(
+            "IMDS requests, steady, per NIC (the ENI's, the primary's)",
+            rates,
+            unit="",
+            suffix="/min",
+            limits=(Limit("max", 8.0),),
+        ),
+        Figure(
+            f"idle CPU, of one core, over {ended - began:.0f} s",
+            [(after - before) / (ended - began)],
+            unit="%",
+            limits=(Limit("max", 0.001),),
+        ),
+        Figure(
+            "resident memory (RSS)",
+            [rss],
+            unit="MiB",
+            limits=(Limit("max", 64.0),),
+            note=f"PSS {pss:.1f} MiB",
+        ),
+    ]
+
+
+async def _rest(ec2: Ec2, eni: Eni, seconds: float) -> None:
+    """Let time pass; a DHCP client renews its leases meanwhile."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > RENEWAL:
+        await asyncio.sleep(RENEWAL)
+        for family in Family:
+            await ec2.vpc.lease(eni, family)
+    await asyncio.sleep(left)
+
+
+def _per_minute(ec2: Ec2, mac: str, start: float, end: float) -> float:
+    """The rate of requests about one NIC, over whole rounds."""
+    times = [r.at for r in hotplug.requests_about(ec2.imds, mac, start, end)]
+    firsts = [b for a, b in zip([start - ROUND, *times], times, strict=False) if b - a > ROUND / 2]
+    if len(firsts) < 2:
+        return 60.0 * len(times) / (end - start)
+    within = sum(firsts[0] <= at < firsts[-1] for at in times)
+    return 60.0 * within / (firsts[-1] - firsts[0])

@@ -1,0 +1,114 @@
+"""The figures as a table and as JSON, with the machine that they were measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from nicwatchd import __version__
+from tests.bench.figures import Figure, Limit
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+PAGE, DATA = DOCS / "benchmarks.md", DOCS / "benchmarks.json"
+BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
+LIBRARIES: Final = ("aiohttp", "pydantic", "pyroute2")
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on, and nothing that names the machine."""
+    return {
+        "CPU": f"{os.cpu_count()} x {_cpu_model()}",
+        "kernel": platform.release().split("-")[0],
+        "Python": platform.python_version(),
+        "nicwatchd": __version__,
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+class Others:
+    """How much of the machine's CPU time was other people's work: it makes figures worse."""
+
+    def __init__(self) -> None:
+        self._start, self._busy, self._ours = time.monotonic(), _busy(), _ours()
+
+    def share(self) -> float:
+        """Their share since the beginning, 1.0 being all cores. Count when children have ended."""
+        theirs = _busy() - self._busy - (_ours() - self._ours)
+        cores = os.cpu_count() or 1
+        return max(0.0, theirs / (time.monotonic() - self._start) / cores)
+
+
+def _busy() -> float:
+    """CPU seconds that all cores together have worked; idle and iowait are no work."""
+    total = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    user, nice, system, _, _, *interrupts_and_steal = map(int, total)
+    return (user + nice + system + sum(interrupts_and_steal)) / os.sysconf("SC_CLK_TCK")
+
+
+def _ours() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """The figures as Markdown."""
+    rows = ["| what | measured | budget | |", "|---|---|---|---|"]
+    for figure in figures:
+        measured = ", ".join(f"{s} {figure.text(figure.value(s))}" for s in figure.statistics)
+        if len(figure.samples) == 1:
+            measured = figure.text(figure.samples[0])
+        if figure.note:
+            measured += f" ({figure.note})"
+        budget = ", ".join(_budget(figure, limit) for limit in figure.limits)
+        verdict = ("kept" if figure.met else "**missed**") if figure.limits else ""
+        rows.append(f"| {figure.what} | {measured} | {budget} | {verdict} |")
+    return "\n".join(rows) + "\n"
+
+
+def _budget(figure: Figure, limit: Limit) -> str:
+    statistic = "" if limit.statistic == "max" else f"{limit.statistic} "
+    return statistic + figure.text(limit.at_most)
+
+
+def write(figures: Sequence[Figure], seed: int, others: float) -> None:
+    """Write the JSON, and the table into the page, between its markers."""
+    on = machine()
+    data = {
+        "machine": on,
+        "others": round(others, 4),
+        "seed": seed,
+        "figures": [_as_data(figure) for figure in figures],
+    }
+    DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    described = ", ".join(f"{name} {said}" for name, said in on.items())
+    described += f". Other work took {others:.0%} of its CPU time."
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text = f"{before}{BEGIN}\n\n{described}\n\n{table(figures)}\n{END}{after}"
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _as_data(figure: Figure) -> dict[str, object]:
+    """A figure for programs, in the unit that it was measured in."""
+    return {
+        "what": figure.what,
+        "unit": "s" if figure.unit in ("ms", "s") else figure.unit + figure.suffix,
+        "values": {name: round(figure.value(name), 6) for name in ("median", "p99", "max")},
+        "limits": {limit.statistic: limit.at_most for limit in figure.limits},
+        "kept": figure.met,
+        "samples": [round(sample, 6) for sample in figure.samples],
+        **figure.details,
+    }

@@ -1,0 +1,96 @@
+"""Situations that several tests begin with."""
+
+from dataclasses import replace
+
+from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import (
+    Address,
+    AddRule,
+    EniMetadata,
+    Link,
+)
+from nicwatchd.core.policy import Policy
+from tests.core.build import (
+    ETH1,
+    FULL4,
+    FULL6,
+    IPV4,
+    IPV6,
+    MAC,
+    NET4,
+    NET6,
+    eni,
+    lease,
+    on_link,
+)
+from tests.core.fast_motion import FastMotion
+
+MAC2 = "02:00:00:00:00:03"
+ETH2 = Link(4, MAC2, "eth2", up=True, driver="ena")
+FULL = eni(FULL4, FULL6)
+APPLIED, AWAITING, IGNORED = State.APPLIED, State.AWAITING, State.IGNORED
+# For what happens long after the race: fewer polls make faster tests.
+CALM = Policy(schedule=Schedule(interval=1.0, fast_for=5.0))
+LEASE4, LEASE6 = lease(f"{IPV4}/24"), lease(f"{IPV6}/128")
+
+
+def dhcp4(motion: FastMotion, when: float, address: Address = LEASE4, subnet: str = NET4) -> None:
+    """A DHCPv4 client brings an address, and the kernel the route to its subnet."""
+
+    def bring() -> None:
+        motion.kernel.addresses.append(address)
+        motion.kernel.routes.append(on_link(subnet, address.index))
+
+    motion.at(when, bring)
+
+
+def dhcp6(motion: FastMotion, when: float, address: Address = LEASE6, subnet: str = NET6) -> None:
+    """A router advertisement, then DHCPv6."""
+
+    def bring() -> None:
+        link = motion.kernel.links[address.index]
+        motion.kernel.links[address.index] = replace(link, ra_received=True, ra_managed=True)
+        motion.kernel.addresses.append(address)
+        motion.kernel.routes.append(on_link(subnet, address.index))
+
+    motion.at(when, bring)
+
+
+def hot_plugged(reading: EniMetadata = FULL, policy: Policy | None = None) -> FastMotion:
+    """A host that runs, and at 10 s an ENI that IMDS knows at once."""
+    motion = FastMotion(policy)
+    motion.plug(10.0, ETH1)
+    motion.imds(MAC, 10.0, reading)
+    return motion
+
+
+def applied(reading: EniMetadata = FULL, policy: Policy | None = None) -> FastMotion:
+    """... 2 minutes later, DHCP leases and all."""
+    motion = hot_plugged(reading, policy or CALM)
+    dhcp4(motion, 10.5)
+    dhcp6(motion, 10.6)
+    motion.run(130.0)
+    assert motion.state() is APPLIED
+    return motion
+
+
+def programmed(motion: FastMotion, since: float = 0.0) -> dict[int, float]:
+    """When the first rule of each family was added."""
+    found: dict[int, float] = {}
+    for at, operation in motion.written:
+        if isinstance(operation, AddRule) and at >= since:
+            found.setdefault(operation.rule.family, at)
+    return found
+
+
+def selectors(motion: FastMotion, index: int, which: int = 4) -> set[str]:
+    rules = [r for r in motion.kernel.own_rules if r.table == 1_000_000 + index]
+    return {str(r.oif or r.src) for r in rules if r.family == which}
+
+
+def quiet(motion: FastMotion, seconds: float = 300.0) -> bool:
+    """Whether nothing is written and nothing told for so long."""
+    before = len(motion.written), len(motion.told)
+    motion.run(motion.now + seconds)
+    return before == (len(motion.written), len(motion.told))

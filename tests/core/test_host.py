@@ -1,0 +1,344 @@
+"""The host as a whole: restart, reload, other owners, faults, and any order of events."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.host import Failure, Host
+from nicwatchd.core.lifecycle import OffTheTableError, State
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    Address,
+    AddRoute,
+    AddRule,
+    EniMetadata,
+    Link,
+    Plan,
+    RemoveRule,
+    Rule,
+    SetGroup,
+    Value,
+)
+from nicwatchd.core.policy import Coexist, Policy, RuleMode
+from tests.core.build import (
+    ERROR,
+    ETH0,
+    ETH1,
+    FULL4,
+    FULL6,
+    IPV4,
+    IPV6,
+    MAC,
+    NET4,
+    NET6,
+    PRIMARY,
+    UNREAD,
+    V4,
+    eni,
+    family,
+    ip,
+    lease,
+    net,
+    on_link,
+    permanent,
+    static,
+)
+from tests.core.fast_motion import FastMotion
+from tests.core.scenes import (
+    APPLIED,
+    AWAITING,
+    CALM,
+    FULL,
+    IGNORED,
+    LEASE4,
+    LEASE6,
+    MAC2,
+    applied,
+    hot_plugged,
+    quiet,
+    selectors,
+)
+from tests.core.tiny_kernel import TinyKernel
+
+# --- restart, reload, owners ---------------------------------------------------------
+
+
+def restarted(motion: FastMotion, policy: Policy | None = None) -> FastMotion:
+    """A new daemon on the same host, a minute later."""
+    again = FastMotion(policy or CALM, motion.kernel, start=motion.now + 60.0)
+    again._readings = motion._readings
+    return again
+
+
+def test_a_restart_adopts_everything() -> None:
+    motion = applied(eni(family(f"{IPV4} 10.0.2.11", "10.0.2.32/28", NET4), FULL6))
+    again = restarted(motion)
+    again.run(again.now + 600.0)
+    assert again.written == []
+    assert again.state() is APPLIED
+
+
+def test_a_restart_without_imds_removes_nothing() -> None:
+    motion = applied()
+    again = restarted(motion)
+    again._readings = {MAC: [(0.0, UNREAD)], PRIMARY: [(0.0, UNREAD)]}
+    again.run(again.now + 3600.0)
+    assert again.written == []
+    assert (again.state(), again.reasons()) == (AWAITING, {"imds-unread"})
+
+
+def test_a_restart_without_the_primary_removes_nothing() -> None:
+    again = restarted(applied())
+    again.primary = ERROR
+    again.run(again.now + 3600.0)
+    assert again.written == []
+
+
+def test_a_restart_removes_what_a_link_that_went_has_left() -> None:
+    motion = applied()
+    motion.kernel.unplug(3)
+    assert motion.kernel.own_rules
+    again = restarted(motion)
+    again.run(again.now + 1.0)
+    assert again.kernel.own_rules == ()
+    assert {type(operation) for _, operation in again.written} == {RemoveRule}
+
+
+POLICIES = {
+    "by address": (Policy(rules=RuleMode.ADDRESS), APPLIED, {"eth1", f"{IPV4}/32"}),
+    "excluded by name": (Policy(exclude=("eth1",)), IGNORED, set[str]()),
+    "excluded by subnet": (Policy(exclude_subnets=(net("10.0.0.0/8"),)), IGNORED, set[str]()),
+    "another subnet": (Policy(exclude_subnets=(net("10.0.3.0/24"),)), APPLIED, {"eth1", NET4}),
+    "another driver": (Policy(drivers=frozenset({"vif"})), IGNORED, set[str]()),
+}
+
+
+@pytest.mark.parametrize(("policy", "state", "expected"), POLICIES.values(), ids=POLICIES.keys())
+def test_reload(policy: Policy, state: State, expected: set[str]) -> None:
+    motion = applied()
+    motion.host.set_policy(policy)
+    motion.run(140.0)
+    assert motion.state() is state
+    assert selectors(motion, 3) == expected
+    assert {a.ip for a in motion.kernel.addresses} == {ip(IPV4), ip(IPV6)}
+    motion.host.set_policy(CALM)
+    motion.run(150.0)
+    assert motion.state() is APPLIED
+    assert selectors(motion, 3) == {"eth1", NET4}
+
+
+def test_reload_changes_the_patience_of_those_who_wait() -> None:
+    motion = hot_plugged(eni(FULL4, family(ERROR)))
+    motion.run(20.0)
+    policy = Policy()
+    schedule = replace(policy.schedule, patience=15.0)
+    motion.host.set_policy(replace(policy, schedule=schedule))
+    motion.run(26.0)
+    assert motion.host.interfaces[3].lifecycle.overdue
+
+
+def test_an_excluded_subnet_counts_before_imds_tells_it() -> None:
+    motion = FastMotion(Policy(exclude_subnets=(net("2001:db8::/32"),)))
+    motion.plug(10.0, replace(ETH1, ra_received=True))
+    motion.at(10.5, lambda: motion.kernel.addresses.append(LEASE6))
+    motion.run(30.0)
+    assert (motion.state(), motion.reasons()) == (IGNORED, {"excluded"})
+    assert motion.kernel.own_rules == ()
+
+
+def test_a_container_network_owns_the_secondary_enis() -> None:
+    motion = applied()
+    aws_node = Rule(V4, 1024, MAIN_TABLE, protocol=3, fwmark=0x80, fwmask=0x80)
+    motion.at(140.0, lambda: motion.kernel.rules.append(aws_node))
+    motion.run(150.0)
+    assert motion.host.container_network == "Amazon VPC CNI"
+    assert (motion.state(), motion.reasons()) == (IGNORED, {"cni"})
+    assert motion.kernel.rules == [aws_node]
+    assert motion.kernel.own_routes == ()
+    motion.host.set_policy(Policy(coexist=Coexist.FORCE))
+    motion.run(160.0)
+    assert motion.state() is APPLIED
+
+
+def test_an_enslaved_eni_is_left() -> None:
+    motion = applied()
+    motion.at(140.0, lambda: motion.kernel.set_link(replace(motion.kernel.links[3], master=9)))
+    motion.run(150.0)
+    assert (motion.state(), motion.reasons()) == (IGNORED, {"enslaved"})
+    assert motion.kernel.own_rules == ()
+
+
+def test_the_primary_is_left_but_for_its_group() -> None:
+    motion = FastMotion()
+    motion.kernel.addresses.append(lease("10.0.1.10/24", 2))
+    motion.kernel.routes += [on_link("10.0.1.0/24", 2), static("0.0.0.0/0", "10.0.1.1", 2)]
+    motion.imds(PRIMARY, 0.0, eni(family("10.0.1.10 10.0.1.11", cidrs="10.0.1.0/24"),
+                                  mac=Value(PRIMARY)))  # fmt: skip
+    motion.run(300.0)
+    assert [operation for _, operation in motion.written] == [SetGroup(2, 3778)]
+    assert motion.state(2) is IGNORED
+    assert motion.host.interfaces[2].plan == Plan(2, group=3778)
+    assert motion.host.interfaces[2].notes == ()
+
+
+def test_a_virtual_link_is_nobodys_business() -> None:
+    motion = FastMotion()
+    motion.plug(1.0, Link(5, "02:42:00:00:00:01", "docker0", up=True, kind="bridge"))
+    motion.run(10.0)
+    assert set(motion.host.interfaces) == {2}
+
+
+def test_an_operators_own_address_and_route() -> None:
+    motion = applied()
+    motion.kernel.addresses.append(permanent("192.168.5.1/24"))
+    motion.kernel.routes.append(static("172.16.0.0/12", "10.0.2.7"))
+    motion.run(200.0)
+    copies = [route for route in motion.kernel.own_routes if route.dst == net("172.16.0.0/12")]
+    assert [route.gateway for route in copies] == [ip("10.0.2.7")]
+    assert selectors(motion, 3) == {"eth1", NET4}
+
+
+# --- what goes wrong ----------------------------------------------------------------
+
+
+def test_what_the_kernel_refuses_is_told() -> None:
+    motion = hot_plugged()
+    motion.run(9.0)
+    motion.kernel.set_link(ETH1)
+    motion.kernel.addresses = [LEASE4, LEASE6]
+    motion.now = 10.0
+    motion.look()
+    motion.host.decide(10.0)
+    motion.host.hear_primary(motion.primary)
+    motion.host.hear(3, MAC, FULL, 10.0)
+    operations = motion.host.decide(10.0)
+    rule = next(o for o in operations if isinstance(o, AddRule) and o.rule.table != MAIN_TABLE)
+    route = next(o for o in operations if isinstance(o, AddRoute))
+    motion.host.failed(
+        [
+            Failure(rule, "not permitted"),
+            Failure(route, "busy"),
+            Failure(RemoveRule(rule.rule), "x"),
+            Failure(SetGroup(2, 1), "y"),
+        ]
+    )
+    assert [f.text for f in motion.host.interfaces[3].failures] == ["not permitted", "busy", "x"]
+    assert [f.text for f in motion.host.interfaces[2].failures] == ["y"]
+    motion.host.decide(10.0)
+    assert (motion.state(), motion.reasons()) == (State.VALIDATED, {"kernel-refused"})
+    motion.run(11.0)
+    assert (motion.state(), motion.reasons()) == (APPLIED, set())
+
+
+def test_input_off_the_table() -> None:
+    for strict in (True, False):
+        host = Host(Policy(), lambda: 0.0, strict=strict)
+        host.see_links({3: ETH1}, 0.0)
+        host.interfaces[3].lifecycle.state = State.GONE
+        host.hear(3, MAC, FULL, 0.0)
+        host.hear_primary(Value(PRIMARY))
+        if strict:
+            with pytest.raises(OffTheTableError):
+                host.decide(0.0)
+        else:
+            host.decide(0.0)
+        assert host.surprises == 1
+
+
+def test_a_deadline_that_passes_during_a_look_is_kept() -> None:
+    host = Host(Policy(), lambda: 0.0)
+    host.see_links({3: ETH1}, 0.0)
+    host.decide(4.99)
+    host.polls_due(4.99)
+    assert host.next_deadline(5.2) == 5.2
+    host.decide(5.2)
+    assert host.next_deadline(5.3) == pytest.approx(180.0)
+
+
+def test_no_deadline_without_interfaces() -> None:
+    assert Host(Policy(), lambda: 0.0).next_deadline(0.0) is None
+
+
+def test_a_question_at_a_time() -> None:
+    host = Host(Policy(), lambda: 0.0)
+    host.see_links({3: ETH1}, 0.0)
+    host.decide(0.0)
+    assert [(i.link.index, sweep) for i, sweep in host.polls_due(0.0)] == [(3, True)]
+    host.poll_all(0.1)
+    assert host.polls_due(0.1) == []
+    host.hear(3, MAC, UNREAD, 0.2)
+    assert [sweep for _, sweep in host.polls_due(0.2)] == [True], "it was asked for meanwhile"
+    host.hear(3, MAC, UNREAD, 0.3)
+    assert host.polls_due(0.54) == []
+    assert [sweep for _, sweep in host.polls_due(0.56)] == [False], "fast polls only probe"
+
+
+# --- whatever happens --------------------------------------------------------------------------
+
+READINGS = [
+    FULL, UNREAD, eni(), eni(FULL4), eni(v6=FULL6), eni(FULL4, family(cidrs=NET6)),
+    eni(family(ERROR, cidrs=NET4), FULL6), replace(eni(), mac=Value(MAC2)),
+    eni(family(f"{IPV4} 10.0.2.11 10.9.9.9", "10.0.2.32/28", NET4)),
+    eni(v6=family(prefixes="2001:db8:0:2:1::/80", cidrs=f"{NET6} 2001:db8:5::/64")),
+]  # fmt: skip
+LINKS = [ETH1, replace(ETH1, up=False), replace(ETH1, name="ens6"), replace(ETH1, master=9), None]
+ADDRESSES = [LEASE4, LEASE6, lease(f"{IPV6}/64", from_ra=True), permanent("10.0.0.9/8")]
+
+
+def change(kernel: TinyKernel, what: Link | Address | str | None) -> Callable[[], None]:
+    def act() -> None:
+        if what == "flush":
+            kernel.rules.clear()
+        elif isinstance(what, Link):
+            kernel.set_link(replace(what, group=kernel.links.get(3, what).group))
+        elif what is None and 3 in kernel.links:
+            kernel.unplug(3)
+        elif isinstance(what, Address) and 3 in kernel.links and what not in kernel.addresses:
+            kernel.addresses = [a for a in kernel.addresses if a.ip != what.ip] + [what]
+
+    return act
+
+
+QUICK = Policy(
+    schedule=Schedule(interval=1.0, fast_for=5.0, keep=10.0, patience=30.0, refresh=15.0),
+    settling=5.0,
+    address_wait=5.0,
+)
+EVENTS = st.lists(
+    st.tuples(st.floats(0, 50), st.sampled_from([*READINGS, *LINKS, *ADDRESSES, "flush"])),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(EVENTS, st.sampled_from([QUICK, replace(QUICK, rules=RuleMode.ADDRESS, kernel_proof=False)]))
+def test_the_end_depends_on_the_facts_alone(
+    events: list[tuple[float, EniMetadata | Link | Address | str | None]], policy: Policy
+) -> None:
+    """Whatever the way, the same facts in the end make the same kernel; and it was always sound."""
+    motion = FastMotion(policy)
+    motion.plug(0.0, ETH1)
+    for when, what in sorted(events, key=lambda event: event[0]):
+        if isinstance(what, EniMetadata):
+            motion.imds(MAC, when, what)
+        else:
+            motion.at(when, change(motion.kernel, what))
+    motion.plug(60.0, ETH1)
+    motion.imds(MAC, 60.0, FULL)
+    motion.at(60.0, change(motion.kernel, LEASE4))
+    motion.at(60.0, change(motion.kernel, LEASE6))
+    motion.run(200.0)
+    assert motion.state() is APPLIED
+    straight = FastMotion(policy, TinyKernel(ETH0, ETH1))
+    straight.kernel.addresses = [a for a in motion.kernel.addresses if a.protocol != PROTOCOL]
+    straight.imds(MAC, 0.0, FULL)
+    straight.run(60.0)
+    assert set(motion.kernel.own_rules) == set(straight.kernel.own_rules)
+    assert set(motion.kernel.own_routes) == set(straight.kernel.own_routes)
+    assert set(motion.kernel.addresses) == set(straight.kernel.addresses)
+    assert quiet(motion)

@@ -1,0 +1,306 @@
+"""What is known after many readings: nothing is believed gone on one word, or on an error."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nicwatchd.core.memory import Doubt, Known, Memory, contradicts, remember
+from nicwatchd.core.model import (
+    ABSENT,
+    NOT_ASKED,
+    Answer,
+    EniMetadata,
+    FamilyMetadata,
+    Unknown,
+    Value,
+)
+from nicwatchd.core.policy import Policy
+from tests.core.build import (
+    ERROR,
+    FULL4,
+    FULL6,
+    IPV6,
+    MAC,
+    NET4,
+    NET6,
+    NONE,
+    UNLISTED,
+    UNREAD,
+    eni,
+    family,
+    ips,
+)
+
+POLICY = Policy()
+Items = Answer[tuple[str, ...]]
+
+
+def listing(items: str) -> Items:
+    return Value(tuple(items))
+
+
+def hear(known: Known[str], *answers: tuple[float, Items], listed: bool = True) -> Known[str]:
+    for now, answer in answers:
+        known = known.hear(answer, now, POLICY, listed=listed and answer != ABSENT)
+    return known
+
+
+KNOWN = hear(Known(), (0.0, listing("ab")))
+
+
+@pytest.mark.parametrize(
+    ("answers", "items"),
+    [
+        pytest.param([], "ab", id="as it was"),
+        pytest.param([(1, listing("abc"))], "abc", id="more"),
+        pytest.param([(1, listing("cab"))], "cab", id="IMDS's order"),
+        pytest.param([(1, listing("a"))], "ab", id="missing once"),
+        pytest.param([(1, listing("b"))], "ab", id="a doubted item keeps its place"),
+        pytest.param([(1, listing("cb"))], "abc", id="... also beside a new one"),
+        pytest.param([(1, listing("a")), (31, listing("a"))], "ab", id="twice is not enough"),
+        pytest.param(
+            [(1, listing("a")), (2, listing("a")), (30.9, listing("a"))],
+            "ab",
+            id="three times in less than 30 s is not enough",
+        ),
+        pytest.param(
+            [(1, listing("a")), (2, listing("a")), (31, listing("a"))], "a", id="3 times in 30 s"
+        ),
+        pytest.param([(1, ABSENT), (2, ABSENT), (31, ABSENT)], "", id="all absent 3 times"),
+        pytest.param(
+            [(1, listing("a")), (10, listing("ab")), (20, listing("a")), (31, listing("a"))],
+            "ab",
+            id="seen in between: the doubt begins anew",
+        ),
+        pytest.param(
+            [(1, listing("a")), (2, ERROR), (31, ERROR), (40, listing("a"))],
+            "ab",
+            id="an error counts for nothing",
+        ),
+        pytest.param([(t, ERROR) for t in range(1, 1000, 10)], "ab", id="errors for ever"),
+        pytest.param(
+            [(1, listing("a")), (2, listing("b")), (16, listing("b")), (32, listing("b"))],
+            "b",
+            id="each item has its own doubt",
+        ),
+        pytest.param(
+            [
+                (0, listing("abc")),
+                (1, listing("c")),
+                (10, listing("bc")),
+                (20, listing("c")),
+                (31, listing("c")),
+            ],
+            "bc",
+            id="one is given up while another is doubted",
+        ),
+    ],
+)
+def test_a_known_list(answers: list[tuple[float, Items]], items: str) -> None:
+    known = hear(KNOWN, *answers)
+    assert "".join(known.items) == items
+    if items:
+        assert known.answer == listing(items)
+
+
+def test_doubts_are_counted_from_the_first() -> None:
+    known = hear(KNOWN, (1, listing("a")), (2, listing("a")))
+    assert known.doubts == (("b", Doubt(2, 1)),)
+    assert hear(known, (3, listing("ab"))).doubts == ()
+
+
+def test_a_list_that_went_is_absent() -> None:
+    assert hear(KNOWN, (1, ABSENT), (2, ABSENT), (31, ABSENT)).answer == ABSENT
+
+
+def test_the_settings_say_how_much_doubt_is_enough() -> None:
+    policy = Policy(doubts=2, doubt_span=5.0)
+    known = KNOWN.hear(ABSENT, 1.0, policy, listed=False)
+    assert known.hear(ABSENT, 5.9, policy, listed=False).items == ("a", "b")
+    assert known.hear(ABSENT, 6.0, policy, listed=False).items == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "answer", "listed", "believed"),
+    [
+        pytest.param(NOT_ASKED, ERROR, False, ERROR, id="never known: the newest why"),
+        pytest.param(Unknown("401"), ERROR, True, ERROR, id="never known, and listed"),
+        pytest.param(ABSENT, ERROR, False, ABSENT, id="absent stays absent at an error"),
+        pytest.param(ABSENT, ERROR, True, ERROR, id="newly listed but unreadable is news"),
+        pytest.param(listing("ab"), ERROR, True, listing("ab"), id="known stays known"),
+        pytest.param(ERROR, ABSENT, False, ABSENT, id="at last an answer"),
+    ],
+)
+def test_an_answer_that_tells_nothing(
+    *,
+    before: Items,
+    answer: Items,
+    listed: bool,
+    believed: Items,
+) -> None:
+    known = hear(Known(), (0.0, before)).hear(answer, 1.0, POLICY, listed=listed)
+    assert known.answer == believed
+
+
+def test_a_key_listed_but_empty_is_no_news_when_it_cannot_be_read() -> None:
+    known: Known[str] = Known().hear(ABSENT, 0.0, POLICY, listed=True)
+    assert known.hear(ERROR, 1.0, POLICY, listed=True).answer == ABSENT
+
+
+ANSWERS = st.one_of(
+    st.just(ERROR),
+    st.just(ABSENT),
+    st.lists(st.sampled_from("abc"), min_size=1, unique=True).map(lambda x: Value(tuple(x))),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0.1, 20), ANSWERS), max_size=20))
+def test_nothing_is_lost_without_doubt(steps: list[tuple[float, Items]]) -> None:
+    known: Known[str] = Known()
+    now = 0.0
+    seen: dict[str, float] = {}
+    for wait, answer in steps:
+        now += wait
+        known = known.hear(answer, now, POLICY, listed=answer != ABSENT)
+        if isinstance(answer, Value):
+            seen.update(dict.fromkeys(answer.value, now))
+            assert set(answer.value) <= set(known.items)
+        recent = {item for item, at in seen.items() if now - at < POLICY.doubt_span}
+        assert recent <= set(known.items)
+        assert len(set(known.items)) == len(known.items)
+        assert {item for item, _ in known.doubts} <= set(known.items)
+
+
+def vars_of(metadata: FamilyMetadata) -> dict[str, Any]:
+    return {name: getattr(metadata, name) for name in metadata.__dataclass_fields__}
+
+
+# --- readings --------------------------------------------------------------------------------
+
+
+def after(*readings: tuple[float, EniMetadata]) -> Memory:
+    memory = Memory()
+    for now, reading in readings:
+        memory = remember(memory, reading, MAC, now, POLICY)
+    return memory
+
+
+FULL = eni(FULL4, FULL6, interface_id=Value("eni-1"), device_number=Value(1))
+WRONG = replace(eni(family("10.9.9.9", cidrs="10.9.9.0/24"), NONE), mac=Value("02:99"))
+
+
+def test_a_first_reading_is_believed() -> None:
+    memory = after((5.0, FULL))
+    assert memory.believed == FULL
+    assert memory.first_listed == 5.0
+    assert not memory.doubted
+
+
+def test_the_first_listing_is_remembered() -> None:
+    assert after((1.0, UNLISTED)).first_listed is None
+    assert after((1.0, UNREAD)).first_listed is None
+    assert after((0.0, UNLISTED), (0.0, FULL), (9.0, FULL), (10.0, UNLISTED)).first_listed == 0.0
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        pytest.param(UNLISTED, id="MAC not listed"),
+        pytest.param(UNREAD, id="directory unread"),
+        pytest.param(WRONG, id="another interface's MAC"),
+        pytest.param(
+            eni(family(ERROR, ABSENT, ERROR), family(ERROR, ABSENT, ERROR)), id="leaves unread"
+        ),
+    ],
+)
+def test_such_readings_take_nothing_away(reading: EniMetadata) -> None:
+    memory = after((0.0, FULL), *((float(t), reading) for t in range(1, 200, 5)))
+    believed = memory.believed
+    assert (believed.v4, believed.v6) == (FULL.v4, FULL.v6)
+    assert believed.interface_id == Value("eni-1")
+    assert believed.device_number == Value(1)
+    assert not memory.doubted
+
+
+def test_a_wrong_mac_gives_nothing_either() -> None:
+    memory = after((0.0, WRONG))
+    assert memory.believed.v4 == EniMetadata().v4
+    assert memory.believed.mac == Value("02:99")
+    assert memory.first_listed is None
+
+
+def test_what_goes_is_doubted_for_each_family() -> None:
+    half = eni(FULL4, family(cidrs=NET6))
+    memory = after((0.0, FULL), (1.0, half))
+    assert memory.doubted
+    assert not memory.v4.doubted
+    assert memory.believed.v6.addresses == Value(ips(IPV6))
+    memory = after((0.0, FULL), (1.0, half), (2.0, half), (31.0, half))
+    assert not memory.doubted
+    assert memory.believed.v6 == half.v6
+
+
+@pytest.mark.parametrize(
+    ("short", "doubted"),
+    [
+        pytest.param(eni(family(cidrs=NET4)), (True, False), id="IPv4 address"),
+        pytest.param(eni(family("10.0.2.10")), (True, False), id="IPv4 CIDR"),
+        pytest.param(eni(FULL4, family(cidrs=NET6)), (False, True), id="IPv6 prefix"),
+    ],
+)
+def test_any_list_can_be_doubted(short: EniMetadata, doubted: tuple[bool, bool]) -> None:
+    v6 = family(prefixes="2001:db8:0:2:1::/80", cidrs=NET6)
+    start = eni(FULL4, v6) if doubted[1] else eni(FULL4)
+    memory = after((0.0, start), (1.0, short))
+    assert (memory.v4.doubted, memory.v6.doubted) == doubted
+    assert memory.doubted
+
+
+def test_single_values_are_not_lost() -> None:
+    vague = eni(interface_id=ABSENT, device_number=ERROR)
+    memory = after((0.0, FULL), (1.0, vague))
+    assert memory.believed.interface_id == Value("eni-1")
+    assert memory.believed.device_number == Value(1)
+    changed = after((0.0, FULL), (1.0, eni(FULL4, FULL6, device_number=Value(2))))
+    assert changed.believed.device_number == Value(2)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "believed"),
+    [
+        pytest.param(ABSENT, ERROR, ABSENT, id="an error is less than absent"),
+        pytest.param(ERROR, ABSENT, ABSENT, id="absent is more than an error"),
+        pytest.param(ERROR, Unknown("x"), Unknown("x"), id="the newest error"),
+    ],
+)
+def test_single_values_without_a_value(
+    before: Answer[str], now: Answer[str], believed: Answer[str]
+) -> None:
+    memory = after((0.0, eni(subnet_id=before)), (1.0, eni(subnet_id=now)))
+    assert memory.believed.subnet_id == believed
+
+
+@pytest.mark.parametrize("key", FamilyMetadata.__dataclass_fields__)
+def test_each_key_has_its_own_news(key: str) -> None:
+    unread = FamilyMetadata(**{**vars_of(NONE), key: ERROR})
+    assert after((0.0, eni()), (1.0, eni(v6=unread))).believed.v6 == unread
+    unlisted = replace(eni(v6=unread), directory=Value(frozenset({"mac"})))
+    assert after((0.0, eni()), (1.0, unlisted)).believed.v6 == NONE
+
+
+def test_the_directory_and_refusals_are_the_last_readings() -> None:
+    memory = after((0.0, FULL), (1.0, replace(UNLISTED, refused=("ipv6s: garbage",))))
+    assert memory.believed.directory == ABSENT
+    assert memory.believed.refused == ("ipv6s: garbage",)
+
+
+@pytest.mark.parametrize(
+    ("mac", "expected"),
+    [(Value(MAC), False), (Value("02:99"), True), (ABSENT, False), (ERROR, False)],
+)
+def test_only_a_mac_contradicts_a_mac(*, mac: Answer[str], expected: bool) -> None:
+    assert contradicts(EniMetadata(mac=mac), MAC) is expected

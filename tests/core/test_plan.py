@@ -1,0 +1,566 @@
+"""What there should be in the kernel, written as `ip` would print it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nicwatchd.core.evidence import Usable
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_DHCP,
+    RTPROT_KERNEL,
+    RTPROT_RA,
+    RTPROT_STATIC,
+    SCOPE_LINK,
+    Address,
+    Family,
+    IPAddress,
+    Plan,
+    Route,
+    Rule,
+)
+from nicwatchd.core.plan import COPIED_AT_MOST, Subject, group_for, plan, table_of
+from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
+from tests.core.build import (
+    ETH1,
+    IPV4,
+    IPV6,
+    NET4,
+    NET6,
+    TABLE,
+    V4,
+    V6,
+    added,
+    ip,
+    ips,
+    lease,
+    net,
+    nets,
+    permanent,
+    ra_default,
+    static,
+)
+
+DEFAULT = Policy()
+
+
+def usable(addresses: str = "", prefixes: str = "", subnets: str = "", listed: str = "") -> Usable:
+    return Usable(
+        ips(*addresses.split()),
+        nets(*prefixes.split()),
+        nets(*subnets.split()),
+        ips(*listed.split()),
+    )
+
+
+U4 = usable(IPV4, "", NET4, IPV4)
+U6 = usable(IPV6, "", NET6, IPV6)
+LEASE4, LEASE6 = lease(f"{IPV4}/24"), lease(f"{IPV6}/128")
+BOTH = Subject(ETH1, {V4: U4, V6: U6}, (LEASE4, LEASE6))
+
+
+def show_rule(rule: Rule) -> str:
+    assert rule.protocol == PROTOCOL
+    assert rule.action == 1
+    assert (rule.dst, rule.fwmark, rule.fwmask) == (None, None, None)
+    guard = rule.suppress_prefixlength == 0 and rule.suppress_ifgroup == 3778
+    assert guard or (rule.suppress_prefixlength, rule.suppress_ifgroup) == (None, None)
+    parts = [
+        f"{rule.priority}:",
+        rule.iif and f"iif {rule.iif}",
+        rule.oif and f"oif {rule.oif}",
+        rule.src and f"from {rule.src}",
+        {MAIN_TABLE: "main", TABLE: "T"}[rule.table],
+        guard and "guard",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def show_route(route: Route) -> str:
+    assert (route.table, route.protocol, route.oif) == (TABLE, PROTOCOL, 3)
+    parts = [
+        str(route.dst) if route.dst.prefixlen else "default",
+        route.gateway and f"via {route.gateway}",
+        route.onlink and "onlink",
+        route.prefsrc and f"src {route.prefsrc}",
+        route.metric and f"metric {route.metric}",
+        route.scope == SCOPE_LINK and "scope link",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def rules(subject: Subject, policy: Policy = DEFAULT, family: Family | None = None) -> list[str]:
+    made = plan(subject, policy).rules
+    return [show_rule(rule) for rule in made if family in (None, rule.family)]
+
+
+def routes(subject: Subject, policy: Policy = DEFAULT) -> list[str]:
+    return [show_route(route) for route in plan(subject, policy).routes]
+
+
+def one(which: Usable, **more: Any) -> Subject:
+    """A subject of one family."""
+    family = (*which.addresses, *which.subnets)[0].version
+    return Subject(ETH1, {Family(family): which}, **more)
+
+
+# --- as a whole ------------------------------------------------------------------------------
+
+
+def test_a_plan_for_both_families() -> None:
+    assert rules(BOTH, family=V4) == [
+        "32600: oif eth1 main guard",
+        "32600: iif lo from 10.0.2.0/24 main guard",
+        "32601: oif eth1 T",
+        "32602: iif lo from 10.0.2.0/24 T",
+    ]
+    assert rules(BOTH, family=V6) == [
+        "32600: oif eth1 main guard",
+        "32600: iif lo from 2001:db8:0:2::/64 main guard",
+        "32601: oif eth1 T",
+        "32602: iif lo from 2001:db8:0:2::/64 T",
+    ]
+    assert routes(BOTH) == [
+        "10.0.2.0/24 src 10.0.2.10 scope link",
+        "default via 10.0.2.1 onlink src 10.0.2.10",
+        f"2001:db8:0:2::/64 src {IPV6} metric 1024",
+        "fe80::/64 metric 1024",
+        f"default via fe80:ec2::1 src {IPV6} metric 1024",
+    ]
+    made = plan(BOTH, DEFAULT)
+    assert (made.index, made.group, made.bring_up, made.addresses) == (3, 3778, False, ())
+    assert [rule.priority for rule in made.rules] == sorted(rule.priority for rule in made.rules)
+
+
+def test_nothing_is_certain_yet() -> None:
+    subject = Subject(ETH1, {V4: Usable(), V6: usable(subnets=NET6)}, (LEASE4,))
+    assert plan(subject, DEFAULT) == Plan(3, group=3778)
+
+
+def test_one_family_needs_not_the_other() -> None:
+    made = plan(replace(BOTH, usable={V4: Usable(), V6: U6}), DEFAULT)
+    assert {rule.family for rule in made.rules} == {V6}
+    assert {route.family for route in made.routes} == {V6}
+
+
+@pytest.mark.parametrize(("group", "expected"), [(0, 3778), (3778, 3778), (5, None)])
+def test_a_foreign_group_is_left(group: int, expected: int | None) -> None:
+    link = replace(ETH1, group=group)
+    assert group_for(link) == expected
+    assert plan(Subject(link), DEFAULT).group == expected
+
+
+def test_the_table_is_the_index() -> None:
+    assert table_of(3) == 1_000_003
+
+
+# --- rules -----------------------------------------------------------------------------------
+
+PREFIXED = usable(IPV6, "2001:db8:0:2:1::/80 2001:db8:0:2:2::/80", NET6, IPV6)
+PAIR = usable(f"{IPV4} 10.0.2.11", "", NET4, f"{IPV4} 10.0.2.11")
+
+
+@pytest.mark.parametrize(
+    ("subject", "policy", "expected"),
+    [
+        pytest.param(
+            one(PREFIXED),
+            DEFAULT,
+            [
+                "32601: oif eth1 T",
+                "32601: from 2001:db8:0:2:1::/80 T",
+                "32601: from 2001:db8:0:2:2::/80 T",
+                "32602: iif lo from 2001:db8:0:2::/64 T",
+            ],
+            id="prefixes",
+        ),
+        pytest.param(
+            one(usable(prefixes="10.0.2.16/28", subnets=NET4)),
+            DEFAULT,
+            [
+                "32601: oif eth1 T",
+                "32601: from 10.0.2.16/28 T",
+                "32602: iif lo from 10.0.2.0/24 T",
+            ],
+            id="prefix only",
+        ),
+        pytest.param(
+            one(PAIR),
+            DEFAULT,
+            ["32601: oif eth1 T", "32602: iif lo from 10.0.2.0/24 T"],
+            id="one rule for many addresses",
+        ),
+        pytest.param(
+            one(PAIR, neighbours=nets("10.0.1.0/24", NET4)),
+            DEFAULT,
+            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            id="two ENIs in one subnet",
+        ),
+        pytest.param(
+            one(PAIR, neighbours=nets("10.0.0.0/16")),
+            DEFAULT,
+            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            id="a wider neighbour",
+        ),
+        pytest.param(
+            one(PAIR, neighbours=nets("10.0.2.128/25")),
+            DEFAULT,
+            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            id="a narrower neighbour",
+        ),
+        pytest.param(
+            one(PAIR, neighbours=nets("10.0.1.0/24", "10.0.3.0/24", NET6)),
+            DEFAULT,
+            ["32601: oif eth1 T", "32602: iif lo from 10.0.2.0/24 T"],
+            id="neighbours elsewhere",
+        ),
+        pytest.param(
+            one(PREFIXED, neighbours=nets(NET6)),
+            Policy(rules=RuleMode.ADDRESS),
+            [
+                "32601: oif eth1 T",
+                "32601: from 2001:db8:0:2:1::/80 T",
+                "32601: from 2001:db8:0:2:2::/80 T",
+                f"32601: from {IPV6}/128 T",
+            ],
+            id="by address",
+        ),
+        pytest.param(
+            one(PAIR),
+            Policy(rules=RuleMode.ADDRESS),
+            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            id="rules = address",
+        ),
+        pytest.param(
+            one(usable(f"{IPV6} 2001:db8:5::1", "", f"{NET6} 2001:db8:5::/64"),
+                neighbours=nets(NET6)),
+            DEFAULT,
+            [
+                "32601: oif eth1 T",
+                f"32601: from {IPV6}/128 T",
+                "32602: iif lo from 2001:db8:5::/64 T",
+            ],
+            id="one of two CIDRs is shared",
+        ),
+        pytest.param(
+            one(usable(IPV6)),
+            DEFAULT,
+            ["32601: oif eth1 T", f"32601: from {IPV6}/128 T"],
+            id="a lease by RA, its subnet unknown",
+        ),
+    ],
+)  # fmt: skip
+def test_rules(subject: Subject, policy: Policy, expected: list[str]) -> None:
+    made = rules(subject, policy)
+    assert [rule for rule in made if "guard" not in rule] == expected
+    # Each rule has a guard with the same selector, ahead of it.
+    guards = [rule for rule in made if "guard" in rule]
+    assert guards == made[: len(guards)]
+    selectors = [rule.split(": ")[1].removesuffix(" T") for rule in made[len(guards) :]]
+    assert sorted(guards) == sorted(f"32600: {selector} main guard" for selector in selectors)
+
+
+def test_the_rule_follows_the_name() -> None:
+    link = replace(ETH1, name="ens6")
+    assert rules(replace(BOTH, link=link), family=V6)[2] == "32601: oif ens6 T"
+
+
+# --- routes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subject", "policy", "expected"),
+    [
+        pytest.param(
+            one(PAIR, addresses=(added("10.0.2.11/32"), LEASE4)),
+            DEFAULT,
+            ["10.0.2.0/24 src 10.0.2.10 scope link", "default via 10.0.2.1 onlink src 10.0.2.10"],
+            id="the source is the first address",
+        ),
+        pytest.param(
+            one(PAIR),
+            Policy(addresses=AddressMode.NONE),
+            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink"],
+            id="no source while there is none",
+        ),
+        pytest.param(
+            one(PAIR),
+            DEFAULT,
+            ["10.0.2.0/24 src 10.0.2.11 scope link", "default via 10.0.2.1 onlink src 10.0.2.11"],
+            id="the first that is added",
+        ),
+        pytest.param(
+            one(usable("10.0.2.12", "", NET4), addresses=(lease("10.0.2.12/24"),)),
+            DEFAULT,
+            ["10.0.2.0/24 src 10.0.2.12 scope link", "default via 10.0.2.1 onlink src 10.0.2.12"],
+            id="a lease before IMDS",
+        ),
+        pytest.param(
+            one(usable(prefixes="10.0.2.16/28", subnets=NET4)),
+            DEFAULT,
+            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink"],
+            id="prefix only",
+        ),
+        pytest.param(
+            one(usable("10.7.0.9", "", f"{NET4} 10.7.0.0/20", "10.7.0.9")),
+            Policy(addresses=AddressMode.ALL),
+            [
+                "10.0.2.0/24 src 10.7.0.9 scope link",
+                "10.7.0.0/20 src 10.7.0.9 scope link",
+                "default via 10.7.0.1 onlink src 10.7.0.9",
+            ],
+            id="the router of the first address's subnet",
+        ),
+        pytest.param(
+            one(usable("10.9.9.9", "", NET4)),
+            Policy(addresses=AddressMode.NONE),
+            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink"],
+            id="or of the first subnet",
+        ),
+        pytest.param(
+            one(usable(IPV6, "", f"{NET6} 2001:db8:5::/64")),
+            DEFAULT,
+            [
+                "2001:db8:0:2::/64 metric 1024",
+                "2001:db8:5::/64 metric 1024",
+                "fe80::/64 metric 1024",
+                "default via fe80:ec2::1 metric 1024",
+            ],
+            id="several IPv6 CIDRs",
+        ),
+        pytest.param(
+            one(usable(IPV6)),
+            DEFAULT,
+            ["fe80::/64 metric 1024", "default via fe80:ec2::1 metric 1024"],
+            id="IPv6 without a CIDR",
+        ),
+        pytest.param(
+            one(U6, addresses=(replace(LEASE6, tentative=True),)),
+            DEFAULT,
+            [
+                "2001:db8:0:2::/64 metric 1024",
+                "fe80::/64 metric 1024",
+                "default via fe80:ec2::1 metric 1024",
+            ],
+            id="no source while it is tentative",
+        ),
+        pytest.param(
+            one(U6, routes=(ra_default("fe80::7"), ra_default("fe80::8"))),
+            Policy(ipv6_router=Ipv6Router.RA),
+            ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024",
+             "default via fe80::7 metric 1024"],
+            id="the router that the kernel learned",
+        ),
+        pytest.param(
+            one(U6, routes=(
+                static("::/0", "fe80::9", metric=1024, protocol=RTPROT_DHCP),
+                replace(ra_default("fe80::9"), dst=net("2001:db8:9::/48")),
+            )),
+            Policy(ipv6_router=Ipv6Router.RA),
+            ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024"],
+            id="... if it learned one",
+        ),
+        pytest.param(
+            one(U6, routes=(ra_default("fe80::7"),)),
+            DEFAULT,
+            ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024",
+             "default via fe80:ec2::1 metric 1024"],
+            id="EC2's by default",
+        ),
+        pytest.param(
+            one(usable("10.9.9.9")), Policy(addresses=AddressMode.NONE), [], id="no subnet, no way"
+        ),
+    ],
+)  # fmt: skip
+def test_routes(subject: Subject, policy: Policy, expected: list[str]) -> None:
+    assert routes(subject, policy) == expected
+
+
+OPERATORS = {
+    "boot": (static("172.16.0.0/12", "10.0.2.7"), "172.16.0.0/12 via 10.0.2.7"),
+    "static": (
+        static("172.16.0.0/12", "10.0.2.7", protocol=RTPROT_STATIC, metric=50),
+        "172.16.0.0/12 via 10.0.2.7 metric 50",
+    ),
+    "a worse default": (
+        static("0.0.0.0/0", "10.0.2.7", metric=100),
+        "default via 10.0.2.7 metric 100",
+    ),
+    "on-link": (
+        static("172.16.0.0/12", scope=SCOPE_LINK, prefsrc=ip("10.0.2.99")),
+        "172.16.0.0/12 src 10.0.2.99 scope link",
+    ),
+    "our default": (static("0.0.0.0/0", "10.0.2.7"), None),
+    "our subnet": (static(NET4, "10.0.2.7"), None),
+    "kernel": (static("172.16.0.0/12", protocol=RTPROT_KERNEL), None),
+    "dhcp": (static("172.16.0.0/12", "10.0.2.7", protocol=RTPROT_DHCP), None),
+    "ra": (static("172.16.0.0/12", "10.0.2.7", protocol=RTPROT_RA), None),
+    "other family": (static("2001:db8:9::/48", "fe80::7"), None),
+}
+
+
+@pytest.mark.parametrize(
+    ("route", "copy"), OPERATORS.values(), ids=[name.replace(" ", "-") for name in OPERATORS]
+)
+def test_an_operators_routes_are_copied(route: Route, copy: str | None) -> None:
+    plain = routes(one(U4, addresses=(LEASE4,)))
+    assert routes(one(U4, addresses=(LEASE4,), routes=(route,))) == plain + ([copy] if copy else [])
+
+
+def test_routes_with_one_key_do_not_replace_each_other() -> None:
+    first, second = static("172.16.0.0/12", "10.0.2.7"), static("172.16.0.0/12", "10.0.2.8")
+    made = routes(one(U4, addresses=(LEASE4,), routes=(first, second)))
+    assert made[2:] == ["172.16.0.0/12 via 10.0.2.7"]
+
+
+def test_at_most_so_many_are_copied() -> None:
+    many = tuple(static(f"172.16.{i // 250}.{i % 250}/32", "10.0.2.7") for i in range(300))
+    made = routes(one(U4, addresses=(LEASE4,), routes=(static(NET4), *many)))
+    assert len(made) == 2 + COPIED_AT_MOST == 258
+    assert made[2] == "172.16.0.0/32 via 10.0.2.7"
+    assert made[-1] == "172.16.1.5/32 via 10.0.2.7"
+
+
+# --- a link that is down -----------------------------------------------------------------------
+
+DOWN = replace(ETH1, up=False)
+LISTED = usable(f"{IPV6} 2001:db8:0:2::11", "", NET6, f"{IPV6} 2001:db8:0:2::11")
+
+
+def test_what_survives_a_link_that_is_down() -> None:
+    subject = Subject(DOWN, {V4: PAIR, V6: LISTED}, (LEASE4,), first_due=True)
+    made = plan(subject, DEFAULT)
+    assert made.routes == ()
+    assert (made.addresses, made.awaited) == (ips("10.0.2.11"), ())
+    assert rules(subject) == rules(replace(subject, link=ETH1))
+    assert (made.group, made.bring_up) == (3778, False)
+
+
+def test_a_link_that_is_set_up_gets_everything_at_once() -> None:
+    subject = Subject(DOWN, {V4: PAIR, V6: LISTED}, (LEASE4,), bring_up=True)
+    up = replace(subject, link=ETH1, bring_up=False)
+    assert plan(subject, DEFAULT) == replace(plan(up, DEFAULT), bring_up=True)
+
+
+def test_a_link_that_udev_may_rename_has_no_group_yet() -> None:
+    made = plan(Subject(DOWN, {V4: PAIR}, waits_for_udev=True), DEFAULT)
+    assert (made.group, made.bring_up) == (None, False)
+    assert made.rules
+
+
+# --- addresses -------------------------------------------------------------------------------
+
+A, B, C = "2001:db8:0:2::a", "2001:db8:0:2::b", "2001:db8:0:2::c"
+D, E, F = "10.0.2.13", "10.0.2.14", "10.0.2.15"
+THREE6 = usable(f"{A} {B} {C}", "", NET6, f"{A} {B} {C}")
+THREE4 = usable(f"{D} {E} {F}", "", NET4, f"{D} {E} {F}")
+AUTO, ALL, NO = AddressMode.AUTO, AddressMode.ALL, AddressMode.NONE
+
+
+@pytest.mark.parametrize(
+    ("which", "there", "mode", "due", "expected"),
+    [
+        pytest.param(THREE4, [], AUTO, False, [E, F], id="the first may still come by DHCP"),
+        pytest.param(THREE4, [], AUTO, True, [D, E, F], id="it did not come"),
+        pytest.param(THREE4, [lease(f"{D}/24")], AUTO, False, [E, F], id="it came"),
+        pytest.param(THREE4, [lease(f"{D}/24")], AUTO, True, [E, F], id="it came, late"),
+        pytest.param(THREE4, [added(f"{D}/32")], AUTO, False, [D, E, F], id="ours, at a restart"),
+        pytest.param(
+            THREE4,
+            [added(f"{D}/32"), lease(f"{D}/24")],
+            AUTO,
+            True,
+            [E, F],
+            id="a late lease takes over",
+        ),
+        pytest.param(THREE4, [permanent(f"{E}/24")], AUTO, False, [F], id="an operator's own"),
+        pytest.param(
+            THREE4, [lease(f"{E}/24")], AUTO, False, [F], id="IPv4: the first comes still"
+        ),
+        pytest.param(THREE6, [], AUTO, False, [B, C], id="IPv6: the first may still come"),
+        pytest.param(THREE6, [lease(f"{B}/128")], AUTO, False, [A, C], id="DHCPv6 chose another"),
+        pytest.param(
+            THREE6, [added(f"{B}/128")], AUTO, False, [B, C], id="one of ours is no DHCPv6"
+        ),
+        pytest.param(
+            THREE6, [lease("2001:db8:0:2::ff/128")], AUTO, False, [B, C], id="an unlisted one"
+        ),
+        pytest.param(
+            THREE6,
+            [lease(f"{A}/128", tentative=True)],
+            AUTO,
+            True,
+            [B, C],
+            id="being checked: there all the same",
+        ),
+        pytest.param(THREE6, [], ALL, False, [A, B, C], id="all"),
+        pytest.param(THREE6, [lease(f"{A}/128")], ALL, False, [B, C], id="all that lack"),
+        pytest.param(THREE6, [added(f"{A}/128")], NO, True, [], id="none"),
+        pytest.param(usable(D, "", NET4), [], ALL, True, [], id="never what IMDS does not list"),
+    ],
+)
+def test_addresses(
+    *, which: Usable, there: list[Address], mode: AddressMode, due: bool, expected: list[str]
+) -> None:
+    subject = one(which, addresses=tuple(there), first_due=due)
+    made = plan(subject, Policy(addresses=mode))
+    assert made.addresses == ips(*expected)
+    # What is neither there nor added is awaited, and that can only be the first.
+    lacking = [ip_ for ip_ in which.listed if ip_ not in {a.ip for a in there}]
+    missing = tuple(ip_ for ip_ in lacking if ip_ not in made.addresses)
+    assert made.awaited == (() if mode is NO else missing)
+    assert made.awaited in ((), which.listed[:1])
+
+
+# --- any facts -------------------------------------------------------------------------------
+
+HOSTS = st.lists(st.sampled_from(ips(D, E, F, IPV4)), unique=True).map(tuple)
+SUBNETS = st.lists(st.sampled_from(nets(NET4, "10.0.0.0/16", "10.0.3.0/24")), unique=True)
+STATICS = st.lists(
+    st.builds(
+        static,
+        st.sampled_from(["0.0.0.0/0", NET4, "172.16.0.0/12", "10.0.3.0/24"]),
+        st.sampled_from([None, "10.0.2.7"]),
+        metric=st.sampled_from([0, 100]),
+    )
+)
+
+
+def unique(items: Iterable[object]) -> bool:
+    items = list(items)
+    return len(set(items)) == len(items)
+
+
+@settings(deadline=None)
+@given(HOSTS, HOSTS, SUBNETS.map(tuple), SUBNETS.map(tuple), STATICS.map(tuple), st.booleans())
+def test_any_plan_can_be_carried_out(
+    proven: tuple[IPAddress, ...],
+    listed: tuple[IPAddress, ...],
+    subnets: tuple[Any, ...],
+    neighbours: tuple[Any, ...],
+    operators: tuple[Route, ...],
+    due: bool,
+) -> None:
+    certain = Usable(tuple(dict.fromkeys((*listed, *proven))), (), subnets, listed)
+    leases = tuple(Address(3, address, 24, dynamic=True) for address in proven)
+    subject = Subject(ETH1, {V4: certain}, leases, operators, neighbours, first_due=due)
+    made = plan(subject, DEFAULT)
+    assert unique(route.key for route in made.routes)
+    assert unique(made.rules)
+    assert unique(made.addresses)
+    assert set(made.addresses) <= set(listed) - set(proven)
+    present = {*proven, *made.addresses}
+    assert {route.prefsrc for route in made.routes if route.protocol == PROTOCOL} - {
+        None
+    } <= present
+    # Whoever has an address has a rule for it.
+    selected = [rule.src for rule in made.rules if rule.table == TABLE and rule.src]
+    assert all(any(ip_ in src for src in selected) for ip_ in certain.addresses)
+    # Nobody takes what may be a neighbour's.
+    shared = [rule for rule in made.rules if rule.iif and rule.src]
+    assert not any(rule.src and rule.src.overlaps(n) for rule in shared for n in neighbours)

@@ -1,0 +1,91 @@
+"""Which links are seen to, and the reason why another is not."""
+
+from dataclasses import replace
+
+import pytest
+
+from nicwatchd.core.model import ABSENT, NOT_ASKED, Answer, Link, Rule, Value
+from nicwatchd.core.policy import Coexist, Policy
+from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
+from tests.core.build import ETH0, ETH1, MAC, PRIMARY, V4, V6
+
+DEFAULT = Policy()
+VETH = Policy(drivers=frozenset({"veth"}))
+
+
+@pytest.mark.parametrize(
+    ("link", "policy", "expected"),
+    [
+        pytest.param(ETH1, DEFAULT, True, id="hardware"),
+        pytest.param(replace(ETH1, driver="e1000"), DEFAULT, True, id="other hardware"),
+        pytest.param(replace(ETH1, kind="veth", driver="veth"), DEFAULT, False, id="virtual"),
+        pytest.param(replace(ETH1, kind="veth", driver="veth"), VETH, True, id="in the settings"),
+        pytest.param(replace(ETH1, mac=""), DEFAULT, False, id="no MAC"),
+        pytest.param(replace(ETH1, mac="00:00:00:00:00:00"), DEFAULT, False, id="loopback"),
+    ],
+)
+def test_candidates(*, link: Link, policy: Policy, expected: bool) -> None:
+    assert is_candidate(link, policy) is expected
+
+
+@pytest.mark.parametrize(
+    ("link", "policy", "owner", "code"),
+    [
+        pytest.param(ETH1, DEFAULT, None, None, id="ours"),
+        pytest.param(replace(ETH1, driver="vif"), DEFAULT, None, None, id="Xen"),
+        pytest.param(replace(ETH1, driver="ixgbevf"), DEFAULT, None, None, id="Intel"),
+        pytest.param(ETH1, Policy(exclude=("eth1",)), None, "excluded", id="name"),
+        pytest.param(ETH1, Policy(exclude=("ens*", "eth[1-9]")), None, "excluded", id="pattern"),
+        pytest.param(ETH1, Policy(exclude=(MAC.upper(),)), None, "excluded", id="MAC"),
+        pytest.param(ETH1, Policy(exclude=("eth", "ETH1")), None, None, id="another name"),
+        pytest.param(replace(ETH1, driver="e1000"), DEFAULT, None, "driver", id="driver"),
+        pytest.param(replace(ETH1, driver=None), DEFAULT, None, "driver", id="unknown driver"),
+        pytest.param(replace(ETH1, master=9), DEFAULT, None, "enslaved", id="enslaved"),
+        pytest.param(ETH1, DEFAULT, "Cilium", "cni", id="CNI"),
+        pytest.param(ETH1, Policy(coexist=Coexist.FORCE), "Cilium", None, id="CNI, forced"),
+    ],
+)
+def test_hands_off(link: Link, policy: Policy, owner: str | None, code: str | None) -> None:
+    reason = hands_off(link, policy, owner)
+    assert (reason.code if reason else None) == code
+
+
+@pytest.mark.parametrize(
+    ("link", "owner", "text"),
+    [
+        (replace(ETH1, driver="e1000"), None, "driver e1000 is none of ena, ixgbevf, vif"),
+        (replace(ETH1, driver=None), None, "driver unknown is none of ena, ixgbevf, vif"),
+        (replace(ETH1, master=9), None, "enslaved to the interface with index 9"),
+        (ETH1, "Cilium", "Cilium owns the secondary interfaces of this host"),
+    ],
+)
+def test_why_in_words(link: Link, owner: str | None, text: str) -> None:
+    reason = hands_off(link, DEFAULT, owner)
+    assert reason
+    assert reason.text == text
+
+
+AWS_NODE = Rule(V4, 1024, 254, protocol=3, fwmark=0x80, fwmask=0x80)
+
+
+@pytest.mark.parametrize(
+    ("links", "rules", "owner"),
+    [
+        pytest.param([ETH0, ETH1], [], None, id="none"),
+        pytest.param([ETH0, replace(ETH1, name="cilium_host")], [], "Cilium", id="Cilium"),
+        pytest.param([ETH0], [AWS_NODE], "Amazon VPC CNI", id="VPC CNI"),
+        pytest.param([ETH0], [replace(AWS_NODE, family=V6)], "Amazon VPC CNI", id="with IPv6"),
+        pytest.param([ETH0], [replace(AWS_NODE, priority=1025)], None, id="another priority"),
+        pytest.param([ETH0], [replace(AWS_NODE, fwmark=1)], None, id="another mark"),
+    ],
+)
+def test_container_networks(links: list[Link], rules: list[Rule], owner: str | None) -> None:
+    assert container_network({link.index: link for link in links}, rules) == owner
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(Value(PRIMARY), True), (Value(MAC), False), (ABSENT, False), (NOT_ASKED, False)],
+)
+def test_the_primary_is_the_one_that_imds_names(*, answer: Answer[str], expected: bool) -> None:
+    assert is_primary(ETH0, answer) is expected

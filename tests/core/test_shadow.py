@@ -1,0 +1,99 @@
+"""Who decides on our packets, by one question for each rule."""
+
+from dataclasses import replace
+
+import pytest
+
+from nicwatchd.core.model import MAIN_TABLE, Address, Plan, Rule
+from nicwatchd.core.shadow import FAR, Probe, probes, shadow
+from tests.core.build import IPV4, IPV6, NET4, NET6, TABLE, V4, V6, ip, lease, net, permanent
+
+GUARD = Rule(V6, 32600, MAIN_TABLE, oif="eth1", suppress_prefixlength=0, suppress_ifgroup=3778)
+OIF6 = Rule(V6, 32601, TABLE, oif="eth1")
+SUBNET6 = Rule(V6, 32602, TABLE, iif="lo", src=net(NET6))
+SUBNET4 = Rule(V4, 32602, TABLE, iif="lo", src=net(NET4))
+PLAN = Plan(3, rules=(GUARD, OIF6, SUBNET4, SUBNET6))
+LINK_LOCAL = permanent("fe80::3/64")
+FAR4, FAR6 = FAR[V4], FAR[V6]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        pytest.param([], [], id="no source"),
+        pytest.param([LINK_LOCAL], [], id="link-local"),
+        pytest.param([lease(f"{IPV6}/128", tentative=True)], [], id="tentative"),
+        pytest.param(
+            [LINK_LOCAL, lease(f"{IPV6}/128")],
+            [Probe(OIF6, ip(IPV6), FAR6, oif=3), Probe(SUBNET6, ip(IPV6), FAR6)],
+            id="IPv6",
+        ),
+        pytest.param([lease(f"{IPV4}/24")], [Probe(SUBNET4, ip(IPV4), FAR4)], id="IPv4"),
+        pytest.param(
+            [permanent("2001:db8:5::1/64"), permanent(f"{IPV6}/128")],
+            [Probe(OIF6, ip("2001:db8:5::1"), FAR6, oif=3), Probe(SUBNET6, ip(IPV6), FAR6)],
+            id="each rule has its own source",
+        ),
+    ],
+)
+def test_probes(addresses: list[Address], expected: list[Probe]) -> None:
+    assert list(probes(PLAN, addresses)) == expected
+
+
+PROBE = Probe(SUBNET6, ip(IPV6), FAR6)
+BOUND = Probe(OIF6, ip(IPV6), FAR6, oif=3)
+VPN = Rule(V6, 5270, 52, protocol=3)
+BY_VPN = f"packets from {IPV6} follow table 52 by the rule at priority 5270, not ours"
+BY_MAIN = f"packets from {IPV6} follow table 52 by a route of the main table, not ours"
+
+
+def test_our_own_table_answers() -> None:
+    assert shadow(PROBE, TABLE, [VPN]) is None
+
+
+@pytest.mark.parametrize(
+    ("probe", "table", "rules", "text"),
+    [
+        pytest.param(PROBE, 52, [VPN], BY_VPN, id="a VPN"),
+        pytest.param(
+            PROBE,
+            None,
+            [VPN],
+            f"packets from {IPV6} have no route: a rule before ours forbids it",
+            id="forbidden",
+        ),
+        pytest.param(
+            BOUND,
+            None,
+            [],
+            f"packets from {IPV6} bound to eth1 have no route: a rule before ours forbids it",
+            id="a bound socket",
+        ),
+        pytest.param(PROBE, 52, [replace(VPN, priority=32602)], BY_VPN.replace("5270", "32602"),
+                     id="the same priority"),
+        pytest.param(PROBE, 52, [replace(VPN, priority=9), VPN], BY_VPN.replace("5270", "9"),
+                     id="the first one"),
+        pytest.param(PROBE, 52, [replace(VPN, src=net(NET6), dst=net("2001:2::/48"))], BY_VPN,
+                     id="by source and destination"),
+        pytest.param(PROBE, 52, [replace(VPN, iif="lo", fwmark=0, fwmask=255)], BY_VPN,
+                     id="unmarked, from this host"),
+        pytest.param(BOUND, 52, [replace(VPN, oif="eth1")],
+                     BY_VPN.replace(" follow", " bound to eth1 follow"), id="by device"),
+        pytest.param(PROBE, 52, [], BY_MAIN, id="a route of main"),
+        pytest.param(PROBE, 52, [replace(VPN, protocol=236)], BY_MAIN, id="ours does not shadow"),
+        pytest.param(PROBE, 52, [replace(VPN, table=53)], BY_MAIN, id="another table"),
+        pytest.param(PROBE, 52, [replace(VPN, priority=32603)], BY_MAIN, id="behind ours"),
+        pytest.param(PROBE, 52, [replace(VPN, family=V4)], BY_MAIN, id="the other family"),
+        pytest.param(PROBE, 52, [replace(VPN, fwmark=1, fwmask=1)], BY_MAIN, id="marked packets"),
+        pytest.param(PROBE, 52, [replace(VPN, src=net("2001:db8:5::/64"))], BY_MAIN,
+                     id="another source"),
+        pytest.param(PROBE, 52, [replace(VPN, dst=net("2001:db8:5::/64"))], BY_MAIN,
+                     id="another destination"),
+        pytest.param(PROBE, 52, [replace(VPN, iif="eth0")], BY_MAIN, id="forwarded packets"),
+        pytest.param(PROBE, 52, [replace(VPN, oif="eth0")], BY_MAIN, id="another device"),
+    ],
+)  # fmt: skip
+def test_the_winner_is_named(probe: Probe, table: int | None, rules: list[Rule], text: str) -> None:
+    reason = shadow(probe, table, rules)
+    assert reason
+    assert (reason.code, reason.text) == ("shadowed", text)

@@ -1,0 +1,265 @@
+"""An imitated EC2 host with nicwatchd on it, and what the scenarios judge it by.
+
+async with ec2_host(numbered(1)) as host:
+    await host.plug("eth1")
+    await host.until("eth1", "applied")
+    await host.all_reachable("eth1")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from nicwatchd.core.model import IPAddress
+from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status
+from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.parts import Eni, Peer
+from nicwatchd.sim.probe import Acceptor, Watch, all_answer, paths, watch_primary
+from nicwatchd.sim.script import EniScript, Fault, Scenario, Step
+from nicwatchd.sim.vpc import Vpc
+
+# Generous: it ends what hangs, and measures nothing. The longest lag here is 90 s.
+WITHIN: Final = 120.0
+# s without any answer of the primary's. Many tests share few cores, so a packet or two may be late;
+# the benchmarks measure the real figure.
+DISTURBED: Final = 2.0
+
+# No DHCP client is waited for where a scenario has none; all else is as shipped.
+NO_DHCP: Final = {"address_wait": 0.2}
+# The interface's whole life in seconds instead of minutes, for verdicts that take their time.
+QUICK: Final = NO_DHCP | {
+    "fast_for": 30.0,
+    "keep": 2.0,
+    "patience": 4.0,
+    "refresh": 0.5,
+    "settling": 1.5,
+    "doubts": 2,
+    "doubt_span": 1.0,
+}
+
+
+def numbered(number: int, subnet: int | None = None, **changes: Any) -> EniScript:
+    """ethN, with number 10 + N of subnet N + 1 (or the one named) in both families.
+
+    So eth0, the primary, is in 10.0.1.0/24 and eth1 in 10.0.2.0/24. `changes` are other fields.
+    """
+    net = number + 1 if subnet is None else subnet
+    plain = EniScript(
+        name=f"eth{number}",
+        mac=f"02:00:00:00:00:{number + 1:02x}",
+        ipv4=(f"10.0.{net}.{10 + number}",),
+        ipv6=(f"2001:db8:ec2:{net}::{10 + number}",),
+        subnet_ipv4=f"10.0.{net}.0/24",
+        subnet_ipv6=(f"2001:db8:ec2:{net}::/64",),
+        device_number=number,
+        subnet_id=f"subnet-{net:017x}",
+    )
+    return replace(plain, **changes)
+
+
+PRIMARY: Final = numbered(0)
+IPV6_KEYS: Final = frozenset({"ipv6s", "subnet-ipv6-cidr-blocks", "vpc-ipv6-cidr-blocks"})
+
+
+def settings(retry: Mapping[str, float] = NO_DHCP, **interfaces: object) -> str:
+    """The sim's settings and these, which are sections [retry] and [interfaces]."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in interfaces.items()]
+    lines += ["[retry]", *(f"{key} = {value}" for key, value in retry.items())]
+    return SETTINGS + "\n".join(lines) + "\n"
+
+
+DEFAULT: Final = settings()
+
+
+@dataclass(frozen=True)
+class HostUnderTest:
+    """The host, and shorthands for what the scenarios do with it and ask of it."""
+
+    ec2: Ec2
+    daemon: DaemonProcess
+    primary: Watch
+
+    @property
+    def vpc(self) -> Vpc:
+        return self.ec2.vpc
+
+    @property
+    def imds(self) -> ImdsServer:
+        return self.ec2.imds
+
+    def eni(self, name: str) -> Eni:
+        """As it is plugged now, else as it will be."""
+        mac = self.ec2.scenario.eni(name).mac
+        return next((eni for eni in self.vpc.enis if eni.mac == mac), self.ec2.eni(name))
+
+    async def plug(self, *names: str) -> None:
+        await self.ec2.plug(*names)
+
+    async def advertise(self, name: str) -> None:
+        """Send router advertisements, as routers repeat them, until the kernel has taken one.
+
+        The first may be lost: a link carries nothing for a moment after it is up.
+        """
+        async with asyncio.timeout(WITHIN):
+            while not await self.ip(f"-6 route show default proto ra dev {self.eni(name).name}"):
+                await self.vpc.ra(self.eni(name))
+                await asyncio.sleep(0.1)
+
+    async def until(self, name: str, wanted: str | Callable[[Status], bool]) -> Status:
+        return await self.daemon.until(name, wanted, WITHIN)
+
+    async def status(self, name: str) -> Status:
+        status: Status = await self.daemon.get(f"/v1/interfaces/{name}")
+        return status
+
+    async def all_reachable(
+        self, *names: str, addresses: Sequence[IPAddress] = (), peers: Sequence[Peer] = ()
+    ) -> None:
+        """Each far host and each neighbour reaches each address (or those named) by TCP."""
+        enis = [self.eni(name) for name in names]
+        wanted = addresses or [address for eni in enis for address in eni.addresses()]
+        tried = paths([*self.vpc.peers(*enis), *peers], wanted)
+        assert len(tried) >= 8, "six far hosts, a neighbour, and one in the primary's subnet"
+        await all_answer(self.vpc, tried, WITHIN)
+
+    async def imds_is(self, state: str) -> None:
+        """Wait until the daemon finds the metadata service in this condition."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                status = await self.daemon.get("/v1/status")
+                if status["imds"]["state"] == state:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def logged(self, words: str) -> None:
+        """Wait until the daemon has said this on standard error."""
+        async with asyncio.timeout(WITHIN):
+            while words not in self.daemon.log:  # noqa: ASYNC110 (a file has no event)
+                await asyncio.sleep(0.02)
+
+    async def ip(self, words: str) -> str:
+        """What `ip` prints on the host."""
+        return await self.vpc.exec(self.vpc.host, "ip", *words.split())
+
+    async def kernel_objects(self) -> dict[str, list[str]]:
+        """All rules of the host, and all routes of ours."""
+        questions = ["rule", "-6 rule"]
+        questions += [f"{v} route show table all proto 236" for v in ("-4", "-6")]
+        answers = {q: await self.ip(q) for q in questions}
+        return {q: sorted(line.strip() for line in a.splitlines()) for q, a in answers.items()}
+
+    async def own_rules(self) -> list[str]:
+        """The selectors and tables of our rules, without the guards, both families."""
+        lines = [*(await self.ip("rule")).splitlines(), *(await self.ip("-6 rule")).splitlines()]
+        ours = (line for line in lines if "proto 236" in line and "suppress" not in line)
+        return [line.split(":", 1)[1].strip().removesuffix(" proto 236") for line in ours]
+
+    async def as_before(self, before: Footprint) -> None:
+        """Wait until the daemon has as much open, and the kernel as many objects, as before."""
+        async with asyncio.timeout(WITHIN):
+            while await self.footprint() != before:  # noqa: ASYNC110 (what closes has no event)
+                await asyncio.sleep(0.05)
+
+    async def footprint(self) -> Footprint:
+        return Footprint(await self.kernel_objects(), descriptors(self.daemon.process.pid))
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What may not grow: objects in the kernel, and what the daemon has open, by kind."""
+
+    kernel: dict[str, list[str]]
+    descriptors: Counter[str]
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """What a process has open, by kind. TCP aside: kept connections to IMDS come and go."""
+    kinds = _socket_kinds(pid)
+    found: Counter[str] = Counter()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = str(descriptor.readlink())
+        except FileNotFoundError:  # closed while we looked
+            continue
+        inode = target.removeprefix("socket:[").removesuffix("]")
+        found[kinds.get(inode, "other socket") if target.startswith("socket:") else target] += 1
+    del found["tcp"]
+    return found
+
+
+def _socket_kinds(pid: int) -> dict[str, str]:
+    """The kind of each socket in a process' network namespace, by inode."""
+    columns = {"tcp": 9, "tcp6": 9, "unix": 6, "netlink": 9}
+    kinds: dict[str, str] = {}
+    for table, column in columns.items():
+        lines = Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]
+        kinds |= {line.split()[column]: table.removesuffix("6") for line in lines}
+    return kinds
+
+
+@asynccontextmanager
+async def ec2_host(
+    *enis: EniScript,
+    primary: EniScript = PRIMARY,
+    faults: Sequence[Fault] = (),
+    config: str = DEFAULT,
+    wrapper: Sequence[str] = (),
+    settled: bool = True,
+) -> AsyncIterator[HostUnderTest]:
+    """A host whose primary is plugged, and never disturbed until the end.
+
+    `settled`: begin when the daemon knows the primary. `wrapper` becomes the daemon.
+    """
+    scenario = Scenario(primary.mac, (primary, *enis), tuple(faults))
+    async with AsyncExitStack() as stack:
+        ec2 = await stack.enter_async_context(Ec2(scenario))
+        await stack.enter_async_context(Acceptor(ec2.vpc, ec2.vpc.host))
+        watch = await stack.enter_async_context(watch_primary(ec2.vpc))
+        daemon = await ec2.start_daemon(config, wrapper)
+        host = HostUnderTest(ec2, daemon, watch)
+        if settled:
+            await host.until(primary.name, "ignored")
+        yield host
+    silences = {str(path): watch.silence(path) for path in watch.attempts}
+    if max(silences.values()) > DISTURBED:
+        raise AssertionError(f"the primary was disturbed; silent for, in s: {silences}")
+
+
+def codes(reasons: Sequence[Mapping[str, str]]) -> set[str]:
+    """The stable codes of reasons or notes."""
+    return {reason["code"] for reason in reasons}
+
+
+def waits_for(*wanted: str) -> Callable[[Status], bool]:
+    """Whether an interface waits, and for exactly this."""
+    return lambda status: (
+        status["state"] == "awaiting-imds" and codes(status["reasons"]) == set(wanted)
+    )
+
+
+def verdicts(status: Status) -> dict[str, str]:
+    """The verdict on each family."""
+    return {family: status[family]["verdict"] for family in ("ipv4", "ipv6") if status[family]}
+
+
+def complete(status: Status) -> bool:
+    """Whether an interface is applied, with both families."""
+    ready = {"ipv4": "ready", "ipv6": "ready"}
+    return status["state"] == "applied" and verdicts(status) == ready
+
+
+def late(at: float) -> tuple[Step, ...]:
+    """The race: unlisted, then without IPv6 and with a wrong number, then at last all of it."""
+    return (
+        Step(0.0, listed=False),
+        Step(1.0, listed=True, hide=IPV6_KEYS, set={"device-number": "0"}),
+        Step(3.0, set={"device-number": "1"}),
+        Step(at, complete=True),
+    )

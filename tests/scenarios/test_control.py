@@ -1,0 +1,184 @@
+"""The control socket, the commands, signals, and a daemon that ends and begins again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from nicwatchd.sim.ec2 import SETTINGS
+from tests.scenarios.commands import AS_NOBODY, nicwatchd_on
+from tests.scenarios.host import (
+    WITHIN,
+    HostUnderTest,
+    complete,
+    ec2_host,
+    late,
+    numbered,
+    settings,
+    waits_for,
+)
+
+
+async def http_status(host: HostUnderTest, path: str) -> int:
+    async with (
+        aiohttp.ClientSession(
+            "http://nicwatchd", connector=aiohttp.UnixConnector(str(host.daemon.socket))
+        ) as session,
+        session.get(path) as response,
+    ):
+        return response.status
+
+
+async def test_what_the_socket_answers() -> None:
+    async with ec2_host(numbered(1, steps=late(3600.0))) as host:
+        assert await http_status(host, "/readyz") == 200
+        await host.plug("eth1")
+        await host.until("eth1", waits_for("undecided-ipv6"))
+        assert await http_status(host, "/healthz") == 200
+        assert await http_status(host, "/readyz") == 503
+        assert "eth1: awaiting-imds" in (await host.daemon.get("/readyz"))["waiting"][0]
+        listed = await host.daemon.get("/v1/interfaces")
+        assert [interface["name"] for interface in listed] == ["eth0", "eth1"]
+        assert await http_status(host, "/v1/interfaces/eth9") == 404
+        assert "eth9" in (await host.daemon.get("/v1/interfaces/eth9"))["error"]
+        host.imds.step("eth1", complete=True)
+        await host.until("eth1", complete)
+        assert await http_status(host, "/readyz") == 200
+        await host.daemon.post("/v1/reconcile")  # the ENI's id is for people, and may come last
+        eth1 = await host.status("eth1")
+        for key in (eth1["mac"], eth1["mac"].upper(), eth1["eni"]):
+            assert (await host.status(key))["index"] == eth1["index"]
+
+
+async def test_events_tell_each_transition_in_order() -> None:
+    async with ec2_host(numbered(1, steps=late(2.0))) as host, host.daemon.events() as events:
+        await host.plug("eth1")
+        states: list[str] = []
+        async with asyncio.timeout(WITHIN):
+            async for status in events:
+                if status["name"] == "eth1" and status["state"] not in states[-1:]:
+                    states.append(status["state"])
+                if states[-1:] == ["applied"]:
+                    break
+        assert states == ["detected", "awaiting-imds", "validated", "applied"]
+
+
+async def test_the_commands() -> None:
+    async with ec2_host(numbered(1, steps=late(3600.0))) as host:
+        await host.plug("eth1")
+        await host.until("eth1", waits_for("undecided-ipv6"))
+        said = await nicwatchd_on(host.vpc, "status")
+        assert said.code == 1  # not all is well
+        assert "eth1  awaiting-imds" in said.out
+        assert "waits: no sign of IPv6 so far" in said.out
+        said = await nicwatchd_on(host.vpc, "status", "eth1", "--json")
+        (eth1,) = json.loads(said.out)["interfaces"]
+        assert eth1["reasons"][0]["code"] == "undecided-ipv6"
+        said = await nicwatchd_on(host.vpc, "status", "eth9")
+        assert (said.code, said.complaint_line) == (
+            2,
+            "nicwatchd: no interface 'eth9'; there are: eth0, eth1",
+        )
+        host.imds.step("eth1", complete=True)
+        await host.until("eth1", complete)
+        said = await nicwatchd_on(host.vpc, "reconcile")
+        assert said.code == 0
+        assert "eth1  applied" in said.out
+        await host.daemon.stop()
+        said = await nicwatchd_on(host.vpc, "status")
+        assert said.code == 2
+        assert "the daemon does not run" in said.complaint_line
+
+
+async def test_anyone_may_read_and_only_root_may_write() -> None:
+    async with ec2_host() as host:
+        written = await nicwatchd_on(host.vpc, "reconcile")
+        assert written.code == 0
+        if _is_the_only_user():  # in a sandbox that was made without root
+            return
+        read = await nicwatchd_on(host.vpc, "status", "--json", wrapper=AS_NOBODY)
+        assert json.loads(read.out)["pid"] == host.daemon.process.pid
+        refused = await nicwatchd_on(host.vpc, "reconcile", wrapper=AS_NOBODY)
+        assert refused.code == 2
+        assert "only root and nicwatchd's own user may do this" in refused.complaint_line
+
+
+def _is_the_only_user() -> bool:
+    """Whether the user namespace has uid 0 and no other."""
+    _, _, count = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    return int(count) == 1
+
+
+async def test_sighup_takes_new_settings_and_refuses_bad_ones() -> None:
+    async with ec2_host(numbered(1)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        config = host.daemon.config
+
+        config.write_text(SETTINGS + 'exclud = ["eth1"]\n')
+        host.daemon.process.send_signal(signal.SIGHUP)
+        await host.logged("the old settings stay")
+        assert "did you mean 'exclude'?" in host.daemon.log
+        assert complete(await host.status("eth1"))
+
+        config.write_text(SETTINGS.replace('"c-*"', '"c-*", "eth1"'))
+        host.daemon.process.send_signal(signal.SIGHUP)
+        status = await host.until("eth1", "ignored")
+        assert status["reasons"][0]["code"] == "excluded"
+
+        config.write_text(settings(rules="address"))
+        host.daemon.process.send_signal(signal.SIGHUP)
+        status = await host.until("eth1", complete)
+        await host.all_reachable("eth1")
+        assert f"from 10.0.2.11 lookup {status['table']}" in await host.own_rules()
+
+
+@pytest.mark.parametrize("end", ["terminated", "killed"])
+async def test_an_end_leaves_everything_and_a_start_writes_nothing(end: str) -> None:
+    async with ec2_host(numbered(1)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        async with asyncio.timeout(WITHIN):
+            # The kernel's own changes are to be over: it is about to finish with link-local ones.
+            while "tentative" in await host.ip("-6 address"):  # noqa: ASYNC110 (the event is next)
+                await asyncio.sleep(0.05)
+        before = await host.kernel_objects()
+        monitor = await _monitor(host)
+        if end == "terminated":
+            assert await host.daemon.stop() == 0
+        else:
+            await host.daemon.kill()
+        assert await host.kernel_objects() == before
+        await host.all_reachable("eth1")
+
+        again = await host.ec2.start_daemon()
+        await again.until("eth1", complete)
+        await again.post("/v1/reconcile")
+        assert await host.kernel_objects() == before
+        monitor.terminate()
+        heard, _ = await monitor.communicate()
+        # Lines of the loopback are the test's own; those that begin with spaces go with others.
+        changes = (line for line in heard.decode().splitlines() if not line.startswith(" "))
+        assert [line for line in changes if "lo:" not in line] == []
+
+
+async def _monitor(host: HostUnderTest) -> asyncio.subprocess.Process:
+    """`ip monitor` on the host, once it listens: it has heard a change that was made for it."""
+    monitor = await host.vpc.popen(
+        *(host.vpc.host, "ip", "monitor", "link", "address", "route", "rule"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert monitor.stdout is not None
+    heard = asyncio.create_task(monitor.stdout.readline())
+    for number in itertools.count():
+        await host.ip(f"link set lo alias try-{number}")
+        done, _ = await asyncio.wait([heard], timeout=0.1)
+        if done:
+            return monitor
+    raise AssertionError

@@ -1,0 +1,136 @@
+"""A real systemd-journald: what the daemon leaves there, and `status --journal` when it is dead.
+
+Each test has a journald of its own, in a mount namespace where /run/systemd and /run/log are its
+own, too; the daemon and the commands join it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nicwatchd.service.journal import STARTED, STOPPED, TRANSITION
+from tests.scenarios.commands import nicwatchd_on
+from tests.scenarios.host import WITHIN, complete, ec2_host, late, numbered, waits_for
+
+JOURNALD = "/usr/lib/systemd/systemd-journald"
+# /var/log as well: the journal of the machine that the tests run on is nobody's business.
+OWN = ("/run/systemd", "/run/log", "/var/log")
+SET_UP = f"for i in {' '.join(OWN)}; do mkdir -p $i; mount -t tmpfs tmpfs $i; done; exec {JOURNALD}"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A running journald. `wrapper` lets a command join it."""
+
+    wrapper: tuple[str, ...]
+
+    async def entries(self, *matches: str) -> list[dict[str, Any]]:
+        """What `journalctl` prints, oldest first; all that was sent before is there."""
+        await self._journalctl("--sync")
+        lines = await self._journalctl("-o", "json", *matches)
+        return [json.loads(line) for line in lines.splitlines()]
+
+    async def _journalctl(self, *arguments: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *self.wrapper, "journalctl", "--quiet", *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return out.decode()
+
+
+@pytest.fixture
+async def journal() -> AsyncIterator[Journal]:
+    journald = await asyncio.create_subprocess_exec(
+        *("unshare", "--mount", "sh", "-e", "-c", SET_UP),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,  # it has no /dev/kmsg, no audit: not here
+    )
+    own_run = Path(f"/proc/{journald.pid}/root/run")
+    async with asyncio.timeout(WITHIN):
+        while not (own_run / "systemd/journal/socket").exists():
+            assert journald.returncode is None
+            await asyncio.sleep(0.02)
+    mounts = f"--mount=/proc/{journald.pid}/ns/mnt"
+    yield Journal(("nsenter", mounts, f"--wd={Path.cwd()}"))
+    journald.terminate()
+    await journald.wait()
+
+
+async def test_status_from_the_journal_when_the_daemon_was_killed(journal: Journal) -> None:
+    enis = (numbered(1), numbered(2, steps=late(3600.0)), numbered(3))
+    async with ec2_host(*enis, wrapper=journal.wrapper) as host:
+        await host.plug("eth1", "eth2", "eth3")
+        await host.until("eth1", complete)
+        await host.until("eth2", waits_for("undecided-ipv6"))
+        await host.until("eth3", complete)
+        await host.ec2.unplug("eth3")
+        await host.daemon.until_gone("eth3")
+        await host.daemon.kill()
+        await journal.entries()
+
+        said = await nicwatchd_on(
+            host.vpc, "status", "--journal", "--json", wrapper=journal.wrapper
+        )
+        assert said.code == 1, said.complaint  # eth2 waits
+        interfaces = {one["name"]: one for one in json.loads(said.out)["interfaces"]}
+        assert {name: one["state"] for name, one in interfaces.items()} == {
+            "eth0": "ignored",
+            "eth1": "applied",
+            "eth2": "awaiting-imds",
+        }
+        assert [r["code"] for r in interfaces["eth2"]["reasons"]] == ["undecided-ipv6"]
+        assert interfaces["eth1"]["ipv6"]["addresses"] == ["2001:db8:ec2:2::11"]
+
+        said = await nicwatchd_on(host.vpc, "status", "eth2", "--journal", wrapper=journal.wrapper)
+        assert "eth2  awaiting-imds" in said.out
+        assert "waits: no sign of IPv6 so far" in said.out
+        said = await nicwatchd_on(host.vpc, "status", wrapper=journal.wrapper)
+        assert "`nicwatchd status --journal` tells what it knew last" in said.complaint_line
+
+
+async def test_each_transition_is_an_entry_with_its_fields(journal: Journal) -> None:
+    async with ec2_host(numbered(1, steps=late(3600.0)), wrapper=journal.wrapper) as host:
+        await host.plug("eth1")
+        await host.until("eth1", waits_for("undecided-ipv6"))
+        await host.daemon.post("/v1/reconcile")  # the ENI's id is for people, and may come last
+        host.imds.step("eth1", complete=True)
+        await host.until("eth1", complete)
+        eth1 = ("INTERFACE=eth1", f"MESSAGE_ID={TRANSITION.hex}")
+        entries = await journal.entries(*eth1)
+        for entry in entries:
+            assert entry["NICWATCHD_MAC"] == "02:00:00:00:00:02"
+            assert entry["SYSLOG_IDENTIFIER"] == "nicwatchd"
+            assert int(entry["NICWATCHD_ELAPSED_USEC"]) >= 0
+            status = json.loads(entry["NICWATCHD_STATUS"])
+            assert (status["name"], status["state"]) == ("eth1", entry["NICWATCHD_STATE"])
+        states = [entry["NICWATCHD_STATE"] for entry in entries]
+        assert list(dict.fromkeys(states)) == ["detected", "awaiting-imds", "validated", "applied"]
+        before = [entry["NICWATCHD_PREVIOUS_STATE"] for entry in entries]
+        assert before == ["", *states[:-1]]
+        reasons = [entry.get("NICWATCHD_REASONS", "") for entry in entries]
+        assert any(said.startswith("undecided-ipv6: no sign of IPv6") for said in reasons)
+        assert entries[-1]["NICWATCHD_ENI"] == host.ec2.scenario.eni("eth1").facts()["interface-id"]
+
+        # No entry for what did not change.
+        await host.daemon.post("/v1/reconcile")
+        await host.daemon.post("/v1/reconcile")
+        assert len(await journal.entries(*eth1)) == len(entries)
+
+        await host.daemon.stop()
+        for message_id in (STARTED, STOPPED):
+            assert len(await journal.entries(f"MESSAGE_ID={message_id.hex}")) == 1
+
+
+async def test_an_empty_journal_is_said_to_be_one(journal: Journal) -> None:
+    async with ec2_host() as host:  # whose daemon writes to standard error
+        said = await nicwatchd_on(host.vpc, "status", "--journal", wrapper=journal.wrapper)
+        assert said.code == 2
+        assert "the journal has no entry of nicwatchd since this boot" in said.complaint_line

@@ -1,0 +1,221 @@
+"""The loop, with a kernel in memory: what it writes, what it survives, what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from nicwatchd.core.kernel import KernelError, Outcome, Result
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import PROTOCOL, Address, Family, Operation, Route, Rule
+from nicwatchd.service import journal
+from nicwatchd.service.status import InterfaceStatus
+from nicwatchd.sim.kernel import FakeKernel
+from tests.service.conftest import MAC, Host, eventually, until
+
+
+def is_applied(status: InterfaceStatus) -> bool:
+    return status.state is State.APPLIED
+
+
+async def test_from_plug_to_applied_and_away(host: Host) -> None:
+    host.plug_primary()
+    async with host.daemon() as daemon:
+        index = host.plug()
+        status = await until(daemon, "eth1", is_applied)
+        assert status.mac == MAC
+        assert host.kernel.ip_rule(Family.V6).count("2001:db8:0:2::/64") == 2
+        assert "via fe80:ec2::1" in host.kernel.ip_route(Family.V6, 1_000_000 + index)
+        host.imds.unplug("eth1")
+        host.kernel.remove_link(index)
+        await eventually(lambda: PROTOCOL not in protocols(host.kernel))
+        assert [i.name for i in daemon.status().interfaces] == ["eth0"]
+
+
+def protocols(kernel: FakeKernel) -> set[int]:
+    return {rule.protocol for rule in kernel._state.rules}
+
+
+async def test_the_primary_gets_the_link_group_and_nothing_else(host: Host) -> None:
+    index = host.plug_primary()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth0", lambda status: status.state is State.IGNORED)
+        await eventually(lambda: host.link(index).group == 3778)
+        assert host.kernel.writes == 1
+
+
+async def test_a_start_adopts_what_is_there(host: Host) -> None:
+    host.plug_primary()
+    host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+    written = host.kernel.writes
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        await daemon.reconcile()
+    assert host.kernel.writes == written
+
+
+@pytest.mark.parametrize("priority", [32600, 32601, 32602])
+async def test_a_rule_that_somebody_removes_comes_back(host: Host, priority: int) -> None:
+    host.plug_primary()
+    host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        rules = await host.kernel.rules()
+        victim = next(rule for rule in rules if rule.priority == priority)
+        host.kernel.drop(victim, pid=77)
+
+        async def back() -> bool:
+            return victim in await host.kernel.rules()
+
+        await eventually(back)
+
+
+async def test_what_others_have_is_not_touched(host: Host) -> None:
+    host.plug_primary()
+    index = host.plug()
+    theirs = (
+        Rule(Family.V4, 100, 77, protocol=3),
+        Address(index, ip_address("10.0.2.99"), 32),
+    )
+    for thing in theirs:
+        host.kernel.put(thing)
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+    assert theirs[0] in await host.kernel.rules()
+    assert theirs[1] in await host.kernel.addresses(index)
+
+
+async def test_lost_events_are_made_good(host: Host) -> None:
+    host.plug_primary()
+    host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        listeners, host.kernel._listeners = host.kernel._listeners, []
+        rules = await host.kernel.rules()
+        host.kernel.drop(next(rule for rule in rules if rule.protocol == PROTOCOL))
+        host.kernel._listeners = listeners
+        host.kernel.overrun()
+
+        async def back() -> bool:
+            return set(rules) == set(await host.kernel.rules())
+
+        await eventually(back)
+
+
+class Moody(FakeKernel):
+    """Does not answer for a while."""
+
+    silent = 0
+
+    async def own_routes(self) -> tuple[Route, ...]:
+        if self.silent:
+            self.silent -= 1
+            raise KernelError("no answer from the kernel in 5 s")
+        return await super().own_routes()
+
+
+async def test_a_kernel_that_does_not_answer_is_told_and_asked_again(host: Host) -> None:
+    host.kernel = Moody()
+    host.kernel.silent = 1
+    host.plug_primary()
+    host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        assert daemon.problems() == []
+    troubles = [e for e in host.entries if e.message_id == journal.KERNEL_TROUBLE]
+    assert [entry.priority for entry in troubles] == [journal.WARNING]
+
+
+class Forbidding(FakeKernel):
+    """Refuses IPv6 routes, as a host with IPv6 switched off does."""
+
+    async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+        outcomes = []
+        for operation in operations:
+            route = getattr(operation, "route", None)
+            if route is not None and route.family is Family.V6:
+                outcomes.append(Outcome(operation, Result.REFUSED, 13, "Permission denied"))
+            else:
+                outcomes += await super().run([operation])
+        return outcomes
+
+
+async def test_what_the_kernel_refuses_is_a_reason_and_the_rest_works(host: Host) -> None:
+    host.kernel = Forbidding()
+    host.plug_primary()
+    index = host.plug()
+    async with host.daemon() as daemon:
+        status = await until(
+            daemon, "eth1", lambda s: "kernel-refused" in [r.code for r in s.reasons]
+        )
+        assert status.state is State.VALIDATED
+        assert "Permission denied" in status.reasons[0].text
+        assert "default via 10.0.2.1" in host.kernel.ip_route(Family.V4, 1_000_000 + index)
+
+
+class Old(FakeKernel):
+    """Linux before 5.18: no IFA_PROTO."""
+
+    async def addresses(self, index: int) -> tuple[Address, ...]:
+        return tuple(replace(a, protocol=0) for a in await super().addresses(index))
+
+
+async def test_an_old_kernel_s_addresses_are_known_by_the_ledger(host: Host) -> None:
+    host.kernel = Old()
+    host.plug_primary()
+    index = host.plug()
+    host.kernel.put(Address(index, ip_address("10.0.2.99"), 32))
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+    written = host.kernel.writes
+    policy = replace(daemon.host.policy, doubts=1, doubt_span=0.0)
+    async with host.daemon(policy) as daemon:
+        status = await until(daemon, "eth1", is_applied)
+        assert status.ipv4 is not None
+        assert status.ipv4.added == ["10.0.2.10", "10.0.2.11"]
+        assert host.kernel.writes == written
+        host.imds.step("eth1", texts={"local-ipv4s": "10.0.2.10"})
+        await daemon.reconcile()
+
+        async def removed() -> bool:
+            left = {str(a.ip) for a in await host.kernel.addresses(index) if a.prefixlen == 32}
+            return left == {"10.0.2.10", "10.0.2.99"}
+
+        await eventually(removed)
+
+
+async def test_transitions_are_told_once_each(host: Host) -> None:
+    host.plug_primary()
+    async with host.daemon() as daemon:
+        host.plug()
+        await until(daemon, "eth1", is_applied)
+        await daemon.reconcile()
+        await daemon.reconcile()
+    told = [
+        (entry.fields["NICWATCHD_PREVIOUS_STATE"], entry.fields["NICWATCHD_STATE"])
+        for entry in host.entries
+        if entry.fields.get("INTERFACE") == "eth1"
+    ]
+    assert told[0] == ("", "detected")
+    assert told[-1] == ("validated", "applied")
+    assert len(told) == len(set(told))
+    assert [e.message_id for e in host.entries][:1] == [journal.STARTED]
+    assert [e.message_id for e in host.entries][-1:] == [journal.STOPPED]
+
+
+async def test_imds_that_is_disabled_is_told_and_nothing_is_lost(host: Host) -> None:
+    host.plug_primary()
+    host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        written = host.kernel.writes
+        host.imds.fault("all", "403")
+        host.imds.expire_tokens()
+        await daemon.reconcile()
+        assert is_applied(daemon.status().interfaces[1])
+    assert host.kernel.writes == written

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from nicwatchd.core.model import PROTOCOL, Address
+from nicwatchd.service.ledger import Ledger
+
+IP = ip_address("2001:db8::1")
+MAC = "02:00:00:00:00:02"
+PLAIN = Address(7, IP, 128)
+
+
+def noted(directory: Path) -> Ledger:
+    Ledger(directory).add([(7, MAC, IP)])
+    return Ledger(directory)
+
+
+def test_what_was_added_is_marked(tmp_path: Path) -> None:
+    assert noted(tmp_path).mark(MAC, [PLAIN]) == (replace(PLAIN, protocol=PROTOCOL),)
+
+
+def test_what_is_another_s_is_not(tmp_path: Path) -> None:
+    others = [
+        replace(PLAIN, ip=ip_address("2001:db8::2")),
+        replace(PLAIN, index=8),
+        replace(PLAIN, dynamic=True),
+        replace(PLAIN, prefixlen=64),
+        replace(PLAIN, protocol=2),
+    ]
+    assert noted(tmp_path).mark(MAC, others) == tuple(others)
+    assert noted(tmp_path).mark("02:00:00:00:00:99", [PLAIN]) == (PLAIN,)
+
+
+def test_links_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    noted(tmp_path).keep_only([(8, MAC)])
+    assert Ledger(tmp_path).mark(MAC, [PLAIN]) == (PLAIN,)
+
+
+def test_another_boot_and_a_damaged_file_prove_nothing(tmp_path: Path) -> None:
+    noted(tmp_path)
+    file = tmp_path / "addresses.json"
+    for text in (file.read_text().replace('"boot": "', '"boot": "x'), "{", '{"boot": 1}', ""):
+        file.write_text(text)
+        assert Ledger(tmp_path).mark(MAC, [PLAIN]) == (PLAIN,)

@@ -1,0 +1,199 @@
+"""systemd's protocols, spoken directly: to a real journald, and to sockets that listen."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import pytest
+
+from nicwatchd.core.evidence import Reason
+from nicwatchd.core.lifecycle import State, Transition
+from nicwatchd.service import journal, protocols, systemd
+from nicwatchd.service.status import InterfaceStatus
+
+JOURNALD: Final = "/lib/systemd/systemd-journald"
+WDNS: Final = f"--wdns={Path(__file__).parents[2]}"
+PATIENCE: Final = 20.0  # s
+LARGE: Final = "x" * 1_000_000  # more than a datagram holds
+
+STATUS: Final = InterfaceStatus(
+    name="eth1",
+    index=3,
+    mac="02:00:00:00:00:02",
+    state=State.DETECTED,
+    since=1.0,
+    seen=1.0,
+    table=3,
+)
+APPLIED: Final = Transition(State.VALIDATED, State.APPLIED, (), overdue=False, at=2.0, elapsed=1.0)
+WAITS: Final = Transition(
+    State.APPLIED,
+    State.AWAITING,
+    (Reason("a", "one"), Reason("b", "two")),
+    overdue=False,
+    at=3.0,
+    elapsed=2.0,
+)
+
+
+class Journal:
+    """A systemd-journald of our own, in a mount namespace with its own /run."""
+
+    def __init__(self) -> None:
+        set_up = f"mount -t tmpfs tmpfs /run && exec {JOURNALD}"
+        self._process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", set_up], stderr=subprocess.DEVNULL
+        )
+        self._run = Path("/proc", str(self._process.pid), "root", "run")
+        self.socket = self._run / "systemd/journal/socket"
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not self.socket.exists():
+            assert self._process.poll() is None, "systemd-journald ended"
+            assert time.monotonic() < deadline, "systemd-journald makes no socket"
+            time.sleep(0.01)
+
+    def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command where this journald is the system's."""
+        words = ["nsenter", "--mount", f"--target={self._process.pid}", WDNS, *command]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    def entries(self, *matches: str) -> list[dict[str, str]]:
+        """What journalctl reads, once all is written that was sent before."""
+        assert self.inside("journalctl", "--sync").returncode == 0
+        directory = f"--directory={self._run}/log/journal"
+        return list(protocols.journal_entries(matches, (directory,)))
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@pytest.fixture
+def journald() -> Iterator[Journal]:
+    started = Journal()
+    try:
+        started.wait()
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "library", None)
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "", "two\nlines", "\n", "a=b", "ünïcödé", LARGE, f"{LARGE}\n{LARGE}"]
+)
+def test_journald_keeps_an_entry_as_it_was_sent(journald: Journal, value: str) -> None:
+    protocols.journal_send({"MESSAGE": "text", "NICWATCHD_TEST": value}, journald.socket)
+    [entry] = journald.entries("MESSAGE=text")
+    assert entry["NICWATCHD_TEST"] == value
+
+
+def test_entries_of_any_of_several_ids_are_read_in_order(journald: Journal) -> None:
+    ids = [journal.STARTED, journal.TRANSITION, journal.STOPPED, journal.STARTED]
+    for message_id in ids:
+        protocols.journal_send({"MESSAGE": "x", "MESSAGE_ID": message_id.hex}, journald.socket)
+    wanted = [journal.STARTED, journal.TRANSITION]
+    entries = journald.entries(*(f"MESSAGE_ID={message_id.hex}" for message_id in wanted))
+    assert [UUID(entry["MESSAGE_ID"]) for entry in entries] == [ids[0], ids[1], ids[3]]
+
+
+WRITE_AND_ASK: Final = """
+import sys
+if sys.argv[1] == "directly":
+    sys.modules["systemd"] = None
+from nicwatchd.service import journal
+from tests.service.test_protocols import APPLIED, STATUS, WAITS
+send = journal.sink()
+assert send is journal.to_journald
+assert bool(journal.library) is (sys.argv[1] == "library")
+send(journal.STARTED, "started", journal.INFO, {})
+for transition in (APPLIED, WAITS):
+    journal.write_transition(send, transition, STATUS)
+import subprocess
+subprocess.run(["journalctl", "--sync"], check=True)
+for status in journal.read_statuses():
+    print(status.name, status.state, [reason.text for reason in status.reasons])
+"""
+
+
+@pytest.mark.parametrize("how", ["library", "directly"])
+def test_the_status_comes_back_from_the_journal(journald: Journal, how: str) -> None:
+    done = journald.inside(sys.executable, "-c", WRITE_AND_ASK, how)
+    assert (done.stdout, done.stderr) == ("eth1 awaiting-imds ['one', 'two']\n", "")
+    assert len(journald.entries(f"MESSAGE_ID={journal.TRANSITION.hex}")) == 2
+
+
+def test_the_same_fields_by_both_ways(journald: Journal) -> None:
+    for how in ("library", "directly"):
+        assert journald.inside(sys.executable, "-c", WRITE_AND_ASK, how).returncode == 0
+    entries = journald.entries(f"MESSAGE_ID={journal.TRANSITION.hex}")
+    ours = [
+        {k: v for k, v in entry.items() if not k.startswith(("_", "CODE_"))} for entry in entries
+    ]
+    assert len(ours) == 4
+    assert ours[:2] == ours[2:]
+
+
+def test_without_an_entry_it_says_why(journald: Journal) -> None:
+    code = (
+        "import sys; sys.modules['systemd'] = None; from nicwatchd.service import journal\n"
+        "try: journal.read_statuses()\n"
+        "except journal.JournalUnreadableError as error: print(error)"
+    )
+    done = journald.inside(sys.executable, "-c", code)
+    assert done.stdout.startswith("the journal has no entry of nicwatchd since this boot")
+
+
+@pytest.mark.usefixtures("without_library")
+def test_without_journalctl_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(journal.JournalUnreadableError, match="journalctl cannot be run: No such"):
+        journal.read_statuses()
+
+
+@pytest.mark.usefixtures("without_library")
+def test_a_journald_that_is_gone_costs_only_the_entry(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def send(fields: dict[str, str]) -> None:
+        protocols.journal_send(fields, tmp_path / "socket")
+
+    monkeypatch.setattr(
+        journal, "protocols", type("Gone", (), {"journal_send": staticmethod(send)})
+    )
+    journal.to_journald(journal.STOPPED, "stopped", journal.INFO, {})
+    assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_systemd_hears(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = str(tmp_path / "notify") if kind == "path" else f"@{tmp_path}"
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setattr(systemd, "_tell", protocols.notify)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address.replace("@", "\0"))
+        systemd.notify(ready=True, status="1 applied", watchdog=True)
+        assert manager.recv(4096) == b"STATUS=1 applied\nREADY=1\nWATCHDOG=1"
+        systemd.stopping()
+        assert manager.recv(4096) == b"STOPPING=1"
+
+
+def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(socket, "socket", lambda *_: opened.append(None))
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    protocols.notify("READY=1")
+    assert opened == []

@@ -1,0 +1,169 @@
+"""`nicwatchd release`, after a daemon has really worked: in memory, and on real namespaces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nicwatchd.core.kernel import Outcome, Result
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import (
+    LINK_GROUP,
+    Address,
+    Family,
+    Operation,
+    RemoveRule,
+    Route,
+    Rule,
+)
+from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.platform import AlreadyRunningError, Lock
+from nicwatchd.service.release import UnknownInterfaceError, alone, release
+from nicwatchd.sim.ec2 import Ec2
+from nicwatchd.sim.netns import CommandError
+from nicwatchd.sim.script import Scenario
+from tests.service.conftest import ETH0, ETH1, PRIMARY, Host, until
+
+FOREIGN_TABLE = 77
+
+
+def picture(host: Host) -> list[str]:
+    """All that release may change, in words."""
+    kernel = host.kernel
+    links = kernel._state.links.values()
+    seen = [f"{link.name} {link.group} {kernel.ip_addr(link.index)}" for link in links]
+    for family in Family:
+        seen.append(kernel.ip_rule(family))
+        seen += [str(route) for route in kernel._state.routes if route.family is family]
+    return seen
+
+
+@pytest.fixture
+async def used(host: Host) -> tuple[Host, list[str]]:
+    """A host on which a daemon had applied eth1 and was stopped; and the picture without it."""
+    host.plug_primary()
+    index = host.plug()
+    host.kernel.set_link(replace(host.link(index), up=True, running=True))
+    host.kernel.put(Address(index, ip_address("10.0.2.99"), 24))  # the operator's
+    foreign = ip_network("192.0.2.0/24")
+    host.kernel.put(Route(foreign, FOREIGN_TABLE, index, protocol=4, scope=253))
+    host.kernel.put(Rule(Family.V4, 32601, FOREIGN_TABLE, protocol=4, src=foreign))
+    before = picture(host)
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+    assert picture(host) != before
+    return host, before
+
+
+async def test_what_is_ours_goes_and_nothing_else(used: tuple[Host, list[str]]) -> None:
+    host, before = used
+    released = await release(host.kernel, Ledger(host.directory))
+    assert released.failed == ()
+    assert picture(host) == before
+
+
+async def test_a_second_release_finds_nothing(used: tuple[Host, list[str]]) -> None:
+    host, _ = used
+    await release(host.kernel, Ledger(host.directory))
+    again = await release(host.kernel, Ledger(host.directory))
+    assert (again.done, again.failed) == ((), ())
+
+
+async def test_one_interface_alone(used: tuple[Host, list[str]]) -> None:
+    host, before = used
+    await release(host.kernel, Ledger(host.directory), only="eth1")
+    groups = {link.name: link.group for link in host.kernel._state.links.values()}
+    assert (groups["eth0"], groups["eth1"]) == (LINK_GROUP, 0)
+    assert [line for line in picture(host) if not line.startswith("eth0 ")] == [
+        line for line in before if not line.startswith("eth0 ")
+    ]
+
+
+async def test_another_interface_keeps_what_is_its_own(used: tuple[Host, list[str]]) -> None:
+    host, _ = used
+    rules = [host.kernel.ip_rule(family) for family in Family]
+    await release(host.kernel, Ledger(host.directory), only=PRIMARY)
+    assert [host.kernel.ip_rule(family) for family in Family] == rules
+
+
+async def test_an_unknown_interface_is_named(used: tuple[Host, list[str]]) -> None:
+    host, _ = used
+    with pytest.raises(UnknownInterfaceError, match=r"no interface 'eth7'; there are: eth0, eth1"):
+        await release(host.kernel, Ledger(host.directory), only="eth7")
+
+
+async def test_another_link_group_is_left(host: Host) -> None:
+    index = host.plug_primary()
+    host.kernel.set_link(replace(host.link(index), group=5))
+    await release(host.kernel, Ledger(host.directory))
+    assert host.link(index).group == 5
+
+
+async def test_what_the_kernel_does_not_let_go_is_told(
+    used: tuple[Host, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _ = used
+    run = host.kernel.run
+
+    async def stubborn(operations: list[Operation]) -> list[Outcome]:
+        rules = [each for each in operations if isinstance(each, RemoveRule)]
+        others = [each for each in operations if each not in rules]
+        refused = [Outcome(rule, Result.REFUSED, 1, "no") for rule in rules]
+        return [*refused, *await run(others)]
+
+    monkeypatch.setattr(host.kernel, "run", stubborn)
+    released = await release(host.kernel, Ledger(host.directory))
+    assert {type(outcome.operation) for outcome in released.failed} == {RemoveRule}
+    assert Ledger(host.directory)._entries  # so that a second try knows them still
+
+
+def test_not_while_a_daemon_runs(tmp_path: Path) -> None:
+    lock = Lock(tmp_path)
+    with pytest.raises(AlreadyRunningError), alone(tmp_path):
+        pass
+    lock.release()
+
+
+def test_where_no_daemon_ran_nothing_is_made(tmp_path: Path) -> None:
+    with alone(tmp_path / "nicwatchd"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_on_a_real_kernel_by_the_command() -> None:
+    async with Ec2(Scenario(mac=PRIMARY, enis=(ETH0, ETH1))) as ec2:
+        vpc = ec2.vpc
+
+        async def command(*words: str) -> Any:
+            program = (sys.executable, "-m", "nicwatchd.cli.main", "release", "--json")
+            directory = f"--runtime-directory={vpc.runtime_dir}"
+            return json.loads(await vpc.exec(vpc.host, *program, directory, *words))
+
+        async def left() -> str:
+            seen = []
+            for family in ("-4", "-6"):
+                seen.append(await vpc.exec(vpc.host, "ip", family, "rule"))
+                all_routes = ("route", "show", "table", "all", "proto", "236")
+                seen.append(await vpc.exec(vpc.host, "ip", family, *all_routes))
+            seen.append(await vpc.exec(vpc.host, "ip", "link", "show", "group", str(LINK_GROUP)))
+            return "".join(seen)
+
+        before = await left()
+        daemon = await ec2.start_daemon()
+        await ec2.plug("eth1")
+        await daemon.until("eth1", "applied")
+        with pytest.raises(CommandError, match="the daemon runs"):
+            await command()
+        await daemon.stop()
+        assert "10.0.2.11/32" in await vpc.exec(vpc.host, "ip", "addr")
+        said = await command()
+        assert said["failed"] == []
+        assert all(said["released"].values()), said
+        assert await left() == before
+        assert "10.0.2.11/32" not in await vpc.exec(vpc.host, "ip", "addr")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from nicwatchd.core.model import Family
+from nicwatchd.core.policy import AddressMode, Policy, RuleMode
+from nicwatchd.service.settings import Settings, SettingsError, load
+
+
+def test_the_defaults_are_the_core_s() -> None:
+    assert Settings().policy() == Policy()
+
+
+def test_later_files_override_single_keys(tmp_path: Path) -> None:
+    main = tmp_path / "nicwatchd.toml"
+    main.write_text('[interfaces]\naddresses = "all"\nrules = "address"\n')
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/10-a.toml").write_text('[interfaces]\naddresses = "none"\n')
+    (tmp_path / "conf.d/20-b.toml").write_text(
+        '[interfaces]\nexpect = ["ipv6"]\nexclude_subnets = ["10.9.0.0/16"]\n[retry]\ncap = 9\n'
+    )
+    policy = load(main).policy()
+    assert policy.addresses is AddressMode.NONE
+    assert policy.rules is RuleMode.ADDRESS
+    assert policy.expect == {Family.V6}
+    assert policy.exclude_subnets == (ip_network("10.9.0.0/16"),)
+    assert policy.schedule.cap == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("intrefaces = 1", "unknown key 'intrefaces'; did you mean 'interfaces'?"),
+        ("[interfaces]\nexlude = []", "unknown key 'interfaces.exlude'; did you mean 'exclude'?"),
+        ("[imds]\nzzz = 1", "unknown key 'imds.zzz'; there are: endpoints, "),
+        ('[retry]\ninterval = "1"', "retry.interval: '1' is wrong; it should be a valid number"),
+        ("[retry]\ninterval = 0", "retry.interval: 0 is wrong; it should be greater than 0"),
+        ('platform = "gce"', "platform: 'gce' is wrong; it should be 'auto' or 'ec2'"),
+        (
+            '[interfaces]\nexclude_subnets = ["10.0.0.1/8"]',
+            "interfaces.exclude_subnets.0: '10.0.0.1/8' is wrong; it should be a CIDR, such as",
+        ),
+        ("[interfaces]\nexclude_subnets = [7]", "interfaces.exclude_subnets.0: 7 is wrong"),
+        ("x = [", "is not TOML: "),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "nicwatchd.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load(file)
+    assert str(error.value).startswith(f"{file}: {complaint}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_file_of_conf_d_is_named(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    wrong = tmp_path / "conf.d/50-wrong.toml"
+    wrong.write_text("[retry]\ncap = true")
+    (tmp_path / "nicwatchd.toml").write_text("")
+    with pytest.raises(SettingsError, match=r"50-wrong\.toml: retry\.cap: True is wrong"):
+        load(tmp_path / "nicwatchd.toml")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml: cannot be read: No such file"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9\xff")
+    with pytest.raises(SettingsError, match="is not UTF-8 text"):
+        load(tmp_path / "latin.toml")
