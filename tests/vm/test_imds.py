@@ -42,8 +42,13 @@ async def test_nothing_is_lost(host: VmHost, on: str, do: Do, state: str | None)
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
         finally:
             host.imds.clear()
-        await host.vm.run("nicwatchd", "reconcile")
-        assert (await host.host_status())["imds"]["state"] == "ok"
+
+        async def is_well() -> bool:
+            # It does not ask at once: where IMDS was disabled, 30 s later.
+            await host.vm.try_run("nicwatchd", "reconcile")
+            return bool((await host.host_status())["imds"]["state"] == "ok")
+
+        await host.eventually(is_well)
 
 
 async def test_an_eni_that_comes_while_imds_is_silent_is_served_when_it_speaks(
