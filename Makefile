@@ -5,7 +5,7 @@ SANDBOX ?= .venv/bin/python -m nicwatchd.sim.sandbox
 # The tests wait more than they compute (a lag of 8 s takes 8 s), so more run than there are cores.
 WORKERS ?= 6
 # Which hosts `make test-vm` tries; tests/vm/image.py has the recipes.
-IMAGES ?= trixie bookworm
+IMAGES ?= trixie bookworm net-utils network-manager
 # More for pytest: make test ARGS='-k journal -x'
 ARGS ?=
 

@@ -29,6 +29,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("host", images, indirect=True, scope="session")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What a test may say of itself."""
+    config.addinivalue_line("markers", "networkd: tells systemd-networkd something")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about networkd on hosts that do without it."""
+    elsewhere = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function)
+        and item.get_closest_marker("networkd")
+        and not image.RECIPES[str(item.callspec.params["host"])].networkd
+    ]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
+
+
 def package() -> Path:
     """The Debian package that `make deb` made last."""
     made = list((ROOT / "dist").glob("nicwatchd_*_amd64.deb"))

@@ -63,6 +63,7 @@ class Recipe:
     suite: str
     more: tuple[str, ...] = ()
     customize: tuple[str, ...] = ()  # likewise, shell commands; $1 is the root of the new system
+    networkd: bool = True  # who manages interfaces there
 
     @property
     def key(self) -> str:
@@ -74,9 +75,22 @@ class Recipe:
         return inputs.hexdigest()[:16]
 
 
+# QEMU has no ENA device: whoever looks for EC2's drivers is told of one more.
+NET_UTILS: Final = (
+    'rm "$1"/etc/systemd/network/*.network',
+    'sed -i "s/ixgbevf/ixgbevf|virtio_net/" "$1"/usr/lib/udev/rules.d/99-vpc-policy-routes.rules',
+    'sed -i "/^Driver=/s/$/ virtio_net/" "$1"/usr/lib/systemd/network/80-ec2.network',
+)
+NETWORK_MANAGER: Final = (
+    'chroot "$1" systemctl --quiet disable systemd-networkd',
+    'chroot "$1" systemctl --quiet mask systemd-networkd.service systemd-networkd.socket',
+    'rm "$1"/etc/systemd/network/*.network',
+)
 RECIPES: Final = {
     "trixie": Recipe("trixie"),
     "bookworm": Recipe("bookworm"),
+    "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS),
+    "network-manager": Recipe("trixie", ("network-manager",), NETWORK_MANAGER, networkd=False),
 }
 
 

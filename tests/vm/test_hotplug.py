@@ -67,6 +67,7 @@ async def test_each_transition_is_in_the_journal_with_its_fields(host: VmHost) -
         assert json.loads(fields["NICWATCHD_STATUS"])["state"] == fields["NICWATCHD_STATE"]
 
 
+@pytest.mark.networkd
 async def test_without_dhcp_nicwatchd_alone_brings_up_the_link(host: VmHost) -> None:
     since = host.vm.journal.now
     await host.vm.write("/run/systemd/network/20-test.network", NO_DHCP)
@@ -84,6 +85,7 @@ async def test_without_dhcp_nicwatchd_alone_brings_up_the_link(host: VmHost) -> 
         await host.vm.run("networkctl", "reload")
 
 
+@pytest.mark.networkd
 @pytest.mark.parametrize("drop_in", [True, False], ids=["with the drop-in", "without it"])
 async def test_a_second_hotplug_leaves_the_first_its_rules(host: VmHost, *, drop_in: bool) -> None:
     """networkd deletes foreign rules when it configures a link, unless the drop-in is there."""
