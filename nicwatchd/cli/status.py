@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from nicwatchd.cli.main import NOT_WELL, OK, fail
 
-TIMEOUT: Final = 30.0
+TIMEOUT: Final = 5.0  # a daemon that moves answers in milliseconds
+RECONCILE_TIMEOUT: Final = 30.0  # it waits for IMDS: 20 s at most
 SETTLED: Final = ("applied", "ignored")
 
 
@@ -26,8 +27,8 @@ class DaemonError(Exception):
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -36,10 +37,10 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(runtime_directory: Path, method: str, path: str) -> Any:
+def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOUT) -> Any:
     """The daemon's answer to one request. Raises DaemonError."""
     where = runtime_directory / "nicwatchd.sock"
-    connection = _Connection(where)
+    connection = _Connection(where, timeout)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -78,7 +79,7 @@ def status(arguments: argparse.Namespace) -> int:
 def reconcile(arguments: argparse.Namespace) -> int:
     """Have the daemon look at everything anew, and print what it is then."""
     try:
-        said = ask(arguments.runtime_directory, "POST", "/v1/reconcile")
+        said = ask(arguments.runtime_directory, "POST", "/v1/reconcile", RECONCILE_TIMEOUT)
     except DaemonError as error:
         return fail(str(error))
     return _print(said, as_json=arguments.json)
