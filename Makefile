@@ -4,6 +4,8 @@
 SANDBOX ?= .venv/bin/python -m nicwatchd.sim.sandbox
 # The tests wait more than they compute (a lag of 8 s takes 8 s), so more run than there are cores.
 WORKERS ?= 6
+# Which hosts `make test-vm` tries; tests/vm/image.py has the recipes.
+IMAGES ?= trixie bookworm net-utils network-manager
 # More for pytest: make test ARGS='-k journal -x'
 ARGS ?=
 
@@ -43,6 +45,18 @@ demo: $(STAMP) ## Hot-plug a network interface into an imitated EC2 host and wat
 .PHONY: test
 test: $(STAMP) ## Run every test
 	@$(SANDBOX) .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+VM_STAMP := .venv/.set-up-vm
+
+$(VM_STAMP): $(STAMP)
+	@.ci/setup vm
+	@touch $@
+
+.PHONY: test-vm
+test-vm: $(VM_STAMP) ## Try the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
+	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@.venv/bin/python -m tests.vm.image $(IMAGES)
+	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## Check style and format

@@ -1,8 +1,9 @@
 """The VPC's router as text: what `ip` and `nft` are told for each port of it.
 
 A port is the router's end of a veth; at its other end is an ENI of the host, a neighbour or the
-far hosts. There is no bridge: the router answers for everybody (proxy ARP and NDP) and delivers
-by MAC, as EC2 does, so a packet also reaches a host that has not configured its address yet.
+far hosts. (Where the host is a virtual machine, the port of an ENI is a tap.) There is no bridge:
+the router answers for everybody (proxy ARP and NDP) and delivers by MAC, as EC2 does, so a packet
+also reaches a host that has not configured its address yet.
 """
 
 from __future__ import annotations
@@ -46,12 +47,13 @@ SYSCTLS: Final = {
 class Port:
     """One port: whose MAC and sources may come in there, and are routed to there."""
 
-    device: str  # the router's end of the veth
+    device: str  # the router's end of the veth, or the tap
     mac: str  # of the other end
     addresses: tuple[IPAddress, ...]
     prefixes: tuple[IPNetwork, ...] = ()
     asks_for: tuple[IPNetwork, ...] = ()  # IPv4 networks that ARP may ask for
     proxied: tuple[IPv6Address, ...] = ()  # what the router answers NDP for; it has no wildcard
+    tap: bool = False
 
     @property
     def sources(self) -> frozenset[str]:
@@ -79,8 +81,11 @@ def lines_for_router(subnets: Iterable[Subnet]) -> list[str]:
 
 def lines_to_prepare(port: Port) -> list[str]:
     """The router's end of a new link, complete before anybody sees the other end."""
+    veth = [f"link add {port.device} type veth peer name x{port.device} address {port.mac}"]
+    # No second link-local address: a DHCP server could send from that one.
+    tap = [f"tuntap add {port.device} mode tap", f"link set {port.device} addrgenmode none"]
     return [
-        f"link add {port.device} type veth peer name x{port.device} address {port.mac}",
+        *(tap if port.tap else veth),
         f"link set {port.device} up",
         f"addr add {ROUTER_V6}/64 dev {port.device} nodad",
         f"neigh add {NEXT_HOP_V4} lladdr {port.mac} dev {port.device} nud permanent",

@@ -103,6 +103,10 @@ class Vpc:
         netns.sysctl(self.host, HOST_SYSCTLS)
         self._attach_peer(self.far, [a for peer in self.far_hosts for a in peer.addresses])
         self._add_subnets(self._subnets)
+        self._open_host()
+
+    def _open_host(self) -> None:
+        """Bring the primary to where it is after boot."""
         self._plug(self.primary)
         netns.ip(self.host, dhcp.lines_for_primary(self.primary))
         netns.wait_until_running(self.router, [self._ports[self.primary.mac].device])
@@ -171,12 +175,15 @@ class Vpc:
 
     def _attach(self, *ends: tuple[str, str, router.Port]) -> None:
         """Join links (name, namespace, port) to the router, which is ready before they show."""
-        ports = [port for _, _, port in ends]
+        self._prepare(*(port for _, _, port in ends))
+        netns.ip(self.router, [router.line_to_hand_over(port, *to) for *to, port in ends])
+
+    def _prepare(self, *ports: router.Port) -> None:
+        """Make the router's ends of new links."""
         netns.ip(self.router, [line for port in ports for line in router.lines_to_prepare(port)])
         for port in ports:
             netns.sysctl(self.router, router.port_sysctls(port))
         netns.nft(self.router, "".join(map(router.source_check, ports)))
-        netns.ip(self.router, [router.line_to_hand_over(port, *to) for *to, port in ends])
 
     # --- the host's ENIs -------------------------------------------------------------------------
 

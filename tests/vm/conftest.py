@@ -1,0 +1,80 @@
+"""One machine for each image, booted once; each test leaves it as it found it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from nicwatchd.sim.probe import all_answer
+from tests.vm import image
+from tests.vm.host import PATIENCE, VmHost
+
+ROOT = Path(__file__).parent.parent.parent
+DEFAULT = "trixie"
+HOST = pytest.StashKey[VmHost]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--image NAME`, as often as there are hosts to try."""
+    parser.addoption("--image", action="append", metavar="NAME", help=f"default: {DEFAULT}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test on each host; all tests on one before the next is booted."""
+    if "host" in metafunc.fixturenames:
+        images = metafunc.config.getoption("image") or [DEFAULT]
+        metafunc.parametrize("host", images, indirect=True, scope="session")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a test may say of itself."""
+    config.addinivalue_line("markers", "networkd: tells systemd-networkd something")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about networkd on hosts that do without it."""
+    elsewhere = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function)
+        and item.get_closest_marker("networkd")
+        and not image.RECIPES[str(item.callspec.params["host"])].networkd
+    ]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
+
+
+def package() -> Path:
+    """The Debian package that `make deb` made last."""
+    made = list((ROOT / "dist").glob("nicwatchd_*_amd64.deb"))
+    assert made, "there is no package in dist/: run `make deb`"
+    return max(made, key=lambda path: path.stat().st_mtime)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[VmHost]:
+    """An EC2 host with the package installed, restarted since: what a user has the next day."""
+    directory = tmp_path_factory.mktemp(request.param)
+    booted = VmHost(image.find(request.param), directory, package())
+    async with booted:
+        request.config.stash[HOST] = booted
+        await booted.install()
+        await booted.vm.reboot()
+        await all_answer(booted.vpc, booted.paths(booted.vpc.primary), PATIENCE)
+        yield booted
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the machine said goes with a failure."""
+    report = yield
+    if report.failed and HOST in item.config.stash:
+        report.sections.append(("the machine", item.config.stash[HOST].vm.evidence()))
+    return report

@@ -1,0 +1,164 @@
+"""An EC2 host that is a virtual machine: the VPC around it, its metadata service, and itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+from nicwatchd.sim.ec2 import eni_of
+from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.parts import Eni
+from nicwatchd.sim.probe import Path as ProbePath
+from nicwatchd.sim.probe import all_answer, paths
+from nicwatchd.sim.script import EniScript, Scenario
+from tests.vm.channels import Entry
+from tests.vm.image import Image
+from tests.vm.vm import Nic, Vm
+from tests.vm.vpc import TapVpc
+
+PRIMARY: Final = EniScript(
+    "ens5",
+    "02:00:00:00:00:01",  # the image's networkd knows it by this
+    ipv4=("10.0.1.10",),
+    ipv6=("2001:db8:0:1::10",),
+    subnet_ipv4="10.0.1.0/24",
+    subnet_ipv6=("2001:db8:0:1::/64",),
+    device_number=0,
+)
+PATIENCE: Final = 90.0  # s; emulated, on a busy machine. It measures nothing
+
+Status = dict[str, Any]
+
+
+class VmHost:
+    """`async with VmHost(image, directory, package) as host`: booted, its primary in use."""
+
+    def __init__(self, image: Image, directory: Path, package: Path) -> None:
+        self.imds = ImdsServer(Scenario(PRIMARY.mac, (PRIMARY,)))
+        self.vpc = TapVpc(primary=eni_of(PRIMARY))
+        self._image, self._directory, self._package = image, directory, package
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._stack.enter_async_context(self.vpc)
+            await self.imds.start(*self.vpc.imds_sockets())
+            self._stack.push_async_callback(self.imds.stop)
+            primary = self.vpc.primary
+            nic = Nic(primary.mac, await self.vpc.add_tap(primary), slot=5)
+            vpc = self.vpc
+
+            async def popen(*command: str, **options: Any) -> asyncio.subprocess.Process:
+                return await vpc.popen(vpc.router, *command, **options)
+
+            vm = Vm(self._image, self._directory, popen, nic, self._package)
+            self.vm = await self._stack.enter_async_context(vm)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # --- interfaces ------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def plugged(self, *scripts: EniScript, dhcp: bool = True) -> AsyncIterator[list[Eni]]:
+        """Hot-plug ENIs, one after the other, and detach those that are left at the end."""
+        enis = [await self.plug(script, dhcp=dhcp) for script in scripts]
+        try:
+            yield enis
+        finally:
+            for script in scripts:
+                if any(eni.mac == script.mac for eni in self.vpc.enis):
+                    await self.unplug(script)
+
+    async def plug(self, script: EniScript, *, dhcp: bool = True) -> Eni:
+        """Hot-plug one. IMDS's clock for it starts a moment before."""
+        eni = eni_of(script)
+        tap = await self.vpc.add_tap(eni, dhcp=dhcp)
+        self.imds.plug(script)
+        await self.vm.plug(script.mac, tap)
+        return eni
+
+    async def unplug(self, script: EniScript) -> None:
+        """Detach one; IMDS knows at once."""
+        await self.vm.unplug(script.mac)
+        self.imds.unplug(script.name)
+        await self.vpc.unplug(eni_of(script))
+
+    async def use(self, *enis: Eni) -> list[str]:
+        """Return once everybody reaches the ENIs and nothing of ours changes any more: `ours`."""
+        await all_answer(self.vpc, self.paths(*enis), PATIENCE)
+        await self.vm.run("nicwatchd", "reconcile")
+        return await self.ours()
+
+    def from_afar(self, eni: Eni) -> tuple[ProbePath, ...]:
+        """From the far hosts alone: what the primary is left with.
+
+        Hosts in the subnet of another ENI do not reach the primary's address: the answer leaves by
+        that ENI, whose address it is not.
+        """
+        return paths(self.vpc.far_hosts, eni.addresses())
+
+    def paths(self, *enis: Eni) -> tuple[ProbePath, ...]:
+        """From each far host and neighbour to each address of the ENIs."""
+        return paths(self.vpc.peers(*enis), [a for eni in enis for a in eni.addresses()])
+
+    # --- nicwatchd -------------------------------------------------------------------------------
+
+    async def install(self) -> None:
+        """Install the package as users do, on the running machine; it is started by that."""
+        size = self._package.stat().st_size  # the disk's is rounded up
+        await self.vm.run("sh", "-c", f"head -c {size} /dev/vdb >/run/nicwatchd.deb")
+        await self.vm.run("dpkg", "--install", "/run/nicwatchd.deb")
+        await self.vm.run("systemctl", "is-active", "nicwatchd")
+
+    async def settings(self, text: str = "") -> None:
+        """Run nicwatchd with these settings on top; without any, with those of the image."""
+        await self.vm.write("/etc/nicwatchd/conf.d/test.toml", text)
+        await self.vm.run("systemctl", "restart", "nicwatchd")
+
+    async def until(self, name: str, state: str, since: int = 0) -> Entry:
+        """The entry, counted from number `since`, by which an interface got to a state."""
+
+        def is_it(entry: Entry) -> bool:
+            fields = entry.fields
+            return (fields.get("INTERFACE"), fields.get("NICWATCHD_STATE")) == (name, state)
+
+        try:
+            return await self.vm.journal.until(is_it, since, PATIENCE)
+        except TimeoutError:
+            raise TimeoutError(f"{name} is not {state}: {await self.status(name)}") from None
+
+    async def status(self, name: str) -> Status:
+        """What nicwatchd says of an interface; nothing, where it knows none of that name."""
+        host = await self.host_status()
+        return next((i for i in host["interfaces"] if i["name"] == name), {})
+
+    async def host_status(self) -> Status:
+        """What nicwatchd says of the host. Its exit code tells what is not settled."""
+        return dict(json.loads((await self.vm.try_run("nicwatchd", "status", "--json")).out))
+
+    async def ours(self) -> list[str]:
+        """All rules and routes that carry our mark, a line each."""
+        # `ip rule show proto` filters nothing, and `ip route show proto` does not print it.
+        said = [
+            await self.vm.run("ip", family, *what)
+            for family in ("-4", "-6")
+            for what in (("rule",), ("route", "show", "table", "all"))
+        ]
+        return [line for text in said for line in text.splitlines() if " proto 236" in line]
+
+    async def eventually(
+        self, holds: Callable[[], Awaitable[bool]], within: float = PATIENCE
+    ) -> None:
+        """Return once an asynchronous predicate holds; TimeoutError after `within` s."""
+        async with asyncio.timeout(within):
+            while not await holds():  # noqa: ASYNC110 (the machine tells no other way)
+                await asyncio.sleep(0.2)

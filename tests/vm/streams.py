@@ -1,0 +1,45 @@
+"""A TCP connection from a far host into the machine, which is to live through whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from nicwatchd.core.model import IPAddress
+from nicwatchd.sim.vpc import Vpc
+
+ECHO: Final = 7778
+PATIENCE: Final = 60.0  # s; TCP repeats what is lost, and a busy machine is slow
+
+
+class Stream:
+    """One connection; `speak` raises when it has died."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def speak(self) -> None:
+        """Send a line, and return when it comes back."""
+        self._writer.write(b"still there?\n")
+        async with asyncio.timeout(PATIENCE):
+            assert await self._reader.readline() == b"still there?\n"
+
+
+@asynccontextmanager
+async def stream(vpc: Vpc, to: IPAddress) -> AsyncIterator[Stream]:
+    """A connection from the first far host to an address of the machine."""
+    family = socket.AF_INET6 if to.version == 6 else socket.AF_INET
+    raw = vpc.socket(vpc.far, family)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.get_running_loop().sock_connect(raw, (str(to), ECHO))
+    reader, writer = await asyncio.open_connection(sock=raw)
+    try:
+        opened = Stream(reader, writer)
+        await opened.speak()
+        yield opened
+    finally:
+        writer.close()
+        await writer.wait_closed()
