@@ -7,6 +7,8 @@ Exit codes: 0 all is well; 1 not all is well (an interface waits, the journal ha
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
+    _prepare_output()
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
@@ -29,6 +32,14 @@ def main(argv: list[str] | None = None) -> int:
         return OK
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare_output() -> None:
+    """Print anything in any locale, and to nowhere where the caller closed standard output."""
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,10 +38,14 @@ class Probe:
 
 
 def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
-    """The questions for one interface. Only a source on the host itself proves anything."""
+    """The questions for one interface. Only a source on the host itself proves anything.
+
+    A family without routes (the link is down) is not asked about: there is nothing to win over.
+    """
+    routed = {route.family for route in plan.routes}
     local = [a for a in addresses if not a.tentative and not a.ip.is_link_local]
     for rule in plan.rules:
-        if rule.table == MAIN_TABLE:
+        if rule.table == MAIN_TABLE or rule.family not in routed:
             continue
         fitting = (
             address.ip

@@ -173,8 +173,8 @@ def _rule(rule: Rule) -> bytes:
         "FRA_PROTOCOL": _ours(rule.protocol),
         "FRA_SRC": _text(rule.src.network_address if rule.src else None),
         "FRA_DST": _text(rule.dst.network_address if rule.dst else None),
-        "FRA_IIFNAME": rule.iif,
-        "FRA_OIFNAME": rule.oif,
+        "FRA_IIFNAME": _name(rule.iif),
+        "FRA_OIFNAME": _name(rule.oif),
         "FRA_FWMARK": rule.fwmark,
         "FRA_FWMASK": rule.fwmask,
         "FRA_SUPPRESS_PREFIXLEN": rule.suppress_prefixlength,
@@ -185,3 +185,8 @@ def _rule(rule: Rule) -> bytes:
 
 def _text(ip: IPAddress | None) -> str | None:
     return None if ip is None else str(ip)
+
+
+def _name(link: str | None) -> bytes | None:
+    """A link's name as `wire.text` read it: it need not be UTF-8."""
+    return None if link is None else link.encode(errors="surrogateescape")

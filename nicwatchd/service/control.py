@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from nicwatchd.service.status import HostStatus, InterfaceStatus
 
@@ -31,7 +33,10 @@ SOCKET_NAME: Final = "nicwatchd.sock"
 RECONCILE_TIMEOUT: Final = 20.0
 SHUTDOWN_TIMEOUT: Final = 1.0
 EVENTS_PENDING: Final = 1000  # for a reader that does not keep up
-
+# Anyone may connect: that must not take away the file descriptors (1024) that the work needs, nor
+# keep root from asking.
+CONNECTIONS: Final = 256
+RESERVED: Final = 32  # of them: for those with rights
 
 Listener = Callable[[InterfaceStatus], None]
 
@@ -49,12 +54,40 @@ class Service(Protocol):
         """Call `listener` at each transition; the answer ends that."""
 
 
+class _Gate(asyncio.Protocol):
+    """Lets a new connection in, or hangs up on it where there are too many."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport), "a stream"  # noqa: S101 (types)
+        most = CONNECTIONS if _has_rights(transport) else CONNECTIONS - RESERVED
+        if len(self._server.connections) >= most:
+            transport.abort()
+            return
+        handler = self._server()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+
+
+def _log() -> logging.Logger:
+    """Tells of our own errors; what others send that is no HTTP is answered, and no news."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+    log = logging.getLogger(__name__)
+    log.addFilter(is_ours)
+    return log
+
+
 class Control:
     """The server. `start` takes the socket's path over from a dead predecessor."""
 
     def __init__(self, service: Service, path: Path) -> None:
         self._service = service
-        self._path = path
+        self.path = path
         app = web.Application()
         app.add_routes(
             [
@@ -67,19 +100,30 @@ class Control:
                 web.post("/v1/reconcile", self._reconcile),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=_log(), shutdown_timeout=SHUTDOWN_TIMEOUT
+        )
+        self._listening: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Begin to serve. Raises OSError when the socket cannot be made."""
-        self._path.unlink(missing_ok=True)  # the lock says that nobody else uses it
+        self.path.unlink(missing_ok=True)  # the lock says that nobody else uses it
         await self._runner.setup()
-        await web.UnixSite(self._runner, str(self._path)).start()
-        self._path.chmod(0o666)
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_unix_server(self._gate, str(self.path))
+        self.path.chmod(0o666)
+
+    def _gate(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None, "set up by start"  # noqa: S101 (for the type checker)
+        return _Gate(server)
 
     async def close(self) -> None:
         """End serving."""
+        if self._listening:
+            self._listening.close()
         await self._runner.cleanup()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         problems = self._service.status().problems
@@ -166,8 +210,11 @@ def _json(text: str) -> web.Response:
 
 def _may_write(request: web.Request) -> bool:
     """Whether the peer is root or runs as we do; the kernel vouches for its uid."""
-    transport = request.transport
-    peer = transport.get_extra_info("socket") if transport else None
+    return request.transport is not None and _has_rights(request.transport)
+
+
+def _has_rights(transport: asyncio.BaseTransport) -> bool:
+    peer = transport.get_extra_info("socket")
     if peer is None:
         return False
     credentials = struct.Struct("3i")  # pid, uid, gid

@@ -25,12 +25,20 @@ from nicwatchd.core.kernel import (
     EventSource,
     Kernel,
     KernelError,
-    Outcome,
     Result,
     RouteAnswer,
 )
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import Operation, Value
+from nicwatchd.core.model import (
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Value,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
@@ -216,16 +224,23 @@ class Daemon:
         return not operations
 
     async def _carry_out(self, operations: Sequence[Operation]) -> None:
+        unnoted: list[Failure] = []
         try:
             self._world.about_to_run(operations)
         except OSError as error:
             # Without the note an address could not be told from others': rather none than that.
-            self._trouble_with_kernel(f"the ledger cannot be written: {error.strerror}")
-            raise KernelError(str(error)) from error
+            text = f"the ledger cannot be written: {error.strerror}"
+            additions = [o for o in operations if isinstance(o, AddAddress)]
+            unnoted = [Failure(o, _describe(o, text)) for o in additions]
+            operations = [o for o in operations if not isinstance(o, AddAddress)]
         outcomes = await self._kernel.run(operations)
         self._world.touched(operations)
         bad = (outcome for outcome in outcomes if outcome.result not in (Result.DONE, Result.GONE))
-        self.host.failed([Failure(outcome.operation, _describe(outcome)) for outcome in bad])
+        refused = [
+            Failure(outcome.operation, _describe(outcome.operation, outcome.message))
+            for outcome in bad
+        ]
+        self.host.failed([*unnoted, *refused])
 
     async def _look_for_shadows(self) -> None:
         self._world.rules_changed = False
@@ -324,5 +339,14 @@ class Daemon:
         return problems
 
 
-def _describe(outcome: Outcome) -> str:
-    return f"{type(outcome.operation).__name__}: {outcome.message}"
+def _describe(operation: Operation, trouble: str) -> str:
+    match operation:
+        case AddAddress(ip=ip) | RemoveAddress(ip=ip):
+            what = f" {ip}"
+        case AddRoute(route=route) | RemoveRoute(route=route):
+            what = f" {route.dst}"
+        case AddRule(rule=rule) | RemoveRule(rule=rule):
+            what = f" {rule.priority}"
+        case _:
+            what = ""
+    return f"{type(operation).__name__}{what}: {trouble}"

@@ -74,7 +74,7 @@ def describe(transition: Transition, status: InterfaceStatus) -> str:
     """One line for people: what became of which interface, and why."""
     who = f"{status.name} ({status.mac})"
     after = f"after {transition.elapsed:.1f} s"
-    why = "; ".join(reason.text for reason in transition.reasons)
+    why = "; ".join(reason.text for reason in status.reasons)
     late = " (overdue)" if transition.overdue else ""
     if transition.state is transition.previous:
         return f"{who} still {transition.state}{late} {after}: {why or 'nothing more to wait for'}"
@@ -90,7 +90,7 @@ def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[s
         "NICWATCHD_ENI": status.eni or "",
         "NICWATCHD_STATE": transition.state,
         "NICWATCHD_PREVIOUS_STATE": transition.previous or "",
-        "NICWATCHD_REASONS": "\n".join(f"{r.code}: {r.text}" for r in transition.reasons),
+        "NICWATCHD_REASONS": "\n".join(f"{r.code}: {r.text}" for r in status.reasons),
         "NICWATCHD_ELAPSED_USEC": str(round(transition.elapsed * 1e6)),
         "NICWATCHD_STATUS": status.model_dump_json(),
     }

@@ -83,6 +83,9 @@ async def _serve(settings: Settings, config: Path | None, runtime_directory: Pat
 async def _with_control(control: Control, serve: Callable[[], Awaitable[None]]) -> None:
     try:
         await control.start()
+    except OSError as error:  # no strerror: a path of more than 107 bytes, for one
+        raise CannotRunError(f"{control.path}: {error.strerror or error}") from None
+    try:
         await serve()
     finally:
         systemd.stopping()

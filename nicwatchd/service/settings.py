@@ -8,13 +8,15 @@ said in one line that names the file, the key, and what would be right.
 from __future__ import annotations
 
 import difflib
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.model import Family, IPNetwork
@@ -22,6 +24,9 @@ from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, Rule
 
 DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
 RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
+
+_SHORT: Final = reprlib.Repr()  # of a value that is wrong
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -36,6 +41,21 @@ def _cidr(said: object) -> IPNetwork:
 
 
 Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_cidr)]
+
+
+def _endpoint(said: str) -> str:
+    """An endpoint is a scheme, a host and perhaps a port; all else is ours to say."""
+    try:
+        url = urlsplit(said)
+        good = bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        good = False
+    if not good or said != f"http://{url.netloc}" or "@" in said:
+        raise ValueError("a URL without a path, such as 'http://169.254.169.254'")
+    return said
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
 class SettingsError(Exception):
@@ -80,7 +100,7 @@ class Retry(_Section):
 class Imds(_Section):
     """How IMDS is reached, and how much of it may be used by the whole host."""
 
-    endpoints: Annotated[list[str], Field(min_length=1)] = [
+    endpoints: Annotated[list[Endpoint], Field(min_length=1)] = [
         "http://169.254.169.254",
         "http://[fd00:ec2::254]",
     ]
@@ -144,9 +164,12 @@ def _files(main: Path, *, required: bool) -> Iterator[Path]:
     try:
         if required or main.exists():
             yield main
-        yield from sorted((main.parent / "conf.d").glob("*.toml"))
+        # Not glob(), which passes over a directory that it may not read.
+        inside = main.parent / "conf.d"
+        files = inside.iterdir() if inside.exists() else ()
+        yield from sorted(file for file in files if file.match("*.toml"))
     except OSError as error:
-        raise SettingsError(f"{main}: cannot be read: {error.strerror}") from None
+        raise SettingsError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -156,8 +179,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one; so is a number of 5000 digits
         raise SettingsError(f"{path}: is not TOML: {error}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: is not TOML: nested too deeply") from None
 
 
 def _merge(into: dict[str, Any], said: Mapping[str, Any]) -> None:
@@ -182,7 +207,11 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown_key(place)
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{'.'.join(place)}: {first['input']!r} is wrong; it should be {message}"
+    if first["type"] == "model_type":
+        message = f"a section, [{place[-1]}]"
+    elif first["type"] == "too_short":
+        message = "a list with something in it"
+    return f"{'.'.join(place)}: {_SHORT.repr(first['input'])} is wrong; it should be {message}"
 
 
 def _unknown_key(place: list[str]) -> str:

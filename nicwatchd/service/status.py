@@ -97,7 +97,7 @@ def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
     link, believed = interface.link, interface.memory.believed
     lifecycle = interface.lifecycle
     return InterfaceStatus(
-        name=link.name,
+        name=shown(link.name),
         index=link.index,
         mac=link.mac,
         eni=_value(believed.interface_id),
@@ -136,7 +136,13 @@ def _family(interface: Interface, family: Family) -> FamilyStatus | None:
 
 def reason_statuses(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
     """Reasons as they are told."""
-    return [ReasonStatus(code=reason.code, text=reason.text) for reason in reasons]
+    return [ReasonStatus(code=reason.code, text=shown(reason.text)) for reason in reasons]
+
+
+def shown(text: str) -> str:
+    """A text for terminals and JSON: the kernel lets a link's name hold any byte but a few."""
+    decoded = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in decoded)
 
 
 def _value(answer: Answer[T]) -> T | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from nicwatchd.service import protocols
@@ -12,6 +13,12 @@ except ImportError:  # as in journal.py
     _tell = protocols.notify
 
 
+def _try(state: str) -> None:
+    """Tell it. Like sd_notify(3) advises, no failure of that is ours: systemd acts on silence."""
+    with contextlib.suppress(OSError):
+        _tell(state)
+
+
 def notify(*, status: str, ready: bool = False, watchdog: bool = False) -> None:
     """Tell the state: `status` is a line for people, `watchdog` that all parts have moved."""
     said = [f"STATUS={status}"]
@@ -19,14 +26,14 @@ def notify(*, status: str, ready: bool = False, watchdog: bool = False) -> None:
         said.append("READY=1")
     if watchdog:
         said.append("WATCHDOG=1")
-    _tell("\n".join(said))
+    _try("\n".join(said))
 
 
 def reloading() -> None:
     """A reload began; `notify(ready=True)` ends it."""
-    _tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    _try(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
     """The end began."""
-    _tell("STOPPING=1")
+    _try("STOPPING=1")

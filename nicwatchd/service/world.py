@@ -6,6 +6,7 @@ reads that from the kernel. So a lost, late or repeated event can cost a look, a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -172,7 +173,8 @@ class World:
                 self._host.see_addresses(index, marked, routes, self._clock())
         if self._known != set(interfaces.items()):
             self._known = set(interfaces.items())
-            self._ledger.keep_only(self._known)
+            with contextlib.suppress(OSError):  # a note too many marks nothing: its link is gone
+                self._ledger.keep_only(self._known)
 
 
 def udev_is_done(index: int, udev: Path = UDEV) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -148,3 +150,19 @@ async def test_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert said.startswith("nicwatchd: the daemon does not run (nothing serves ")
     assert said.endswith("`nicwatchd status --journal` tells what it knew last\n")
     assert said.count("\n") == 1
+
+
+async def test_a_locale_without_the_letters_and_a_closed_output(
+    tmp_path: Path, service: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.said = WELL.model_copy(
+        update={"interfaces": [ETH0.model_copy(update={"name": "\xfc"})]}
+    )
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, "ascii", write_through=True))
+    assert await run(tmp_path, "status") == 0
+    assert printed.getvalue().startswith(b"\\xfc  ignored ")
+    monkeypatch.setattr("sys.stdout", None)  # as Python starts with `>&-`
+    assert await run(tmp_path, "status") == 0
+    assert sys.stdout is not None
+    sys.stdout.close()

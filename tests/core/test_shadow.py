@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nicwatchd.core.model import MAIN_TABLE, Address, Plan, Rule
+from nicwatchd.core.model import MAIN_TABLE, Address, Plan, Route, Rule
 from nicwatchd.core.shadow import FAR, Probe, probes, shadow
 from tests.core.build import IPV4, IPV6, NET4, NET6, TABLE, V4, V6, ip, lease, net, permanent
 
@@ -12,7 +12,8 @@ GUARD = Rule(V6, 32600, MAIN_TABLE, oif="eth1", suppress_prefixlength=0, suppres
 OIF6 = Rule(V6, 32601, TABLE, oif="eth1")
 SUBNET6 = Rule(V6, 32602, TABLE, iif="lo", src=net(NET6))
 SUBNET4 = Rule(V4, 32602, TABLE, iif="lo", src=net(NET4))
-PLAN = Plan(3, rules=(GUARD, OIF6, SUBNET4, SUBNET6))
+ROUTES = (Route(net(NET4), TABLE, 3), Route(net(NET6), TABLE, 3))
+PLAN = Plan(3, routes=ROUTES, rules=(GUARD, OIF6, SUBNET4, SUBNET6))
 LINK_LOCAL = permanent("fe80::3/64")
 FAR4, FAR6 = FAR[V4], FAR[V6]
 
@@ -38,6 +39,11 @@ FAR4, FAR6 = FAR[V4], FAR[V6]
 )
 def test_probes(addresses: list[Address], expected: list[Probe]) -> None:
     assert list(probes(PLAN, addresses)) == expected
+
+
+def test_nothing_is_asked_of_a_link_that_is_down() -> None:
+    down = replace(PLAN, routes=())
+    assert list(probes(down, [lease(f"{IPV4}/24"), lease(f"{IPV6}/128")])) == []
 
 
 PROBE = Probe(SUBNET6, ip(IPV6), FAR6)

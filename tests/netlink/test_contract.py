@@ -530,3 +530,10 @@ async def test_there_is_no_event_after_the_end(world: World) -> None:
     await run(world, SetGroup(index, 5))
     await later.until(lambda e: e == LinkEvent(index, "eth1", "veth"))
     assert len(world.heard.events) == before
+
+
+async def test_a_rule_s_interface_need_not_be_named_in_utf_8(world: World) -> None:
+    rule = Rule(Family.V6, 32601, 77, oif="e\udcff\x1b[3")
+    assert await run(world, AddRule(rule)) == [(Result.DONE, 0)]
+    assert rule in await world.kernel.rules()
+    assert await run(world, RemoveRule(rule)) == [(Result.DONE, 0)]

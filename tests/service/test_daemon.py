@@ -219,3 +219,46 @@ async def test_imds_that_is_disabled_is_told_and_nothing_is_lost(host: Host) -> 
         await daemon.reconcile()
         assert is_applied(daemon.status().interfaces[1])
     assert host.kernel.writes == written
+
+
+async def test_a_name_may_hold_any_byte(host: Host) -> None:
+    host.plug_primary()
+    async with host.daemon() as daemon:
+        index = host.plug()
+        await until(daemon, "eth1", is_applied)
+        host.kernel.set_link(replace(host.link(index), name="e\udcff\x1b[3"))
+        status = await until(daemon, r"e\xff\x1b[3", is_applied)
+        assert status.index == index
+        assert host.entries[-1].fields["INTERFACE"] == r"e\xff\x1b[3"
+        assert "e\udcff\x1b[3" in {rule.oif for rule in host.kernel._state.rules}
+
+
+async def test_a_full_disk_does_not_end_the_daemon(host: Host) -> None:
+    host.plug_primary()
+    async with host.daemon() as daemon:
+        index = host.plug()
+        await until(daemon, "eth1", is_applied)
+        (host.directory / "addresses.new").mkdir()  # so that the ledger cannot be written
+        host.kernel.remove_link(index)
+        await eventually(lambda: PROTOCOL not in protocols(host.kernel))
+        assert daemon.problems() == []
+
+
+async def test_a_ledger_that_cannot_be_written_holds_back_addresses_only(host: Host) -> None:
+    host.plug_primary()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth0", lambda status: status.state is State.IGNORED)
+        in_the_way = host.directory / "addresses.new"
+        in_the_way.mkdir()
+        index = host.plug()
+        status = await until(
+            daemon, "eth1", lambda s: any(r.code == "kernel-refused" for r in s.reasons)
+        )
+        assert "the ledger cannot be written: Is a directory" in status.reasons[0].text
+        assert PROTOCOL in protocols(host.kernel)
+        assert not await host.kernel.addresses(index)
+        assert daemon.problems() == []
+        in_the_way.rmdir()
+        status = await until(daemon, "eth1", is_applied)
+        assert status.ipv4 is not None
+        assert status.ipv4.added == ["10.0.2.10", "10.0.2.11"]

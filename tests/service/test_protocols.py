@@ -197,3 +197,12 @@ def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     protocols.notify("READY=1")
     assert opened == []
+
+
+def test_a_notification_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
+    systemd.notify(ready=True, status="well")
+    systemd.reloading()
+    systemd.stopping()
+    with pytest.raises(FileNotFoundError):
+        protocols.notify("STATUS=it was worth trying")

@@ -44,7 +44,26 @@ def test_later_files_override_single_keys(tmp_path: Path) -> None:
             "interfaces.exclude_subnets.0: '10.0.0.1/8' is wrong; it should be a CIDR, such as",
         ),
         ("[interfaces]\nexclude_subnets = [7]", "interfaces.exclude_subnets.0: 7 is wrong"),
+        ("interfaces = 3", "interfaces: 3 is wrong; it should be a section, [interfaces]"),
+        ("[imds]\nendpoints = []", "imds.endpoints: [] is wrong; it should be a list with"),
+        *(
+            (
+                f'[imds]\nendpoints = ["{said}"]',
+                f"imds.endpoints.0: '{said}' is wrong; it should be a URL without a path, such as",
+            )
+            for said in (
+                "imds",
+                "http://",
+                "http://[::1",
+                "https://h",
+                "http://h/",
+                "http://h:99999",
+            )
+        ),
         ("x = [", "is not TOML: "),
+        (f"x = 1{'0' * 5000}", "is not TOML: "),
+        (f"x = {'[' * 5000}{']' * 5000}", "is not TOML: nested too deeply"),
+        (f"platform = '{'x' * 5000}'", f"platform: '{'x' * 37}...{'x' * 38}' is wrong"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
@@ -73,3 +92,16 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# \xe9\xff")
     with pytest.raises(SettingsError, match="is not UTF-8 text"):
         load(tmp_path / "latin.toml")
+
+
+def test_a_conf_d_that_cannot_be_listed_is_no_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "nicwatchd.toml").touch()
+    (tmp_path / "conf.d").touch()
+    with pytest.raises(SettingsError, match=r"/conf\.d: cannot be read: Not a directory"):
+        load(tmp_path / "nicwatchd.toml")
+
+
+def test_endpoints_are_taken_as_written(tmp_path: Path) -> None:
+    file = tmp_path / "nicwatchd.toml"
+    file.write_text('[imds]\nendpoints = ["http://[fd00:ec2::254]", "http://127.0.0.1:8080"]\n')
+    assert load(file).imds.endpoints == ["http://[fd00:ec2::254]", "http://127.0.0.1:8080"]
