@@ -193,7 +193,9 @@ class Daemon:
         except KernelError as error:
             self._trouble_with_kernel(str(error))
             self._world.forget()
-            self._due = self._clock() + KERNEL_PAUSE
+            self._moved = self._clock()
+            self._due = self._moved + KERNEL_PAUSE
+            self._feed_watchdog()
             return
         self._trouble = ""
         self._moved = now = self._clock()
@@ -204,7 +206,11 @@ class Daemon:
         self._retry = RETRY_FIRST if settled else min(self._retry * 2, RETRY_CAP)
         if any(interface.waits_for_udev for interface in self.host.interfaces.values()):
             self._due = min(self._due, now + UDEV_POLL)
-        systemd.notify(watchdog=not self.problems(), status=self._headline())
+        self._feed_watchdog()
+
+    def _feed_watchdog(self) -> None:
+        """Unless a part is stuck: a restart helps that, but not a kernel that refuses."""
+        systemd.notify(watchdog=not self._stuck(), status=self._headline())
 
     async def _pass(self) -> bool:
         """Look, decide, carry out, and read back; whether the kernel is now as planned."""
@@ -327,10 +333,12 @@ class Daemon:
 
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself; none means that all parts have moved lately."""
+        return ([f"kernel: {self._trouble}"] if self._trouble else []) + self._stuck()
+
+    def _stuck(self) -> list[str]:
+        """The parts that have not moved for too long."""
         now = self._clock()
         problems = []
-        if self._trouble:
-            problems.append(f"kernel: {self._trouble}")
         if now - self._moved > STUCK:
             problems.append(f"the loop has not moved for {now - self._moved:.0f} s")
         oldest = self._questions.oldest()

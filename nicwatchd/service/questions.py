@@ -76,7 +76,10 @@ class Questions:
         pause = PRIMARY_FIRST
         last: Answer[str] | None = None
         while not isinstance(last, Value):
-            answer = await self._imds.primary_mac()
+            try:
+                answer = await self._imds.primary_mac()
+            except Exception as error:  # noqa: BLE001 (as in _read)
+                answer = Unknown(f"internal error: {error!r}")
             if answer != last:
                 self._deliver(PrimaryHeard(answer))
             last = answer
