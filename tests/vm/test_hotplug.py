@@ -12,7 +12,7 @@ from tests.vm.streams import stream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-NO_DHCP = "[Match]\nDriver=virtio_net\n[Link]\nUnmanaged=yes\n"
+NO_DHCP = "[Match]\nPermanentMACAddress=02:00:00:00:00:02\n[Link]\nUnmanaged=yes\n"
 
 
 async def of_the_primary(host: VmHost) -> list[str]:
