@@ -325,6 +325,7 @@ class Daemon:
                 requests=self._imds.requests,
             ),
             problems=self.problems(),
+            surprises=host.surprises,
             interfaces=[self._status_of(i) for _, i in sorted(host.interfaces.items())],
         )
 

@@ -79,7 +79,10 @@ class ImdsStatus(_Said):
 
 
 class HostStatus(_Said):
-    """The whole host. `idle` says why nothing is managed, if so."""
+    """The whole host. `idle` says why nothing is managed, if so.
+
+    `surprises` counts conclusions that the table of states has no entry for: each is a bug.
+    """
 
     version: str
     pid: int
@@ -89,6 +92,7 @@ class HostStatus(_Said):
     container_network: str | None = None
     imds: ImdsStatus
     problems: list[str] = []
+    surprises: int = 0
     interfaces: list[InterfaceStatus] = []
 
 

@@ -33,6 +33,7 @@ async def test_from_plug_to_applied_and_away(host: Host) -> None:
         host.kernel.remove_link(index)
         await eventually(lambda: PROTOCOL not in protocols(host.kernel))
         assert [i.name for i in daemon.status().interfaces] == ["eth0"]
+        assert daemon.status().surprises == 0
 
 
 def protocols(kernel: FakeKernel) -> set[int]:
