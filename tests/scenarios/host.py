@@ -119,6 +119,12 @@ class HostUnderTest:
         status: Status = await self.daemon.get(f"/v1/interfaces/{name}")
         return status
 
+    async def shows(self, name: str, key: str, value: object) -> None:
+        """Wait until an interface's status says this; what is for people only has no event."""
+        async with asyncio.timeout(WITHIN):
+            while (await self.status(name))[key] != value:  # noqa: ASYNC110 (see above)
+                await asyncio.sleep(0.02)
+
     async def all_reachable(
         self, *names: str, addresses: Sequence[IPAddress] = (), peers: Sequence[Peer] = ()
     ) -> None:

@@ -50,9 +50,10 @@ async def test_what_the_socket_answers() -> None:
         host.imds.step("eth1", complete=True)
         await host.until("eth1", complete)
         assert await http_status(host, "/readyz") == 200
-        await host.daemon.post("/v1/reconcile")  # the ENI's id is for people, and may come last
+        eni = host.ec2.scenario.eni("eth1").facts()["interface-id"]
+        await host.shows("eth1", "eni", eni)  # it is for people, and may come last
         eth1 = await host.status("eth1")
-        for key in (eth1["mac"], eth1["mac"].upper(), eth1["eni"]):
+        for key in (eth1["mac"], eth1["mac"].upper(), eni):
             assert (await host.status(key))["index"] == eth1["index"]
 
 

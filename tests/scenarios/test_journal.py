@@ -100,7 +100,8 @@ async def test_each_transition_is_an_entry_with_its_fields(journal: Journal) -> 
     async with ec2_host(numbered(1, steps=late(3600.0)), wrapper=journal.wrapper) as host:
         await host.plug("eth1")
         await host.until("eth1", waits_for("undecided-ipv6"))
-        await host.daemon.post("/v1/reconcile")  # the ENI's id is for people, and may come last
+        eni = host.ec2.scenario.eni("eth1").facts()["interface-id"]
+        await host.shows("eth1", "eni", eni)  # it is for people, and may come last
         host.imds.step("eth1", complete=True)
         await host.until("eth1", complete)
         eth1 = ("INTERFACE=eth1", f"MESSAGE_ID={TRANSITION.hex}")
@@ -117,7 +118,7 @@ async def test_each_transition_is_an_entry_with_its_fields(journal: Journal) -> 
         assert before == ["", *states[:-1]]
         reasons = [entry.get("NICWATCHD_REASONS", "") for entry in entries]
         assert any(said.startswith("undecided-ipv6: no sign of IPv6") for said in reasons)
-        assert entries[-1]["NICWATCHD_ENI"] == host.ec2.scenario.eni("eth1").facts()["interface-id"]
+        assert entries[-1]["NICWATCHD_ENI"] == eni
 
         # No entry for what did not change.
         await host.daemon.post("/v1/reconcile")
