@@ -19,7 +19,6 @@ from typing import Final
 from nicwatchd import __version__
 from nicwatchd.core import shadow
 from nicwatchd.core.host import Failure, Host
-from nicwatchd.core.interface import Interface
 from nicwatchd.core.kernel import (
     Event,
     EventSource,
@@ -326,11 +325,8 @@ class Daemon:
             ),
             problems=self.problems(),
             surprises=host.surprises,
-            interfaces=[self._status_of(i) for _, i in sorted(host.interfaces.items())],
+            interfaces=[of_interface(i, self._epoch) for _, i in sorted(host.interfaces.items())],
         )
-
-    def _status_of(self, interface: Interface) -> InterfaceStatus:
-        return of_interface(interface, self._epoch)
 
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself; none means that all parts have moved lately."""

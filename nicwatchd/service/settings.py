@@ -23,7 +23,6 @@ from nicwatchd.core.model import Family, IPNetwork
 from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, RuleMode
 
 DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
-RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 
 _SHORT: Final = reprlib.Repr()  # of a value that is wrong
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80

@@ -109,7 +109,8 @@ class World:
             return None
         self._stale_links.add(event.index)
         self._own_is_stale = True  # a flap drops IPv4 routes, and no event of theirs tells
-        return self._note_addresses(event.index) or AT_ONCE
+        self._note_addresses(event.index)
+        return AT_ONCE
 
     def _note_addresses(self, index: int) -> float | None:
         if index not in self._host.interfaces:
