@@ -31,13 +31,26 @@ PRIMARY: Final = EniScript(
 )
 PATIENCE: Final = 90.0  # s; emulated, on a busy machine. It measures nothing
 
+ROOT: Final = Path(__file__).parents[2]
+
 Status = dict[str, Any]
 
 
-class VmHost:
-    """`async with VmHost(image, directory, package) as host`: booted, its primary in use."""
+def package() -> Path:
+    """The Debian package that `make deb` made last. Raises FileNotFoundError, with advice."""
+    made = list((ROOT / "dist").glob("nicwatchd_*_amd64.deb"))
+    if not made:
+        raise FileNotFoundError("there is no package in dist/: run `make deb`")
+    return max(made, key=lambda path: path.stat().st_mtime)
 
-    def __init__(self, image: Image, directory: Path, package: Path) -> None:
+
+class VmHost:
+    """`async with VmHost(image, directory, package) as host`: booted, its primary in use.
+
+    Without a package, nicwatchd stays out of it: what is said of it below then has no answer.
+    """
+
+    def __init__(self, image: Image, directory: Path, package: Path | None = None) -> None:
         self.imds = ImdsServer(Scenario(PRIMARY.mac, (PRIMARY,)))
         self.vpc = TapVpc(primary=eni_of(PRIMARY))
         self._image, self._directory, self._package = image, directory, package
@@ -114,6 +127,8 @@ class VmHost:
 
     async def install(self) -> None:
         """Install the package as users do, on the running machine; it is started by that."""
+        if self._package is None:
+            raise ValueError("this host was made without a package")
         size = self._package.stat().st_size  # the disk's is rounded up
         await self.vm.run("sh", "-c", f"head -c {size} /dev/vdb >/run/nicwatchd.deb")
         await self.vm.run("dpkg", "--install", "/run/nicwatchd.deb")

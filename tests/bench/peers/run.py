@@ -1,0 +1,69 @@
+"""`make bench-peers`: nicwatchd, its peers and no agent on virtual machines, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from nicwatchd.sim import sandbox
+from tests.bench.peers import table
+from tests.bench.peers.agents import AGENTS, versions
+from tests.bench.peers.scenarios import QUICK, WINDOWS, Play, Windows
+from tests.vm.vm import VmError
+
+AT_ONCE: Final = 2  # machines; each has two cores of its own to believe in
+
+
+def main() -> int:
+    """The command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="bench-peers", description=__doc__)
+    parser.add_argument("--only", action="append", choices=AGENTS, help="this one (repeatable)")
+    parser.add_argument("--quick", action="store_true", help="short windows; writes nothing")
+    arguments = parser.parse_args()
+    sandbox.require()
+    names = tuple(arguments.only or AGENTS)
+    windows = QUICK if arguments.quick else WINDOWS
+    started = time.monotonic()
+    found = asyncio.run(_compare(names, windows))
+    sys.stdout.write(f"\n{table.markdown(found)}\n{time.monotonic() - started:.0f} s\n")
+    if set(names) == set(AGENTS) and not arguments.quick:
+        table.write(found)
+    missed = [budget for budget in table.budgets(found) if not budget.kept]
+    for budget in missed:
+        sys.stdout.write(f"over budget: {budget}\n")
+    return 1 if missed else 0
+
+
+async def _compare(names: tuple[str, ...], windows: Windows) -> dict[str, Any]:
+    """What was found of each agent, in the order of AGENTS."""
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> dict[str, Any]:
+        async with free:
+            return await _agent(name, windows)
+
+    async with asyncio.TaskGroup() as runs:
+        tasks = {name: runs.create_task(one(name)) for name in AGENTS if name in names}
+    return {name: task.result() for name, task in tasks.items()}
+
+
+async def _agent(name: str, windows: Windows) -> dict[str, Any]:
+    agent = AGENTS[name]
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as directory:
+        async with agent.host(Path(directory)) as host:
+            try:
+                await agent.settle(host)
+                on = await versions(host)
+                return {"versions": on, **await Play(host, agent, windows).run()}
+            except (OSError, VmError):
+                sys.stderr.write(f"{name}:\n{host.vm.evidence()}\n")
+                raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

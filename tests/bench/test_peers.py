@@ -1,0 +1,76 @@
+"""The judging of the comparison with others: what counts as reachable, missing, left behind."""
+
+import math
+
+import pytest
+
+from tests.bench.peers import judge
+
+
+@pytest.mark.parametrize(
+    ("answers", "stays"),
+    [
+        ([], None),
+        ([5.0, 6.0, 7.0, 8.0, 9.0], 5.0),
+        ([1.0, 2.0, 6.0, 7.0, 9.0], 6.0),  # an outage of 4 s
+        ([1.0, 2.5, 4.4, 6.0, 8.0, 9.5], 1.0),  # a lost probe is none
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], None),  # gone in the end
+        ([9.9], 9.9),
+    ],
+)
+def test_reachable_is_who_answers_until_the_end(answers: list[float], stays: float | None) -> None:
+    assert judge.stays_from(answers, end=10.0) == stays
+
+
+def test_all_are_reachable_when_the_last_one_is() -> None:
+    assert judge.latest([1.0, 3.0, 2.0]) == 3.0
+    assert judge.latest([1.0, None]) is None
+    assert judge.latest([]) is None
+
+
+def test_a_counter_is_read_between_its_samples() -> None:
+    samples = [(10.0, 1.0), (20.0, 3.0), (30.0, 3.0)]
+    assert judge.at_moment(samples, 5.0) == 1.0
+    assert judge.at_moment(samples, 15.0) == 2.0
+    assert judge.at_moment(samples, 25.0) == 3.0
+    assert judge.at_moment(samples, 99.0) == 3.0
+
+
+def test_cpu_is_the_machines_less_the_benchmarks_own() -> None:
+    assert judge.usage("usage_usec 9000000\nusage_usec 1000000\nusage_usec 500000\n") == 7.5
+
+
+RULE = "32602:\tfrom 10.0.5.0/24 iif lo lookup 1000003 proto 236"
+LOG = """\
+[2026-11-23T16:00:01.000000] Deleted 32602:\tfrom 10.0.5.0/24 iif lo lookup 1000003 proto 236
+[2026-11-23T16:00:01.050000] Deleted 10001:\tfrom 10.0.9.1 lookup 10001
+[2026-11-23T16:00:01.250000] 32602:\tfrom 10.0.5.0/24 iif lo lookup 1000003 proto 236
+[2026-11-23T16:00:02.000000] Deleted 32602: from 10.0.5.0/24 iif lo lookup 1000003 proto 236
+[2026-11-23T16:00:02.125000] 32602: from 10.0.5.0/24 iif lo lookup 1000003 proto 236
+"""
+
+
+def test_a_rule_is_missing_from_its_deletion_until_it_is_back() -> None:
+    assert judge.missing(LOG, [RULE]) == 0.25
+    assert judge.missing(LOG, ["32601:\tfrom all oif ens6 lookup 1000003 proto 236"]) == 0.0
+
+
+def test_a_rule_that_does_not_come_back_is_missing_for_good() -> None:
+    assert judge.missing(LOG.splitlines()[0], [RULE]) == math.inf
+
+
+def test_what_is_left_behind_is_what_was_not_there() -> None:
+    lease = "2: ens5 inet 10.0.1.10/24 metric 512 valid_lft {}sec preferred_lft {}sec"
+    before = {"addresses": [lease.format(3000, 3000)], "rules": ["0: from all lookup local"]}
+    after = {
+        "addresses": [lease.format(2000, 2000)],
+        "rules": ["0:\tfrom all lookup local", "10001:\tfrom 10.0.2.10 lookup 10001"],
+        "files": [],
+    }
+    assert judge.left_behind(before, after) == {"rules": ["10001: from 10.0.2.10 lookup 10001"]}
+
+
+def test_an_address_is_not_found_within_another() -> None:
+    text = "3: ens6 inet 10.0.5.110/24\n10001: from 2001:db8:0:5::11 lookup 10001"
+    things = ["10.0.5.11", "2001:db8:0:5::11", "db8:0:5::11", "10.0.5.110"]
+    assert judge.mentioned(text, things) == {"2001:db8:0:5::11", "10.0.5.110"}
