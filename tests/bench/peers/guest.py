@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
-from nicwatchd.core.model import IPAddress
+from nicwatchd.core.model import Family, IPAddress
+from tests.bench.peers import judge
 from tests.vm.host import VmHost
 
 # What an agent may leave behind, by kind; a line each.
@@ -29,7 +29,6 @@ for family in -4 -6; do
 done
 """
 DROP_IN: Final = "/run/systemd/networkd.conf.d/10-nicwatchd.conf"  # an empty one here masks ours
-RULE_LOG: Final = "/run/rules.log"
 
 
 async def snapshot(host: VmHost) -> dict[str, list[str]]:
@@ -66,24 +65,33 @@ async def mask_drop_in(host: VmHost) -> None:
     await host.vm.run("systemctl", "restart", "systemd-networkd")
 
 
-@dataclass(slots=True)
 class RuleLog:
-    """What `ip -ts -o monitor rule` has said; there at the end."""
+    """What became of the rules that were there at the beginning and are ours; known at the end."""
 
-    text: str = ""
+    missing: float | None = 0.0  # s; the longest time that one was not there; None: it stayed away
 
 
 @asynccontextmanager
 async def rule_log(host: VmHost) -> AsyncIterator[RuleLog]:
-    """Every rule that comes and goes in the guest, with the guest's own clock."""
-    log = RuleLog()
-    await host.vm.run(
-        *("systemd-run", "--quiet", "--collect", "--unit=rule-log"),
-        *("--property=StandardOutput=file:" + RULE_LOG, "ip", "-ts", "-o", "monitor", "rule"),
-    )
-    try:
-        yield log
-    finally:
-        log.text = await host.vm.run("cat", RULE_LOG)
-        await host.vm.run("systemctl", "stop", "rule-log")
-        await host.vm.run("rm", RULE_LOG)
+    """Follow our rules in the guest, by the guest's own clock."""
+    log, missing = RuleLog(), []
+    before = {family: await our_rules(host, family) for family in Family}
+    for family in Family:  # apart: some read alike in both
+        await host.vm.run(
+            *("systemd-run", "--quiet", "--collect", f"--unit=rule-log-{family}"),
+            f"--property=StandardOutput=file:/run/rules-{family}.log",
+            *("ip", f"-{family}", "-ts", "-o", "monitor", "rule"),
+        )
+    yield log
+    for family in Family:
+        text = await host.vm.run("cat", f"/run/rules-{family}.log")
+        missing.append(judge.missing(text, before[family]))
+        await host.vm.run("systemctl", "stop", f"rule-log-{family}")
+        await host.vm.run("rm", f"/run/rules-{family}.log")
+    log.missing = judge.latest(missing)
+
+
+async def our_rules(host: VmHost, family: Family) -> list[str]:
+    """The rules of one family that carry nicwatchd's mark."""
+    said = await host.vm.run("ip", f"-{family}", "rule")
+    return [line for line in said.splitlines() if " proto 236" in line]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -48,10 +47,10 @@ def usage(text: str) -> float:
     return (whole - sum(own)) / 1e6
 
 
-def missing(log: str, rules: Iterable[str]) -> float:
+def missing(log: str, rules: Iterable[str]) -> float | None:
     """The longest time that one of these rules was missing, in s, by `ip -ts -o monitor rule`.
 
-    Infinite where one was deleted and did not come back.
+    None where one was deleted and did not come back.
     """
     gone: dict[str, datetime] = {}
     longest = 0.0
@@ -65,7 +64,7 @@ def missing(log: str, rules: Iterable[str]) -> float:
             gone.setdefault(rule, at)
         elif rule in gone:
             longest = max(longest, (at - gone.pop(rule)).total_seconds())
-    return math.inf if gone else longest
+    return None if gone else longest
 
 
 def canonical(line: str) -> str:

@@ -58,6 +58,8 @@ async def _agent(name: str, windows: Windows) -> dict[str, Any]:
         async with agent.host(Path(directory)) as host:
             try:
                 await agent.settle(host)
+                sys.stdout.write(f"{agent.title}: the host is ready\n")
+                sys.stdout.flush()
                 on = await versions(host)
                 return {"versions": on, **await Play(host, agent, windows).run()}
             except (OSError, VmError):

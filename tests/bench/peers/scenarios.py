@@ -197,14 +197,14 @@ class Play:
     async def _second(self, first: Eni, second: EniScript) -> Found:
         """A hot-plug beside an ENI that works: the longest silence of what worked before."""
         replies = await matrix(self._host.vpc, self._host.paths(first))
-        rules = await self._host.ours() if self._agent.ours else []
         watch = Watch(self._host.vpc, [path for path, r in replies.items() if r], interval=PROBES)
         async with guest.rule_log(self._host) as log, watch:
             found = await self._plug(second, self._windows.usual)
-        found["silence of the first"] = watch.longest_silence if watch.attempts else None
+        if watch.attempts:
+            found["silence of the first"] = watch.longest_silence
         found["paths of the first"] = f"{len(watch.attempts)} of {len(replies)}"
-        if rules:
-            found["rules missing"] = judge.missing(log.text, [r for r in rules if ": from" in r])
+        if self._agent.ours:
+            found["rules missing"] = log.missing
         await self._detach(second)
         return found
 

@@ -101,7 +101,7 @@ def yes_no(found: Found) -> str:
 
 def time_of(key: str) -> Cell:
     """A time that may not be there at all."""
-    return lambda found: seconds(found[key]) if found.get(key) is not None else NOTHING
+    return lambda found: seconds(found[key]) if key in found else NOTHING
 
 
 def cpu(found: Found) -> str:
