@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.bench.peers import judge
+from tests.bench import report
+from tests.bench.peers import judge, table
+from tests.bench.peers.measure import Found
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,63 @@ def test_an_address_is_not_found_within_another() -> None:
     text = "3: ens6 inet 10.0.5.110/24\n10001: from 2001:db8:0:5::11 lookup 10001"
     things = ["10.0.5.11", "2001:db8:0:5::11", "db8:0:5::11", "10.0.5.110"]
     assert judge.mentioned(text, things) == {"2001:db8:0:5::11", "10.0.5.110"}
+
+
+def outcome(ipv4: float | None, ipv6: float | None) -> Found:
+    cost = {"requests until then": 12, "requests": 34, "cpu until then": 1.5, "cpu": 2.5}
+    return {"IPv4": ipv4, "IPv6": ipv6, "silence of the primary": 0.3, **cost}
+
+
+ADDED = {"address, IPv4": 30.0, "address, IPv6": 30.0, "prefix, IPv4": 30.0, "prefix, IPv6": 30.0}
+FOUND: dict[str, Found] = {
+    "race": outcome(1.5, 2.5),
+    "race without DHCPv6": outcome(1.5, 21.0),
+    "complete": outcome(1.5, 2.5),
+    "flush": {**outcome(0.5, 0.5), "flushing took": 0.2},
+    "in place": {
+        **ADDED,
+        "left": {"address 10.0.5.11": 31.0, "prefix 10.0.5.64/28": None},
+    },
+    "second": {**outcome(1.0, 1.0), "rules missing": 0.4},
+    "detach": {"silence of the primary": 0.2, "left behind": {}},
+}
+
+
+def test_who_is_in_time_keeps_every_budget() -> None:
+    assert [str(b) for b in table.budgets({"nicwatchd": FOUND}) if not b.kept] == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "key", "value"),
+    [
+        ("race", "IPv6", 20.5),
+        ("race without DHCPv6", "IPv6", None),
+        ("complete", "silence of the primary", 0.6),
+        ("flush", "IPv4", 9.0),
+        ("in place", "prefix, IPv6", None),
+        ("second", "rules missing", 1.1),
+        ("detach", "left behind", {"rules": ["32602: from 10.0.5.0/24"]}),
+    ],
+)
+def test_who_is_not_misses_that_one(scenario: str, key: str, value: object) -> None:
+    found = {**FOUND, scenario: {**FOUND[scenario], key: value}}
+    assert len([b for b in table.budgets({"nicwatchd": found}) if not b.kept]) == 1
+
+
+def test_peers_are_held_to_nothing() -> None:
+    assert table.budgets({"none": {}}) == []
+
+
+def test_the_table_has_a_column_for_each_and_says_never() -> None:
+    none = {"race": outcome(None, None)}
+    text = table.markdown({"nicwatchd": FOUND, "none": none})
+    assert "| nicwatchd | no agent |" in text
+    assert "| 1.50 s, 2.50 s | never, never |" in text
+    assert "| 12 of 34 | 34 |" in text
+    assert "| 31.0 s | - |" in text
+    assert "| stays | - |" in text
+
+
+def test_the_page_has_a_place_for_it() -> None:
+    page = report.PAGE.read_text()
+    assert page.index(table.BEGIN) < page.index(table.END)

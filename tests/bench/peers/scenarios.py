@@ -6,14 +6,15 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from nicwatchd.core.model import IPAddress
+from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.sim.ec2 import eni_of
 from nicwatchd.sim.parts import Eni
-from nicwatchd.sim.probe import Watch, matrix, paths
+from nicwatchd.sim.probe import Watch, all_answer, matrix, paths
 from nicwatchd.sim.script import EniScript, Step
 from tests.bench.peers import guest, judge
 from tests.bench.peers.agents import Agent
@@ -22,6 +23,7 @@ from tests.vm.enis import RACE, script
 from tests.vm.host import VmHost
 
 LAG: Final = 20.0  # s until IMDS knows of IPv6, and of the right device number
+PAUSE: Final = 10.0  # s from a detach to what comes next
 NEIGHBOURLY: Final = 5  # tries
 
 
@@ -84,10 +86,9 @@ class Play:
             await seen.last(window)
         return seen.outcome(plugged.addresses())
 
-    async def _detach(self, *enis: EniScript) -> None:
-        for eni in enis:
-            await self._host.unplug(eni)
-        await asyncio.sleep(self._windows.detached)
+    async def _detach(self, eni: EniScript) -> None:
+        await self._host.unplug(eni)
+        await asyncio.sleep(PAUSE)
 
     async def _complete(self, number: int) -> dict[str, Found]:
         """An ENI whose metadata is complete at once, and what it is to the host afterwards."""
@@ -95,17 +96,18 @@ class Play:
         found = {"complete": self._say("complete", await self._plug(eni, self._windows.usual))}
         found["neighbour"] = self._say("neighbour", await self._neighbour(eni_of(eni)))
         found["quiet"] = self._say("quiet", await self._quiet())
-        if await self._any_answers(eni_of(eni)):
+        if any(found["complete"][family.label] is not None for family in Family):
             found["flush"] = self._say("flush", await self._flush(eni_of(eni)))
         await self._detach(eni)
         return found
 
-    async def _any_answers(self, eni: Eni) -> bool:
+    async def _works(self, eni: Eni) -> bool:
         """Whether everybody reaches at least one family: else nothing can get worse."""
-        replies = await matrix(self._host.vpc, self._host.paths(eni))
-        return any(
-            all(reply for path, reply in replies.items() if path.to == to) for to in eni.addresses()
-        )
+        wanted = self._host.paths(eni)
+        with suppress(TimeoutError):
+            await all_answer(self._host.vpc, wanted, self._windows.usual)
+        replies = await matrix(self._host.vpc, wanted)
+        return any(all(replies[path] for path in wanted if path.to == to) for to in eni.addresses())
 
     async def _neighbour(self, eni: Eni) -> Found:
         """Whether a host in the ENI's subnet reaches the primary's addresses."""
@@ -114,8 +116,8 @@ class Play:
         reached = set()
         for _ in range(NEIGHBOURLY):
             replies = await matrix(vpc, wanted)
-            reached |= {f"IPv{path.to.version}" for path, reply in replies.items() if reply}
-        return {"IPv4": "IPv4" in reached, "IPv6": "IPv6" in reached}
+            reached |= {path.to.version for path, reply in replies.items() if reply}
+        return {family.label: family in reached for family in Family}
 
     async def _quiet(self) -> Found:
         """What it costs while nothing happens, and nobody probes."""
@@ -140,9 +142,7 @@ class Play:
     async def _change(self, number: int, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
         """A fresh ENI: more addresses in place, a second hot-plug, detach."""
         eni, found = script(f"eni{number}", number), {}
-        first = await self._plug(eni, self._windows.usual)
-        works = any(first[family] is not None for family in ("IPv4", "IPv6"))
-        if works:
+        if await self._works(await self._host.plug(eni)):
             found["in place"] = self._say("in place", await self._in_place(eni))
         second = script(f"eni{number + 1}", number + 1)
         found["second"] = self._say("second", await self._second(eni_of(eni), second))
@@ -168,7 +168,7 @@ class Play:
             self._host.imds.step(eni.name, texts=more.facts())
             await seen.last(self._windows.usual)
         found: Found = {
-            f"{what}, IPv{address.version}": seen.stays([address])
+            f"{what}, {Family(address.version).label}": seen.stays([address])
             for what, both in addresses.items()
             for address in both
         }

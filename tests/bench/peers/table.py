@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -61,6 +60,8 @@ def _budgets(found: Mapping[str, Found]) -> Iterator[Budget]:
     race, v4_only, complete = found["race"], found["race without DHCPv6"], found["complete"]
     yield Budget("the race: IPv6, before IMDS is complete", race["IPv6"], LAG)
     yield Budget("the race without DHCPv6: IPv6", v4_only["IPv6"], LAG + REACT)
+    for family in ("IPv4", "IPv6"):
+        yield Budget(f"complete at once: {family}", complete[family], LAG)
     for name, seen in found.items():
         if "silence of the primary" in seen:
             silence = seen["silence of the primary"]
@@ -71,7 +72,6 @@ def _budgets(found: Mapping[str, Found]) -> Iterator[Budget]:
         allowed = found["flush"]["flushing took"] + COALESCED + PROBES + WORK
         for family in ("IPv4", "IPv6"):
             yield Budget(f"all rules flushed: {family}", found["flush"][family], allowed)
-            yield Budget(f"complete at once: {family}", complete[family], math.inf)
     for what, value in found.get("in place", {}).items():
         if what != "left":
             yield Budget(f"added in place: {what}", value, REFRESH + REACT)
