@@ -86,10 +86,26 @@ NETWORK_MANAGER: Final = (
     'chroot "$1" systemctl --quiet mask systemd-networkd.service systemd-networkd.socket',
     'rm "$1"/etc/systemd/network/*.network',
 )
+# Network hotplug on, as images of EC2 have it. Its other modules are not about the network (users,
+# SSH keys, packages, ...), and only cost time in emulation.
+CLOUD_INIT_SETTINGS: Final = """\
+updates: {network: {when: [boot, hotplug]}}
+cloud_init_modules: [set_hostname]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [install_hotplug, final_message]
+"""
+CLOUD_INIT_EC2: Final = "/usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py"
+CLOUD_INIT: Final = (
+    'rm "$1"/etc/systemd/network/*.network',  # netplan writes them
+    f"echo '{CLOUD_INIT_SETTINGS}' >\"$1\"/etc/cloud/cloud.cfg.d/99_ec2.cfg",
+    f'sed -i "s/vif|ena|ixgbevf/&|virtio_net/" "$1"{CLOUD_INIT_EC2}',
+)
 RECIPES: Final = {
     "trixie": Recipe("trixie"),
     "bookworm": Recipe("bookworm"),
     "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS),
+    # Of the DHCP clients that it can use, what Debian's images have.
+    "cloud-init": Recipe("trixie", ("cloud-init", "netplan.io", "dhcpcd-base"), CLOUD_INIT),
     "network-manager": Recipe("trixie", ("network-manager",), NETWORK_MANAGER, networkd=False),
 }
 
