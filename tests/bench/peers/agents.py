@@ -37,6 +37,7 @@ class Agent:
 AGENTS: Final = {
     "nicwatchd": Agent("nicwatchd", "trixie", ours=True),
     "net-utils": Agent("amazon-ec2-net-utils", "net-utils"),
+    "cloud-init": Agent("cloud-init (hotplug)", "cloud-init"),
     "none": Agent("no agent", "trixie"),
 }
 

@@ -65,6 +65,12 @@ async def mask_drop_in(host: VmHost) -> None:
     await host.vm.run("systemctl", "restart", "systemd-networkd")
 
 
+async def unmask_drop_in(host: VmHost) -> None:
+    """Put it back in force."""
+    await host.vm.run("rm", DROP_IN)
+    await host.vm.run("systemctl", "restart", "systemd-networkd")
+
+
 class RuleLog:
     """What became of the rules that were there at the beginning and are ours; known at the end."""
 

@@ -6,7 +6,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -14,7 +13,7 @@ from typing import Final
 from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.sim.ec2 import eni_of
 from nicwatchd.sim.parts import Eni
-from nicwatchd.sim.probe import Watch, all_answer, matrix, paths
+from nicwatchd.sim.probe import Watch, matrix, paths
 from nicwatchd.sim.script import EniScript, Step
 from tests.bench.peers import guest, judge
 from tests.bench.peers.agents import Agent
@@ -54,8 +53,9 @@ class Play:
         found: dict[str, Found] = {}
         found["race"] = await self._race(2)
         found["race without DHCPv6"] = await self._race(3, dhcpv6=False)
-        found |= await self._complete(4)
-        found |= await self._change(5, at_boot)
+        found |= await self._life(4, at_boot)
+        if works(found["complete"]):
+            found["flush"] = await self._flush(7)
         return found
 
     def _say(self, what: str, found: Found) -> Found:
@@ -90,24 +90,24 @@ class Play:
         await self._host.unplug(eni)
         await asyncio.sleep(PAUSE)
 
-    async def _complete(self, number: int) -> dict[str, Found]:
-        """An ENI whose metadata is complete at once, and what it is to the host afterwards."""
+    async def _life(self, number: int, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
+        """An ENI whose metadata is complete at once, from its hot-plug to its detach."""
         eni = script(f"eni{number}", number)
         found = {"complete": self._say("complete", await self._plug(eni, self._windows.usual))}
         found["neighbour"] = self._say("neighbour", await self._neighbour(eni_of(eni)))
         found["quiet"] = self._say("quiet", await self._quiet())
-        if any(found["complete"][family.label] is not None for family in Family):
-            found["flush"] = self._say("flush", await self._flush(eni_of(eni)))
-        await self._detach(eni)
+        if works(found["complete"]):  # else nothing of it can get better or worse
+            found["in place"] = self._say("in place", await self._in_place(eni))
+        second, third = (script(f"eni{n}", n) for n in (number + 1, number + 2))
+        found["second"] = self._say("second", await self._second(eni_of(eni), second))
+        if self._agent.ours:
+            await guest.mask_drop_in(self._host)
+            await self._host.use(eni_of(eni))
+            seen = await self._second(eni_of(eni), third)
+            found["second without the drop-in"] = self._say("second without the drop-in", seen)
+            await guest.unmask_drop_in(self._host)
+        found["detach"] = self._say("detach", await self._last_detach(eni, at_boot))
         return found
-
-    async def _works(self, eni: Eni) -> bool:
-        """Whether everybody reaches at least one family: else nothing can get worse."""
-        wanted = self._host.paths(eni)
-        with suppress(TimeoutError):
-            await all_answer(self._host.vpc, wanted, self._windows.usual)
-        replies = await matrix(self._host.vpc, wanted)
-        return any(all(replies[path] for path in wanted if path.to == to) for to in eni.addresses())
 
     async def _neighbour(self, eni: Eni) -> Found:
         """Whether a host in the ENI's subnet reaches the primary's addresses."""
@@ -128,32 +128,22 @@ class Play:
         requests = sum(started <= request.at < ended for request in self._host.imds.log)
         return {"cpu": (after - before) / minutes, "requests": requests / minutes}
 
-    async def _flush(self, eni: Eni) -> Found:
+    async def _flush(self, number: int) -> Found:
+        """All rules deleted while another ENI is at rest."""
+        eni = script(f"eni{number}", number)
+        plugged = await self._host.plug(eni)
+        await asyncio.sleep(self._windows.usual)
         async with Observation(self._host) as seen:
-            await seen.watch(self._host.paths(eni))
+            await seen.watch(self._host.paths(plugged))
             seen.begin()
             await guest.flush_rules(self._host)
-            took = time.monotonic()
+            took = time.monotonic() - seen.began
             await seen.last(self._windows.usual)
-        return {**seen.outcome(eni.addresses()), "flushing took": took - seen.began}
+        found = {**seen.outcome(plugged.addresses()), "flushing took": took}
+        await self._detach(eni)
+        return self._say("flush", found)
 
     # --- an ENI that changes ---------------------------------------------------------------------
-
-    async def _change(self, number: int, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
-        """A fresh ENI: more addresses in place, a second hot-plug, detach."""
-        eni, found = script(f"eni{number}", number), {}
-        if await self._works(await self._host.plug(eni)):
-            found["in place"] = self._say("in place", await self._in_place(eni))
-        second = script(f"eni{number + 1}", number + 1)
-        found["second"] = self._say("second", await self._second(eni_of(eni), second))
-        if self._agent.ours:
-            await guest.mask_drop_in(self._host)
-            await self._host.use(eni_of(eni))
-            third = script(f"eni{number + 2}", number + 2)
-            seen = await self._second(eni_of(eni), third)
-            found["second without the drop-in"] = self._say("second without the drop-in", seen)
-        found["detach"] = self._say("detach", await self._last_detach(eni, at_boot))
-        return found
 
     async def _in_place(self, eni: EniScript) -> Found:
         more = with_more(eni)
@@ -217,6 +207,11 @@ class Play:
             "silence of the primary": seen.silence,
             "left behind": judge.left_behind(at_boot, after),
         }
+
+
+def works(found: Found) -> bool:
+    """Whether everybody reached at least one family."""
+    return any(found[family.label] is not None for family in Family)
 
 
 def with_more(eni: EniScript) -> EniScript:
