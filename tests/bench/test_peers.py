@@ -131,6 +131,12 @@ def test_the_table_has_a_column_for_each_and_says_never() -> None:
     assert "| stays | - |" in text
 
 
+def test_what_was_compared_is_named_with_its_versions() -> None:
+    versions = {"kernel": "6.12.1", "systemd": "257.9"}
+    text = table.described({"none": {"versions": versions}}, {"CPU": "2 x 486", "QEMU": "7.2"})
+    assert text == "CPU 2 x 486, QEMU 7.2.\n\n- no agent: kernel 6.12.1, systemd 257.9"
+
+
 def test_the_page_has_a_place_for_it() -> None:
     page = report.PAGE.read_text()
     assert page.index(table.BEGIN) < page.index(table.END)

@@ -15,7 +15,7 @@ LOOKS: Final = {
     "addresses": "ip -o address",
     "rules": "ip -4 rule; ip -6 rule",
     "routes": "ip -4 route show table all; ip -6 route show table all",
-    "files": "find /run/systemd/network /etc/systemd/network /etc/netplan /run/netplan -type f",
+    "files": "find /run/systemd/network /etc/systemd/network /etc/netplan /run/netplan ! -type d",
 }
 # All but the kernel's own, one by one.
 FLUSH: Final = """

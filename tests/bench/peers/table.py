@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +14,7 @@ from tests.bench import report
 from tests.bench.peers.agents import AGENTS
 from tests.bench.peers.measure import PROBES, Found
 from tests.bench.peers.scenarios import LAG
+from tests.vm.vm import QEMU
 
 DATA: Final = report.DOCS / "peers.json"
 BEGIN: Final = "<!-- written by make bench-peers: begin -->"
@@ -188,13 +191,21 @@ def markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def described(results: Results) -> str:
-    """What was compared: every version that is the same for all, and those of each."""
-    lines = []
+def described(results: Results, machine: Mapping[str, str]) -> str:
+    """The machine, and what was installed on each of those that it emulated."""
+    lines = [", ".join(f"{name} {said}" for name, said in machine.items()) + ".", ""]
     for name, found in results.items():
         said = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
         lines.append(f"- {AGENTS[name].title}: {said}")
     return "\n".join(lines)
+
+
+def emulator() -> dict[str, str]:
+    """What the machines were emulated on, and by."""
+    said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"version ([\d.]+)", said)
+    on = report.machine()
+    return {"CPU": on["CPU"], "kernel": on["kernel"], "QEMU": version[1] if version else said}
 
 
 def verdicts(results: Results) -> str:
@@ -209,11 +220,12 @@ def verdicts(results: Results) -> str:
 
 def write(results: Results) -> None:
     """Write the JSON, and the tables into the page, between their markers."""
-    data = {"machine": report.machine(), "agents": results}
+    machine = emulator()
+    data = {"machine": machine, "agents": results}
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     page = report.PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    parts = (BEGIN, described(results), markdown(results), verdicts(results), END)
+    parts = (BEGIN, described(results, machine), markdown(results), verdicts(results), END)
     text = before + "\n\n".join(part.strip() for part in parts) + after
     report.PAGE.write_text(text, encoding="utf-8")
