@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, Self
 
 from nicwatchd.core.model import Family, IPAddress
@@ -37,6 +37,7 @@ class Observation:
         self._host = host
         self._stack = AsyncExitStack()
         self._watches: list[Watch] = []
+        self._over = asyncio.Event()
         self._cpu: list[tuple[float, float]] = []
 
     async def __aenter__(self) -> Self:
@@ -49,16 +50,15 @@ class Observation:
 
     async def __aexit__(self, *_: object) -> None:
         self._ended = time.monotonic()
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()  # raises: only an error ends it
+        self._over.set()
+        await self._task
         await self._stack.aclose()
-        self._cpu.append(await cpu(self._host))
 
     async def _sample(self) -> None:
-        while True:
-            await asyncio.sleep(SAMPLES)
+        """Until it is over, and once more. Never cancelled: that would leave an answer unread."""
+        while not self._over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), SAMPLES)
             self._cpu.append(await cpu(self._host))
 
     def begin(self, at: float | None = None) -> None:
