@@ -27,10 +27,10 @@ class Agent:
         return VmHost(image.find(self.recipe), directory, package() if self.ours else None)
 
     async def settle(self, host: VmHost) -> None:
-        """Return once the booted host is what a user has on the day after the installation."""
+        """Return once it runs, and the primary is in use."""
         if self.ours:
             await host.install()
-            await host.vm.reboot()
+            await host.vm.run("systemctl", "restart", "systemd-networkd")  # for its drop-in
         await all_answer(host.vpc, host.paths(host.vpc.primary), PATIENCE)
 
 
