@@ -86,7 +86,7 @@ FOUND: dict[str, Found] = {
     "race": outcome(1.5, 2.5),
     "race without DHCPv6": outcome(1.5, 21.0),
     "complete": outcome(1.5, 2.5),
-    "flush": {**outcome(0.5, 0.5), "flushing took": 0.2},
+    "flush": {"IPv4": 0.5, "IPv6": 0.5, "flushing took": 0.2},
     "in place": {
         **ADDED,
         "left": {"address 10.0.5.11": 31.0, "prefix 10.0.5.64/28": None},

@@ -91,6 +91,13 @@ class Observation:
         moment = judge.latest(moments)
         return None if moment is None else max(0.0, moment - self.began)
 
+    def silence_of(self, wanted: Iterable[IPAddress]) -> float | None:
+        """The longest silence on the way to these addresses; None where it lasts to the end."""
+        to = set(wanted)
+        if self.stays(to) is None:
+            return None
+        return max(w.silence(path) for w in self._watches for path in w.attempts if path.to in to)
+
     @property
     def silence(self) -> float:
         """The longest silence of the primary."""

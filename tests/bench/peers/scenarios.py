@@ -139,9 +139,9 @@ class Play:
             await guest.flush_rules(self._host)
             took = time.monotonic() - seen.began
             await seen.last(self._windows.usual)
-        found = {**seen.outcome(plugged.addresses()), "flushing took": took}
         await self._detach(eni)
-        return self._say("flush", found)
+        silences = {family.label: seen.silence_of(plugged.addresses(family)) for family in Family}
+        return self._say("flush", {**silences, "flushing took": took})
 
     # --- an ENI that changes ---------------------------------------------------------------------
 
@@ -165,18 +165,21 @@ class Play:
         return {**found, "left": await self._taken_away(eni, more)}
 
     async def _taken_away(self, eni: EniScript, more: EniScript) -> Found:
-        """How long each of what was added stays in the guest; None: to the end of the window."""
+        """How long what an agent had for them stays in the guest; None: to the end of the window."""
         for address in added(more)["prefix"]:
             await guest.let_go(self._host, address)
         gone = {str(a): "address" for a in added(more)["address"]}
         gone |= dict.fromkeys((*more.ipv4_prefixes, *more.ipv6_prefixes), "prefix")
+        was_there = judge.mentioned(await guest.all_of_it(self._host), gone)
         await self._host.vpc.update(eni_of(eni))
         self._host.imds.step(eni.name, complete=True)
         began = time.monotonic()
-        found: dict[str, float | None] = dict.fromkeys(gone)
+        found: dict[str, float | None] = dict.fromkeys(
+            thing for thing in gone if thing in was_there
+        )
         while None in found.values() and time.monotonic() < began + self._windows.removal:
             there = judge.mentioned(await guest.all_of_it(self._host), gone)
-            for thing in gone:
+            for thing in found:
                 if thing in there:
                     found[thing] = None
                 elif found[thing] is None:

@@ -131,7 +131,8 @@ def taken(what: str) -> Cell:
 
     def cell(found: Found) -> str:
         times = [value for name, value in found["left"].items() if name.startswith(what)]
-        return ", ".join("stays" if time is None else seconds(time) for time in times)
+        said = ["stays" if time is None else seconds(time) for time in times]
+        return ", ".join(said) or NOTHING
 
     return cell
 
@@ -157,7 +158,7 @@ ROWS: Final[tuple[tuple[str, str, Cell], ...]] = (
     ("a quiet minute: IMDS requests", "quiet", lambda f: f"{f['requests']:.0f}"),
     ("a quiet minute: CPU", "quiet", lambda f: f"{f['cpu']:.1f} s"),
     ("the new subnet's neighbour reaches the primary", "neighbour", yes_no),
-    (f"all rules flushed: {REACHED}", "flush", both),
+    ("all rules flushed: longest silence of IPv4, IPv6", "flush", both),
     (f"a second address of each family added: {REACHED}", "in place", pair("address")),
     (f"a prefix of each family added: {REACHED}", "in place", pair("prefix")),
     ("the addresses taken away: gone after", "in place", taken("address")),
