@@ -165,7 +165,7 @@ class Play:
         return {**found, "left": await self._taken_away(eni, more)}
 
     async def _taken_away(self, eni: EniScript, more: EniScript) -> Found:
-        """How long what an agent had for them stays in the guest; None: to the end of the window."""
+        """How long what the guest had for them stays there; None: to the end of the window."""
         for address in added(more)["prefix"]:
             await guest.let_go(self._host, address)
         gone = {str(a): "address" for a in added(more)["address"]}
@@ -179,11 +179,8 @@ class Play:
         )
         while None in found.values() and time.monotonic() < began + self._windows.removal:
             there = judge.mentioned(await guest.all_of_it(self._host), gone)
-            for thing in found:
-                if thing in there:
-                    found[thing] = None
-                elif found[thing] is None:
-                    found[thing] = time.monotonic() - began
+            passed = time.monotonic() - began
+            found = {t: None if t in there else at or passed for t, at in found.items()}
             await asyncio.sleep(1.0)
         return {f"{gone[thing]} {thing}": at for thing, at in found.items()}
 
