@@ -37,7 +37,8 @@ def test_a_counter_is_read_between_its_samples() -> None:
 
 
 def test_cpu_is_the_machines_less_the_benchmarks_own() -> None:
-    assert judge.usage("usage_usec 9000000\nusage_usec 1000000\nusage_usec 500000\n") == 7.5
+    said = "/a:usage_usec 9000000\n/b:usage_usec 500000\n/a/own:usage_usec 1000000\n"
+    assert judge.usage(said, ["/a/own"]) == 8.5
 
 
 RULE = "32602:\tfrom 10.0.5.0/24 iif lo lookup 1000003 proto 236"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Final
@@ -41,10 +41,14 @@ def at_moment(samples: Sequence[tuple[float, float]], moment: float) -> float:
     return samples[-1][1]
 
 
-def usage(text: str) -> float:
-    """CPU seconds out of several cpu.stat: the first one, less all others."""
-    whole, *own = (int(line.split()[1]) for line in text.splitlines() if "usage_usec" in line)
-    return (whole - sum(own)) / 1e6
+def usage(text: str, without: Collection[str]) -> float:
+    """CPU seconds out of `grep usage_usec FILE...`: the sum, less those of the files `without`."""
+    total = 0
+    for line in text.splitlines():
+        path, _, counted = line.partition(":")
+        sign = -1 if path in without else 1
+        total += sign * int(counted.split()[1])
+    return total / 1e6
 
 
 def missing(log: str, rules: Iterable[str]) -> float | None:
