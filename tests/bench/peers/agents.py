@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nicwatchd.sim.probe import all_answer
+from tests.bench.peers import guest, judge
 from tests.vm import image
 from tests.vm.host import PATIENCE, VmHost, package
 
+CALM: Final = 40.0  # s
 # What the outcome may depend on, where it is installed.
 PACKAGES: Final = ("amazon-ec2-net-utils", "cloud-init", "netplan.io", "iproute2", "systemd")
 
@@ -26,12 +29,20 @@ class Agent:
         """A host of its own."""
         return VmHost(image.find(self.recipe), directory, package() if self.ours else None)
 
-    async def settle(self, host: VmHost) -> None:
-        """Return once it runs, and the primary is in use."""
+    async def settle(self, host: VmHost) -> dict[str, list[str]]:
+        """Return once it runs, the primary is in use, and nothing changes any more: what there is.
+
+        amazon-ec2-net-utils comes back 30 to 35 s after it has configured the primary.
+        """
         if self.ours:
             await host.install()
             await host.vm.run("systemctl", "restart", "systemd-networkd")  # for its drop-in
         await all_answer(host.vpc, host.paths(host.vpc.primary), PATIENCE)
+        before, now = None, await guest.snapshot(host)
+        while before is None or judge.left_behind(before, now):
+            await asyncio.sleep(CALM)
+            before, now = now, await guest.snapshot(host)
+        return now
 
 
 AGENTS: Final = {

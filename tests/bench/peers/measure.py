@@ -13,7 +13,10 @@ from nicwatchd.sim.probe import Path, Watch, watch_primary
 from tests.bench.peers import judge
 from tests.vm.host import VmHost
 
-PROBES: Final = 0.25  # s between two connections on a path; each is work for an emulated host
+# s between two connections on a path: sixteen to the ENI, two to the primary. Each is work for an
+# emulated host, some 4 ms of a core.
+PROBES: Final = 0.5
+PROBES_PRIMARY: Final = 0.25
 SAMPLES: Final = 3.0  # s between two looks at the CPU counters
 
 # All processes that ever were, so that those that live for a moment count; then what only the
@@ -42,7 +45,7 @@ class Observation:
         self._cpu: list[tuple[float, float]] = []
 
     async def __aenter__(self) -> Self:
-        self._primary = watch_primary(self._host.vpc, PROBES)
+        self._primary = watch_primary(self._host.vpc, PROBES_PRIMARY)
         await self._stack.enter_async_context(self._primary)
         self._cpu.append(await cpu(self._host))
         self._task = asyncio.create_task(self._sample())

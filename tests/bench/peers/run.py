@@ -57,11 +57,11 @@ async def _agent(name: str, windows: Windows) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as directory:
         async with agent.host(Path(directory)) as host:
             try:
-                await agent.settle(host)
+                at_boot = await agent.settle(host)
                 sys.stdout.write(f"{agent.title}: the host is ready\n")
                 sys.stdout.flush()
                 on = await versions(host)
-                return {"versions": on, **await Play(host, agent, windows).run()}
+                return {"versions": on, **await Play(host, agent, windows).run(at_boot)}
             except (OSError, VmError):
                 sys.stderr.write(f"{name}:\n{host.vm.evidence()}\n")
                 raise

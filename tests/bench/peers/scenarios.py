@@ -47,9 +47,8 @@ class Play:
     def __init__(self, host: VmHost, agent: Agent, windows: Windows) -> None:
         self._host, self._agent, self._windows = host, agent, windows
 
-    async def run(self) -> dict[str, Found]:
+    async def run(self, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
         """What was found, by scenario. The host has its primary alone, at first and in the end."""
-        at_boot = await guest.snapshot(self._host)
         found: dict[str, Found] = {}
         found["race"] = await self._race(2)
         found["race without DHCPv6"] = await self._race(3, dhcpv6=False)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from nicwatchd.sim.probe import UNDISTURBED
 from tests.bench import report
 from tests.bench.peers.agents import AGENTS
-from tests.bench.peers.measure import PROBES, Found
+from tests.bench.peers.measure import PROBES, PROBES_PRIMARY, Found
 from tests.bench.peers.scenarios import LAG
 from tests.vm.vm import QEMU
 
@@ -68,7 +68,7 @@ def _budgets(found: Mapping[str, Found]) -> Iterator[Budget]:
     for name, seen in found.items():
         if "silence of the primary" in seen:
             silence = seen["silence of the primary"]
-            yield Budget(f"{name}: silence of the primary", silence, PROBES + UNDISTURBED)
+            yield Budget(f"{name}: silence of the primary", silence, PROBES_PRIMARY + UNDISTURBED)
         if "rules missing" in seen:
             yield Budget(f"{name}: rules missing", seen["rules missing"], RULES_MISSING)
     if "flush" in found:
