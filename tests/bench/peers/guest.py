@@ -17,15 +17,12 @@ LOOKS: Final = {
     "routes": "ip -4 route show table all; ip -6 route show table all",
     "files": "find /run/systemd/network /etc/systemd/network /etc/netplan /run/netplan ! -type d",
 }
-# All but the kernel's own, one by one.
-FLUSH: Final = """
+# All but the kernel's own, one by one, by one process: as fast as what does so without being asked.
+FLUSH: Final = r"""
 for family in -4 -6; do
-  ip $family rule show | while IFS=: read -r priority _; do
-    case $priority in
-      0 | 32766 | 32767) ;;
-      *) ip $family rule del priority "$priority" ;;
-    esac
-  done
+  ip $family rule show |
+    sed -nE '/^(0|32766|32767):/!s/^([0-9]+):.*/rule del priority \1/p' |
+    ip $family -force -batch -
 done
 """
 DROP_IN: Final = "/run/systemd/networkd.conf.d/10-nicwatchd.conf"  # an empty one here masks ours
