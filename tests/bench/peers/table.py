@@ -220,13 +220,19 @@ def verdicts(results: Results) -> str:
 
 
 def write(results: Results) -> None:
-    """Write the JSON, and the tables into the page, between their markers."""
+    """Write the JSON, and the tables into the page, between their markers.
+
+    Agents that were left out this time keep what was found of them on the same machine.
+    """
     machine = emulator()
-    data = {"machine": machine, "agents": results}
+    known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+    agents = {**(known["agents"] if known.get("machine") == machine else {}), **results}
+    agents = {name: agents[name] for name in AGENTS if name in agents}
+    data = {"machine": machine, "agents": agents}
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     page = report.PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    parts = (BEGIN, described(results, machine), markdown(results), verdicts(results), END)
+    parts = (BEGIN, described(agents, machine), markdown(agents), verdicts(agents), END)
     text = before + "\n\n".join(part.strip() for part in parts) + after
     report.PAGE.write_text(text, encoding="utf-8")
