@@ -1,5 +1,7 @@
 """The judging of the comparison with others: what counts as reachable, missing, left behind."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.bench import report
@@ -141,3 +143,21 @@ def test_what_was_compared_is_named_with_its_versions() -> None:
 def test_the_page_has_a_place_for_it() -> None:
     page = report.PAGE.read_text()
     assert page.index(table.BEGIN) < page.index(table.END)
+
+
+def test_who_is_left_out_keeps_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(table, "DATA", tmp_path / "peers.json")
+    here = {"CPU": "2 x 486"}
+    versions = {"versions": {"kernel": "6.12.1"}}
+    table.write({"none": {**versions, "race": outcome(None, None)}}, here)
+    table.write({"nicwatchd": {**versions, **FOUND}}, here)
+    text = page.read_text()
+    assert text.startswith(f"before\n{table.BEGIN}\n\nCPU 2 x 486.\n")
+    assert text.endswith(f"{table.END}\nafter\n")
+    assert "old" not in text
+    assert "| nicwatchd | no agent |" in text
+    table.write({"nicwatchd": {**versions, **FOUND}}, {"CPU": "another one"})
+    assert "no agent" not in page.read_text()

@@ -35,7 +35,7 @@ def main() -> int:
     found = asyncio.run(_compare(names, windows))
     sys.stdout.write(f"\n{table.markdown(found)}\n{time.monotonic() - started:.0f} s\n")
     if found and not arguments.quick:
-        table.write(found)
+        table.write(found, table.emulator())
     missed = [budget for budget in table.budgets(found) if not budget.kept]
     for budget in missed:
         sys.stdout.write(f"over budget: {budget}\n")

@@ -219,12 +219,11 @@ def verdicts(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(results: Results) -> None:
+def write(results: Results, machine: Mapping[str, str]) -> None:
     """Write the JSON, and the tables into the page, between their markers.
 
     Agents that were left out this time keep what was found of them on the same machine.
     """
-    machine = emulator()
     known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
     agents = {**(known["agents"] if known.get("machine") == machine else {}), **results}
     agents = {name: agents[name] for name in AGENTS if name in agents}
