@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +64,9 @@ class Recipe:
     more: tuple[str, ...] = ()
     customize: tuple[str, ...] = ()  # likewise, shell commands; $1 is the root of the new system
     networkd: bool = True  # who manages interfaces there
+    # The table of the first secondary ENI, where other software routes by source, too. Nothing of
+    # the image depends on it.
+    peer_table: int | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:
@@ -103,9 +106,11 @@ CLOUD_INIT: Final = (
 RECIPES: Final = {
     "trixie": Recipe("trixie"),
     "bookworm": Recipe("bookworm"),
-    "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS),
+    "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS, peer_table=10001),
     # Of the DHCP clients that it can use, what Debian's images have.
-    "cloud-init": Recipe("trixie", ("cloud-init", "netplan.io", "dhcpcd-base"), CLOUD_INIT),
+    "cloud-init": Recipe(
+        "trixie", ("cloud-init", "netplan.io", "dhcpcd-base"), CLOUD_INIT, peer_table=101
+    ),
     "network-manager": Recipe("trixie", ("network-manager",), NETWORK_MANAGER, networkd=False),
 }
 
