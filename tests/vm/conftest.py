@@ -73,14 +73,6 @@ async def host(
         yield booted
 
 
-@pytest.fixture
-def peer_table(request: pytest.FixtureRequest) -> int:
-    """The table that other software on this host gives to the first ENI that is hot-plugged."""
-    table = image.RECIPES[str(request.node.callspec.params["host"])].peer_table
-    assert table is not None, "the mark `peer` selects hosts that have one"
-    return table
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

@@ -120,6 +120,7 @@ class Image:
     """A built image: the files that QEMU is given."""
 
     directory: Path
+    peer_table: int | None = None  # of its recipe
 
     @property
     def disk(self) -> Path:
@@ -139,7 +140,7 @@ class Image:
 
 def find(name: str) -> Image:
     """The image of a recipe. Raises FileNotFoundError, with advice, when it was not built."""
-    image = Image(CACHE / f"{name}-{RECIPES[name].key}")
+    image = Image(CACHE / f"{name}-{RECIPES[name].key}", RECIPES[name].peer_table)
     if not image.directory.is_dir():
         raise FileNotFoundError(f"no image of {name}: run `python -m tests.vm.image {name}`")
     return image
@@ -147,7 +148,7 @@ def find(name: str) -> Image:
 
 def build(name: str) -> Image:
     """Build the image of a recipe unless it is there; older ones of the same name are removed."""
-    image = Image(CACHE / f"{name}-{RECIPES[name].key}")
+    image = Image(CACHE / f"{name}-{RECIPES[name].key}", RECIPES[name].peer_table)
     if image.directory.is_dir():
         return image
     sys.stderr.write(f"image: building {name}, which takes a minute or two\n")
