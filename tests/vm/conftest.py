@@ -30,19 +30,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What a test may say of itself."""
     config.addinivalue_line("markers", "networkd: tells systemd-networkd something")
+    config.addinivalue_line("markers", "peer: is about other software that routes by source, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about networkd on hosts that do without it."""
-    elsewhere = [
-        item
-        for item in items
-        if isinstance(item, pytest.Function)
-        and item.get_closest_marker("networkd")
-        and not image.RECIPES[str(item.callspec.params["host"])].networkd
-    ]
+    """Leave out what is about software that the host does without."""
+    elsewhere = [item for item in items if isinstance(item, pytest.Function) and not _fits(item)]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]
+
+
+def _fits(item: pytest.Function) -> bool:
+    """Whether the host of a test has what the test is about."""
+    if "host" not in item.fixturenames:
+        return True
+    recipe = image.RECIPES[str(item.callspec.params["host"])]
+    has = {"networkd": recipe.networkd, "peer": recipe.peer_table is not None}
+    return all(has[mark.name] for mark in item.iter_markers() if mark.name in has)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

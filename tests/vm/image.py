@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +64,9 @@ class Recipe:
     more: tuple[str, ...] = ()
     customize: tuple[str, ...] = ()  # likewise, shell commands; $1 is the root of the new system
     networkd: bool = True  # who manages interfaces there
+    # The table of the first secondary ENI, where other software routes by source, too. Nothing of
+    # the image depends on it.
+    peer_table: int | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:
@@ -103,9 +106,11 @@ CLOUD_INIT: Final = (
 RECIPES: Final = {
     "trixie": Recipe("trixie"),
     "bookworm": Recipe("bookworm"),
-    "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS),
+    "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS, peer_table=10001),
     # Of the DHCP clients that it can use, what Debian's images have.
-    "cloud-init": Recipe("trixie", ("cloud-init", "netplan.io", "dhcpcd-base"), CLOUD_INIT),
+    "cloud-init": Recipe(
+        "trixie", ("cloud-init", "netplan.io", "dhcpcd-base"), CLOUD_INIT, peer_table=101
+    ),
     "network-manager": Recipe("trixie", ("network-manager",), NETWORK_MANAGER, networkd=False),
 }
 
@@ -115,6 +120,7 @@ class Image:
     """A built image: the files that QEMU is given."""
 
     directory: Path
+    peer_table: int | None = None  # of its recipe
 
     @property
     def disk(self) -> Path:
@@ -134,7 +140,7 @@ class Image:
 
 def find(name: str) -> Image:
     """The image of a recipe. Raises FileNotFoundError, with advice, when it was not built."""
-    image = Image(CACHE / f"{name}-{RECIPES[name].key}")
+    image = Image(CACHE / f"{name}-{RECIPES[name].key}", RECIPES[name].peer_table)
     if not image.directory.is_dir():
         raise FileNotFoundError(f"no image of {name}: run `python -m tests.vm.image {name}`")
     return image
@@ -142,7 +148,7 @@ def find(name: str) -> Image:
 
 def build(name: str) -> Image:
     """Build the image of a recipe unless it is there; older ones of the same name are removed."""
-    image = Image(CACHE / f"{name}-{RECIPES[name].key}")
+    image = Image(CACHE / f"{name}-{RECIPES[name].key}", RECIPES[name].peer_table)
     if image.directory.is_dir():
         return image
     sys.stderr.write(f"image: building {name}, which takes a minute or two\n")

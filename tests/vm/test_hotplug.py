@@ -12,6 +12,8 @@ from tests.vm.streams import stream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# Before whatever others write there.
+NO_DHCP_FILE = "/run/systemd/network/05-test.network"
 NO_DHCP = "[Match]\nPermanentMACAddress=02:00:00:00:00:02\n[Link]\nUnmanaged=yes\n"
 
 
@@ -70,7 +72,7 @@ async def test_each_transition_is_in_the_journal_with_its_fields(host: VmHost) -
 @pytest.mark.networkd
 async def test_without_dhcp_nicwatchd_alone_brings_up_the_link(host: VmHost) -> None:
     since = host.vm.journal.now
-    await host.vm.write("/run/systemd/network/20-test.network", NO_DHCP)
+    await host.vm.write(NO_DHCP_FILE, NO_DHCP)
     await host.vm.run("networkctl", "reload")
     try:
         async with host.plugged(script("ens6", 2), dhcp=False) as (eni,):
@@ -81,7 +83,7 @@ async def test_without_dhcp_nicwatchd_alone_brings_up_the_link(host: VmHost) -> 
             assert status["ipv6"]["added"] == [str(eni.ipv6[0])]
         await host.until("ens6", "gone", since)
     finally:
-        await host.vm.run("rm", "/run/systemd/network/20-test.network")
+        await host.vm.run("rm", NO_DHCP_FILE)
         await host.vm.run("networkctl", "reload")
 
 
