@@ -33,7 +33,9 @@ def main() -> int:
     windows = QUICK if arguments.quick else WINDOWS
     started = time.monotonic()
     found = asyncio.run(_compare(names, windows))
-    sys.stdout.write(f"\n{table.markdown(found)}\n{time.monotonic() - started:.0f} s\n")
+    if found:
+        sys.stdout.write(f"\n{table.markdown(found)}")
+    sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
     if found and not arguments.quick:
         table.write(found, table.emulator())
     missed = [budget for budget in table.budgets(found) if not budget.kept]
