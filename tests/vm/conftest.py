@@ -31,17 +31,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """What a test may say of itself."""
-    config.addinivalue_line("markers", "networkd: tells systemd-networkd something")
+    config.addinivalue_line("markers", "client(name): needs this DHCP client in the image")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about networkd on hosts that do without it."""
+    """Leave out what is about a DHCP client on hosts that do without it."""
     elsewhere = [
         item
         for item in items
         if isinstance(item, pytest.Function)
-        and item.get_closest_marker("networkd")
-        and not image.RECIPES[str(item.callspec.params["host"])].networkd
+        for marker in item.iter_markers("client")
+        if marker.args[0] not in image.RECIPES[str(item.callspec.params["host"])].clients
     ]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]

@@ -63,7 +63,7 @@ class Recipe:
     suite: str
     more: tuple[str, ...] = ()
     customize: tuple[str, ...] = ()  # likewise, shell commands; $1 is the root of the new system
-    networkd: bool = True  # who manages interfaces there
+    clients: tuple[str, ...] = ("networkd",)  # of DHCP, that are there; the first one runs
 
     @property
     def key(self) -> str:
@@ -86,11 +86,16 @@ NETWORK_MANAGER: Final = (
     'chroot "$1" systemctl --quiet mask systemd-networkd.service systemd-networkd.socket',
     'rm "$1"/etc/systemd/network/*.network',
 )
+# Programs without a service: they run where somebody starts them.
+BY_HAND: Final = ("dhcpcd-base", "isc-dhcp-client")
+CLIENTS: Final = ("networkd", "dhcpcd", "dhclient")
 RECIPES: Final = {
-    "trixie": Recipe("trixie"),
-    "bookworm": Recipe("bookworm"),
+    "trixie": Recipe("trixie", BY_HAND, clients=CLIENTS),
+    "bookworm": Recipe("bookworm", BY_HAND, clients=CLIENTS),
     "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS),
-    "network-manager": Recipe("trixie", ("network-manager",), NETWORK_MANAGER, networkd=False),
+    "network-manager": Recipe(
+        "trixie", ("network-manager",), NETWORK_MANAGER, clients=("NetworkManager",)
+    ),
 }
 
 
