@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from nicwatchd.sim.probe import all_answer
 from tests.vm import image
-from tests.vm.host import PATIENCE, VmHost
+from tests.vm.host import PATIENCE, VmHost, package
 
-ROOT = Path(__file__).parent.parent.parent
 DEFAULT = "trixie"
 HOST = pytest.StashKey[VmHost]()
 
@@ -45,13 +43,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]
-
-
-def package() -> Path:
-    """The Debian package that `make deb` made last."""
-    made = list((ROOT / "dist").glob("nicwatchd_*_amd64.deb"))
-    assert made, "there is no package in dist/: run `make deb`"
-    return max(made, key=lambda path: path.stat().st_mtime)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

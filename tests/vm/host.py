@@ -31,7 +31,17 @@ PRIMARY: Final = EniScript(
 )
 PATIENCE: Final = 90.0  # s; emulated, on a busy machine. It measures nothing
 
+ROOT: Final = Path(__file__).parents[2]
+
 Status = dict[str, Any]
+
+
+def package() -> Path:
+    """The Debian package that `make deb` made last. Raises FileNotFoundError, with advice."""
+    made = list((ROOT / "dist").glob("nicwatchd_*_amd64.deb"))
+    if not made:
+        raise FileNotFoundError("there is no package in dist/: run `make deb`")
+    return max(made, key=lambda path: path.stat().st_mtime)
 
 
 class VmHost:
