@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -50,6 +51,12 @@ def leased(eni: Eni) -> list[tuple[str, bool]]:
     return sorted((str(address), True) for address in eni.addresses())
 
 
+async def waits_with_link_up(host: VmHost) -> bool:
+    """Whether the ENI, by its last name, waits, and its link is up, as by-hand clients need it."""
+    status = await host.status("ens6")
+    return (status.get("state"), status.get("link_up")) == ("awaiting-imds", True)
+
+
 @pytest.mark.parametrize("client", CLIENTS, indirect=True)
 async def test_a_lease_makes_it_look_at_once(host: VmHost, client: Client) -> None:
     """Nothing but the client's doing can be the cause: it does not poll, and IMDS lists nothing."""
@@ -57,7 +64,7 @@ async def test_a_lease_makes_it_look_at_once(host: VmHost, client: Client) -> No
     await host.settings(NO_POLLING)
     try:
         async with host.plugged(unlisted(script("ens6", 2)), dhcp=False) as (eni,):
-            await host.until("ens6", "awaiting-imds", since)
+            await host.eventually(partial(waits_with_link_up, host))
             assert await host.ours() == []
             before = len(host.imds.log)
             await client.lease(eni, "ens6")
