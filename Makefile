@@ -4,7 +4,7 @@
 SANDBOX ?= .venv/bin/python -m nicwatchd.sim.sandbox
 # The tests wait more than they compute (a lag of 8 s takes 8 s), so more run than there are cores.
 WORKERS ?= 6
-# Which hosts `make test-vm` tries: also net-utils and network-manager, and what else
+# Which hosts `make test-vm` tries: also cloud-init, net-utils and network-manager, and what else
 # tests/vm/image.py has a recipe for.
 IMAGES ?= trixie bookworm
 # More for pytest: make test ARGS='-k journal -x'

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from aiohttp import web
 
 from nicwatchd.sim.script import DOS, FOREVER, Do, EniScript, Fault, Scenario, Step
-from nicwatchd.sim.tree import META_DATA, Host, kind, lookup
+from nicwatchd.sim.tree import Host, below_version, kind, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +192,7 @@ class ImdsServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
-        what = "token" if path == TOKEN_PATH else kind(path.removeprefix(META_DATA))
+        what = "token" if path == TOKEN_PATH else kind(below_version(path) or "")
         fault = self._fault_on(what)
         right = self._token(request) if what == "token" else self._read(request)
         do = fault.do if fault else None
@@ -220,9 +220,8 @@ class ImdsServer:
             return _error(405)
         if self._clock() >= self._tokens.get(request.headers.get(TOKEN_HEADER, ""), 0.0):
             return _error(401)
-        if not request.path.startswith(META_DATA):
-            return _error(404)
-        text = lookup(self._host(), request.path.removeprefix(META_DATA))
+        path = below_version(request.path)
+        text = None if path is None else lookup(self._host(), path)
         return _error(404) if text is None else web.Response(text=text)
 
     def _host(self) -> Host:

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-META_DATA: Final = "/latest/meta-data/"
+META_DATA: Final = "meta-data/"
 MACS: Final = "network/interfaces/macs/"
+# Some of EC2's: those that cloud-init asks for, best first, and what everybody else asks for.
+VERSIONS: Final = ("2021-03-23", "2018-09-24", "2016-09-02", "latest")
 
-# Each directory on the way to the ENIs, with what it lists.
-_DIRECTORIES: Final = {
-    "": "instance-id\nmac\nnetwork/",
-    "network/": "interfaces/",
-    "network/interfaces/": "macs/",
+_IDENTITY: Final = {
+    "accountId": "123456789012",
+    "architecture": "x86_64",
+    "availabilityZone": "us-east-1a",
+    "imageId": "ami-0123456789abcdef0",
+    "instanceId": "i-0123456789abcdef0",
+    "instanceType": "m5.large",
+    "region": "us-east-1",
+    "version": "2017-09-30",
+}
+# What is the same for each host, by its path below the version. There is no user data: 404.
+_LEAVES: Final = {
+    "dynamic/instance-identity/document": json.dumps(_IDENTITY, indent=2),
+    "meta-data/ami-id": _IDENTITY["imageId"],
+    "meta-data/ami-launch-index": "0",
+    "meta-data/hostname": "vm.ec2.internal",
+    "meta-data/instance-id": _IDENTITY["instanceId"],
+    "meta-data/instance-type": _IDENTITY["instanceType"],
+    "meta-data/local-hostname": "vm.ec2.internal",
+    "meta-data/placement/availability-zone": _IDENTITY["availabilityZone"],
+    "meta-data/placement/region": _IDENTITY["region"],
 }
 
 
@@ -27,28 +46,46 @@ class Host:
     enis: Mapping[str, Mapping[str, str | None]]
 
 
+def below_version(path: str) -> str | None:
+    """What a request's path asks for below its version: `/latest/user-data` is "user-data".
+
+    None where there is no such version.
+    """
+    version, _, rest = path.removeprefix("/").partition("/")
+    return rest if version in VERSIONS else None
+
+
 def lookup(host: Host, path: str) -> str | None:
-    """The text at a path below the meta-data root; None is a 404.
+    """The text at a path below the version; None is a 404.
 
     A directory answers with and without its trailing slash, as EC2's does.
     """
-    leaves = {"mac": host.mac, "instance-id": "i-0123456789abcdef0"}
+    leaves = _LEAVES | {f"{META_DATA}mac": host.mac}
     if path in leaves:
         return leaves[path]
     directory = path if not path or path.endswith("/") else path + "/"
-    if directory in _DIRECTORIES:
-        return _DIRECTORIES[directory]
-    if directory == MACS:
+    macs = META_DATA + MACS
+    if not directory.startswith(macs):
+        return _listing((*leaves, macs), directory)
+    if directory == macs:
         return "\n".join(f"{mac}/" for mac in host.enis)
-    mac, _, key = path.removeprefix(MACS).partition("/")
+    mac, _, key = path.removeprefix(macs).partition("/")
     keys = host.enis.get(mac)
-    if not path.startswith(MACS) or keys is None:
+    if keys is None:
         return None
     return keys.get(key) if key else "\n".join(sorted(keys))
 
 
+def _listing(paths: tuple[str, ...], directory: str) -> str | None:
+    """The names in a directory, its own directories with a slash; None where it is none."""
+    below = [path.removeprefix(directory) for path in paths if path.startswith(directory)]
+    names = {name + slash for name, slash, _ in (path.partition("/") for path in below)}
+    return "\n".join(sorted(names)) or None
+
+
 def kind(path: str) -> str:
-    """What faults call a path: "directory" (the list of MACs or of keys) or "leaf:KEY"."""
+    """What faults call a path below the version: "directory" or "leaf:KEY", of an ENI or not."""
+    path = path.removeprefix(META_DATA)
     if path.startswith(MACS):
         key = path.removeprefix(MACS).partition("/")[2]
         return f"leaf:{key}" if key else "directory"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from nicwatchd.sim.scenario import ScenarioError, load, parse
 from nicwatchd.sim.script import EniScript, Fault, Step
-from nicwatchd.sim.tree import Host, kind, lookup
+from nicwatchd.sim.tree import Host, below_version, kind, lookup
 
 SCENARIOS = Path(__file__).parents[2] / "nicwatchd" / "sim" / "scenarios"
 MAC = "02:00:00:00:00:02"
@@ -153,14 +154,23 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 HOST = Host("02:00:00:00:00:01", {MAC: {"mac": MAC, "ipv6s": None}})
-MACS = "network/interfaces/macs"
+MACS = "meta-data/network/interfaces/macs"
+META_DATA = (
+    *("ami-id", "ami-launch-index", "hostname", "instance-id", "instance-type"),
+    *("local-hostname", "mac", "network/", "placement/"),
+)
 
 
 @pytest.mark.parametrize(
     ("path", "text", "what"),
     [
-        ("", "instance-id\nmac\nnetwork/", "directory"),
-        ("mac", "02:00:00:00:00:01", "leaf:mac"),
+        ("", "dynamic/\nmeta-data/", "directory"),
+        ("meta-data/", "\n".join(META_DATA), "directory"),
+        ("meta-data/mac", "02:00:00:00:00:01", "leaf:mac"),
+        ("meta-data/placement/region", "us-east-1", "leaf:placement/region"),
+        ("meta-data/network", "interfaces/", "leaf:network"),
+        ("meta-data/network/interfaces/", "macs/", "directory"),
+        (f"{MACS}", f"{MAC}/", "leaf:network/interfaces/macs"),
         (f"{MACS}/", f"{MAC}/", "directory"),
         (f"{MACS}/{MAC}/", "ipv6s\nmac", "directory"),
         (f"{MACS}/{MAC}", "ipv6s\nmac", "directory"),
@@ -168,9 +178,32 @@ MACS = "network/interfaces/macs"
         (f"{MACS}/{MAC}/ipv6s", None, "leaf:ipv6s"),
         (f"{MACS}/{MAC}/nonsense", None, "leaf:nonsense"),
         (f"{MACS}/02:00:00:00:00:03/", None, "directory"),
-        ("nonsense", None, "leaf:nonsense"),
+        ("meta-data/nonsense", None, "leaf:nonsense"),
+        ("meta-data/nonsense/", None, "directory"),
+        ("dynamic/instance-identity", "document", "leaf:dynamic/instance-identity"),
+        ("user-data", None, "leaf:user-data"),
     ],
 )
 def test_paths(path: str, text: str | None, what: str) -> None:
     assert lookup(HOST, path) == text
     assert kind(path) == what
+
+
+@pytest.mark.parametrize(
+    ("path", "below"),
+    [
+        ("/latest/meta-data/", "meta-data/"),
+        ("/2021-03-23/user-data", "user-data"),
+        ("/latest", ""),
+        ("/1999-01-01/meta-data/", None),
+        ("/", None),
+    ],
+)
+def test_versions(path: str, below: str | None) -> None:
+    assert below_version(path) == below
+
+
+def test_the_identity_document_agrees_with_the_meta_data() -> None:
+    document = json.loads(lookup(HOST, "dynamic/instance-identity/document") or "")
+    assert document["instanceId"] == lookup(HOST, "meta-data/instance-id")
+    assert document["availabilityZone"] == lookup(HOST, "meta-data/placement/availability-zone")

@@ -76,6 +76,20 @@ async def test_a_token_is_needed(http: aiohttp.ClientSession, server: ImdsServer
     assert [request.status for request in server.log] == [200, 401, 401, 200, 401]
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/2021-03-23/meta-data/instance-id", 200),
+        ("/2021-03-23/dynamic/instance-identity/document", 200),
+        ("/latest/user-data", 404),
+        ("/1999-01-01/meta-data/instance-id", 404),
+    ],
+)
+async def test_versions(http: aiohttp.ClientSession, path: str, status: int) -> None:
+    async with http.get(path, headers=await _token(http)) as answer:
+        assert answer.status == status
+
+
 async def test_plug_advance_unplug(http: aiohttp.ClientSession, server: ImdsServer) -> None:
     token = await _token(http)
 

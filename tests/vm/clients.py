@@ -9,6 +9,8 @@ from typing import Final
 from nicwatchd.sim.parts import Eni
 from tests.vm.host import VmHost
 
+# Before whatever others write there.
+NO_DHCP_FILE: Final = "/run/systemd/network/05-test.network"
 NO_DHCP: Final = "[Match]\nPermanentMACAddress=02:00:00:00:00:02\n[Link]\nUnmanaged=yes\n"
 # Of those that somebody starts on an interface: the commands. A default route that dhclient brings
 # is given a metric behind the primary's, as dhcpcd and the images' networkd do by themselves.
@@ -21,12 +23,12 @@ BY_HAND: Final = {
 @asynccontextmanager
 async def hands_off(host: VmHost) -> AsyncIterator[None]:
     """systemd-networkd leaves the ENI of subnet 2 alone."""
-    await host.vm.write("/run/systemd/network/20-test.network", NO_DHCP)
+    await host.vm.write(NO_DHCP_FILE, NO_DHCP)
     await host.vm.run("networkctl", "reload")
     try:
         yield
     finally:
-        await host.vm.run("rm", "/run/systemd/network/20-test.network")
+        await host.vm.run("rm", NO_DHCP_FILE)
         await host.vm.run("networkctl", "reload")
 
 

@@ -30,19 +30,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What a test may say of itself."""
     config.addinivalue_line("markers", "client(name): needs this DHCP client in the image")
+    config.addinivalue_line("markers", "peer: is about other software that routes by source, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about a DHCP client on hosts that do without it."""
-    elsewhere = [
-        item
-        for item in items
-        if isinstance(item, pytest.Function)
-        for marker in item.iter_markers("client")
-        if marker.args[0] not in image.RECIPES[str(item.callspec.params["host"])].clients
-    ]
+    """Leave out what is about software that the host does without."""
+    elsewhere = [item for item in items if isinstance(item, pytest.Function) and not _fits(item)]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]
+
+
+def _fits(item: pytest.Function) -> bool:
+    """Whether the host of a test has what the test is about."""
+    if "host" not in item.fixturenames:
+        return True
+    recipe = image.RECIPES[str(item.callspec.params["host"])]
+    clients = {marker.args[0] for marker in item.iter_markers("client")}
+    wants_peer = item.get_closest_marker("peer") is not None
+    return clients <= set(recipe.clients) and (recipe.peer_table is not None or not wants_peer)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

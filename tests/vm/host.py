@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,7 +29,8 @@ PRIMARY: Final = EniScript(
     subnet_ipv6=("2001:db8:0:1::/64",),
     device_number=0,
 )
-PATIENCE: Final = 90.0  # s; emulated, on a busy machine. It measures nothing
+PATIENCE: Final = 240.0  # s; emulated, on a busy machine. It measures nothing
+PEER_PATIENCE: Final = 900.0  # s; cloud-init needs a minute for each event, and lags behind
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -50,6 +51,7 @@ class VmHost:
     def __init__(self, image: Image, directory: Path, package: Path) -> None:
         self.imds = ImdsServer(Scenario(PRIMARY.mac, (PRIMARY,)))
         self.vpc = TapVpc(primary=eni_of(PRIMARY))
+        self.peer_table = image.peer_table
         self._image, self._directory, self._package = image, directory, package
         self._stack = AsyncExitStack()
 
@@ -104,9 +106,32 @@ class VmHost:
 
     async def use(self, *enis: Eni) -> list[str]:
         """Return once everybody reaches the ENIs and nothing of ours changes any more: `ours`."""
+        if self.peer_table is not None:
+            await self.eventually(lambda: self.peer_serves(*enis), PEER_PATIENCE)
         await all_answer(self.vpc, self.paths(*enis), PATIENCE)
+        before: list[str] = []
+        while before != (now := await self._reconciled()):
+            before = now
+        return now
+
+    async def _reconciled(self) -> list[str]:
         await self.vm.run("nicwatchd", "reconcile")
         return await self.ours()
+
+    async def has_kept(self, programmed: list[str]) -> None:
+        """Raise AssertionError unless all that is ours is what it was.
+
+        Whoever reconfigures a link takes its addresses away for a moment, and with them the kernel
+        takes routes. So beside other software it may take a moment.
+        """
+
+        async def kept() -> bool:
+            return await self.ours() == programmed
+
+        if self.peer_table is not None:
+            with suppress(TimeoutError):
+                await self.eventually(kept)
+        assert await self.ours() == programmed
 
     def from_afar(self, eni: Eni) -> tuple[ProbePath, ...]:
         """From the far hosts alone: what the primary is left with.
@@ -119,6 +144,17 @@ class VmHost:
     def paths(self, *enis: Eni) -> tuple[ProbePath, ...]:
         """From each far host and neighbour to each address of the ENIs."""
         return paths(self.vpc.peers(*enis), [a for eni in enis for a in eni.addresses()])
+
+    async def peer_serves(self, *enis: Eni) -> bool:
+        """Whether other software has a rule for each address of the ENIs."""
+        rules = [
+            line.split()
+            for family in ("-4", "-6")
+            for line in (await self.vm.run("ip", family, "rule")).splitlines()
+            if " proto 236" not in line
+        ]
+        sources = {rule[2] for rule in rules}
+        return sources >= {str(address) for eni in enis for address in eni.addresses()}
 
     # --- nicwatchd -------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +64,9 @@ class Recipe:
     more: tuple[str, ...] = ()
     customize: tuple[str, ...] = ()  # likewise, shell commands; $1 is the root of the new system
     clients: tuple[str, ...] = ("networkd",)  # of DHCP, that are there; the first one runs
+    # The table of the first secondary ENI, where other software routes by source, too. Nothing of
+    # the image depends on it.
+    peer_table: int | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:
@@ -89,10 +92,28 @@ NETWORK_MANAGER: Final = (
 # Programs without a service: they run where somebody starts them.
 BY_HAND: Final = ("dhcpcd-base", "isc-dhcp-client")
 CLIENTS: Final = ("networkd", "dhcpcd", "dhclient")
+# Network hotplug on, as images of EC2 have it. Its other modules are not about the network (users,
+# SSH keys, packages, ...), and only cost time in emulation.
+CLOUD_INIT_SETTINGS: Final = """\
+updates: {network: {when: [boot, hotplug]}}
+cloud_init_modules: [set_hostname]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [install_hotplug, final_message]
+"""
+CLOUD_INIT_EC2: Final = "/usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py"
+CLOUD_INIT: Final = (
+    'rm "$1"/etc/systemd/network/*.network',  # netplan writes them
+    f"echo '{CLOUD_INIT_SETTINGS}' >\"$1\"/etc/cloud/cloud.cfg.d/99_ec2.cfg",
+    f'sed -i "s/vif|ena|ixgbevf/&|virtio_net/" "$1"{CLOUD_INIT_EC2}',
+)
 RECIPES: Final = {
     "trixie": Recipe("trixie", BY_HAND, clients=CLIENTS),
     "bookworm": Recipe("bookworm", BY_HAND, clients=CLIENTS),
-    "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS),
+    "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS, peer_table=10001),
+    # Of the DHCP clients that it can use, what Debian's images have.
+    "cloud-init": Recipe(
+        "trixie", ("cloud-init", "netplan.io", "dhcpcd-base"), CLOUD_INIT, peer_table=101
+    ),
     "network-manager": Recipe(
         "trixie", ("network-manager",), NETWORK_MANAGER, clients=("NetworkManager",)
     ),
@@ -104,6 +125,7 @@ class Image:
     """A built image: the files that QEMU is given."""
 
     directory: Path
+    peer_table: int | None = None  # of its recipe
 
     @property
     def disk(self) -> Path:
@@ -123,7 +145,7 @@ class Image:
 
 def find(name: str) -> Image:
     """The image of a recipe. Raises FileNotFoundError, with advice, when it was not built."""
-    image = Image(CACHE / f"{name}-{RECIPES[name].key}")
+    image = Image(CACHE / f"{name}-{RECIPES[name].key}", RECIPES[name].peer_table)
     if not image.directory.is_dir():
         raise FileNotFoundError(f"no image of {name}: run `python -m tests.vm.image {name}`")
     return image
@@ -131,7 +153,7 @@ def find(name: str) -> Image:
 
 def build(name: str) -> Image:
     """Build the image of a recipe unless it is there; older ones of the same name are removed."""
-    image = Image(CACHE / f"{name}-{RECIPES[name].key}")
+    image = Image(CACHE / f"{name}-{RECIPES[name].key}", RECIPES[name].peer_table)
     if image.directory.is_dir():
         return image
     sys.stderr.write(f"image: building {name}, which takes a minute or two\n")

@@ -38,7 +38,7 @@ async def test_nothing_is_lost(host: VmHost, on: str, do: Do, state: str | None)
             if state:
                 await host.eventually(is_said)
             assert (await host.status("ens6"))["state"] == "applied"
-            assert await host.ours() == before
+            await host.has_kept(before)
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
         finally:
             host.imds.clear()

@@ -55,7 +55,7 @@ async def test_connections_live_on(host: VmHost, end: list[str]) -> None:
         await host.vm.journal.until(started, since, DEATH)
         await host.until("ens6", "applied", since)
         assert await main_pid(host) != pid
-        assert await host.ours() == programmed
+        await host.has_kept(programmed)
         await to_eni.speak()
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
 

@@ -80,6 +80,8 @@ def dnsmasq_options(eni: Eni, device: str) -> list[str]:
         *("--conf-file=/dev/null", "--keep-in-foreground", "--user=root", "--pid-file="),
         *("--port=0", "--leasefile-ro", "--no-ping", "--dhcp-authoritative", "--log-facility=-"),
         *(f"--interface={device}", "--except-interface=lo", "--bind-interfaces"),
+        # The client is the ENI, whichever programs ask for it, one after the other.
+        "--dhcp-ignore-clid",
     ]
     if eni.ipv4 and eni.subnet.ipv4:
         first, mask = eni.ipv4[0], eni.subnet.ipv4.netmask
