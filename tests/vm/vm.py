@@ -17,8 +17,8 @@ QEMU: Final = "qemu-system-x86_64"
 BOOT_PATIENCE: Final = 300.0  # s; it ends what hangs, on a machine that is busy with other things
 UNPLUG_PATIENCE: Final = 30.0  # s
 FIRST_SLOT, LAST_SLOT = 5, 0x1B  # of interfaces; EC2's primary is ens5, too
-# Mitigations make emulation several times slower, and protect nothing here. On a machine that is busy,
-# an emulated timer is late, and the kernel's check of it would end the boot.
+# Mitigations make emulation several times slower, and protect nothing here. On a busy machine an
+# emulated timer is late, and the kernel's check of it would end the boot.
 KERNEL_LINE: Final = (
     "root=/dev/vda rw fsck.mode=skip mitigations=off no_timer_check 8250.nr_uarts=1"
     " console=ttyS0 quiet systemd.show_status=no"
