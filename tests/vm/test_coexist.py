@@ -47,8 +47,10 @@ async def of_the_peer(host: VmHost, table: int) -> set[str]:
 
     Where a rule was made without one, the kernel puts it before the first other, maybe ours.
     """
-    rules = [r for r in await foreign(host, "rule") if str(r["table"]) == str(table)]
-    routes = await foreign(host, "route", "show", "table", str(table))
+    rules = [r for r in await foreign(host, "rule") if str(r.get("table")) == str(table)]
+    # Asked for a table that does not exist, `ip` fails.
+    every = await foreign(host, "route", "show", "table", "all")
+    routes = [route for route in every if str(route.get("table")) == str(table)]
     return {f"from {rule['src']}" for rule in rules} | {
         f"{route['family']} {route['dst']} via {route.get('gateway')} dev {route['dev']}"
         for route in routes
