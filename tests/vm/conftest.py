@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """What a test may say of itself."""
-    config.addinivalue_line("markers", "networkd: tells systemd-networkd something")
+    config.addinivalue_line("markers", "client(name): needs this DHCP client in the image")
     config.addinivalue_line("markers", "peer: is about other software that routes by source, too")
 
 
@@ -45,8 +45,9 @@ def _fits(item: pytest.Function) -> bool:
     if "host" not in item.fixturenames:
         return True
     recipe = image.RECIPES[str(item.callspec.params["host"])]
-    has = {"networkd": recipe.networkd, "peer": recipe.peer_table is not None}
-    return all(has[mark.name] for mark in item.iter_markers() if mark.name in has)
+    clients = {marker.args[0] for marker in item.iter_markers("client")}
+    wants_peer = item.get_closest_marker("peer") is not None
+    return clients <= set(recipe.clients) and (recipe.peer_table is not None or not wants_peer)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

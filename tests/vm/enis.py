@@ -27,3 +27,8 @@ def script(name: str, number: int) -> EniScript:
 def late(eni: EniScript) -> EniScript:
     """The same, with IPv6 unknown to IMDS until `ImdsServer.step(name, complete=True)`."""
     return replace(eni, steps=(RACE,))
+
+
+def unlisted(eni: EniScript) -> EniScript:
+    """The same, and IMDS does not know its MAC until then."""
+    return replace(eni, steps=(Step(at=0.0, listed=False),))

@@ -63,7 +63,7 @@ class Recipe:
     suite: str
     more: tuple[str, ...] = ()
     customize: tuple[str, ...] = ()  # likewise, shell commands; $1 is the root of the new system
-    networkd: bool = True  # who manages interfaces there
+    clients: tuple[str, ...] = ("networkd",)  # of DHCP, that are there; the first one runs
     # The table of the first secondary ENI, where other software routes by source, too. Nothing of
     # the image depends on it.
     peer_table: int | None = field(default=None, repr=False)
@@ -89,6 +89,9 @@ NETWORK_MANAGER: Final = (
     'chroot "$1" systemctl --quiet mask systemd-networkd.service systemd-networkd.socket',
     'rm "$1"/etc/systemd/network/*.network',
 )
+# Programs without a service: they run where somebody starts them.
+BY_HAND: Final = ("dhcpcd-base", "isc-dhcp-client")
+CLIENTS: Final = ("networkd", "dhcpcd", "dhclient")
 # Network hotplug on, as images of EC2 have it. Its other modules are not about the network (users,
 # SSH keys, packages, ...), and only cost time in emulation.
 CLOUD_INIT_SETTINGS: Final = """\
@@ -104,14 +107,16 @@ CLOUD_INIT: Final = (
     f'sed -i "s/vif|ena|ixgbevf/&|virtio_net/" "$1"{CLOUD_INIT_EC2}',
 )
 RECIPES: Final = {
-    "trixie": Recipe("trixie"),
-    "bookworm": Recipe("bookworm"),
+    "trixie": Recipe("trixie", BY_HAND, clients=CLIENTS),
+    "bookworm": Recipe("bookworm", BY_HAND, clients=CLIENTS),
     "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS, peer_table=10001),
     # Of the DHCP clients that it can use, what Debian's images have.
     "cloud-init": Recipe(
         "trixie", ("cloud-init", "netplan.io", "dhcpcd-base"), CLOUD_INIT, peer_table=101
     ),
-    "network-manager": Recipe("trixie", ("network-manager",), NETWORK_MANAGER, networkd=False),
+    "network-manager": Recipe(
+        "trixie", ("network-manager",), NETWORK_MANAGER, clients=("NetworkManager",)
+    ),
 }
 
 

@@ -28,6 +28,18 @@ async def test_it_is_ready_and_nothing_has_failed(host: VmHost) -> None:
     assert await host.vm.run("systemctl", "list-units", "--failed", "--plain", "--no-legend") == ""
 
 
+async def test_nothing_at_boot_waits_for_it(host: VmHost) -> None:
+    shown = await host.vm.run(
+        *("systemctl", "show", "nicwatchd", "--property=Before,Conflicts,WantedBy")
+    )
+    said = dict(line.split("=", 1) for line in shown.splitlines())
+    assert said == {
+        "WantedBy": "basic.target",
+        "Conflicts": "shutdown.target",
+        "Before": "shutdown.target",
+    }
+
+
 async def test_the_firmware_says_ec2(host: VmHost) -> None:
     assert (await host.host_status())["idle"] is None
 

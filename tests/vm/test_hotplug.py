@@ -6,15 +6,12 @@ import pytest
 
 from nicwatchd.core.model import Family
 from nicwatchd.sim.probe import all_answer
+from tests.vm.clients import hands_off
 from tests.vm.enis import late, script
 from tests.vm.host import PATIENCE, VmHost
 from tests.vm.streams import stream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-# Before whatever others write there.
-NO_DHCP_FILE = "/run/systemd/network/05-test.network"
-NO_DHCP = "[Match]\nPermanentMACAddress=02:00:00:00:00:02\n[Link]\nUnmanaged=yes\n"
 
 
 async def of_the_primary(host: VmHost) -> list[str]:
@@ -69,12 +66,10 @@ async def test_each_transition_is_in_the_journal_with_its_fields(host: VmHost) -
         assert json.loads(fields["NICWATCHD_STATUS"])["state"] == fields["NICWATCHD_STATE"]
 
 
-@pytest.mark.networkd
+@pytest.mark.client("networkd")
 async def test_without_dhcp_nicwatchd_alone_brings_up_the_link(host: VmHost) -> None:
     since = host.vm.journal.now
-    await host.vm.write(NO_DHCP_FILE, NO_DHCP)
-    await host.vm.run("networkctl", "reload")
-    try:
+    async with hands_off(host):
         async with host.plugged(script("ens6", 2), dhcp=False) as (eni,):
             await host.until("ens6", "applied", since)
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
@@ -82,12 +77,9 @@ async def test_without_dhcp_nicwatchd_alone_brings_up_the_link(host: VmHost) -> 
             assert status["ipv4"]["added"] == [str(eni.ipv4[0])]
             assert status["ipv6"]["added"] == [str(eni.ipv6[0])]
         await host.until("ens6", "gone", since)
-    finally:
-        await host.vm.run("rm", NO_DHCP_FILE)
-        await host.vm.run("networkctl", "reload")
 
 
-@pytest.mark.networkd
+@pytest.mark.client("networkd")
 @pytest.mark.parametrize("drop_in", [True, False], ids=["with the drop-in", "without it"])
 async def test_a_second_hotplug_leaves_the_first_its_rules(host: VmHost, *, drop_in: bool) -> None:
     """networkd deletes foreign rules when it configures a link, unless the drop-in is there."""

@@ -1,0 +1,100 @@
+"""Does a host boot more slowly with nicwatchd enabled? On a virtual machine, see tests/vm.
+
+`python -m nicwatchd.sim.sandbox python -m tests.bench.boot`, with the package (`make deb`) and the
+image (`python -m tests.vm.image trixie`) made. It boots one machine over and over; minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from nicwatchd.sim import sandbox
+from tests.bench import report
+from tests.bench.figures import Figure, Limit
+from tests.vm import image
+from tests.vm.host import VmHost, package
+
+IMAGE: Final = "trixie"
+ROUNDS: Final = 5
+LATER: Final = 0.5  # s; the emulated processor is many times slower than a real one
+USEC: Final = 1e6
+WITHOUT, ENABLED, SILENT = "without nicwatchd", "with it", "with it, IMDS silent"
+KINDS: Final = (WITHOUT, ENABLED, SILENT)
+
+
+async def measure(_seed: int, *, quick: bool) -> list[Figure]:
+    """When multi-user.target is reached, from the start of userspace; the kinds take turns.
+
+    The differences are those of one round, so that a while of other work counts little.
+    """
+    reached: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    ready: list[float] = []
+    with tempfile.TemporaryDirectory() as directory:
+        async with VmHost(image.find(IMAGE), Path(directory), package()) as host:
+            await host.install()
+            for _ in range(1 if quick else ROUNDS):
+                for kind in KINDS:
+                    await _boot(host, kind)
+                    reached[kind].append(await _since_userspace(host, "multi-user.target"))
+                    if kind != WITHOUT:
+                        ready.append(await _since_userspace(host, "nicwatchd.service"))
+    later = [
+        Figure(f"boot: multi-user.target, {k}", s, "s", show=SHOWN) for k, s in reached.items()
+    ]
+    return [
+        *later,
+        Figure("boot: nicwatchd is ready", ready, "s", show=SHOWN),
+        *(_difference(reached, kind) for kind in (ENABLED, SILENT)),
+    ]
+
+
+SHOWN: Final = ("median", "max")
+
+
+def _difference(reached: dict[str, list[float]], kind: str) -> Figure:
+    """How much later the target is reached than without nicwatchd."""
+    pairs = zip(reached[kind], reached[WITHOUT], strict=True)
+    return Figure(
+        f"boot: multi-user.target later {kind}",
+        [enabled - without for enabled, without in pairs],
+        "s",
+        limits=(Limit("median", LATER),),
+        show=SHOWN,
+    )
+
+
+async def _boot(host: VmHost, kind: str) -> None:
+    """Restart the machine, and return when it has nothing left to start."""
+    await host.vm.run("systemctl", "disable" if kind == WITHOUT else "enable", "nicwatchd")
+    host.imds.clear()
+    if kind == SILENT:
+        host.imds.fault("all", "timeout")
+    await host.vm.reboot()
+
+
+async def _since_userspace(host: VmHost, unit: str) -> float:
+    """When a unit became active, in seconds since systemd began."""
+    show = ("systemctl", "show", "--value", "--property")
+    began = await host.vm.run(*show, "UserspaceTimestampMonotonic")
+    active = await host.vm.run(*show, "ActiveEnterTimestampMonotonic", unit)
+    return (int(active) - int(began)) / USEC
+
+
+def main() -> int:
+    """The command line; the exit code: 1 where a limit is not kept."""
+    parser = argparse.ArgumentParser(prog="boot", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one boot of each kind")
+    arguments = parser.parse_args()
+    sandbox.require()
+    figures = asyncio.run(measure(0, quick=arguments.quick))
+    sys.stdout.write(report.table(figures))
+    return 0 if all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
