@@ -79,6 +79,12 @@ format: $(STAMP) ## Format the code, and mend what can be mended
 bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmarks.md); takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.bench.run $(ARGS)
 
+.PHONY: bench-boot
+bench-boot: $(VM_STAMP) ## Measure how much later a virtual machine has booted (docs/benchmarks.md); takes minutes
+	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@.venv/bin/python -m tests.vm.image trixie
+	@$(SANDBOX) .venv/bin/python -m tests.bench.boot $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(VM_STAMP) ## Compare with other agents on virtual machines (docs/benchmarks.md); takes 40 minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64

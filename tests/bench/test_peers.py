@@ -140,14 +140,17 @@ def test_what_was_compared_is_named_with_its_versions() -> None:
     assert text == "CPU 2 x 486, QEMU 7.2.\n\n- no agent: kernel 6.12.1, systemd 257.9"
 
 
-def test_the_page_has_a_place_for_it() -> None:
+@pytest.mark.parametrize("command", ["make bench", "make bench-boot", "make bench-peers"])
+def test_the_page_has_a_place_for_it(command: str) -> None:
     page = report.PAGE.read_text()
-    assert page.index(table.BEGIN) < page.index(table.END)
+    begin, end = report.markers(command)
+    assert page.index(begin) < page.index(end)
 
 
 def test_who_is_left_out_keeps_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "benchmarks.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    begin, end = report.markers("make bench-peers")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     monkeypatch.setattr(report, "PAGE", page)
     monkeypatch.setattr(table, "DATA", tmp_path / "peers.json")
     here = {"CPU": "2 x 486"}
@@ -155,8 +158,8 @@ def test_who_is_left_out_keeps_the_column(tmp_path: Path, monkeypatch: pytest.Mo
     table.write({"none": {**versions, "race": outcome(None, None)}}, here)
     table.write({"nicwatchd": {**versions, **FOUND}}, here)
     text = page.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\n\nCPU 2 x 486.\n")
-    assert text.endswith(f"{table.END}\nafter\n")
+    assert text.startswith(f"before\n{begin}\n\nCPU 2 x 486.\n")
+    assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text
     assert "| nicwatchd | no agent |" in text
     table.write({"nicwatchd": {**versions, **FOUND}}, {"CPU": "another one"})

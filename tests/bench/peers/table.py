@@ -17,8 +17,6 @@ from tests.bench.peers.scenarios import LAG
 from tests.vm.vm import QEMU
 
 DATA: Final = report.DOCS / "peers.json"
-BEGIN: Final = "<!-- written by make bench-peers: begin -->"
-END: Final = "<!-- written by make bench-peers: end -->"
 NOTHING: Final = "-"  # not asked: it did not work before
 
 Results = Mapping[str, Mapping[str, Any]]  # by agent, then scenario; "versions" beside those
@@ -229,9 +227,5 @@ def write(results: Results, machine: Mapping[str, str]) -> None:
     agents = {name: agents[name] for name in AGENTS if name in agents}
     data = {"machine": machine, "agents": agents}
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    page = report.PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    parts = (BEGIN, described(agents, machine), markdown(agents), verdicts(agents), END)
-    text = before + "\n\n".join(part.strip() for part in parts) + after
-    report.PAGE.write_text(text, encoding="utf-8")
+    parts = (described(agents, machine), markdown(agents), verdicts(agents))
+    report.fill_in("make bench-peers", *parts)
