@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from nicwatchd.core.diff import Snapshot, diff
+from nicwatchd.core.diff import Held, Owners, Snapshot, diff, selector
 from nicwatchd.core.evidence import Reason
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
 from nicwatchd.core.model import (
     NOT_ASKED,
-    TABLE_BASE,
     AddAddress,
     Address,
     AddRoute,
@@ -38,7 +37,7 @@ from nicwatchd.core.model import (
     Value,
     contains,
 )
-from nicwatchd.core.plan import group_for, plan
+from nicwatchd.core.plan import group_for, groups_of, plan
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
 
@@ -73,6 +72,8 @@ class Host:
         self._routes: tuple[Route, ...] = ()
         self._rules: tuple[Rule, ...] = ()
         self._rule_owners: Mapping[Rule, int] = {}
+        self._owners = Owners(Snapshot(), policy.numbers)
+        self._groups = frozenset({policy.numbers.group})  # that were ever ours
         self._random = random
         self._strict = strict
         self._ended: list[tuple[Interface, Transition]] = []
@@ -82,6 +83,7 @@ class Host:
         self.policy = policy
         for interface in self.interfaces.values():
             interface.lifecycle.patience = policy.patience
+            interface.numbers = policy.numbers
 
     # --- facts -------------------------------------------------------------------------------
 
@@ -159,23 +161,29 @@ class Host:
         """Judge and plan everything anew. The operations are in the order to carry them out."""
         self._decided = now
         self.container_network = container_network(self._links, self._rules)
+        self._groups |= {self.policy.numbers.group} | groups_of(self._rules)
         for interface in self.interfaces.values():
+            interface.groups = self._groups
             try:
                 self._conclude(interface, now)
             except OffTheTableError:
                 self.surprises += 1
                 if self._strict:
                     raise
-        self._plan(now)
-        plans = [interface.plan for interface in self.interfaces.values()]
-        held = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
         kernel = Snapshot(
             links={i.link.index: i.link for i in self.interfaces.values()},
             addresses={i.link.index: i.addresses for i in self.interfaces.values()},
             routes=self._routes,
             rules=self._rules,
         )
-        operations = diff(plans, kernel, held)
+        held = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
+        self._owners = Owners(kernel, self.policy.numbers)
+        self._plan(now, self.policy)
+        group = self._group_to_keep(held)
+        if group is not None:
+            self._plan(now, replace(self.policy, numbers=replace(self.policy.numbers, group=group)))
+        plans = [interface.plan for interface in self.interfaces.values()]
+        operations = diff(plans, kernel, held, self.policy.numbers)
         unequal = {self._owner(operation) for operation in operations}
         for index, interface in self.interfaces.items():
             interface.confirm(now, self.policy, equal=index not in unequal)
@@ -199,19 +207,31 @@ class Host:
         places = (*interface.subnets, *hosts)
         return any(contains(outer, p) for outer in self.policy.exclude_subnets for p in places)
 
-    def _plan(self, now: float) -> None:
+    def _group_to_keep(self, held: Held) -> int | None:
+        """A former link group, as long as a rule that tells it apart must not be removed yet.
+
+        All links are in one group, so all rules change to another one together.
+        """
+        wanted = {selector(rule) for i in self.interfaces.values() for rule in i.plan.rules}
+        for rule in self._rules:
+            former = groups_of([rule]) - {self.policy.numbers.group}
+            if former and selector(rule) not in wanted and self._owners.hold(rule, held):
+                return next(iter(former))
+        return None
+
+    def _plan(self, now: float, policy: Policy) -> None:
         subnets = {index: i.subnets for index, i in self.interfaces.items()}
         for index, interface in self.interfaces.items():
             link = interface.link
             if interface.is_primary:
-                interface.plan = Plan(index, group=group_for(link))
+                group = group_for(link, policy.numbers.group, self._groups)
+                interface.plan = Plan(index, group=group)
             elif not interface.verdicts or not isinstance(self.primary_mac, Value):
                 interface.plan = Plan(index)
             else:
                 others = tuple(s for other, of in subnets.items() if other != index for s in of)
                 neighbours: tuple[IPNetwork, ...] = tuple(dict.fromkeys(others))
-                subject = interface.subject(neighbours, now, self.policy)
-                interface.plan = plan(subject, self.policy)
+                interface.plan = plan(interface.subject(neighbours, now, policy), policy)
 
         self._rule_owners = {
             rule: index for index, i in self.interfaces.items() for rule in i.plan.rules
@@ -227,7 +247,7 @@ class Host:
             case AddRule(rule=rule):
                 return self._rule_owners.get(rule)
             case _:
-                return operation.rule.table - TABLE_BASE
+                return next(iter(self._owners.of(operation.rule.table)), None)
 
     # --- what to do, and when ----------------------------------------------------------------
 
