@@ -8,7 +8,7 @@ is what an unchanged world leads to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
@@ -18,6 +18,7 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
 from nicwatchd.core.model import (
     NOT_ASKED,
+    PROTOCOL,
     AddAddress,
     Address,
     AddRoute,
@@ -50,6 +51,12 @@ class Failure:
 
     operation: Operation
     text: str
+
+
+def _before(priority: int, rules: Iterable[Rule]) -> int:
+    """A priority before this one: that of the rules which stand in already, if there are any."""
+    standing = (r.priority for r in rules if r.protocol == PROTOCOL and r.dst is not None)
+    return max((p for p in standing if p < priority), default=priority - 1)
 
 
 class Host:
@@ -178,10 +185,7 @@ class Host:
         )
         held = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
         self._owners = Owners(kernel, self.policy.numbers)
-        self._plan(now, self.policy)
-        group = self._group_to_keep(held)
-        if group is not None:
-            self._plan(now, replace(self.policy, numbers=replace(self.policy.numbers, group=group)))
+        self._plan_all(now, held)
         plans = [interface.plan for interface in self.interfaces.values()]
         operations = diff(plans, kernel, held, self.policy.numbers)
         unequal = {self._owner(operation) for operation in operations}
@@ -207,19 +211,31 @@ class Host:
         places = (*interface.subnets, *hosts)
         return any(contains(outer, p) for outer in self.policy.exclude_subnets for p in places)
 
-    def _group_to_keep(self, held: Held) -> int | None:
-        """A former link group, as long as a rule that tells it apart must not be removed yet.
+    def _plan_all(self, now: float, held: Held) -> None:
+        """Plan every interface; another link group than before in steps, so that none is wrong.
 
-        All links are in one group, so all rules change to another one together.
+        A packet that one guard suppresses may pass the next, so guards of two groups cannot stand
+        side by side, nor can all links change at one moment. While they do, rules stand in for
+        the guards that send what is for another ENI's subnet to the interface's own table.
         """
+        numbers = self.policy.numbers
+        self._plan(now, self.policy)
+        guards = [rule for rule in self._rules if groups_of([rule]) - {numbers.group}]
+        if not guards:
+            return
         wanted = {selector(rule) for i in self.interfaces.values() for rule in i.plan.rules}
-        for rule in self._rules:
-            former = groups_of([rule]) - {self.policy.numbers.group}
-            if former and selector(rule) not in wanted and self._owners.hold(rule, held):
-                return next(iter(former))
-        return None
+        former = replace(numbers, group=max(groups_of(guards)))
+        before = replace(self.policy, numbers=former)
+        if any(selector(g) not in wanted and self._owners.hold(g, held) for g in guards):
+            self._plan(now, before)  # what is still being judged needs the old group
+            return
+        bridge = _before(min(numbers.priority, *(g.priority for g in guards)), self._rules)
+        self._plan(now, self.policy, bridge)
+        rules = {rule for i in self.interfaces.values() for rule in i.plan.rules}
+        if not {rule for rule in rules if rule.dst is not None} <= set(self._rules):
+            self._plan(now, before, bridge)
 
-    def _plan(self, now: float, policy: Policy) -> None:
+    def _plan(self, now: float, policy: Policy, bridge: int | None = None) -> None:
         subnets = {index: i.subnets for index, i in self.interfaces.items()}
         for index, interface in self.interfaces.items():
             link = interface.link
@@ -231,7 +247,7 @@ class Host:
             else:
                 others = tuple(s for other, of in subnets.items() if other != index for s in of)
                 neighbours: tuple[IPNetwork, ...] = tuple(dict.fromkeys(others))
-                interface.plan = plan(interface.subject(neighbours, now, policy), policy)
+                interface.plan = plan(interface.subject(neighbours, now, policy, bridge), policy)
 
         self._rule_owners = {
             rule: index for index, i in self.interfaces.items() for rule in i.plan.rules

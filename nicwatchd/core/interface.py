@@ -229,7 +229,9 @@ class Interface:
                 notes.append(Reason("foreign-group", f"{text}: its on-link routes are not hidden"))
         return tuple(notes)
 
-    def subject(self, neighbours: tuple[IPNetwork, ...], now: float, policy: Policy) -> Subject:
+    def subject(
+        self, neighbours: tuple[IPNetwork, ...], now: float, policy: Policy, bridge: int | None
+    ) -> Subject:
         """The interface as the planner sees it."""
         return Subject(
             link=self.link,
@@ -241,6 +243,7 @@ class Interface:
             bring_up=self.to_bring_up and self._udev_is_over(now),
             waits_for_udev=self.to_bring_up and not self._udev_is_over(now),
             groups=self.groups,
+            bridge=bridge,
         )
 
     @property

@@ -60,7 +60,8 @@ class Subject:
     `addresses` are all that the link has, ours too; `routes` the main table's through the link;
     `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client brought
     the first address in time. `bring_up`: the link is to be set up, once; `waits_for_udev`: later.
-    `groups` are the link groups that are ours, former ones too.
+    `groups` are the link groups that are ours, former ones too. `bridge` is the priority of rules
+    that stand in for the guards while those change to another link group; None: they do not.
     """
 
     link: Link
@@ -72,6 +73,7 @@ class Subject:
     bring_up: bool = False
     waits_for_udev: bool = False
     groups: frozenset[int] = frozenset()
+    bridge: int | None = None
 
 
 def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
@@ -205,6 +207,10 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
             suppress_ifgroup=policy.numbers.group,
         )
         yield rule
+        if subject.bridge is not None:
+            for other in subject.neighbours:
+                if other.version == family:
+                    yield replace(rule, priority=subject.bridge, dst=other)
 
 
 def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:

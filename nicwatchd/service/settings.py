@@ -114,7 +114,7 @@ class KernelNumbers(_Section):
     ifindex, which ends at 2^31.
     """
 
-    priority: Annotated[int, Field(ge=1, le=32763)] = 32600
+    priority: Annotated[int, Field(ge=2, le=32763)] = 32600
     table_base: Annotated[int, Field(ge=TABLE_BASE, le=2_000_000_000, multiple_of=TABLE_STEP)] = (
         TABLE_BASE
     )
