@@ -17,6 +17,7 @@ from nicwatchd.core.model import (
     RemoveRule,
     Route,
     Rule,
+    Value,
 )
 from nicwatchd.core.plan import ANY
 from tests.core.build import (
@@ -49,7 +50,9 @@ CHANGES = [
     pytest.param(OTHER, id="all"),
 ]
 SECOND = eni(
-    said("10.0.3.10", cidrs="10.0.3.0/24"), said("2001:db8:0:3::10", cidrs="2001:db8:0:3::/64")
+    said("10.0.3.10", cidrs="10.0.3.0/24"),
+    said("2001:db8:0:3::10", cidrs="2001:db8:0:3::/64"),
+    mac=Value(MAC2),
 )
 
 
@@ -119,7 +122,7 @@ def two_applied(numbers: Numbers | None = None) -> FastMotion:
     for index, subnets in ((2, ("10.0.1.0/24",)), (3, (NET4, NET6)), (4, ("10.0.3.0/24",))):
         motion.kernel.routes += [on_link(subnet, index) for subnet in subnets]
     motion.kernel.routes.append(on_link("172.17.0.0/16", 9))
-    for link, reading in ((ETH1, FULL), (ETH2, replace(SECOND, mac=replace(FULL.mac, value=MAC2)))):
+    for link, reading in ((ETH1, FULL), (ETH2, SECOND)):
         motion.kernel.links[link.index] = link
         motion.imds(link.mac, 0.0, reading)
     motion.run(130.0)
@@ -170,7 +173,7 @@ def test_a_restart_removes_nothing_before_it_knows(numbers: Numbers) -> None:
     again.run(again.now + 100.0)
     assert (again.state(3), again.reasons(4)) == (APPLIED, {"imds-unread"})
     assert {r for r in rules if r.table == 1_000_004} <= set(again.kernel.own_rules)
-    again.imds(MAC2, 0.0, replace(SECOND, mac=replace(FULL.mac, value=MAC2)))
+    again.imds(MAC2, 0.0, SECOND)
     again.host.poll_all(again.now)
     again.run(again.now + 100.0)
     like_new(again, numbers)
@@ -194,7 +197,7 @@ def test_a_group_of_others_is_not_a_former_one_of_ours() -> None:
     motion.kernel.rules.append(Rule(V4, 100, MAIN_TABLE, protocol=4, suppress_ifgroup=5))
     again = restarted(motion, OTHER)
     again.imds(MAC, 0.0, FULL)
-    again.imds(MAC2, 0.0, replace(SECOND, mac=replace(FULL.mac, value=MAC2)))
+    again.imds(MAC2, 0.0, SECOND)
     again.run(again.now + 100.0)
     assert {i: link.group for i, link in again.kernel.links.items()} == {2: 77, 3: 77, 4: 5, 9: 0}
     assert "foreign-group" in {note.code for note in again.host.interfaces[4].notes}
