@@ -71,12 +71,13 @@ def diff(
 
 
 def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    for plan in plans:
-        if plan.group is not None and kernel.links[plan.index].group != plan.group:
-            yield SetGroup(plan.index, plan.group)
+    """The group comes last: a link that has it was set up before, and whoever died says no more."""
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
+    for plan in plans:
+        if plan.group is not None and kernel.links[plan.index].group != plan.group:
+            yield SetGroup(plan.index, plan.group)
 
 
 def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
