@@ -220,7 +220,12 @@ class Host:
         """
         numbers = self.policy.numbers
         self._plan(now, self.policy)
-        guards = [rule for rule in self._rules if groups_of([rule]) - {numbers.group}]
+        of_now = (None, numbers.group)
+        guards = [
+            rule
+            for rule in self._rules
+            if rule.suppress_ifgroup not in of_now and rule.protocol == PROTOCOL
+        ]
         if not guards:
             return
         wanted = {selector(rule) for i in self.interfaces.values() for rule in i.plan.rules}
