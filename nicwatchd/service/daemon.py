@@ -11,7 +11,9 @@ import contextlib
 import errno
 import os
 import random
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,11 +26,13 @@ from nicwatchd.core.kernel import (
     EventSource,
     Kernel,
     KernelError,
+    Outcome,
     Result,
     RouteAnswer,
 )
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
+    PROTOCOL,
     AddAddress,
     AddRoute,
     AddRule,
@@ -36,11 +40,13 @@ from nicwatchd.core.model import (
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    Route,
     Value,
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
+from nicwatchd.service.counts import Counts
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, of_interface
@@ -105,6 +111,8 @@ class Daemon:
         self._retry = RETRY_FIRST
         self._moved = clock()  # when the loop last got through
         self._waiting: list[Reconcile] = []
+        self._transitions: Counter[State] = Counter()
+        self._operations: Counter[tuple[str, Result]] = Counter()
         self._imds_state = ""
         self._trouble = ""
         self.started = time.time()
@@ -240,12 +248,19 @@ class Daemon:
             operations = [o for o in operations if not isinstance(o, AddAddress)]
         outcomes = await self._kernel.run(operations)
         self._world.touched(operations)
+        self._operations.update((_verb(o.operation), o.result) for o in outcomes)
         bad = (outcome for outcome in outcomes if outcome.result not in (Result.DONE, Result.GONE))
-        refused = [
-            Failure(outcome.operation, _describe(outcome.operation, outcome.message))
-            for outcome in bad
-        ]
-        self.host.failed([*unnoted, *refused])
+        self.host.failed([*unnoted, *[await self._explain(outcome) for outcome in bad]])
+
+    async def _explain(self, outcome: Outcome) -> Failure:
+        """Why an operation was not carried out. A foreign route in our table is left, and named."""
+        operation = outcome.operation
+        if isinstance(operation, AddRoute) and outcome.errno == errno.EEXIST:
+            route = operation.route
+            for other in await self._kernel.table_routes(route.table):
+                if other.key == route.key and other.protocol != PROTOCOL:
+                    return Failure(operation, _in_the_way(other), "route-in-the-way")
+        return Failure(operation, _describe(operation, outcome.message))
 
     async def _look_for_shadows(self) -> None:
         self._world.rules_changed = False
@@ -282,8 +297,14 @@ class Daemon:
 
     def _publish(self) -> None:
         for interface, transition in self.host.transitions():
+            self._transitions[transition.state] += 1
             status = of_interface(interface, self._epoch)
             journal.write_transition(self._send, transition, status)
+            for listener in self._listeners:
+                listener(status)
+        for interface, began in self.host.fights():
+            status = of_interface(interface, self._epoch)
+            journal.write_fight(self._send, status, began=began)
             for listener in self._listeners:
                 listener(status)
         condition = self._imds.condition
@@ -328,6 +349,17 @@ class Daemon:
             interfaces=[of_interface(i, self._epoch) for _, i in sorted(host.interfaces.items())],
         )
 
+    def counts(self) -> Counts:
+        """What was counted since the start."""
+        return Counts(
+            transitions=self._transitions,
+            heals=self.host.heals,
+            operations=self._operations,
+            imds=self._imds.outcomes,
+            overruns=self._world.overruns,
+            since_pass=self._clock() - self._moved,
+        )
+
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself; none means that all parts have moved lately."""
         return ([f"kernel: {self._trouble}"] if self._trouble else []) + self._stuck()
@@ -342,6 +374,19 @@ class Daemon:
         if oldest is not None and now - oldest > STUCK:
             problems.append(f"a question to IMDS is open for {now - oldest:.0f} s")
         return problems
+
+
+def _in_the_way(other: Route) -> str:
+    via = f" via {other.gateway}" if other.gateway else ""
+    return (
+        f"somebody's own route to {other.dst}{via} (protocol {other.protocol}) in table "
+        f"{other.table} is where ours should be; it is left, and ours returns when it goes"
+    )
+
+
+def _verb(operation: Operation) -> str:
+    """AddRule -> add_rule."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
 
 
 def _describe(operation: Operation, trouble: str) -> str:

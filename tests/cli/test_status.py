@@ -15,6 +15,7 @@ from nicwatchd.cli.main import main
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.lifecycle import State
 from nicwatchd.service.control import Control, Listener
+from nicwatchd.service.counts import Counts
 from nicwatchd.service.status import (
     FamilyStatus,
     HostStatus,
@@ -51,6 +52,9 @@ class Canned:
 
     def status(self) -> HostStatus:
         return self.said
+
+    def counts(self) -> Counts:
+        return Counts()
 
     async def reconcile(self) -> None:
         self.said = self.said.model_copy(update={"interfaces": [ETH0]})
