@@ -77,6 +77,8 @@ class World:
                 return self._note_link(event)
             case AddressEvent(index=index, deleted=deleted):
                 self._suspect(event, Place(AddAddress, index))
+                # The last IPv4 address takes all IPv4 routes along, and no event tells of these.
+                self._own_is_stale |= deleted and index in self._host.interfaces
                 noted = self._note_addresses(index)
                 return COALESCE if deleted and noted is not None else noted
             case RouteEvent(pid=pid) | RuleEvent(pid=pid) if pid == self._kernel.port_id:

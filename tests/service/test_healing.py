@@ -23,13 +23,14 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.policy import AddressMode
 from nicwatchd.service import journal
 from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.status import InterfaceStatus
 from nicwatchd.sim.kernel import FakeKernel
 from nicwatchd.sim.script import EniScript
-from tests.service.conftest import ETH1, Host, eventually, until
+from tests.service.conftest import AT_ONCE, ETH1, Host, eventually, until
 
 V4, V6 = Family.V4, Family.V6
 OTHER = 77  # somebody's port id
@@ -206,6 +207,23 @@ async def test_all_of_them_at_once(host: Host, what: str) -> None:
             ungroup(host, index)
         await as_before(host, index, before)
         await until(daemon, "eth1", is_applied)
+
+
+async def test_the_last_ipv4_address_takes_the_routes_along_unheard(host: Host) -> None:
+    """A lease ends and comes again: nicwatchd has nothing to add, and no event tells it more."""
+    host.plug_primary()
+    async with host.daemon(replace(AT_ONCE, addresses=AddressMode.NONE)) as daemon:
+        index = host.plug()
+        lease = Address(index, ip_address("10.0.2.10"), 24, dynamic=True)
+        host.kernel.set_link(replace(host.link(index), up=True, running=True))
+        host.kernel.put(lease)
+        await until(daemon, "eth1", is_applied)
+        before = await own(host.kernel, index)
+        assert any(isinstance(thing, Route) and thing.family is V4 for thing in before)
+        host.kernel.drop(lease)
+        assert V4 not in {route.family for route in await host.kernel.own_routes()}
+        host.kernel.put(lease)
+        await as_before(host, index, before)
 
 
 # --- a route of somebody's where ours should be ---------------------------------------------------
