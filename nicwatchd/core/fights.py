@@ -10,7 +10,7 @@ over one delays nothing else, unless that depends on it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeAlias
@@ -39,6 +39,13 @@ WINDOW: Final = 150.0  # s; a fight is over after as long without a loss
 BURST, INTERVAL = 10, 5.0
 
 Thing: TypeAlias = AddAddress | AddRoute | AddRule | SetGroup
+# For people and metrics.
+KINDS: Final[Mapping[type[Thing], str]] = {
+    AddAddress: "address",
+    AddRoute: "route",
+    AddRule: "rule",
+    SetGroup: "group",
+}
 
 
 class Place(NamedTuple):
@@ -90,13 +97,6 @@ def place(lost: Thing) -> Place:
             return Place(AddRoute, route.oif, route.family)
         case AddAddress(index=index) | SetGroup(index=index):
             return Place(type(lost), index)
-
-
-def kind(lost: Thing) -> str:
-    """Its kind, for people and metrics."""
-    return {AddAddress: "address", AddRoute: "route", AddRule: "rule", SetGroup: "group"}[
-        type(lost)
-    ]
 
 
 def name(lost: Thing) -> str:

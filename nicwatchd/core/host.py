@@ -15,7 +15,7 @@ from ipaddress import ip_network
 
 from nicwatchd.core.diff import Snapshot, diff
 from nicwatchd.core.evidence import Reason
-from nicwatchd.core.fights import Place, Thing, has, kind, place, thing, things, without
+from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things, without
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
 from nicwatchd.core.model import (
@@ -230,7 +230,7 @@ class Host:
             by_kernel = interface.flapped and isinstance(lost, AddRoute | AddAddress)
             if has(before[index], lost) and not by_kernel:
                 interface.fights.lose(lost, self._suspects.get(place(lost), ""), now)
-                self.heals[kind(lost)] += 1
+                self.heals[KINDS[type(lost)]] += 1
         for interface in self.interfaces.values():
             interface.flapped = False
 

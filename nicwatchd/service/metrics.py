@@ -19,13 +19,13 @@ from prometheus_client.core import (
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from nicwatchd.core.fights import KINDS
 from nicwatchd.core.lifecycle import State
 from nicwatchd.imds.condition import State as ImdsState
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.status import HostStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-KINDS: Final = ("address", "group", "route", "rule")
 LIVING: Final = tuple(state for state in State if state is not State.GONE)
 
 
@@ -82,7 +82,7 @@ class _Snapshot(Collector):
             "heals",
             "Objects of ours that others removed, found to be put back, by kind.",
             ("kind",),
-            (((kind,), counts.heals[kind]) for kind in KINDS),
+            (((kind,), counts.heals[kind]) for kind in KINDS.values()),
         )
         yield _counter(
             "operations",
