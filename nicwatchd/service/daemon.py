@@ -257,9 +257,10 @@ class Daemon:
         operation = outcome.operation
         if isinstance(operation, AddRoute) and outcome.errno == errno.EEXIST:
             route = operation.route
-            for other in await self._kernel.table_routes(route.table):
-                if other.key == route.key and other.protocol != PROTOCOL:
-                    return Failure(operation, _in_the_way(other), "route-in-the-way")
+            there = await self._kernel.table_routes(route.table)
+            other = next((known for known in there if known.key == route.key), None)
+            if other is None or other.protocol != PROTOCOL:
+                return Failure(operation, _in_the_way(route, other), "route-in-the-way")
         return Failure(operation, _describe(operation, outcome.message))
 
     async def _look_for_shadows(self) -> None:
@@ -376,11 +377,13 @@ class Daemon:
         return problems
 
 
-def _in_the_way(other: Route) -> str:
-    via = f" via {other.gateway}" if other.gateway else ""
+def _in_the_way(ours: Route, other: Route | None) -> str:
+    """`other` is None for what we do not read: no unicast route, or one with several next hops."""
+    via = f" via {other.gateway}" if other and other.gateway else ""
+    made = f" (protocol {other.protocol})" if other else ""
     return (
-        f"somebody's own route to {other.dst}{via} (protocol {other.protocol}) in table "
-        f"{other.table} is where ours should be; it is left, and ours returns when it goes"
+        f"somebody's own route to {ours.dst}{via}{made} in table {ours.table} is where ours "
+        "should be; it is left, and ours returns when it goes"
     )
 
 

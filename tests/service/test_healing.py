@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from errno import EEXIST
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from nicwatchd.core.fights import BURST, LOSSES, WINDOW
-from nicwatchd.core.kernel import Outcome
+from nicwatchd.core.kernel import Outcome, judge
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_STATIC,
     Address,
+    AddRoute,
     AddRule,
     Family,
     Operation,
@@ -33,6 +35,7 @@ from nicwatchd.sim.script import EniScript
 from tests.service.conftest import AT_ONCE, ETH1, Host, eventually, until
 
 V4, V6 = Family.V4, Family.V6
+ANYWHERE = ip_network("::/0")
 OTHER = 77  # somebody's port id
 # Each kind of rule: also a delegated prefix of each family.
 RICH = replace(ETH1, ipv4_prefixes=("10.0.2.16/28",), ipv6_prefixes=("2001:db8:0:2:1::/80",))
@@ -257,6 +260,28 @@ async def test_a_route_of_somebody_s_in_the_place_of_ours(host: Host, family: Fa
         host.kernel.drop(theirs, pid=OTHER)
         await until(daemon, "eth1", is_applied)
         assert set(await own(host.kernel, index)) == set(before)
+
+
+async def test_what_is_no_route_to_anywhere_is_in_the_way_too(host: Host) -> None:
+    """An `unreachable` of somebody's has the key of ours, and is not among the routes we read."""
+
+    class Blocked(FakeKernel):
+        async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+            return [
+                judge(operation, EEXIST)
+                if isinstance(operation, AddRoute) and operation.route.dst == ANYWHERE
+                else (await FakeKernel.run(self, [operation]))[0]
+                for operation in operations
+            ]
+
+    host.kernel = Blocked()
+    host.plug_primary()
+    async with host.daemon() as daemon:
+        host.plug()
+        status = await until(
+            daemon, "eth1", lambda s: "route-in-the-way" in [r.code for r in s.reasons]
+        )
+        assert status.reasons[0].text.startswith("somebody's own route to ::/0 in table ")
 
 
 # --- fights --------------------------------------------------------------------------------------
