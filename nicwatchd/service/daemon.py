@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,21 +25,13 @@ from nicwatchd.core.kernel import (
     EventSource,
     Kernel,
     KernelError,
-    Outcome,
     Result,
     RouteAnswer,
 )
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
-    PROTOCOL,
     AddAddress,
-    AddRoute,
-    AddRule,
     Operation,
-    RemoveAddress,
-    RemoveRoute,
-    RemoveRule,
-    Route,
     Value,
 )
 from nicwatchd.core.policy import Policy
@@ -48,6 +39,7 @@ from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.outcomes import describe, explain, verb
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, of_interface
 from nicwatchd.service.world import World
@@ -244,24 +236,13 @@ class Daemon:
             # Without the note an address could not be told from others': rather none than that.
             text = f"the ledger cannot be written: {error.strerror}"
             additions = [o for o in operations if isinstance(o, AddAddress)]
-            unnoted = [Failure(o, _describe(o, text)) for o in additions]
+            unnoted = [Failure(o, describe(o, text)) for o in additions]
             operations = [o for o in operations if not isinstance(o, AddAddress)]
         outcomes = await self._kernel.run(operations)
         self._world.touched(operations)
-        self._operations.update((_verb(o.operation), o.result) for o in outcomes)
+        self._operations.update((verb(o.operation), o.result) for o in outcomes)
         bad = (outcome for outcome in outcomes if outcome.result not in (Result.DONE, Result.GONE))
-        self.host.failed([*unnoted, *[await self._explain(outcome) for outcome in bad]])
-
-    async def _explain(self, outcome: Outcome) -> Failure:
-        """Why an operation was not carried out. A foreign route in our table is left, and named."""
-        operation = outcome.operation
-        if isinstance(operation, AddRoute) and outcome.errno == errno.EEXIST:
-            route = operation.route
-            there = await self._kernel.table_routes(route.table)
-            other = next((known for known in there if known.key == route.key), None)
-            if other is None or other.protocol != PROTOCOL:
-                return Failure(operation, _in_the_way(route, other), "route-in-the-way")
-        return Failure(operation, _describe(operation, outcome.message))
+        self.host.failed([*unnoted, *[await explain(outcome, self._kernel) for outcome in bad]])
 
     async def _look_for_shadows(self) -> None:
         self._world.rules_changed = False
@@ -328,6 +309,8 @@ class Daemon:
         for interface in interfaces:
             counts[interface.lifecycle.state] += 1
         said = [f"{count} {state}" for state, count in counts.items() if count]
+        fought = sum(interface.fights.reason is not None for interface in interfaces)
+        said += [f"{fought} fought over"] if fought else []
         return ", ".join(said) or "no interfaces"
 
     def status(self) -> HostStatus:
@@ -375,31 +358,3 @@ class Daemon:
         if oldest is not None and now - oldest > STUCK:
             problems.append(f"a question to IMDS is open for {now - oldest:.0f} s")
         return problems
-
-
-def _in_the_way(ours: Route, other: Route | None) -> str:
-    """`other` is None for what we do not read: no unicast route, or one with several next hops."""
-    via = f" via {other.gateway}" if other and other.gateway else ""
-    made = f" (protocol {other.protocol})" if other else ""
-    return (
-        f"somebody's own route to {ours.dst}{via}{made} in table {ours.table} is where ours "
-        "should be; it is left, and ours returns when it goes"
-    )
-
-
-def _verb(operation: Operation) -> str:
-    """AddRule -> add_rule."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
-
-
-def _describe(operation: Operation, trouble: str) -> str:
-    match operation:
-        case AddAddress(ip=ip) | RemoveAddress(ip=ip):
-            what = f" {ip}"
-        case AddRoute(route=route) | RemoveRoute(route=route):
-            what = f" {route.dst}"
-        case AddRule(rule=rule) | RemoveRule(rule=rule):
-            what = f" {rule.priority}"
-        case _:
-            what = ""
-    return f"{type(operation).__name__}{what}: {trouble}"
