@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 from nicwatchd.core.model import (
     MAIN_TABLE,
@@ -82,11 +83,23 @@ def _addresses_to_remove(
     plans: tuple[Plan, ...], kernel: Snapshot, held: Held
 ) -> Iterable[Operation]:
     wanted = {(plan.index, ip) for plan in plans for ip in plan.addresses}
+    holders = _holders(plans)
     for index, addresses in kernel.addresses.items():
         for address in addresses:
             surplus = ours(address) and (index, address.ip) not in wanted
-            if surplus and (index, address.family) not in held:
+            moved = holders.get(ip_network(address.ip), index) != index
+            if surplus and (moved or (index, address.family) not in held):
                 yield RemoveAddress(index, address.ip, address.prefixlen)
+
+
+def _holders(plans: tuple[Plan, ...]) -> dict[IPNetwork, int]:
+    """Which interface is to have an address or a prefix: another one's is in no doubt."""
+    return {
+        rule.src: plan.index
+        for plan in plans
+        for rule in plan.rules
+        if rule.src and not rule.iif and rule.table != MAIN_TABLE
+    }
 
 
 def _routes_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -118,8 +131,16 @@ def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operati
 
 def _rules_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
     wanted = {rule for plan in plans for rule in plan.rules}
-    own = _own(kernel)
-    surplus = [rule for rule in own if rule not in wanted and not _is_held(rule, kernel, own, held)]
+    own, holders = _own(kernel), _holders(plans)
+
+    def moved(rule: Rule) -> bool:
+        return not rule.iif and rule.src in holders
+
+    surplus = [
+        rule
+        for rule in own
+        if rule not in wanted and (moved(rule) or not _is_held(rule, kernel, own, held))
+    ]
     return [RemoveRule(rule) for rule in sorted(surplus, key=lambda rule: -rule.priority)]
 
 

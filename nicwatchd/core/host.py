@@ -38,6 +38,7 @@ from nicwatchd.core.model import (
     Value,
     contains,
 )
+from nicwatchd.core.moves import holders
 from nicwatchd.core.plan import group_for, plan
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
@@ -123,8 +124,13 @@ class Host:
         A change that others made asks IMDS at once: it is often the same change arriving there.
         """
         interface = self.interfaces.get(index)
-        if interface and interface.see(addresses, routes) and interface.is_polled:
-            interface.poll_now(now)
+        if interface and interface.see(addresses, routes):
+            interface.hint(now)
+
+    def hint(self, index: int, now: float) -> None:
+        """Ask IMDS about an interface at once: the kernel told of its link, whatever it was."""
+        if index in self.interfaces:
+            self.interfaces[index].hint(now)
 
     def see_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
         """Take all routes of ours, and all rules of the host."""
@@ -159,6 +165,7 @@ class Host:
         """Judge and plan everything anew. The operations are in the order to carry them out."""
         self._decided = now
         self.container_network = container_network(self._links, self._rules)
+        self._settle_moves(now)
         for interface in self.interfaces.values():
             try:
                 self._conclude(interface, now)
@@ -180,6 +187,16 @@ class Host:
         for index, interface in self.interfaces.items():
             interface.confirm(now, self.policy, equal=index not in unequal)
         return operations
+
+    def _settle_moves(self, now: float) -> None:
+        """Tell each interface what another one has; of a move, the other end is asked at once."""
+        polled = {index: i for index, i in self.interfaces.items() if i.is_polled}
+        held = holders((interface.claims for interface in polled.values()), self._rules)
+        for index, interface in self.interfaces.items():
+            others = {item: holder for item, holder in held.items() if holder != index}
+            names = {item: self.interfaces[holder].link.name for item, holder in others.items()}
+            for item in interface.leave(names):
+                self.interfaces[others[item]].hint(now)
 
     def _conclude(self, interface: Interface, now: float) -> None:
         interface.is_primary = is_primary(interface.link, self.primary_mac)
@@ -253,7 +270,7 @@ class Host:
     def poll_all(self, now: float) -> None:
         """Ask IMDS about everything at once."""
         for interface in self.interfaces.values():
-            interface.poll_now(now)
+            interface.poll_at(now)
 
     def next_deadline(self, now: float) -> float | None:
         """When to decide again, if nothing happens before: `now`, if a deadline was missed."""

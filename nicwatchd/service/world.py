@@ -110,6 +110,7 @@ class World:
         self._stale_links.add(event.index)
         self._own_is_stale = True  # a flap drops IPv4 routes, and no event of theirs tells
         self._note_addresses(event.index)
+        self._host.hint(event.index, self._clock())  # of what is not in our picture, too: MTU
         return AT_ONCE
 
     def _note_addresses(self, index: int) -> float | None:

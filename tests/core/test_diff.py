@@ -387,14 +387,21 @@ def test_any_kernel_keeps_what_is_held(
     assert kernel.foreign == foreign
     assert {rule for plan in wanted for rule in plan.rules} <= set(kernel.own_rules)
     assert {route for plan in wanted for route in plan.routes} <= set(kernel.own_routes)
+    sources = {(plan.index, r.src) for plan in wanted for r in plan.rules if r.src and not r.iif}
+
+    def moved(index: int, what: str) -> bool:
+        return any(i != index and str(src) == what for i, src in sources)
+
     for operation in operations:
         match operation:
             case RemoveRule(rule) if rule.table != MAIN_TABLE:
-                assert (rule.table - 1_000_000, rule.family) not in held
+                index = rule.table - 1_000_000
+                assert (index, rule.family) not in held or moved(index, str(rule.src))
             case RemoveRoute(route):
                 assert (route.oif, route.family) not in held
             case RemoveAddress(index, ip_):
-                assert (index, Family(ip_.version)) not in held
+                family = Family(ip_.version)
+                assert (index, family) not in held or moved(index, str(net(str(ip_))))
     # A guard stays as long as a rule that it guards.
     selectors = {(r.family, r.src, r.oif) for r in kernel.own_rules if r.table != MAIN_TABLE}
     guards = {r for r in before.rules if r.table == MAIN_TABLE and r.protocol == PROTOCOL}
