@@ -139,7 +139,7 @@ class Interface:
 
     def hint(self, now: float) -> None:
         """Something happened to the link: ask IMDS at once, where the same may show; in measure."""
-        if self.is_polled and now >= self._hinted_until:
+        if self.is_polled and now > self._hinted_until:
             self._hinted_until = now + self._hints.delay(now)
             self.poll_at(self._hinted_until)
 
