@@ -70,7 +70,7 @@ class Host:
         self.container_network: str | None = None
         self.surprises = 0
         self._decided = float("-inf")  # when `decide` was called last
-        self._links: Mapping[int, Link] = {}
+        self._links: Mapping[int, Link] | None = None  # before the first look
         self._routes: tuple[Route, ...] = ()
         self._rules: tuple[Rule, ...] = ()
         self._rule_owners: Mapping[Rule, int] = {}
@@ -89,7 +89,7 @@ class Host:
     def see_links(self, links: Mapping[int, Link], now: float) -> None:
         """Take all links of the host: new ones begin, missing ones end."""
         links = {index: self._with_driver(link) for index, link in links.items()}
-        self._links = links
+        before, self._links = self._links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
             # A MAC that changed is another interface: IMDS knows it by nothing else.
@@ -99,7 +99,8 @@ class Host:
             if index in self.interfaces:
                 self.interfaces[index].see_link(link)
             elif self._tracks(link):
-                self.interfaces[index] = Interface(link, now, self.policy)
+                came = before is not None and index not in before
+                self.interfaces[index] = Interface(link, now, self.policy, came=came)
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver, which is asked for by name and so not told during a rename."""
@@ -164,7 +165,7 @@ class Host:
     def decide(self, now: float) -> tuple[Operation, ...]:
         """Judge and plan everything anew. The operations are in the order to carry them out."""
         self._decided = now
-        self.container_network = container_network(self._links, self._rules)
+        self.container_network = container_network(self._links or {}, self._rules)
         self._settle_moves(now)
         for interface in self.interfaces.values():
             try:

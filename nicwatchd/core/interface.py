@@ -66,7 +66,8 @@ class Polling:
 class Interface:
     """One interface. The host feeds it facts, and asks it to conclude."""
 
-    def __init__(self, link: Link, now: float, policy: Policy) -> None:
+    def __init__(self, link: Link, now: float, policy: Policy, *, came: bool = False) -> None:
+        """`came`: the link was not there at the last look, so it is no operator who set it down."""
         self.link = link
         self.lifecycle = Lifecycle(now, policy.patience)
         self.memory = Memory()
@@ -80,11 +81,12 @@ class Interface:
         self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
         self.plan = Plan(link.index)
         self.is_primary = False
-        # The group is set together with the link, so a link that has it was set up before.
-        self.to_bring_up = not link.up and link.group != LINK_GROUP
+        # The group is set together with the link, so a link that has it was set up before. Only
+        # one that comes back from another network namespace has it and is down by that.
+        self.to_bring_up = not link.up and (came or link.group != LINK_GROUP)
         self.udev_done = False
         self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
-        self._hinted_until = now  # the poll that is to come then answers all hints before
+        self._hinted_until = now  # the poll that is due then is for all hints before it
 
     def age(self, now: float) -> float:
         """Seconds since the link was seen."""
@@ -120,6 +122,8 @@ class Interface:
             interval = min(interval, policy.doubt_span / max(1, policy.doubts - 1))
         again_at, sweep = self.polling.again_at, interval >= SWEEP_INTERVAL
         self.polling = Polling(now + jittered(interval, random), interval, sweep=sweep)
+        if self._hinted_until > now:  # what is hinted until then waits for that poll
+            again_at = min(again_at, self._hinted_until)
         if again_at < NEVER:
             self.poll_at(max(now, again_at))
         return self.memory != before

@@ -83,6 +83,19 @@ def test_events_without_end_ask_now_and_then() -> None:
     assert 1 <= motion.polls(3, 600.0, 700.0) <= 2
 
 
+def test_an_event_that_has_to_wait_is_not_forgotten_for_a_poll_in_between() -> None:
+    motion = applied()
+    motion.run(300.0)
+    for at in (300.0, 300.1, 300.2, 300.3, 305.0):
+        motion.at(at, partial(motion.host.hint, 3, at))
+    motion.run(301.0)
+    motion.host.interfaces[3].polling.next_at = 302.0
+    motion.imds(MAC, 304.0, MORE["address-v4"][0])
+    motion.run(310.1)
+    assert motion.polls(3, 301.0, 310.2) == 2
+    assert "10.0.2.11" in shown(motion)
+
+
 def test_an_event_while_a_question_is_open_asks_once_more() -> None:
     motion = applied()
     motion.run(300.0)
