@@ -52,3 +52,23 @@ async def test_an_event_of_the_link_asks_imds_at_once(host: Host) -> None:
             return "10.0.2.12" in {str(a.ip) for a in await host.kernel.addresses(index)}
 
         await eventually(there)
+
+
+async def test_a_link_that_went_and_came_between_two_looks_is_a_new_one(host: Host) -> None:
+    """Into another network namespace and back: same index, same MAC, down, and still in our group.
+
+    It could also be that an operator had set it down, which would have to stand.
+    """
+    host.plug_primary()
+    index = host.plug()
+    async with host.daemon() as daemon:
+        first = await until(daemon, "eth1", is_applied)
+        link = replace(host.link(index), up=False, running=False)
+        assert link.group == 3778
+        host.kernel.remove_link(index)
+        host.kernel.set_link(link)
+        await until(daemon, "eth1", lambda now: is_applied(now) and now.seen > first.seen)
+        await eventually(lambda: host.link(index).up)
+        host.kernel.set_link(replace(host.link(index), up=False, running=False))
+        await daemon.reconcile()
+        assert not host.link(index).up, "this time it was an operator"
