@@ -101,3 +101,19 @@ async def test_a_macvlan_on_top() -> None:
         await host.daemon.post("/v1/reconcile")
         assert await host.kernel_objects() == before
         assert complete(await host.status("eth1"))
+
+
+async def test_an_mtu_too_small_for_ipv6_takes_ipv6_only_and_gives_it_back() -> None:
+    """Below 1280 the kernel switches IPv6 off on the link, addresses and all."""
+    async with ec2_host(ETH1, config=settings(QUICK)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        before = await host.footprint()
+        await host.ip("link set eth1 mtu 1000")
+        status = await host.until("eth1", lambda now: "kernel-refused" in codes(now["reasons"]))
+        assert status["state"] == "validated"
+        await host.all_reachable("eth1", addresses=host.eni("eth1").ipv4)
+        await host.ip("link set eth1 mtu 1500")
+        await host.until("eth1", complete)
+        await host.as_before(before)
+        await host.all_reachable("eth1")
