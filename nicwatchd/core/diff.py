@@ -49,6 +49,9 @@ class Snapshot:
 Held = AbstractSet[tuple[int, Family]]
 """Interfaces (by ifindex) and families that nothing may be removed of."""
 
+Elsewhere = AbstractSet[tuple[int, IPNetwork | None]]
+"""... but for these: another ENI has the address or the prefix, which is no doubt."""
+
 
 def diff(plans: Iterable[Plan], kernel: Snapshot, held: Held) -> tuple[Operation, ...]:
     """The operations, in their order: all adds before all removals, and those in reverse."""
@@ -83,23 +86,17 @@ def _addresses_to_remove(
     plans: tuple[Plan, ...], kernel: Snapshot, held: Held
 ) -> Iterable[Operation]:
     wanted = {(plan.index, ip) for plan in plans for ip in plan.addresses}
-    holders = _holders(plans)
+    elsewhere = _elsewhere(plans)
     for index, addresses in kernel.addresses.items():
         for address in addresses:
             surplus = ours(address) and (index, address.ip) not in wanted
-            moved = holders.get(ip_network(address.ip), index) != index
+            moved = (index, ip_network(address.ip)) in elsewhere
             if surplus and (moved or (index, address.family) not in held):
                 yield RemoveAddress(index, address.ip, address.prefixlen)
 
 
-def _holders(plans: tuple[Plan, ...]) -> dict[IPNetwork, int]:
-    """Which interface is to have an address or a prefix: another one's is in no doubt."""
-    return {
-        rule.src: plan.index
-        for plan in plans
-        for rule in plan.rules
-        if rule.src and not rule.iif and rule.table != MAIN_TABLE
-    }
+def _elsewhere(plans: tuple[Plan, ...]) -> Elsewhere:
+    return {(plan.index, source) for plan in plans for source in plan.elsewhere}
 
 
 def _routes_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -131,15 +128,11 @@ def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operati
 
 def _rules_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
     wanted = {rule for plan in plans for rule in plan.rules}
-    own, holders = _own(kernel), _holders(plans)
-
-    def moved(rule: Rule) -> bool:
-        return not rule.iif and rule.src in holders
-
+    own, elsewhere = _own(kernel), _elsewhere(plans)
     surplus = [
         rule
         for rule in own
-        if rule not in wanted and (moved(rule) or not _is_held(rule, kernel, own, held))
+        if rule not in wanted and not _is_held(rule, kernel, own, held, elsewhere)
     ]
     return [RemoveRule(rule) for rule in sorted(surplus, key=lambda rule: -rule.priority)]
 
@@ -151,15 +144,17 @@ def _selector(rule: Rule) -> Selector:
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 
-def _is_held(rule: Rule, kernel: Snapshot, own: tuple[Rule, ...], held: Held) -> bool:
+def _is_held(
+    rule: Rule, kernel: Snapshot, own: tuple[Rule, ...], held: Held, elsewhere: Elsewhere
+) -> bool:
     """Whether a rule belongs to what is held; a guard belongs to the rule that it guards."""
     if rule.table != MAIN_TABLE:
         index = rule.table - TABLE_BASE
-        if (index, rule.family) not in held:
+        if (index, rule.family) not in held or (index, rule.src) in elsewhere:
             return False
         # A name that its link has no more may be another's soon: that is no doubt.
         return rule.oif is None or rule.oif == kernel.links[index].name
     guarded = [r for r in own if r.table != MAIN_TABLE and _selector(r) == _selector(rule)]
     if not guarded:  # its rule is gone: whose it was cannot be told
         return any(family is rule.family for _, family in held)
-    return any(_is_held(r, kernel, own, held) for r in guarded)
+    return any(_is_held(r, kernel, own, held, elsewhere) for r in guarded)

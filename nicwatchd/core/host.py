@@ -230,7 +230,8 @@ class Host:
                 neighbours: tuple[IPNetwork, ...] = tuple(dict.fromkeys(others))
                 subject = interface.subject(neighbours, now, self.policy)
                 interface.plan = plan(subject, self.policy)
-
+            elsewhere = frozenset(ip_network(item) for item in interface.elsewhere)
+            interface.plan = replace(interface.plan, elsewhere=elsewhere)
         self._rule_owners = {
             rule: index for index, i in self.interfaces.items() for rule in i.plan.rules
         }

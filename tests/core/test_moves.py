@@ -18,6 +18,7 @@ from tests.core.build import (
     MAC,
     NET4,
     NET6,
+    NONE,
     UNREAD,
     V4,
     V6,
@@ -304,6 +305,21 @@ def test_what_is_assigned_to_the_primary_is_given_up_too() -> None:
     motion.run(361.0)
     assert "10.0.2.77/32" not in selectors(motion, 3)
     assert ip("10.0.2.77") not in {a.ip for a in motion.kernel.addresses}
+
+
+def test_the_last_address_may_move_to_the_primary() -> None:
+    """For which nothing is planned; the old rule goes all the same."""
+    motion = FastMotion()
+    motion.plug(10.0, replace(ETH2, index=3, mac=MAC, name="eth1"))
+    motion.imds(MAC, 10.0, eni(FULL4, family(MOVING[1], cidrs=NET6)))
+    motion.run(40.0)
+    assert owners(motion) == {3}
+    motion.imds(MAC, 40.0, eni(FULL4, family(cidrs=NET6)))
+    primary = eni(NONE, family(MOVING[1], cidrs=NET6), mac=Value("02:00:00:00:00:01"))
+    motion.imds("02:00:00:00:00:01", 40.0, primary)
+    motion.run(101.0)
+    assert motion.state(3) is State.AWAITING
+    assert owners(motion) == set()
 
 
 def test_back_and_forth() -> None:
