@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Final
 
 from nicwatchd.core.model import (
@@ -52,6 +53,9 @@ class Snapshot:
 Held = AbstractSet[tuple[int, Family]]
 """Interfaces (by ifindex) and families that nothing may be removed of."""
 
+Elsewhere = AbstractSet[tuple[int, IPNetwork | None]]
+"""... but for these: another ENI has the address or the prefix, which is no doubt."""
+
 
 def diff(
     plans: Iterable[Plan], kernel: Snapshot, held: Held, numbers: Numbers = DEFAULT
@@ -90,11 +94,17 @@ def _addresses_to_remove(
     plans: tuple[Plan, ...], kernel: Snapshot, held: Held
 ) -> Iterable[Operation]:
     wanted = {(plan.index, ip) for plan in plans for ip in plan.addresses}
+    elsewhere = _elsewhere(plans)
     for index, addresses in kernel.addresses.items():
         for address in addresses:
             surplus = ours(address) and (index, address.ip) not in wanted
-            if surplus and (index, address.family) not in held:
+            moved = (index, ip_network(address.ip)) in elsewhere
+            if surplus and (moved or (index, address.family) not in held):
                 yield RemoveAddress(index, address.ip, address.prefixlen)
+
+
+def _elsewhere(plans: tuple[Plan, ...]) -> Elsewhere:
+    return {(plan.index, source) for plan in plans for source in plan.elsewhere}
 
 
 def _routes_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -128,7 +138,9 @@ def _rules_to_remove(
     plans: tuple[Plan, ...], kernel: Snapshot, owners: Owners, held: Held
 ) -> Iterable[Operation]:
     wanted = {rule for plan in plans for rule in plan.rules}
-    surplus = [r for r in _own(kernel) if r not in wanted and not owners.hold(r, held)]
+    elsewhere = _elsewhere(plans)
+    own = [rule for rule in _own(kernel) if rule not in wanted]
+    surplus = [rule for rule in own if not owners.hold(rule, held, elsewhere)]
     return [RemoveRule(rule) for rule in sorted(surplus, key=lambda rule: -rule.priority)]
 
 
@@ -176,16 +188,17 @@ class Owners:
         }
         return frozenset(named | addressed)
 
-    def hold(self, rule: Rule, held: Held) -> bool:
+    def hold(self, rule: Rule, held: Held, elsewhere: Elsewhere = frozenset()) -> bool:
         """Whether a rule belongs to what is held; a guard belongs to the rule that it guards."""
         if rule.table == MAIN_TABLE:
             of = selector(rule)
             guarded = [r for r in self._own if r.table != MAIN_TABLE and selector(r) == of]
             if guarded:
-                return any(self.hold(r, held) for r in guarded)
+                return any(self.hold(r, held, elsewhere) for r in guarded)
         owners = self.of(rule.table)
         if not owners:  # whose it was cannot be told
             return any(family is rule.family for _, family in held)
-        names = [self._kernel.links[i].name for i in owners if (i, rule.family) in held]
+        holding = {i for i in owners if (i, rule.family) in held and (i, rule.src) not in elsewhere}
+        names = {self._kernel.links[i].name for i in holding}
         # A name that its link has no more may be another's soon: that is no doubt.
         return bool(names) if rule.oif is None else rule.oif in names

@@ -10,7 +10,8 @@ ENI, so an address that it brought is proof enough for routes and rules, before 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
 from typing import Final, TypeVar
@@ -72,6 +73,15 @@ class Usable:
     subnets: tuple[IPNetwork, ...] = ()
     listed: tuple[IPAddress, ...] = ()
 
+    def without(self, elsewhere: Container[IPAddress | IPNetwork]) -> Usable:
+        """The same, but for what another ENI has."""
+        return replace(
+            self,
+            addresses=tuple(ip for ip in self.addresses if ip not in elsewhere),
+            prefixes=tuple(prefix for prefix in self.prefixes if prefix not in elsewhere),
+            listed=tuple(ip for ip in self.listed if ip not in elsewhere),
+        )
+
     def __bool__(self) -> bool:
         """Whether there is anything that traffic could come from."""
         return bool(self.addresses or self.prefixes)
@@ -109,7 +119,7 @@ class Witness:
 
 def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     """The verdict on one family of one interface."""
-    leases = _leases(family, witness)
+    leases = tuple(ip for ip in leased(witness.addresses) if ip.version == family)
     proof = _kernel_proof(family, witness, leases, policy)
     said = _Lists.of(family, witness.imds)
     usable = Usable(
@@ -207,13 +217,12 @@ def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
     return Reason("mac-unlisted", f"IMDS does not list the MAC {witness.link.mac}{advice}")
 
 
-def _leases(family: Family, witness: Witness) -> tuple[IPAddress, ...]:
+def leased(addresses: tuple[Address, ...]) -> tuple[IPAddress, ...]:
     """The addresses that DHCP brought. A permanent one is the operator's and proves nothing."""
     return tuple(
         address.ip
-        for address in witness.addresses
-        if address.family is family
-        and address.dynamic
+        for address in addresses
+        if address.dynamic
         and not address.from_ra
         and not address.tentative
         and address.scope == SCOPE_UNIVERSE

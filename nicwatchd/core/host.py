@@ -40,6 +40,7 @@ from nicwatchd.core.model import (
     Value,
     contains,
 )
+from nicwatchd.core.moves import holders
 from nicwatchd.core.plan import group_for, groups_of, plan
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
@@ -79,7 +80,7 @@ class Host:
         self.surprises = 0
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
         self._decided = float("-inf")  # when `decide` was called last
-        self._links: Mapping[int, Link] = {}
+        self._links: Mapping[int, Link] | None = None  # before the first look
         self._routes: tuple[Route, ...] = ()
         self._rules: tuple[Rule, ...] = ()
         self._rule_owners: Mapping[Rule, int] = {}
@@ -104,7 +105,7 @@ class Host:
     def see_links(self, links: Mapping[int, Link], now: float) -> None:
         """Take all links of the host: new ones begin, missing ones end."""
         links = {index: self._with_driver(link) for index, link in links.items()}
-        self._links = links
+        before, self._links = self._links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
             # A MAC that changed is another interface: IMDS knows it by nothing else.
@@ -114,7 +115,8 @@ class Host:
             if index in self.interfaces:
                 self.interfaces[index].see_link(link)
             elif self._tracks(link):
-                self.interfaces[index] = Interface(link, now, self.policy)
+                came = before is not None and index not in before
+                self.interfaces[index] = Interface(link, now, self.policy, came=came)
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver, which is asked for by name and so not told during a rename."""
@@ -145,8 +147,13 @@ class Host:
         A change that others made asks IMDS at once: it is often the same change arriving there.
         """
         interface = self.interfaces.get(index)
-        if interface and interface.see(addresses, routes) and interface.is_polled:
-            interface.poll_now(now)
+        if interface and interface.see(addresses, routes):
+            interface.hint(now)
+
+    def hint(self, index: int, now: float) -> None:
+        """Ask IMDS about an interface at once: the kernel told of its link, whatever it was."""
+        if index in self.interfaces:
+            self.interfaces[index].hint(now)
 
     def see_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
         """Take all routes of ours, and all rules of the host."""
@@ -195,8 +202,11 @@ class Host:
     def decide(self, now: float) -> tuple[Operation, ...]:
         """Judge and plan everything anew. The operations are in the order to carry them out."""
         self._decided = now
-        self.container_network = container_network(self._links, self._rules)
+        self.container_network = container_network(self._links or {}, self._rules)
         self._groups |= {self.policy.numbers.group} | groups_of(self._rules)
+        kernel = self._snapshot()
+        self._owners = Owners(kernel, self.policy.numbers)
+        self._settle_moves(now)
         for interface in self.interfaces.values():
             interface.groups = self._groups
             try:
@@ -206,14 +216,7 @@ class Host:
                 if self._strict:
                     raise
         before = {index: interface.plan for index, interface in self.interfaces.items()}
-        kernel = Snapshot(
-            links={i.link.index: i.link for i in self.interfaces.values()},
-            addresses={i.link.index: i.addresses for i in self.interfaces.values()},
-            routes=self._routes,
-            rules=self._rules,
-        )
         judged = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
-        self._owners = Owners(kernel, self.policy.numbers)
         self._plan_all(now, judged)
         plans = [interface.plan for interface in self.interfaces.values()]
         operations = diff(plans, kernel, judged, self.policy.numbers)
@@ -227,6 +230,14 @@ class Host:
         self._missing = things(operations)
         self._held_back = self._missing - things(allowed)
         return allowed
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            links={i.link.index: i.link for i in self.interfaces.values()},
+            addresses={i.link.index: i.addresses for i in self.interfaces.values()},
+            routes=self._routes,
+            rules=self._rules,
+        )
 
     def _count_losses(
         self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
@@ -249,6 +260,17 @@ class Host:
     def _is_fought_over(self, operation: Operation) -> bool:
         interface = self.interfaces.get(self._owner(operation) or 0)
         return interface is not None and interface.fights.over(thing(operation))
+
+    def _settle_moves(self, now: float) -> None:
+        """Tell each interface what another one has; of a move, the other end is asked at once."""
+        polled = {index: i for index, i in self.interfaces.items() if i.is_polled}
+        claims = [interface.claims for interface in polled.values()]
+        held = holders(claims, self._rules, self._owners.of)
+        for index, interface in self.interfaces.items():
+            others = {item: holder for item, holder in held.items() if holder != index}
+            names = {item: self.interfaces[holder].link.name for item, holder in others.items()}
+            for item in interface.leave(names):
+                self.interfaces[others[item]].hint(now)
 
     def _conclude(self, interface: Interface, now: float) -> None:
         interface.is_primary = is_primary(interface.link, self.primary_mac)
@@ -310,7 +332,8 @@ class Host:
                 others = tuple(s for other, of in subnets.items() if other != index for s in of)
                 neighbours: tuple[IPNetwork, ...] = tuple(dict.fromkeys(others))
                 interface.plan = plan(interface.subject(neighbours, now, policy, bridge), policy)
-
+            elsewhere = frozenset(ip_network(item) for item in interface.elsewhere)
+            interface.plan = replace(interface.plan, elsewhere=elsewhere)
         self._rule_owners = {
             rule: index for index, i in self.interfaces.items() for rule in i.plan.rules
         }
@@ -351,7 +374,7 @@ class Host:
     def poll_all(self, now: float) -> None:
         """Ask IMDS about everything at once."""
         for interface in self.interfaces.values():
-            interface.poll_now(now)
+            interface.poll_at(now)
 
     def next_deadline(self, now: float) -> float | None:
         """When to decide again, if nothing happens before: `now`, if a deadline was missed."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nicwatchd.core.backoff import jittered
-from nicwatchd.core.evidence import Reason, Status, Verdict, Witness, judge, on_link_prefixes
+from nicwatchd.core.backoff import Limiter, jittered
+from nicwatchd.core.evidence import (
+    Reason,
+    Status,
+    Verdict,
+    Witness,
+    judge,
+    leased,
+    on_link_prefixes,
+)
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State
 from nicwatchd.core.memory import Memory, remember
@@ -24,15 +32,20 @@ from nicwatchd.core.model import (
     Value,
     ours,
 )
+from nicwatchd.core.moves import Claims, Item
 from nicwatchd.core.plan import Subject
 from nicwatchd.core.policy import Policy
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
+NEVER: Final = float("inf")
 # Times are floats: just at a deadline, an age can come out a hair below its span.
 ROUNDING: Final = 1e-6
 # From this interval on, each poll reads everything: there is time for it.
 SWEEP_INTERVAL: Final = 5.0
+# Events of a link ask IMDS at once, the first few of them; whoever changes a link all the time (an
+# operator's script, a cable that is loose) causes no more than 7 requests in so many seconds.
+HINT_BURST, HINT_INTERVAL = 3, 10.0
 
 # The reasons to ignore an interface that IMDS is asked about all the same: it may get an address;
 # it shares its subnet with others, but its addresses are on a bridge or bond that is no ENI.
@@ -47,13 +60,14 @@ class Polling:
     interval: float = 0.0
     sweep: bool = True  # read all keys; otherwise one probe, and news makes it a sweep
     in_flight: bool = False
-    again: bool = False  # something happened while a question was under way
+    again_at: float = NEVER  # something happened while a question was under way: one more then
 
 
 class Interface:
     """One interface. The host feeds it facts, and asks it to conclude."""
 
-    def __init__(self, link: Link, now: float, policy: Policy) -> None:
+    def __init__(self, link: Link, now: float, policy: Policy, *, came: bool = False) -> None:
+        """`came`: the link was not there at the last look, so it is no operator who set it down."""
         self.link = link
         self.lifecycle = Lifecycle(now, policy.patience)
         self.memory = Memory()
@@ -62,6 +76,7 @@ class Interface:
         self.verdicts: dict[Family, Verdict] = {}
         self.confirmed: frozenset[Family] = frozenset()
         self.polling = Polling(next_at=now)
+        self.elsewhere: Mapping[Item, str] = {}  # what another ENI, of that name, has instead
         self.failures: tuple[Reason, ...] = ()  # of the operations of the last pass
         self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
         self.fights = Fights()
@@ -71,8 +86,11 @@ class Interface:
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # the link groups of ours, former ones too
         self._first_group = link.group
+        self._came = came
         self._never_up = not link.up
         self.udev_done = False
+        self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
+        self._hinted_until = now  # the poll that is due then is for all hints before it
 
     def age(self, now: float) -> float:
         """Seconds since the link was seen."""
@@ -106,10 +124,12 @@ class Interface:
             interval = policy.schedule.refresh  # it is there from launch; only its subnets count
         if self.memory.doubted:  # enough readings within the span, and not one more
             interval = min(interval, policy.doubt_span / max(1, policy.doubts - 1))
-        again, sweep = self.polling.again, interval >= SWEEP_INTERVAL
+        again_at, sweep = self.polling.again_at, interval >= SWEEP_INTERVAL
         self.polling = Polling(now + jittered(interval, random), interval, sweep=sweep)
-        if again:
-            self.poll_now(now)
+        if self._hinted_until > now:  # what is hinted until then waits for that poll
+            again_at = min(again_at, self._hinted_until)
+        if again_at < NEVER:
+            self.poll_at(max(now, again_at))
         return self.memory != before
 
     @property
@@ -117,10 +137,19 @@ class Interface:
         verdicts = self.verdicts.values()
         return bool(verdicts) and all(v.status is Status.READY for v in verdicts)
 
-    def poll_now(self, now: float) -> None:
-        """Ask IMDS at once, for everything; or once more, if a question is under way."""
-        again = self.polling.in_flight
-        self.polling = replace(self.polling, next_at=now, sweep=True, again=again)
+    def poll_at(self, when: float) -> None:
+        """Ask IMDS then at the latest, for everything; once more, if a question is under way."""
+        if self.polling.in_flight:
+            self.polling.again_at = min(when, self.polling.again_at)
+        else:
+            next_at = min(when, self.polling.next_at)
+            self.polling = replace(self.polling, next_at=next_at, sweep=True)
+
+    def hint(self, now: float) -> None:
+        """Something happened to the link: ask IMDS at once, where the same may show; in measure."""
+        if self.is_polled and now > self._hinted_until:
+            self._hinted_until = now + self._hints.delay(now)
+            self.poll_at(self._hinted_until)
 
     @property
     def is_polled(self) -> bool:
@@ -141,6 +170,29 @@ class Interface:
         kernel = [on_link_prefixes(family, self.addresses, self.routes) for family in Family]
         return tuple(dict.fromkeys(subnet for part in (*said, *kernel) for subnet in part))
 
+    @property
+    def claims(self) -> Claims:
+        """What ties addresses and prefixes to this interface."""
+        families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
+        known = [part for of in families.values() for part in (of.addresses, of.prefixes)]
+        doubted = frozenset(item for part in known for item in part.doubted)
+        return Claims(
+            self.link.index,
+            listed=frozenset(item for part in known for item in part.items) - doubted,
+            doubted=doubted,
+            leased=frozenset(leased(self.addresses)),
+            added=frozenset(address.ip for address in self.addresses if ours(address)),
+            unread=frozenset(family for family, of in families.items() if of.unread),
+        )
+
+    def leave(self, elsewhere: Mapping[Item, str]) -> frozenset[Item]:
+        """Take what other ENIs have; gives what is new of it and IMDS still lists here too."""
+        news = elsewhere.keys() - self.elsewhere.keys()
+        self.elsewhere = elsewhere
+        # Its own list lacks it and another's has it: no doubt is left.
+        self.memory = self.memory.without(elsewhere.keys())
+        return self.claims.listed & news
+
     # --- conclusions -------------------------------------------------------------------------
 
     def ignore(self, reason: Reason, now: float) -> None:
@@ -155,7 +207,8 @@ class Interface:
         first = self.memory.first_listed
         witness = Witness(
             link=self.link,
-            addresses=self.addresses,
+            # A lease that outlived a move to another ENI proves nothing here.
+            addresses=tuple(a for a in self.addresses if a.ip not in self.elsewhere),
             routes=self.routes,
             imds=believed,
             primary_mac=primary_mac,
@@ -163,7 +216,11 @@ class Interface:
             listed_for=None if first is None else now - first,
             confirmed=self.confirmed,
         )
-        self.verdicts = {family: judge(family, witness, policy) for family in Family}
+        verdicts = {family: judge(family, witness, policy) for family in Family}
+        self.verdicts = {
+            family: replace(verdict, usable=verdict.usable.without(self.elsewhere))
+            for family, verdict in verdicts.items()
+        }
         by_status = {
             status: frozenset(f for f, v in self.verdicts.items() if v.status is status)
             for status in Status
@@ -221,6 +278,7 @@ class Interface:
             if verdict.status is Status.ABSENT
             for reason in verdict.reasons
         ]
+        notes += self._left_to_others()
         notes += self.shadows
         if self.fights.reason:
             notes.append(self.fights.reason)
@@ -233,6 +291,18 @@ class Interface:
                 text = f"the link is in group {self.link.group}, set by others, not {group}"
                 notes.append(Reason("foreign-group", f"{text}: its on-link routes are not hidden"))
         return tuple(notes)
+
+    def _left_to_others(self) -> list[Reason]:
+        """What IMDS or DHCP say is here, but another ENI has."""
+        claims = self.claims
+        listed = "IMDS lists {} here, but it stays on {} until IMDS does not list it there"
+        brought = "DHCP brought {}, but IMDS lists it on {}"
+        texts = [
+            (listed if item in claims.listed else brought).format(item, name)
+            for item, name in sorted(self.elsewhere.items(), key=lambda known: str(known[0]))
+            if item in claims.listed | claims.leased
+        ]
+        return [Reason("held-elsewhere", text) for text in texts]
 
     def subject(
         self, neighbours: tuple[IPNetwork, ...], now: float, policy: Policy, bridge: int | None
@@ -253,8 +323,11 @@ class Interface:
 
     @property
     def to_bring_up(self) -> bool:
-        """Whether to set the link up. It gets our group with that: one that came with it had it."""
-        return self._never_up and self._first_group not in self.groups
+        """Whether to set the link up. It gets our group with that: one found with it was up before.
+
+        Only one that comes back from another network namespace has it and is down by that.
+        """
+        return self._never_up and (self._came or self._first_group not in self.groups)
 
     @property
     def waits_for_udev(self) -> bool:

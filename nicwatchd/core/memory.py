@@ -8,6 +8,7 @@ absent several times over a while, and `Unknown` never takes anything back.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar, cast
 
@@ -71,6 +72,17 @@ class Known(Generic[T]):
         items = tuple(i for i in self.items if i in present or i in kept) if kept else ()
         return Known(tuple(dict.fromkeys(items + present)), tuple(doubts), answer, listed)
 
+    def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
+        """What is known once doubted items are given up before their time."""
+        doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in given_up)
+        gone = {item for item, _ in self.doubts} & given_up
+        return replace(self, items=tuple(i for i in self.items if i not in gone), doubts=doubts)
+
+    @property
+    def doubted(self) -> frozenset[T]:
+        """The items that the last reading did not have."""
+        return frozenset(item for item, _ in self.doubts)
+
     @property
     def answer(self) -> Answer[tuple[T, ...]]:
         """The answer to believe: what is known, doubted or not, else the last one."""
@@ -100,6 +112,17 @@ class KnownFamily:
             self.cidrs.hear(heard.cidrs, now, policy, listed=keys.cidrs in listed),
         )
 
+    def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:
+        """What is known once addresses or prefixes that are doubted are given up."""
+        return KnownFamily(
+            self.addresses.without(given_up), self.prefixes.without(given_up), self.cidrs
+        )
+
+    @property
+    def unread(self) -> bool:
+        """Whether IMDS never answered for the addresses, or for the prefixes."""
+        return any(isinstance(known.definite, Unknown) for known in (self.addresses, self.prefixes))
+
     @property
     def believed(self) -> FamilyMetadata:
         """The answers to believe."""
@@ -119,6 +142,12 @@ class Memory:
     v4: KnownFamily = field(default_factory=KnownFamily)
     v6: KnownFamily = field(default_factory=KnownFamily)
     first_listed: float | None = None
+
+    def without(self, given_up: AbstractSet[Hashable]) -> Memory:
+        """What is known once addresses or prefixes that are doubted are given up."""
+        v4, v6 = self.v4.without(given_up), self.v6.without(given_up)
+        believed = replace(self.believed, v4=v4.believed, v6=v6.believed)
+        return replace(self, believed=believed, v4=v4, v6=v6)
 
     @property
     def doubted(self) -> bool:

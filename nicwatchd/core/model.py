@@ -272,6 +272,7 @@ class Plan:
     awaited: tuple[IPAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
+    elsewhere: frozenset[IPNetwork] = frozenset()  # addresses and prefixes that another ENI has
 
 
 @dataclass(frozen=True, slots=True)

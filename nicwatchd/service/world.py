@@ -56,6 +56,7 @@ class World:
         self._links: dict[int, Link] = {}
         self._known: set[tuple[int, str]] = set()  # interfaces whose addresses were read
         self._stale_links: set[int] = set()
+        self._gone_links: set[int] = set()
         self._stale_addresses: set[int] = set()
         self._own_is_stale = True
         self._all_is_stale = True
@@ -114,8 +115,11 @@ class World:
         if event.down:
             self._host.flapped(event.index)
         self._stale_links.add(event.index)
+        if event.gone:
+            self._gone_links.add(event.index)
         self._own_is_stale = True  # a flap drops IPv4 routes, and no event of theirs tells
         self._note_addresses(event.index)
+        self._host.hint(event.index, self._clock())  # of what is not in our picture, too: MTU
         return AT_ONCE
 
     def _note_addresses(self, index: int) -> float | None:
@@ -155,6 +159,12 @@ class World:
 
     async def _refresh_links(self, *, everything: bool) -> None:
         stale, self._stale_links = self._stale_links, set()
+        gone, self._gone_links = self._gone_links, set()
+        if gone & self._host.interfaces.keys():
+            # One that is back from another network namespace already may look as if it had been
+            # set down: same index, same MAC. But it has lost all, and is a new one.
+            self._links = {i: link for i, link in self._links.items() if i not in gone}
+            self._host.see_links(dict(self._links), self._clock())
         if everything:
             self._links = await self._kernel.links()
         else:

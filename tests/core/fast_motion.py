@@ -51,6 +51,7 @@ class FastMotion:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._news = True  # something happened since the last look
+        self._links: dict[int, Link] = {}  # at the last look
 
     # --- scripts -----------------------------------------------------------------------------
 
@@ -120,7 +121,11 @@ class FastMotion:
         assert self.kernel.foreign == foreign, "what is others' was touched"
 
     def look(self) -> None:
-        self.host.see_links(dict(self.kernel.links), self.now)
+        links = dict(self.kernel.links)
+        for index in {i for i, _ in links.items() ^ self._links.items()}:
+            self.host.hint(index, self.now)  # there was an event of it
+        self._links = links
+        self.host.see_links(links, self.now)
         for index in list(self.host.interfaces):
             addresses, routes = self.kernel.addresses_of(index), self.kernel.main_routes_of(index)
             self.host.see_addresses(index, addresses, routes, self.now)

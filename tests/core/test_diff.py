@@ -266,6 +266,21 @@ def test_the_name_that_a_link_lost_is_not_held() -> None:
     assert diff([Plan(3)], replace(kernel, links={3: ETH1}), HOLD6) == ()
 
 
+def test_what_another_eni_has_is_not_held() -> None:
+    """It moved there: no doubt is left, and the old rule would go on winning."""
+    moved, stays = (replace(SUBNET6, src=net(f"2001:db8:0:2::{n}/128")) for n in (1, 2))
+    rules = (guard(moved), guard(stays), moved, stays)
+    addresses = {3: (added("2001:db8:0:2::1/128"), added("2001:db8:0:2::2/128"))}
+    kernel = Snapshot({3: ETH1}, addresses, rules=rules)
+    assert diff([Plan(3)], kernel, HOLD6) == ()
+    wanted = [Plan(3, elsewhere=frozenset({net("2001:db8:0:2::1/128")}))]
+    assert diff(wanted, kernel, HOLD6) == (
+        RemoveRule(moved),
+        RemoveRule(guard(moved)),
+        RemoveAddress(3, ip("2001:db8:0:2::1"), 128),
+    )
+
+
 # --- any kernel, any plan --------------------------------------------------------------------
 
 LINKS = (ETH1, ETH2)

@@ -8,6 +8,7 @@ import pytest
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     ABSENT,
+    MAIN_TABLE,
     EniMetadata,
     RemoveAddress,
     SetGroup,
@@ -157,6 +158,61 @@ def test_unplugged_while_waiting_and_when_applied() -> None:
         assert motion.kernel.addresses == []
         assert motion.told[-1].state is State.GONE
         assert set(motion.host.interfaces) == {2}
+
+
+def reached(state: State) -> FastMotion:
+    """A host whose eth1 is in this state, beside an eth2 that is applied."""
+    readings = {AWAITING: eni(FULL4, family(cidrs=NET6)), IGNORED: eni(NONE, NONE)}
+    motion = hot_plugged(readings.get(state, FULL))
+    motion.plug(0.0, ETH2)
+    motion.imds(MAC2, 0.0, eni(family("10.0.3.10", cidrs="10.0.3.0/24"), mac=Value(MAC2)))
+    if state is not IGNORED:
+        dhcp4(motion, 10.001)
+    until = {State.DETECTED: 10.005, State.VALIDATED: 12.0}
+    motion.run(until.get(state, 60.0))
+    assert motion.state() is state
+    return motion
+
+
+@pytest.mark.parametrize("back", [None, 3, 7], ids=["for-good", "same-index", "another-index"])
+@pytest.mark.parametrize("state", [s for s in State if s is not State.GONE])
+def test_detached_in_each_state_while_imds_goes_on_listing_it(
+    state: State, back: int | None
+) -> None:
+    """In the end nothing of it is left; another ENI of the host has noticed nothing."""
+    motion = reached(state)
+    others = {rule for rule in motion.kernel.own_rules if rule.table == 1_000_004}
+    motion.imds(MAC, motion.now, eni(family(ERROR, cidrs=ERROR), family(ERROR, cidrs=ERROR)))
+    motion.at(motion.now, partial(motion.kernel.unplug, 3))
+    motion.run(motion.now + 1.0)
+    assert {rule for rule in motion.kernel.own_rules if rule.table != MAIN_TABLE} == others
+    assert {rule.src or rule.oif for rule in motion.kernel.own_rules} == {
+        rule.src or rule.oif for rule in others
+    }
+    assert {route.oif for route in motion.kernel.own_routes} == {4}
+    assert {address.index for address in motion.kernel.addresses} == {4}
+    assert [told.state for told in motion.told if told.name == "eth1"][-1] is State.GONE
+    motion.run(motion.now + 60.0)  # eth2 may still have been settling
+    assert motion.state(4) is APPLIED
+    assert quiet(motion, 600.0)
+    if back is not None:
+        motion.plug(motion.now, replace(ETH1, index=back))
+        motion.imds(MAC, motion.now + 100.0, FULL)
+        motion.run(motion.now + 99.0)
+        assert motion.state(back) is AWAITING
+        motion.run(motion.now + 60.0)
+        assert motion.state(back) is APPLIED
+        assert selectors(motion, back) == {"eth1", NET4}
+
+
+def test_a_link_that_comes_back_with_its_group_is_set_up() -> None:
+    """From another network namespace: down, without addresses, in the group that it had."""
+    motion = applied()
+    motion.at(200.0, partial(motion.kernel.unplug, 3))
+    motion.plug(260.0, replace(ETH1, up=False, group=3778))
+    motion.run(300.0)
+    assert motion.kernel.links[3].up
+    assert motion.state() is APPLIED
 
 
 def test_a_rename_moves_the_rule() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nicwatchd.core.model import IPAddress
-from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status
+from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status, eni_of
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import Eni, Peer
 from nicwatchd.sim.probe import Acceptor, Watch, all_answer, paths, watch_primary
@@ -102,6 +102,23 @@ class HostUnderTest:
     async def plug(self, *names: str) -> None:
         await self.ec2.plug(*names)
 
+    async def change(self, script: EniScript) -> None:
+        """The ENI of this name has other addresses or prefixes now, and IMDS knows at once."""
+        await self.reassign(script)
+        self.tell(script)
+
+    async def reassign(self, *scripts: EniScript) -> None:
+        """EC2 has assigned the ENIs other addresses or prefixes. No event on the host tells."""
+        for script in scripts:
+            now = self.eni(script.name)
+            await self.vpc.update(replace(eni_of(script), name=now.name, subnet=now.subnet))
+
+    def tell(self, script: EniScript) -> None:
+        """Let IMDS say of the ENI of this name what the script says."""
+        facts = script.facts()
+        gone = self.ec2.scenario.eni(script.name).facts().keys() - facts.keys()
+        self.imds.step(script.name, complete=True, texts=facts, hide=set(gone))
+
     async def advertise(self, name: str) -> None:
         """Send router advertisements, as routers repeat them, until the kernel has taken one.
 
@@ -167,6 +184,35 @@ class HostUnderTest:
         ours = (line for line in lines if "proto 236" in line and "suppress" not in line)
         return [line.split(":", 1)[1].strip().removesuffix(" proto 236") for line in ours]
 
+    @asynccontextmanager
+    async def changes(self, *kinds: str) -> AsyncIterator[list[str]]:
+        """What the kernel tells of changes of these kinds (`ip monitor`'s words) inside the block.
+
+        Complete after the block: a mark of our own is waited for.
+        """
+        said: list[str] = []
+        pipe = asyncio.subprocess.PIPE
+        command = ("ip", "-oneline", "monitor", *dict.fromkeys([*kinds, "rule"]))
+        monitor = await self.vpc.popen(self.vpc.host, *command, stdout=pipe)
+        await self._mark(monitor, [])
+        yield said
+        await self._mark(monitor, said)
+        monitor.terminate()
+        await monitor.wait()
+
+    async def _mark(self, monitor: asyncio.subprocess.Process, said: list[str]) -> None:
+        """Read what a monitor says until it tells of a rule of our own, and leave that out."""
+        assert monitor.stdout is not None
+        async with asyncio.timeout(WITHIN):
+            while True:
+                for verb in ("add", "del"):  # again and again: it may not listen yet
+                    await self.ip(f"rule {verb} pref 31999 fwmark 0xec2 lookup 77")
+                while line := await _line_within(monitor.stdout, 0.5):
+                    if "31999" in line and line.startswith("Deleted"):
+                        return
+                    if "31999" not in line:
+                        said.append(line)
+
     async def as_before(self, before: Footprint) -> None:
         """Wait until the daemon has as much open, and the kernel as many objects, as before."""
         async with asyncio.timeout(WITHIN):
@@ -175,6 +221,15 @@ class HostUnderTest:
 
     async def footprint(self) -> Footprint:
         return Footprint(await self.kernel_objects(), descriptors(self.daemon.process.pid))
+
+
+async def _line_within(stream: asyncio.StreamReader, seconds: float) -> str:
+    """The next line; none when there is none so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return (await stream.readline()).decode().strip()
+    except TimeoutError:
+        return ""
 
 
 @dataclass(frozen=True)
