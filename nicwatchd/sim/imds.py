@@ -132,6 +132,13 @@ class ImdsServer:
         """The ENI is gone, and IMDS knows at once."""
         del self._plugged[name]
 
+    def change(self, script: EniScript) -> None:
+        """What EC2 has assigned to a plugged ENI, known by its name, is now this.
+
+        Its clock goes on, and what steps hide or put in the place of facts they still do.
+        """
+        self._plugged[script.name].script = script
+
     def step(
         self,
         name: str,
