@@ -1,0 +1,277 @@
+"""The walk on a real kernel: an imitated EC2 host of network namespaces, and nicwatchd on it as
+a process of its own. Everything is the real thing but the ENIs, the VPC and the metadata service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Final, Self
+
+from nicwatchd.core.model import PROTOCOL, Address, Route, Rule, ours
+from nicwatchd.sim.ec2 import DaemonProcess
+from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.netns import CommandError
+from nicwatchd.sim.parts import Eni
+from nicwatchd.sim.probe import Acceptor, Watch, all_answer, paths, watch_primary
+from nicwatchd.sim.script import Scenario
+from nicwatchd.sim.vpc import Vpc
+from tests.bench.outside import Outside, look_into
+from tests.chaos import hands
+from tests.chaos.actions import (
+    Action,
+    AddCidr,
+    Assign,
+    Attach,
+    Detach,
+    FaultBegins,
+    FaultsEnd,
+    Flap,
+    Foreign,
+    ForeignRule,
+    Kill,
+    Lease,
+    LeaseComes,
+    LeaseExpires,
+    LeaseRenews,
+    Move,
+    OthersRemove,
+    Overrun,
+    Pass,
+    PutForeign,
+    Quiet,
+    RemoveCidr,
+    Rename,
+    SetDown,
+    SetUpAgain,
+    Start,
+    Stop,
+    TakeForeign,
+    Unassign,
+)
+from tests.chaos.judge import Seen, differences, see
+from tests.chaos.truth import PRIMARY, Truth
+from tests.chaos.walk import AstrayError, wander
+from tests.scenarios.host import QUICK, settings
+
+SETTINGS: Final = settings(QUICK)
+LONGEST_PASS: Final = 3.0  # s: more than doubts and settling take, by QUICK
+INTERVAL: Final = 0.05  # s between two looks
+PATIENCE: Final = 60.0  # s after which it will not come right; generous
+# s without any answer of the primary's that a busy machine explains
+DISTURBED: Final = 2.0
+LOG_TAIL: Final = 4_000  # characters
+Object = Address | Route | Rule
+
+
+class Namespaces:
+    """One host. `truth` is what is so at last; `do` makes the world follow it."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self.vpc = Vpc(truth.enis[PRIMARY])
+        self.imds = ImdsServer(Scenario(PRIMARY, truth.scripts()))
+        self.daemon = DaemonProcess(self.vpc)
+        self._listed = {script.name for script in truth.scripts()}
+        self._wrongs: list[str] = []
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        enter = self._stack.enter_async_context
+        try:
+            await enter(self.vpc)
+            await self.imds.start(*self.vpc.imds_sockets())
+            self._stack.push_async_callback(self.imds.stop)
+            await enter(Acceptor(self.vpc, self.vpc.host))
+            self.primary: Watch = await enter(watch_primary(self.vpc))
+            self.outside: Outside = self._stack.enter_context(look_into(self.vpc.host))
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def link(self, mac: str) -> Eni:
+        """A plugged ENI, as it is plugged."""
+        return next(eni for eni in self.vpc.enis if eni.mac == mac)
+
+    async def do(self, action: Action, truth: Truth) -> None:
+        """Let an action happen; `truth` is what is true after it."""
+        self.truth = truth
+        match action:
+            case FaultBegins(on=on, do=do):
+                self.imds.fault(on, do)
+            case FaultsEnd():
+                self.imds.clear()
+            case Kill() | Stop() | Start() | Overrun() | Pass():
+                await self._do_to_daemon(action)
+            case _:
+                await self._do_to_host(action)
+        self._tell()
+        if isinstance(action, Quiet):
+            await self._settle()
+
+    async def _do_to_host(self, action: Action) -> None:
+        match action:
+            case Attach(mac, name):
+                await self.vpc.plug(replace(self.truth.enis[mac], name=name))
+            case Detach(mac):
+                await self.vpc.unplug(self.link(mac))
+            case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
+                await self._reassign()
+            case Flap() | SetDown() | SetUpAgain() | Rename():
+                await self._do_to_link(action)
+            case LeaseComes(lease) | LeaseRenews(lease) | LeaseExpires(lease):
+                await self._lease(lease, comes=not isinstance(action, LeaseExpires))
+            case PutForeign(thing) | TakeForeign(thing):
+                await self._foreign("add" if isinstance(action, PutForeign) else "del", thing)
+            case OthersRemove():
+                await self._others_remove(action)
+
+    def _tell(self) -> None:
+        """Let IMDS say what it is to say now."""
+        scripts = {script.name: script for script in self.truth.scripts()}
+        for gone in self._listed - scripts.keys():
+            self.imds.unplug(gone)
+        for name, script in scripts.items():
+            if name in self._listed:
+                self.imds.change(script)
+            else:
+                self.imds.plug(script)
+        self._listed = set(scripts)
+
+    async def _reassign(self) -> None:
+        """What EC2 has assigned changed, in place."""
+        wanted = [replace(self.truth.enis[eni.mac], name=eni.name) for eni in self.vpc.enis]
+        changed = [eni for eni in wanted if eni not in self.vpc.enis]
+        if changed:
+            await self.vpc.update(*changed)
+
+    async def _do_to_link(self, action: Flap | SetDown | SetUpAgain | Rename) -> None:
+        eni = self.link(action.mac)
+        match action:
+            case Rename(name=name):
+                await self.vpc.rename(eni, name, after=0.0)
+            case Flap():
+                await self.vpc.ip(
+                    self.vpc.host, f"link set {eni.name} down", f"link set {eni.name} up"
+                )
+            case _:
+                way = "up" if isinstance(action, SetUpAgain) else "down"
+                await self.vpc.ip(self.vpc.host, f"link set {eni.name} {way}")
+
+    async def _lease(self, lease: Lease, *, comes: bool) -> None:
+        name = self.link(lease.mac).name
+        line = f"addr replace {lease.address} dev {name} valid_lft 3600 preferred_lft 3600"
+        if not comes:
+            line = f"addr del {lease.address} dev {name}"
+        elif lease.address.version == 6:
+            line += " noprefixroute"
+        await self.vpc.ip(self.vpc.host, line)
+
+    async def _foreign(self, verb: str, foreign: Foreign) -> None:
+        links = await self.outside.kernel.links()
+        if isinstance(foreign, ForeignRule):
+            await hands.run(self.vpc, verb, [foreign.rule], links)
+        else:
+            index = self.vpc.ifindex(self.link(foreign.mac))
+            await hands.run(self.vpc, verb, [foreign.on(index)], links)
+
+    async def _others_remove(self, action: OthersRemove) -> None:
+        """Somebody removes one of ours, or all rules."""
+        if action.what == "all rules":
+            await hands.flush_rules(self.vpc)
+        elif action.what == "group":
+            names = sorted(eni.name for eni in self.vpc.enis)
+            name = names[action.pick % len(names)]
+            await self.vpc.ip(self.vpc.host, f"link set {name} group 0")
+        elif found := await self._own(action.what):
+            await self._remove(action.what, found[action.pick % len(found)])
+
+    async def _remove(self, what: str, thing: Object) -> None:
+        links = await self.outside.kernel.links()
+        try:
+            await hands.run(self.vpc, "del", [thing], links)
+        except CommandError:
+            if thing in await self._own(what):  # otherwise the daemon has removed it meanwhile
+                raise
+
+    async def _own(self, what: str) -> Sequence[Object]:
+        """What there is of ours, in an order that does not depend on the kernel."""
+        kernel = self.outside.kernel
+        found: list[Object]
+        match what:
+            case "route":
+                found = list(await kernel.own_routes())
+            case "address":
+                addresses = [await kernel.addresses(index) for index in await kernel.links()]
+                found = [address for of in addresses for address in of if ours(address)]
+            case _:
+                found = [rule for rule in await kernel.rules() if rule.protocol == PROTOCOL]
+        return sorted(found, key=str)
+
+    async def _do_to_daemon(self, action: Kill | Stop | Start | Overrun | Pass) -> None:
+        match action:
+            case Kill():
+                await self.daemon.kill()
+            case Stop():
+                await self.daemon.stop()
+            case Start():
+                await self.daemon.start(SETTINGS)
+            case Overrun():
+                async with hands.deaf(self.vpc, self.daemon):
+                    await hands.flush_rules(self.vpc)
+            case Pass(share):
+                await asyncio.sleep(share * LONGEST_PASS)
+
+    # --- quiet points ----------------------------------------------------------------------------
+
+    async def look(self) -> Seen:
+        """What is there, read from outside; the states are the daemon's own."""
+        said = await self.daemon.get("/v1/interfaces")
+        states = {interface["mac"]: interface["state"] for interface in said}
+        return await see(self.outside.kernel, self.truth.enis, states)
+
+    async def _settle(self) -> None:
+        """Wait until all is right, and see that it stays so and works.
+
+        Nothing helps the daemon to get there: it may have missed an event, and must not.
+        """
+        give_up = time.monotonic() + PATIENCE
+        while differences(self.truth, await self.look()):
+            if time.monotonic() > give_up:
+                return  # the judge, who looks after this, says what is wrong
+            await asyncio.sleep(INTERVAL)
+        await self.daemon.post("/v1/reconcile")
+        # Not the primary: where a DHCP client leaves it, an ENI's subnet reaches it no more.
+        up = [self.link(mac) for mac in self.truth.secondaries if self.truth.ports[mac].up]
+        addresses = [address for eni in up for address in eni.addresses()]
+        try:
+            await all_answer(self.vpc, paths(self.vpc.peers(*up), addresses), PATIENCE)
+        except TimeoutError as error:
+            self._wrongs.append(str(error))
+
+    def wrongs(self) -> list[str]:
+        """What was not reachable at a quiet point, and whether the primary was ever silent."""
+        found, self._wrongs = self._wrongs, []
+        if self.primary.longest_silence > DISTURBED:
+            found.append(f"the primary was silent for {self.primary.longest_silence:.1f} s")
+        return found
+
+
+async def walk_in_namespaces(seed: int, steps: int) -> None:
+    """One walk on a host of its own. Raises AstrayError, with the daemon's last words as a note."""
+    async with Namespaces(Truth()) as world:
+        try:
+            await wander(world, seed, steps)
+        except AstrayError as error:
+            error.add_note(world.daemon.log[-LOG_TAIL:])
+            raise
+        if surprises := (await world.daemon.get("/v1/status"))["surprises"]:
+            raise AstrayError(f"seed {seed}: {surprises} conclusions that no state has a way for")
+        await world.daemon.stop()
