@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from types import TracebackType
@@ -109,16 +108,6 @@ class Ec2:
         await self.vpc.unplug(*(self.eni(name) for name in names))
         for name in names:
             self.imds.unplug(name)
-
-    async def change(self, *scripts: EniScript) -> None:
-        """What EC2 has assigned to plugged ENIs is now this; no event on the host tells of it.
-
-        What moves from one ENI to another is given in one call. IMDS knows at once.
-        """
-        names = {eni.mac: eni.name for eni in self.vpc.enis}  # of the links as they are now
-        await self.vpc.update(*(replace(eni_of(s), name=names[s.mac]) for s in scripts))
-        for script in scripts:
-            self.imds.change(script)
 
     async def start_daemon(
         self, settings: str = SETTINGS, wrapper: Sequence[str] = ()

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -133,10 +134,7 @@ class ImdsServer:
         del self._plugged[name]
 
     def change(self, script: EniScript) -> None:
-        """What EC2 has assigned to a plugged ENI, known by its name, is now this.
-
-        Its clock goes on, and what steps hide or put in the place of facts they still do.
-        """
+        """What EC2 has assigned to a plugged ENI (by its name) is now this; its clock goes on."""
         self._plugged[script.name].script = script
 
     def step(
@@ -392,7 +390,8 @@ async def _dribble(
         if request.transport is not None:
             request.transport.close()
         return response
-    for byte in body:
-        await response.write(bytes([byte]))
-        await asyncio.sleep(SLOW_PAUSE)
+    with suppress(ConnectionResetError):  # whoever asked has given up
+        for byte in body:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(SLOW_PAUSE)
     return response

@@ -5,18 +5,22 @@ a process of its own. Everything is the real thing but the ENIs, the VPC and the
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Final, Self
 
-from nicwatchd.core.model import PROTOCOL, Address, Route, Rule, ours
+from nicwatchd.core.kernel import Event, RouteEvent, RuleEvent
+from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, Address, Route, Rule, ours
+from nicwatchd.netlink.events import EventSocket, open_event_socket
+from nicwatchd.sim import netns
 from nicwatchd.sim.ec2 import DaemonProcess
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.netns import CommandError
 from nicwatchd.sim.parts import Eni
-from nicwatchd.sim.probe import Acceptor, Watch, all_answer, paths, watch_primary
+from nicwatchd.sim.probe import Acceptor, all_answer, paths
 from nicwatchd.sim.script import Scenario
 from nicwatchd.sim.vpc import Vpc
 from tests.bench.outside import Outside, look_into
@@ -61,8 +65,6 @@ SETTINGS: Final = settings(QUICK)
 LONGEST_PASS: Final = 3.0  # s: more than doubts and settling take, by QUICK
 INTERVAL: Final = 0.05  # s between two looks
 PATIENCE: Final = 60.0  # s after which it will not come right; generous
-# s without any answer of the primary's that a busy machine explains
-DISTURBED: Final = 2.0
 LOG_TAIL: Final = 4_000  # characters
 Object = Address | Route | Rule
 
@@ -77,6 +79,8 @@ class Namespaces:
         self.daemon = DaemonProcess(self.vpc)
         self._listed = {script.name for script in truth.scripts()}
         self._wrongs: list[str] = []
+        self._news: list[Event] = []
+        self._events = EventSocket(self._connect)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -86,8 +90,10 @@ class Namespaces:
             await self.imds.start(*self.vpc.imds_sockets())
             self._stack.push_async_callback(self.imds.stop)
             await enter(Acceptor(self.vpc, self.vpc.host))
-            self.primary: Watch = await enter(watch_primary(self.vpc))
             self.outside: Outside = self._stack.enter_context(look_into(self.vpc.host))
+            self._events.start(self._news.append)
+            self._stack.callback(self._events.close)
+            self._at_first = await self._others()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -95,6 +101,10 @@ class Namespaces:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def _connect(self) -> socket.socket:
+        with netns.inside(self.vpc.host):
+            return open_event_socket()
 
     def link(self, mac: str) -> Eni:
         """A plugged ENI, as it is plugged."""
@@ -238,7 +248,7 @@ class Namespaces:
         return await see(self.outside.kernel, self.truth.enis, states)
 
     async def _settle(self) -> None:
-        """Wait until all is right, and see that it stays so and works.
+        """Wait until all is right, and see that it stays so, and works.
 
         Nothing helps the daemon to get there: it may have missed an event, and must not.
         """
@@ -247,21 +257,48 @@ class Namespaces:
             if time.monotonic() > give_up:
                 return  # the judge, who looks after this, says what is wrong
             await asyncio.sleep(INTERVAL)
+        self._news.clear()
         await self.daemon.post("/v1/reconcile")
-        # Not the primary: where a DHCP client leaves it, an ENI's subnet reaches it no more.
+        await self._reach_all()
+        self._wrongs += [f"needless: {event}" for event in self._news if _is_ours(event)]
+        if (there := await self._others()) != (wanted := self._at_first | self._put()):
+            self._wrongs += [f"not as others left it: {thing}" for thing in there ^ wanted]
+
+    async def _reach_all(self) -> None:
+        """TCP from each far host and neighbour to each ENI; to the primary from far hosts only.
+
+        Where a DHCP client is at work on an ENI, its subnet reaches the primary no more.
+        """
         up = [self.link(mac) for mac in self.truth.secondaries if self.truth.ports[mac].up]
-        addresses = [address for eni in up for address in eni.addresses()]
+        wanted = paths(self.vpc.peers(*up), [ip for eni in up for ip in eni.addresses()])
+        wanted += paths(self.vpc.far_hosts, self.vpc.primary.addresses())
         try:
-            await all_answer(self.vpc, paths(self.vpc.peers(*up), addresses), PATIENCE)
+            await all_answer(self.vpc, wanted, PATIENCE)
         except TimeoutError as error:
             self._wrongs.append(str(error))
 
+    async def _others(self) -> frozenset[Object]:
+        """All rules but ours, and what software has put on the primary."""
+        kernel, index = self.outside.kernel, self.vpc.ifindex(self.link(PRIMARY))
+        addresses = [replace(a, tentative=False) for a in await kernel.addresses(index)]
+        things: list[Object] = [*await kernel.rules(), *addresses]
+        things += [r for r in await kernel.link_routes(index) if r.protocol != RTPROT_KERNEL]
+        return frozenset(thing for thing in things if thing.protocol != PROTOCOL)
+
+    def _put(self) -> frozenset[Object]:
+        """... the part of it that the walk has put there."""
+        index = self.vpc.ifindex(self.link(PRIMARY))
+        rules: list[Object] = list(self.truth.foreign_rules())
+        return frozenset([*rules, *(f.on(index) for f in self.truth.foreign_on(PRIMARY))])
+
     def wrongs(self) -> list[str]:
-        """What was not reachable at a quiet point, and whether the primary was ever silent."""
+        """What went wrong at the last quiet point, beside what `look` shows."""
         found, self._wrongs = self._wrongs, []
-        if self.primary.longest_silence > DISTURBED:
-            found.append(f"the primary was silent for {self.primary.longest_silence:.1f} s")
         return found
+
+
+def _is_ours(event: Event) -> bool:
+    return isinstance(event, RouteEvent | RuleEvent) and event.protocol == PROTOCOL
 
 
 async def walk_in_namespaces(seed: int, steps: int) -> None:
