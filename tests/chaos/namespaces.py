@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Final, Self
 
 from nicwatchd.core.kernel import Event, RouteEvent, RuleEvent
-from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, Address, Route, Rule, ours
+from nicwatchd.core.kernel import Overrun as Lost
+from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, Address, Family, Route, Rule, ours
 from nicwatchd.netlink.events import EventSocket, open_event_socket
 from nicwatchd.sim import netns
 from nicwatchd.sim.ec2 import DaemonProcess
@@ -65,6 +66,7 @@ SETTINGS: Final = settings(QUICK)
 LONGEST_PASS: Final = 3.0  # s: more than doubts and settling take, by QUICK
 INTERVAL: Final = 0.05  # s between two looks
 PATIENCE: Final = 60.0  # s after which it will not come right; generous
+MARKER: Final = 31_999  # a rule's priority that neither the walk nor the daemon uses
 LOG_TAIL: Final = 4_000  # characters
 Object = Address | Route | Rule
 
@@ -257,12 +259,23 @@ class Namespaces:
             if time.monotonic() > give_up:
                 return  # the judge, who looks after this, says what is wrong
             await asyncio.sleep(INTERVAL)
-        self._news.clear()
+        await self._events_so_far()
         await self.daemon.post("/v1/reconcile")
         await self._reach_all()
-        self._wrongs += [f"needless: {event}" for event in self._news if _is_ours(event)]
+        written = filter(_is_ours, await self._events_so_far())
+        self._wrongs += [f"needless: {event}" for event in written]
         if (there := await self._others()) != (wanted := self._at_first | self._put()):
             self._wrongs += [f"not as others left it: {thing}" for thing in there ^ wanted]
+
+    async def _events_so_far(self) -> list[Event]:
+        """What the kernel has reported since the last call, up to a change of our own."""
+        for verb in ("add", "del"):
+            line = f"rule {verb} priority {MARKER} lookup main"
+            await self.vpc.ip(self.vpc.host, line, family=Family.V4)
+        while not any(map(_is_marker, self._news)):  # noqa: ASYNC110 (the loop hears it meanwhile)
+            await asyncio.sleep(INTERVAL)
+        heard, self._news[:] = self._news[:], []
+        return heard
 
     async def _reach_all(self) -> None:
         """TCP from each far host and neighbour to each ENI; to the primary from far hosts only.
@@ -299,6 +312,12 @@ class Namespaces:
 
 def _is_ours(event: Event) -> bool:
     return isinstance(event, RouteEvent | RuleEvent) and event.protocol == PROTOCOL
+
+
+def _is_marker(event: Event) -> bool:
+    """The end of the change; or so many that it may be among the lost."""
+    marked = isinstance(event, RuleEvent) and event.priority == MARKER and event.deleted
+    return marked or isinstance(event, Lost)
 
 
 async def walk_in_namespaces(seed: int, steps: int) -> None:
