@@ -59,7 +59,8 @@ def expected(
     """All that the README promises for an ENI.
 
     `others` are the CIDRs of the host's other ENIs, `operators` the main table's static routes
-    through this one. A link that is down has no routes and no IPv6 addresses.
+    through this one, copied where the ENI has the family. A link that is down has no routes and no
+    IPv6 addresses.
     """
     rules: set[Rule] = set()
     routes: set[Route] = set()
@@ -75,7 +76,10 @@ def expected(
             routes |= plain
             source = addresses[0] if addresses else None
             sourced |= {r if r.dst == LINK_LOCAL else replace(r, prefsrc=source) for r in plain}
-    copies = {replace(route, table=table, protocol=PROTOCOL) for route in operators} if up else {}
+    used = {rule.family for rule in rules} if up else set()
+    copies = {
+        replace(route, table=table, protocol=PROTOCOL) for route in operators if route.family in used
+    }
     here = eni.addresses() if up else eni.addresses(Family.V4)
     return Expected(
         index,

@@ -248,18 +248,25 @@ class TakeForeign:
     thing: Foreign
 
 
-Kind: TypeAlias = Literal["rule", "route", "address", "group", "all rules"]
+Kind: TypeAlias = Literal["rule", "route", "address", "all rules"]
 
 
 @dataclass(frozen=True, slots=True)
 class OthersRemove:
-    """Somebody removes something of ours, or sets an ENI's group back to 0.
+    """Somebody removes something of ours.
 
     `pick` chooses among what is there: the world takes it modulo their number. None: no effect.
     """
 
     what: Kind
     pick: int
+
+
+@dataclass(frozen=True, slots=True)
+class OthersUngroup:
+    """Somebody sets the link's group back to 0."""
+
+    mac: str
 
 
 # --- the daemon, and time ----------------------------------------------------------------------
@@ -301,6 +308,7 @@ Action: TypeAlias = (
     Attach | Detach | ImdsLags | ImdsCatchesUp | FaultBegins | FaultsEnd
     | Assign | Unassign | Move | AddCidr | RemoveCidr
     | Flap | SetDown | SetUpAgain | Rename
-    | LeaseComes | LeaseRenews | LeaseExpires | PutForeign | TakeForeign | OthersRemove
+    | LeaseComes | LeaseRenews | LeaseExpires
+    | PutForeign | TakeForeign | OthersRemove | OthersUngroup
     | Kill | Stop | Start | Overrun | Pass | Quiet
 )  # fmt: skip

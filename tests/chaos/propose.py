@@ -36,6 +36,7 @@ from tests.chaos.actions import (
     LeaseRenews,
     Move,
     OthersRemove,
+    OthersUngroup,
     Overrun,
     Pass,
     PutForeign,
@@ -295,8 +296,13 @@ def _take_foreign(truth: Truth, random: Random) -> Action | None:
 
 def _others_remove(truth: Truth, random: Random) -> Action | None:
     del truth
-    kinds: list[Kind] = ["rule", "route", "address", "group", "all rules"]
+    kinds: list[Kind] = ["rule", "route", "address", "all rules"]
     return OthersRemove(random.choice(kinds), random.randrange(1000))
+
+
+def _others_ungroup(truth: Truth, random: Random) -> Action | None:
+    mac = _one(random, _up(truth))
+    return None if mac is None else OthersUngroup(mac)
 
 
 # --- the daemon, and time ----------------------------------------------------------------------
@@ -344,6 +350,7 @@ WEIGHTS: Final[dict[Proposal, int]] = {
     _put_foreign: 4,
     _take_foreign: 3,
     _others_remove: 10,
+    _others_ungroup: 2,
     _kill: 4,
     _start: 8,
     _overrun: 2,

@@ -33,6 +33,7 @@ from tests.chaos.actions import (
     LeaseComes,
     LeaseExpires,
     Move,
+    OthersUngroup,
     PutForeign,
     Quiet,
     RemoveCidr,
@@ -50,7 +51,10 @@ PRIMARY: Final = "02:00:00:00:00:01"
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An attached ENI's link. `settled`: it was there at a quiet point, so it was set up once."""
+    """An attached ENI's link.
+
+    `settled`: it was set up once, and its group shows it: from now on "down" is an operator's wish.
+    """
 
     name: str
     up: bool = True
@@ -139,7 +143,9 @@ class Truth:
     def after(self, action: Action) -> Truth:
         """The truth once that has happened."""
         match action:
-            case Attach() | Detach() | Rename() | Flap() | SetDown() | SetUpAgain():
+            case (
+                Attach() | Detach() | Rename() | Flap() | SetDown() | SetUpAgain() | OthersUngroup()
+            ):
                 return self._after_link(action)
             case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
                 return self._after_change(action)
@@ -156,7 +162,9 @@ class Truth:
             case _:
                 return self
 
-    def _after_link(self, action: Attach | Detach | Rename | Flap | SetDown | SetUpAgain) -> Truth:
+    def _after_link(
+        self, action: Attach | Detach | Rename | Flap | SetDown | SetUpAgain | OthersUngroup
+    ) -> Truth:
         mac = action.mac
         port = self.ports.get(mac)
         match action:
@@ -173,6 +181,8 @@ class Truth:
                 raise KeyError(mac)
             case Rename(name=name):
                 port = replace(port, name=name)
+            case OthersUngroup():
+                port = replace(port, settled=False)
             case SetDown():
                 port = replace(port, up=False)
             case SetUpAgain():
