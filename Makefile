@@ -60,7 +60,7 @@ test-vm: $(VM_STAMP) ## Try the package on virtual machines with systemd, DHCP a
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
 .PHONY: chaos
-chaos: $(STAMP) ## Walk at random through what can happen to a host, in fast motion, far; takes minutes
+chaos: $(STAMP) ## Walk far at random through what can happen to a host, fast and in namespaces; takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)
 
 .PHONY: lint

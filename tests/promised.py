@@ -78,7 +78,9 @@ def expected(
             sourced |= {r if r.dst == LINK_LOCAL else replace(r, prefsrc=source) for r in plain}
     used = {rule.family for rule in rules} if up else set()
     copies = {
-        replace(route, table=table, protocol=PROTOCOL) for route in operators if route.family in used
+        replace(route, table=table, protocol=PROTOCOL)
+        for route in operators
+        if route.family in used
     }
     here = eni.addresses() if up else eni.addresses(Family.V4)
     return Expected(

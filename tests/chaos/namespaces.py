@@ -44,6 +44,7 @@ from tests.chaos.actions import (
     LeaseRenews,
     Move,
     OthersRemove,
+    OthersUngroup,
     Overrun,
     Pass,
     PutForeign,
@@ -136,7 +137,7 @@ class Namespaces:
                 await self.vpc.unplug(self.link(mac))
             case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
                 await self._reassign()
-            case Flap() | SetDown() | SetUpAgain() | Rename():
+            case Flap() | SetDown() | SetUpAgain() | Rename() | OthersUngroup():
                 await self._do_to_link(action)
             case LeaseComes(lease) | LeaseRenews(lease) | LeaseExpires(lease):
                 await self._lease(lease, comes=not isinstance(action, LeaseExpires))
@@ -164,18 +165,23 @@ class Namespaces:
         if changed:
             await self.vpc.update(*changed)
 
-    async def _do_to_link(self, action: Flap | SetDown | SetUpAgain | Rename) -> None:
+    async def _do_to_link(
+        self, action: Flap | SetDown | SetUpAgain | Rename | OthersUngroup
+    ) -> None:
         eni = self.link(action.mac)
         match action:
             case Rename(name=name):
                 await self.vpc.rename(eni, name, after=0.0)
+                return
             case Flap():
-                await self.vpc.ip(
-                    self.vpc.host, f"link set {eni.name} down", f"link set {eni.name} up"
-                )
-            case _:
-                way = "up" if isinstance(action, SetUpAgain) else "down"
-                await self.vpc.ip(self.vpc.host, f"link set {eni.name} {way}")
+                ways = ["down", "up"]
+            case SetDown():
+                ways = ["down"]
+            case SetUpAgain():
+                ways = ["up"]
+            case OthersUngroup():
+                ways = ["group 0"]
+        await self.vpc.ip(self.vpc.host, *(f"link set {eni.name} {way}" for way in ways))
 
     async def _lease(self, lease: Lease, *, comes: bool) -> None:
         name = self.link(lease.mac).name
@@ -198,10 +204,6 @@ class Namespaces:
         """Somebody removes one of ours, or all rules."""
         if action.what == "all rules":
             await hands.flush_rules(self.vpc)
-        elif action.what == "group":
-            names = sorted(eni.name for eni in self.vpc.enis)
-            name = names[action.pick % len(names)]
-            await self.vpc.ip(self.vpc.host, f"link set {name} group 0")
         elif found := await self._own(action.what):
             await self._remove(action.what, found[action.pick % len(found)])
 
@@ -327,6 +329,8 @@ async def walk_in_namespaces(seed: int, steps: int) -> None:
             await wander(world, seed, steps)
         except AstrayError as error:
             error.add_note(world.daemon.log[-LOG_TAIL:])
+            again = f"--worlds namespaces --seed {seed} --steps {steps} --walks 1"
+            error.add_note(f"the same walk: make chaos ARGS='{again}'")
             raise
         if surprises := (await world.daemon.get("/v1/status"))["surprises"]:
             raise AstrayError(f"seed {seed}: {surprises} conclusions that no state has a way for")

@@ -1,16 +1,23 @@
-"""`make chaos`: walk far, on many seeds, in fast motion. Exit code 1 where one goes astray."""
+"""`make chaos`: walk far, on many seeds, in fast motion and on hosts of real namespaces.
+
+Exit code 1 where one goes astray.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos import clock
 from tests.chaos.fast import FastWorld
+from tests.chaos.namespaces import walk_in_namespaces
 from tests.chaos.walk import AstrayError, wander
 from tests.chaos.watched_kernel import WatchedKernel
 
@@ -30,9 +37,16 @@ async def _walk(directory: Path, seed: int, steps: int, kernel: WatchedKernel | 
         await world.close()
 
 
+async def walk_side_by_side(seeds: Sequence[int], steps: int) -> list[BaseException]:
+    """Walks on real namespaces, each on a host of its own; those that went astray."""
+    walks = [walk_in_namespaces(seed, steps) for seed in seeds]
+    ended = await asyncio.gather(*walks, return_exceptions=True)
+    return [error for error in ended if error is not None]
+
+
 def again(seed: int, steps: int) -> str:
     """The command that walks the same walk."""
-    return f"make chaos ARGS='--seed {seed} --steps {steps} --walks 1'"
+    return f"make chaos ARGS='--worlds fast --seed {seed} --steps {steps} --walks 1'"
 
 
 def tell(text: str) -> None:
@@ -44,20 +58,45 @@ def tell(text: str) -> None:
 def main() -> int:
     """Walk as the arguments say."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--worlds", choices=("fast", "namespaces", "both"), default="both")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--steps", type=int, default=2000, help="of each walk")
-    parser.add_argument("--walks", type=int, default=5, help="each with the next seed")
+    parser.add_argument("--steps", type=int, help="of each walk; by default 2000 fast, 200 real")
+    parser.add_argument("--walks", type=int, help="each with the next seed; by default 5 and 4")
     arguments = parser.parse_args()
-    for seed in range(arguments.seed, arguments.seed + arguments.walks):
-        tell(f"seed {seed}: {arguments.steps} steps ... ")
+    right = True
+    if arguments.worlds != "namespaces":
+        steps, walks = arguments.steps or 2000, arguments.walks or 5
+        right = _fast(range(arguments.seed, arguments.seed + walks), steps)
+    if right and arguments.worlds != "fast":
+        steps, walks = arguments.steps or 200, arguments.walks or 4
+        right = _real(range(arguments.seed, arguments.seed + walks), steps)
+    return 0 if right else 1
+
+
+def _fast(seeds: Sequence[int], steps: int) -> bool:
+    """One after another; whether all is right."""
+    for seed in seeds:
+        tell(f"seed {seed}: {steps} steps in fast motion ... ")
         started = time.monotonic()
         try:
-            walk(seed, arguments.steps)
+            walk(seed, steps)
         except AstrayError as error:
-            tell(f"astray\n{error}\n{again(seed, arguments.steps)}\n")
-            return 1
+            tell(f"astray\n{error}\n{again(seed, steps)}\n")
+            return False
         tell(f"all is right ({time.monotonic() - started:.0f} s)\n")
-    return 0
+    return True
+
+
+def _real(seeds: Sequence[int], steps: int) -> bool:
+    """Side by side; whether all is right."""
+    tell(f"seeds {seeds[0]} to {seeds[-1]}: {steps} steps each on real namespaces ... ")
+    started = time.monotonic()
+    astray = asyncio.run(walk_side_by_side(seeds, steps))
+    for error in astray:
+        tell("astray\n" + "".join(traceback.format_exception(error)))
+    if not astray:
+        tell(f"all is right ({time.monotonic() - started:.0f} s)\n")
+    return not astray
 
 
 if __name__ == "__main__":
