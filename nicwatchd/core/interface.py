@@ -66,8 +66,9 @@ class Interface:
         self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
         self.plan = Plan(link.index)
         self.is_primary = False
-        # The group is set together with the link, so a link that has it was set up before.
-        self.to_bring_up = not link.up and link.group != LINK_GROUP
+        # Our group is set together with the link, so a link that has it was set up before. One in
+        # another group is in somebody's care: after a restart nothing else tells that it was up.
+        self.to_bring_up = not link.up and link.group == 0
         self.udev_done = False
 
     def age(self, now: float) -> float:
