@@ -31,7 +31,8 @@ from nicwatchd.core.policy import Policy
 UDEV_PATIENCE: Final = 5.0
 # Times are floats: just at a deadline, an age can come out a hair below its span.
 ROUNDING: Final = 1e-6
-# From this interval on, each poll reads everything: there is time for it.
+# From this interval on, each poll reads everything: there is time for it. The slow refresh, and a
+# poll for a doubt, do so in any case: of what was not read again, they say nothing.
 SWEEP_INTERVAL: Final = 5.0
 
 # The reasons to ignore an interface that IMDS is asked about all the same: it may get an address;
@@ -101,9 +102,11 @@ class Interface:
         interval = policy.schedule.after(self.polling.interval, age, complete=self._complete)
         if self.is_primary and isinstance(heard.directory, Value):
             interval = policy.schedule.refresh  # it is there from launch; only its subnets count
+        whole = min(SWEEP_INTERVAL, policy.schedule.refresh)
         if self.memory.doubted:  # enough readings within the span, and not one more
-            interval = min(interval, policy.doubt_span / max(1, policy.doubts - 1))
-        again, sweep = self.polling.again, interval >= SWEEP_INTERVAL
+            pause = policy.doubt_span / max(1, policy.doubts - 1)
+            interval, whole = min(interval, pause), min(whole, pause)
+        again, sweep = self.polling.again, interval >= whole
         self.polling = Polling(now + jittered(interval, random), interval, sweep=sweep)
         if again:
             self.poll_now(now)
