@@ -63,8 +63,9 @@ from tests.chaos.truth import PRIMARY, Truth
 from tests.chaos.walk import AstrayError, wander
 from tests.scenarios.host import QUICK, settings
 
-SETTINGS: Final = settings(QUICK)
-LONGEST_PASS: Final = 3.0  # s: more than doubts and settling take, by QUICK
+# A round of everything every 2 s leaves the two cores of a small machine to several hosts.
+SETTINGS: Final = settings(QUICK | {"refresh": 2.0})
+LONGEST_PASS: Final = 4.0  # s: more than a refresh, doubts and settling take
 INTERVAL: Final = 0.05  # s between two looks
 PATIENCE: Final = 60.0  # s after which it will not come right; generous
 MARKER: Final = 31_999  # a rule's priority that neither the walk nor the daemon uses
