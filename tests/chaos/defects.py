@@ -104,12 +104,24 @@ def stale_plan(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A defect, and where it was found: the walk with this seed, within so many steps."""
+    """A defect, and where it was found: in the walk of this seed, within so many steps.
+
+    `said` is a part of what tells of it. Who changes what a walk proposes changes all walks, and
+    looks for new seeds.
+    """
 
     plant: Plant
     seed: int
     within: int
-    said: str  # by what it is told
+    said: str
 
 
-CASES: Final = ()
+CASES: Final = (
+    Case(lost_event, 7, 20, "missing rule"),
+    Case(rule_left_on_detach, 1, 20, "left rule"),
+    Case(unknown_read_as_absent, 6, 90, "RemoveRule.* took 10.0.4.51 from"),
+    Case(removals_first, 7, 30, "RemoveRule.* took 10.0.2.18 from"),
+    Case(routes_before_rules, 1, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
+    Case(address_of_anothers_removed, 1, 20, "foreign, gone: ForeignAddress"),
+    Case(stale_plan, 1, 20, "missing route"),
+)
