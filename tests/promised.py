@@ -77,11 +77,8 @@ def expected(
             source = addresses[0] if addresses else None
             sourced |= {r if r.dst == LINK_LOCAL else replace(r, prefsrc=source) for r in plain}
     used = {rule.family for rule in rules} if up else set()
-    copies = {
-        replace(route, table=table, protocol=PROTOCOL)
-        for route in operators
-        if route.family in used
-    }
+    copied = (route for route in operators if route.family in used)
+    copies = {replace(route, table=table, protocol=PROTOCOL) for route in copied}
     here = eni.addresses() if up else eni.addresses(Family.V4)
     return Expected(
         index,

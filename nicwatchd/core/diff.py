@@ -126,7 +126,8 @@ def _rules_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> I
 Selector = tuple[Family, IPNetwork | None, str | None, str | None]
 
 
-def _selector(rule: Rule) -> Selector:
+def selector(rule: Rule) -> Selector:
+    """What a rule selects by, which it shares with its guard."""
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 
@@ -138,7 +139,7 @@ def _is_held(rule: Rule, kernel: Snapshot, own: tuple[Rule, ...], held: Held) ->
             return False
         # A name that its link has no more may be another's soon: that is no doubt.
         return rule.oif is None or rule.oif == kernel.links[index].name
-    guarded = [r for r in own if r.table != MAIN_TABLE and _selector(r) == _selector(rule)]
+    guarded = [r for r in own if r.table != MAIN_TABLE and selector(r) == selector(rule)]
     if not guarded:  # its rule is gone: whose it was cannot be told
         return any(family is rule.family for _, family in held)
     return any(_is_held(r, kernel, own, held) for r in guarded)

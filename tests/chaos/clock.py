@@ -9,9 +9,14 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+
+# s; asyncio lets a timer fire 1 ns early, and who is woken early waits again: for ever, if no time
+# passed by itself.
+TURN: Final = 1e-6
 
 
 class _Impatient(selectors.SelectSelector):
@@ -25,8 +30,7 @@ class _Impatient(selectors.SelectSelector):
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("all wait, and for nothing that could come")
-        if not ready and timeout is not None and timeout > 0:
-            self.now += timeout
+        self.now += TURN if ready or timeout is None else max(timeout, TURN)
         return ready
 
 

@@ -22,19 +22,23 @@ from tests.chaos.walk import AstrayError, wander
 from tests.chaos.watched_kernel import WatchedKernel
 
 
-def walk(seed: int, steps: int, kernel: WatchedKernel | None = None) -> None:
-    """Walk so far; raises AstrayError. The same seed leads to the same walk, jitter and all."""
+def walk(seed: int, steps: int, kernel: WatchedKernel | None = None) -> list[str]:
+    """Walk so far, and give the daemon's journal; raises AstrayError.
+
+    The same seed leads to the same walk: what jitters takes its chance from it, too.
+    """
     random.seed(seed)
     with tempfile.TemporaryDirectory() as directory:
-        clock.run(_walk(Path(directory), seed, steps, kernel))
+        return clock.run(_walk(Path(directory), seed, steps, kernel))
 
 
-async def _walk(directory: Path, seed: int, steps: int, kernel: WatchedKernel | None) -> None:
+async def _walk(directory: Path, seed: int, steps: int, kernel: WatchedKernel | None) -> list[str]:
     world = FastWorld(directory, kernel)
     try:
         await wander(world, seed, steps)
     finally:
         await world.close()
+    return world.journal
 
 
 async def walk_side_by_side(seeds: Sequence[int], steps: int) -> list[BaseException]:

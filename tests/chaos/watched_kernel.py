@@ -34,8 +34,6 @@ from tests.chaos.truth import Truth
 EVENT: Final = 0.0005  # s until an event is heard; an overrun loses those on their way
 READ: Final = 0.0005  # s for a question
 WRITE: Final = 0.002  # s for an operation: long enough to be killed between two
-# What the daemon writes so soon after a change may be planned for what was before.
-GRACE: Final = 2.0
 FAR: Final[Mapping[Family, IPAddress]] = {
     Family.V4: ip_address("203.0.113.60"),
     Family.V6: ip_address("3fff:113::60"),
@@ -82,6 +80,7 @@ class WatchedKernel(FakeKernel):
         self._truth = Truth()
         self._indexes: Mapping[str, int] = {}
         self._disturbed_at = 0.0
+        self._pass_began = self._busy_until = 0.0
         self._safety: Safety | None = None  # as of the last operation, unless disturbed since
 
     def disturbed(self, truth: Truth, indexes: Mapping[str, int]) -> None:
@@ -90,33 +89,45 @@ class WatchedKernel(FakeKernel):
         self._disturbed_at = asyncio.get_running_loop().time()
         self._safety = None
 
+    async def _take(self, seconds: float) -> None:
+        """Take time. Questions and operations without a pause between them are one pass."""
+        loop = asyncio.get_running_loop()
+        if loop.time() > self._busy_until:
+            self._pass_began = loop.time()
+        await asyncio.sleep(seconds)
+        self._busy_until = loop.time()
+
+    def _is_late(self) -> bool:
+        """Whether something has changed that the daemon could not hear of before this pass."""
+        return self._disturbed_at + EVENT >= self._pass_began
+
     def events(self) -> FakeEvents:
         return DelayedEvents(self._listeners, self._lose)
 
     # --- each question takes a moment ----------------------------------------------------------
 
     async def links(self) -> dict[int, Link]:
-        await asyncio.sleep(READ)
+        await self._take(READ)
         return await super().links()
 
     async def link(self, index: int) -> Link | None:
-        await asyncio.sleep(READ)
+        await self._take(READ)
         return await super().link(index)
 
     async def addresses(self, index: int) -> tuple[Address, ...]:
-        await asyncio.sleep(READ)
+        await self._take(READ)
         return await super().addresses(index)
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
-        await asyncio.sleep(READ)
+        await self._take(READ)
         return await super().link_routes(index)
 
     async def own_routes(self) -> tuple[Route, ...]:
-        await asyncio.sleep(READ)
+        await self._take(READ)
         return await super().own_routes()
 
     async def rules(self) -> tuple[Rule, ...]:
-        await asyncio.sleep(READ)
+        await self._take(READ)
         return await super().rules()
 
     # --- and each operation is looked at -------------------------------------------------------
@@ -124,8 +135,8 @@ class WatchedKernel(FakeKernel):
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         outcomes = []
         for operation in operations:
-            await asyncio.sleep(WRITE)
-            if asyncio.get_running_loop().time() < self._disturbed_at + GRACE:
+            await self._take(WRITE)
+            if self._is_late():
                 self._safety = None
                 outcomes.append(judge(operation, self._run_one(operation)))
                 continue
