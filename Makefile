@@ -61,6 +61,10 @@ test-vm: $(VM_STAMP) ## Try the package on virtual machines with systemd, DHCP a
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
+.PHONY: chaos
+chaos: $(STAMP) ## Walk far at random through what can happen to a host, fast and in namespaces; takes minutes
+	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## Check style and format
 	@.venv/bin/ruff format --check .

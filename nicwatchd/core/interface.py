@@ -41,7 +41,8 @@ UDEV_PATIENCE: Final = 5.0
 NEVER: Final = float("inf")
 # Times are floats: just at a deadline, an age can come out a hair below its span.
 ROUNDING: Final = 1e-6
-# From this interval on, each poll reads everything: there is time for it.
+# From this interval on, each poll reads everything: there is time for it. The slow refresh, and a
+# poll for a doubt, do so in any case: of what was not read again, they say nothing.
 SWEEP_INTERVAL: Final = 5.0
 # Events of a link ask IMDS at once, the first few of them; whoever changes a link all the time (an
 # operator's script, a cable that is loose) causes no more than 7 requests in so many seconds.
@@ -85,9 +86,10 @@ class Interface:
         self.is_primary = False
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # the link groups of ours, former ones too
-        self._first_group = link.group
-        self._came = came
-        self._never_up = not link.up
+        # Our group is set together with the link, so a link that has it was set up before. One in
+        # another group is in somebody's care: after a restart nothing else tells that it was up.
+        # Only a link that came meanwhile has one and is down by that.
+        self.to_bring_up = not link.up and (came or link.group == 0)
         self.udev_done = False
         self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
         self._hinted_until = now  # the poll that is due then is for all hints before it
@@ -101,7 +103,7 @@ class Interface:
     def see_link(self, link: Link) -> None:
         """Take the link as it is now. One that was up once is never set up by us again."""
         self.link = link
-        self._never_up = self._never_up and not link.up
+        self.to_bring_up = self.to_bring_up and not link.up
 
     def see(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; whether others' work changed."""
@@ -122,9 +124,11 @@ class Interface:
         interval = policy.schedule.after(self.polling.interval, age, complete=self._complete)
         if self.is_primary and isinstance(heard.directory, Value):
             interval = policy.schedule.refresh  # it is there from launch; only its subnets count
+        whole = min(SWEEP_INTERVAL, policy.schedule.refresh)
         if self.memory.doubted:  # enough readings within the span, and not one more
-            interval = min(interval, policy.doubt_span / max(1, policy.doubts - 1))
-        again_at, sweep = self.polling.again_at, interval >= SWEEP_INTERVAL
+            pause = policy.doubt_span / max(1, policy.doubts - 1)
+            interval, whole = min(interval, pause), min(whole, pause)
+        again_at, sweep = self.polling.again_at, interval >= whole
         self.polling = Polling(now + jittered(interval, random), interval, sweep=sweep)
         if self._hinted_until > now:  # what is hinted until then waits for that poll
             again_at = min(again_at, self._hinted_until)
@@ -320,14 +324,6 @@ class Interface:
             groups=self.groups,
             bridge=bridge,
         )
-
-    @property
-    def to_bring_up(self) -> bool:
-        """Whether to set the link up. It gets our group with that: one found with it was up before.
-
-        Only one that comes back from another network namespace has it and is down by that.
-        """
-        return self._never_up and (self._came or self._first_group not in self.groups)
 
     @property
     def waits_for_udev(self) -> bool:

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -131,6 +132,10 @@ class ImdsServer:
     def unplug(self, name: str) -> None:
         """The ENI is gone, and IMDS knows at once."""
         del self._plugged[name]
+
+    def change(self, script: EniScript) -> None:
+        """What EC2 has assigned to a plugged ENI (by its name) is now this; its clock goes on."""
+        self._plugged[script.name].script = script
 
     def step(
         self,
@@ -385,7 +390,8 @@ async def _dribble(
         if request.transport is not None:
             request.transport.close()
         return response
-    for byte in body:
-        await response.write(bytes([byte]))
-        await asyncio.sleep(SLOW_PAUSE)
+    with suppress(ConnectionResetError):  # whoever asked has given up
+        for byte in body:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(SLOW_PAUSE)
     return response

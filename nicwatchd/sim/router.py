@@ -91,7 +91,7 @@ def lines_to_prepare(port: Port) -> list[str]:
         f"neigh add {NEXT_HOP_V4} lladdr {port.mac} dev {port.device} nud permanent",
         f"neigh add {NEXT_HOP_V6} lladdr {port.mac} dev {port.device} nud permanent",
         *(f"neigh add proxy {address} dev {port.device}" for address in port.proxied),
-        *lines_to_update(None, port),
+        *lines_to_add(None, port),
     ]
 
 
@@ -100,14 +100,19 @@ def line_to_hand_over(port: Port, name: str, namespace: str) -> str:
     return f"link set x{port.device} netns {namespace} name {name}"
 
 
-def lines_to_update(old: Port | None, new: Port) -> list[str]:
-    """The steps from the old port's routes to the new one's."""
+def lines_to_add(old: Port | None, new: Port) -> list[str]:
+    """The routes to a port that it did not have as it was before."""
     before = old.sources if old else frozenset()
     via = {4: f"via {NEXT_HOP_V4} onlink", 6: f"via {NEXT_HOP_V6}"}
     return [
         f"route add {source} {via[6 if ':' in source else 4]} dev {new.device}"
         for source in sorted(new.sources - before)
-    ] + [f"route del {source} dev {new.device}" for source in sorted(before - new.sources)]
+    ]
+
+
+def lines_to_withdraw(old: Port, new: Port) -> list[str]:
+    """The routes to a port that are no more; an address that moves goes before it comes."""
+    return [f"route del {source} dev {new.device}" for source in sorted(old.sources - new.sources)]
 
 
 def source_check(port: Port) -> str:

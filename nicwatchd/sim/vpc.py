@@ -149,7 +149,11 @@ class Vpc:
         return name
 
     def _add_subnets(self, subnets: Sequence[Subnet]) -> None:
-        """Routers and neighbours of subnets that are new."""
+        """Routers and neighbours of subnets that are new; one that got a CIDR more is not."""
+        for subnet in subnets:
+            for known, neighbour in list(self._neighbours.items()):
+                if known.name == subnet.name:
+                    self._neighbours[subnet] = neighbour
         new = [subnet for subnet in dict.fromkeys(subnets) if subnet not in self._neighbours]
         if not new:
             return
@@ -229,16 +233,25 @@ class Vpc:
         netns.nft(self.router, "".join(map(router.drop_source_check, ports)))
         return now
 
-    async def update(self, eni: Eni) -> None:
-        """Addresses or prefixes of a plugged ENI (known by its MAC) are now these."""
-        await self._do(self._update, eni)
+    async def update(self, *enis: Eni) -> None:
+        """Addresses or prefixes of plugged ENIs (known by their MACs) are now these.
 
-    def _update(self, eni: Eni) -> None:
-        old = self._ports[eni.mac]
-        new = self._port(eni, old.device)
-        netns.nft(self.router, router.source_check(new))
-        netns.ip(self.router, router.lines_to_update(old, new))
-        self._enis[eni.mac], self._ports[eni.mac] = eni, new
+        What moves from one to another is given in one call.
+        """
+        await self._do(self._update, *enis)
+
+    def _update(self, *enis: Eni) -> None:
+        self._add_subnets([eni.subnet for eni in enis])
+        old = [self._ports[eni.mac] for eni in enis]
+        new = [self._port(e, port.device) for e, port in zip(enis, old, strict=True)]
+        netns.nft(self.router, "".join(map(router.source_check, new)))
+        pairs = list(zip(old, new, strict=True))
+        lines = [line for pair in pairs for line in router.lines_to_withdraw(*pair)]
+        netns.ip(
+            self.router, lines + [line for pair in pairs for line in router.lines_to_add(*pair)]
+        )
+        for eni, port in zip(enis, new, strict=True):
+            self._enis[eni.mac], self._ports[eni.mac] = eni, port
 
     async def rename(self, eni: Eni, name: str, after: float = 0.016) -> Eni:
         """What udev does a few milliseconds after a link appeared. Returns the renamed ENI."""

@@ -278,6 +278,29 @@ def test_a_question_at_a_time() -> None:
     assert [sweep for _, sweep in host.polls_due(0.56)] == [False], "fast polls only probe"
 
 
+@pytest.mark.parametrize("refresh", [60.0, 1.0])
+def test_the_slow_refresh_reads_everything(refresh: float) -> None:
+    host = Host(Policy(schedule=Schedule(refresh=refresh)), lambda: 0.0)
+    host.see_links({3: ETH1}, 0.0)
+    host.decide(0.0)
+    host.polls_due(0.0)
+    host.hear(3, MAC, UNREAD, 200.0)
+    assert host.polls_due(200.0 + 0.9 * refresh) == []
+    assert [sweep for _, sweep in host.polls_due(200.0 + refresh)] == [True]
+
+
+def test_a_poll_for_a_doubt_reads_everything() -> None:
+    host = Host(Policy(schedule=Schedule(refresh=2.0), doubts=3, doubt_span=2.0), lambda: 0.0)
+    host.see_links({3: ETH1}, 0.0)
+    host.hear_primary(Value(PRIMARY))
+    for at, reading in ((200.0, FULL), (202.0, eni(FULL4))):
+        host.decide(at)
+        assert host.polls_due(at)
+        host.hear(3, MAC, reading, at)
+    assert host.polls_due(202.9) == []
+    assert [sweep for _, sweep in host.polls_due(203.0)] == [True]
+
+
 # --- whatever happens --------------------------------------------------------------------------
 
 READINGS = [

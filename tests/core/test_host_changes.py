@@ -387,6 +387,18 @@ def test_a_link_that_somebody_sets_up_is_left() -> None:
     assert not motion.kernel.links[3].up
 
 
+def test_a_link_of_a_foreign_group_stays_down_across_a_restart() -> None:
+    motion = FastMotion()
+    motion.plug(10.0, replace(ETH1, group=5))
+    motion.imds(MAC, 10.0, FULL)
+    motion.at(60.0, lambda: motion.kernel.set_link(replace(DOWN, group=5)))
+    motion.run(100.0)
+    again = FastMotion(kernel=motion.kernel, start=100.0)
+    again.imds(MAC, 0.0, FULL)
+    again.run(200.0)
+    assert not again.kernel.links[3].up
+
+
 def test_a_foreign_group_is_left_and_told() -> None:
     motion = FastMotion()
     motion.plug(10.0, replace(ETH1, group=5))

@@ -162,6 +162,28 @@ async def test_update_moves_an_address(vpc: Vpc, eni: Eni) -> None:
     assert set((await matrix(vpc, unassigned)).values()) == {None}
 
 
+async def test_update_moves_an_address_to_another_eni(vpc: Vpc, eni: Eni) -> None:
+    other = Eni.numbered("ens7", eni.subnet, first=30)
+    await vpc.plug(eni, other)
+    mover = (eni.ipv4[1], eni.ipv6[1])
+    without = replace(eni, ipv4=eni.ipv4[:1], ipv6=eni.ipv6[:1])
+    more = replace(other, ipv4=(*other.ipv4, mover[0]), ipv6=(*other.ipv6, mover[1]))
+    for now in ((more, without), (other, eni), (without, more)):
+        await vpc.update(*now)  # in any order
+    await configure(vpc, more, sources=more.addresses())
+    await all_answer(vpc, paths(vpc.peers(more), mover))
+
+
+async def test_a_subnet_gets_another_cidr(vpc: Vpc, eni: Eni) -> None:
+    await vpc.plug(eni)
+    wider = replace(eni.subnet, ipv6=(*eni.subnet.ipv6, IPv6Network("2001:db8:ec2:99::/64")))
+    more = replace(eni, subnet=wider, ipv6=(*eni.ipv6, IPv6Address("2001:db8:ec2:99::5")))
+    await vpc.update(more)
+    await configure(vpc, more)
+    assert vpc.neighbour(wider) == vpc.neighbour(eni.subnet)
+    await all_answer(vpc, paths(vpc.peers(more), more.addresses()))
+
+
 async def test_a_delegated_prefix_in_a_container(vpc: Vpc, eni: Eni) -> None:
     v4, v6 = IPv4Network("10.0.2.64/28"), IPv6Network("2001:db8:ec2:2:1::/80")
     with_prefixes = replace(eni, ipv4_prefixes=(v4,), ipv6_prefixes=(v6,))

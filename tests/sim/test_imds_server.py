@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -107,6 +108,20 @@ async def test_plug_advance_unplug(http: aiohttp.ClientSession, server: ImdsServ
     server.step("eth1", complete=True)
     server.unplug("eth1")
     assert await listed() == f"{PRIMARY}/"
+
+
+async def test_facts_change_in_place_and_steps_stay(
+    http: aiohttp.ClientSession, server: ImdsServer
+) -> None:
+    token = await _token(http)
+    server.plug("eth1")
+    server.step("eth1", listed=True, hide={"device-number"}, texts={"subnet-id": "by hand"})
+    server.change(replace(ETH1, ipv6=("2001:db8::5",)))
+    for key, said in (("ipv6s", "2001:db8::5"), ("subnet-id", "by hand")):
+        async with http.get(f"{MACS}{ETH1.mac}/{key}", headers=token) as answer:
+            assert await answer.text() == said
+    async with http.get(f"{MACS}{ETH1.mac}/device-number", headers=token) as answer:
+        assert answer.status == 404
 
 
 async def test_refusing_is_real_and_ends_on_the_same_port(server: ImdsServer) -> None:

@@ -1,0 +1,127 @@
+"""Defects that the walk has to find, each planted by itself: the product has no hook for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from nicwatchd.core import diff, host, memory
+from nicwatchd.core.host import Host
+from nicwatchd.core.kernel import Event, RuleEvent
+from nicwatchd.core.model import (
+    ABSENT,
+    PROTOCOL,
+    TABLE_BASE,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Unknown,
+)
+from tests.chaos.watched_kernel import WatchedKernel
+
+Plant = Callable[[pytest.MonkeyPatch], WatchedKernel | None]
+
+
+def lost_event(_: pytest.MonkeyPatch) -> WatchedKernel:
+    """Nobody hears that a rule of ours was removed."""
+
+    def lose(event: Event) -> bool:
+        return isinstance(event, RuleEvent) and event.deleted and event.protocol == PROTOCOL
+
+    return WatchedKernel(lose)
+
+
+def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
+    """The rules that name the interface stay when it goes."""
+    right = diff._rules_to_remove
+
+    def wrong(plans: Any, kernel: diff.Snapshot, held: diff.Held) -> Iterable[Operation]:
+        for operation in right(plans, kernel, held):
+            assert isinstance(operation, RemoveRule)
+            gone = operation.rule.table - TABLE_BASE not in kernel.links
+            if not (gone and operation.rule.oif):
+                yield operation
+
+    patch.setattr(diff, "_rules_to_remove", wrong)
+
+
+def unknown_read_as_absent(patch: pytest.MonkeyPatch) -> None:
+    """A key that could not be read counts as one that is not there."""
+    right = memory.Known.hear
+
+    def wrong(self: Any, answer: Any, *rest: Any, **more: Any) -> Any:
+        return right(self, ABSENT if isinstance(answer, Unknown) else answer, *rest, **more)
+
+    patch.setattr(memory.Known, "hear", wrong)
+
+
+def _reordered(patch: pytest.MonkeyPatch, rank: Callable[[Operation], int]) -> None:
+    right = diff.diff
+
+    def wrong(*arguments: Any) -> tuple[Operation, ...]:
+        return tuple(sorted(right(*arguments), key=rank))  # stable
+
+    patch.setattr(host, "diff", wrong)
+
+
+def removals_first(patch: pytest.MonkeyPatch) -> None:
+    """What is too much goes before what is missing comes."""
+    removals = RemoveRule | RemoveRoute | RemoveAddress
+    _reordered(patch, lambda operation: not isinstance(operation, removals))
+
+
+def routes_before_rules(patch: pytest.MonkeyPatch) -> None:
+    """Removals in the order of the additions: rules lead into an empty table meanwhile."""
+    _reordered(patch, lambda operation: isinstance(operation, RemoveRule))
+
+
+def address_of_anothers_removed(patch: pytest.MonkeyPatch) -> None:
+    """Each permanent address counts as ours."""
+    patch.setattr(diff, "ours", lambda address: not address.dynamic)
+
+
+def stale_plan(patch: pytest.MonkeyPatch) -> None:
+    """A plan is kept while the links are as they were, whatever else has changed."""
+    right = Host._plan
+    made: dict[int, Mapping[int, object]] = {}
+
+    def wrong(self: Host, now: float) -> None:
+        before = {index: interface.plan for index, interface in self.interfaces.items()}
+        right(self, now)
+        links = {index: interface.link for index, interface in self.interfaces.items()}
+        if made.get(id(self)) == links:
+            for index, plan in before.items():
+                if plan.rules:
+                    self.interfaces[index].plan = plan
+        made[id(self)] = links
+
+    patch.setattr(Host, "_plan", wrong)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A defect, and where it was found: in the walk of this seed, within so many steps.
+
+    `said` is a part of what tells of it. Who changes what a walk proposes changes all walks, and
+    looks for new seeds.
+    """
+
+    plant: Plant
+    seed: int
+    within: int
+    said: str
+
+
+CASES: Final = (
+    Case(lost_event, 7, 20, "missing rule"),
+    Case(rule_left_on_detach, 1, 20, "left rule"),
+    Case(unknown_read_as_absent, 6, 90, "RemoveRule.* took 10.0.4.51 from"),
+    Case(removals_first, 7, 30, "RemoveRule.* took 10.0.2.18 from"),
+    Case(routes_before_rules, 1, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
+    Case(address_of_anothers_removed, 1, 20, "foreign, gone: ForeignAddress"),
+    Case(stale_plan, 1, 20, "missing route"),
+)

@@ -1,0 +1,251 @@
+"""A host for the chaos walk in fast motion: the whole service, on an invented clock.
+
+Real are the daemon, the core, the ledger, and the IMDS client down to its HTTP session; in memory
+are the kernel, with its events, and the metadata service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.model import PROTOCOL, Address, Route, Rule, ours
+from nicwatchd.core.policy import Policy
+from nicwatchd.imds.budget import Budget
+from nicwatchd.imds.client import ImdsClient, ImdsOptions
+from nicwatchd.service.daemon import Daemon
+from nicwatchd.service.ledger import Ledger
+from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.script import EniScript, Scenario
+from tests.chaos.actions import (
+    Action,
+    Attach,
+    Detach,
+    FaultBegins,
+    FaultsEnd,
+    Flap,
+    Foreign,
+    ForeignRule,
+    Kill,
+    Kind,
+    Lease,
+    LeaseComes,
+    LeaseExpires,
+    LeaseRenews,
+    OthersRemove,
+    OthersUngroup,
+    Overrun,
+    Pass,
+    PutForeign,
+    Quiet,
+    Rename,
+    SetDown,
+    SetUpAgain,
+    Start,
+    Stop,
+    TakeForeign,
+)
+from tests.chaos.judge import Seen, see
+from tests.chaos.memory_imds import MemoryTransport
+from tests.chaos.truth import PRIMARY, Truth, first_enis
+from tests.chaos.watched_kernel import WatchedKernel
+
+# As shipped in shape, and smaller: fewer questions and decisions make a faster walk.
+POLICY: Final = Policy(
+    schedule=Schedule(interval=0.5, fast_for=5.0, keep=10.0, patience=20.0, refresh=10.0),
+    settling=5.0,
+    address_wait=2.0,
+    doubt_span=5.0,
+)
+LONGEST_PASS: Final = 20.0  # s; by then IMDS was asked again, and doubted as often as it takes
+# An IMDS that was disabled is asked after 30 s; then there are a poll, doubts and patience to come.
+SETTLED: Final = 60.0
+
+
+class FastWorld:
+    """See `tests.chaos.walk.World`. The ledger lives in `directory`."""
+
+    def __init__(self, directory: Path, kernel: WatchedKernel | None = None) -> None:
+        self._directory = directory
+        self._clock = asyncio.get_running_loop().time
+        self.kernel = kernel or WatchedKernel()
+        self._imds = ImdsServer(Scenario(mac=PRIMARY), clock=self._clock)
+        self._told: dict[str, EniScript] = {}
+        self._indexes: dict[str, int] = {}
+        self._daemon: Daemon | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._surprises = 0
+        self._wrongs: list[str] = []
+        self.journal: list[str] = []
+        self._plug_primary()
+
+    def _plug_primary(self) -> None:
+        eni = first_enis()[PRIMARY]
+        index = self._indexes[PRIMARY] = self.kernel.add_link(eni.name, eni.mac)
+        self._set(PRIMARY, up=True)
+        self.kernel.put(Address(index, eni.ipv4[0], 24, dynamic=True))
+
+    # --- World -------------------------------------------------------------------------------
+
+    async def do(self, action: Action, truth: Truth) -> None:
+        self.kernel.disturbed(truth, self._indexes)
+        match action:
+            case Start() | Stop() | Kill() | Overrun():
+                await self._do_daemon(action)
+            case Pass(share):
+                await asyncio.sleep(LONGEST_PASS * share)
+            case Quiet():
+                await asyncio.sleep(SETTLED)
+            case FaultBegins(on, do):
+                self._imds.fault(on, do)
+            case FaultsEnd():
+                self._imds.clear()
+            case (
+                Attach() | Detach() | Flap() | SetDown() | SetUpAgain() | Rename() | OthersUngroup()
+            ):
+                self._do_link(action)
+            case OthersRemove(what, pick):
+                self._remove(what, pick)
+            case _:
+                self._do_others(action)
+        self._tell(truth)
+
+    async def look(self) -> Seen:
+        states = {} if self._daemon is None else self._daemon.status().interfaces
+        by_mac = {status.mac: status.state for status in states}
+        return await see(self.kernel, self._indexes, by_mac)
+
+    def wrongs(self) -> list[str]:
+        self._wrongs += self.kernel.wrongs
+        self.kernel.wrongs.clear()
+        if self._task is not None and self._task.done():
+            self._wrongs.append(f"the daemon ended: {self._task.exception()!r}")
+        if self._daemon is not None and self._daemon.host.surprises:
+            self._wrongs.append("the state machine got input off its table")
+        told, self._wrongs = self._wrongs, []
+        return told
+
+    # --- the daemon --------------------------------------------------------------------------
+
+    async def _do_daemon(self, action: Start | Stop | Kill | Overrun) -> None:
+        match action:
+            case Overrun():
+                self.kernel.overrun()
+            case Start():
+                self._task = asyncio.create_task(self._run())
+                await asyncio.sleep(0)  # so that there is a daemon to stop
+            case Stop() if self._daemon is not None:
+                self._daemon.stop()
+                await self._ended()
+            case Kill() if self._task is not None:
+                self._task.cancel()
+                await self._ended()
+
+    async def _run(self) -> None:
+        options = ImdsOptions()
+        client = ImdsClient(options, clock=self._clock)
+        budget = Budget(options.budget_rate, options.budget_burst, self._clock)
+        client._transport = MemoryTransport(self._imds, options, budget)
+        self._daemon = Daemon(
+            POLICY,
+            self.kernel,
+            self.kernel.events(),
+            client,
+            Ledger(self._directory),
+            self._write,
+            self._clock,
+        )
+        await self._daemon.run()
+
+    async def _ended(self) -> None:
+        task, self._task, self._daemon = self._task, None, None
+        if task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def close(self) -> None:
+        """End the daemon, as a crash does."""
+        await self._do_daemon(Kill())
+
+    def _write(self, _: UUID, message: str, __: int, ___: Mapping[str, str]) -> None:
+        self.journal.append(f"{self._clock():10.3f}  {message}")
+
+    # --- links -------------------------------------------------------------------------------
+
+    def _set(self, mac: str, **changes: object) -> None:
+        link = self.kernel._state.links[self._indexes[mac]]
+        self.kernel.set_link(replace(link, **changes))  # type: ignore[arg-type]
+
+    def _do_link(
+        self, action: Attach | Detach | Flap | SetDown | SetUpAgain | Rename | OthersUngroup
+    ) -> None:
+        match action:
+            case Attach(mac, name):
+                self._indexes[mac] = self.kernel.add_link(name, mac)
+            case Detach(mac):
+                self.kernel.remove_link(self._indexes.pop(mac))
+            case Rename(mac, name):
+                self._set(mac, name=name)
+            case OthersUngroup(mac):
+                self._set(mac, group=0)
+            case SetUpAgain(mac):
+                self._set(mac, up=True, running=True)
+            case SetDown(mac):
+                self._set(mac, up=False, running=False)
+            case Flap(mac):
+                self._set(mac, up=False, running=False)
+                self._set(mac, up=True, running=True)
+
+    # --- others ------------------------------------------------------------------------------
+
+    def _do_others(self, action: Action) -> None:
+        match action:
+            case LeaseComes(lease) | LeaseRenews(lease):
+                self.kernel.put(self._in_kernel(lease))
+            case LeaseExpires(lease):
+                self.kernel.drop(self._in_kernel(lease))
+            case PutForeign(thing):
+                self.kernel.put(self._in_kernel(thing))
+            case TakeForeign(thing):
+                self.kernel.drop(self._in_kernel(thing))
+            case _:
+                pass  # EC2's side: IMDS alone tells of it
+
+    def _in_kernel(self, thing: Foreign | Lease) -> Address | Route | Rule:
+        if isinstance(thing, ForeignRule):
+            return thing.rule
+        return thing.on(self._indexes[thing.mac])
+
+    def _remove(self, what: Kind, pick: int) -> None:
+        """Somebody removes something of ours."""
+        state = self.kernel._state
+        rules = [rule for rule in state.rules if rule.protocol == PROTOCOL]
+        things: dict[Kind, Sequence[Address | Route | Rule]] = {
+            "rule": rules,
+            "route": [route for route in state.routes if route.protocol == PROTOCOL],
+            "address": [address for address in state.addresses if ours(address)],
+        }
+        chosen = things.get(what, ())
+        if chosen:
+            self.kernel.drop(chosen[pick % len(chosen)])
+        elif what == "all rules":
+            for rule in rules:
+                self.kernel.drop(rule)
+
+    # --- IMDS --------------------------------------------------------------------------------
+
+    def _tell(self, truth: Truth) -> None:
+        """Let IMDS say what it is to say now."""
+        told = {script.mac: script for script in truth.scripts()}
+        for mac in self._told.keys() - told.keys():
+            self._imds.unplug(mac)
+        for mac, script in told.items():
+            if self._told.get(mac) != script:
+                self._imds.plug(script)
+        self._told = told

@@ -1,0 +1,338 @@
+"""The walk on a real kernel: an imitated EC2 host of network namespaces, and nicwatchd on it as
+a process of its own. Everything is the real thing but the ENIs, the VPC and the metadata service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Final, Self
+
+from nicwatchd.core.kernel import Event, RouteEvent, RuleEvent
+from nicwatchd.core.kernel import Overrun as Lost
+from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, Address, Family, Route, Rule, ours
+from nicwatchd.netlink.events import EventSocket, open_event_socket
+from nicwatchd.sim import netns
+from nicwatchd.sim.ec2 import DaemonProcess
+from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.netns import CommandError
+from nicwatchd.sim.parts import Eni
+from nicwatchd.sim.probe import Acceptor, all_answer, paths
+from nicwatchd.sim.script import Scenario
+from nicwatchd.sim.vpc import Vpc
+from tests.bench.outside import Outside, look_into
+from tests.chaos import hands
+from tests.chaos.actions import (
+    Action,
+    AddCidr,
+    Assign,
+    Attach,
+    Detach,
+    FaultBegins,
+    FaultsEnd,
+    Flap,
+    Foreign,
+    ForeignRule,
+    Kill,
+    Lease,
+    LeaseComes,
+    LeaseExpires,
+    LeaseRenews,
+    Move,
+    OthersRemove,
+    OthersUngroup,
+    Overrun,
+    Pass,
+    PutForeign,
+    Quiet,
+    RemoveCidr,
+    Rename,
+    SetDown,
+    SetUpAgain,
+    Start,
+    Stop,
+    TakeForeign,
+    Unassign,
+)
+from tests.chaos.judge import Seen, differences, see
+from tests.chaos.truth import PRIMARY, Truth
+from tests.chaos.walk import AstrayError, wander
+from tests.scenarios.host import QUICK, settings
+
+# A round of everything every 2 s leaves the two cores of a small machine to several hosts.
+SETTINGS: Final = settings(QUICK | {"refresh": 2.0})
+LONGEST_PASS: Final = 4.0  # s: more than a refresh, doubts and settling take
+INTERVAL: Final = 0.05  # s between two looks
+PATIENCE: Final = 60.0  # s after which it will not come right; generous
+MARKER: Final = 31_999  # a rule's priority that neither the walk nor the daemon uses
+LOG_TAIL: Final = 4_000  # characters
+Object = Address | Route | Rule
+
+
+class Namespaces:
+    """One host. `truth` is what is so at last; `do` makes the world follow it."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self.vpc = Vpc(truth.enis[PRIMARY])
+        self.imds = ImdsServer(Scenario(PRIMARY, truth.scripts()))
+        self.daemon = DaemonProcess(self.vpc)
+        self._listed = {script.name for script in truth.scripts()}
+        self._wrongs: list[str] = []
+        self._news: list[Event] = []
+        self._events = EventSocket(self._connect)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        enter = self._stack.enter_async_context
+        try:
+            await enter(self.vpc)
+            await self.imds.start(*self.vpc.imds_sockets())
+            self._stack.push_async_callback(self.imds.stop)
+            await enter(Acceptor(self.vpc, self.vpc.host))
+            self.outside: Outside = self._stack.enter_context(look_into(self.vpc.host))
+            self._events.start(self._news.append)
+            self._stack.callback(self._events.close)
+            self._at_first = await self._others()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def _connect(self) -> socket.socket:
+        with netns.inside(self.vpc.host):
+            return open_event_socket()
+
+    def link(self, mac: str) -> Eni:
+        """A plugged ENI, as it is plugged."""
+        return next(eni for eni in self.vpc.enis if eni.mac == mac)
+
+    async def do(self, action: Action, truth: Truth) -> None:
+        """Let an action happen; `truth` is what is true after it."""
+        self.truth = truth
+        match action:
+            case FaultBegins(on=on, do=do):
+                self.imds.fault(on, do)
+            case FaultsEnd():
+                self.imds.clear()
+            case Kill() | Stop() | Start() | Overrun() | Pass():
+                await self._do_to_daemon(action)
+            case _:
+                await self._do_to_host(action)
+        self._tell()
+        if isinstance(action, Quiet):
+            await self._settle()
+
+    async def _do_to_host(self, action: Action) -> None:
+        match action:
+            case Attach(mac, name):
+                await self.vpc.plug(replace(self.truth.enis[mac], name=name))
+            case Detach(mac):
+                await self.vpc.unplug(self.link(mac))
+            case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
+                await self._reassign()
+            case Flap() | SetDown() | SetUpAgain() | Rename() | OthersUngroup():
+                await self._do_to_link(action)
+            case LeaseComes(lease) | LeaseRenews(lease) | LeaseExpires(lease):
+                await self._lease(lease, comes=not isinstance(action, LeaseExpires))
+            case PutForeign(thing) | TakeForeign(thing):
+                await self._foreign("add" if isinstance(action, PutForeign) else "del", thing)
+            case OthersRemove():
+                await self._others_remove(action)
+
+    def _tell(self) -> None:
+        """Let IMDS say what it is to say now."""
+        scripts = {script.name: script for script in self.truth.scripts()}
+        for gone in self._listed - scripts.keys():
+            self.imds.unplug(gone)
+        for name, script in scripts.items():
+            if name in self._listed:
+                self.imds.change(script)
+            else:
+                self.imds.plug(script)
+        self._listed = set(scripts)
+
+    async def _reassign(self) -> None:
+        """What EC2 has assigned changed, in place."""
+        wanted = [replace(self.truth.enis[eni.mac], name=eni.name) for eni in self.vpc.enis]
+        changed = [eni for eni in wanted if eni not in self.vpc.enis]
+        if changed:
+            await self.vpc.update(*changed)
+
+    async def _do_to_link(
+        self, action: Flap | SetDown | SetUpAgain | Rename | OthersUngroup
+    ) -> None:
+        eni = self.link(action.mac)
+        match action:
+            case Rename(name=name):
+                await self.vpc.rename(eni, name, after=0.0)
+                return
+            case Flap():
+                ways = ["down", "up"]
+            case SetDown():
+                ways = ["down"]
+            case SetUpAgain():
+                ways = ["up"]
+            case OthersUngroup():
+                ways = ["group 0"]
+        await self.vpc.ip(self.vpc.host, *(f"link set {eni.name} {way}" for way in ways))
+
+    async def _lease(self, lease: Lease, *, comes: bool) -> None:
+        name = self.link(lease.mac).name
+        line = f"addr replace {lease.address} dev {name} valid_lft 3600 preferred_lft 3600"
+        if not comes:
+            line = f"addr del {lease.address} dev {name}"
+        elif lease.address.version == 6:
+            line += " noprefixroute"
+        await self.vpc.ip(self.vpc.host, line)
+
+    async def _foreign(self, verb: str, foreign: Foreign) -> None:
+        links = await self.outside.kernel.links()
+        if isinstance(foreign, ForeignRule):
+            await hands.run(self.vpc, verb, [foreign.rule], links)
+        else:
+            index = self.vpc.ifindex(self.link(foreign.mac))
+            await hands.run(self.vpc, verb, [foreign.on(index)], links)
+
+    async def _others_remove(self, action: OthersRemove) -> None:
+        """Somebody removes one of ours, or all rules."""
+        if action.what == "all rules":
+            await hands.flush_rules(self.vpc)
+        elif found := await self._own(action.what):
+            await self._remove(action.what, found[action.pick % len(found)])
+
+    async def _remove(self, what: str, thing: Object) -> None:
+        links = await self.outside.kernel.links()
+        try:
+            await hands.run(self.vpc, "del", [thing], links)
+        except CommandError:
+            if thing in await self._own(what):  # otherwise the daemon has removed it meanwhile
+                raise
+
+    async def _own(self, what: str) -> Sequence[Object]:
+        """What there is of ours, in an order that does not depend on the kernel."""
+        kernel = self.outside.kernel
+        found: list[Object]
+        match what:
+            case "route":
+                found = list(await kernel.own_routes())
+            case "address":
+                addresses = [await kernel.addresses(index) for index in await kernel.links()]
+                found = [address for of in addresses for address in of if ours(address)]
+            case _:
+                found = [rule for rule in await kernel.rules() if rule.protocol == PROTOCOL]
+        return sorted(found, key=str)
+
+    async def _do_to_daemon(self, action: Kill | Stop | Start | Overrun | Pass) -> None:
+        match action:
+            case Kill():
+                await self.daemon.kill()
+            case Stop():
+                await self.daemon.stop()
+            case Start():
+                await self.daemon.start(SETTINGS)
+            case Overrun():
+                async with hands.deaf(self.vpc, self.daemon):
+                    await hands.flush_rules(self.vpc)
+            case Pass(share):
+                await asyncio.sleep(share * LONGEST_PASS)
+
+    # --- quiet points ----------------------------------------------------------------------------
+
+    async def look(self) -> Seen:
+        """What is there, read from outside; the states are the daemon's own."""
+        said = await self.daemon.get("/v1/interfaces")
+        states = {interface["mac"]: interface["state"] for interface in said}
+        return await see(self.outside.kernel, self.truth.enis, states)
+
+    async def _settle(self) -> None:
+        """Wait until all is right, and see that it stays so, and works.
+
+        Nothing helps the daemon to get there: it may have missed an event, and must not.
+        """
+        give_up = time.monotonic() + PATIENCE
+        while differences(self.truth, await self.look()):
+            if time.monotonic() > give_up:
+                return  # the judge, who looks after this, says what is wrong
+            await asyncio.sleep(INTERVAL)
+        await self._events_so_far()
+        await self.daemon.post("/v1/reconcile")
+        await self._reach_all()
+        written = filter(_is_ours, await self._events_so_far())
+        self._wrongs += [f"needless: {event}" for event in written]
+        if (there := await self._others()) != (wanted := self._at_first | self._put()):
+            self._wrongs += [f"not as others left it: {thing}" for thing in there ^ wanted]
+
+    async def _events_so_far(self) -> list[Event]:
+        """What the kernel has reported since the last call, up to a change of our own."""
+        for verb in ("add", "del"):
+            line = f"rule {verb} priority {MARKER} lookup main"
+            await self.vpc.ip(self.vpc.host, line, family=Family.V4)
+        while not any(map(_is_marker, self._news)):  # noqa: ASYNC110 (the loop hears it meanwhile)
+            await asyncio.sleep(INTERVAL)
+        heard, self._news[:] = self._news[:], []
+        return heard
+
+    async def _reach_all(self) -> None:
+        """TCP from each far host and neighbour to each ENI; to the primary from far hosts only.
+
+        Where a DHCP client is at work on an ENI, its subnet reaches the primary no more.
+        """
+        up = [self.link(mac) for mac in self.truth.secondaries if self.truth.ports[mac].up]
+        wanted = paths(self.vpc.peers(*up), [ip for eni in up for ip in eni.addresses()])
+        wanted += paths(self.vpc.far_hosts, self.vpc.primary.addresses())
+        try:
+            await all_answer(self.vpc, wanted, PATIENCE)
+        except TimeoutError as error:
+            self._wrongs.append(str(error))
+
+    async def _others(self) -> frozenset[Object]:
+        """All rules but ours, and what software has put on the primary."""
+        kernel, index = self.outside.kernel, self.vpc.ifindex(self.link(PRIMARY))
+        addresses = [replace(a, tentative=False) for a in await kernel.addresses(index)]
+        things: list[Object] = [*await kernel.rules(), *addresses]
+        things += [r for r in await kernel.link_routes(index) if r.protocol != RTPROT_KERNEL]
+        return frozenset(thing for thing in things if thing.protocol != PROTOCOL)
+
+    def _put(self) -> frozenset[Object]:
+        """... the part of it that the walk has put there."""
+        index = self.vpc.ifindex(self.link(PRIMARY))
+        rules: list[Object] = list(self.truth.foreign_rules())
+        return frozenset([*rules, *(f.on(index) for f in self.truth.foreign_on(PRIMARY))])
+
+    def wrongs(self) -> list[str]:
+        """What went wrong at the last quiet point, beside what `look` shows."""
+        found, self._wrongs = self._wrongs, []
+        return found
+
+
+def _is_ours(event: Event) -> bool:
+    return isinstance(event, RouteEvent | RuleEvent) and event.protocol == PROTOCOL
+
+
+def _is_marker(event: Event) -> bool:
+    """The end of the change; or so many that it may be among the lost."""
+    marked = isinstance(event, RuleEvent) and event.priority == MARKER and event.deleted
+    return marked or isinstance(event, Lost)
+
+
+async def walk_in_namespaces(seed: int, steps: int) -> None:
+    """One walk on a host of its own. Raises AstrayError, with the daemon's last words as a note."""
+    async with Namespaces(Truth()) as world:
+        try:
+            await wander(world, seed, steps)
+        except AstrayError as error:
+            error.add_note(world.daemon.log[-LOG_TAIL:])
+            again = f"--worlds namespaces --seed {seed} --steps {steps} --walks 1"
+            error.add_note(f"the same walk: make chaos ARGS='{again}'")
+            raise
+        if surprises := (await world.daemon.get("/v1/status"))["surprises"]:
+            raise AstrayError(f"seed {seed}: {surprises} conclusions that no state has a way for")
+        await world.daemon.stop()

@@ -1,0 +1,317 @@
+"""What is true of the host during a chaos walk, whoever knows of it. Pure: actions lead from one
+truth to the next, so the walk can choose what is possible, and the judge what must be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from nicwatchd.core.model import IPNetwork, Rule
+from nicwatchd.sim.parts import Eni, Subnet
+from nicwatchd.sim.script import EniScript, Step
+from tests.chaos.actions import (
+    Action,
+    AddCidr,
+    Assign,
+    Attach,
+    Delay,
+    Detach,
+    FaultBegins,
+    FaultsEnd,
+    Flap,
+    Foreign,
+    ForeignAddress,
+    ForeignRoute,
+    ImdsCatchesUp,
+    ImdsLags,
+    Item,
+    Kill,
+    Lease,
+    LeaseComes,
+    LeaseExpires,
+    Move,
+    OthersUngroup,
+    PutForeign,
+    Quiet,
+    RemoveCidr,
+    Rename,
+    SetDown,
+    SetUpAgain,
+    Start,
+    Stop,
+    TakeForeign,
+    Unassign,
+)
+
+PRIMARY: Final = "02:00:00:00:00:01"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An attached ENI's link.
+
+    `settled`: it was set up once, and its group shows it: from now on "down" is an operator's wish.
+    """
+
+    name: str
+    up: bool = True
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What IMDS tells of an ENI: as of when it froze (None: now), with these gaps."""
+
+    eni: Eni | None = None
+    delay: Delay = field(default_factory=Delay)
+
+
+def first_enis() -> dict[str, Eni]:
+    """The primary and seven ENIs: alone in a subnet, two in one, in the primary's, without IPv6,
+    without IPv4, and without any address at all (EFA-only)."""
+    subnets = [Subnet.numbered(n) for n in range(1, 7)]
+    subnets[4] = replace(subnets[4], ipv4=None)
+    places = [(0, 1), (1, 1), (1, 2), (2, 2), (0, 1), (3, 3), (4, 1), (2, 0)]
+    enis = [
+        Eni.numbered(f"eth{i}", subnets[place], 10 + 8 * i, count, f"02:00:00:00:00:{i + 1:02x}")
+        for i, (place, count) in enumerate(places)
+    ]
+    enis[5] = replace(enis[5], ipv6=())
+    return {eni.mac: eni for eni in enis}
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """`enis` are all of the account, attached or not; `ports` the links, by MAC.
+
+    `steady` are addresses and prefixes that were right at the last quiet point, and that nobody
+    has changed or denied since: whatever else happens, the daemon may not take those away.
+    """
+
+    enis: Mapping[str, Eni] = field(default_factory=first_enis)
+    ports: Mapping[str, Port] = field(default_factory=lambda: {PRIMARY: Port("eth0")})
+    told: Mapping[str, Told] = field(default_factory=lambda: {PRIMARY: Told()})
+    foreign: frozenset[Foreign] = frozenset()
+    leases: frozenset[Lease] = frozenset()
+    faults: frozenset[FaultBegins] = frozenset()
+    running: bool = False
+    steady: frozenset[tuple[str, Item]] = frozenset()
+
+    # --- questions ---------------------------------------------------------------------------
+
+    @property
+    def secondaries(self) -> tuple[str, ...]:
+        """The MACs of the attached ENIs, the primary aside."""
+        return tuple(sorted(self.ports.keys() - {PRIMARY}))
+
+    def items(self, mac: str) -> tuple[Item, ...]:
+        """All addresses and prefixes of an ENI."""
+        eni = self.enis[mac]
+        return (*eni.addresses(), *eni.prefixes)
+
+    def shared(self, mac: str) -> tuple[IPNetwork, ...]:
+        """The CIDRs that are on the links of *other* attached ENIs."""
+        others = (self.enis[other].subnet for other in self.ports if other != mac)
+        return tuple(dict.fromkeys(cidr for subnet in others for cidr in cidrs(subnet)))
+
+    def foreign_on(self, mac: str) -> frozenset[ForeignRoute | ForeignAddress]:
+        """What others have on an ENI's link, leases aside."""
+        return frozenset(
+            f for f in self.foreign if isinstance(f, ForeignRoute | ForeignAddress) and f.mac == mac
+        )
+
+    def foreign_rules(self) -> tuple[Rule, ...]:
+        """The rules of others that the walk has put."""
+        return tuple(
+            f.rule for f in self.foreign if not isinstance(f, ForeignRoute | ForeignAddress)
+        )
+
+    def scripts(self) -> tuple[EniScript, ...]:
+        """What IMDS says of each ENI that it may list, named by MAC."""
+        return tuple(self._script(mac, told) for mac, told in self.told.items())
+
+    def _script(self, mac: str, told: Told) -> EniScript:
+        eni, delay = told.eni or self.enis[mac], told.delay
+        step = Step(listed=not delay.unlisted, hide=delay.hidden, lag=delay.lagging)
+        return replace(script_of(eni), name=mac, steps=(step,))
+
+    # --- changes -----------------------------------------------------------------------------
+
+    def after(self, action: Action) -> Truth:
+        """The truth once that has happened."""
+        match action:
+            case (
+                Attach() | Detach() | Rename() | Flap() | SetDown() | SetUpAgain() | OthersUngroup()
+            ):
+                return self._after_link(action)
+            case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
+                return self._after_change(action)
+            case ImdsLags() | ImdsCatchesUp() | FaultBegins() | FaultsEnd():
+                return self._after_imds(action)
+            case PutForeign() | TakeForeign() | LeaseComes() | LeaseExpires():
+                return self._after_others(action)
+            case Start():
+                return replace(self, running=True)
+            case Stop() | Kill():
+                return replace(self, running=False)
+            case Quiet():
+                return self._at_rest()
+            case _:
+                return self
+
+    def _after_link(
+        self, action: Attach | Detach | Rename | Flap | SetDown | SetUpAgain | OthersUngroup
+    ) -> Truth:
+        mac = action.mac
+        port = self.ports.get(mac)
+        match action:
+            case Attach(name=name, delay=delay):
+                ports = {**self.ports, mac: Port(name)}
+                truth = replace(self, ports=ports)
+                return truth._tell(mac, delay)
+            case Detach(listed=listed):
+                ports = {other: p for other, p in self.ports.items() if other != mac}
+                told = {m: t for m, t in self.told.items() if listed or m != mac}
+                truth = self._lose(mac, everything=True)._unsteady(mac)
+                return replace(truth, ports=ports, told=told)
+            case _ if port is None:
+                raise KeyError(mac)
+            case Rename(name=name):
+                port = replace(port, name=name)
+            case OthersUngroup():
+                port = replace(port, settled=False)
+            case SetDown():
+                port = replace(port, up=False)
+            case SetUpAgain():
+                port = replace(port, up=True)
+        truth = replace(self, ports={**self.ports, mac: port})
+        return truth._lose(mac) if isinstance(action, Flap | SetDown) else truth
+
+    def _lose(self, mac: str, *, everything: bool = False) -> Truth:
+        """What goes with a link that goes down: its routes, and all of IPv6."""
+
+        def stays(thing: Foreign | Lease) -> bool:
+            if isinstance(thing, ForeignAddress | Lease):
+                return thing.mac != mac or (thing.address.version == 4 and not everything)
+            return not isinstance(thing, ForeignRoute) or thing.mac != mac
+
+        return replace(
+            self,
+            foreign=frozenset(filter(stays, self.foreign)),
+            leases=frozenset(filter(stays, self.leases)),
+        )
+
+    def _after_change(self, action: Assign | Unassign | Move | AddCidr | RemoveCidr) -> Truth:
+        match action:
+            case Assign(mac, item):
+                return self._put(with_item(self.enis[mac], item))
+            case Unassign(mac, item):
+                return self._put(without(self.enis[mac], item))._unsteady(mac, item)
+            case Move(giver, taker, item):
+                truth = self._put(without(self.enis[giver], item))._unsteady(giver, item)
+                return truth._put(with_item(self.enis[taker], item))
+            case AddCidr(name, cidr):
+                return self._with_cidrs(name, (*self._v6(name), cidr))
+            case RemoveCidr(name, cidr):
+                return self._with_cidrs(name, tuple(c for c in self._v6(name) if c != cidr))
+
+    def _v6(self, name: str) -> tuple[IPv6Network, ...]:
+        return next(eni.subnet.ipv6 for eni in self.enis.values() if eni.subnet.name == name)
+
+    def _with_cidrs(self, name: str, cidrs: tuple[IPNetwork, ...]) -> Truth:
+        v6 = tuple(cidr for cidr in cidrs if isinstance(cidr, IPv6Network))
+        enis = {
+            mac: replace(eni, subnet=replace(eni.subnet, ipv6=v6))
+            if eni.subnet.name == name
+            else eni
+            for mac, eni in self.enis.items()
+        }
+        return replace(self, enis=enis)
+
+    def _put(self, eni: Eni) -> Truth:
+        return replace(self, enis={**self.enis, eni.mac: eni})
+
+    def _after_others(self, action: PutForeign | TakeForeign | LeaseComes | LeaseExpires) -> Truth:
+        match action:
+            case PutForeign(thing):
+                return replace(self, foreign=self.foreign | {thing})
+            case TakeForeign(thing):
+                return replace(self, foreign=self.foreign - {thing})
+            case LeaseComes(lease):
+                return replace(self, leases=self.leases | {lease})
+            case LeaseExpires(lease):
+                return replace(self, leases=self.leases - {lease})
+
+    def _after_imds(self, action: ImdsLags | ImdsCatchesUp | FaultBegins | FaultsEnd) -> Truth:
+        match action:
+            case ImdsLags(mac, delay):
+                # A key that is not listed says "none": whoever believes that long enough is right.
+                truth = self._unsteady(mac) if delay.hidden else self
+                return truth._tell(mac, delay)
+            case ImdsCatchesUp():
+                return replace(self, told={mac: Told() for mac in self.ports})
+            case FaultBegins():
+                return replace(self, faults=self.faults | {action})
+            case FaultsEnd():
+                return replace(self, faults=frozenset())
+
+    def _tell(self, mac: str, delay: Delay) -> Truth:
+        frozen = (self.told.get(mac, Told()).eni or self.enis[mac]) if delay.frozen else None
+        return replace(self, told={**self.told, mac: Told(frozen, delay)})
+
+    def _unsteady(self, mac: str, item: Item | None = None) -> Truth:
+        """No longer certain: one thing of an ENI, or all of it."""
+        gone = {(m, i) for m, i in self.steady if m == mac and item in (None, i)}
+        return replace(self, steady=self.steady - gone)
+
+    def _at_rest(self) -> Truth:
+        ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
+        steady = {(mac, item) for mac in self.secondaries for item in self.items(mac)}
+        return replace(self, ports=ports, steady=frozenset(steady))
+
+
+def cidrs(subnet: Subnet) -> tuple[IPNetwork, ...]:
+    """A subnet's CIDRs, both families."""
+    return ((subnet.ipv4,) if subnet.ipv4 else ()) + subnet.ipv6
+
+
+def with_item(eni: Eni, item: Item) -> Eni:
+    """The ENI with one address or prefix more, as EC2 appends them."""
+    match item:
+        case IPv4Address():
+            return replace(eni, ipv4=(*eni.ipv4, item))
+        case IPv6Address():
+            return replace(eni, ipv6=(*eni.ipv6, item))
+        case IPv4Network():
+            return replace(eni, ipv4_prefixes=(*eni.ipv4_prefixes, item))
+        case IPv6Network():
+            return replace(eni, ipv6_prefixes=(*eni.ipv6_prefixes, item))
+
+
+def without(eni: Eni, item: Item) -> Eni:
+    """The ENI without an address or prefix."""
+    return replace(
+        eni,
+        ipv4=tuple(i for i in eni.ipv4 if i != item),
+        ipv6=tuple(i for i in eni.ipv6 if i != item),
+        ipv4_prefixes=tuple(i for i in eni.ipv4_prefixes if i != item),
+        ipv6_prefixes=tuple(i for i in eni.ipv6_prefixes if i != item),
+    )
+
+
+def script_of(eni: Eni) -> EniScript:
+    """What IMDS says of an ENI in the end."""
+    return EniScript(
+        eni.name,
+        eni.mac,
+        ipv4=tuple(map(str, eni.ipv4)),
+        ipv6=tuple(map(str, eni.ipv6)),
+        ipv4_prefixes=tuple(map(str, eni.ipv4_prefixes)),
+        ipv6_prefixes=tuple(map(str, eni.ipv6_prefixes)),
+        subnet_ipv4=str(eni.subnet.ipv4) if eni.subnet.ipv4 else None,
+        subnet_ipv6=tuple(map(str, eni.subnet.ipv6)),
+        device_number=0 if eni.mac == PRIMARY else 1,
+    )

@@ -1,0 +1,99 @@
+"""The chaos walk: a seed leads to the same actions on whatever world they are done.
+
+    walk = Walk(seed)
+    while ...:
+        action = walk.step()
+        await world.do(action, walk.truth)
+
+Each action is possible when it comes. After a few of them everything that was wrong ends, and at
+the quiet point that follows `judge.differences` must find nothing.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final, Protocol
+
+from tests.chaos import propose
+from tests.chaos.actions import Action, FaultsEnd, ImdsCatchesUp, LeaseExpires, Quiet, Start
+from tests.chaos.judge import Seen, differences
+from tests.chaos.truth import Truth
+
+BUSY: Final = (3, 9)  # actions between two quiet points, from and to
+
+
+class World(Protocol):
+    """What a walk happens on."""
+
+    async def do(self, action: Action, truth: Truth) -> None:
+        """Let it happen; `truth` is the one after it. `Quiet`: until nothing is due any more."""
+
+    async def look(self) -> Seen:
+        """What is there. Called at quiet points."""
+
+    def wrongs(self) -> list[str]:
+        """What the world saw go wrong since the last call, between quiet points too."""
+
+
+class AstrayError(AssertionError):
+    """The walk found something wrong; the text has the trace since the last quiet point."""
+
+
+class Walk:
+    """The actions of one seed, and the truth after those that were taken."""
+
+    def __init__(self, seed: int) -> None:
+        self.truth = Truth()
+        self._random = Random(seed)
+        self._agenda: list[Action] = [Start(), Quiet()]
+
+    def step(self) -> Action:
+        """The next action; the truth is now the one after it."""
+        if not self._agenda:
+            self._plan()
+        action = self._agenda.pop(0)
+        self.truth = self.truth.after(action)
+        return action
+
+    def _plan(self) -> None:
+        """Actions up to and with the next quiet point."""
+        truth = self.truth
+        for _ in range(self._random.randint(*BUSY)):
+            action = propose.action(truth, self._random)
+            truth = truth.after(action)
+            self._agenda.append(action)
+        self._agenda += [*calm(truth), Quiet()]
+
+
+def calm(truth: Truth) -> list[Action]:
+    """What has to happen so that everything can be right: all that is late comes."""
+    late: list[Action] = [] if truth.running else [Start()]
+    if truth.faults:
+        late.append(FaultsEnd())
+    late.append(ImdsCatchesUp())
+    late += [
+        LeaseExpires(lease)
+        for lease in sorted(truth.leases, key=str)
+        if lease.address.ip not in truth.items(lease.mac)
+    ]
+    return late
+
+
+async def wander(world: World, seed: int, steps: int) -> None:
+    """Walk so many steps, and on to the next quiet point. Raises AstrayError."""
+    walk = Walk(seed)
+    trace: list[str] = []
+    for number in range(1, 2 * steps + 2 * BUSY[1]):
+        action = walk.step()
+        trace.append(f"{number:6}  {action}")
+        await world.do(action, walk.truth)
+        wrong = world.wrongs()
+        if isinstance(action, Quiet):
+            wrong += differences(walk.truth, await world.look())
+        if wrong:
+            said = [f"seed {seed}, step {number}:", *wrong, "since the last quiet point:", *trace]
+            raise AstrayError("\n".join(said))
+        if isinstance(action, Quiet):
+            trace.clear()
+            if number >= steps:
+                return

@@ -1,0 +1,186 @@
+"""The fake kernel, in which each thing takes a moment, and which watches each write of the daemon.
+
+No single write may take from an ENI what is its own and works: not for a moment, not on a doubt,
+not on the way to something better.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+from nicwatchd.core.kernel import Event, Outcome, Overrun, RouteAnswer, judge
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    TABLE_BASE,
+    Address,
+    Family,
+    IPAddress,
+    Link,
+    Operation,
+    RemoveAddress,
+    Route,
+    Rule,
+)
+from nicwatchd.sim.kernel import FakeEvents, FakeKernel
+from nicwatchd.sim.kernel_lookup import lookup
+from tests.chaos.actions import Item
+from tests.chaos.truth import Truth
+
+EVENT: Final = 0.0005  # s until an event is heard; an overrun loses those on their way
+READ: Final = 0.0005  # s for a question
+WRITE: Final = 0.002  # s for an operation: long enough to be killed between two
+FAR: Final[Mapping[Family, IPAddress]] = {
+    Family.V4: ip_address("203.0.113.60"),
+    Family.V6: ip_address("3fff:113::60"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """`standing`: what of the ENIs' own leaves by its ENI. `hollow`: tables, by family, that rules
+    lead into and that have no default route. `unguarded`: rules of ours without their guard."""
+
+    standing: frozenset[tuple[str, Item]]
+    hollow: frozenset[tuple[int, Family]]
+    unguarded: frozenset[Rule]
+
+
+class DelayedEvents(FakeEvents):
+    """Events that are on their way for a moment."""
+
+    def __init__(self, listeners: list[FakeEvents], lose: Callable[[Event], bool]) -> None:
+        super().__init__(listeners)
+        self._lose = lose
+        self._under_way: list[asyncio.TimerHandle] = []
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Overrun):
+            for handle in self._under_way:
+                handle.cancel()
+            self._under_way.clear()
+        elif self._lose(event):
+            return
+        loop = asyncio.get_running_loop()
+        self._under_way = [h for h in self._under_way if h.when() >= loop.time()]
+        self._under_way.append(loop.call_later(EVENT, self._deliver, event))
+
+
+class WatchedKernel(FakeKernel):
+    """`wrongs` are the writes that did harm. `lose` tells which events are never heard of."""
+
+    def __init__(self, lose: Callable[[Event], bool] = lambda _: False) -> None:
+        super().__init__()
+        self.wrongs: list[str] = []
+        self._lose = lose
+        self._truth = Truth()
+        self._indexes: Mapping[str, int] = {}
+        self._disturbed_at = 0.0
+        self._pass_began = self._busy_until = 0.0
+        self._safety: Safety | None = None  # as of the last operation, unless disturbed since
+
+    def disturbed(self, truth: Truth, indexes: Mapping[str, int]) -> None:
+        """Something is about to happen that is not the daemon's doing."""
+        self._truth, self._indexes = truth, indexes
+        self._disturbed_at = asyncio.get_running_loop().time()
+        self._safety = None
+
+    async def _take(self, seconds: float) -> None:
+        """Take time. Questions and operations without a pause between them are one pass."""
+        loop = asyncio.get_running_loop()
+        if loop.time() > self._busy_until:
+            self._pass_began = loop.time()
+        await asyncio.sleep(seconds)
+        self._busy_until = loop.time()
+
+    def _is_late(self) -> bool:
+        """Whether something has changed that the daemon could not hear of before this pass."""
+        return self._disturbed_at + EVENT >= self._pass_began
+
+    def events(self) -> FakeEvents:
+        return DelayedEvents(self._listeners, self._lose)
+
+    # --- each question takes a moment ----------------------------------------------------------
+
+    async def links(self) -> dict[int, Link]:
+        await self._take(READ)
+        return await super().links()
+
+    async def link(self, index: int) -> Link | None:
+        await self._take(READ)
+        return await super().link(index)
+
+    async def addresses(self, index: int) -> tuple[Address, ...]:
+        await self._take(READ)
+        return await super().addresses(index)
+
+    async def link_routes(self, index: int) -> tuple[Route, ...]:
+        await self._take(READ)
+        return await super().link_routes(index)
+
+    async def own_routes(self) -> tuple[Route, ...]:
+        await self._take(READ)
+        return await super().own_routes()
+
+    async def rules(self) -> tuple[Rule, ...]:
+        await self._take(READ)
+        return await super().rules()
+
+    # --- and each operation is looked at -------------------------------------------------------
+
+    async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+        outcomes = []
+        for operation in operations:
+            await self._take(WRITE)
+            if self._is_late():
+                self._safety = None
+                outcomes.append(judge(operation, self._run_one(operation)))
+                continue
+            before = self._safety or self._look_at_safety()
+            outcomes.append(judge(operation, self._run_one(operation)))
+            self._safety = self._look_at_safety()
+            self._compare(operation, before, self._safety)
+        return outcomes
+
+    def _compare(self, operation: Operation, before: Safety, after: Safety) -> None:
+        for mac, item in before.standing - after.standing:
+            self.wrongs.append(f"{operation} took {item} from {mac}")
+        # A link's IPv4 routes go with its last IPv4 address: that is the kernel's doing.
+        hollow = set() if isinstance(operation, RemoveAddress) else after.hollow - before.hollow
+        for table, family in hollow:
+            self.wrongs.append(f"{operation} let {family.label} rules lead into empty {table}")
+        for rule in after.unguarded - before.unguarded:
+            self.wrongs.append(f"{operation} left {rule} without its guard")
+
+    def _look_at_safety(self) -> Safety:
+        state = self._state
+        standing = {(mac, item) for mac, item in self._truth.steady if self._stands(mac, item)}
+        led = {(r.table, r.family) for r in state.rules if r.table >= TABLE_BASE}
+        defaults = {(r.table, r.family) for r in state.routes if not r.dst.prefixlen}
+        up = {TABLE_BASE + link.index for link in state.links.values() if link.up}
+        hollow = {(table, family) for table, family in led - defaults if table in up}
+        own = [rule for rule in state.rules if rule.protocol == PROTOCOL]
+        guards = {_selector(rule) for rule in own if rule.table == MAIN_TABLE}
+        unguarded = {r for r in own if r.table != MAIN_TABLE and _selector(r) not in guards}
+        return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded))
+
+    def _stands(self, mac: str, item: Item) -> bool:
+        """Whether a packet from an address of the ENI's leaves by the ENI's own table."""
+        index = self._indexes.get(mac)
+        if index is None:
+            return False
+        if isinstance(item, IPv4Address | IPv6Address):
+            there = any((a.index, a.ip) == (index, item) for a in self._state.addresses)
+            source: IPAddress = item
+        else:
+            there, source = True, item[1]
+        answer = lookup(self._state, source, FAR[Family(item.version)], 0) if there else None
+        return isinstance(answer, RouteAnswer) and answer.table == TABLE_BASE + index
+
+
+def _selector(rule: Rule) -> tuple[object, ...]:
+    return (rule.family, rule.src, rule.iif, rule.oif)

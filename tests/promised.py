@@ -1,0 +1,135 @@
+"""What ought to be in the kernel for an ENI, written down once more from the README's table.
+
+It shares nothing with the daemon's planner but the marks that the README documents, so that the
+benchmarks and the chaos walk do not repeat a mistake of what they judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, IPv6Network, ip_network
+from typing import Final
+
+from nicwatchd.core.model import (
+    IPV6_DEFAULT_METRIC,
+    LINK_GROUP,
+    MAIN_TABLE,
+    PROTOCOL,
+    SCOPE_LINK,
+    TABLE_BASE,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Route,
+    Rule,
+)
+from nicwatchd.sim.parts import ROUTER_V6, Eni
+
+ANY: Final[dict[Family, IPNetwork]] = {
+    Family.V4: ip_network("0.0.0.0/0"),
+    Family.V6: ip_network("::/0"),
+}
+LINK_LOCAL: Final = IPv6Network((IPv6Address("fe80::"), 64))
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Objects that are to be in the kernel for one ENI.
+
+    `routes` are without preferred sources: which address is there first is the DHCP client's to
+    say. `sourced` are the same once all addresses are there.
+    """
+
+    index: int
+    rules: frozenset[Rule]
+    routes: frozenset[Route]
+    sourced: frozenset[Route]
+    addresses: frozenset[IPAddress]
+
+
+def expected(
+    eni: Eni,
+    index: int,
+    others: Collection[IPNetwork] = (),
+    operators: Iterable[Route] = (),
+    *,
+    up: bool = True,
+) -> Expected:
+    """All that the README promises for an ENI.
+
+    `others` are the CIDRs of the host's other ENIs, `operators` the main table's static routes
+    through this one, copied where the ENI has the family. A link that is down has no routes and no
+    IPv6 addresses.
+    """
+    rules: set[Rule] = set()
+    routes: set[Route] = set()
+    sourced: set[Route] = set()
+    table = TABLE_BASE + index
+    for family in Family:
+        addresses, prefixes, cidrs = _parts(eni, family)
+        if not addresses and not prefixes:
+            continue
+        rules |= _rules(Rule(family, 32601, table), eni.name, addresses, prefixes, cidrs, others)
+        if up:
+            plain = _routes(eni, family, index)
+            routes |= plain
+            source = addresses[0] if addresses else None
+            sourced |= {r if r.dst == LINK_LOCAL else replace(r, prefsrc=source) for r in plain}
+    used = {rule.family for rule in rules} if up else set()
+    copied = (route for route in operators if route.family in used)
+    copies = {replace(route, table=table, protocol=PROTOCOL) for route in copied}
+    here = eni.addresses() if up else eni.addresses(Family.V4)
+    return Expected(
+        index,
+        frozenset(rules),
+        frozenset(routes.union(copies)),
+        frozenset(sourced.union(copies)),
+        frozenset(here),
+    )
+
+
+def _parts(
+    eni: Eni, family: Family
+) -> tuple[tuple[IPAddress, ...], tuple[IPNetwork, ...], tuple[IPNetwork, ...]]:
+    if family is Family.V4:
+        return eni.ipv4, eni.ipv4_prefixes, (eni.subnet.ipv4,) if eni.subnet.ipv4 else ()
+    return eni.ipv6, eni.ipv6_prefixes, eni.subnet.ipv6
+
+
+def _routes(eni: Eni, family: Family, index: int) -> set[Route]:
+    base = Route(ANY[family], TABLE_BASE + index, index)
+    _, _, cidrs = _parts(eni, family)
+    if family is Family.V4:
+        default = replace(base, gateway=eni.subnet.gateway, onlink=True)
+        return {default} | {replace(base, dst=cidr, scope=SCOPE_LINK) for cidr in cidrs}
+    base = replace(base, metric=IPV6_DEFAULT_METRIC)
+    on_link = {replace(base, dst=network) for network in (LINK_LOCAL, *cidrs)}
+    return {replace(base, gateway=ROUTER_V6)} | on_link
+
+
+def _rules(
+    base: Rule,
+    name: str,
+    addresses: Collection[IPAddress],
+    prefixes: Collection[IPNetwork],
+    cidrs: Collection[IPNetwork],
+    others: Collection[IPNetwork],
+) -> set[Rule]:
+    """A subnet that is another ENI's too does not tell whose a source is: addresses do."""
+    alone = [cidr for cidr in cidrs if not any(cidr.overlaps(other) for other in others)]
+    by_address = [ip for ip in addresses if not any(ip in cidr for cidr in alone)]
+    rules = {replace(base, oif=name)}
+    rules |= {replace(base, src=source) for source in (*prefixes, *map(ip_network, by_address))}
+    rules |= {replace(base, priority=32602, src=cidr, iif="lo") for cidr in alone}
+    guards = {
+        replace(
+            rule,
+            priority=32600,
+            table=MAIN_TABLE,
+            suppress_prefixlength=0,
+            suppress_ifgroup=LINK_GROUP,
+        )
+        for rule in rules
+    }
+    return rules | guards
