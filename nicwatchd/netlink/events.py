@@ -240,6 +240,7 @@ def _route(message: Message) -> RouteEvent | None:
         return None
     found = attributes(message.body, ROUTE.size)
     table = u32(found.get(RTA_TABLE), table)
+    # Ours is told by its protocol, whatever the table; from there on a table may be ours.
     if protocol != PROTOCOL and table != MAIN_TABLE and table < TABLE_BASE:
         return None
     deleted = message.type == RTM_DELROUTE

@@ -7,7 +7,7 @@
 | GET /v1/status | the host: `HostStatus` |
 | GET /v1/interfaces | a list of `InterfaceStatus` |
 | GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
-| GET /v1/events | a line of JSON for each interface now, then one for each transition |
+| GET /v1/events | a line of JSON for each interface now, then one for each transition or fight |
 | GET /metrics | figures for Prometheus |
 | POST /v1/reconcile | looks at everything anew; answers `HostStatus` when that is done |
 """

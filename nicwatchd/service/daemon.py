@@ -148,7 +148,7 @@ class Daemon:
         await request.done
 
     def subscribe(self, listener: Callable[[InterfaceStatus], None]) -> Callable[[], None]:
-        """Call `listener` with the status at each transition; the answer ends that."""
+        """Call `listener` with the status at each transition or fight; the answer ends that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 

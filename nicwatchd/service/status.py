@@ -10,7 +10,6 @@ from nicwatchd.core.evidence import Reason, Status, Verdict
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Answer, Family, Value, ours
-from nicwatchd.core.plan import table_of
 
 T = TypeVar("T")
 
@@ -119,7 +118,7 @@ def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
         fought_over=interface.fights.reason is not None,
         reasons=reason_statuses(lifecycle.reasons),
         notes=reason_statuses(interface.notes),
-        table=table_of(link.index),
+        table=interface.numbers.table_of(link.index),
         ipv4=_family(interface, Family.V4),
         ipv6=_family(interface, Family.V6),
     )

@@ -94,6 +94,7 @@ def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> 
         (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
         (route(254, 4, oif=0), RouteEvent(Family.V4, 254, 4, 0)),  # several next hops
         (route(1000007, 4), RouteEvent(Family.V4, 1000007, 4, 7)),
+        (route(2_000_000_007, 4), RouteEvent(Family.V4, 2_000_000_007, 4, 7)),
         (route(77, 236), RouteEvent(Family.V4, 77, 236, 7)),
         (route(77, 4), None),
         (route(999_999, 4), None),
