@@ -117,7 +117,7 @@ class NetlinkKernel:
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """See `Kernel`."""
-        replies = await self._requests.batch([encode(operation) for operation in operations])
+        replies = await self._requests.batch(encode(operation) for operation in operations)
         return [
             judge(operation, reply.errno, reply.message)
             for operation, reply in zip(operations, replies, strict=True)
