@@ -110,7 +110,6 @@ class Daemon:
         self._imds_state = ""
         self._trouble = ""
         self.started = time.time()
-        self._epoch = self.started - clock()
         self._listeners: list[Callable[[InterfaceStatus], None]] = []
 
     # --- the loop ----------------------------------------------------------------------------
@@ -315,6 +314,11 @@ class Daemon:
             counts[interface.lifecycle.state] += 1
         said = [f"{count} {state}" for state, count in counts.items() if count]
         return ", ".join(said) or "no interfaces"
+
+    @property
+    def _epoch(self) -> float:
+        """The Unix time at the monotonic clock's 0, by the time of day as it is set now."""
+        return time.time() - self._clock()
 
     def status(self) -> HostStatus:
         """Everything that can be said now."""
