@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
 from typing import Final, TypeVar
 
 from nicwatchd.core.memory import contradicts
@@ -234,7 +234,7 @@ def on_link_prefixes(
     family: Family, addresses: tuple[Address, ...], routes: tuple[Route, ...]
 ) -> tuple[IPNetwork, ...]:
     """The prefixes that the kernel holds to be on this link, host routes and link-local aside."""
-    said = [_network(address) for address in addresses if address.family is family]
+    said = [_network(address) for address in _in_subnets(addresses) if address.family is family]
     said += [
         route.dst
         for route in routes
@@ -256,9 +256,10 @@ def _kernel_proof(
     is_other = isinstance(primary, Value) and primary.value != witness.link.mac
     if not policy.kernel_proof or not is_other or witness.link.master:
         return Usable()
-    leased = {_network(a) for a in witness.addresses if a.ip in leases}
+    in_subnets = _in_subnets(witness.addresses)
+    leased = {_network(address) for address in in_subnets if address.ip in leases}
     # An operator's own address may be of a network that is far wider than the ENI's subnet.
-    operators = {_network(a) for a in witness.addresses if not a.dynamic} - leased
+    operators = {_network(address) for address in in_subnets if not address.dynamic} - leased
     subnets = tuple(
         prefix
         for prefix in on_link_prefixes(family, witness.addresses, witness.routes)
@@ -335,13 +336,20 @@ def _unread(key: str, answer: Unknown) -> str:
     return answer.why if answer.why.startswith(key) else f"{key}: {answer.why}"
 
 
+def _in_subnets(addresses: tuple[Address, ...]) -> list[Address]:
+    """Those that say of a network that it is on the link; the many that we add say nothing."""
+    return [address for address in addresses if address.prefixlen < address.ip.max_prefixlen]
+
+
 def _network(address: Address) -> IPNetwork:
     return ip_interface((address.ip, address.prefixlen)).network
 
 
 def _within(item: IPAddress | IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:
     """Whether an address or a prefix lies in one of the networks."""
-    return any(contains(network, ip_network(item)) for network in networks)
+    if isinstance(item, IPv4Address | IPv6Address):
+        return any(item in network for network in networks)
+    return any(contains(network, item) for network in networks)
 
 
 def _union(first: tuple[T, ...], second: tuple[T, ...]) -> tuple[T, ...]:

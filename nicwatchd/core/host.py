@@ -285,6 +285,8 @@ class Host:
             interface.conclude(self.primary_mac, now, self.policy)
 
     def _lies_in_excluded(self, interface: Interface) -> bool:
+        if not self.policy.exclude_subnets:
+            return False
         # DHCPv6 brings a single address, and its subnet may come later.
         hosts = (ip_network(address.ip) for address in interface.addresses)
         places = (*interface.subnets, *hosts)

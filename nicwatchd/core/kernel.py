@@ -142,7 +142,10 @@ class Kernel(Protocol):
         """The addresses of one link, both families; none when the link is gone."""
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
-        """The main table's unicast routes with the one next hop through the link."""
+        """The main table's unicast routes with the one next hop through the link.
+
+        Only those of the protocols in HEEDED.
+        """
 
     async def own_routes(self) -> tuple[Route, ...]:
         """Every unicast route of our protocol, in all tables."""
@@ -190,7 +193,10 @@ class AddressEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route of ours, of the main table or of a table that may be ours came or went."""
+    """A route of ours, of the main table or of a table that may be ours came or went.
+
+    The main table's routes of protocols that are not in HEEDED may be left out.
+    """
 
     family: Family
     table: int

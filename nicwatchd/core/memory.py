@@ -58,7 +58,8 @@ class Known(Generic[T]):
             news = listed and not self.listed and not self.items
             never = isinstance(self.definite, Unknown)
             return replace(self, definite=answer) if news or never else self
-        present = answer.value if isinstance(answer, Value) else ()
+        said = answer.value if isinstance(answer, Value) else ()
+        present = frozenset(said)
         doubts = []
         for item in self.items:
             if item in present:
@@ -70,7 +71,7 @@ class Known(Generic[T]):
         # A doubted item keeps its place: the first IPv4 address is the source of unbound traffic.
         kept = {item for item, _ in doubts}
         items = tuple(i for i in self.items if i in present or i in kept) if kept else ()
-        return Known(tuple(dict.fromkeys(items + present)), tuple(doubts), answer, listed)
+        return Known(tuple(dict.fromkeys(items + said)), tuple(doubts), answer, listed)
 
     def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
         """What is known once doubted items are given up before their time."""

@@ -39,6 +39,9 @@ RTPROT_BOOT: Final = 3
 RTPROT_STATIC: Final = 4
 RTPROT_RA: Final = 9
 RTPROT_DHCP: Final = 16
+# Who makes routes of the main table that decisions depend on: the kernel, operators, and what
+# configures addresses. A routing daemon's are by the hundred thousand, and change all day.
+HEEDED: Final = (RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP)
 SCOPE_UNIVERSE: Final = 0
 SCOPE_LINK: Final = 253
 IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric

@@ -39,7 +39,6 @@ from nicwatchd.core.model import (
     Plan,
     Route,
     Rule,
-    contains,
     ours,
 )
 from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
@@ -232,6 +231,5 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
     for subnet in whole:
         yield replace(base, priority=numbers.subnet_priority, iif="lo", src=subnet)
     for ip in usable.addresses:
-        host = ip_network(ip)
-        if not any(contains(subnet, host) for subnet in whole):
-            yield replace(base, src=host)
+        if not any(ip in subnet for subnet in whole):
+            yield replace(base, src=ip_network(ip))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from nicwatchd.core.model import (
     SCOPE_UNIVERSE,
     Address,
@@ -150,6 +152,7 @@ def decode_route(body: bytes) -> Route | None:
     )
 
 
+@lru_cache(maxsize=16384)  # the same rules come in every dump: a host may have thousands
 def decode_rule(body: bytes) -> Rule | None:
     """RTM_NEWRULE. Selectors that only foreign rules have (ports, TOS, UIDs, ...) are left out."""
     number, dst_len, src_len, _, table, _, _, action, _ = RULE.unpack_from(body)

@@ -40,7 +40,7 @@ from nicwatchd.core.kernel import (
     RouteEvent,
     RuleEvent,
 )
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, TABLE_BASE
+from nicwatchd.core.model import HEEDED, MAIN_TABLE, PROTOCOL, TABLE_BASE
 from nicwatchd.netlink.constants import (
     FRA_PRIORITY,
     FRA_PROTOCOL,
@@ -237,6 +237,8 @@ def _route(message: Message) -> RouteEvent | None:
     if kind in BESIDE_ADDRESSES or flags & RTM_F_CLONED:
         return None
     if protocol != PROTOCOL and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
+        return None
+    if table == MAIN_TABLE and protocol not in HEEDED and protocol != PROTOCOL:
         return None
     found = attributes(message.body, ROUTE.size)
     table = u32(found.get(RTA_TABLE), table)

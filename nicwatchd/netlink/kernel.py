@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
 
 from nicwatchd.core.kernel import Outcome, RouteAnswer, judge
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family
+from nicwatchd.core.model import HEEDED, MAIN_TABLE, PROTOCOL, Family
 from nicwatchd.netlink.constants import (
     IFLA_EXT_MASK,
     RTA_DST,
@@ -92,8 +92,13 @@ class NetlinkKernel:
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
         wanted = attribute_u32(RTA_TABLE, MAIN_TABLE) + attribute_u32(RTA_OIF, index)
-        routes = await self._routes(0, wanted)
-        return tuple(r for r in routes if r.table == MAIN_TABLE and r.oif == index)
+        routes: list[Route] = []
+        for protocol in HEEDED:
+            found = await self._routes(protocol, wanted)
+            routes += [
+                r for r in found if (r.table, r.oif, r.protocol) == (MAIN_TABLE, index, protocol)
+            ]
+        return tuple(routes)
 
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
@@ -122,7 +127,7 @@ class NetlinkKernel:
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """See `Kernel`."""
-        replies = await self._requests.batch([encode(operation) for operation in operations])
+        replies = await self._requests.batch(encode(operation) for operation in operations)
         return [
             judge(operation, reply.errno, reply.message)
             for operation, reply in zip(operations, replies, strict=True)

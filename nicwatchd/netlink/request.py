@@ -11,6 +11,7 @@ import errno as errnos
 import os
 import socket
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from pyroute2.netlink import (
@@ -32,7 +33,7 @@ from nicwatchd.core.kernel import KernelError
 from nicwatchd.netlink.wire import HEADER, S32, attributes, pack, text, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from nicwatchd.netlink.encode import Request
     from nicwatchd.netlink.wire import Message
@@ -116,12 +117,18 @@ class RequestSocket:
                 return rows
         raise KernelError(f"the dump {request.type} was interrupted {DUMP_TRIES} times")
 
-    async def batch(self, requests: Sequence[Request]) -> list[Reply]:
-        """A reply for each request, in order; one that fails does not stop the next."""
+    async def batch(self, requests: Iterable[Request]) -> list[Reply]:
+        """A reply for each request, in order; one that fails does not stop the next.
+
+        A request is taken from the iterable shortly before it is sent, so that thousands can be
+        encoded bit by bit.
+        """
         replies: list[Reply] = []
-        async with self._exclusive() as sock:
-            for start in range(0, len(requests), BATCH):
-                replies += await self._batch_once(sock, requests[start : start + BATCH])
+        waiting = iter(requests)
+        while part := list(islice(waiting, BATCH)):
+            async with self._exclusive() as sock:
+                replies += await self._batch_once(sock, part)
+            await asyncio.sleep(0)  # thousands of operations: let the rest of the program breathe
         return replies
 
     async def _batch_once(self, sock: socket.socket, requests: Sequence[Request]) -> list[Reply]:

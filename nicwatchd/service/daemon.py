@@ -49,6 +49,7 @@ STUCK: Final = 30.0  # a pass, or a question to IMDS, that takes longer is stuck
 ROUNDS: Final = 4  # of deciding and carrying out before what still differs waits a moment
 RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # seconds between tries at what the kernel did not accept
 KERNEL_PAUSE: Final = 1.0  # after the kernel did not answer
+REST_CAP: Final = 1.0  # seconds between two looks, at the most
 # How the kernel says that a rule or route forbids a packet; other errors prove nothing of rules.
 FORBIDDEN: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES})
 UDEV_POLL: Final = 0.1  # the database has no event of its own that we could hear
@@ -100,6 +101,7 @@ class Daemon:
         self._questions = Questions(imds, self._inbox.put_nowait, clock)
         self._stopping = asyncio.Event()
         self._due = clock()  # when to look next
+        self._rested = clock()  # when an event may make us look again
         self._retry = RETRY_FIRST
         self._moved = clock()  # when the loop last got through
         self._waiting: list[Reconcile] = []
@@ -108,7 +110,6 @@ class Daemon:
         self._imds_state = ""
         self._trouble = ""
         self.started = time.time()
-        self._epoch = self.started - clock()
         self._listeners: list[Callable[[InterfaceStatus], None]] = []
 
     # --- the loop ----------------------------------------------------------------------------
@@ -183,10 +184,15 @@ class Daemon:
             case _:
                 delay = self._world.note(item)
         if delay is not None:
-            self._due = min(self._due, now + delay)
+            self._due = min(self._due, max(now + delay, self._rested))
 
     async def _turn(self) -> None:
-        """One whole pass, and the arrangements for the next."""
+        """One whole pass, and the arrangements for the next.
+
+        On a host where a look takes long, and events come without an end, one rests between looks
+        for as long as they take: there are other things to do.
+        """
+        began = self._clock()
         try:
             settled = await self._pass()
         except KernelError as error:
@@ -198,6 +204,7 @@ class Daemon:
             return
         self._trouble = ""
         self._moved = now = self._clock()
+        self._rested = now + min(now - began, REST_CAP)
         deadline = self.host.next_deadline(now)
         self._due = now + HEARTBEAT if deadline is None else min(deadline, now + HEARTBEAT)
         if not settled:
@@ -312,6 +319,11 @@ class Daemon:
         fought = sum(interface.fights.reason is not None for interface in interfaces)
         said += [f"{fought} fought over"] if fought else []
         return ", ".join(said) or "no interfaces"
+
+    @property
+    def _epoch(self) -> float:
+        """The Unix time at the monotonic clock's 0, by the time of day as it is set now."""
+        return time.time() - self._clock()
 
     def status(self) -> HostStatus:
         """Everything that can be said now."""

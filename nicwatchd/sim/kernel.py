@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.kernel import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.core.model import (
+    HEEDED,
     MAIN_TABLE,
     PROTOCOL,
     AddAddress,
@@ -103,7 +104,8 @@ class FakeKernel:
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
-        return tuple(r for r in self._state.routes if r.table == MAIN_TABLE and r.oif == index)
+        main = (r for r in self._state.routes if r.table == MAIN_TABLE and r.oif == index)
+        return tuple(route for route in main if route.protocol in HEEDED)
 
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from statistics import median
 from typing import Final
 
-from nicwatchd.core.model import LINK_GROUP, Family, IPAddress, Route, Rule
+from nicwatchd.core.model import LINK_GROUP, PROTOCOL, Family, IPAddress, Route, Rule
 from nicwatchd.sim import netns
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.parts import Eni
@@ -21,6 +21,7 @@ ADDRESSES: Final = 50  # of each family
 ROUNDS: Final = 9
 QUICK_ROUNDS: Final = 2
 LAG: Final = 3.0  # s: DHCP and the link's own start are over
+DETACHED: Final = 0.200  # s
 TIMES: Final = 5.0  # as long as `ip -batch` may it take
 LINK_LOCAL: Final = ip_network("fe80::/64")
 UNLISTED: Final = (Step(listed=False), Step(at=LAG, complete=True))
@@ -34,7 +35,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
     process to its end, with the same operations, on a host without the daemon.
     """
     rounds = QUICK_ROUNDS if quick else ROUNDS
-    by_daemon = await _by_daemon(rounds)
+    by_daemon, detached = await _by_daemon(rounds)
     by_batch = await _by_batch(rounds)
     baseline = median(by_batch)
     what = f"one NIC of {ADDRESSES} + {ADDRESSES} addresses"
@@ -48,12 +49,26 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
             suffix=" x",
             limits=(Limit("median", TIMES),),
         ),
+        Figure(
+            f"{what} unplugged -> nothing of ours left",
+            detached,
+            limits=(Limit("max", DETACHED),),
+            show=("median",),
+        ),
+        Figure(
+            f"rules of one ENI of {ADDRESSES} + {ADDRESSES} addresses, by those of one of 1 + 1",
+            [await _rules(ADDRESSES) / await _rules(1)],
+            unit="",
+            suffix=" x",
+            limits=(Limit("max", 1.0),),
+        ),
     ]
 
 
-async def _by_daemon(rounds: int) -> list[float]:
+async def _by_daemon(rounds: int) -> tuple[list[float], list[float]]:
+    """The times to apply, and those to clean up after the unplug."""
     scripts = [host.script(n, UNLISTED, ADDRESSES) for n in range(1, rounds + 1)]
-    times = []
+    times, detached = [], []
     async with host.host(*scripts) as ec2:
         with outside.look_into(ec2.vpc.host) as probe:
             daemon = await ec2.start_daemon()
@@ -64,9 +79,33 @@ async def _by_daemon(rounds: int) -> list[float]:
                 await host.wait_for_clock(ec2.imds.complete_at(script.name))
                 end = await probe.complete(wanted)
                 times.append(end - max(r.at for r in ec2.imds.log if r.at <= end))
-                await ec2.unplug(script.name)
+                detached.append(await _detach(ec2, probe, script.name))
                 await asyncio.sleep(1.0)
-    return times
+    return times, detached
+
+
+async def _detach(ec2: Ec2, probe: outside.Outside, name: str) -> float:
+    """Unplug an ENI; s until nothing of ours is left of it. Its routes go with the link."""
+
+    async def left() -> str:
+        return ", ".join(str(r) for r in await probe.kernel.rules() if r.protocol == PROTOCOL)
+
+    gone = asyncio.create_task(probe.until(left))  # it sees the rules until they go
+    start = await ec2.vpc.unplug(ec2.eni(name))
+    end = await gone
+    ec2.imds.unplug(name)
+    return max(0.0, end - start)
+
+
+async def _rules(addresses: int) -> float:
+    """How many rules of ours there are for an ENI with so many addresses of each family."""
+    script = host.script(1, (), addresses)
+    async with host.host(script) as ec2:
+        with outside.look_into(ec2.vpc.host) as probe:
+            await ec2.start_daemon()
+            eni = await host.plug(ec2, script.name, tuple(Family))
+            await probe.complete(outside.expected(eni, ec2.vpc.ifindex(eni)))
+            return sum(rule.protocol == PROTOCOL for rule in await probe.kernel.rules())
 
 
 async def _by_batch(rounds: int) -> list[float]:

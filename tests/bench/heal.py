@@ -1,4 +1,4 @@
-"""Our rules are deleted: how long until they are back?"""
+"""What is ours is deleted: how long until it is back?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import time
 from itertools import cycle, islice
 from typing import Final
 
-from nicwatchd.core.model import Family, RemoveRule, Rule
+from nicwatchd.core.model import (
+    LINK_GROUP,
+    PROTOCOL,
+    Family,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Rule,
+    SetGroup,
+    ours,
+)
 from nicwatchd.netlink.encode import encode
 from tests.bench import host, outside
 from tests.bench.figures import Figure, Limit
@@ -38,7 +49,7 @@ async def measure(seed: int, *, quick: bool) -> list[Figure]:
             rules = cycle(sorted(wanted.rules, key=str))
             for rule in islice(rules, QUICK_DELETIONS if quick else DELETIONS):
                 await asyncio.sleep(chance.uniform(*SPACING))
-                times.append(await _delete(probe, rule))
+                times.append(await delete(probe, rule))
     return [
         Figure(
             f"our rule deleted -> back, {len(times)} deletions",
@@ -49,7 +60,76 @@ async def measure(seed: int, *, quick: bool) -> list[Figure]:
     ]
 
 
-async def _delete(probe: outside.Outside, rule: Rule) -> float:
+ALL: Final = "all of it at once"
+KINDS: Final = ("route", "address", "link group", ALL)
+ROUNDS: Final = 7  # of each kind
+
+
+async def measure_kinds(seed: int, *, quick: bool) -> list[Figure]:
+    """Each other kind of object in turn, and everything of the ENI at once.
+
+    Start: the kernel is asked to remove it. End: as above.
+    """
+    chance = random.Random(seed)
+    script = host.script(1)
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    async with host.host(script) as ec2:
+        with outside.look_into(ec2.vpc.host) as probe:
+            daemon = await ec2.start_daemon()
+            await daemon.until("eth0", "ignored")
+            eni = await host.plug(ec2, script.name, tuple(Family))
+            wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
+            await probe.complete(wanted)
+            for number in range(1 if quick else ROUNDS):
+                for kind in KINDS:
+                    await asyncio.sleep(chance.uniform(*SPACING))
+                    operations = await _objects(probe, wanted.index)
+                    if kind != ALL:
+                        chosen = operations[kind]
+                        operations = {kind: [chosen[number % len(chosen)]]}
+                    times[kind].append(await _remove(probe, wanted, operations))
+    return [
+        Figure(f"our {kind} removed -> back", samples, limits=(Limit("median", 0.150),), show=SHOW)
+        for kind, samples in times.items()
+    ]
+
+
+SHOW: Final = ("max",)
+Operations = dict[str, list[Operation]]
+
+
+async def _objects(probe: outside.Outside, index: int) -> Operations:
+    """What takes away all that is ours, by kind."""
+    kernel = probe.kernel
+    rules = [rule for rule in await kernel.rules() if rule.protocol == PROTOCOL]
+    added = [address for address in await kernel.addresses(index) if ours(address)]
+    return {
+        "rule": [RemoveRule(rule) for rule in rules],
+        "route": [RemoveRoute(route) for route in await kernel.own_routes()],
+        "address": [RemoveAddress(index, a.ip, a.prefixlen) for a in added],
+        "link group": [SetGroup(index, 0)],
+    }
+
+
+async def _remove(
+    probe: outside.Outside, wanted: outside.Expected, operations: Operations
+) -> float:
+    """Remove some objects; s until all is there again."""
+    removals = [encode(operation) for some in operations.values() for operation in some]
+    start = time.monotonic()  # the daemon hears of the first before the last is removed
+    replies = await probe.requests.batch(removals)
+    if any(reply.errno for reply in replies):
+        raise outside.NeverCameError(f"not removed: {replies}")
+
+    async def missing() -> str:
+        link = await probe.kernel.link(wanted.index)
+        grouped = link is not None and link.group == LINK_GROUP
+        return "the link group" if not grouped else await probe.missing(wanted)
+
+    return await probe.until(missing) - start
+
+
+async def delete(probe: outside.Outside, rule: Rule) -> float:
     """Delete one rule; s until it is back."""
     (reply,) = await probe.requests.batch([encode(RemoveRule(rule))])
     if reply.errno:

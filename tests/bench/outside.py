@@ -51,17 +51,24 @@ class Outside:
             lacking = wanted.addresses - there
         return ", ".join(map(str, lacking))
 
-    async def complete(self, wanted: Expected, within: float = PATIENCE) -> float:
+    async def complete(
+        self, wanted: Expected, within: float = PATIENCE, interval: float = INTERVAL
+    ) -> float:
         """The monotonic time at which everything wanted was seen in the kernel."""
-        return await self.until(lambda: self.missing(wanted), within)
+        return await self.until(lambda: self.missing(wanted), within, interval)
 
-    async def until(self, missing: Callable[[], Awaitable[str]], within: float = PATIENCE) -> float:
-        """The monotonic time of the first look in which nothing is missing (to INTERVAL)."""
+    async def until(
+        self,
+        missing: Callable[[], Awaitable[str]],
+        within: float = PATIENCE,
+        interval: float = INTERVAL,
+    ) -> float:
+        """The monotonic time of the first look in which nothing is missing (to `interval`)."""
         give_up = time.monotonic() + within
         while lacking := await missing():
             if time.monotonic() > give_up:
                 raise NeverCameError(f"not there after {within:g} s: {lacking}")
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(interval)
         return time.monotonic()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from nicwatchd.sim import sandbox
-from tests.bench import bulk, command, heal, hotplug, quiet, races, report
+from tests.bench import bulk, command, crowd, foreign, heal, hotplug, quiet, races, report
 from tests.bench.figures import Figure
 
 Measurement = Callable[..., Awaitable[list[Figure]]]
@@ -20,8 +20,10 @@ Measurement = Callable[..., Awaitable[list[Figure]]]
 # but a host that rests, and so do the short ones, which compute more than they wait.
 PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"hotplug": hotplug.measure},
-    {"races": races.measure, "heal": heal.measure},
+    {"races": races.measure, "heal": heal.measure, "kinds": heal.measure_kinds},
     {"bulk": bulk.measure},
+    {"crowd": crowd.measure},
+    {"foreign": foreign.measure},
     {"command": command.measure},
 )
 BESIDE: Final[dict[str, Measurement]] = {"quiet": quiet.measure}  # all the time, beside them

@@ -43,6 +43,7 @@ class FastMotion:
         self.now = start
         self.kernel = kernel or TinyKernel(ETH0)
         self.host = Host(policy or Policy(), lambda: 0.0, strict=True)
+        self.round_trip = ROUND_TRIP  # of a question to IMDS [s]
         self.primary: Answer[str] = Value(PRIMARY)
         self.written: list[tuple[float, Operation]] = []
         self.told: list[Told] = []
@@ -142,7 +143,7 @@ class FastMotion:
     def _answer(self, index: int, mac: str) -> None:
         said = [reading for when, reading in self._readings.get(mac, []) if when <= self.now]
         reading = said[-1] if said else UNLISTED
-        done = self.now + ROUND_TRIP
+        done = self.now + self.round_trip
 
         def deliver() -> None:
             self._news |= self.host.hear(index, mac, reading, self.now)

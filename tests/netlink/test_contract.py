@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 V4 = IPv4Address("10.0.0.5")
 V6 = IPv6Address("2001:db8::5")
+RTPROT_BIRD = 12
 GONE = 4242  # no link has this index
 
 
@@ -284,6 +285,16 @@ async def test_the_main_table_through_a_link(world: World) -> None:
     )
     routes = await world.kernel.link_routes(index)
     assert {route for route in routes if route.family is Family.V4} == {connected, static}
+
+
+async def test_a_routing_daemons_routes_are_left_out(world: World) -> None:
+    index = await link_up(world)
+    before = await world.kernel.link_routes(index)
+    for text in ("192.0.2.0/24", "2001:db8:77::/48"):
+        learned = Route(ip_network(text), MAIN_TABLE, index, RTPROT_BIRD, scope=SCOPE_LINK)
+        await world.put(learned if learned.family is Family.V4 else replace(learned, scope=0))
+    assert await world.kernel.link_routes(index) == before
+    assert "192.0.2.0/24" in world.ip_route(Family.V4, MAIN_TABLE)
 
 
 async def test_a_foreign_route_is_neither_ours_nor_removed(world: World) -> None:

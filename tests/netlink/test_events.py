@@ -91,6 +91,8 @@ def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> 
     [
         (route(254, 4), RouteEvent(Family.V4, 254, 4, 7)),
         (route(254, 2, family=10), RouteEvent(Family.V6, 254, 2, 7)),
+        (route(254, 12), None),  # a routing daemon's
+        (route(254, 236), RouteEvent(Family.V4, 254, 236, 7)),
         (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
         (route(254, 4, oif=0), RouteEvent(Family.V4, 254, 4, 0)),  # several next hops
         (route(1000007, 4), RouteEvent(Family.V4, 1000007, 4, 7)),

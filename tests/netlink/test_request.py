@@ -144,6 +144,27 @@ async def test_replies_of_a_batch_are_told_apart_by_sequence(peer: Peer) -> None
     assert await requests.batch([]) == []
 
 
+async def test_the_rest_of_the_program_breathes_during_a_long_batch(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    for first in (1, BATCH + 1):  # the kernel answers at once: nothing is ever waited for
+        peer.say(b"".join(error(number) for number in range(first, first + BATCH)))
+    encoded = 0
+    seen = []
+
+    def encode() -> Iterator[Request]:
+        nonlocal encoded
+        for _ in range(2 * BATCH):
+            encoded += 1
+            yield QUESTION
+
+    batch = asyncio.ensure_future(requests.batch(encode()))
+    while not batch.done():
+        seen.append(encoded)
+        await asyncio.sleep(0)
+    assert await batch == [Reply(0, "")] * (2 * BATCH)
+    assert BATCH in seen
+
+
 async def test_words_behind_an_uncapped_request(peer: Peer) -> None:
     requests = RequestSocket(peer.connect)
     request = pack(QUESTION.type, 0, 1, b"12345678")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
@@ -46,6 +47,18 @@ async def test_the_primary_gets_the_link_group_and_nothing_else(host: Host) -> N
         await until(daemon, "eth0", lambda status: status.state is State.IGNORED)
         await eventually(lambda: host.link(index).group == 3778)
         assert host.kernel.writes == 1
+
+
+async def test_a_jump_of_the_clock_makes_no_interface_older(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.plug_primary()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth0", lambda status: status.state is State.IGNORED)
+        later = time.time() + 3600.0
+        monkeypatch.setattr(time, "time", lambda: later)
+        (eth0,) = daemon.status().interfaces
+        assert later - eth0.since < 3600.0
 
 
 async def test_a_start_adopts_what_is_there(host: Host) -> None:

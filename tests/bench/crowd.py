@@ -1,0 +1,143 @@
+"""A full house: 64 ENIs with 50 addresses of each family, and what a start costs there."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pyroute2.netlink.rtnl import RTM_NEWLINK
+
+from nicwatchd.core.model import Family
+from nicwatchd.netlink.events import RECEIVE, open_event_socket
+from nicwatchd.netlink.wire import unpack
+from nicwatchd.sim import dhcp, netns
+from nicwatchd.sim.ec2 import DaemonProcess, Ec2
+from nicwatchd.sim.script import EniScript
+from tests.bench import host, outside
+from tests.bench.figures import Figure, Limit
+from tests.bench.quiet import Process
+
+ENIS: Final = 64  # what the largest instance types take
+QUICK_ENIS: Final = 16
+ADDRESSES: Final = 50
+DETECTION: Final = 3.0  # s that the kernel looks for duplicates of DHCPv6's addresses
+LOOK: Final = 0.1  # s between two looks at thousands of objects: more would be most of the load
+PATIENCE: Final = 120.0  # s
+
+
+def script(number: int) -> EniScript:
+    """ENI `number`, in a subnet of its own."""
+    return EniScript(
+        f"eth{number}",
+        f"02:00:00:00:02:{number:02x}",
+        tuple(f"10.2.{number}.{10 + n}" for n in range(ADDRESSES)),
+        tuple(f"2001:db8:2:{number:x}::{16 + n:x}" for n in range(ADDRESSES)),
+        subnet_ipv4=f"10.2.{number}.0/24",
+        subnet_ipv6=(f"2001:db8:2:{number:x}::/64",),
+        device_number=number,
+    )
+
+
+async def measure(_seed: int, *, quick: bool) -> list[Figure]:
+    """All is plugged and leased, and IMDS is complete, before the daemon starts; twice.
+
+    Start: the daemon's process is started. End: all of it is seen in the kernel from outside, or,
+    at the second start, the daemon says of each ENI that it is applied. That writes nothing.
+    """
+    enis = QUICK_ENIS if quick else ENIS
+    scripts = [script(number) for number in range(1, enis + 1)]
+    async with host.host(*scripts) as ec2:
+        await _plug_all(ec2, scripts)
+        with outside.look_into(ec2.vpc.host) as probe:
+            wanted = [
+                outside.expected(eni, ec2.vpc.ifindex(eni))
+                for eni in (ec2.eni(script.name) for script in scripts)
+            ]
+            cold = await _start(ec2)
+            for one in wanted:
+                await probe.complete(one, PATIENCE, LOOK)
+            first = time.monotonic() - cold.at
+            await _all_applied(cold.daemon, enis)
+            cold_cpu = cold.process.cpu()
+            await cold.daemon.stop()
+            with netns.inside(ec2.vpc.host):
+                changes = open_event_socket()
+            with changes:
+                again = await _start(ec2)
+                await _all_applied(again.daemon, enis)
+                second = time.monotonic() - again.at
+                written = _count(changes)
+            again_cpu = again.process.cpu()
+    what = f"{enis} ENIs of {ADDRESSES} + {ADDRESSES} addresses"
+    return [
+        Figure(
+            f"{what}: start -> all applied",
+            [first],
+            "s",
+            limits=(Limit("max", 10.0),),
+            note=f"{cold_cpu:.1f} s CPU",
+        ),
+        Figure(f"{what}: restart -> all applied", [second], "s", note=f"{again_cpu:.1f} s CPU"),
+        Figure(
+            f"{what}: objects written by a restart",
+            [float(written)],
+            unit="",
+            limits=(Limit("max", 0.0),),
+        ),
+    ]
+
+
+async def _plug_all(ec2: Ec2, scripts: Sequence[EniScript]) -> None:
+    """Hot-plug all, with the first address of each family from DHCP, free of duplicates."""
+    await ec2.plug(*(script.name for script in scripts))
+    leases = [
+        line
+        for script in scripts
+        for family in Family
+        for line in dhcp.lines_for_lease(ec2.eni(script.name), family, dhcp.LEASE_METRIC)
+    ]
+    await ec2.vpc.ip(ec2.vpc.host, *leases)
+    await asyncio.sleep(DETECTION)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A daemon, and when its process was started."""
+
+    daemon: DaemonProcess
+    at: float
+
+    @property
+    def process(self) -> Process:
+        return Process(self.daemon.process.pid)
+
+
+async def _start(ec2: Ec2) -> Started:
+    at = time.monotonic()
+    return Started(await ec2.start_daemon(), at)
+
+
+async def _all_applied(daemon: DaemonProcess, enis: int) -> None:
+    """Return when the daemon says so of every ENI."""
+    applied: set[str] = set()
+    async with asyncio.timeout(PATIENCE), daemon.events() as events:
+        async for status in events:
+            if status["state"] == "applied":
+                applied.add(status["name"])
+            if len(applied) == enis:
+                return
+
+
+def _count(changes: socket.socket) -> int:
+    """The addresses, routes and rules that came or went: on a host at rest, all by the daemon."""
+    count = 0
+    while True:
+        try:
+            datagram = changes.recv(RECEIVE)
+        except BlockingIOError:
+            return count
+        count += sum(message.type != RTM_NEWLINK for message in unpack(datagram))
