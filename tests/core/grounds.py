@@ -54,14 +54,14 @@ def leases(interface: Interface, which: Family) -> set[IPAddress]:
     }  # fmt: skip
 
 
-def refusals(interface: Interface, primary: Answer[str]) -> set[str]:
-    """Why nothing of what IMDS says can be used."""
+def refusals(interface: Interface, words: Words, primary: Answer[str]) -> set[str]:
+    """Why nothing of what IMDS says can be used; `words` are those of the lists."""
     believed, found = interface.memory.believed, set()
     if isinstance(believed.mac, Value) and believed.mac.value != interface.link.mac:
         found.add("wrong-mac")
     if not isinstance(primary, Value):
         found.add("primary-unknown")
-    if interface.memory.first_listed is None:
+    if not words:
         unread = isinstance(believed.directory, Unknown)
         found.add("imds-unread" if unread else "mac-unlisted")
     return found

@@ -86,6 +86,7 @@ READINGS = st.one_of(
     st.sampled_from([
         FULL, FULL, eni(FULL4), eni(v6=FULL6), eni(), UNREAD, UNLISTED,
         eni(NONE, NONE, mac=Value(MAC2)),  # about another interface
+        eni(family(ERROR, ERROR, ERROR), family(ERROR, ERROR, ERROR)), eni(FULL4, family(ERROR)),
         eni(mac=ERROR), eni(FULL4, family(cidrs=NET6)),
         eni(FULL4, family(Unknown("ipv6s: garbage"), cidrs=NET6), refused=("ipv6s: garbage",)),
         replace(eni(FULL4, family(ERROR)), directory=Value(frozenset({"mac"}))),  # unread, unlisted

@@ -79,7 +79,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.covered: dict[Interface, set[IPNetwork]] = {}
         self.bare: set[Rule] = set()
 
-    @initialize(primary=st.sampled_from([Value(PRIMARY), NOT_ASKED]), reading=READINGS)
+    @initialize(primary=st.sampled_from([Value(PRIMARY)] * 3 + [NOT_ASKED]), reading=READINGS)
     def begin(self, primary: Answer[str], reading: EniMetadata) -> None:
         self.motion.primary = primary
         self.motion.imds(MAC, 0.0, reading)
@@ -126,14 +126,6 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.kernel.set_link(replace(self.kernel.links[self.index], up=True))
         self.settle()
 
-    @rule()
-    def neighbour_comes_or_goes(self) -> None:
-        if ETH2.index in self.kernel.links:
-            self.kernel.unplug(ETH2.index)
-        else:
-            self.kernel.set_link(ETH2)
-        self.settle()
-
     # --- what others do to it ------------------------------------------------------------------
 
     @precondition(lambda self: self.there)
@@ -169,9 +161,14 @@ class LifecycleMachine(RuleBasedStateMachine):
         setattr(self.kernel, pick, [it for it in objects if it not in gone])
         self.settle()
 
-    @rule()
-    def container_network_comes_or_goes(self) -> None:
-        if CNI in self.kernel.rules:
+    @rule(who=st.sampled_from(["neighbour", "container network"]))
+    def others_come_or_go(self, who: str) -> None:
+        """An ENI in the same subnet; a CNI, which owns all secondary ENIs."""
+        if who == "neighbour" and ETH2.index in self.kernel.links:
+            self.kernel.unplug(ETH2.index)
+        elif who == "neighbour":
+            self.kernel.set_link(ETH2)
+        elif CNI in self.kernel.rules:
             self.kernel.rules.remove(CNI)
         else:
             self.kernel.rules.append(CNI)
@@ -186,12 +183,21 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.motion.host.poll_all(self.motion.now)
         self.settle(lag + 0.01)
 
+    @rule()
+    def imds_says_it_all(self) -> None:
+        self.motion.imds(MAC, self.motion.now, FULL)
+        self.settle(1.0)
+
     @rule(primary=st.sampled_from([Value(PRIMARY), Value(PRIMARY), ERROR, ABSENT]))
     def primary_is(self, primary: Answer[str]) -> None:
         self.motion.primary = primary
         self.settle()
 
-    @rule(wait=st.sampled_from([0.1, 1.0, 5.0, 16.0, 35.0]))
+    @rule(wait=st.sampled_from([0.1, 1.0, 5.0]))
+    def moments_pass(self, wait: float) -> None:
+        self.settle(wait)
+
+    @rule(wait=st.sampled_from([16.0, 35.0, 70.0]))
     def time_passes(self, wait: float) -> None:
         self.settle(wait)
 
@@ -205,18 +211,17 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.motion.restart()
         self.settle()
 
-    @rule(after=st.integers(0, 6))
-    def dies_in_the_next_batch(self, after: int) -> None:
-        self.motion.dies_after = after
+    @rule(after=st.integers(0, 6), dies=st.booleans())
+    def next_batch_is_cut(self, after: int, dies: bool) -> None:
+        """The daemon dies after so many operations, or the link goes."""
+        if dies:
+            self.motion.dies_after = after
+        else:
+            self.motion.unplugs = self.index, after
 
-    @precondition(lambda self: self.there)
-    @rule(after=st.integers(0, 6))
-    def goes_in_the_next_batch(self, after: int) -> None:
-        self.motion.unplugs = self.index, after
-
-    @rule(kind=KINDS, result=TROUBLES)
-    def kernel_refuses(self, kind: type[Operation], result: Result) -> None:
-        self.motion.refusing[kind] = result
+    @rule(kinds=st.sets(KINDS, min_size=1), result=TROUBLES)
+    def kernel_refuses(self, kinds: set[type[Operation]], result: Result) -> None:
+        self.motion.refusing = dict.fromkeys(kinds, result)
 
     @precondition(lambda self: self.motion.refusing)
     @rule()
@@ -261,7 +266,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             if lifecycle.state is State.DETECTED:
                 assert interface.memory.believed.directory == NOT_ASKED
                 continue
-            refusals = grounds.refusals(interface, host.primary_mac)
+            refusals = grounds.refusals(interface, self.words(interface), host.primary_mac)
             if refusals:
                 assert lifecycle.state is State.AWAITING
                 assert codes
@@ -383,8 +388,8 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 TestLifecycle = LifecycleMachine.TestCase
 TestLifecycle.settings = settings(
-    max_examples=60,
-    stateful_step_count=25,
+    max_examples=100,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
