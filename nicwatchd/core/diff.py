@@ -1,8 +1,8 @@
 """The plans against what the kernel has: the operations that lead from one to the other.
 
-What belongs to one interface is found again by its table, whose number has the ifindex in it.
 Nothing is removed of an interface and family that is still being judged: a restart would begin
-with taking everything away.
+with taking everything away. What belongs to one interface is found again by its table, whose number
+has the ifindex in it; where the settings had another number before, by what leads there or away.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Final
 
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
-    TABLE_BASE,
+    TABLE_STEP,
     AddAddress,
     Address,
     AddRoute,
@@ -22,6 +23,7 @@ from nicwatchd.core.model import (
     Family,
     IPNetwork,
     Link,
+    Numbers,
     Operation,
     Plan,
     RemoveAddress,
@@ -33,6 +35,8 @@ from nicwatchd.core.model import (
     SetUp,
     ours,
 )
+
+DEFAULT: Final = Numbers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +53,31 @@ Held = AbstractSet[tuple[int, Family]]
 """Interfaces (by ifindex) and families that nothing may be removed of."""
 
 
-def diff(plans: Iterable[Plan], kernel: Snapshot, held: Held) -> tuple[Operation, ...]:
+def diff(
+    plans: Iterable[Plan], kernel: Snapshot, held: Held, numbers: Numbers = DEFAULT
+) -> tuple[Operation, ...]:
     """The operations, in their order: all adds before all removals, and those in reverse."""
     plans = tuple(plans)
+    owners = Owners(kernel, numbers)
     return (
         *_links(plans, kernel),
         *_addresses_to_add(plans, kernel),
         *_routes_to_add(plans, kernel),
         *_rules_to_add(plans, kernel),
-        *_rules_to_remove(plans, kernel, held),
+        *_rules_to_remove(plans, kernel, owners, held),
         *_routes_to_remove(plans, kernel, held),
         *_addresses_to_remove(plans, kernel, held),
     )
 
 
 def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    for plan in plans:
-        if plan.group is not None and kernel.links[plan.index].group != plan.group:
-            yield SetGroup(plan.index, plan.group)
+    """The group comes last: a link that has it was set up before, and whoever died says no more."""
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
+    for plan in plans:
+        if plan.group is not None and kernel.links[plan.index].group != plan.group:
+            yield SetGroup(plan.index, plan.group)
 
 
 def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -101,7 +109,7 @@ def _routes_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operat
 def _routes_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
     wanted = {route.key for plan in plans for route in plan.routes}
     for route in reversed(kernel.routes):
-        if route.key not in wanted and (route.table - TABLE_BASE, route.family) not in held:
+        if route.key not in wanted and (route.oif, route.family) not in held:
             yield RemoveRoute(route)
 
 
@@ -116,29 +124,68 @@ def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operati
     return [AddRule(rule) for rule in sorted(missing, key=lambda rule: rule.priority)]
 
 
-def _rules_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
+def _rules_to_remove(
+    plans: tuple[Plan, ...], kernel: Snapshot, owners: Owners, held: Held
+) -> Iterable[Operation]:
     wanted = {rule for plan in plans for rule in plan.rules}
-    own = _own(kernel)
-    surplus = [rule for rule in own if rule not in wanted and not _is_held(rule, kernel, own, held)]
+    surplus = [r for r in _own(kernel) if r not in wanted and not owners.hold(r, held)]
     return [RemoveRule(rule) for rule in sorted(surplus, key=lambda rule: -rule.priority)]
 
+
+# --- whose a rule is ---------------------------------------------------------------------------
 
 Selector = tuple[Family, IPNetwork | None, str | None, str | None]
 
 
-def _selector(rule: Rule) -> Selector:
+def selector(rule: Rule) -> Selector:
+    """Which packets a rule of ours is for."""
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 
-def _is_held(rule: Rule, kernel: Snapshot, own: tuple[Rule, ...], held: Held) -> bool:
-    """Whether a rule belongs to what is held; a guard belongs to the rule that it guards."""
-    if rule.table != MAIN_TABLE:
-        index = rule.table - TABLE_BASE
-        if (index, rule.family) not in held:
-            return False
+class Owners:
+    """Which interfaces the rules in the kernel were made for, whatever the numbers were then."""
+
+    def __init__(self, kernel: Snapshot, numbers: Numbers) -> None:
+        self._kernel = kernel
+        self._base = numbers.table_base
+        self._own = _own(kernel)
+        self._known: dict[int, frozenset[int]] = {MAIN_TABLE: frozenset()}
+
+    def of(self, table: int) -> frozenset[int]:
+        """The ifindices that rules of ours look up a table for; none where it cannot be told."""
+        if table not in self._known:
+            self._known[table] = self._find(table)
+        return self._known[table]
+
+    def _find(self, table: int) -> frozenset[int]:
+        links = self._kernel.links
+        index = table - self._base
+        if 0 < index < TABLE_STEP or index in links:
+            return frozenset({index})
+        leading_away = frozenset(r.oif for r in self._kernel.routes if r.table == table)
+        if leading_away:
+            return leading_away
+        rules = [rule for rule in self._own if rule.table == table]
+        names = {rule.oif for rule in rules}
+        sources = [rule.src for rule in rules if rule.src is not None]
+        named = {index for index, link in links.items() if link.name in names}
+        addressed = {
+            index
+            for index, addresses in self._kernel.addresses.items()
+            if any(address.ip in source for address in addresses for source in sources)
+        }
+        return frozenset(named | addressed)
+
+    def hold(self, rule: Rule, held: Held) -> bool:
+        """Whether a rule belongs to what is held; a guard belongs to the rule that it guards."""
+        if rule.table == MAIN_TABLE:
+            of = selector(rule)
+            guarded = [r for r in self._own if r.table != MAIN_TABLE and selector(r) == of]
+            if guarded:
+                return any(self.hold(r, held) for r in guarded)
+        owners = self.of(rule.table)
+        if not owners:  # whose it was cannot be told
+            return any(family is rule.family for _, family in held)
+        names = [self._kernel.links[i].name for i in owners if (i, rule.family) in held]
         # A name that its link has no more may be another's soon: that is no doubt.
-        return rule.oif is None or rule.oif == kernel.links[index].name
-    guarded = [r for r in own if r.table != MAIN_TABLE and _selector(r) == _selector(rule)]
-    if not guarded:  # its rule is gone: whose it was cannot be told
-        return any(family is rule.family for _, family in held)
-    return any(_is_held(r, kernel, own, held) for r in guarded)
+        return bool(names) if rule.oif is None else rule.oif in names

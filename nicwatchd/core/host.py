@@ -8,17 +8,17 @@ is what an unchanged world leads to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from nicwatchd.core.diff import Snapshot, diff
+from nicwatchd.core.diff import Held, Owners, Snapshot, diff, selector
 from nicwatchd.core.evidence import Reason
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
 from nicwatchd.core.model import (
     NOT_ASKED,
-    TABLE_BASE,
+    PROTOCOL,
     AddAddress,
     Address,
     AddRoute,
@@ -38,7 +38,7 @@ from nicwatchd.core.model import (
     Value,
     contains,
 )
-from nicwatchd.core.plan import group_for, plan
+from nicwatchd.core.plan import group_for, groups_of, plan
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
 
@@ -51,6 +51,12 @@ class Failure:
 
     operation: Operation
     text: str
+
+
+def _before(priority: int, rules: Iterable[Rule]) -> int:
+    """A priority before this one: that of the rules which stand in already, if there are any."""
+    standing = (r.priority for r in rules if r.protocol == PROTOCOL and r.dst is not None)
+    return max((p for p in standing if p < priority), default=priority - 1)
 
 
 class Host:
@@ -73,6 +79,8 @@ class Host:
         self._routes: tuple[Route, ...] = ()
         self._rules: tuple[Rule, ...] = ()
         self._rule_owners: Mapping[Rule, int] = {}
+        self._owners = Owners(Snapshot(), policy.numbers)
+        self._groups = frozenset({policy.numbers.group})  # that were ever ours
         self._random = random
         self._strict = strict
         self._ended: list[tuple[Interface, Transition]] = []
@@ -82,6 +90,7 @@ class Host:
         self.policy = policy
         for interface in self.interfaces.values():
             interface.lifecycle.patience = policy.patience
+            interface.numbers = policy.numbers
 
     # --- facts -------------------------------------------------------------------------------
 
@@ -159,23 +168,26 @@ class Host:
         """Judge and plan everything anew. The operations are in the order to carry them out."""
         self._decided = now
         self.container_network = container_network(self._links, self._rules)
+        self._groups |= {self.policy.numbers.group} | groups_of(self._rules)
         for interface in self.interfaces.values():
+            interface.groups = self._groups
             try:
                 self._conclude(interface, now)
             except OffTheTableError:
                 self.surprises += 1
                 if self._strict:
                     raise
-        self._plan(now)
-        plans = [interface.plan for interface in self.interfaces.values()]
-        held = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
         kernel = Snapshot(
             links={i.link.index: i.link for i in self.interfaces.values()},
             addresses={i.link.index: i.addresses for i in self.interfaces.values()},
             routes=self._routes,
             rules=self._rules,
         )
-        operations = diff(plans, kernel, held)
+        held = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
+        self._owners = Owners(kernel, self.policy.numbers)
+        self._plan_all(now, held)
+        plans = [interface.plan for interface in self.interfaces.values()]
+        operations = diff(plans, kernel, held, self.policy.numbers)
         unequal = {self._owner(operation) for operation in operations}
         for index, interface in self.interfaces.items():
             interface.confirm(now, self.policy, equal=index not in unequal)
@@ -199,19 +211,43 @@ class Host:
         places = (*interface.subnets, *hosts)
         return any(contains(outer, p) for outer in self.policy.exclude_subnets for p in places)
 
-    def _plan(self, now: float) -> None:
+    def _plan_all(self, now: float, held: Held) -> None:
+        """Plan every interface; another link group than before in steps, so that none is wrong.
+
+        A packet that one guard suppresses may pass the next, so guards of two groups cannot stand
+        side by side, nor can all links change at one moment. While they do, rules stand in for
+        the guards that send what is for another ENI's subnet to the interface's own table.
+        """
+        numbers = self.policy.numbers
+        self._plan(now, self.policy)
+        guards = [rule for rule in self._rules if groups_of([rule]) - {numbers.group}]
+        if not guards:
+            return
+        wanted = {selector(rule) for i in self.interfaces.values() for rule in i.plan.rules}
+        former = replace(numbers, group=max(groups_of(guards)))
+        before = replace(self.policy, numbers=former)
+        if any(selector(g) not in wanted and self._owners.hold(g, held) for g in guards):
+            self._plan(now, before)  # what is still being judged needs the old group
+            return
+        bridge = _before(min(numbers.priority, *(g.priority for g in guards)), self._rules)
+        self._plan(now, self.policy, bridge)
+        rules = {rule for i in self.interfaces.values() for rule in i.plan.rules}
+        if not {rule for rule in rules if rule.dst is not None} <= set(self._rules):
+            self._plan(now, before, bridge)
+
+    def _plan(self, now: float, policy: Policy, bridge: int | None = None) -> None:
         subnets = {index: i.subnets for index, i in self.interfaces.items()}
         for index, interface in self.interfaces.items():
             link = interface.link
             if interface.is_primary:
-                interface.plan = Plan(index, group=group_for(link))
+                group = group_for(link, policy.numbers.group, self._groups)
+                interface.plan = Plan(index, group=group)
             elif not interface.verdicts or not isinstance(self.primary_mac, Value):
                 interface.plan = Plan(index)
             else:
                 others = tuple(s for other, of in subnets.items() if other != index for s in of)
                 neighbours: tuple[IPNetwork, ...] = tuple(dict.fromkeys(others))
-                subject = interface.subject(neighbours, now, self.policy)
-                interface.plan = plan(subject, self.policy)
+                interface.plan = plan(interface.subject(neighbours, now, policy, bridge), policy)
 
         self._rule_owners = {
             rule: index for index, i in self.interfaces.items() for rule in i.plan.rules
@@ -227,7 +263,7 @@ class Host:
             case AddRule(rule=rule):
                 return self._rule_owners.get(rule)
             case _:
-                return operation.rule.table - TABLE_BASE
+                return next(iter(self._owners.of(operation.rule.table)), None)
 
     # --- what to do, and when ----------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from nicwatchd.core.evidence import Reason, Status, Verdict, Witness, judge, on_
 from nicwatchd.core.lifecycle import Event, Lifecycle, State
 from nicwatchd.core.memory import Memory, remember
 from nicwatchd.core.model import (
-    LINK_GROUP,
     NOT_ASKED,
     Address,
     Answer,
@@ -66,8 +65,10 @@ class Interface:
         self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
         self.plan = Plan(link.index)
         self.is_primary = False
-        # The group is set together with the link, so a link that has it was set up before.
-        self.to_bring_up = not link.up and link.group != LINK_GROUP
+        self.numbers = policy.numbers
+        self.groups = frozenset({policy.numbers.group})  # the link groups of ours, former ones too
+        self._first_group = link.group
+        self._never_up = not link.up
         self.udev_done = False
 
     def age(self, now: float) -> float:
@@ -79,7 +80,7 @@ class Interface:
     def see_link(self, link: Link) -> None:
         """Take the link as it is now. One that was up once is never set up by us again."""
         self.link = link
-        self.to_bring_up = self.to_bring_up and not link.up
+        self._never_up = self._never_up and not link.up
 
     def see(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; whether others' work changed."""
@@ -222,12 +223,15 @@ class Interface:
         if self.lifecycle.state is not State.IGNORED:
             if not self.link.up:
                 notes.append(Reason("link-down", "the link is down; its routes return with it"))
-            if self.link.group not in (0, LINK_GROUP):
-                text = f"the link is in group {self.link.group}, set by others, not {LINK_GROUP}"
+            if self.link.group not in {0, *self.groups}:
+                group = self.numbers.group
+                text = f"the link is in group {self.link.group}, set by others, not {group}"
                 notes.append(Reason("foreign-group", f"{text}: its on-link routes are not hidden"))
         return tuple(notes)
 
-    def subject(self, neighbours: tuple[IPNetwork, ...], now: float, policy: Policy) -> Subject:
+    def subject(
+        self, neighbours: tuple[IPNetwork, ...], now: float, policy: Policy, bridge: int | None
+    ) -> Subject:
         """The interface as the planner sees it."""
         return Subject(
             link=self.link,
@@ -238,7 +242,14 @@ class Interface:
             first_due=self.age(now) >= policy.address_wait,
             bring_up=self.to_bring_up and self._udev_is_over(now),
             waits_for_udev=self.to_bring_up and not self._udev_is_over(now),
+            groups=self.groups,
+            bridge=bridge,
         )
+
+    @property
+    def to_bring_up(self) -> bool:
+        """Whether to set the link up. It gets our group with that: one that came with it had it."""
+        return self._never_up and self._first_group not in self.groups
 
     @property
     def waits_for_udev(self) -> bool:

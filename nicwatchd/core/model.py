@@ -28,8 +28,9 @@ T = TypeVar("T")
 # --- marks: how we know our own objects again ------------------------------------------------
 
 PROTOCOL: Final = 236  # 0xEC; of every route, rule and (kernel 5.18 on) address of ours
-LINK_GROUP: Final = 3778  # 0xEC2; of every ENI, so that rules can tell ENIs from other links
-TABLE_BASE: Final = 1_000_000  # an interface's table is this plus its ifindex
+LINK_GROUP: Final = 3778  # 0xEC2; the default of `Numbers.group`
+TABLE_BASE: Final = 1_000_000  # the default of `Numbers.table_base`, and the least there may be
+TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases are never the same
 MAIN_TABLE: Final = 254
 
 # Kernel constants (linux/rtnetlink.h) that decisions depend on.
@@ -41,6 +42,32 @@ RTPROT_DHCP: Final = 16
 SCOPE_UNIVERSE: Final = 0
 SCOPE_LINK: Final = 253
 IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers in the kernel that settings may change, for hosts where others use ours.
+
+    What was made with other numbers is ours all the same, by its protocol, and is replaced.
+    """
+
+    priority: int = 32600  # of the guards; the rules that they guard have the next two
+    table_base: int = TABLE_BASE  # an interface's table is this plus its ifindex
+    group: int = LINK_GROUP  # of every ENI, so that rules can tell ENIs from other links
+
+    @property
+    def source_priority(self) -> int:
+        """Of the rules for prefixes, single addresses and bound sockets."""
+        return self.priority + 1
+
+    @property
+    def subnet_priority(self) -> int:
+        """Of the rules for whole subnets."""
+        return self.priority + 2
+
+    def table_of(self, index: int) -> int:
+        """The routing table of the interface with this ifindex."""
+        return self.table_base + index
 
 
 class Family(IntEnum):

@@ -8,14 +8,16 @@ ours fill what it leaves open:
     32601  from PREFIX | from ADDRESS | oif NAME   lookup T
     32602  iif lo from SUBNET                      lookup T
 
-The guard at 32600 repeats each selector below it: what main knows of containers and VPNs is
-honoured, but not main's on-link routes of *other* ENIs (all ENIs are in group 3778). An answer to
-a host in the primary's subnet would leave by the primary with this ENI's source, and EC2 drops it.
+The numbers are the defaults. The guard at 32600 repeats each selector below it: what main knows of
+containers and VPNs is honoured, but not main's on-link routes of *other* ENIs (all ENIs are in
+group 3778). An answer to a host in the primary's subnet would leave by the primary with this ENI's
+source, and EC2 drops it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
@@ -23,14 +25,12 @@ from typing import Final
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     IPV6_DEFAULT_METRIC,
-    LINK_GROUP,
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_BOOT,
     RTPROT_RA,
     RTPROT_STATIC,
     SCOPE_LINK,
-    TABLE_BASE,
     Address,
     Family,
     IPAddress,
@@ -43,10 +43,6 @@ from nicwatchd.core.model import (
     ours,
 )
 from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
-
-GUARD_PRIORITY: Final = 32600
-SOURCE_PRIORITY: Final = 32601
-SUBNET_PRIORITY: Final = 32602
 
 EC2_ROUTER: Final = IPv6Address("fe80:ec2::1")  # EC2's fixed router address, in every subnet
 LINK_LOCAL: Final = IPv6Network("fe80::/64")
@@ -64,6 +60,8 @@ class Subject:
     `addresses` are all that the link has, ours too; `routes` the main table's through the link;
     `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client brought
     the first address in time. `bring_up`: the link is to be set up, once; `waits_for_udev`: later.
+    `groups` are the link groups that are ours, former ones too. `bridge` is the priority of rules
+    that stand in for the guards while those change to another link group; None: they do not.
     """
 
     link: Link
@@ -74,16 +72,19 @@ class Subject:
     first_due: bool = False
     bring_up: bool = False
     waits_for_udev: bool = False
+    groups: frozenset[int] = frozenset()
+    bridge: int | None = None
 
 
-def table_of(index: int) -> int:
-    """The routing table of the interface with this ifindex."""
-    return TABLE_BASE + index
+def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
+    """The link group to set; None where another group than those of ours was set by others."""
+    return wanted if link.group in {0, wanted, *groups} else None
 
 
-def group_for(link: Link) -> int | None:
-    """The link group to set; None where another group was set by somebody else."""
-    return LINK_GROUP if link.group in (0, LINK_GROUP) else None
+def groups_of(rules: Iterable[Rule]) -> frozenset[int]:
+    """The link groups that rules of ours tell apart: only we can have put links into them."""
+    own = (rule.suppress_ifgroup for rule in rules if rule.protocol == PROTOCOL)
+    return frozenset(group for group in own if group is not None)
 
 
 def plan(subject: Subject, policy: Policy) -> Plan:
@@ -109,13 +110,17 @@ def plan(subject: Subject, policy: Policy) -> Plan:
     return Plan(
         index=subject.link.index,
         # Its group tells a later start that the link was set up, so it has to come with that.
-        group=None if subject.waits_for_udev else group_for(subject.link),
+        group=None if subject.waits_for_udev else _group(subject, policy),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
         awaited=tuple(awaited),
         routes=tuple(routes),
         rules=tuple(sorted(rules, key=lambda rule: rule.priority)),
     )
+
+
+def _group(subject: Subject, policy: Policy) -> int | None:
+    return group_for(subject.link, policy.numbers.group, subject.groups)
 
 
 # --- addresses -------------------------------------------------------------------------------
@@ -152,7 +157,8 @@ def _routes(
     on_link = {a.ip for a in subject.addresses if not a.tentative} | set(wanted)
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
     metric = IPV6_DEFAULT_METRIC if family is Family.V6 else 0
-    base = Route(ANY[family], table_of(link.index), link.index, prefsrc=first, metric=metric)
+    table = policy.numbers.table_of(link.index)
+    base = Route(ANY[family], table, link.index, prefsrc=first, metric=metric)
     scope = SCOPE_LINK if family is Family.V4 else base.scope
     routes = [replace(base, dst=subnet, scope=scope) for subnet in usable.subnets]
     if family is Family.V6:
@@ -195,12 +201,16 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
     for rule in _selectors(family, usable, subject, policy):
         yield replace(
             rule,
-            priority=GUARD_PRIORITY,
+            priority=policy.numbers.priority,
             table=MAIN_TABLE,
             suppress_prefixlength=0,
-            suppress_ifgroup=LINK_GROUP,
+            suppress_ifgroup=policy.numbers.group,
         )
         yield rule
+        if subject.bridge is not None:
+            for other in subject.neighbours:
+                if other.version == family:
+                    yield replace(rule, priority=subject.bridge, dst=other)
 
 
 def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
@@ -208,7 +218,8 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
 
     A subnet that is on two ENIs does not tell which of them a source belongs to; addresses do.
     """
-    base = Rule(family, SOURCE_PRIORITY, table_of(subject.link.index))
+    numbers = policy.numbers
+    base = Rule(family, numbers.source_priority, numbers.table_of(subject.link.index))
     yield replace(base, oif=subject.link.name)
     for prefix in usable.prefixes:
         yield replace(base, src=prefix)
@@ -219,7 +230,7 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
         and not any(subnet.overlaps(other) for other in subject.neighbours)
     ]
     for subnet in whole:
-        yield replace(base, priority=SUBNET_PRIORITY, iif="lo", src=subnet)
+        yield replace(base, priority=numbers.subnet_priority, iif="lo", src=subnet)
     for ip in usable.addresses:
         host = ip_network(ip)
         if not any(contains(subnet, host) for subnet in whole):

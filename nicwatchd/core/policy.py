@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.model import Family, IPNetwork
+from nicwatchd.core.model import Family, IPNetwork, Numbers
 
 
 class AddressMode(StrEnum):
@@ -50,6 +50,7 @@ class Policy:
     rules: RuleMode = RuleMode.SUBNET
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE
+    numbers: Numbers = field(default_factory=Numbers)
     kernel_proof: bool = True  # program what DHCP and RA prove before IMDS knows of it
     schedule: Schedule = field(default_factory=Schedule)
     settling: float = 30.0  # without evidence for a family until then, it is absent

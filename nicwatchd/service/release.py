@@ -13,22 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nicwatchd.core.diff import Held, Snapshot, diff
+from nicwatchd.core.diff import Held, Owners, Snapshot, diff
 from nicwatchd.core.kernel import Kernel, Outcome, Result
 from nicwatchd.core.model import (
-    LINK_GROUP,
     PROTOCOL,
-    TABLE_BASE,
     Family,
     Link,
+    Numbers,
     Operation,
     Plan,
     SetGroup,
 )
+from nicwatchd.core.plan import groups_of
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import Lock
 
 DEFAULT_GROUP: Final = 0  # the only group that a link can have been in before ours
+DEFAULT: Final = Numbers()
 ROUNDS: Final = 3  # what goes along with another object is answered as removed; then all is quiet
 
 
@@ -60,15 +61,19 @@ def alone(runtime_directory: Path) -> Iterator[Ledger]:
         lock.release()
 
 
-async def release(kernel: Kernel, ledger: Ledger, only: str | None = None) -> Released:
+async def release(
+    kernel: Kernel, ledger: Ledger, only: str | None = None, numbers: Numbers = DEFAULT
+) -> Released:
     """Release the host, or the interface with the name or MAC `only`.
 
+    `numbers` are the settings'; what was made with others is found all the same, by the rules.
     Raises KernelError, UnknownInterfaceError.
     """
+    groups = {numbers.group} | groups_of(await kernel.rules())  # before the rules go
     done: dict[Operation, None] = {}
     failed: list[Outcome] = []
     for _ in range(ROUNDS):
-        operations = await _missing(kernel, ledger, only)
+        operations = await _missing(kernel, ledger, only, numbers, groups)
         outcomes = await kernel.run(operations)
         failed = [o for o in outcomes if o.result not in (Result.DONE, Result.GONE)]
         done |= dict.fromkeys(o.operation for o in outcomes if o.result is Result.DONE)
@@ -81,7 +86,9 @@ async def release(kernel: Kernel, ledger: Ledger, only: str | None = None) -> Re
     return Released(tuple(done), tuple(failed))
 
 
-async def _missing(kernel: Kernel, ledger: Ledger, only: str | None) -> Sequence[Operation]:
+async def _missing(
+    kernel: Kernel, ledger: Ledger, only: str | None, numbers: Numbers, groups: AbstractSet[int]
+) -> Sequence[Operation]:
     """The operations that are left to do, in the order of removal: the link group comes last."""
     links = await kernel.links()
     chosen = _chosen(links.values(), only)
@@ -94,9 +101,10 @@ async def _missing(kernel: Kernel, ledger: Ledger, only: str | None) -> Sequence
         routes=await kernel.own_routes(),
         rules=await kernel.rules(),
     )
-    plans = [Plan(link.index, group=DEFAULT_GROUP) for link in chosen if link.group == LINK_GROUP]
-    held: Held = set() if only is None else _others(snapshot, {link.index for link in chosen})
-    operations = diff(plans, snapshot, held)
+    plans = [Plan(link.index, group=DEFAULT_GROUP) for link in chosen if link.group in groups]
+    indices = {link.index for link in chosen}
+    held: Held = set() if only is None else _others(snapshot, indices, numbers)
+    operations = diff(plans, snapshot, held, numbers)
     return sorted(operations, key=lambda operation: isinstance(operation, SetGroup))
 
 
@@ -110,9 +118,10 @@ def _chosen(links: Iterable[Link], only: str | None) -> list[Link]:
     return chosen
 
 
-def _others(snapshot: Snapshot, chosen: AbstractSet[int]) -> Held:
+def _others(snapshot: Snapshot, chosen: AbstractSet[int], numbers: Numbers) -> Held:
     """The other interfaces that have anything of ours. What belongs to links that are gone goes."""
-    tables = {route.table for route in snapshot.routes}
-    tables |= {rule.table for rule in snapshot.rules if rule.protocol == PROTOCOL}
-    indices = {table - TABLE_BASE for table in tables} & snapshot.links.keys() - chosen
+    owners = Owners(snapshot, numbers)
+    tables = {rule.table for rule in snapshot.rules if rule.protocol == PROTOCOL}
+    having = {route.oif for route in snapshot.routes}.union(*(owners.of(t) for t in tables))
+    indices = having & snapshot.links.keys() - chosen
     return {(index, family) for index in indices for family in Family}

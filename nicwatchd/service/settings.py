@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.model import Family, IPNetwork
+from nicwatchd.core.model import LINK_GROUP, TABLE_BASE, TABLE_STEP, Family, IPNetwork, Numbers
 from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, RuleMode
 
 DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
@@ -107,6 +107,20 @@ class Imds(_Section):
     burst: Annotated[int, Field(ge=1, le=10_000)] = 500
 
 
+class KernelNumbers(_Section):
+    """The numbers of what is programmed, for hosts where other software has the same ones.
+
+    The last rule comes before main's, at 32766. Up to 2^32 a table's number has room for any
+    ifindex, which ends at 2^31.
+    """
+
+    priority: Annotated[int, Field(ge=2, le=32763)] = 32600
+    table_base: Annotated[int, Field(ge=TABLE_BASE, le=2_000_000_000, multiple_of=TABLE_STEP)] = (
+        TABLE_BASE
+    )
+    group: Annotated[int, Field(ge=1, le=0x7FFF_FFFF)] = LINK_GROUP
+
+
 class Settings(_Section):
     """All settings. `platform`: run only where DMI says EC2 ("auto"), or anyway ("ec2")."""
 
@@ -114,6 +128,7 @@ class Settings(_Section):
     interfaces: Interfaces = Field(default_factory=Interfaces)
     retry: Retry = Field(default_factory=Retry)
     imds: Imds = Field(default_factory=Imds)
+    kernel: KernelNumbers = Field(default_factory=KernelNumbers)
 
     def policy(self) -> Policy:
         """The part that the core decides by."""
@@ -129,6 +144,7 @@ class Settings(_Section):
             ipv6_router=Ipv6Router(of.ipv6_router),
             coexist=Coexist(of.coexist),
             kernel_proof=of.kernel_proof,
+            numbers=Numbers(self.kernel.priority, self.kernel.table_base, self.kernel.group),
             schedule=Schedule(
                 interval=retry.interval,
                 fast_for=retry.fast_for,

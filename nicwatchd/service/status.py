@@ -10,7 +10,6 @@ from nicwatchd.core.evidence import Reason, Status, Verdict
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Answer, Family, Value, ours
-from nicwatchd.core.plan import table_of
 
 T = TypeVar("T")
 
@@ -117,7 +116,7 @@ def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
         shadowed=bool(interface.shadows),
         reasons=reason_statuses(lifecycle.reasons),
         notes=reason_statuses(interface.notes),
-        table=table_of(link.index),
+        table=interface.numbers.table_of(link.index),
         ipv4=_family(interface, Family.V4),
         ipv6=_family(interface, Family.V6),
     )

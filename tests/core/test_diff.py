@@ -71,8 +71,8 @@ DONE = Snapshot(
 def test_all_of_it_in_order() -> None:
     down = Snapshot({3: replace(ETH1, up=False)})
     assert diff([PLAN], down, NOTHING_HELD) == (
-        SetGroup(3, 3778),
         SetUp(3),
+        SetGroup(3, 3778),
         AddAddress(3, ip(IPV4)),
         AddAddress(3, ip(IPV6)),
         AddRoute(ROUTE4),

@@ -296,6 +296,20 @@ def test_a_restart_before_udev_was_done_sets_it_up_all_the_same() -> None:
     assert again.kernel.links[3].up
 
 
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_crash_between_group_and_link_does_not_leave_it_down(done: int) -> None:
+    motion = FastMotion()
+    motion.plug(10.0, DOWN)
+    motion.run(14.9)
+    motion.look()
+    operations = [o for o in motion.host.decide(15.1) if isinstance(o, SetUp | SetGroup)]
+    assert len(operations) == 2
+    motion.kernel.run(operations[:done])
+    again = FastMotion(kernel=motion.kernel, start=20.0)
+    again.run(30.0)
+    assert (again.kernel.links[3].up, again.kernel.links[3].group) == (True, 3778)
+
+
 def test_udev_can_be_done_earlier() -> None:
     motion = FastMotion()
     motion.plug(10.0, DOWN)

@@ -20,11 +20,12 @@ from nicwatchd.core.model import (
     Address,
     Family,
     IPAddress,
+    Numbers,
     Plan,
     Route,
     Rule,
 )
-from nicwatchd.core.plan import COPIED_AT_MOST, Subject, group_for, plan, table_of
+from nicwatchd.core.plan import COPIED_AT_MOST, Subject, group_for, plan
 from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
 from tests.core.build import (
     ETH1,
@@ -151,12 +152,12 @@ def test_one_family_needs_not_the_other() -> None:
 @pytest.mark.parametrize(("group", "expected"), [(0, 3778), (3778, 3778), (5, None)])
 def test_a_foreign_group_is_left(group: int, expected: int | None) -> None:
     link = replace(ETH1, group=group)
-    assert group_for(link) == expected
+    assert group_for(link, 3778, set()) == expected
     assert plan(Subject(link), DEFAULT).group == expected
 
 
 def test_the_table_is_the_index() -> None:
-    assert table_of(3) == 1_000_003
+    assert Numbers().table_of(3) == 1_000_003
 
 
 # --- rules -----------------------------------------------------------------------------------

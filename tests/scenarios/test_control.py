@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import signal
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.commands import AS_NOBODY, nicwatchd_on
 from tests.scenarios.host import (
+    DEFAULT,
     WITHIN,
     HostUnderTest,
     complete,
@@ -23,6 +23,8 @@ from tests.scenarios.host import (
     settings,
     waits_for,
 )
+from tests.scenarios.monitor import changes
+from tests.scenarios.streams import streams
 
 
 async def http_status(host: HostUnderTest, path: str) -> int:
@@ -150,36 +152,16 @@ async def test_an_end_leaves_everything_and_a_start_writes_nothing(end: str) -> 
             while "tentative" in await host.ip("-6 address"):  # noqa: ASYNC110 (the event is next)
                 await asyncio.sleep(0.05)
         before = await host.kernel_objects()
-        monitor = await _monitor(host)
-        if end == "terminated":
-            assert await host.daemon.stop() == 0
-        else:
-            await host.daemon.kill()
-        assert await host.kernel_objects() == before
-        await host.all_reachable("eth1")
+        async with changes(host) as changed, streams(host, "eth1"):
+            if end == "terminated":
+                assert await host.daemon.stop() == 0
+            else:
+                await host.daemon.kill()
+            assert await host.kernel_objects() == before
+            await host.all_reachable("eth1")
 
-        again = await host.ec2.start_daemon()
-        await again.until("eth1", complete)
-        await again.post("/v1/reconcile")
-        assert await host.kernel_objects() == before
-        monitor.terminate()
-        heard, _ = await monitor.communicate()
-        # Lines of the loopback are the test's own; those that begin with spaces go with others.
-        changes = (line for line in heard.decode().splitlines() if not line.startswith(" "))
-        assert [line for line in changes if "lo:" not in line] == []
-
-
-async def _monitor(host: HostUnderTest) -> asyncio.subprocess.Process:
-    """`ip monitor` on the host, once it listens: it has heard a change that was made for it."""
-    monitor = await host.vpc.popen(
-        *(host.vpc.host, "ip", "monitor", "link", "address", "route", "rule"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert monitor.stdout is not None
-    heard = asyncio.create_task(monitor.stdout.readline())
-    for number in itertools.count():
-        await host.ip(f"link set lo alias try-{number}")
-        done, _ = await asyncio.wait([heard], timeout=0.1)
-        if done:
-            return monitor
-    raise AssertionError
+            again = await host.ec2.start_daemon(DEFAULT)
+            await again.until("eth1", complete)
+            await again.post("/v1/reconcile")
+            assert await host.kernel_objects() == before
+        assert changed == []

@@ -44,6 +44,23 @@ def test_later_files_override_single_keys(tmp_path: Path) -> None:
             "interfaces.exclude_subnets.0: '10.0.0.1/8' is wrong; it should be a CIDR, such as",
         ),
         ("[interfaces]\nexclude_subnets = [7]", "interfaces.exclude_subnets.0: 7 is wrong"),
+        (
+            "[kernel]\ngroup = 0",
+            "kernel.group: 0 is wrong; it should be greater than or equal to 1",
+        ),
+        ("[kernel]\npriority = 1", "kernel.priority: 1 is wrong; it should be greater than or"),
+        (
+            "[kernel]\npriority = 32764",
+            "kernel.priority: 32764 is wrong; it should be less than or",
+        ),
+        (
+            "[kernel]\ntable_base = 0",
+            "kernel.table_base: 0 is wrong; it should be greater than",
+        ),
+        (
+            "[kernel]\ntable_base = 1000001",
+            "kernel.table_base: 1000001 is wrong; it should be a multiple of 1000000",
+        ),
         ("interfaces = 3", "interfaces: 3 is wrong; it should be a section, [interfaces]"),
         ("[imds]\nendpoints = []", "imds.endpoints: [] is wrong; it should be a list with"),
         *(

@@ -1,0 +1,128 @@
+"""TCP connections into the host that talk all the while, and that nothing may harm."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, Self
+
+from nicwatchd.core.model import Family, IPAddress
+from nicwatchd.sim.parts import Peer
+from tests.scenarios.host import WITHIN, HostUnderTest
+
+ECHO: Final = 7778
+PAUSE: Final = 0.002  # s between two lines of one connection
+
+
+class Stream:
+    """One connection, which sends a line as soon as the one before came back."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.lines = 0
+
+    async def talk(self) -> None:
+        """For good; raises when an answer is missing or another one's."""
+        for number in itertools.count():
+            line = b"%d\n" % number
+            self._writer.write(line)
+            async with asyncio.timeout(WITHIN):
+                answer = await self._reader.readline()
+            if answer != line:
+                raise ConnectionError(f"{answer!r} instead of {line!r}")
+            self.lines += 1
+            await asyncio.sleep(PAUSE)
+
+    async def goes_on(self) -> None:
+        """Wait until more of it came through, all of it from now on."""
+        until = self.lines + 2
+        async with asyncio.timeout(WITHIN):
+            while self.lines < until:  # noqa: ASYNC110 (nothing else to await than the lines)
+                await asyncio.sleep(PAUSE)
+
+
+@asynccontextmanager
+async def streams(host: HostUnderTest, name: str) -> AsyncIterator[list[Stream]]:
+    """From a far host and from one in the primary's subnet to the addresses of an ENI.
+
+    At the end they still talk, and EC2's source check dropped no packet of the host meanwhile: none
+    left by a wrong interface.
+    """
+    enis = [host.vpc.primary, host.eni(name)]
+    callers = [host.vpc.far_hosts[0], host.vpc.neighbour(host.vpc.primary.subnet)]
+    pairs = [(peer, to) for peer in callers for to in enis[1].addresses()]
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_echo(host))
+        opened = [await stack.enter_async_context(_stream(host, *pair)) for pair in pairs]
+        talks = await stack.enter_async_context(_Talks(opened))
+        dropped = [await host.vpc.dropped(eni) for eni in enis]
+        await asyncio.gather(*(stream.goes_on() for stream in opened))
+        yield opened
+        await asyncio.gather(*(stream.goes_on() for stream in opened))
+        talks.check()
+        assert [await host.vpc.dropped(eni) for eni in enis] == dropped
+
+
+class _Talks:
+    """The streams' tasks."""
+
+    def __init__(self, opened: list[Stream]) -> None:
+        self._opened = opened
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(stream.talk()) for stream in self._opened]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    def check(self) -> None:
+        """Raise what ended one of them."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+
+@asynccontextmanager
+async def _echo(host: HostUnderTest) -> AsyncIterator[None]:
+    writers = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        async for line in reader:
+            writer.write(line)
+
+    servers = [
+        await asyncio.start_server(answer, sock=host.vpc.listen(host.vpc.host, address, ECHO))
+        for address in ("0.0.0.0", "::")
+    ]
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.close()
+        for server in servers:
+            server.close()
+            await server.wait_closed()
+
+
+@asynccontextmanager
+async def _stream(host: HostUnderTest, peer: Peer, to: IPAddress) -> AsyncIterator[Stream]:
+    family = Family(to.version)
+    raw = host.vpc.socket(
+        peer.namespace, socket.AF_INET6 if family is Family.V6 else socket.AF_INET
+    )
+    raw.bind((str(peer.address(family)), 0))
+    async with asyncio.timeout(WITHIN):
+        await asyncio.get_running_loop().sock_connect(raw, (str(to), ECHO))
+    reader, writer = await asyncio.open_connection(sock=raw)
+    try:
+        yield Stream(reader, writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()

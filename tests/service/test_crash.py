@@ -1,0 +1,219 @@
+"""SIGKILL after any single operation: the next daemon ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from nicwatchd.core.kernel import Outcome
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import Address, Family, Numbers, Operation, Rule
+from nicwatchd.core.policy import Policy
+from nicwatchd.imds.client import ImdsClient, ImdsOptions
+from nicwatchd.service.daemon import Daemon
+from nicwatchd.service.ledger import Ledger
+from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.script import Scenario
+from tests.service.conftest import AT_ONCE, ETH0, ETH1, PATIENCE, PRIMARY, Host, eventually, until
+
+FOREIGN = (
+    Rule(Family.V4, 32601, 77, protocol=4, src=ip_network("192.0.2.0/24")),
+    Rule(Family.V6, 100, 78, protocol=0),
+)
+# A fact that goes is believed at the first reading without it.
+QUICK = replace(AT_ONCE, doubts=1, doubt_span=0.0)
+OTHER_NUMBERS = Numbers(priority=31000, table_base=5_000_000, group=77)
+
+
+class Killed(BaseException):
+    """The daemon's process is no more: nothing of the program may catch this."""
+
+
+class Mortal(FakeKernel):
+    """Whose program dies after `left` more operations, before it asks for the next."""
+
+    left: int | None = None
+
+    async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+        if self.left is None:
+            return await super().run(operations)
+        outcomes = await super().run(operations[: self.left])
+        self.left -= len(outcomes)
+        if len(outcomes) < len(operations):
+            raise Killed
+        return outcomes
+
+
+class Old(Mortal):
+    """Linux before 5.18: no IFA_PROTO."""
+
+    async def addresses(self, index: int) -> tuple[Address, ...]:
+        return tuple(replace(a, protocol=0) for a in await super().addresses(index))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the daemon is about when it dies. `applied`: eth1 was, by a daemon before it."""
+
+    done: Callable[[Host], bool]  # whether it is complete
+    act: Callable[[Host, Daemon], Awaitable[None]] | None = None
+    policy: Policy = QUICK
+    applied: bool = True
+    kernel: type[Mortal] = Mortal
+
+
+def eth1(host: Host) -> int:
+    return max(host.kernel._state.links)
+
+
+def added(host: Host) -> set[str]:
+    """Our addresses on eth1: the others have no /32 or /128."""
+    found = (a for a in host.kernel._state.addresses if a.index == eth1(host))
+    return {str(a.ip) for a in found if a.prefixlen == a.ip.max_prefixlen}
+
+
+async def plug(host: Host, daemon: Daemon) -> None:
+    host.plug()
+    await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+
+
+async def unplug(host: Host, daemon: Daemon) -> None:
+    await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+    host.imds.unplug("eth1")
+    host.kernel.remove_link(eth1(host))
+
+
+async def change(host: Host, daemon: Daemon) -> None:
+    """In both families an address comes, and one goes; so does a subnet, and a prefix comes."""
+    await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+    host.imds.step(
+        "eth1",
+        texts={
+            "local-ipv4s": "10.0.2.10\n10.0.2.12",
+            "ipv6s": "2001:db8:0:3::12",
+            "subnet-ipv6-cidr-blocks": "2001:db8:0:3::/64",
+            "ipv6-prefix": "2001:db8:0:3:1::/80",
+        },
+    )
+    await daemon.reconcile()
+
+
+def is_applied(host: Host) -> bool:
+    return added(host) == {"10.0.2.10", "10.0.2.11", "2001:db8:0:2::10"} and bool(_tables(host))
+
+
+def is_gone(host: Host) -> bool:
+    return not _tables(host)
+
+
+def is_changed(host: Host) -> bool:
+    rules = host.kernel.ip_rule(Family.V6)
+    wanted = {"10.0.2.10", "10.0.2.12", "2001:db8:0:3::12"}
+    return added(host) == wanted and "2001:db8:0:2::" not in rules
+
+
+def is_migrated(host: Host) -> bool:
+    return _tables(host) == {5_000_000 + eth1(host)}
+
+
+def _tables(host: Host) -> set[int]:
+    own = (rule.table for rule in host.kernel._state.rules if rule.protocol == 236)
+    return {table for table in own if table > 255}
+
+
+CASES = {
+    "apply": Case(is_applied, plug, applied=False),
+    "apply-without-marks": Case(is_applied, plug, applied=False, kernel=Old),
+    "unplug": Case(is_gone, unplug),
+    "remove": Case(is_gone, policy=replace(QUICK, exclude=("eth1",))),
+    "remove-without-marks": Case(is_gone, policy=replace(QUICK, exclude=("eth1",)), kernel=Old),
+    "refresh": Case(is_changed, change),
+    "refresh-without-marks": Case(is_changed, change, kernel=Old),
+    "numbers": Case(is_migrated, policy=replace(QUICK, numbers=OTHER_NUMBERS)),
+}
+
+
+def picture(host: Host) -> list[str]:
+    """All that the kernel holds, in words and without an order."""
+    state = host.kernel._state
+    things = [*state.links.values(), *state.addresses, *state.routes, *state.rules]
+    return sorted(map(str, things))
+
+
+def new(directory: Path) -> Path:
+    """A directory that is made now."""
+    directory.mkdir()
+    return directory
+
+
+@asynccontextmanager
+async def new_host(case: Case, directory: Path) -> AsyncIterator[Host]:
+    """A host on which the case may begin, with things of others."""
+    async with AsyncExitStack() as stack:
+        imds = ImdsServer(Scenario(mac=PRIMARY, enis=(ETH0, ETH1)))
+        await imds.start(("127.0.0.1", 0))
+        stack.push_async_callback(imds.stop)
+        host = Host(case.kernel(), imds, directory)
+        index = host.plug_primary()
+        host.kernel.put(Address(index, ip_address("10.0.1.99"), 24))
+        for rule in FOREIGN:
+            host.kernel.put(rule)
+        if case.applied:
+            async with host.daemon() as daemon:
+                await plug(host, daemon)
+        yield host
+
+
+async def live(case: Case, host: Host, done: Callable[[], bool]) -> bool:
+    """A daemon until it is done, or dead; whether it was done."""
+    async with ImdsClient(ImdsOptions(host.imds.endpoints)) as client:
+        ledger = Ledger(host.directory)
+        events = host.kernel.events()
+        daemon = Daemon(case.policy, host.kernel, events, client, ledger, host.write)
+        life = asyncio.create_task(daemon.run())
+        acts = asyncio.create_task(_act(case, host, daemon, done))
+        await asyncio.wait({life, acts}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        finished = acts.done()
+        acts.cancel()
+        daemon.stop()
+        with suppress(asyncio.CancelledError):
+            await acts
+        with suppress(Killed):
+            await life
+        return finished
+
+
+async def _act(case: Case, host: Host, daemon: Daemon, done: Callable[[], bool]) -> None:
+    if case.act:
+        await case.act(host, daemon)
+    await eventually(done)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_killed_after_any_operation(case: Case, tmp_path: Path) -> None:
+    async with new_host(case, new(tmp_path / "undisturbed")) as host:
+        before = host.kernel.writes
+        await live(case, host, lambda: case.done(host))
+        wanted, operations = picture(host), host.kernel.writes - before
+    assert operations >= 3
+    for survived in range(operations + 1):
+        async with new_host(case, new(tmp_path / str(survived))) as host:
+            kernel = host.kernel
+            assert isinstance(kernel, Mortal)
+            kernel.left = survived
+            finished = await live(case, host, lambda: picture(host) == wanted)
+            assert finished == (survived == operations)
+            kernel.left, written = None, kernel.writes
+            async with host.daemon(case.policy) as daemon:
+                await eventually(lambda: picture(host) == wanted)
+                await daemon.reconcile()
+                assert daemon.status().surprises == 0
+            assert picture(host) == wanted, survived
+            assert kernel.writes == written if finished else kernel.writes > written, survived
