@@ -86,8 +86,12 @@ def causes(interface: Interface, which: Family) -> set[str]:
     return found
 
 
-def awaited(interface: Interface, which: Family, now: float, policy: Policy) -> set[str]:
+def awaited(
+    interface: Interface, words: Words, which: Family, now: float, policy: Policy
+) -> set[str]:
     """What a family has to wait for. Asserts that whatever it does not wait for is no cause."""
+    for key, answer in enumerate(lists(interface.memory.believed, which)):
+        assert definite(words, which, key) or isinstance(answer, Unknown), "no word, no proof"
     verdict, name = interface.verdicts[which], which.label.lower()
     addresses, prefixes, _ = lists(interface.memory.believed, which)
     told_none, leased = addresses == prefixes == ABSENT, leases(interface, which)
@@ -95,6 +99,7 @@ def awaited(interface: Interface, which: Family, now: float, policy: Policy) -> 
     if verdict.status is Status.ABSENT or undecided in {r.code for r in verdict.reasons}:
         assert told_none, "absent is proven, never an unknown"
         assert not leased
+        assert not still_told(words, which, (ADDRESSES, PREFIXES), policy)
         if verdict.status is Status.WAITING:
             return {undecided}
         listed = interface.memory.first_listed

@@ -82,9 +82,8 @@ V6S = {
 PARTIAL = st.builds(eni, st.builds(family, **V4S), st.builds(family, **V6S))
 READINGS = st.one_of(
     PARTIAL,
-    PARTIAL,
     st.sampled_from([
-        FULL, FULL, eni(FULL4), eni(v6=FULL6), eni(), UNREAD, UNLISTED,
+        FULL, FULL, eni(FULL4), eni(v6=FULL6), eni(), eni(), UNREAD, UNLISTED,
         eni(NONE, NONE, mac=Value(MAC2)),  # about another interface
         eni(family(ERROR, ERROR, ERROR), family(ERROR, ERROR, ERROR)), eni(FULL4, family(ERROR)),
         eni(mac=ERROR), eni(FULL4, family(cidrs=NET6)),

@@ -86,7 +86,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.kernel.set_link(ETH1)
         self.settle()
 
-    def settle(self, wait: float = 0.0) -> None:
+    def settle(self, wait: float = 0.05) -> None:
         """Let time pass; the second run takes in what the first one heard last."""
         self.motion.run(self.motion.now + wait)
         self.motion.run(self.motion.now)
@@ -176,7 +176,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     # --- IMDS, time and the daemon itself ------------------------------------------------------
 
-    @rule(reading=READINGS, lag=st.sampled_from([0.01, 0.01, 2.0]))
+    @rule(reading=READINGS, lag=st.sampled_from([0.01, 0.01, 0.01, 0.01, 2.0]))
     def imds_says(self, reading: EniMetadata, lag: float) -> None:
         self.motion.lag = lag
         self.motion.imds(MAC, self.motion.now, reading)
@@ -266,13 +266,14 @@ class LifecycleMachine(RuleBasedStateMachine):
             if lifecycle.state is State.DETECTED:
                 assert interface.memory.believed.directory == NOT_ASKED
                 continue
-            refusals = grounds.refusals(interface, self.words(interface), host.primary_mac)
+            words = self.words(interface)
+            refusals = grounds.refusals(interface, words, host.primary_mac)
             if refusals:
                 assert lifecycle.state is State.AWAITING
                 assert codes
                 assert codes <= refusals
                 continue
-            families = [grounds.awaited(interface, f, now, host.policy) for f in Family]
+            families = [grounds.awaited(interface, words, f, now, host.policy) for f in Family]
             awaited = set[str]().union(*families)
             if lifecycle.state is State.AWAITING:
                 assert codes == awaited
@@ -388,7 +389,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 TestLifecycle = LifecycleMachine.TestCase
 TestLifecycle.settings = settings(
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
