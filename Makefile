@@ -77,6 +77,10 @@ format: $(STAMP) ## Format the code, and mend what can be mended
 bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmarks.md); takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.bench.run $(ARGS)
 
+.PHONY: mutants
+mutants: $(STAMP) ## Change the core one thing at a time: does a test notice? (docs/mutants.md); takes minutes
+	@.venv/bin/python -m tests.mutants.run $(ARGS)
+
 .PHONY: install
 install: $(PIP) ## Install on this host: PREFIX=/usr/local, DESTDIR= (docs/install.md); no compiler needed
 	@$(PIP) systemd/packaging/stage.py $(or $(DESTDIR),/) --prefix $(PREFIX) \
