@@ -95,6 +95,10 @@ bench-peers: $(VM_STAMP) ## Compare with other agents on virtual machines (docs/
 	@.venv/bin/python -m tests.vm.image $(PEER_IMAGES)
 	@$(SANDBOX) .venv/bin/python -m tests.bench.peers.run $(ARGS)
 
+.PHONY: mutants
+mutants: $(STAMP) ## Change the core one thing at a time: does a test notice? (docs/mutants.md); takes minutes
+	@.venv/bin/python -m tests.mutants.run $(ARGS)
+
 .PHONY: install
 install: $(PIP) ## Install on this host: PREFIX=/usr/local, DESTDIR= (docs/install.md); no compiler needed
 	@$(PIP) systemd/packaging/stage.py $(or $(DESTDIR),/) --prefix $(PREFIX) \

@@ -151,28 +151,27 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """IMDS's three lists of one family, as far as it gave them."""
+    """IMDS's three lists of one family, as far as it gave them; good is what lies in a subnet."""
 
     addresses: tuple[IPAddress, ...]
     prefixes: tuple[IPNetwork, ...]
     subnets: tuple[IPNetwork, ...]
+    good_addresses: tuple[IPAddress, ...]
+    good_prefixes: tuple[IPNetwork, ...]
 
     @classmethod
     def of(cls, family: Family, imds: EniMetadata) -> _Lists:
         said = imds.of(family)
+        addresses = said.addresses.value if isinstance(said.addresses, Value) else ()
+        prefixes = said.prefixes.value if isinstance(said.prefixes, Value) else ()
+        subnets = said.cidrs.value if isinstance(said.cidrs, Value) else ()
         return cls(
-            said.addresses.value if isinstance(said.addresses, Value) else (),
-            said.prefixes.value if isinstance(said.prefixes, Value) else (),
-            said.cidrs.value if isinstance(said.cidrs, Value) else (),
+            addresses,
+            prefixes,
+            subnets,
+            good_addresses=tuple(ip for ip in addresses if _within(ip, subnets)),
+            good_prefixes=tuple(prefix for prefix in prefixes if _within(prefix, subnets)),
         )
-
-    @property
-    def good_addresses(self) -> tuple[IPAddress, ...]:
-        return tuple(ip for ip in self.addresses if _within(ip, self.subnets))
-
-    @property
-    def good_prefixes(self) -> tuple[IPNetwork, ...]:
-        return tuple(prefix for prefix in self.prefixes if _within(prefix, self.subnets))
 
 
 def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
@@ -202,9 +201,9 @@ def _unlisted_leases(
 def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
     """Why nothing that IMDS says of this interface can be used yet, if so."""
     imds = witness.imds
-    if contradicts(imds, witness.link.mac):
-        said = imds.mac.value if isinstance(imds.mac, Value) else ""
-        return Reason("wrong-mac", f"IMDS answers for {said!r} when asked for {witness.link.mac}")
+    if isinstance(imds.mac, Value) and contradicts(imds, witness.link.mac):
+        text = f"IMDS answers for {imds.mac.value!r} when asked for {witness.link.mac}"
+        return Reason("wrong-mac", text)
     if not isinstance(witness.primary_mac, Value):
         why = getattr(witness.primary_mac, "why", "IMDS names none")
         return Reason("primary-unknown", f"the primary interface's MAC is not known: {why}")

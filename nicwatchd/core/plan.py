@@ -100,12 +100,12 @@ def plan(subject: Subject, policy: Policy) -> Plan:
             continue
         wanted, first = _addresses_to_add(family, usable, subject, policy)
         rules += _rules(family, usable, subject, policy)
-        if subject.link.up or subject.bring_up:
+        up = subject.link.up or subject.bring_up
+        if up:
             routes += _routes(family, usable, wanted, subject, policy)
-        elif family is Family.V6:
-            continue
-        addresses += wanted
-        awaited += first
+        if up or family is Family.V4:
+            addresses += wanted
+            awaited += first
     return Plan(
         index=subject.link.index,
         # Its group tells a later start that the link was set up, so it has to come with that.

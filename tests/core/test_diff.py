@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.diff import Held, Snapshot, diff
+from nicwatchd.core.diff import Held, Owners, Snapshot, diff
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
+    TABLE_STEP,
     AddAddress,
     Address,
     AddRoute,
     AddRule,
     Family,
     Link,
+    Numbers,
     Operation,
     Plan,
     RemoveAddress,
@@ -279,6 +281,20 @@ def test_what_another_eni_has_is_not_held() -> None:
         RemoveRule(guard(moved)),
         RemoveAddress(3, ip("2001:db8:0:2::1"), 128),
     )
+
+
+@pytest.mark.parametrize(
+    ("index", "owners"),
+    [
+        pytest.param(0, set(), id="no ifindex"),
+        pytest.param(1, {1}, id="the first"),
+        pytest.param(TABLE_STEP - 1, {TABLE_STEP - 1}, id="the last that needs no link"),
+        pytest.param(TABLE_STEP, set(), id="too far to be told by the number alone"),
+    ],
+)
+def test_a_table_tells_whose_it_is(index: int, owners: set[int]) -> None:
+    numbers = Numbers()
+    assert Owners(Snapshot(), numbers).of(numbers.table_of(index)) == owners
 
 
 # --- any kernel, any plan --------------------------------------------------------------------

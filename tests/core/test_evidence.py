@@ -236,7 +236,7 @@ PROOF4 = Usable(addresses=ips(IPV4), subnets=nets(NET4))
 )
 def test_refusals(witness: Witness, reason: str, usable: Usable) -> None:
     verdict = judge(V4, witness, POLICY)
-    assert (verdict.status, codes(verdict)) == (WAITING, [reason])
+    assert (verdict.family, verdict.status, codes(verdict)) == (V4, WAITING, [reason])
     assert verdict.usable == usable
     assert verdict.notes == ()
 
@@ -328,7 +328,7 @@ def test_a_wrong_mac_does_not_shrink_what_was_confirmed() -> None:
 )
 def test_time_tells_late_from_never(witness: Witness, status: Status, reasons: list[str]) -> None:
     verdict = judge(V6, witness, POLICY)
-    assert (verdict.status, codes(verdict)) == (status, reasons)
+    assert (verdict.family, verdict.status, codes(verdict)) == (V6, status, reasons)
     if status is IS_ABSENT:
         assert not verdict.usable
 
@@ -352,6 +352,7 @@ def test_the_settings_say_how_long() -> None:
     policy = Policy(settling=5.0)
     assert judge(V6, replace(BASE, listed_for=4.9), policy).status is WAITING
     assert judge(V6, replace(BASE, listed_for=5.0), policy).status is IS_ABSENT
+    assert judge(V6, replace(BASE, listed_for=0.0), Policy(settling=1.0)).status is WAITING
 
 
 def test_efa_only_has_neither() -> None:

@@ -518,6 +518,11 @@ def test_addresses(
     assert made.awaited in ((), which.listed[:1])
 
 
+def test_both_families_may_wait_for_their_first_address() -> None:
+    made = plan(replace(BOTH, addresses=()), DEFAULT)
+    assert (made.addresses, made.awaited) == ((), ips(IPV4, IPV6))
+
+
 # --- any facts -------------------------------------------------------------------------------
 
 HOSTS = st.lists(st.sampled_from(ips(D, E, F, IPV4)), unique=True).map(tuple)
