@@ -7,11 +7,12 @@ Exit codes: 0 all is well; 1 not all is well (an interface waits, the journal ha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from nicwatchd import __version__
 
@@ -24,14 +25,51 @@ RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     _prepare_output()
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parse(argv)
         return int(arguments.command(arguments))
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
+        _drop(sys.stdout)
         return OK
+    except OutputError as error:
+        _drop(sys.stdout)
+        return fail(f"standard output: {error}")
     except KeyboardInterrupt:
         return 130
+
+
+class OutputError(Exception):
+    """What was to be printed could not be; the text is one line for the operator."""
+
+
+def say(text: str) -> None:
+    """Print. Raises OutputError, and BrokenPipeError where nobody reads any more."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.strerror or str(error)) from None
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(argv)
+    except SystemExit:  # the end of --help, whose text is in the buffer still
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(error.strerror or str(error)) from None
+        raise
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is in the buffer go nowhere, so that the interpreter's end does not fail by it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _prepare_output() -> None:
@@ -63,14 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_runtime_directory(status)
     status.set_defaults(command=_status)
 
-    reconcile = commands.add_parser("reconcile", help="look at everything anew, IMDS too (root)")
+    reconcile = commands.add_parser("reconcile", help="look anew, take up what was released (root)")
+    reconcile.add_argument("interface", nargs="?", help="only this one: its name, MAC or ENI id")
     _add_json(reconcile)
     _add_runtime_directory(reconcile)
     reconcile.set_defaults(command=_reconcile)
 
-    release = commands.add_parser(
-        "release", help="take all that is ours out of the kernel (root; the daemon stopped)"
-    )
+    release = commands.add_parser("release", help="take all that is ours out of the kernel (root)")
     release.add_argument("interface", nargs="?", help="only this one's: its name or MAC")
     _add_json(release)
     _add_runtime_directory(release)
@@ -140,7 +177,11 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def fail(text: str) -> int:
     """Say in one line why it could not be done; the exit code for that."""
-    sys.stderr.write(f"nicwatchd: {text}\n")
+    try:
+        sys.stderr.write(f"nicwatchd: {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
     return FAILED
 
 

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from nicwatchd.core.model import (
+    DEFAULT_GROUP,
     MAIN_TABLE,
     PROTOCOL,
     TABLE_BASE,
@@ -60,16 +61,23 @@ def diff(plans: Iterable[Plan], kernel: Snapshot, held: Held) -> tuple[Operation
         *_rules_to_remove(plans, kernel, held),
         *_routes_to_remove(plans, kernel, held),
         *_addresses_to_remove(plans, kernel, held),
+        *_groups_to_give_back(plans, kernel),
     )
 
 
 def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     for plan in plans:
-        if plan.group is not None and kernel.links[plan.index].group != plan.group:
+        if plan.group and kernel.links[plan.index].group != plan.group:
             yield SetGroup(plan.index, plan.group)
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
+
+
+def _groups_to_give_back(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
+    for plan in plans:
+        if plan.group == DEFAULT_GROUP != kernel.links[plan.index].group:
+            yield SetGroup(plan.index, DEFAULT_GROUP)
 
 
 def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:

@@ -38,11 +38,17 @@ from nicwatchd.core.model import (
     Value,
     contains,
 )
-from nicwatchd.core.plan import group_for, plan
+from nicwatchd.core.plan import group_for, nothing_for, plan
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
+from nicwatchd.core.releases import Releases
 
 PRIMARY = Reason("primary", "the primary interface, which the host's own software configures")
+
+
+def _released(name: str) -> Reason:
+    back = f"`nicwatchd reconcile {name}` takes it up again"
+    return Reason("released", f"released by the operator; {back}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class Host:
         self.interfaces: dict[int, Interface] = {}
         self.primary_mac: Answer[str] = NOT_ASKED
         self.container_network: str | None = None
+        self.releases = Releases()  # what the operator took from us
         self.surprises = 0
         self._decided = float("-inf")  # when `decide` was called last
         self._links: Mapping[int, Link] = {}
@@ -99,6 +106,7 @@ class Host:
                 self.interfaces[index].see_link(link)
             elif self._tracks(link):
                 self.interfaces[index] = Interface(link, now, self.policy)
+        self.releases = self.releases.among(i.key for i in self.interfaces.values())
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver, which is asked for by name and so not told during a rename."""
@@ -184,7 +192,9 @@ class Host:
     def _conclude(self, interface: Interface, now: float) -> None:
         interface.is_primary = is_primary(interface.link, self.primary_mac)
         reason = hands_off(interface.link, self.policy, self.container_network)
-        if interface.is_primary:
+        if interface.key in self.releases:
+            reason = _released(interface.link.name)
+        elif interface.is_primary:
             reason = PRIMARY
         elif not reason and self._lies_in_excluded(interface):
             reason = Reason("excluded", "its subnet is excluded by the settings")
@@ -203,7 +213,9 @@ class Host:
         subnets = {index: i.subnets for index, i in self.interfaces.items()}
         for index, interface in self.interfaces.items():
             link = interface.link
-            if interface.is_primary:
+            if interface.key in self.releases:
+                interface.plan = nothing_for(link)
+            elif interface.is_primary:
                 interface.plan = Plan(index, group=group_for(link))
             elif not interface.verdicts or not isinstance(self.primary_mac, Value):
                 interface.plan = Plan(index)

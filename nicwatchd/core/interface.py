@@ -26,6 +26,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.plan import Subject
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.releases import Key
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
@@ -35,8 +36,8 @@ ROUNDING: Final = 1e-6
 SWEEP_INTERVAL: Final = 5.0
 
 # The reasons to ignore an interface that IMDS is asked about all the same: it may get an address;
-# it shares its subnet with others, but its addresses are on a bridge or bond that is no ENI.
-ASKED_ABOUT: Final = frozenset({"no-ip", "enslaved"})
+# it shares its subnet with others (and if enslaved, has its addresses on a bridge that is no ENI).
+ASKED_ABOUT: Final = frozenset({"no-ip", "enslaved", "released"})
 
 
 @dataclass(slots=True)
@@ -69,6 +70,11 @@ class Interface:
         # The group is set together with the link, so a link that has it was set up before.
         self.to_bring_up = not link.up and link.group != LINK_GROUP
         self.udev_done = False
+
+    @property
+    def key(self) -> Key:
+        """What tells it from all others; never the name."""
+        return (self.link.index, self.link.mac)
 
     def age(self, now: float) -> float:
         """Seconds since the link was seen."""

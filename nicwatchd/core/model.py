@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 PROTOCOL: Final = 236  # 0xEC; of every route, rule and (kernel 5.18 on) address of ours
 LINK_GROUP: Final = 3778  # 0xEC2; of every ENI, so that rules can tell ENIs from other links
+DEFAULT_GROUP: Final = 0  # the only group that a link can have been in before ours
 TABLE_BASE: Final = 1_000_000  # an interface's table is this plus its ifindex
 MAIN_TABLE: Final = 254
 

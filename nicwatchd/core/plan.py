@@ -22,6 +22,7 @@ from typing import Final
 
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
+    DEFAULT_GROUP,
     IPV6_DEFAULT_METRIC,
     LINK_GROUP,
     MAIN_TABLE,
@@ -83,7 +84,12 @@ def table_of(index: int) -> int:
 
 def group_for(link: Link) -> int | None:
     """The link group to set; None where another group was set by somebody else."""
-    return LINK_GROUP if link.group in (0, LINK_GROUP) else None
+    return LINK_GROUP if link.group in (DEFAULT_GROUP, LINK_GROUP) else None
+
+
+def nothing_for(link: Link) -> Plan:
+    """The plan of a link that was released: nothing of ours is left, its group neither."""
+    return Plan(link.index, group=DEFAULT_GROUP if link.group == LINK_GROUP else None)
 
 
 def plan(subject: Subject, policy: Policy) -> Plan:

@@ -18,9 +18,11 @@ from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.kernel import NetlinkKernel
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control, Listener
-from nicwatchd.service.daemon import HEARTBEAT, Daemon, NewPolicy
+from nicwatchd.service.daemon import HEARTBEAT, Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import Lock, is_ec2
+from nicwatchd.service.release import Released, release
+from nicwatchd.service.requests import NewPolicy
 from nicwatchd.service.settings import Settings, SettingsError, load
 from nicwatchd.service.status import HostStatus, ImdsStatus
 
@@ -115,8 +117,9 @@ def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
 class _Idle:
     """What is served where there is nothing to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, runtime_directory: Path) -> None:
         self._started = time.time()
+        self._directory = runtime_directory
 
     def status(self) -> HostStatus:
         return HostStatus(
@@ -127,8 +130,16 @@ class _Idle:
             imds=ImdsStatus(state="unasked"),
         )
 
-    async def reconcile(self) -> None:
-        return
+    async def reconcile(self, interface: str | None = None) -> None:
+        del interface  # nothing is looked after here
+
+    async def release(self, interface: str | None = None) -> Released:
+        """What is left of a time when the settings were others; nobody puts it back."""
+        kernel = NetlinkKernel()
+        try:
+            return await release(kernel, Ledger(self._directory), interface)
+        finally:
+            kernel.close()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         del listener  # nothing ever changes here
@@ -150,4 +161,4 @@ async def _idle(runtime_directory: Path) -> None:
             except TimeoutError:
                 continue
 
-    await _with_control(Control(_Idle(), runtime_directory / SOCKET_NAME), wait)
+    await _with_control(Control(_Idle(runtime_directory), runtime_directory / SOCKET_NAME), wait)
