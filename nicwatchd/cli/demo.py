@@ -20,7 +20,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from nicwatchd.cli.main import NOT_WELL, OK, OutputError, fail, say
+from nicwatchd.cli.output import NOT_WELL, OK, OutputError, fail, say
 from nicwatchd.core.model import Family
 from nicwatchd.sim import sandbox
 from nicwatchd.sim.ec2 import SCENARIOS, DaemonError, DaemonProcess, Ec2, Status

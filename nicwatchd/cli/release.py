@@ -7,7 +7,7 @@ import asyncio
 import json
 from typing import Any
 
-from nicwatchd.cli.main import NOT_WELL, OK, fail, say
+from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 from nicwatchd.cli.status import ACT_TIMEOUT, DaemonError, ask, query
 from nicwatchd.core.kernel import KernelError
 from nicwatchd.netlink.capability import has_net_admin

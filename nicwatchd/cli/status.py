@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.cli.main import NOT_WELL, OK, fail, say
+from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 
 TIMEOUT: Final = 5.0  # a daemon that moves answers in milliseconds
 ACT_TIMEOUT: Final = 30.0  # it waits for IMDS, or for the kernel: 20 s at most
