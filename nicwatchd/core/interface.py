@@ -225,7 +225,9 @@ class Interface:
         ]
         notes += self.shadows
         notes += [Reason("refused", text) for text in self.memory.believed.refused]
-        if self.lifecycle.state is not State.IGNORED:
+        if self.lifecycle.state is State.IGNORED:
+            notes += self.failures  # what does not let itself be removed
+        else:
             if not self.link.up:
                 notes.append(Reason("link-down", "the link is down; its routes return with it"))
             if self.link.group not in (0, LINK_GROUP):

@@ -283,7 +283,8 @@ def unready(status: HostStatus) -> list[str]:
         for i in status.interfaces
         if not i.is_settled
     ]
-    primary_needed = status.idle is None and status.interfaces and status.primary_mac is None
+    primary_needed = status.interfaces and not (status.idle or status.released)
+    primary_needed = primary_needed and status.primary_mac is None
     return [*lines, "the primary interface is not known yet"] if primary_needed else lines
 
 

@@ -255,8 +255,11 @@ async def test_the_daemon_tells_what_the_kernel_does_not_let_go(
         let_go = stubborn(host, monkeypatch)
         released = await daemon.release()
         assert {type(outcome.operation) for outcome in released.failed} == {RemoveRule}
+        eth1 = next(i for i in daemon.status().interfaces if i.name == "eth1")
+        assert {note.code for note in eth1.notes} == {"kernel-refused"}
         let_go.set()
         await eventually(lambda: picture(host) == before)  # it is tried again
+        await eventually(lambda: not any(i.notes for i in daemon.status().interfaces))
 
 
 async def test_without_a_daemon_the_whole_host_begins_anew(host: Host) -> None:
