@@ -37,12 +37,7 @@ class Agent:
         if self.ours:
             await host.install()
             await host.vm.run("systemctl", "restart", "systemd-networkd")  # for its drop-in
-        await all_answer(host.vpc, host.paths(host.vpc.primary), PATIENCE)
-        before, now = None, await guest.snapshot(host)
-        while before is None or judge.left_behind(before, now):
-            await asyncio.sleep(CALM)
-            before, now = now, await guest.snapshot(host)
-        return now
+        return await calm(host)
 
 
 AGENTS: Final = {
@@ -51,6 +46,16 @@ AGENTS: Final = {
     "cloud-init": Agent("cloud-init (hotplug)", "cloud-init"),
     "none": Agent("no agent", "trixie"),
 }
+
+
+async def calm(host: VmHost) -> dict[str, list[str]]:
+    """Return once the primary is in use, and nothing changes any more: what there is."""
+    await all_answer(host.vpc, host.from_afar(host.vpc.primary), PATIENCE)
+    before, now = None, await guest.snapshot(host)
+    while before is None or judge.left_behind(before, now):
+        await asyncio.sleep(CALM)
+        before, now = now, await guest.snapshot(host)
+    return now
 
 
 async def versions(host: VmHost) -> dict[str, str]:

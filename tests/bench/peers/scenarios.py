@@ -16,7 +16,7 @@ from nicwatchd.sim.parts import Eni
 from nicwatchd.sim.probe import Watch, matrix, paths
 from nicwatchd.sim.script import EniScript, Step
 from tests.bench.peers import guest, judge
-from tests.bench.peers.agents import Agent
+from tests.bench.peers.agents import Agent, calm
 from tests.bench.peers.measure import PROBES, Found, Observation, cpu
 from tests.vm.enis import RACE, script
 from tests.vm.host import VmHost
@@ -105,6 +105,7 @@ class Play:
             seen = await self._second(eni_of(eni), third)
             found["second without the drop-in"] = self._say("second without the drop-in", seen)
             await guest.unmask_drop_in(self._host)
+            await calm(self._host)
         found["detach"] = self._say("detach", await self._last_detach(eni, at_boot))
         return found
 
