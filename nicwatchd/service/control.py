@@ -78,6 +78,9 @@ class _Clocks:
     def wind(self, transport: asyncio.Transport | None) -> None:
         """From now on, again; not for who has hung up already."""
         self.stop(transport)
+        if len(self._running) >= 2 * CONNECTIONS:  # nobody tells us of those that ended
+            for ended in [each for each in self._running if each.is_closing()]:
+                self.stop(ended)
         if transport is not None and not transport.is_closing():
             loop = asyncio.get_running_loop()
             self._running[transport] = loop.call_later(self._patience, self._hang_up, transport)

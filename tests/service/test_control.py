@@ -78,6 +78,12 @@ async def test_connections_are_bounded_and_come_back(control: Control) -> None:
     await eventually(answers)
 
 
+async def test_connections_that_ended_leave_nothing_behind(control: Control) -> None:
+    for _ in range(3 * CONNECTIONS):
+        await say(control, HEALTHZ)
+    assert len(control._clocks._running) <= 2 * CONNECTIONS
+
+
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\r\n\r\n", b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n"]
 )
