@@ -8,8 +8,8 @@ daemon, which is a process of its own.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +20,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from nicwatchd.cli.main import NOT_WELL, OK, fail
+from nicwatchd.cli.output import NOT_WELL, OK, OutputError, fail, say
 from nicwatchd.core.model import Family
 from nicwatchd.sim import sandbox
 from nicwatchd.sim.ec2 import SCENARIOS, DaemonError, DaemonProcess, Ec2, Status
@@ -30,6 +30,7 @@ from nicwatchd.sim.scenario import load
 from nicwatchd.sim.vpc import Vpc
 
 NAME: Final = "eth1"
+NOT_PRINTED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 PATIENCE: Final = 30.0  # s; all should be well after 9
 LEASE_AFTER: Final = 0.5  # s; what a DHCP client takes on EC2, or a little less
 REFRESH: Final = 4  # pictures a second
@@ -93,6 +94,10 @@ def demo(*, as_json: bool) -> int:
         return asyncio.run(_play(as_json=as_json))
     except sandbox.SandboxError as error:
         return fail(str(error))
+    except OSError as error:  # rich prints by itself
+        if error.errno not in NOT_PRINTED:
+            raise
+        raise OutputError(error.strerror) from None
 
 
 async def _play(*, as_json: bool) -> int:
@@ -201,6 +206,6 @@ def _conclude(play: Play, well: dict[str, bool], *, as_json: bool) -> None:
             "timeline": play.said,
             "reachable": {str(path): play.since(path) for path in _attempts(play)},
         }
-        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+        say(json.dumps(said, indent=2))
     for what, good in well.items():
         play.console.print(f"{'[green]yes[/]' if good else '[red]NO[/]':>4}  {what}")

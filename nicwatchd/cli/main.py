@@ -7,48 +7,56 @@ Exit codes: 0 all is well; 1 not all is well (an interface waits, the journal ha
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nicwatchd import __version__
+from nicwatchd.cli.output import OK, OutputError, drop, fail, prepare, say
 
-OK: Final = 0
-NOT_WELL: Final = 1
-FAILED: Final = 2
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
-    _prepare_output()
-    arguments = _parser().parse_args(argv)
+    prepare()
     try:
+        arguments = _parser().parse_args(argv)
         return int(arguments.command(arguments))
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
+        drop(sys.stdout)
         return OK
+    except OutputError as error:
+        drop(sys.stdout)
+        return fail(f"standard output: {error}")
     except KeyboardInterrupt:
         return 130
 
 
-def _prepare_output() -> None:
-    """Print anything in any locale, and to nowhere where the caller closed standard output."""
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+class _Parser(argparse.ArgumentParser):
+    """argparse itself would keep it to itself when the help could not be printed."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        del file  # it is standard output
+        say(self.format_help().rstrip())
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        say(f"{parser.prog} {__version__}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="nicwatchd",
         description="Makes a hot-plugged network interface on an EC2 host simply work.",
         epilog="Exit codes: 0 all is well; 1 not all is well; 2 it could not be done.",
     )
-    parser.add_argument("--version", action="version", version=f"nicwatchd {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print it, and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="serve this host (systemd does this)")
@@ -63,14 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_runtime_directory(status)
     status.set_defaults(command=_status)
 
-    reconcile = commands.add_parser("reconcile", help="look at everything anew, IMDS too (root)")
+    reconcile = commands.add_parser("reconcile", help="look anew, take up what was released (root)")
+    reconcile.add_argument("interface", nargs="?", help="only this one: its name, MAC or ENI id")
     _add_json(reconcile)
     _add_runtime_directory(reconcile)
     reconcile.set_defaults(command=_reconcile)
 
-    release = commands.add_parser(
-        "release", help="take all that is ours out of the kernel (root; the daemon stopped)"
-    )
+    release = commands.add_parser("release", help="take all that is ours out of the kernel (root)")
     release.add_argument("interface", nargs="?", help="only this one's: its name or MAC")
     _add_config(release)
     _add_json(release)
@@ -141,12 +148,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         return fail(f"the demo needs Python's {error.name}: apt-get install python3-rich")
 
     return demo.demo(as_json=arguments.json)
-
-
-def fail(text: str) -> int:
-    """Say in one line why it could not be done; the exit code for that."""
-    sys.stderr.write(f"nicwatchd: {text}\n")
-    return FAILED
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.cli.main import NOT_WELL, OK, fail
+from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 
 TIMEOUT: Final = 5.0  # a daemon that moves answers in milliseconds
-RECONCILE_TIMEOUT: Final = 30.0  # it waits for IMDS: 20 s at most
+ACT_TIMEOUT: Final = 30.0  # it waits for IMDS, or for the kernel: 20 s at most
 RECEIVE: Final = 1 << 16
 BAD_REQUEST: Final = 400
 SETTLED: Final = ("applied", "ignored")
@@ -81,10 +80,20 @@ def status(arguments: argparse.Namespace) -> int:
 def reconcile(arguments: argparse.Namespace) -> int:
     """Have the daemon look at everything anew, and print what it is then."""
     try:
-        said = ask(arguments.runtime_directory, "POST", "/v1/reconcile", RECONCILE_TIMEOUT)
+        path = f"/v1/reconcile{query(arguments.interface)}"
+        said = ask(arguments.runtime_directory, "POST", path, ACT_TIMEOUT)
     except DaemonError as error:
         return fail(str(error))
     return _print(said, as_json=arguments.json)
+
+
+def query(interface: str | None) -> str:
+    """The part of a path that names an interface, if one is named."""
+    if interface is None:
+        return ""
+    from urllib.parse import quote
+
+    return f"?interface={quote(interface, safe='')}"
 
 
 def _from_daemon(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -108,8 +117,7 @@ def _names(said: dict[str, Any]) -> str:
 
 def _print(said: dict[str, Any], *, as_json: bool) -> int:
     text = json.dumps(said, indent=2) if as_json else "\n".join(_lines(said, time.time()))
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    say(text)
     settled = all(i["state"] in SETTLED and not i["fought_over"] for i in said["interfaces"])
     return OK if settled and not said.get("problems") else NOT_WELL
 
@@ -119,6 +127,8 @@ def _lines(said: dict[str, Any], now: float) -> list[str]:
     lines = []
     if said.get("idle"):
         lines.append(f"idle: {said['idle']}")
+    if said.get("released"):
+        lines.append("released, with interfaces that come later; `nicwatchd reconcile` takes it up")
     lines += [f"problem: {problem}" for problem in said.get("problems", [])]
     imds = said.get("imds")
     if imds and imds["state"] not in ("ok", "unasked"):

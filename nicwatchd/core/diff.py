@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from nicwatchd.core.model import (
+    DEFAULT_GROUP,
     MAIN_TABLE,
     PROTOCOL,
     TABLE_STEP,
@@ -71,6 +72,7 @@ def diff(
         *_rules_to_remove(plans, kernel, owners, held),
         *_routes_to_remove(plans, kernel, held),
         *_addresses_to_remove(plans, kernel, held),
+        *_groups_to_give_back(plans, kernel),
     )
 
 
@@ -80,8 +82,14 @@ def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
     for plan in plans:
-        if plan.group is not None and kernel.links[plan.index].group != plan.group:
+        if plan.group and kernel.links[plan.index].group != plan.group:
             yield SetGroup(plan.index, plan.group)
+
+
+def _groups_to_give_back(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
+    for plan in plans:
+        if plan.group == DEFAULT_GROUP != kernel.links[plan.index].group:
+            yield SetGroup(plan.index, DEFAULT_GROUP)
 
 
 def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:

@@ -170,6 +170,10 @@ class Fights:
         for lost in quiet:
             del self._losses[lost]
 
+    def give_up(self) -> None:
+        """Forget all: nothing of these is put back any more."""
+        self._losses.clear()
+
     def held(self, now: float) -> frozenset[Thing]:
         """What is not to be put back yet."""
         return frozenset(lost for lost, losses in self._losses.items() if now < losses.back_at)

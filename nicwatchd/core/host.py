@@ -9,25 +9,23 @@ is what an unchanged world leads to.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from nicwatchd.core.diff import Held, Owners, Snapshot, diff, selector
+from nicwatchd.core.diff import Held, Owners, Snapshot, diff
 from nicwatchd.core.evidence import Reason
 from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things, without
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
 from nicwatchd.core.model import (
     NOT_ASKED,
-    PROTOCOL,
     AddAddress,
     Address,
     AddRoute,
     AddRule,
     Answer,
     EniMetadata,
-    IPNetwork,
     Link,
     Operation,
     Plan,
@@ -41,11 +39,18 @@ from nicwatchd.core.model import (
     contains,
 )
 from nicwatchd.core.moves import holders
-from nicwatchd.core.plan import group_for, groups_of, plan
+from nicwatchd.core.plan import groups_of
+from nicwatchd.core.planning import Planner
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
+from nicwatchd.core.releases import Releases
 
 PRIMARY = Reason("primary", "the primary interface, which the host's own software configures")
+
+
+def _released(name: str) -> Reason:
+    back = f"`nicwatchd reconcile {name}` takes it up again"
+    return Reason("released", f"released by the operator; {back}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,6 @@ class Failure:
     operation: Operation
     text: str
     code: str = "kernel-refused"
-
-
-def _before(priority: int, rules: Iterable[Rule]) -> int:
-    """A priority before this one: that of the rules which stand in already, if there are any."""
-    standing = (r.priority for r in rules if r.protocol == PROTOCOL and r.dst is not None)
-    return max((p for p in standing if p < priority), default=priority - 1)
 
 
 class Host:
@@ -77,6 +76,7 @@ class Host:
         self.interfaces: dict[int, Interface] = {}
         self.primary_mac: Answer[str] = NOT_ASKED
         self.container_network: str | None = None
+        self.releases = Releases()  # what the operator took from us
         self.surprises = 0
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
         self._decided = float("-inf")  # when `decide` was called last
@@ -117,6 +117,7 @@ class Host:
             elif self._tracks(link):
                 came = before is not None and index not in before
                 self.interfaces[index] = Interface(link, now, self.policy, came=came)
+        self.releases = self.releases.among(i.key for i in self.interfaces.values())
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver, which is asked for by name and so not told during a rename."""
@@ -217,7 +218,7 @@ class Host:
                     raise
         before = {index: interface.plan for index, interface in self.interfaces.items()}
         judged = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
-        self._plan_all(now, judged)
+        self._plan(now, judged)
         plans = [interface.plan for interface in self.interfaces.values()]
         operations = diff(plans, kernel, judged, self.policy.numbers)
         self._count_losses(before, operations, now)
@@ -275,7 +276,10 @@ class Host:
     def _conclude(self, interface: Interface, now: float) -> None:
         interface.is_primary = is_primary(interface.link, self.primary_mac)
         reason = hands_off(interface.link, self.policy, self.container_network)
-        if interface.is_primary:
+        if interface.key in self.releases:
+            interface.fights.give_up()
+            reason = _released(interface.link.name)
+        elif interface.is_primary:
             reason = PRIMARY
         elif not reason and self._lies_in_excluded(interface):
             reason = Reason("excluded", "its subnet is excluded by the settings")
@@ -292,50 +296,19 @@ class Host:
         places = (*interface.subnets, *hosts)
         return any(contains(outer, p) for outer in self.policy.exclude_subnets for p in places)
 
-    def _plan_all(self, now: float, held: Held) -> None:
-        """Plan every interface; another link group than before in steps, so that none is wrong.
-
-        A packet that one guard suppresses may pass the next, so guards of two groups cannot stand
-        side by side, nor can all links change at one moment. While they do, rules stand in for
-        the guards that send what is for another ENI's subnet to the interface's own table.
-        """
-        numbers = self.policy.numbers
-        self._plan(now, self.policy)
-        of_now = (None, numbers.group)
-        guards = [
-            rule
-            for rule in self._rules
-            if rule.suppress_ifgroup not in of_now and rule.protocol == PROTOCOL
-        ]
-        if not guards:
-            return
-        wanted = {selector(rule) for i in self.interfaces.values() for rule in i.plan.rules}
-        former = replace(numbers, group=max(groups_of(guards)))
-        before = replace(self.policy, numbers=former)
-        if any(selector(g) not in wanted and self._owners.hold(g, held) for g in guards):
-            self._plan(now, before)  # what is still being judged needs the old group
-            return
-        bridge = _before(min(numbers.priority, *(g.priority for g in guards)), self._rules)
-        self._plan(now, self.policy, bridge)
-        rules = {rule for i in self.interfaces.values() for rule in i.plan.rules}
-        if not {rule for rule in rules if rule.dst is not None} <= set(self._rules):
-            self._plan(now, before, bridge)
-
-    def _plan(self, now: float, policy: Policy, bridge: int | None = None) -> None:
-        subnets = {index: i.subnets for index, i in self.interfaces.items()}
-        for index, interface in self.interfaces.items():
-            link = interface.link
-            if interface.is_primary:
-                group = group_for(link, policy.numbers.group, self._groups)
-                interface.plan = Plan(index, group=group)
-            elif not interface.verdicts or not isinstance(self.primary_mac, Value):
-                interface.plan = Plan(index)
-            else:
-                others = tuple(s for other, of in subnets.items() if other != index for s in of)
-                neighbours: tuple[IPNetwork, ...] = tuple(dict.fromkeys(others))
-                interface.plan = plan(interface.subject(neighbours, now, policy, bridge), policy)
-            elsewhere = frozenset(ip_network(item) for item in interface.elsewhere)
-            interface.plan = replace(interface.plan, elsewhere=elsewhere)
+    def _plan(self, now: float, held: Held) -> None:
+        planner = Planner(
+            interfaces=self.interfaces,
+            releases=self.releases,
+            rules=self._rules,
+            owners=self._owners,
+            groups=self._groups,
+            held=held,
+            knows_primary=isinstance(self.primary_mac, Value),
+            now=now,
+        )
+        for index, its in planner.plans(self.policy).items():
+            self.interfaces[index].plan = its
         self._rule_owners = {
             rule: index for index, i in self.interfaces.items() for rule in i.plan.rules
         }

@@ -35,6 +35,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.moves import Claims, Item
 from nicwatchd.core.plan import Subject
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.releases import Key
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
@@ -49,8 +50,8 @@ SWEEP_INTERVAL: Final = 5.0
 HINT_BURST, HINT_INTERVAL = 3, 10.0
 
 # The reasons to ignore an interface that IMDS is asked about all the same: it may get an address;
-# it shares its subnet with others, but its addresses are on a bridge or bond that is no ENI.
-ASKED_ABOUT: Final = frozenset({"no-ip", "enslaved"})
+# it shares its subnet with others (and if enslaved, has its addresses on a bridge that is no ENI).
+ASKED_ABOUT: Final = frozenset({"no-ip", "enslaved", "released"})
 
 
 @dataclass(slots=True)
@@ -93,6 +94,11 @@ class Interface:
         self.udev_done = False
         self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
         self._hinted_until = now  # the poll that is due then is for all hints before it
+
+    @property
+    def key(self) -> Key:
+        """What tells it from all others; never the name."""
+        return (self.link.index, self.link.mac)
 
     def age(self, now: float) -> float:
         """Seconds since the link was seen."""
@@ -287,7 +293,9 @@ class Interface:
         if self.fights.reason:
             notes.append(self.fights.reason)
         notes += [Reason("refused", text) for text in self.memory.believed.refused]
-        if self.lifecycle.state is not State.IGNORED:
+        if self.lifecycle.state is State.IGNORED:
+            notes += self.failures  # what does not let itself be removed
+        else:
             if not self.link.up:
                 notes.append(Reason("link-down", "the link is down; its routes return with it"))
             if self.link.group not in {0, *self.groups}:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 PROTOCOL: Final = 236  # 0xEC; of every route, rule and (kernel 5.18 on) address of ours
 LINK_GROUP: Final = 3778  # 0xEC2; the default of `Numbers.group`
+DEFAULT_GROUP: Final = 0  # the only group that a link can have been in before ours
 TABLE_BASE: Final = 1_000_000  # the default of `Numbers.table_base`, and the least there may be
 TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases are never the same
 MAIN_TABLE: Final = 254

@@ -24,6 +24,7 @@ from typing import Final
 
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
+    DEFAULT_GROUP,
     IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
     PROTOCOL,
@@ -77,13 +78,18 @@ class Subject:
 
 def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
     """The link group to set; None where another group than those of ours was set by others."""
-    return wanted if link.group in {0, wanted, *groups} else None
+    return wanted if link.group in {DEFAULT_GROUP, wanted, *groups} else None
 
 
 def groups_of(rules: Iterable[Rule]) -> frozenset[int]:
     """The link groups that rules of ours tell apart: only we can have put links into them."""
     own = (rule.suppress_ifgroup for rule in rules if rule.protocol == PROTOCOL)
     return frozenset(group for group in own if group is not None)
+
+
+def nothing_for(link: Link, groups: AbstractSet[int]) -> Plan:
+    """The plan of a link that was released: nothing of ours is left, no group of ours either."""
+    return Plan(link.index, group=DEFAULT_GROUP if link.group in groups else None)
 
 
 def plan(subject: Subject, policy: Policy) -> Plan:

@@ -10,6 +10,9 @@
 | GET /v1/events | a line of JSON for each interface now, then one for each transition or fight |
 | GET /metrics | figures for Prometheus |
 | POST /v1/reconcile | looks at everything anew; answers `HostStatus` when that is done |
+| POST /v1/release | takes all that is ours away, and leaves it alone; answers what went |
+
+Both act on the whole host, or on one interface: `?interface=` with its name, MAC or ENI id.
 """
 
 from __future__ import annotations
@@ -20,26 +23,31 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.typedefs import Handler
 
+from nicwatchd.core.kernel import KernelError
 from nicwatchd.core.lifecycle import State
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus
+from nicwatchd.service.release import Released, UnknownInterfaceError
+from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus, find
 
 SOCKET_NAME: Final = "nicwatchd.sock"
 # A question to IMDS may take its whole time-out on each endpoint.
-RECONCILE_TIMEOUT: Final = 20.0
+ACT_TIMEOUT: Final = 20.0
 SHUTDOWN_TIMEOUT: Final = 1.0
 EVENTS_PENDING: Final = 1000  # for a reader that does not keep up
 # Anyone may connect: that must not take away the file descriptors (1024) that the work needs, nor
 # keep root from asking.
 CONNECTIONS: Final = 256
 RESERVED: Final = 32  # of them: for those with rights
+STREAMS: Final = 64  # of events; half of them are for those with rights
+IDLE: Final = 30.0  # s without a request, or without taking the answer; more than an act may last
 
 Listener = Callable[[InterfaceStatus], None]
 
@@ -53,18 +61,53 @@ class Service(Protocol):
     def counts(self) -> Counts:
         """What was counted since the start."""
 
-    async def reconcile(self) -> None:
-        """Look at everything anew."""
+    async def reconcile(self, interface: str | None = None) -> None:
+        """Look at everything anew, and take up what was released."""
+
+    async def release(self, interface: str | None = None) -> Released:
+        """Take all that is ours away, and leave it alone.
+
+        Both: of one interface or of the host. Raise UnknownInterfaceError, OSError, KernelError.
+        """
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` at each transition; the answer ends that."""
 
 
+class _Clocks:
+    """Hangs up on who neither asks nor takes the answer, each by a clock of its own."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._running: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+
+    def wind(self, transport: asyncio.Transport | None) -> None:
+        """From now on, again; not for who has hung up already."""
+        self.stop(transport)
+        if len(self._running) >= 2 * CONNECTIONS:  # nobody tells us of those that ended
+            for ended in [each for each in self._running if each.is_closing()]:
+                self.stop(ended)
+        if transport is not None and not transport.is_closing():
+            loop = asyncio.get_running_loop()
+            self._running[transport] = loop.call_later(self._patience, self._hang_up, transport)
+
+    def stop(self, transport: asyncio.Transport | None) -> None:
+        """No more, until it is wound again."""
+        clock = self._running.pop(transport, None) if transport else None
+        if clock:
+            clock.cancel()
+
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        del self._running[transport]
+        transport.abort()
+
+
 class _Gate(asyncio.Protocol):
     """Lets a new connection in, or hangs up on it where there are too many."""
 
-    def __init__(self, server: web.Server) -> None:
+    def __init__(self, server: web.Server, clocks: _Clocks) -> None:
         self._server = server
+        self._clocks = clocks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport), "a stream"  # noqa: S101 (types)
@@ -74,6 +117,7 @@ class _Gate(asyncio.Protocol):
             return
         handler = self._server()
         transport.set_protocol(handler)
+        self._clocks.wind(transport)
         handler.connection_made(transport)
 
 
@@ -91,10 +135,12 @@ def _log() -> logging.Logger:
 class Control:
     """The server. `start` takes the socket's path over from a dead predecessor."""
 
-    def __init__(self, service: Service, path: Path) -> None:
+    def __init__(self, service: Service, path: Path, idle: float = IDLE) -> None:
         self._service = service
         self.path = path
-        app = web.Application()
+        self._clocks = _Clocks(idle)
+        self._streams = 0
+        app = web.Application(middlewares=[self._timed])
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
@@ -105,10 +151,15 @@ class Control:
                 web.get("/v1/interfaces/{key}", self._interface),
                 web.get("/v1/events", self._events),
                 web.post("/v1/reconcile", self._reconcile),
+                web.post("/v1/release", self._release),
             ]
         )
         self._runner = web.AppRunner(
-            app, access_log=None, logger=_log(), shutdown_timeout=SHUTDOWN_TIMEOUT
+            app,
+            access_log=None,
+            logger=_log(),
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            handler_cancellation=True,  # who hangs up leaves no stream behind that counts
         )
         self._listening: asyncio.Server | None = None
 
@@ -123,7 +174,7 @@ class Control:
     def _gate(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None, "set up by start"  # noqa: S101 (for the type checker)
-        return _Gate(server)
+        return _Gate(server, self._clocks)
 
     async def close(self) -> None:
         """End serving."""
@@ -131,6 +182,15 @@ class Control:
             self._listening.close()
         await self._runner.cleanup()
         self.path.unlink(missing_ok=True)
+
+    @web.middleware
+    async def _timed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        transport = request.transport  # None: it hung up meanwhile
+        self._clocks.wind(transport)
+        try:
+            return await handler(request)
+        finally:
+            self._clocks.wind(transport)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         problems = self._service.status().problems
@@ -158,10 +218,20 @@ class Control:
         key = request.match_info["key"]
         found = find(self._service.status().interfaces, key)
         if found is None:
-            return web.json_response({"error": f"no interface {key!r}"}, status=404)
+            return _error(404, f"no interface {key!r}")
         return _json(found.model_dump_json())
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
+        if self._streams >= (STREAMS if _may_write(request) else STREAMS // 2):
+            return _error(503, "too many streams of events are open")
+        self._streams += 1
+        try:
+            return await self._stream(request)
+        finally:
+            self._streams -= 1
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        transport = request.transport
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         pending: asyncio.Queue[InterfaceStatus] = asyncio.Queue(maxsize=EVENTS_PENDING)
         for interface in self._service.status().interfaces:
@@ -170,7 +240,9 @@ class Control:
         try:
             await response.prepare(request)  # whoever has the headers misses nothing any more
             while not pending.full():  # who reads so slowly has missed something: hang up
+                self._clocks.stop(transport)
                 said = await pending.get()
+                self._clocks.wind(transport)
                 await response.write(said.model_dump_json().encode() + b"\n")
         except ConnectionResetError:
             pass  # the reader has left
@@ -179,26 +251,45 @@ class Control:
         return response
 
     async def _reconcile(self, request: web.Request) -> web.Response:
-        if not _may_write(request):
-            error = "only root and nicwatchd's own user may do this"
-            return web.json_response({"error": error}, status=403)
-        try:
-            await asyncio.wait_for(self._service.reconcile(), RECONCILE_TIMEOUT)
-        except TimeoutError:
-            error = f"not done within {RECONCILE_TIMEOUT:g} s; it goes on"
-            return web.json_response({"error": error}, status=504)
-        return await self._status(request)
+        async def act(interface: str | None) -> web.Response:
+            await self._service.reconcile(interface)
+            return await self._status(request)
+
+        return await _act(request, act)
+
+    async def _release(self, request: web.Request) -> web.Response:
+        async def act(interface: str | None) -> web.Response:
+            released = await self._service.release(interface)
+            return web.json_response(released.said())
+
+        return await _act(request, act)
+
+
+async def _act(
+    request: web.Request, act: Callable[[str | None], Awaitable[web.Response]]
+) -> web.Response:
+    """Do what needs rights and may take a while, for the interface that was named, if one was."""
+    if not _may_write(request):
+        return _error(403, "only root and nicwatchd's own user may do this")
+    try:
+        return await asyncio.wait_for(act(request.query.get("interface")), ACT_TIMEOUT)
+    except TimeoutError:
+        return _error(504, f"not done within {ACT_TIMEOUT:g} s; it goes on")
+    except UnknownInterfaceError as error:
+        return _error(404, str(error))
+    except KernelError as error:
+        return _error(500, str(error))
+    except OSError as error:
+        return _error(507, f"nothing was done, as it could not be noted: {error.strerror}")
+
+
+def _error(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)
 
 
 def _offer(pending: asyncio.Queue[InterfaceStatus], status: InterfaceStatus) -> None:
     with contextlib.suppress(asyncio.QueueFull):
         pending.put_nowait(status)
-
-
-def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
-    """The interface with this name, MAC or ENI id."""
-    wanted = key.lower()
-    return next((i for i in interfaces if wanted in (i.name.lower(), i.mac, i.eni)), None)
 
 
 def unready(status: HostStatus) -> list[str]:
@@ -209,7 +300,8 @@ def unready(status: HostStatus) -> list[str]:
         for i in status.interfaces
         if not i.is_settled
     ]
-    primary_needed = status.idle is None and status.interfaces and status.primary_mac is None
+    primary_needed = status.interfaces and not (status.idle or status.released)
+    primary_needed = primary_needed and status.primary_mac is None
     return [*lines, "the primary interface is not known yet"] if primary_needed else lines
 
 

@@ -14,7 +14,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from nicwatchd import __version__
@@ -35,13 +34,16 @@ from nicwatchd.core.model import (
     Value,
 )
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.releases import Key, Releases
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.outcomes import describe, explain, verb
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
-from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, of_interface
+from nicwatchd.service.release import Released, UnknownInterfaceError
+from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake
+from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, find, of_interface
 from nicwatchd.service.world import World
 
 HEARTBEAT: Final = 5.0  # the loop moves at least so often; WatchdogSec is several times that
@@ -55,26 +57,7 @@ FORBIDDEN: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCE
 UDEV_POLL: Final = 0.1  # the database has no event of its own that we could hear
 
 
-@dataclass(frozen=True, slots=True)
-class NewPolicy:
-    """Decide by these settings from now on."""
-
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Reconcile:
-    """Look at everything, IMDS too; `done` is set when the answers have been used."""
-
-    done: asyncio.Future[None]
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Nothing to take: only look up from waiting."""
-
-
-Item = Wake | Event | Reading | PrimaryHeard | NewPolicy | Reconcile
+Item = Wake | Event | Reading | PrimaryHeard | NewPolicy | Reconcile | Release
 
 
 class Daemon:
@@ -96,6 +79,8 @@ class Daemon:
         self._imds = imds
         self._send = send
         self.host = Host(policy, random.random)
+        self.host.releases = ledger.releases
+        self._ledger = ledger
         self._world = World(kernel, self.host, ledger, clock)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._questions = Questions(imds, self._inbox.put_nowait, clock)
@@ -107,6 +92,7 @@ class Daemon:
         self._waiting: list[Reconcile] = []
         self._transitions: Counter[State] = Counter()
         self._operations: Counter[tuple[str, Result]] = Counter()
+        self._releasing: list[Release] = []
         self._imds_state = ""
         self._trouble = ""
         self.started = time.time()
@@ -142,11 +128,34 @@ class Daemon:
         """Hand the loop something to do."""
         self._inbox.put_nowait(item)
 
-    async def reconcile(self) -> None:
-        """Look at everything anew; returns when IMDS's answers were used."""
-        request = Reconcile(asyncio.get_running_loop().create_future())
+    async def reconcile(self, interface: str | None = None) -> None:
+        """Look at everything anew; returns when IMDS's answers were used.
+
+        Takes up what was released, or of that one interface only. Raises UnknownInterfaceError,
+        and OSError where that cannot be noted.
+        """
+        only = self._key(interface)
+        request = Reconcile(only, asyncio.get_running_loop().create_future())
         self._inbox.put_nowait(request)
         await request.done
+
+    async def release(self, interface: str | None = None) -> Released:
+        """Take all that is ours away, of one interface or of the host, and leave it alone.
+
+        Raises UnknownInterfaceError, and OSError where that cannot be noted: then nothing is done.
+        """
+        request = Release(self._key(interface), asyncio.get_running_loop().create_future())
+        self._inbox.put_nowait(request)
+        return await request.done
+
+    def _key(self, interface: str | None) -> Key | None:
+        if interface is None:
+            return None
+        known = self.status().interfaces
+        found = find(known, interface)
+        if found is None:
+            raise UnknownInterfaceError(interface, (each.name for each in known))
+        return found.index, found.mac
 
     def subscribe(self, listener: Callable[[InterfaceStatus], None]) -> Callable[[], None]:
         """Call `listener` with the status at each transition or fight; the answer ends that."""
@@ -177,14 +186,29 @@ class Daemon:
             case NewPolicy():
                 self.host.set_policy(item.policy)
                 self._world.forget()
-            case Reconcile():
-                self._world.forget()
-                self.host.poll_all(now)
-                self._waiting.append(item)
+            case Reconcile(only=only):
+                if self._note(item, self.host.releases.minus(only)):
+                    self.host.poll_all(now)
+                    self._waiting.append(item)
+            case Release(only=only):
+                if self._note(item, self.host.releases.plus(only)):
+                    self._releasing.append(item)
             case _:
                 delay = self._world.note(item)
         if delay is not None:
             self._due = min(self._due, max(now + delay, self._rested))
+
+    def _note(self, item: Reconcile | Release, releases: Releases) -> bool:
+        """Leave this alone, and look at everything; whether that could be noted."""
+        try:
+            self._ledger.keep_releases(releases)
+        except OSError as error:
+            if not item.done.done():
+                item.done.set_exception(error)
+            return False
+        self.host.releases = releases
+        self._world.forget()
+        return True
 
     async def _turn(self) -> None:
         """One whole pass, and the arrangements for the next.
@@ -203,6 +227,7 @@ class Daemon:
             self._feed_watchdog()
             return
         self._trouble = ""
+        self._answer_releasing()
         self._moved = now = self._clock()
         self._rested = now + min(now - began, REST_CAP)
         deadline = self.host.next_deadline(now)
@@ -246,6 +271,8 @@ class Daemon:
             unnoted = [Failure(o, describe(o, text)) for o in additions]
             operations = [o for o in operations if not isinstance(o, AddAddress)]
         outcomes = await self._kernel.run(operations)
+        for request in self._releasing:
+            request.outcomes.extend(outcomes)
         self._world.touched(operations)
         self._operations.update((verb(o.operation), o.result) for o in outcomes)
         bad = (outcome for outcome in outcomes if outcome.result not in (Result.DONE, Result.GONE))
@@ -281,6 +308,13 @@ class Daemon:
                 if not request.done.done():
                     request.done.set_result(None)
             self._waiting.clear()
+
+    def _answer_releasing(self) -> None:
+        """Release requests are answered after the pass that did it."""
+        for request in self._releasing:
+            if not request.done.done():
+                request.done.set_result(Released.of(request.outcomes))
+        self._releasing.clear()
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -341,6 +375,7 @@ class Daemon:
                 requests=self._imds.requests,
             ),
             problems=self.problems(),
+            released=host.releases.everything,
             surprises=host.surprises,
             interfaces=[of_interface(i, self._epoch) for _, i in sorted(host.interfaces.items())],
         )

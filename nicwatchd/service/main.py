@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nicwatchd import __version__
+from nicwatchd.core.model import Numbers
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.events import EventSocket
@@ -19,9 +20,11 @@ from nicwatchd.netlink.kernel import NetlinkKernel
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control, Listener
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.daemon import HEARTBEAT, Daemon, NewPolicy
+from nicwatchd.service.daemon import HEARTBEAT, Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import Lock, is_ec2
+from nicwatchd.service.release import Released, release
+from nicwatchd.service.requests import NewPolicy
 from nicwatchd.service.settings import Settings, SettingsError, load
 from nicwatchd.service.status import HostStatus, ImdsStatus
 
@@ -54,7 +57,7 @@ def run(config: Path | None, runtime_directory: Path) -> None:
         raise CannotRunError(f"{runtime_directory}: {error.strerror}") from None
     try:
         if settings.platform == "auto" and not is_ec2():
-            asyncio.run(_idle(runtime_directory))
+            asyncio.run(_idle(settings.policy().numbers, runtime_directory))
         else:
             asyncio.run(_serve(settings, config, runtime_directory))
     finally:
@@ -116,8 +119,10 @@ def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
 class _Idle:
     """What is served where there is nothing to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Numbers, runtime_directory: Path) -> None:
         self._started = time.time()
+        self._numbers = numbers
+        self._directory = runtime_directory
 
     def status(self) -> HostStatus:
         return HostStatus(
@@ -131,15 +136,23 @@ class _Idle:
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self) -> None:
-        return
+    async def reconcile(self, interface: str | None = None) -> None:
+        del interface  # nothing is looked after here
+
+    async def release(self, interface: str | None = None) -> Released:
+        """What is left of a time when the settings were others; nobody puts it back."""
+        kernel = NetlinkKernel()
+        try:
+            return await release(kernel, Ledger(self._directory), interface, self._numbers)
+        finally:
+            kernel.close()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         del listener  # nothing ever changes here
         return lambda: None
 
 
-async def _idle(runtime_directory: Path) -> None:
+async def _idle(numbers: Numbers, runtime_directory: Path) -> None:
     """Answer questions, and say why nothing is done. A unit that failed here would be a lie."""
     journal.sink()(journal.IDLE, f"idle: {NOT_EC2}", journal.NOTICE, {})
     stopping = asyncio.Event()
@@ -154,4 +167,5 @@ async def _idle(runtime_directory: Path) -> None:
             except TimeoutError:
                 continue
 
-    await _with_control(Control(_Idle(), runtime_directory / SOCKET_NAME), wait)
+    service = _Idle(numbers, runtime_directory)
+    await _with_control(Control(service, runtime_directory / SOCKET_NAME), wait)

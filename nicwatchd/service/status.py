@@ -81,6 +81,7 @@ class ImdsStatus(_Said):
 class HostStatus(_Said):
     """The whole host. `idle` says why nothing is managed, if so.
 
+    `released`: the operator took the whole host from us, with interfaces that come later.
     `surprises` counts conclusions that the table of states has no entry for: each is a bug.
     """
 
@@ -92,8 +93,15 @@ class HostStatus(_Said):
     container_network: str | None = None
     imds: ImdsStatus
     problems: list[str] = []
+    released: bool = False
     surprises: int = 0
     interfaces: list[InterfaceStatus] = []
+
+
+def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
+    """The interface with this name, MAC or ENI id."""
+    wanted = key.lower()
+    return next((i for i in interfaces if wanted in (i.name.lower(), i.mac, i.eni)), None)
 
 
 def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:

@@ -165,6 +165,7 @@ class World:
             # set down: same index, same MAC. But it has lost all, and is a new one.
             self._links = {i: link for i, link in self._links.items() if i not in gone}
             self._host.see_links(dict(self._links), self._clock())
+            self._note_known()
         if everything:
             self._links = await self._kernel.links()
         else:
@@ -188,10 +189,15 @@ class World:
                 routes = await self._kernel.link_routes(index)
                 marked = self._ledger.mark(mac, addresses)
                 self._host.see_addresses(index, marked, routes, self._clock())
-        if self._known != set(interfaces.items()):
-            self._known = set(interfaces.items())
+        self._note_known()
+
+    def _note_known(self) -> None:
+        """Forget what is noted of links that are gone."""
+        known = {interface.key for interface in self._host.interfaces.values()}
+        if self._known != known:
+            self._known = known
             with contextlib.suppress(OSError):  # a note too many marks nothing: its link is gone
-                self._ledger.keep_only(self._known)
+                self._ledger.keep_only(known)
 
 
 def udev_is_done(index: int, udev: Path = UDEV) -> bool:

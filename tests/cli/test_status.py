@@ -16,6 +16,7 @@ from nicwatchd.core.evidence import Status
 from nicwatchd.core.lifecycle import State
 from nicwatchd.service.control import Control, Listener
 from nicwatchd.service.counts import Counts
+from nicwatchd.service.release import Released
 from nicwatchd.service.status import (
     FamilyStatus,
     HostStatus,
@@ -56,8 +57,13 @@ class Canned:
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self) -> None:
+    async def reconcile(self, interface: str | None = None) -> None:
+        del interface
         self.said = self.said.model_copy(update={"interfaces": [ETH0]})
+
+    async def release(self, interface: str | None = None) -> Released:
+        del interface
+        return Released()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         del listener

@@ -103,7 +103,7 @@ async def test_anyone_may_read_and_only_root_may_write() -> None:
     async with ec2_host() as host:
         written = await nicwatchd_on(host.vpc, "reconcile")
         assert written.code == 0
-        if _is_the_only_user():  # in a sandbox that was made without root
+        if is_the_only_user():  # in a sandbox that was made without root
             return
         read = await nicwatchd_on(host.vpc, "status", "--json", wrapper=AS_NOBODY)
         assert json.loads(read.out)["pid"] == host.daemon.process.pid
@@ -112,7 +112,7 @@ async def test_anyone_may_read_and_only_root_may_write() -> None:
         assert "only root and nicwatchd's own user may do this" in refused.complaint_line
 
 
-def _is_the_only_user() -> bool:
+def is_the_only_user() -> bool:
     """Whether the user namespace has uid 0 and no other."""
     _, _, count = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
     return int(count) == 1

@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from nicwatchd.service.control import CONNECTIONS, Control, Listener
+from nicwatchd.core.lifecycle import State
+from nicwatchd.service.control import CONNECTIONS, STREAMS, Control, Listener
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.main import CannotRunError, _with_control
-from nicwatchd.service.status import HostStatus, ImdsStatus
+from nicwatchd.service.release import Released
+from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus
 from tests.service.conftest import eventually
 
+EVENTS = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
+KEPT = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+ETH1 = InterfaceStatus(
+    name="eth1", index=3, mac="02:00:00:00:00:02", state=State.APPLIED, since=0, seen=0, table=7
+)
 
 
 class Well:
@@ -24,15 +31,22 @@ class Well:
     def status(self) -> HostStatus:
         return HostStatus(version="1", pid=1, started=0.0, imds=ImdsStatus(state="ok"))
 
+    def __init__(self) -> None:
+        self.listeners: list[Listener] = []
+
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self) -> None:
+    async def reconcile(self, interface: str | None = None) -> None:
         """See `Service`."""
 
+    async def release(self, interface: str | None = None) -> Released:
+        del interface
+        return Released()
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        del listener
-        return lambda: None
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
 
 
 @pytest.fixture
@@ -68,6 +82,12 @@ async def test_connections_are_bounded_and_come_back(control: Control) -> None:
     await eventually(answers)
 
 
+async def test_connections_that_ended_leave_nothing_behind(control: Control) -> None:
+    for _ in range(3 * CONNECTIONS):
+        await say(control, HEALTHZ)
+    assert len(control._clocks._running) <= 2 * CONNECTIONS
+
+
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\r\n\r\n", b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n"]
 )
@@ -86,3 +106,68 @@ async def test_a_socket_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 108)
     with pytest.raises(CannotRunError, match="xxx: AF_UNIX path too long"):
         await _with_control(Control(Well(), long), serve)
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET /healthz HTTP/1.1\r\nHo", KEPT])
+async def test_who_does_not_ask_is_hung_up_on(tmp_path: Path, request_: bytes) -> None:
+    control = Control(Well(), tmp_path / "nicwatchd.sock", idle=0.05)
+    await control.start()
+    try:
+        answer = await say(control, request_)  # which ends with the connection
+        assert (b"200 OK" in answer) == request_.endswith(b"\r\n\r\n")
+    finally:
+        await control.close()
+
+
+async def test_a_stream_of_events_lasts_though_it_is_silent(tmp_path: Path) -> None:
+    service = Well()
+    control = Control(service, tmp_path / "nicwatchd.sock", idle=0.05)
+    await control.start()
+    reader, writer = await asyncio.open_unix_connection(control.path)
+    try:
+        writer.write(EVENTS)
+        await reader.readuntil(b"\r\n\r\n")
+        await say(control, b"")  # as long as others are borne with
+        await say(control, b"")
+        service.listeners[0](ETH1)
+        assert b'"name":"eth1"' in await reader.readuntil(b"}\n")
+    finally:
+        writer.close()
+        await control.close()
+
+
+async def test_who_does_not_take_the_events_is_hung_up_on(tmp_path: Path) -> None:
+    service = Well()
+    control = Control(service, tmp_path / "nicwatchd.sock", idle=0.05)
+    await control.start()
+    reader, writer = await asyncio.open_unix_connection(control.path)
+    try:
+        writer.write(EVENTS)
+        await reader.readuntil(b"\r\n\r\n")
+        long = ETH1.model_copy(update={"name": "x" * 1_000_000})
+        service.listeners[0](long)  # more than the socket and the reader take
+        await eventually(lambda: not service.listeners)
+    finally:
+        writer.close()
+        await control.close()
+
+
+async def test_streams_of_events_are_bounded(control: Control) -> None:
+    streams = [await asyncio.open_unix_connection(control.path) for _ in range(STREAMS)]
+    for reader, writer in streams:
+        writer.write(EVENTS)
+        assert b" 200 OK" in await reader.readuntil(b"\r\n\r\n")
+    last = EVENTS.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    assert b"too many streams" in await say(control, last)
+    assert await say(control, HEALTHZ)
+    for _, writer in streams:
+        writer.close()
+
+    async def answers() -> bool:  # once the server has noticed
+        reader, writer = await asyncio.open_unix_connection(control.path)
+        writer.write(last)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        return b" 200 OK" in head
+
+    await eventually(answers)

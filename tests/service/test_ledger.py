@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from nicwatchd.core.model import PROTOCOL, Address
+from nicwatchd.core.releases import Releases
 from nicwatchd.service.ledger import Ledger
 
 IP = ip_address("2001:db8::1")
@@ -38,9 +40,31 @@ def test_links_that_are_gone_are_forgotten(tmp_path: Path) -> None:
     assert Ledger(tmp_path).mark(MAC, [PLAIN]) == (PLAIN,)
 
 
-def test_another_boot_and_a_damaged_file_prove_nothing(tmp_path: Path) -> None:
+def test_what_is_released_is_kept_until_it_is_given_back(tmp_path: Path) -> None:
+    releases = Releases().plus((7, MAC)).plus((8, MAC))
+    noted(tmp_path).keep_releases(releases)
+    assert Ledger(tmp_path).releases == releases
+    assert Ledger(tmp_path).mark(MAC, [PLAIN]) != (PLAIN,)
+    Ledger(tmp_path).keep_only([(8, MAC)])
+    assert Ledger(tmp_path).releases == Releases().plus((8, MAC))
+    Ledger(tmp_path).keep_releases(Releases().plus(None))
+    assert Ledger(tmp_path).releases == Releases(everything=True)
+
+
+def test_a_file_of_before_there_were_releases(tmp_path: Path) -> None:
     noted(tmp_path)
+    file = tmp_path / "addresses.json"
+    said = json.loads(file.read_text())
+    del said["released"]
+    file.write_text(json.dumps(said))
+    assert Ledger(tmp_path).mark(MAC, [PLAIN]) != (PLAIN,)
+    assert Ledger(tmp_path).releases == Releases()
+
+
+def test_another_boot_and_a_damaged_file_prove_nothing(tmp_path: Path) -> None:
+    noted(tmp_path).keep_releases(Releases().plus(None))
     file = tmp_path / "addresses.json"
     for text in (file.read_text().replace('"boot": "', '"boot": "x'), "{", '{"boot": 1}', ""):
         file.write_text(text)
         assert Ledger(tmp_path).mark(MAC, [PLAIN]) == (PLAIN,)
+        assert Ledger(tmp_path).releases == Releases()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -23,13 +26,15 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.releases import Releases
+from nicwatchd.service.control import unready
+from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import AlreadyRunningError, Lock
 from nicwatchd.service.release import UnknownInterfaceError, alone, release
 from nicwatchd.sim.ec2 import Ec2
-from nicwatchd.sim.netns import CommandError
 from nicwatchd.sim.script import Scenario
-from tests.service.conftest import AT_ONCE, ETH0, ETH1, PRIMARY, Host, eventually, until
+from tests.service.conftest import AT_ONCE, ETH0, ETH1, MAC, PRIMARY, Host, eventually, until
 
 FOREIGN_TABLE = 77
 
@@ -45,9 +50,8 @@ def picture(host: Host) -> list[str]:
     return seen
 
 
-@pytest.fixture
-async def used(host: Host) -> tuple[Host, list[str]]:
-    """A host on which a daemon had applied eth1 and was stopped; and the picture without it."""
+def furnish(host: Host) -> list[str]:
+    """Plug both interfaces, and put things of others there; the picture of that."""
     host.plug_primary()
     index = host.plug()
     host.kernel.set_link(replace(host.link(index), up=True, running=True))
@@ -55,9 +59,15 @@ async def used(host: Host) -> tuple[Host, list[str]]:
     foreign = ip_network("192.0.2.0/24")
     host.kernel.put(Route(foreign, FOREIGN_TABLE, index, protocol=4, scope=253))
     host.kernel.put(Rule(Family.V4, 32601, FOREIGN_TABLE, protocol=4, src=foreign))
-    before = picture(host)
+    return picture(host)
+
+
+@pytest.fixture
+async def used(host: Host) -> tuple[Host, list[str]]:
+    """A host on which a daemon had applied eth1 and was stopped; and the picture without it."""
+    before = furnish(host)
     async with host.daemon() as daemon:
-        await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+        await applied(daemon)
     assert picture(host) != before
     return host, before
 
@@ -106,19 +116,25 @@ async def test_another_link_group_is_left(host: Host) -> None:
     assert host.link(index).group == 5
 
 
-async def test_what_the_kernel_does_not_let_go_is_told(
-    used: tuple[Host, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host, _ = used
-    run = host.kernel.run
+def stubborn(host: Host, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """From now on the kernel keeps our rules, until the event is set."""
+    run, over = host.kernel.run, asyncio.Event()
 
-    async def stubborn(operations: list[Operation]) -> list[Outcome]:
-        rules = [each for each in operations if isinstance(each, RemoveRule)]
+    async def keep_rules(operations: list[Operation]) -> list[Outcome]:
+        rules = [each for each in operations if isinstance(each, RemoveRule) and not over.is_set()]
         others = [each for each in operations if each not in rules]
         refused = [Outcome(rule, Result.REFUSED, 1, "no") for rule in rules]
         return [*refused, *await run(others)]
 
-    monkeypatch.setattr(host.kernel, "run", stubborn)
+    monkeypatch.setattr(host.kernel, "run", keep_rules)
+    return over
+
+
+async def test_what_the_kernel_does_not_let_go_is_told(
+    used: tuple[Host, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _ = used
+    stubborn(host, monkeypatch)
     released = await release(host.kernel, Ledger(host.directory))
     assert {type(outcome.operation) for outcome in released.failed} == {RemoveRule}
     assert Ledger(host.directory)._entries  # so that a second try knows them still
@@ -161,6 +177,138 @@ def test_where_no_daemon_ran_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+async def applied(daemon: Daemon) -> None:
+    await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+
+
+@asynccontextmanager
+async def in_use(host: Host) -> AsyncIterator[tuple[Daemon, list[str]]]:
+    """A daemon that has applied eth1, beside objects of others; and the picture without it."""
+    before = furnish(host)
+    async with host.daemon() as daemon:
+        await applied(daemon)
+        assert picture(host) != before
+        yield daemon, before
+
+
+@pytest.mark.parametrize("key", ["eth1", MAC.upper(), ETH1.facts()["interface-id"]])
+async def test_a_daemon_that_runs_lets_one_interface_go(host: Host, key: str) -> None:
+    async with in_use(host) as (daemon, before):
+        await eventually(lambda: daemon.status().interfaces[1].eni is not None)
+        released = await daemon.release(key)
+        assert released.failed == ()
+        assert all(released.said()["released"].values())
+        eth1 = next(i for i in daemon.status().interfaces if i.name == "eth1")
+        assert [reason.code for reason in eth1.reasons] == ["released"]
+        assert "`nicwatchd reconcile eth1`" in eth1.reasons[0].text
+        groups = {link.name: link.group for link in host.kernel._state.links.values()}
+        assert groups == {"lo": 0, "eth0": LINK_GROUP, "eth1": 0}
+        assert _without_primary(picture(host)) == _without_primary(before)
+        assert host.entries[-1].fields["NICWATCHD_REASONS"].startswith("released: ")
+        assert (await daemon.release(key)).done == ()  # a second time finds nothing
+
+
+def _without_primary(lines: list[str]) -> list[str]:
+    return [line for line in lines if not line.startswith("eth0 ")]
+
+
+async def test_a_daemon_that_runs_lets_the_host_go(host: Host) -> None:
+    async with in_use(host) as (daemon, before):
+        await daemon.release()
+        assert picture(host) == before
+        status = daemon.status()
+        assert status.released
+        assert {reason.code for i in status.interfaces for reason in i.reasons} == {"released"}
+        assert unready(status) == []
+
+
+async def test_what_is_released_stays_so_whatever_happens(host: Host) -> None:
+    async with in_use(host) as (daemon, before):
+        await daemon.release()
+        index = next(i.index for i in daemon.status().interfaces if i.name == "eth1")
+        lease = Address(index, ip_address("10.0.2.10"), 24, dynamic=True)
+        host.kernel.put(lease)
+        host.kernel.overrun()
+        await eventually(lambda: lease in daemon.host.interfaces[index].addresses)
+        host.kernel.drop(lease)
+        assert picture(host) == before
+    written = host.kernel.writes
+    async with host.daemon() as daemon:  # a crash, or an upgrade
+        status = await until(daemon, "eth1", lambda status: status.state is State.IGNORED)
+        assert [reason.code for reason in status.reasons] == ["released"]
+    assert host.kernel.writes == written
+
+
+async def test_a_link_that_went_and_came_between_two_looks_is_served_again(host: Host) -> None:
+    """Into another network namespace and back: same index, same MAC; also after a restart."""
+    async with in_use(host) as (daemon, _):
+        await daemon.release("eth1")
+        index = next(i.index for i in daemon.status().interfaces if i.name == "eth1")
+        link = replace(host.link(index), up=False, running=False)
+        host.kernel.remove_link(index)
+        host.kernel.set_link(link)
+        await applied(daemon)
+    assert Ledger(host.directory).releases == Releases()
+
+
+@pytest.mark.parametrize("only", ["eth1", None])
+async def test_reconcile_takes_it_up_again(host: Host, only: str | None) -> None:
+    async with in_use(host) as (daemon, _):
+        there = picture(host)
+        await daemon.release(only)
+        await daemon.reconcile(only)
+        await applied(daemon)
+        assert sorted(picture(host)) == sorted(there)
+        assert Ledger(host.directory).releases == Releases()
+
+
+async def test_the_daemon_names_the_interfaces_that_there_are(host: Host) -> None:
+    async with in_use(host) as (daemon, _):
+        for act in (daemon.release, daemon.reconcile):
+            with pytest.raises(UnknownInterfaceError, match="no interface 'eth7'; there are: eth0"):
+                await act("eth7")
+
+
+async def test_what_cannot_be_noted_is_not_done(host: Host) -> None:
+    async with in_use(host) as (daemon, _):
+        there = picture(host)
+        (host.directory / "addresses.new").mkdir()  # in the way of the ledger
+        with pytest.raises(IsADirectoryError):
+            await daemon.release()
+        assert not daemon.status().released
+        assert picture(host) == there
+        (host.directory / "addresses.new").rmdir()
+        await daemon.release()
+        (host.directory / "addresses.new").mkdir()
+        with pytest.raises(IsADirectoryError):
+            await daemon.reconcile()
+        assert daemon.status().released
+
+
+async def test_the_daemon_tells_what_the_kernel_does_not_let_go(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_use(host) as (daemon, before):
+        let_go = stubborn(host, monkeypatch)
+        released = await daemon.release()
+        assert {type(outcome.operation) for outcome in released.failed} == {RemoveRule}
+        eth1 = next(i for i in daemon.status().interfaces if i.name == "eth1")
+        assert {note.code for note in eth1.notes} == {"kernel-refused"}
+        let_go.set()
+        await eventually(lambda: picture(host) == before)  # it is tried again
+        await eventually(lambda: not any(i.notes for i in daemon.status().interfaces))
+
+
+async def test_without_a_daemon_the_whole_host_begins_anew(host: Host) -> None:
+    async with in_use(host) as (daemon, _):
+        await daemon.release()
+    await release(host.kernel, Ledger(host.directory), only="eth1")
+    assert Ledger(host.directory).releases.everything
+    await release(host.kernel, Ledger(host.directory))
+    async with host.daemon() as daemon:
+        await applied(daemon)
+
+
 async def test_on_a_real_kernel_by_the_command() -> None:
     async with Ec2(Scenario(mac=PRIMARY, enis=(ETH0, ETH1))) as ec2:
         vpc = ec2.vpc
@@ -183,8 +331,6 @@ async def test_on_a_real_kernel_by_the_command() -> None:
         daemon = await ec2.start_daemon()
         await ec2.plug("eth1")
         await daemon.until("eth1", "applied")
-        with pytest.raises(CommandError, match="the daemon runs"):
-            await command()
         await daemon.stop()
         assert "10.0.2.11/32" in await vpc.exec(vpc.host, "ip", "addr")
         said = await command()

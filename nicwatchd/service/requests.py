@@ -1,0 +1,43 @@
+"""What others than the kernel and IMDS put into the daemon's inbox."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from nicwatchd.core.kernel import Outcome
+from nicwatchd.core.policy import Policy
+from nicwatchd.core.releases import Key
+from nicwatchd.service.release import Released
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Nothing to take: only look up from waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPolicy:
+    """Decide by these settings from now on."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """Look at everything, IMDS too, and take up what was released; `only`, or the host.
+
+    `done` is set when the answers have been used.
+    """
+
+    only: Key | None
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Take all that is ours away, and leave `only`, or the host, alone from now on."""
+
+    only: Key | None
+    done: asyncio.Future[Released]
+    outcomes: list[Outcome] = field(default_factory=list)  # of what was carried out since
