@@ -39,8 +39,8 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
     """The rules that name the interface stay when it goes."""
     right = diff._rules_to_remove
 
-    def wrong(plans: Any, kernel: diff.Snapshot, held: diff.Held) -> Iterable[Operation]:
-        for operation in right(plans, kernel, held):
+    def wrong(plans: Any, kernel: diff.Snapshot, *rest: Any) -> Iterable[Operation]:
+        for operation in right(plans, kernel, *rest):
             assert isinstance(operation, RemoveRule)
             gone = operation.rule.table - TABLE_BASE not in kernel.links
             if not (gone and operation.rule.oif):
@@ -89,9 +89,9 @@ def stale_plan(patch: pytest.MonkeyPatch) -> None:
     right = Host._plan
     made: dict[int, Mapping[int, object]] = {}
 
-    def wrong(self: Host, now: float) -> None:
+    def wrong(self: Host, *arguments: Any) -> None:
         before = {index: interface.plan for index, interface in self.interfaces.items()}
-        right(self, now)
+        right(self, *arguments)
         links = {index: interface.link for index, interface in self.interfaces.items()}
         if made.get(id(self)) == links:
             for index, plan in before.items():

@@ -32,6 +32,7 @@ from tests.chaos.actions import (
     Flap,
     Foreign,
     ForeignRule,
+    Item,
     Kill,
     Kind,
     Lease,
@@ -76,11 +77,11 @@ class FastWorld:
         self._clock = asyncio.get_running_loop().time
         self.kernel = kernel or WatchedKernel()
         self._imds = ImdsServer(Scenario(mac=PRIMARY), clock=self._clock)
+        self._steady: frozenset[tuple[str, Item]] = frozenset()
         self._told: dict[str, EniScript] = {}
         self._indexes: dict[str, int] = {}
         self._daemon: Daemon | None = None
         self._task: asyncio.Task[None] | None = None
-        self._surprises = 0
         self._wrongs: list[str] = []
         self.journal: list[str] = []
         self._plug_primary()
@@ -94,7 +95,10 @@ class FastWorld:
     # --- World -------------------------------------------------------------------------------
 
     async def do(self, action: Action, truth: Truth) -> None:
-        self.kernel.disturbed(truth, self._indexes)
+        # What a quiet point finds right is to stay from then on, not from before it.
+        steady = truth.steady & self._steady
+        self._steady = truth.steady
+        self.kernel.disturbed(replace(truth, steady=steady), self._indexes)
         match action:
             case Start() | Stop() | Kill() | Overrun():
                 await self._do_daemon(action)
