@@ -43,7 +43,14 @@ from nicwatchd.service.outcomes import describe, explain, verb
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
 from nicwatchd.service.release import Released, UnknownInterfaceError
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake
-from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, find, of_interface
+from nicwatchd.service.status import (
+    HostStatus,
+    ImdsStatus,
+    InterfaceStatus,
+    find,
+    headline,
+    of_interface,
+)
 from nicwatchd.service.world import World
 
 HEARTBEAT: Final = 5.0  # the loop moves at least so often; WatchdogSec is several times that
@@ -107,7 +114,7 @@ class Daemon:
         try:
             await self._turn()
             self._ask(self._clock())
-            systemd.notify(ready=True, status=self._headline())
+            systemd.notify(ready=True, status=headline(self.host.interfaces.values()))
             while not self._stopping.is_set():
                 await self._wait()
                 if self._clock() >= self._due:
@@ -241,7 +248,7 @@ class Daemon:
 
     def _feed_watchdog(self) -> None:
         """Unless a part is stuck: a restart helps that, but not a kernel that refuses."""
-        systemd.notify(watchdog=not self._stuck(), status=self._headline())
+        systemd.notify(watchdog=not self._stuck(), status=headline(self.host.interfaces.values()))
 
     async def _pass(self) -> bool:
         """Look, decide, carry out, and read back; whether the kernel is now as planned."""
@@ -342,17 +349,6 @@ class Daemon:
             self._trouble = text
             message = f"the kernel did not answer as agreed: {text}; looking again"
             self._send(journal.KERNEL_TROUBLE, message, journal.WARNING, {})
-
-    def _headline(self) -> str:
-        """One line for `systemctl status`."""
-        interfaces = self.host.interfaces.values()
-        counts = dict.fromkeys(State, 0)
-        for interface in interfaces:
-            counts[interface.lifecycle.state] += 1
-        said = [f"{count} {state}" for state, count in counts.items() if count]
-        fought = sum(interface.fights.reason is not None for interface in interfaces)
-        said += [f"{fought} fought over"] if fought else []
-        return ", ".join(said) or "no interfaces"
 
     @property
     def _epoch(self) -> float:

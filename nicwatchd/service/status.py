@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -160,3 +161,15 @@ def shown(text: str) -> str:
 
 def _value(answer: Answer[T]) -> T | None:
     return answer.value if isinstance(answer, Value) else None
+
+
+def headline(interfaces: Iterable[Interface]) -> str:
+    """One line for `systemctl status`."""
+    counts = dict.fromkeys(State, 0)
+    fought = 0
+    for interface in interfaces:
+        counts[interface.lifecycle.state] += 1
+        fought += interface.fights.reason is not None
+    said = [f"{count} {state}" for state, count in counts.items() if count]
+    said += [f"{fought} fought over"] if fought else []
+    return ", ".join(said) or "no interfaces"

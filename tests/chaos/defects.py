@@ -119,7 +119,7 @@ class Case:
 CASES: Final = (
     Case(lost_event, 7, 20, "missing rule"),
     Case(rule_left_on_detach, 1, 20, "left rule"),
-    Case(unknown_read_as_absent, 6, 90, "RemoveRule.* took 10.0.4.51 from"),
+    Case(unknown_read_as_absent, 45, 40, "RemoveRule.* took 10.0.4.52 from"),
     Case(removals_first, 7, 30, "RemoveRule.* took 10.0.2.18 from"),
     Case(routes_before_rules, 1, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
     Case(address_of_anothers_removed, 1, 20, "foreign, gone: ForeignAddress"),
