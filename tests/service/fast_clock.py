@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 
+# s that each turn of the loop takes: two times may differ by less than a float can be slept.
+TICK = 1e-6
+
 
 class _Jumps(selectors.DefaultSelector):
     """Waits for nothing but what is there already; then it is later."""
@@ -16,6 +19,7 @@ class _Jumps(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        self.now += TICK
         if ready or timeout is None:
             return ready or super().select(None)
         self.now += max(0.0, timeout)
