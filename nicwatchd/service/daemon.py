@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import random
 import time
@@ -17,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from nicwatchd import __version__
-from nicwatchd.core import shadow
 from nicwatchd.core.host import Failure, Host
 from nicwatchd.core.kernel import (
     Event,
@@ -25,7 +23,6 @@ from nicwatchd.core.kernel import (
     Kernel,
     KernelError,
     Result,
-    RouteAnswer,
 )
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
@@ -43,6 +40,7 @@ from nicwatchd.service.outcomes import describe, explain, verb
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
 from nicwatchd.service.release import Released, UnknownInterfaceError
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake
+from nicwatchd.service.shadows import look_for_shadows
 from nicwatchd.service.status import (
     HostStatus,
     ImdsStatus,
@@ -59,8 +57,6 @@ ROUNDS: Final = 4  # of deciding and carrying out before what still differs wait
 RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # seconds between tries at what the kernel did not accept
 KERNEL_PAUSE: Final = 1.0  # after the kernel did not answer
 REST_CAP: Final = 1.0  # seconds between two looks, at the most
-# How the kernel says that a rule or route forbids a packet; other errors prove nothing of rules.
-FORBIDDEN: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES})
 UDEV_POLL: Final = 0.1  # the database has no event of its own that we could hear
 
 
@@ -264,7 +260,8 @@ class Daemon:
             before, wrote = operations, True
         shadowed = any(interface.shadows for interface in self.host.interfaces.values())
         if wrote or self._world.rules_changed or shadowed:
-            await self._look_for_shadows()
+            self._world.rules_changed = False
+            await look_for_shadows(self._kernel, self.host)
         return not operations
 
     async def _carry_out(self, operations: Sequence[Operation]) -> None:
@@ -284,19 +281,6 @@ class Daemon:
         self._operations.update((verb(o.operation), o.result) for o in outcomes)
         bad = (outcome for outcome in outcomes if outcome.result not in (Result.DONE, Result.GONE))
         self.host.failed([*unnoted, *[await explain(outcome, self._kernel) for outcome in bad]])
-
-    async def _look_for_shadows(self) -> None:
-        self._world.rules_changed = False
-        rules = await self._kernel.rules()
-        for interface in self.host.interfaces.values():
-            shadows = []
-            for probe in shadow.probes(interface.plan, interface.addresses):
-                answer = await self._kernel.route_get(probe.src, probe.dst, oif=probe.oif)
-                if isinstance(answer, RouteAnswer):
-                    shadows.append(shadow.shadow(probe, answer.table, rules))
-                elif answer in FORBIDDEN:
-                    shadows.append(shadow.shadow(probe, None, rules))
-            interface.shadows = tuple(dict.fromkeys(s for s in shadows if s is not None))
 
     # --- IMDS --------------------------------------------------------------------------------
 
