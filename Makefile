@@ -7,6 +7,8 @@ WORKERS ?= 6
 # Which hosts `make test-vm` tries: also cloud-init, net-utils and network-manager, and what else
 # tests/vm/image.py has a recipe for.
 IMAGES ?= trixie bookworm
+# What `make bench-peers` compares on (tests/bench/peers/agents.py).
+PEER_IMAGES := trixie net-utils cloud-init
 # More for pytest: make test ARGS='-k journal -x'
 ARGS ?=
 
@@ -80,6 +82,18 @@ bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmar
 .PHONY: mutants
 mutants: $(STAMP) ## Change the core one thing at a time: does a test notice? (docs/mutants.md); takes minutes
 	@.venv/bin/python -m tests.mutants.run $(ARGS)
+
+.PHONY: bench-boot
+bench-boot: $(VM_STAMP) ## Measure how much later a virtual machine has booted (docs/benchmarks.md); takes minutes
+	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@.venv/bin/python -m tests.vm.image trixie
+	@$(SANDBOX) .venv/bin/python -m tests.bench.boot $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(VM_STAMP) ## Compare with other agents on virtual machines (docs/benchmarks.md); takes 40 minutes
+	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@.venv/bin/python -m tests.vm.image $(PEER_IMAGES)
+	@$(SANDBOX) .venv/bin/python -m tests.bench.peers.run $(ARGS)
 
 .PHONY: install
 install: $(PIP) ## Install on this host: PREFIX=/usr/local, DESTDIR= (docs/install.md); no compiler needed

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="serve this host (systemd does this)")
-    run.add_argument("--config", type=Path, metavar="FILE", help="instead of the system's file")
+    _add_config(run)
     _add_runtime_directory(run)
     run.set_defaults(command=_run)
 
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "release", help="take all that is ours out of the kernel (root; the daemon stopped)"
     )
     release.add_argument("interface", nargs="?", help="only this one's: its name or MAC")
+    _add_config(release)
     _add_json(release)
     _add_runtime_directory(release)
     release.set_defaults(command=_release)
@@ -80,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(demo)
     demo.set_defaults(command=_demo)
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="instead of the system's file")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

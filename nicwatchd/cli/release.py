@@ -7,16 +7,25 @@ import asyncio
 import json
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Final
 
 from nicwatchd.cli.main import NOT_WELL, OK, fail
 from nicwatchd.core.kernel import KernelError
-from nicwatchd.core.model import Operation, RemoveAddress, RemoveRoute, RemoveRule, SetGroup
+from nicwatchd.core.model import (
+    Numbers,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    SetGroup,
+)
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.kernel import NetlinkKernel
 from nicwatchd.service.platform import AlreadyRunningError
 from nicwatchd.service.release import Released, UnknownInterfaceError, alone
 from nicwatchd.service.release import release as release_host
+from nicwatchd.service.settings import SettingsError, load
 
 KINDS: Final = {
     RemoveRule: "rules",
@@ -34,7 +43,9 @@ def release(arguments: argparse.Namespace) -> int:
         with alone(arguments.runtime_directory) as ledger:
             kernel = NetlinkKernel()
             try:
-                released = asyncio.run(release_host(kernel, ledger, arguments.interface))
+                numbers = _numbers(arguments.config)
+                work = release_host(kernel, ledger, arguments.interface, numbers)
+                released = asyncio.run(work)
             finally:
                 kernel.close()
     except AlreadyRunningError:
@@ -49,6 +60,15 @@ def release(arguments: argparse.Namespace) -> int:
     text = json.dumps(said, indent=2) if arguments.json else "\n".join(_lines(released))
     sys.stdout.write(f"{text}\n")
     return NOT_WELL if released.failed else OK
+
+
+def _numbers(config: Path | None) -> Numbers:
+    """The settings' numbers; a package is to be removable whatever the settings say."""
+    try:
+        return load(config).policy().numbers
+    except SettingsError as error:
+        fail(f"{error}; going by the default numbers")
+        return Numbers()
 
 
 def _said(released: Released) -> dict[str, object]:

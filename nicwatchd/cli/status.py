@@ -21,6 +21,7 @@ RECONCILE_TIMEOUT: Final = 30.0  # it waits for IMDS: 20 s at most
 RECEIVE: Final = 1 << 16
 BAD_REQUEST: Final = 400
 SETTLED: Final = ("applied", "ignored")
+MARKS: Final = ("overdue", "shadowed", "fought_over")  # conditions beside the state
 
 
 class DaemonError(Exception):
@@ -109,7 +110,7 @@ def _print(said: dict[str, Any], *, as_json: bool) -> int:
     text = json.dumps(said, indent=2) if as_json else "\n".join(_lines(said, time.time()))
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-    settled = all(i["state"] in SETTLED for i in said["interfaces"])
+    settled = all(i["state"] in SETTLED and not i["fought_over"] for i in said["interfaces"])
     return OK if settled and not said.get("problems") else NOT_WELL
 
 
@@ -130,7 +131,7 @@ def _lines(said: dict[str, Any], now: float) -> list[str]:
 
 
 def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:
-    marks = [m for m in ("overdue", "shadowed") if interface[m]]
+    marks = [m.replace("_", " ") for m in MARKS if interface[m]]
     marks += [] if interface["link_up"] else ["link down"]
     state = interface["state"] + (f" ({', '.join(marks)})" if marks else "")
     who = " ".join(filter(None, (interface["mac"], interface["eni"])))

@@ -138,7 +138,7 @@ Selector = tuple[Family, IPNetwork | None, str | None, str | None]
 
 
 def selector(rule: Rule) -> Selector:
-    """Which packets a rule of ours is for."""
+    """What a rule selects by, which it shares with its guard."""
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 

@@ -8,12 +8,14 @@ is what an unchanged world leads to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from nicwatchd.core.diff import Held, Owners, Snapshot, diff, selector
 from nicwatchd.core.evidence import Reason
+from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things, without
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
 from nicwatchd.core.model import (
@@ -47,10 +49,11 @@ PRIMARY = Reason("primary", "the primary interface, which the host's own softwar
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An operation that the kernel did not carry out, and why."""
+    """An operation that the kernel did not carry out, and why; `code` is a reason's."""
 
     operation: Operation
     text: str
+    code: str = "kernel-refused"
 
 
 def _before(priority: int, rules: Iterable[Rule]) -> int:
@@ -74,6 +77,7 @@ class Host:
         self.primary_mac: Answer[str] = NOT_ASKED
         self.container_network: str | None = None
         self.surprises = 0
+        self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
         self._decided = float("-inf")  # when `decide` was called last
         self._links: Mapping[int, Link] = {}
         self._routes: tuple[Route, ...] = ()
@@ -81,6 +85,9 @@ class Host:
         self._rule_owners: Mapping[Rule, int] = {}
         self._owners = Owners(Snapshot(), policy.numbers)
         self._groups = frozenset({policy.numbers.group})  # that were ever ours
+        self._missing: frozenset[Thing] = frozenset()  # what was not there at the last look
+        self._held_back: frozenset[Thing] = frozenset()  # ... and was not put there since
+        self._suspects: dict[Place, str] = {}
         self._random = random
         self._strict = strict
         self._ended: list[tuple[Interface, Transition]] = []
@@ -122,7 +129,13 @@ class Host:
     def _end(self, interface: Interface, now: float) -> None:
         interface.lifecycle.handle(Event.REMOVED, now)
         self._ended += [(interface, transition) for transition in interface.lifecycle.drain()]
-        del self.interfaces[interface.link.index]
+        index = interface.link.index
+        del self.interfaces[index]
+        self._suspects = {
+            where: who
+            for where, who in self._suspects.items()
+            if where.kind is AddRule or where.number != index
+        }
 
     def see_addresses(
         self, index: int, addresses: tuple[Address, ...], routes: tuple[Route, ...], now: float
@@ -154,12 +167,27 @@ class Host:
             return False
         return interface.hear(heard, now, self.policy, self._random)
 
+    def suspect(self, where: Place, who: str) -> None:
+        """Take whom a notification names for the removal of something of ours."""
+        if where.kind is AddRule or where.number in self.interfaces:
+            self._suspects[where] = who
+
+    def flapped(self, index: int) -> None:
+        """A link was down, if only for a moment: the kernel itself removes much then."""
+        interface = self.interfaces.get(index)
+        if interface:
+            interface.flapped = True
+
     def failed(self, failures: list[Failure]) -> None:
-        """Take what the last operations did not achieve; the next `decide` shows it as reasons."""
+        """Take what the last operations did not achieve; the next `decide` shows it as reasons.
+
+        To be called after each run: what was achieved and is missing at the next look was removed.
+        """
+        self._missing = self._held_back | things(failure.operation for failure in failures)
         owners = [(self._owner(failure.operation), failure) for failure in failures]
         for index, interface in self.interfaces.items():
             interface.failures = tuple(
-                Reason("kernel-refused", failure.text) for o, failure in owners if o == index
+                Reason(failure.code, failure.text) for o, failure in owners if o == index
             )
 
     # --- decisions ---------------------------------------------------------------------------
@@ -177,21 +205,50 @@ class Host:
                 self.surprises += 1
                 if self._strict:
                     raise
+        before = {index: interface.plan for index, interface in self.interfaces.items()}
         kernel = Snapshot(
             links={i.link.index: i.link for i in self.interfaces.values()},
             addresses={i.link.index: i.addresses for i in self.interfaces.values()},
             routes=self._routes,
             rules=self._rules,
         )
-        held = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
+        judged = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
         self._owners = Owners(kernel, self.policy.numbers)
-        self._plan_all(now, held)
+        self._plan_all(now, judged)
         plans = [interface.plan for interface in self.interfaces.values()]
-        operations = diff(plans, kernel, held, self.policy.numbers)
-        unequal = {self._owner(operation) for operation in operations}
+        operations = diff(plans, kernel, judged, self.policy.numbers)
+        self._count_losses(before, operations, now)
+        # What is fought over comes and goes. It is told by itself, once; the state tells the rest.
+        unequal = {self._owner(o) for o in operations if not self._is_fought_over(o)}
         for index, interface in self.interfaces.items():
             interface.confirm(now, self.policy, equal=index not in unequal)
-        return operations
+        held = (i.fights.held(now) for i in self.interfaces.values())
+        allowed = tuple(without(operations, frozenset().union(*held)))
+        self._missing = things(operations)
+        self._held_back = self._missing - things(allowed)
+        return allowed
+
+    def _count_losses(
+        self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
+    ) -> None:
+        """Count what was there as planned, and is planned still, but missing: others took it."""
+        for interface in self.interfaces.values():
+            interface.fights.forget(now)
+        for lost in map(thing, operations):
+            index = self._owner(lost) if lost else None
+            if lost is None or index is None or lost in self._missing:
+                continue
+            interface = self.interfaces[index]
+            by_kernel = interface.flapped and isinstance(lost, AddRoute | AddAddress)
+            if has(before[index], lost) and not by_kernel:
+                interface.fights.lose(lost, self._suspects.get(place(lost), ""), now)
+                self.heals[KINDS[type(lost)]] += 1
+        for interface in self.interfaces.values():
+            interface.flapped = False
+
+    def _is_fought_over(self, operation: Operation) -> bool:
+        interface = self.interfaces.get(self._owner(operation) or 0)
+        return interface is not None and interface.fights.over(thing(operation))
 
     def _conclude(self, interface: Interface, now: float) -> None:
         interface.is_primary = is_primary(interface.link, self.primary_mac)
@@ -220,7 +277,12 @@ class Host:
         """
         numbers = self.policy.numbers
         self._plan(now, self.policy)
-        guards = [rule for rule in self._rules if groups_of([rule]) - {numbers.group}]
+        of_now = (None, numbers.group)
+        guards = [
+            rule
+            for rule in self._rules
+            if rule.suppress_ifgroup not in of_now and rule.protocol == PROTOCOL
+        ]
         if not guards:
             return
         wanted = {selector(rule) for i in self.interfaces.values() for rule in i.plan.rules}
@@ -296,6 +358,11 @@ class Host:
         decided = self._decided
         deadlines = (i.next_deadline(decided, self.policy) for i in self.interfaces.values())
         return min((max(now, time) for time in deadlines if time is not None), default=None)
+
+    def fights(self) -> list[tuple[Interface, bool]]:
+        """The interfaces that began (True) or ceased (False) to be fought over since last asked."""
+        news = ((interface, interface.fights.news()) for interface in self.interfaces.values())
+        return [(interface, began) for interface, began in news if began is not None]
 
     def transitions(self) -> list[tuple[Interface, Transition]]:
         """All transitions since the last call, in their order within each interface."""

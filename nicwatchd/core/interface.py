@@ -8,6 +8,7 @@ from typing import Final
 
 from nicwatchd.core.backoff import jittered
 from nicwatchd.core.evidence import Reason, Status, Verdict, Witness, judge, on_link_prefixes
+from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State
 from nicwatchd.core.memory import Memory, remember
 from nicwatchd.core.model import (
@@ -63,6 +64,8 @@ class Interface:
         self.polling = Polling(next_at=now)
         self.failures: tuple[Reason, ...] = ()  # of the operations of the last pass
         self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
+        self.fights = Fights()
+        self.flapped = False  # since the last decision
         self.plan = Plan(link.index)
         self.is_primary = False
         self.numbers = policy.numbers
@@ -219,6 +222,8 @@ class Interface:
             for reason in verdict.reasons
         ]
         notes += self.shadows
+        if self.fights.reason:
+            notes.append(self.fights.reason)
         notes += [Reason("refused", text) for text in self.memory.believed.refused]
         if self.lifecycle.state is not State.IGNORED:
             if not self.link.up:
@@ -268,4 +273,5 @@ class Interface:
         overdue = self.lifecycle.next_deadline()
         if overdue is not None:
             times.append(overdue)
+        times += self.fights.deadlines()
         return min((t + ROUNDING for t in times if t + ROUNDING > decided), default=None)

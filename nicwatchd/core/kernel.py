@@ -147,6 +147,9 @@ class Kernel(Protocol):
     async def own_routes(self) -> tuple[Route, ...]:
         """Every unicast route of our protocol, in all tables."""
 
+    async def table_routes(self, table: int) -> tuple[Route, ...]:
+        """Every unicast route with one next hop in a table, whoever made it."""
+
     async def rules(self) -> tuple[Rule, ...]:
         """Every rule of the host, by family and in the order in which the kernel walks them."""
 
@@ -172,6 +175,7 @@ class LinkEvent:
     name: str | None = None
     kind: str | None = None
     gone: bool = False
+    down: bool = False  # it is not up, though it may be again by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +184,8 @@ class AddressEvent:
 
     index: int
     pid: int = 0
+    deleted: bool = False
+    culprit: str = ""  # as in RouteEvent; the kernel marks our addresses from 5.18 on
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from nicwatchd.imds.parse import MAC
 from nicwatchd.imds.transport import Failure, Reply, Timeouts, Transport
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
     from types import TracebackType
 
@@ -81,6 +82,11 @@ class ImdsClient:
     def requests(self) -> int:
         """HTTP requests sent so far, the tokens' included."""
         return self._transport.requests
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Requests that have ended, by HTTP status; "none" where no answer could be used."""
+        return self._transport.outcomes
 
     async def get(self, path: str) -> Answer[str]:
         """The text at `path`, relative to the meta-data root; ABSENT for a 404."""

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -66,6 +67,7 @@ class Transport:
         self._mark = False
         self._session: aiohttp.ClientSession | None = None
         self.requests = 0
+        self.outcomes: Counter[str] = Counter()  # by HTTP status; "none" without an answer to use
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -111,6 +113,13 @@ class Transport:
         self, method: str, url: str, headers: Mapping[str, str]
     ) -> Reply | Failure | OSError:
         self.requests += 1
+        outcome = await self._try(method, url, headers)
+        self.outcomes[str(outcome.status) if isinstance(outcome, Reply) else "none"] += 1
+        return outcome
+
+    async def _try(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> Reply | Failure | OSError:
         try:
             return await self._exchange(method, url, headers)
         except TimeoutError as error:

@@ -44,6 +44,8 @@ from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, TABLE_BASE
 from nicwatchd.netlink.constants import (
     FRA_PRIORITY,
     FRA_PROTOCOL,
+    IFA_PROTO,
+    IFF_UP,
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
@@ -197,7 +199,7 @@ class Triage:
         if message.type in (RTM_NEWLINK, RTM_DELLINK):
             return self._link(message)
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
-            return AddressEvent(IFADDR.unpack_from(message.body)[4], message.pid)
+            return _address(message)
         if message.type in (RTM_NEWROUTE, RTM_DELROUTE):
             return _route(message)
         if message.type in (RTM_NEWRULE, RTM_DELRULE):
@@ -205,7 +207,7 @@ class Triage:
         return None
 
     def _link(self, message: Message) -> LinkEvent:
-        family, _, index, _, _ = IFINFO.unpack_from(message.body)
+        family, _, index, flags, _ = IFINFO.unpack_from(message.body)
         if family:
             # A bridge's port or IPv6's settings changed. "Deleted" means the port, not the link.
             return LinkEvent(index)
@@ -217,7 +219,17 @@ class Triage:
             kind = find_attribute(info, 0, IFLA_INFO_KIND)
             self._kinds[index] = text(kind) if kind else None
         name = find_attribute(message.body, IFINFO.size, IFLA_IFNAME) or b""  # the first of them
-        return LinkEvent(index, text(name), self._kinds[index])
+        return LinkEvent(index, text(name), self._kinds[index], down=not flags & IFF_UP)
+
+
+def _address(message: Message) -> AddressEvent:
+    index = IFADDR.unpack_from(message.body)[4]
+    if message.type == RTM_NEWADDR:
+        return AddressEvent(index, message.pid)
+    mark = find_attribute(message.body, IFADDR.size, IFA_PROTO)
+    ours = mark == bytes([PROTOCOL]) and message.pid  # 0 tells nothing here: see AddressEvent
+    who = culprit(message.pid) if ours else ""
+    return AddressEvent(index, message.pid, deleted=True, culprit=who)
 
 
 def _route(message: Message) -> RouteEvent | None:
@@ -228,6 +240,7 @@ def _route(message: Message) -> RouteEvent | None:
         return None
     found = attributes(message.body, ROUTE.size)
     table = u32(found.get(RTA_TABLE), table)
+    # Ours is told by its protocol, whatever the table; from there on a table may be ours.
     if protocol != PROTOCOL and table != MAIN_TABLE and table < TABLE_BASE:
         return None
     deleted = message.type == RTM_DELROUTE

@@ -99,6 +99,11 @@ class NetlinkKernel:
         """See `Kernel`."""
         return tuple(r for r in await self._routes(PROTOCOL, b"") if r.protocol == PROTOCOL)
 
+    async def table_routes(self, table: int) -> tuple[Route, ...]:
+        """See `Kernel`."""
+        routes = await self._routes(0, attribute_u32(RTA_TABLE, table))
+        return tuple(route for route in routes if route.table == table)
+
     async def _routes(self, protocol: int, filters: bytes) -> list[Route]:
         """Routes of both families, filtered by the kernel (from 4.20 on; others send them all)."""
         routes: list[Route] = []

@@ -3,11 +3,12 @@
 | request | answer |
 |---|---|
 | GET /healthz | 200 while all parts of the daemon move, else 503 |
-| GET /readyz | 200 while no interface waits for anything, else 503 |
+| GET /readyz | 200 while no interface waits for anything or is fought over, else 503 |
 | GET /v1/status | the host: `HostStatus` |
 | GET /v1/interfaces | a list of `InterfaceStatus` |
 | GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
-| GET /v1/events | a line of JSON for each interface now, then one for each transition |
+| GET /v1/events | a line of JSON for each interface now, then one for each transition or fight |
+| GET /metrics | figures for Prometheus |
 | POST /v1/reconcile | looks at everything anew; answers `HostStatus` when that is done |
 """
 
@@ -26,7 +27,9 @@ from typing import Final, Protocol
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from nicwatchd.service.status import HostStatus, InterfaceStatus
+from nicwatchd.core.lifecycle import State
+from nicwatchd.service.counts import Counts
+from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus
 
 SOCKET_NAME: Final = "nicwatchd.sock"
 # A question to IMDS may take its whole time-out on each endpoint.
@@ -46,6 +49,9 @@ class Service(Protocol):
 
     def status(self) -> HostStatus:
         """Everything that can be said now."""
+
+    def counts(self) -> Counts:
+        """What was counted since the start."""
 
     async def reconcile(self) -> None:
         """Look at everything anew."""
@@ -93,6 +99,7 @@ class Control:
             [
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
                 web.get("/v1/status", self._status),
                 web.get("/v1/interfaces", self._interfaces),
                 web.get("/v1/interfaces/{key}", self._interface),
@@ -132,6 +139,13 @@ class Control:
     async def _readyz(self, _: web.Request) -> web.Response:
         unsettled = unready(self._service.status())
         return _verdict(not unsettled, {"waiting": unsettled})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        # Only where somebody asks: it costs a daemon that nobody scrapes neither time nor memory.
+        from nicwatchd.service import metrics  # noqa: PLC0415
+
+        body = metrics.render(self._service.status(), self._service.counts())
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _status(self, _: web.Request) -> web.Response:
         return _json(self._service.status().model_dump_json())
@@ -191,12 +205,18 @@ def unready(status: HostStatus) -> list[str]:
     """Each interface that is not settled, with its reasons, a line each."""
     lines = [
         f"{i.name}: {i.state}{' (overdue)' if i.overdue else ''}: "
-        + ("; ".join(reason.text for reason in i.reasons) or "under way")
+        + ("; ".join(reason.text for reason in _unsettling(i)) or "under way")
         for i in status.interfaces
         if not i.is_settled
     ]
     primary_needed = status.idle is None and status.interfaces and status.primary_mac is None
     return [*lines, "the primary interface is not known yet"] if primary_needed else lines
+
+
+def _unsettling(interface: InterfaceStatus) -> list[ReasonStatus]:
+    """Why an interface is not settled."""
+    waits = interface.reasons if interface.state is not State.IGNORED else []
+    return [*waits, *(note for note in interface.notes if note.code == "fought-over")]
 
 
 def _verdict(good: bool, more: dict[str, list[str]]) -> web.Response:  # noqa: FBT001

@@ -12,6 +12,7 @@ import errno
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -30,18 +31,15 @@ from nicwatchd.core.kernel import (
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     AddAddress,
-    AddRoute,
-    AddRule,
     Operation,
-    RemoveAddress,
-    RemoveRoute,
-    RemoveRule,
     Value,
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
+from nicwatchd.service.counts import Counts
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.outcomes import describe, explain, verb
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, of_interface
 from nicwatchd.service.world import World
@@ -105,6 +103,8 @@ class Daemon:
         self._retry = RETRY_FIRST
         self._moved = clock()  # when the loop last got through
         self._waiting: list[Reconcile] = []
+        self._transitions: Counter[State] = Counter()
+        self._operations: Counter[tuple[str, Result]] = Counter()
         self._imds_state = ""
         self._trouble = ""
         self.started = time.time()
@@ -148,7 +148,7 @@ class Daemon:
         await request.done
 
     def subscribe(self, listener: Callable[[InterfaceStatus], None]) -> Callable[[], None]:
-        """Call `listener` with the status at each transition; the answer ends that."""
+        """Call `listener` with the status at each transition or fight; the answer ends that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -236,16 +236,13 @@ class Daemon:
             # Without the note an address could not be told from others': rather none than that.
             text = f"the ledger cannot be written: {error.strerror}"
             additions = [o for o in operations if isinstance(o, AddAddress)]
-            unnoted = [Failure(o, _describe(o, text)) for o in additions]
+            unnoted = [Failure(o, describe(o, text)) for o in additions]
             operations = [o for o in operations if not isinstance(o, AddAddress)]
         outcomes = await self._kernel.run(operations)
         self._world.touched(operations)
+        self._operations.update((verb(o.operation), o.result) for o in outcomes)
         bad = (outcome for outcome in outcomes if outcome.result not in (Result.DONE, Result.GONE))
-        refused = [
-            Failure(outcome.operation, _describe(outcome.operation, outcome.message))
-            for outcome in bad
-        ]
-        self.host.failed([*unnoted, *refused])
+        self.host.failed([*unnoted, *[await explain(outcome, self._kernel) for outcome in bad]])
 
     async def _look_for_shadows(self) -> None:
         self._world.rules_changed = False
@@ -282,8 +279,14 @@ class Daemon:
 
     def _publish(self) -> None:
         for interface, transition in self.host.transitions():
+            self._transitions[transition.state] += 1
             status = of_interface(interface, self._epoch)
             journal.write_transition(self._send, transition, status)
+            for listener in self._listeners:
+                listener(status)
+        for interface, began in self.host.fights():
+            status = of_interface(interface, self._epoch)
+            journal.write_fight(self._send, status, began=began)
             for listener in self._listeners:
                 listener(status)
         condition = self._imds.condition
@@ -306,6 +309,8 @@ class Daemon:
         for interface in interfaces:
             counts[interface.lifecycle.state] += 1
         said = [f"{count} {state}" for state, count in counts.items() if count]
+        fought = sum(interface.fights.reason is not None for interface in interfaces)
+        said += [f"{fought} fought over"] if fought else []
         return ", ".join(said) or "no interfaces"
 
     def status(self) -> HostStatus:
@@ -328,6 +333,17 @@ class Daemon:
             interfaces=[of_interface(i, self._epoch) for _, i in sorted(host.interfaces.items())],
         )
 
+    def counts(self) -> Counts:
+        """What was counted since the start."""
+        return Counts(
+            transitions=self._transitions,
+            heals=self.host.heals,
+            operations=self._operations,
+            imds=self._imds.outcomes,
+            overruns=self._world.overruns,
+            since_pass=self._clock() - self._moved,
+        )
+
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself; none means that all parts have moved lately."""
         return ([f"kernel: {self._trouble}"] if self._trouble else []) + self._stuck()
@@ -342,16 +358,3 @@ class Daemon:
         if oldest is not None and now - oldest > STUCK:
             problems.append(f"a question to IMDS is open for {now - oldest:.0f} s")
         return problems
-
-
-def _describe(operation: Operation, trouble: str) -> str:
-    match operation:
-        case AddAddress(ip=ip) | RemoveAddress(ip=ip):
-            what = f" {ip}"
-        case AddRoute(route=route) | RemoveRoute(route=route):
-            what = f" {route.dst}"
-        case AddRule(rule=rule) | RemoveRule(rule=rule):
-            what = f" {rule.priority}"
-        case _:
-            what = ""
-    return f"{type(operation).__name__}{what}: {trouble}"

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from uuid import UUID
 
+from nicwatchd.core.fights import WINDOW
 from nicwatchd.core.lifecycle import State, Transition
 from nicwatchd.service import protocols
-from nicwatchd.service.status import InterfaceStatus, reason_statuses
+from nicwatchd.service.status import InterfaceStatus, ReasonStatus, reason_statuses
 
 try:
     from systemd import journal as library
@@ -30,11 +31,19 @@ IMDS_CHANGED: Final = UUID("2ba10a4186f74dbfb80369cd10a81901")
 IDLE: Final = UUID("9eefb07ccdb7418e9693cbbee82a02dc")
 KERNEL_TROUBLE: Final = UUID("a8ab2a0032094efda0a62a1c5e9ea440")
 RELOADED: Final = UUID("d9ba46b538074143a077fd93bacf3e51")
+FIGHT_BEGAN: Final = UUID("5c5ff230412f49878cc237ca9e17c76f")
+FIGHT_ENDED: Final = UUID("7286de728f914e43a4f7ce044411a90a")
 RELOAD_FAILED: Final = UUID("875f1d714b7a46f59e3ba83959fba55a")
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog's priorities
 
-MATCHES: Final = (STARTED, TRANSITION, OVERDUE)  # what a status is made from
+MATCHES: Final = (
+    STARTED,
+    TRANSITION,
+    OVERDUE,
+    FIGHT_BEGAN,
+    FIGHT_ENDED,
+)  # what a status is made from
 NOBODY: Final = -1  # no user's id
 
 Sink = Callable[[UUID, str, int, Mapping[str, str]], None]
@@ -81,18 +90,24 @@ def describe(transition: Transition, status: InterfaceStatus) -> str:
     return f"{who} is {transition.state}{late} {after}" + (f": {why}" if why else "")
 
 
-def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[str, str]:
-    """The fields of a transition's entry. NICWATCHD_STATUS rebuilds the status without us."""
+def interface_fields(status: InterfaceStatus, reasons: list[ReasonStatus]) -> dict[str, str]:
+    """The fields that each entry about an interface has; NICWATCHD_STATUS rebuilds the status."""
     return {
         "INTERFACE": status.name,
         "NICWATCHD_IFINDEX": str(status.index),
         "NICWATCHD_MAC": status.mac,
         "NICWATCHD_ENI": status.eni or "",
-        "NICWATCHD_STATE": transition.state,
-        "NICWATCHD_PREVIOUS_STATE": transition.previous or "",
-        "NICWATCHD_REASONS": "\n".join(f"{r.code}: {r.text}" for r in status.reasons),
-        "NICWATCHD_ELAPSED_USEC": str(round(transition.elapsed * 1e6)),
+        "NICWATCHD_STATE": status.state,
+        "NICWATCHD_REASONS": "\n".join(f"{r.code}: {r.text}" for r in reasons),
         "NICWATCHD_STATUS": status.model_dump_json(),
+    }
+
+
+def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[str, str]:
+    """The fields of a transition's entry."""
+    return interface_fields(status, status.reasons) | {
+        "NICWATCHD_PREVIOUS_STATE": transition.previous or "",
+        "NICWATCHD_ELAPSED_USEC": str(round(transition.elapsed * 1e6)),
     }
 
 
@@ -110,6 +125,18 @@ def write_transition(send: Sink, transition: Transition, status: InterfaceStatus
     if transition.state in (State.DETECTED, State.AWAITING) and not transition.overdue:
         priority = INFO
     send(message_id, describe(transition, then), priority, transition_fields(transition, then))
+
+
+def write_fight(send: Sink, status: InterfaceStatus, *, began: bool) -> None:
+    """Write that somebody began, or has ceased, to remove what is ours again and again."""
+    who = f"{status.name} ({status.mac})"
+    fights = [note for note in status.notes if note.code == "fought-over"]
+    if began:
+        text = f"{who} is fought over: {'; '.join(fight.text for fight in fights)}"
+        send(FIGHT_BEGAN, text, WARNING, interface_fields(status, fights))
+    else:
+        text = f"{who} is fought over no more: nothing of ours was removed for {WINDOW:g} s"
+        send(FIGHT_ENDED, text, NOTICE, interface_fields(status, status.reasons))
 
 
 class JournalUnreadableError(Exception):

@@ -18,6 +18,7 @@ from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.kernel import NetlinkKernel
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control, Listener
+from nicwatchd.service.counts import Counts
 from nicwatchd.service.daemon import HEARTBEAT, Daemon, NewPolicy
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import Lock, is_ec2
@@ -126,6 +127,9 @@ class _Idle:
             idle=NOT_EC2,
             imds=ImdsStatus(state="unasked"),
         )
+
+    def counts(self) -> Counts:
+        return Counts()
 
     async def reconcile(self) -> None:
         return

@@ -56,6 +56,7 @@ class InterfaceStatus(_Said):
     seen: float
     overdue: bool = False
     shadowed: bool = False
+    fought_over: bool = False
     reasons: list[ReasonStatus] = []
     notes: list[ReasonStatus] = []
     table: int
@@ -64,8 +65,8 @@ class InterfaceStatus(_Said):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is waited for."""
-        return self.state in SETTLED_STATES
+        """Whether nothing is waited for, and nobody removes what is put back."""
+        return self.state in SETTLED_STATES and not self.fought_over
 
 
 class ImdsStatus(_Said):
@@ -114,6 +115,7 @@ def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
         seen=round(epoch + lifecycle.seen, 3),
         overdue=lifecycle.overdue,
         shadowed=bool(interface.shadows),
+        fought_over=interface.fights.reason is not None,
         reasons=reason_statuses(lifecycle.reasons),
         notes=reason_statuses(interface.notes),
         table=interface.numbers.table_of(link.index),

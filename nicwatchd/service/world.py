@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from nicwatchd.core.backoff import Limiter
+from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
 from nicwatchd.core.kernel import (
     AddressEvent,
@@ -26,6 +26,8 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     AddAddress,
+    AddRoute,
+    AddRule,
     Link,
     Operation,
     RemoveAddress,
@@ -38,8 +40,6 @@ from nicwatchd.service.ledger import Ledger
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one look for all of them.
 COALESCE: Final = 0.1
-# Somebody who removes what is ours again and again is not fought at full speed.
-HEAL_BURST, HEAL_INTERVAL = 10, 5.0
 UDEV: Final = Path("/run/udev")
 
 
@@ -59,8 +59,7 @@ class World:
         self._stale_addresses: set[int] = set()
         self._own_is_stale = True
         self._all_is_stale = True
-        self._heals = Limiter(HEAL_BURST, HEAL_INTERVAL)
-        self._heal_at = float("-inf")
+        self.overruns = 0  # how often events were lost
         self.rules_changed = False  # since the last look at who wins
 
     def forget(self) -> None:
@@ -71,31 +70,36 @@ class World:
         """Mark what an event is about. Seconds until it is to be looked at; None: no need."""
         match event:
             case Overrun():
+                self.overruns += 1
                 self.forget()
                 return AT_ONCE
             case LinkEvent():
                 return self._note_link(event)
-            case AddressEvent(index=index):
-                return self._note_addresses(index)
+            case AddressEvent(index=index, deleted=deleted):
+                self._suspect(event, Place(AddAddress, index))
+                # The last IPv4 address takes all IPv4 routes along, and no event tells of these.
+                self._own_is_stale |= deleted and index in self._host.interfaces
+                noted = self._note_addresses(index)
+                return COALESCE if deleted and noted is not None else noted
             case RouteEvent(pid=pid) | RuleEvent(pid=pid) if pid == self._kernel.port_id:
                 return None  # the echo of our own work, which is read back anyway
             case RouteEvent(table=table, protocol=protocol) if (
                 table == MAIN_TABLE and protocol != PROTOCOL
             ):
                 return self._note_addresses(event.oif)
-            case RouteEvent():
+            case RouteEvent(family=family, oif=oif):
+                self._suspect(event, Place(AddRoute, oif, family))
                 self._own_is_stale = True
-                return self._heal_after() if event.deleted else COALESCE
-            case RuleEvent(protocol=protocol, deleted=deleted):
+                return COALESCE
+            case RuleEvent(family=family, priority=priority):
+                self._suspect(event, Place(AddRule, priority, family))
                 self._own_is_stale = self.rules_changed = True
-                return self._heal_after() if deleted and protocol == PROTOCOL else COALESCE
+                return COALESCE
 
-    def _heal_after(self) -> float:
-        """Seconds until a removal of ours is looked at; those until then share the look."""
-        now = self._clock()
-        if now >= self._heal_at:
-            self._heal_at = now + max(COALESCE, self._heals.delay(now))
-        return self._heal_at - now
+    def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
+        """Take down who removed something of ours. What the kernel took, it took for a reason."""
+        if event.culprit and event.pid not in (0, self._kernel.port_id):
+            self._host.suspect(where, event.culprit)
 
     def _note_link(self, event: LinkEvent) -> float | None:
         known = event.index in self._host.interfaces or event.index in self._links
@@ -107,6 +111,8 @@ class World:
         )
         if not known and not of_interest:
             return None
+        if event.down:
+            self._host.flapped(event.index)
         self._stale_links.add(event.index)
         self._own_is_stale = True  # a flap drops IPv4 routes, and no event of theirs tells
         self._note_addresses(event.index)

@@ -109,6 +109,10 @@ class FakeKernel:
         """See `Kernel`."""
         return tuple(route for route in self._state.routes if route.protocol == PROTOCOL)
 
+    async def table_routes(self, table: int) -> tuple[Route, ...]:
+        """See `Kernel`."""
+        return tuple(route for route in self._state.routes if route.table == table)
+
     async def rules(self) -> tuple[Rule, ...]:
         """See `Kernel`."""
         return tuple(self._state.rules)
@@ -152,13 +156,16 @@ class FakeKernel:
         """Unplug a link: its addresses and routes go along, its rules stay."""
         self._state.remove_link(index)
 
-    def put(self, thing: Address | Route | Rule, *, pid: int = 0) -> None:
-        """Add what somebody else brings, or change an address; `OSError` as the kernel has it."""
+    def put(self, thing: Address | Route | Rule, *, pid: int = 0, replacing: bool = False) -> None:
+        """Add what somebody else brings, or change an address; `OSError` as the kernel has it.
+
+        `replacing` is for routes: in the place of the one with its key, ours too.
+        """
         match thing:
             case Address():
                 errno = self._state.put_address(thing, pid)
             case Route():
-                errno = self._state.add_route(thing, pid)
+                errno = self._state.add_route(thing, pid, replacing=replacing)
             case Rule():
                 errno = self._state.add_rule(thing, pid)
         _raise(errno, thing)

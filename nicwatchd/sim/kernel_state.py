@@ -70,7 +70,7 @@ class KernelState:
         """Add a link, or put it in the place of the one with its index."""
         before = self.links.get(link.index)
         self.links[link.index] = link
-        self._emit(LinkEvent(link.index, link.name, link.kind))
+        self._emit(LinkEvent(link.index, link.name, link.kind, down=not link.up))
         if before and before.up and not link.up:
             self._lose(link.index)
         if before and link.up and not before.up:
@@ -93,7 +93,7 @@ class KernelState:
         for address in [a for a in self.addresses if a.index == index]:
             if address.family is Family.V6:
                 self.addresses.remove(address)
-                self._emit(AddressEvent(index))
+                self._emit(AddressEvent(index, deleted=True))
         for route in [r for r in self.routes if r.oif == index]:
             self.routes.remove(route)
             if route.family is Family.V6:
@@ -121,7 +121,8 @@ class KernelState:
         if address is None or address.prefixlen != prefixlen:
             return EADDRNOTAVAIL
         self.addresses.remove(address)
-        self._emit(AddressEvent(index, pid))
+        culprit = f"port id {pid}" if address.protocol == PROTOCOL and pid else ""
+        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit))
         connected = self._connected(address)
         if connected in self.routes:
             self.remove_route(connected, 0)

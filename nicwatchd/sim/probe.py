@@ -186,10 +186,15 @@ class Attempt:
 
 
 class Watch:
-    """`async with Watch(vpc, paths)`: a fresh connection on each path every 100 ms, recorded."""
+    """`async with Watch(vpc, paths)`: a fresh connection on each path every 100 ms, recorded.
 
-    def __init__(self, vpc: Vpc, watched: Iterable[Path], port: int = PORT) -> None:
-        self._vpc, self._port = vpc, port
+    `interval` (s) is another beat, for hosts to which ten connections a second are work.
+    """
+
+    def __init__(
+        self, vpc: Vpc, watched: Iterable[Path], port: int = PORT, interval: float = INTERVAL
+    ) -> None:
+        self._vpc, self._port, self._interval = vpc, port, interval
         self.attempts: dict[Path, list[Attempt]] = {path: [] for path in watched}
         self._news = asyncio.Event()
 
@@ -212,7 +217,7 @@ class Watch:
                 for path in self.attempts:
                     attempts.create_task(self._try(path))
                 # On the beat, however long the creation of tasks took.
-                await asyncio.sleep(self._began + (beat + 1) * INTERVAL - time.monotonic())
+                await asyncio.sleep(self._began + (beat + 1) * self._interval - time.monotonic())
 
     async def _try(self, path: Path) -> None:
         started = time.monotonic()
@@ -279,7 +284,7 @@ async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> 
         await asyncio.sleep(INTERVAL)
 
 
-def watch_primary(vpc: Vpc) -> Watch:
+def watch_primary(vpc: Vpc, interval: float = INTERVAL) -> Watch:
     """A watch from one far host on the first addresses of the primary, both families."""
     first = [a[0] for a in (vpc.primary.ipv4, vpc.primary.ipv6) if a]
-    return Watch(vpc, paths(vpc.far_hosts[:1], first))
+    return Watch(vpc, paths(vpc.far_hosts[:1], first), interval=interval)

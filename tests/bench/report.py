@@ -16,7 +16,6 @@ from tests.bench.figures import Figure, Limit
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE, DATA = DOCS / "benchmarks.md", DOCS / "benchmarks.json"
-BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
 LIBRARIES: Final = ("aiohttp", "pydantic", "pyroute2")
 
 
@@ -94,11 +93,21 @@ def write(figures: Sequence[Figure], seed: int, others: float) -> None:
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     described = ", ".join(f"{name} {said}" for name, said in on.items())
     described += f". Other work took {others:.0%} of its CPU time."
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    text = f"{before}{BEGIN}\n\n{described}\n\n{table(figures)}\n{END}{after}"
-    PAGE.write_text(text, encoding="utf-8")
+    fill_in("make bench", described, table(figures))
+
+
+def markers(command: str) -> tuple[str, str]:
+    """What stands in the page around that which a command writes."""
+    return f"<!-- written by {command}: begin -->", f"<!-- written by {command}: end -->"
+
+
+def fill_in(command: str, *parts: str) -> None:
+    """Write what a command found into the page, between its markers."""
+    begin, end = markers(command)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    text = "\n\n".join(part.strip() for part in (begin, *parts, end))
+    PAGE.write_text(before + text + after, encoding="utf-8")
 
 
 def _as_data(figure: Figure) -> dict[str, object]:

@@ -15,6 +15,7 @@ from nicwatchd.cli.main import main
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.lifecycle import State
 from nicwatchd.service.control import Control, Listener
+from nicwatchd.service.counts import Counts
 from nicwatchd.service.status import (
     FamilyStatus,
     HostStatus,
@@ -51,6 +52,9 @@ class Canned:
 
     def status(self) -> HostStatus:
         return self.said
+
+    def counts(self) -> Counts:
+        return Counts()
 
     async def reconcile(self) -> None:
         self.said = self.said.model_copy(update={"interfaces": [ETH0]})
@@ -95,6 +99,18 @@ async def test_an_interface_that_waits(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("eth2  awaiting-imds (overdue)  for ")
     assert lines[1:] == ["    waits: IMDS does not list the MAC"]
+
+
+async def test_an_interface_that_is_fought_over(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = ReasonStatus(code="fought-over", text="a rule was removed 3 times")
+    fought = ETH1.model_copy(update={"fought_over": True, "link_up": True, "notes": [note]})
+    service.said = WELL.model_copy(update={"interfaces": [fought]})
+    assert await run(tmp_path, "status") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("eth1  applied (fought over)  for ")
+    assert lines[-1] == "    note: a rule was removed 3 times"
 
 
 async def test_trouble_comes_first(

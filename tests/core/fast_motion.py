@@ -114,6 +114,7 @@ class FastMotion:
                 break
             self.written += [(self.now, operation) for operation in operations]
             self.kernel.run(operations)
+            self.host.failed([])
         else:
             raise AssertionError(f"it does not converge: {operations}")
         assert self.kernel.foreign == foreign, "what is others' was touched"

@@ -291,6 +291,7 @@ async def test_a_foreign_route_is_neither_ours_nor_removed(world: World) -> None
     theirs = Route(
         ip_network("10.0.0.0/24"), TABLE_BASE + index, index, RTPROT_STATIC, scope=SCOPE_LINK
     )
+    assert await world.kernel.table_routes(theirs.table) == ()
     await world.put(theirs)
     assert await world.kernel.own_routes() == ()
     ours = replace(theirs, protocol=PROTOCOL)
@@ -298,6 +299,9 @@ async def test_a_foreign_route_is_neither_ours_nor_removed(world: World) -> None
         (Result.RETRY, EEXIST),
         (Result.DONE, ESRCH),
     ]
+    another = replace(ours, dst=ip_network("10.0.1.0/24"))
+    assert await run(world, AddRoute(another)) == [(Result.DONE, 0)]
+    assert set(await world.kernel.table_routes(theirs.table)) == {theirs, another}
     assert "10.0.0.0/24" in world.ip_route(Family.V4, TABLE_BASE + index)
 
 
@@ -518,6 +522,34 @@ async def test_the_culprit_is_named_when_an_object_of_ours_is_deleted(world: Wor
     for event in deletions:
         assert event.culprit.startswith(f"port id {event.pid}")
         assert event.pid not in (0, world.kernel.port_id)
+
+
+async def test_who_deleted_an_address_of_ours_is_named_for_ipv4(world: World) -> None:
+    """IPv6's notifications carry no port id."""
+    index = await link_up(world)
+    await run(world, AddAddress(index, V4))
+    await world.put(Address(index, ip_address("10.0.0.99"), 32))
+    await world.drop(Address(index, ip_address("10.0.0.99"), 32))
+    await world.drop(Address(index, V4, 32))
+
+    event = await world.heard.until(
+        lambda e: isinstance(e, AddressEvent) and e.deleted and bool(e.culprit)
+    )
+    assert isinstance(event, AddressEvent)
+    assert event.culprit.startswith(f"port id {event.pid}")
+    assert event.pid not in (0, world.kernel.port_id)
+    deleted = [e for e in world.heard.events if isinstance(e, AddressEvent) and e.deleted]
+    assert [e.culprit for e in deleted if e.index == index].count("") == 1, "theirs is not ours"
+
+
+async def test_a_flap_is_heard(world: World) -> None:
+    index = await link_up(world)
+    link = await world.kernel.link(index)
+    assert link is not None
+    await world.set_link(replace(link, up=False))
+    await world.heard.until(lambda e: e == LinkEvent(index, "eth1", "veth", down=True))
+    await world.set_link(link)
+    await world.heard.until(lambda e: e == LinkEvent(index, "eth1", "veth"))
 
 
 async def test_there_is_no_event_after_the_end(world: World) -> None:

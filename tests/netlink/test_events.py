@@ -47,8 +47,10 @@ def event(kind: int, body: bytes, pid: int = 0) -> Event | None:
     return Triage().event(Message(kind, 0, 0, pid, body))
 
 
-def link(family: int = 0, index: int = 7, name: str = "eth1", kind: str = "") -> bytes:
-    body = IFINFO.pack(family, 1, index, 0, 0) + attribute(3, name.encode() + b"\0")
+def link(
+    family: int = 0, index: int = 7, name: str = "eth1", kind: str = "", flags: int = 1
+) -> bytes:
+    body = IFINFO.pack(family, 1, index, flags, 0) + attribute(3, name.encode() + b"\0")
     return body + (attribute(18, attribute(1, kind.encode() + b"\0")) if kind else b"")
 
 
@@ -70,12 +72,13 @@ def rule(protocol: int, family: int = 2) -> bytes:
     [
         (NEWLINK, link(), LinkEvent(7, "eth1")),
         (NEWLINK, link(kind="veth"), LinkEvent(7, "eth1", "veth")),
+        (NEWLINK, link(flags=0), LinkEvent(7, "eth1", down=True)),
         (DELLINK, link(kind="veth"), LinkEvent(7, gone=True)),
         (NEWLINK, link(AF_BRIDGE), LinkEvent(7)),
         (DELLINK, link(AF_BRIDGE), LinkEvent(7)),  # it left the bridge; the link stays
         (NEWLINK, link(AF_INET6), LinkEvent(7)),
         (NEWADDR, IFADDR.pack(10, 128, 0, 0, 7), AddressEvent(7, 99)),
-        (DELADDR, IFADDR.pack(2, 32, 0, 0, 7), AddressEvent(7, 99)),
+        (DELADDR, IFADDR.pack(2, 32, 0, 0, 7), AddressEvent(7, 99, deleted=True)),
         (NEWNEIGH, b"\x02" + bytes(11), None),
     ],
 )
@@ -91,6 +94,7 @@ def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> 
         (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
         (route(254, 4, oif=0), RouteEvent(Family.V4, 254, 4, 0)),  # several next hops
         (route(1000007, 4), RouteEvent(Family.V4, 1000007, 4, 7)),
+        (route(2_000_000_007, 4), RouteEvent(Family.V4, 2_000_000_007, 4, 7)),
         (route(77, 236), RouteEvent(Family.V4, 77, 236, 7)),
         (route(77, 4), None),
         (route(999_999, 4), None),
@@ -130,6 +134,16 @@ def test_a_deletion_names_the_culprit_only_when_the_object_was_ours() -> None:
     assert event(DELROUTE, route(254, 4), STRANGER) == RouteEvent(
         Family.V4, 254, 4, 7, deleted=True, pid=STRANGER
     )
+
+
+def test_the_culprit_of_an_address_is_known_by_the_kernels_mark() -> None:
+    header = IFADDR.pack(2, 32, 0, 0, 7)
+    marked = header + attribute(11, bytes([236]))
+    assert event(DELADDR, marked, STRANGER) == AddressEvent(
+        7, STRANGER, deleted=True, culprit=f"port id {STRANGER}"
+    )
+    assert event(DELADDR, marked) == AddressEvent(7, deleted=True)
+    assert event(DELADDR, header, STRANGER) == AddressEvent(7, STRANGER, deleted=True)
 
 
 def test_culprits() -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.service.journal import STARTED, STOPPED, TRANSITION
+from nicwatchd.core.fights import LOSSES
+from nicwatchd.service.journal import FIGHT_BEGAN, STARTED, STOPPED, TRANSITION, WARNING
 from tests.scenarios.commands import nicwatchd_on
 from tests.scenarios.host import WITHIN, complete, ec2_host, late, numbered, waits_for
 
@@ -128,6 +129,26 @@ async def test_each_transition_is_an_entry_with_its_fields(journal: Journal) -> 
         await host.daemon.stop()
         for message_id in (STARTED, STOPPED):
             assert len(await journal.entries(f"MESSAGE_ID={message_id.hex}")) == 1
+
+
+async def test_a_fight_is_an_entry_that_names_the_other(journal: Journal) -> None:
+    async with ec2_host(numbered(1), wrapper=journal.wrapper) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        rules = await host.own_rules()
+        for _ in range(LOSSES):
+            await host.ip("rule flush proto 236")
+            async with asyncio.timeout(WITHIN):
+                while await host.own_rules() != rules:  # noqa: ASYNC110 (it is healed, not told)
+                    await asyncio.sleep(0.02)
+        await host.until("eth1", lambda status: status["fought_over"])
+        await host.daemon.stop()
+        (entry,) = await journal.entries(f"MESSAGE_ID={FIGHT_BEGAN.hex}")
+        assert (entry["INTERFACE"], entry["PRIORITY"]) == ("eth1", str(WARNING))
+        assert entry["NICWATCHD_REASONS"].startswith("fought-over: the IPv4 rule 326")
+        assert "the notifications point at port id " in entry["MESSAGE"]
+        said = await nicwatchd_on(host.vpc, "status", "--journal", wrapper=journal.wrapper)
+        assert (said.code, "eth1  applied (fought over)" in said.out) == (1, True)
 
 
 async def test_an_empty_journal_is_said_to_be_one(journal: Journal) -> None:

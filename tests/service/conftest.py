@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -82,12 +83,14 @@ class Host:
         return self.kernel._state.links[index]
 
     @asynccontextmanager
-    async def daemon(self, policy: Policy = AT_ONCE) -> AsyncIterator[Daemon]:
+    async def daemon(
+        self, policy: Policy = AT_ONCE, clock: Callable[[], float] = time.monotonic
+    ) -> AsyncIterator[Daemon]:
         """A daemon that runs until the body ends; what it raises is raised there."""
         async with ImdsClient(ImdsOptions(self.imds.endpoints)) as client:
             ledger = Ledger(self.directory)
             events = self.kernel.events()
-            daemon = Daemon(policy, self.kernel, events, client, ledger, self.write)
+            daemon = Daemon(policy, self.kernel, events, client, ledger, self.write, clock)
             task = asyncio.create_task(daemon.run())
             try:
                 yield daemon
@@ -97,9 +100,15 @@ class Host:
 
 
 @pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
+def eth1() -> EniScript:
+    """The secondary interface; a module may have another."""
+    return ETH1
+
+
+@pytest.fixture
+async def host(tmp_path: Path, eth1: EniScript) -> AsyncIterator[Host]:
     async with AsyncExitStack() as stack:
-        imds = ImdsServer(Scenario(mac=PRIMARY, enis=(ETH0, ETH1)))
+        imds = ImdsServer(Scenario(mac=PRIMARY, enis=(ETH0, eth1)))
         await imds.start(("127.0.0.1", 0))
         stack.push_async_callback(imds.stop)
         yield Host(FakeKernel(), imds, tmp_path)

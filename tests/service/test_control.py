@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nicwatchd.service.control import CONNECTIONS, Control, Listener
+from nicwatchd.service.counts import Counts
 from nicwatchd.service.main import CannotRunError, _with_control
 from nicwatchd.service.status import HostStatus, ImdsStatus
 from tests.service.conftest import eventually
@@ -22,6 +23,9 @@ class Well:
 
     def status(self) -> HostStatus:
         return HostStatus(version="1", pid=1, started=0.0, imds=ImdsStatus(state="ok"))
+
+    def counts(self) -> Counts:
+        return Counts()
 
     async def reconcile(self) -> None:
         """See `Service`."""

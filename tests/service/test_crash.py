@@ -217,3 +217,37 @@ async def test_killed_after_any_operation(case: Case, tmp_path: Path) -> None:
                 assert daemon.status().surprises == 0
             assert picture(host) == wanted, survived
             assert kernel.writes == written if finished else kernel.writes > written, survived
+
+
+class Stopping(Mortal):
+    """Whose program is told to stop by the time that it has sent its `at`-th batch."""
+
+    at = 0
+    stop: Callable[[], None] | None = None
+
+    async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+        outcomes = await super().run(operations)
+        self.at -= 1
+        if self.at == 0 and self.stop:
+            self.stop()
+        return outcomes
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+async def test_told_to_stop_in_the_middle_it_finishes(batch: int, tmp_path: Path) -> None:
+    """Other numbers take three batches, each of which would be a bad place to end."""
+    case = replace(CASES["numbers"], kernel=Stopping)
+    async with new_host(case, new(tmp_path / "host")) as host:
+        kernel = host.kernel
+        assert isinstance(kernel, Stopping)
+        async with ImdsClient(ImdsOptions(host.imds.endpoints)) as client:
+            ledger, events = Ledger(host.directory), kernel.events()
+            daemon = Daemon(case.policy, kernel, events, client, ledger, host.write)
+            kernel.at, kernel.stop = batch, daemon.stop
+            await asyncio.wait_for(daemon.run(), PATIENCE)
+        assert kernel.at <= 0
+        written, wanted = kernel.writes, picture(host)
+        async with host.daemon(case.policy) as daemon:
+            await eventually(lambda: is_migrated(host))
+            await daemon.reconcile()
+        assert (kernel.writes, picture(host)) == (written, wanted)

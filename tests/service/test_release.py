@@ -17,6 +17,7 @@ from nicwatchd.core.model import (
     LINK_GROUP,
     Address,
     Family,
+    Numbers,
     Operation,
     RemoveRule,
     Route,
@@ -28,7 +29,7 @@ from nicwatchd.service.release import UnknownInterfaceError, alone, release
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.netns import CommandError
 from nicwatchd.sim.script import Scenario
-from tests.service.conftest import ETH0, ETH1, PRIMARY, Host, until
+from tests.service.conftest import AT_ONCE, ETH0, ETH1, PRIMARY, Host, eventually, until
 
 FOREIGN_TABLE = 77
 
@@ -121,6 +122,30 @@ async def test_what_the_kernel_does_not_let_go_is_told(
     released = await release(host.kernel, Ledger(host.directory))
     assert {type(outcome.operation) for outcome in released.failed} == {RemoveRule}
     assert Ledger(host.directory)._entries  # so that a second try knows them still
+
+
+OTHER = Numbers(priority=31000, table_base=5_000_000, group=77)
+
+
+async def test_other_numbers_are_told_by_the_rules(host: Host) -> None:
+    host.plug_primary()
+    host.plug()
+    before = picture(host)
+    async with host.daemon(replace(AT_ONCE, numbers=OTHER)) as daemon:
+        await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+    assert {link.group for link in host.kernel._state.links.values() if link.index > 1} == {77}
+    await release(host.kernel, Ledger(host.directory))
+    assert picture(host) == before
+
+
+async def test_where_there_is_no_rule_the_settings_tell_the_group(host: Host) -> None:
+    index = host.plug_primary()
+    async with host.daemon(replace(AT_ONCE, numbers=OTHER)):
+        await eventually(lambda: host.link(index).group == 77)
+    await release(host.kernel, Ledger(host.directory))
+    assert host.link(index).group == 77
+    await release(host.kernel, Ledger(host.directory), numbers=OTHER)
+    assert host.link(index).group == 0
 
 
 def test_not_while_a_daemon_runs(tmp_path: Path) -> None:

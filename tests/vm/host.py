@@ -46,9 +46,12 @@ def package() -> Path:
 
 
 class VmHost:
-    """`async with VmHost(image, directory, package) as host`: booted, its primary in use."""
+    """`async with VmHost(image, directory, package) as host`: booted, its primary in use.
 
-    def __init__(self, image: Image, directory: Path, package: Path) -> None:
+    Without a package, nicwatchd stays out of it: what is said of it below then has no answer.
+    """
+
+    def __init__(self, image: Image, directory: Path, package: Path | None = None) -> None:
         self.imds = ImdsServer(Scenario(PRIMARY.mac, (PRIMARY,)))
         self.vpc = TapVpc(primary=eni_of(PRIMARY))
         self.peer_table = image.peer_table
@@ -160,6 +163,8 @@ class VmHost:
 
     async def install(self) -> None:
         """Install the package as users do, on the running machine; it is started by that."""
+        if self._package is None:
+            raise ValueError("this host was made without a package")
         size = self._package.stat().st_size  # the disk's is rounded up
         await self.vm.run("sh", "-c", f"head -c {size} /dev/vdb >/run/nicwatchd.deb")
         await self.vm.run("dpkg", "--install", "/run/nicwatchd.deb")

@@ -55,8 +55,8 @@ class Vm:
     """`async with Vm(image, directory, popen, nic) as vm`: booted, with its primary interface.
 
     `popen` starts a process where the taps are; `directory` takes sockets and the console's log;
-    `package` is a file that the machine finds as its disk /dev/vdb. What is written to the disk is
-    gone with the machine.
+    `package`, if any, is a file that the machine finds as its disk /dev/vdb. What is written to the
+    disk is gone with the machine.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Vm:
         directory: Path,
         popen: Callable[..., Awaitable[Process]],
         primary: Nic,
-        package: Path,
+        package: Path | None = None,
     ) -> None:
         self._image, self._directory, self._popen, self._package = image, directory, popen, package
         self.console = directory / "console.log"
@@ -106,8 +106,7 @@ class Vm:
             # All but interfaces in the high slots: theirs are theirs.
             *("-drive", f"file={image.disk},format=raw,if=none,id=root,snapshot=on"),
             *("-device", "virtio-blk-pci,drive=root,addr=0x1c"),
-            *("-drive", f"file={self._package},format=raw,if=none,id=package,readonly=on"),
-            *("-device", "virtio-blk-pci,drive=package,addr=0x1d"),
+            *self._second_disk(),
             *("-device", "virtio-rng-pci,addr=0x1e"),
             *("-serial", f"file:{self.console}"),
             *("-qmp", f"unix:{self._directory / 'qmp'},server=on,wait=off"),
@@ -116,6 +115,14 @@ class Vm:
             *self._port("journal", "journal"),
             *("-netdev", f"tap,id={primary.id},ifname={primary.tap},script=no,downscript=no"),
             *("-device", ",".join(f"{k}={v}" for k, v in _device(primary).items())),
+        ]
+
+    def _second_disk(self) -> list[str]:
+        if self._package is None:
+            return []
+        return [
+            *("-drive", f"file={self._package},format=raw,if=none,id=package,readonly=on"),
+            *("-device", "virtio-blk-pci,drive=package,addr=0x1d"),
         ]
 
     def _port(self, name: str, port: str) -> list[str]:

@@ -1,0 +1,67 @@
+"""Who takes nicwatchd's place, and how it is installed there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nicwatchd.sim.probe import all_answer
+from tests.bench.peers import guest, judge
+from tests.vm import image
+from tests.vm.host import PATIENCE, VmHost, package
+
+CALM: Final = 40.0  # s
+# What the outcome may depend on, where it is installed.
+PACKAGES: Final = ("amazon-ec2-net-utils", "cloud-init", "netplan.io", "iproute2", "systemd")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One of those that are compared: a name for people, and the image that has it installed."""
+
+    title: str
+    recipe: str
+    ours: bool = False  # nicwatchd: the package goes on top of the image
+
+    def host(self, directory: Path) -> VmHost:
+        """A host of its own."""
+        return VmHost(image.find(self.recipe), directory, package() if self.ours else None)
+
+    async def settle(self, host: VmHost) -> dict[str, list[str]]:
+        """Return once it runs, the primary is in use, and nothing changes any more: what there is.
+
+        amazon-ec2-net-utils comes back 30 to 35 s after it has configured the primary.
+        """
+        if self.ours:
+            await host.install()
+            await host.vm.run("systemctl", "restart", "systemd-networkd")  # for its drop-in
+        return await calm(host)
+
+
+AGENTS: Final = {
+    "nicwatchd": Agent("nicwatchd", "trixie", ours=True),
+    "net-utils": Agent("amazon-ec2-net-utils", "net-utils"),
+    "cloud-init": Agent("cloud-init (hotplug)", "cloud-init"),
+    "none": Agent("no agent", "trixie"),
+}
+
+
+async def calm(host: VmHost) -> dict[str, list[str]]:
+    """Return once the primary is in use, and nothing changes any more: what there is."""
+    await all_answer(host.vpc, host.from_afar(host.vpc.primary), PATIENCE)
+    before, now = None, await guest.snapshot(host)
+    while before is None or judge.left_behind(before, now):
+        await asyncio.sleep(CALM)
+        before, now = now, await guest.snapshot(host)
+    return now
+
+
+async def versions(host: VmHost) -> dict[str, str]:
+    """The packages, the kernel, and nicwatchd where it is installed."""
+    query = ["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\n"]
+    said = await host.vm.try_run(*query, *PACKAGES, "nicwatchd")  # exits 1 where one is unknown
+    lines = (line.split() for line in said.out.splitlines() if line.startswith("ii"))
+    kernel = (await host.vm.run("uname", "-r")).strip()
+    return {"kernel": kernel, **{name: version for _, name, version in lines}}

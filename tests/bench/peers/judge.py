@@ -1,0 +1,96 @@
+"""What was seen from outside, judged: pure functions of times, counters and lines of text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Final
+
+# s. One probe that a busy machine loses (it gives up after 0.9 s) is no outage.
+GAP: Final = 2.0
+
+RULE_EVENT: Final = re.compile(r"^\[(?P<at>[^]]+)\]\s*(?P<deleted>Deleted\s+)?(?P<rule>\d+:\s.*)$")
+# What changes by itself in what `ip` prints.
+LIFETIME: Final = re.compile(r"\s+(valid_lft|preferred_lft|expires)\s+\S+")
+
+
+def stays_from(answers: Sequence[float], end: float) -> float | None:
+    """The first answer after the last outage; None where one lasts at `end`. Answers are sorted."""
+    if not answers or end - answers[-1] > GAP:
+        return None
+    broken = [late for early, late in pairwise(answers) if late - early > GAP]
+    return broken[-1] if broken else answers[0]
+
+
+def latest(times: Iterable[float | None]) -> float | None:
+    """The latest of these; None where one of them never came, or there are none."""
+    known = list(times)
+    if not known or None in known:
+        return None
+    return max(time for time in known if time is not None)
+
+
+def at_moment(samples: Sequence[tuple[float, float]], moment: float) -> float:
+    """A growing counter between its samples (time, value), by a straight line."""
+    for (early, low), (late, high) in pairwise(samples):
+        if moment <= late:
+            share = (moment - early) / (late - early)
+            return low + max(0.0, share) * (high - low)
+    return samples[-1][1]
+
+
+def usage(text: str, without: Collection[str]) -> float:
+    """CPU seconds out of `grep usage_usec FILE...`: the sum, less those of the files `without`."""
+    total = 0
+    for line in text.splitlines():
+        path, _, counted = line.partition(":")
+        sign = -1 if path in without else 1
+        total += sign * int(counted.split()[1])
+    return total / 1e6
+
+
+def missing(log: str, rules: Iterable[str]) -> float | None:
+    """The longest time that one of these rules was missing, in s, by `ip -ts -o monitor rule`.
+
+    None where one was deleted and did not come back.
+    """
+    gone: dict[str, datetime] = {}
+    longest = 0.0
+    watched = {canonical(rule) for rule in rules}
+    for line in log.splitlines():
+        event = RULE_EVENT.match(line)
+        if event is None or (rule := canonical(event["rule"])) not in watched:
+            continue
+        at = datetime.fromisoformat(event["at"])
+        if event["deleted"]:
+            gone.setdefault(rule, at)
+        elif rule in gone:
+            longest = max(longest, (at - gone.pop(rule)).total_seconds())
+    return None if gone else longest
+
+
+def canonical(line: str) -> str:
+    """A line of `ip` without lifetimes, its words one blank apart."""
+    return " ".join(LIFETIME.sub("", line).split())
+
+
+def left_behind(
+    before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """What is there that was not, by kind; kinds with nothing are left out."""
+    found = {}
+    for kind, lines in after.items():
+        known = set(map(canonical, before.get(kind, ())))
+        new = sorted({canonical(line) for line in lines} - known)
+        if new:
+            found[kind] = new
+    return found
+
+
+def mentioned(text: str, things: Iterable[str]) -> set[str]:
+    """Which of these addresses and prefixes appear in a text as words of their own."""
+    return {
+        thing for thing in things if re.search(rf"(?<![\w.:]){re.escape(thing)}(?![\w.:])", text)
+    }

@@ -1,0 +1,81 @@
+"""`make bench-peers`: nicwatchd, its peers and no agent on virtual machines, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from nicwatchd.sim import sandbox
+from tests.bench.peers import table
+from tests.bench.peers.agents import AGENTS, versions
+from tests.bench.peers.scenarios import QUICK, WINDOWS, Play, Windows
+from tests.vm.channels import ChannelError
+from tests.vm.vm import VmError
+
+AT_ONCE: Final = 2  # machines; each has two cores of its own to believe in
+# What may go wrong with one host, and is nothing to the others.
+FAILURES: Final = (OSError, VmError, ChannelError)
+
+
+def main() -> int:
+    """The command line; the exit code."""
+    parser = argparse.ArgumentParser(prog="bench-peers", description=__doc__)
+    parser.add_argument("--only", action="append", choices=AGENTS, help="this one (repeatable)")
+    parser.add_argument("--quick", action="store_true", help="short windows; writes nothing")
+    arguments = parser.parse_args()
+    sandbox.require()
+    names = frozenset(arguments.only or AGENTS)
+    windows = QUICK if arguments.quick else WINDOWS
+    started = time.monotonic()
+    found = asyncio.run(_compare(names, windows))
+    if found:
+        sys.stdout.write(f"\n{table.markdown(found)}")
+    sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
+    if found and not arguments.quick:
+        table.write(found, table.emulator())
+    missed = [budget for budget in table.budgets(found) if not budget.kept]
+    for budget in missed:
+        sys.stdout.write(f"over budget: {budget}\n")
+    return 1 if missed or len(found) < len(names) else 0
+
+
+async def _compare(names: frozenset[str], windows: Windows) -> dict[str, Any]:
+    """What was found of each agent, in the order of AGENTS, but for those that failed."""
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> dict[str, Any] | None:
+        async with free:
+            try:
+                return await _agent(name, windows)
+            except FAILURES as error:
+                sys.stderr.write(f"{name}: {error!r}\n")
+                return None
+
+    wanted = [name for name in AGENTS if name in names]
+    found = await asyncio.gather(*map(one, wanted))
+    return {name: seen for name, seen in zip(wanted, found, strict=True) if seen}
+
+
+async def _agent(name: str, windows: Windows) -> dict[str, Any]:
+    """Its host, from the boot to the end."""
+    agent = AGENTS[name]
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as directory:
+        async with agent.host(Path(directory)) as host:
+            try:
+                at_boot = await agent.settle(host)
+                sys.stdout.write(f"{agent.title}: the host is ready\n")
+                sys.stdout.flush()
+                on = await versions(host)
+                return {"versions": on, **await Play(host, agent, windows).run(at_boot)}
+            except FAILURES:
+                sys.stderr.write(f"{host.vm.evidence()}\n")
+                raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""What is done to each host, one thing after another, and what is seen of it from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from nicwatchd.core.model import Family, IPAddress
+from nicwatchd.sim.ec2 import eni_of
+from nicwatchd.sim.parts import Eni
+from nicwatchd.sim.probe import Watch, matrix, paths
+from nicwatchd.sim.script import EniScript, Step
+from tests.bench.peers import guest, judge
+from tests.bench.peers.agents import Agent, calm
+from tests.bench.peers.measure import PROBES, Found, Observation, cpu
+from tests.vm.enis import RACE, script
+from tests.vm.host import VmHost
+
+LAG: Final = 20.0  # s until IMDS knows of IPv6, and of the right device number
+PAUSE: Final = 10.0  # s from a detach to what comes next
+NEIGHBOURLY: Final = 5  # tries
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How long each thing is watched, in s."""
+
+    race: float = 120.0
+    usual: float = 90.0
+    quiet: float = 60.0
+    removal: float = 150.0
+    detached: float = 30.0
+
+
+WINDOWS: Final = Windows()
+QUICK: Final = Windows(race=45.0, usual=30.0, quiet=20.0, removal=20.0, detached=10.0)
+
+
+class Play:
+    """All scenarios on one booted host."""
+
+    def __init__(self, host: VmHost, agent: Agent, windows: Windows) -> None:
+        self._host, self._agent, self._windows = host, agent, windows
+
+    async def run(self, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
+        """What was found, by scenario. The host has its primary alone, at first and in the end."""
+        found: dict[str, Found] = {}
+        found["race"] = await self._race(2)
+        found["race without DHCPv6"] = await self._race(3, dhcpv6=False)
+        found |= await self._life(4, at_boot)
+        if works(found["complete"]):
+            found["flush"] = await self._flush(7)
+        return found
+
+    def _say(self, what: str, found: Found) -> Found:
+        shown = {
+            name: round(value, 2) if isinstance(value, float) else value
+            for name, value in found.items()
+        }
+        sys.stdout.write(f"{self._agent.title}, {what}: {shown}\n")
+        sys.stdout.flush()
+        return found
+
+    # --- a hot-plug ------------------------------------------------------------------------------
+
+    async def _race(self, number: int, *, dhcpv6: bool = True) -> Found:
+        late = replace(script(f"eni{number}", number), steps=(RACE, Step(at=LAG, complete=True)))
+        found = await self._plug(late, self._windows.race, dhcpv6=dhcpv6)
+        await self._detach(late)
+        return self._say("race" if dhcpv6 else "race without DHCPv6", found)
+
+    async def _plug(self, eni: EniScript, window: float, *, dhcpv6: bool = True) -> Found:
+        """Hot-plug an ENI, and watch it that long from the moment at which IMDS's clock starts."""
+        async with Observation(self._host) as seen:
+            plugged = await self._host.plug(eni, dhcp=dhcpv6)
+            if not dhcpv6:  # long before the link is up
+                await self._host.vpc.start_dhcp(replace(plugged, ipv6=()))
+            seen.begin(self._host.imds.complete_at(eni.name) - eni.complete_at())
+            await seen.watch(self._host.paths(plugged))
+            await seen.last(window)
+        return seen.outcome(plugged.addresses())
+
+    async def _detach(self, eni: EniScript) -> None:
+        await self._host.unplug(eni)
+        await asyncio.sleep(PAUSE)
+
+    async def _life(self, number: int, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
+        """An ENI whose metadata is complete at once, from its hot-plug to its detach."""
+        eni = script(f"eni{number}", number)
+        found = {"complete": self._say("complete", await self._plug(eni, self._windows.usual))}
+        found["neighbour"] = self._say("neighbour", await self._neighbour(eni_of(eni)))
+        found["quiet"] = self._say("quiet", await self._quiet())
+        if works(found["complete"]):  # else nothing of it can get better or worse
+            found["in place"] = self._say("in place", await self._in_place(eni))
+        second, third = (script(f"eni{n}", n) for n in (number + 1, number + 2))
+        found["second"] = self._say("second", await self._second(eni_of(eni), second))
+        if self._agent.ours:
+            await guest.mask_drop_in(self._host)
+            await self._host.use(eni_of(eni))
+            seen = await self._second(eni_of(eni), third)
+            found["second without the drop-in"] = self._say("second without the drop-in", seen)
+            await guest.unmask_drop_in(self._host)
+            await calm(self._host)
+        found["detach"] = self._say("detach", await self._last_detach(eni, at_boot))
+        return found
+
+    async def _neighbour(self, eni: Eni) -> Found:
+        """Whether a host in the ENI's subnet reaches the primary's addresses."""
+        vpc = self._host.vpc
+        wanted = paths([vpc.neighbour(eni.subnet)], vpc.primary.addresses())
+        reached = set()
+        for _ in range(NEIGHBOURLY):
+            replies = await matrix(vpc, wanted)
+            reached |= {path.to.version for path, reply in replies.items() if reply}
+        return {family.label: family in reached for family in Family}
+
+    async def _quiet(self) -> Found:
+        """What it costs while nothing happens, and nobody probes."""
+        started, before = await cpu(self._host)
+        await asyncio.sleep(self._windows.quiet)
+        ended, after = await cpu(self._host)
+        minutes = (ended - started) / 60
+        requests = sum(started <= request.at < ended for request in self._host.imds.log)
+        return {"cpu": (after - before) / minutes, "requests": requests / minutes}
+
+    async def _flush(self, number: int) -> Found:
+        """All rules deleted while another ENI is at rest."""
+        eni = script(f"eni{number}", number)
+        plugged = await self._host.plug(eni)
+        await asyncio.sleep(self._windows.usual)
+        async with Observation(self._host) as seen:
+            await seen.watch(self._host.paths(plugged))
+            seen.begin()
+            await guest.flush_rules(self._host)
+            took = time.monotonic() - seen.began
+            await seen.last(self._windows.usual)
+        await self._detach(eni)
+        silences = {family.label: seen.silence_of(plugged.addresses(family)) for family in Family}
+        return self._say("flush", {**silences, "flushing took": took})
+
+    # --- an ENI that changes ---------------------------------------------------------------------
+
+    async def _in_place(self, eni: EniScript) -> Found:
+        more = with_more(eni)
+        addresses = added(more)
+        now = eni_of(more)
+        await self._host.vpc.update(now)
+        for address in addresses["prefix"]:
+            await guest.hold(self._host, address)
+        async with Observation(self._host) as seen:
+            await seen.watch(paths(self._host.vpc.peers(now), sum(addresses.values(), ())))
+            seen.begin()
+            self._host.imds.step(eni.name, texts=more.facts())
+            await seen.last(self._windows.usual)
+        found: Found = {
+            f"{what}, {Family(address.version).label}": seen.stays([address])
+            for what, both in addresses.items()
+            for address in both
+        }
+        return {**found, "left": await self._taken_away(eni, more)}
+
+    async def _taken_away(self, eni: EniScript, more: EniScript) -> Found:
+        """How long what the guest had for them stays there; None: to the end of the window."""
+        for address in added(more)["prefix"]:
+            await guest.let_go(self._host, address)
+        gone = {str(a): "address" for a in added(more)["address"]}
+        gone |= dict.fromkeys((*more.ipv4_prefixes, *more.ipv6_prefixes), "prefix")
+        was_there = judge.mentioned(await guest.all_of_it(self._host), gone)
+        await self._host.vpc.update(eni_of(eni))
+        self._host.imds.step(eni.name, complete=True)
+        began = time.monotonic()
+        found: dict[str, float | None] = dict.fromkeys(
+            thing for thing in gone if thing in was_there
+        )
+        while None in found.values() and time.monotonic() < began + self._windows.removal:
+            there = judge.mentioned(await guest.all_of_it(self._host), gone)
+            passed = time.monotonic() - began
+            found = {t: None if t in there else at or passed for t, at in found.items()}
+            await asyncio.sleep(1.0)
+        return {f"{gone[thing]} {thing}": at for thing, at in found.items()}
+
+    async def _second(self, first: Eni, second: EniScript) -> Found:
+        """A hot-plug beside an ENI that works: the longest silence of what worked before."""
+        replies = await matrix(self._host.vpc, self._host.paths(first))
+        watch = Watch(self._host.vpc, [path for path, r in replies.items() if r], interval=PROBES)
+        async with guest.rule_log(self._host) as log, watch:
+            found = await self._plug(second, self._windows.usual)
+        if watch.attempts:
+            found["silence of the first"] = watch.longest_silence
+        found["paths of the first"] = f"{len(watch.attempts)} of {len(replies)}"
+        if self._agent.ours:
+            found["rules missing"] = log.missing
+        await self._detach(second)
+        return found
+
+    async def _last_detach(self, eni: EniScript, at_boot: Mapping[str, list[str]]) -> Found:
+        async with Observation(self._host) as seen:
+            await self._host.unplug(eni)
+            await seen.last(self._windows.detached)
+        after = await guest.snapshot(self._host)
+        return {
+            "silence of the primary": seen.silence,
+            "left behind": judge.left_behind(at_boot, after),
+        }
+
+
+def works(found: Found) -> bool:
+    """Whether everybody reached at least one family."""
+    return any(found[family.label] is not None for family in Family)
+
+
+def with_more(eni: EniScript) -> EniScript:
+    """An ENI with a second address and a delegated prefix of each family."""
+    subnet = eni_of(eni).subnet
+    assert subnet.ipv4 is not None
+    v4, v6 = subnet.ipv4, subnet.ipv6[0]
+    return replace(
+        eni,
+        ipv4=(*eni.ipv4, str(v4[11])),
+        ipv6=(*eni.ipv6, str(v6[0x11])),
+        ipv4_prefixes=(f"{v4[64]}/28",),
+        ipv6_prefixes=(f"{v6[0xAA << 48]}/80",),
+    )
+
+
+def added(more: EniScript) -> dict[str, tuple[IPAddress, ...]]:
+    """The second addresses, and one address out of each prefix."""
+    eni = eni_of(more)
+    of_prefixes: tuple[IPv4Address | IPv6Address, ...] = tuple(p[1] for p in eni.prefixes)
+    return {"address": (eni.ipv4[1], eni.ipv6[1]), "prefix": of_prefixes}

@@ -1,0 +1,231 @@
+"""The table of the comparison, its budgets, and where they are written."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nicwatchd.sim.probe import UNDISTURBED
+from tests.bench import report
+from tests.bench.peers.agents import AGENTS
+from tests.bench.peers.measure import PROBES, PROBES_PRIMARY, Found
+from tests.bench.peers.scenarios import LAG
+from tests.vm.vm import QEMU
+
+DATA: Final = report.DOCS / "peers.json"
+NOTHING: Final = "-"  # not asked: it did not work before
+
+Results = Mapping[str, Mapping[str, Any]]  # by agent, then scenario; "versions" beside those
+Cell = Callable[[Found], str]
+
+# --- budgets -------------------------------------------------------------------------------------
+
+# s from complete metadata to reachability: one poll, one probe, and the work in between. That is
+# 0.15 s on a real machine (the 0.4 s of docs/benchmarks.md's p99 less the poll), here ten times.
+POLL: Final = 0.25
+WORK: Final = 1.5
+REACT: Final = POLL + PROBES + WORK
+COALESCED: Final = 0.1  # s that a healing waits for more deletions
+REFRESH: Final = 60.0  # s between two looks at what may change in place
+RULES_MISSING: Final = 1.0  # s
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What nicwatchd is held to; `value` is None where it never came."""
+
+    what: str
+    value: float | None
+    at_most: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether it came, and soon enough."""
+        return self.value is not None and self.value <= self.at_most
+
+    def __str__(self) -> str:
+        return f"{self.what}: {seconds(self.value)}, budget {seconds(self.at_most)}"
+
+
+def budgets(results: Results) -> list[Budget]:
+    """Those that its results speak of."""
+    found = results.get("nicwatchd")
+    return [] if found is None else list(_budgets(found))
+
+
+def _budgets(found: Mapping[str, Found]) -> Iterator[Budget]:
+    race, v4_only, complete = found["race"], found["race without DHCPv6"], found["complete"]
+    yield Budget("the race: IPv6, before IMDS is complete", race["IPv6"], LAG)
+    yield Budget("the race without DHCPv6: IPv6", v4_only["IPv6"], LAG + REACT)
+    for family in ("IPv4", "IPv6"):
+        yield Budget(f"complete at once: {family}", complete[family], LAG)
+    for name, seen in found.items():
+        if "silence of the primary" in seen:
+            silence = seen["silence of the primary"]
+            yield Budget(f"{name}: silence of the primary", silence, PROBES_PRIMARY + UNDISTURBED)
+        if "rules missing" in seen:
+            yield Budget(f"{name}: rules missing", seen["rules missing"], RULES_MISSING)
+    if "flush" in found:
+        allowed = found["flush"]["flushing took"] + COALESCED + PROBES + WORK
+        for family in ("IPv4", "IPv6"):
+            yield Budget(f"all rules flushed: {family}", found["flush"][family], allowed)
+    for what, value in found.get("in place", {}).items():
+        if what != "left":
+            yield Budget(f"added in place: {what}", value, REFRESH + REACT)
+    left = sum(map(len, found["detach"]["left behind"].values()))
+    yield Budget("left behind after detach, lines", float(left), 0.0)
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def seconds(value: float | None) -> str:
+    """A time for people."""
+    if value is None:
+        return "never"
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def both(found: Found) -> str:
+    """IPv4 and IPv6, one after the other."""
+    return f"{seconds(found['IPv4'])}, {seconds(found['IPv6'])}"
+
+
+def yes_no(found: Found) -> str:
+    """The same for what is so or not."""
+    return ", ".join("yes" if found[family] else "no" for family in ("IPv4", "IPv6"))
+
+
+def time_of(key: str) -> Cell:
+    """A time that may not be there at all."""
+    return lambda found: seconds(found[key]) if key in found else NOTHING
+
+
+def cpu(found: Found) -> str:
+    """Until both families stayed reachable, and the whole window."""
+    never = found["IPv4"] is None or found["IPv6"] is None
+    until = "" if never else f"{found['cpu until then']:.1f} s of "
+    return f"{until}{found['cpu']:.1f} s"
+
+
+def requests(found: Found) -> str:
+    """As `cpu`."""
+    never = found["IPv4"] is None or found["IPv6"] is None
+    until = "" if never else f"{found['requests until then']} of "
+    return f"{until}{found['requests']}"
+
+
+def pair(what: str) -> Cell:
+    """Times of both families of a thing that was added."""
+    return lambda f: f"{seconds(f[f'{what}, IPv4'])}, {seconds(f[f'{what}, IPv6'])}"
+
+
+def taken(what: str) -> Cell:
+    """When the things of a kind were gone."""
+
+    def cell(found: Found) -> str:
+        times = [value for name, value in found["left"].items() if name.startswith(what)]
+        said = ["stays" if time is None else seconds(time) for time in times]
+        return ", ".join(said) or NOTHING
+
+    return cell
+
+
+def left(found: Found) -> str:
+    """How many lines of which kind."""
+    kinds = found["left behind"]
+    return ", ".join(f"{kind}: {len(lines)}" for kind, lines in kinds.items()) or "nothing"
+
+
+REACHED: Final = "IPv4, IPv6 stay reachable after"
+ROWS: Final[tuple[tuple[str, str, Cell], ...]] = (
+    (f"the race: {REACHED}", "race", both),
+    ("the race: IMDS requests", "race", requests),
+    ("the race: CPU", "race", cpu),
+    ("the race: silence of the primary", "race", time_of("silence of the primary")),
+    (f"the race without DHCPv6: {REACHED}", "race without DHCPv6", both),
+    ("the race without DHCPv6: IMDS requests", "race without DHCPv6", requests),
+    ("the race without DHCPv6: CPU", "race without DHCPv6", cpu),
+    (f"complete at once: {REACHED}", "complete", both),
+    ("complete at once: IMDS requests", "complete", requests),
+    ("complete at once: CPU", "complete", cpu),
+    ("a quiet minute: IMDS requests", "quiet", lambda f: f"{f['requests']:.0f}"),
+    ("a quiet minute: CPU", "quiet", lambda f: f"{f['cpu']:.1f} s"),
+    ("the new subnet's neighbour reaches the primary", "neighbour", yes_no),
+    ("all rules flushed: longest silence of IPv4, IPv6", "flush", both),
+    (f"a second address of each family added: {REACHED}", "in place", pair("address")),
+    (f"a prefix of each family added: {REACHED}", "in place", pair("prefix")),
+    ("the addresses taken away: gone after", "in place", taken("address")),
+    ("the prefixes taken away: gone after", "in place", taken("prefix")),
+    ("second hot-plug: silence of the first ENI", "second", time_of("silence of the first")),
+    ("second hot-plug: the first's rules missing", "second", time_of("rules missing")),
+    (
+        "the same without the networkd drop-in",
+        "second without the drop-in",
+        time_of("rules missing"),
+    ),
+    ("detach: left behind", "detach", left),
+    ("detach: silence of the primary", "detach", time_of("silence of the primary")),
+)
+
+
+def markdown(results: Results) -> str:
+    """The table: a column for each agent."""
+    names = list(results)
+    lines = [
+        "| | " + " | ".join(AGENTS[name].title for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for title, scenario, cell in ROWS:
+        cells = [
+            cell(results[name][scenario]) if scenario in results[name] else NOTHING
+            for name in names
+        ]
+        if set(cells) != {NOTHING}:
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def described(results: Results, machine: Mapping[str, str]) -> str:
+    """The machine, and what was installed on each of those that it emulated."""
+    lines = [", ".join(f"{name} {said}" for name, said in machine.items()) + ".", ""]
+    for name, found in results.items():
+        said = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+        lines.append(f"- {AGENTS[name].title}: {said}")
+    return "\n".join(lines)
+
+
+def emulator() -> dict[str, str]:
+    """What the machines were emulated on, and by."""
+    said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"version ([\d.]+)", said)
+    on = report.machine()
+    return {"CPU": on["CPU"], "kernel": on["kernel"], "QEMU": version[1] if version else said}
+
+
+def verdicts(results: Results) -> str:
+    """nicwatchd's budgets, each kept or missed."""
+    lines = ["| nicwatchd's budgets | measured | budget | |", "|---|---|---|---|"]
+    for budget in budgets(results):
+        verdict = "kept" if budget.kept else "**missed**"
+        row = (budget.what, seconds(budget.value), seconds(budget.at_most), verdict)
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(results: Results, machine: Mapping[str, str]) -> None:
+    """Write the JSON, and the tables into the page, between their markers.
+
+    Agents that were left out this time keep what was found of them on the same machine.
+    """
+    known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+    agents = {**(known["agents"] if known.get("machine") == machine else {}), **results}
+    agents = {name: agents[name] for name in AGENTS if name in agents}
+    data = {"machine": machine, "agents": agents}
+    DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    parts = (described(agents, machine), markdown(agents), verdicts(agents))
+    report.fill_in("make bench-peers", *parts)

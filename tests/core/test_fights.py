@@ -1,0 +1,363 @@
+"""What others remove: put back, counted, and slowed down where they do it again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nicwatchd.core.fights import (
+    BURST,
+    INTERVAL,
+    LOSSES,
+    WINDOW,
+    Fights,
+    Place,
+    Thing,
+    name,
+    place,
+    without,
+)
+from nicwatchd.core.host import Failure
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Family,
+    Operation,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+    Value,
+)
+from tests.core.build import FULL4, FULL6, IPV4, MAC, NET4, TABLE, eni, family, ip, lease, net
+from tests.core.fast_motion import FastMotion
+from tests.core.scenes import APPLIED, FULL, applied
+
+LOOKUP = AddRule(Rule(Family.V4, 32602, TABLE, iif="lo", src=net(NET4)))
+GUARD = AddRule(
+    replace(
+        LOOKUP.rule,
+        priority=32600,
+        table=MAIN_TABLE,
+        suppress_prefixlength=0,
+        suppress_ifgroup=3778,
+    )
+)
+ADDRESS = AddAddress(3, ip(IPV4))
+SOURCED = AddRoute(Route(net(NET4), TABLE, 3, prefsrc=ip(IPV4)))
+PLAIN = AddRoute(Route(net(NET4), TABLE, 3))
+GROUP = SetGroup(3, 3778)
+
+
+# --- one thing after another ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "fought"),
+    [
+        pytest.param([0.0], False, id="an accident"),
+        pytest.param([0.0, 1.0], False, id="twice is chance"),
+        pytest.param([0.0, 1.0, 2.0], True, id="at once"),
+        pytest.param([0.0, 60.0, 120.0], True, id="a job of each minute"),
+        pytest.param([0.0, 100.0, 200.0], False, id="too rarely"),
+        pytest.param([0.0, 100.0, 200.0, 210.0], True, id="the last of them count"),
+        pytest.param([0.0, 1.0, 1.0 + WINDOW], False, id="forgotten meanwhile"),
+    ],
+)
+def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
+    fights = Fights()
+    for at in losses:
+        fights.forget(at)
+        fights.lose(LOOKUP, "", at)
+    assert fights.over(LOOKUP) is fought
+    assert not fights.over(GUARD)
+    assert fights.news() is (True if fought else None)
+    assert fights.news() is None
+    fights.forget(losses[-1] + WINDOW - 1)
+    assert fights.over(LOOKUP) is fought
+    fights.forget(losses[-1] + WINDOW)
+    assert fights.reason is None
+    assert fights.news() is (False if fought else None)
+
+
+def test_the_pace() -> None:
+    """At once, as often as an accident may happen; then slowly, for as long as it lasts."""
+    fights = Fights()
+    now = 0.0
+    for _ in range(BURST):
+        fights.lose(LOOKUP, "", now)
+        assert not fights.held(now)
+    for _ in range(50):  # removed whenever it is back
+        fights.lose(LOOKUP, "", now)
+        assert fights.held(now + INTERVAL - 0.1) == {LOOKUP}
+        assert now + INTERVAL in set(fights.deadlines())
+        now += INTERVAL
+        assert not fights.held(now)
+    assert not fights.held(now)
+    fights.lose(PLAIN, "", now)
+    assert not fights.held(now), "each thing has its own pace"
+
+
+def test_what_is_told() -> None:
+    fights = Fights()
+    for at in (1.0, 4.0, 13.0):
+        fights.lose(LOOKUP, "port id 77, perhaps networkd" if at < 13.0 else "", at)
+    reason = fights.reason
+    assert reason is not None
+    assert reason.code == "fought-over"
+    assert reason.text == (
+        "the IPv4 rule 32602 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the "
+        "notifications point at port id 77, perhaps networkd; put back each time, at most "
+        "once in 5 s"
+    )
+    for at in (13.0, 13.0, 13.0):
+        fights.lose(GROUP, "", at)
+    reason = fights.reason
+    assert reason is not None
+    assert ", and 1 more of ours repeatedly; the notifications" in reason.text
+
+
+@pytest.mark.parametrize(
+    ("lost", "said", "where"),
+    [
+        (LOOKUP, "the IPv4 rule 32602 (iif lo from 10.0.2.0/24)", Place(AddRule, 32602, 4)),
+        (SOURCED, f"the route to 10.0.2.0/24 in table {TABLE}", Place(AddRoute, 3, 4)),
+        (ADDRESS, "the address 10.0.2.10", Place(AddAddress, 3)),
+        (GROUP, "the link group 3778", Place(SetGroup, 3)),
+    ],
+)
+def test_names_and_places(lost: Thing, said: str, where: Place) -> None:
+    assert (name(lost), place(lost)) == (said, where)
+
+
+@pytest.mark.parametrize(
+    ("held", "left"),
+    [
+        pytest.param(set(), [ADDRESS, SOURCED, PLAIN, GUARD, LOOKUP], id="nothing"),
+        pytest.param({ADDRESS}, [PLAIN, GUARD, LOOKUP], id="no route without its source"),
+        pytest.param({GUARD}, [ADDRESS, SOURCED, PLAIN], id="no rule without its guard"),
+        pytest.param({LOOKUP}, [ADDRESS, SOURCED, PLAIN, GUARD], id="a guard alone does no harm"),
+        pytest.param({PLAIN}, [ADDRESS, SOURCED, GUARD, LOOKUP], id="a route"),
+    ],
+)
+def test_what_waits_for_what_is_held_back(held: set[Thing], left: list[Operation]) -> None:
+    removal = RemoveRule(LOOKUP.rule)
+    operations = (ADDRESS, SOURCED, PLAIN, GUARD, LOOKUP, removal)
+    assert list(without(operations, held)) == [*left, removal]
+
+
+def test_a_route_that_is_to_replace_another_is_held_back_all_the_same() -> None:
+    assert list(without([replace(PLAIN, replace=True)], {PLAIN})) == []
+
+
+@given(st.lists(st.floats(0.0, 4.0), min_size=1, max_size=80))
+def test_no_span_has_more_than_the_burst_and_the_pace(gaps: list[float]) -> None:
+    fights, now, healed = Fights(), 0.0, [0.0]
+    for gap in gaps:
+        now += gap
+        fights.forget(now)
+        fights.lose(LOOKUP, "", now)
+        while fights.held(now):
+            now = min(at for at in fights.deadlines() if at > now)
+        healed.append(now)
+    for first in range(1, len(healed)):
+        for last in range(first, len(healed)):
+            span = healed[last] - healed[first]
+            assert last - first + 1 <= BURST + 1 + span / INTERVAL
+
+
+# --- the whole host ------------------------------------------------------------------------------
+
+
+def remove(motion: FastMotion, thing: Thing) -> None:
+    kernel = motion.kernel
+    match thing:
+        case AddRule(rule=rule):
+            kernel.rules.remove(rule)
+        case AddRoute(route=route):
+            kernel.routes.remove(route)
+        case AddAddress(index=index, ip=address):
+            kernel.addresses = [a for a in kernel.addresses if (a.index, a.ip) != (index, address)]
+        case SetGroup(index=index):
+            kernel.links[index] = replace(kernel.links[index], group=0)
+
+
+TWO = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6)
+
+
+def things_of(motion: FastMotion) -> list[Thing]:
+    plan = motion.host.interfaces[3].plan
+    return [
+        SetGroup(3, 3778),
+        *(AddAddress(3, address) for address in plan.addresses),
+        *(AddRoute(route) for route in plan.routes),
+        *(AddRule(rule) for rule in plan.rules),
+    ]
+
+
+KINDS: dict[str, Callable[[Thing], bool]] = {
+    "group": lambda t: isinstance(t, SetGroup),
+    "address": lambda t: isinstance(t, AddAddress),
+    "route": lambda t: isinstance(t, AddRoute) and t.route.dst.prefixlen == 0,
+    "rule": lambda t: isinstance(t, AddRule) and t.rule.table != MAIN_TABLE,
+    "guard": lambda t: isinstance(t, AddRule) and t.rule.table == MAIN_TABLE,
+}
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_a_fight_is_told_once_and_healed_at_its_pace(which: str) -> None:
+    motion = applied(TWO)
+    (victim, *_) = filter(KINDS[which], things_of(motion))
+    told, written = len(motion.told), len(motion.written)
+    motion.host.suspect(place(victim), "port id 77")
+    removed = [200.0 + second for second in range(60)]
+
+    def fight() -> None:  # whenever it is there
+        if motion.host.interfaces[3].plan and victim not in missing(motion):
+            remove(motion, victim)
+
+    for at in removed:
+        motion.at(at, fight)
+    motion.run(230.0)
+    assert motion.host.fights() == [(motion.host.interfaces[3], True)]
+    (note,) = (n for n in motion.host.interfaces[3].notes if n.code == "fought-over")
+    assert "port id 77" in note.text
+    assert motion.state() is APPLIED
+    motion.run(250.0 + WINDOW)
+    assert motion.host.fights() == []
+    heals = len(motion.written) - written
+    assert BURST + 4 <= heals <= BURST + 60 / INTERVAL
+    assert sum(motion.host.heals.values()) == heals
+    assert not missing(motion)
+    assert len(motion.told) - told <= 2 * LOSSES, "the first ones are transitions, the rest are not"
+    motion.run(270.0 + WINDOW)
+    assert motion.host.fights() == [(motion.host.interfaces[3], False)]
+    assert not motion.host.interfaces[3].fights.reason
+
+
+def missing(motion: FastMotion) -> set[Thing]:
+    kernel = motion.kernel
+    there: set[Thing] = {AddRule(rule) for rule in kernel.own_rules}
+    there |= {AddRoute(route) for route in kernel.own_routes}
+    there |= {AddAddress(a.index, a.ip) for a in kernel.addresses}
+    there |= {SetGroup(link.index, link.group) for link in kernel.links.values()}
+    return set(things_of(motion)) - there
+
+
+def test_a_fight_over_one_thing_delays_nothing_else() -> None:
+    motion = applied(TWO)
+    rules = [t for t in things_of(motion) if isinstance(t, AddRule)]
+    fought, other = rules[-1], rules[0]
+    for tick in range(100):
+        motion.at(
+            200.0 + tick / 10, lambda: remove(motion, fought) if not missing(motion) else None
+        )
+    motion.run(204.05)
+    assert missing(motion) == {fought}
+    remove(motion, other)
+    motion.run(204.06)
+    assert missing(motion) == {fought}
+    motion.imds(MAC, 206.0, FULL)  # another address of its goes meanwhile
+    motion.run(260.0)
+    assert not missing(motion)
+
+
+def test_it_is_seen_also_where_the_other_is_faster_than_our_look() -> None:
+    """It is removed before it was read back: it was never seen in its place."""
+    motion = applied()
+    (victim, *_) = (t for t in things_of(motion) if isinstance(t, AddRule))
+    remove(motion, victim)
+    for second in range(LOSSES):
+        motion.look()
+        assert victim in motion.host.decide(200.0 + second)
+        motion.host.failed([])  # the kernel took it
+    assert motion.host.fights() == [(motion.host.interfaces[3], True)]
+
+
+def test_what_the_kernel_refuses_is_no_fight() -> None:
+    motion = applied()
+    (victim, *_) = (t for t in things_of(motion) if isinstance(t, AddRoute))
+    remove(motion, victim)
+    for second in range(5):
+        motion.look()
+        assert victim in motion.host.decide(200.0 + second)
+        motion.host.failed([Failure(victim, "File exists", "route-in-the-way")])
+    assert motion.host.fights() == []
+    assert motion.reasons() == {"route-in-the-way"}
+    assert motion.host.heals == {"route": 1}
+
+
+def test_a_link_that_flaps_is_no_fight() -> None:
+    motion = applied(TWO)
+    link = motion.kernel.links[3]
+    for tick in range(10):
+        motion.at(200.0 + tick, lambda: motion.kernel.set_link(replace(link, up=False)))
+        if tick % 2:  # seen down; else it is up again before anybody looks
+            motion.at(200.2 + tick, lambda: motion.kernel.set_link(link))
+        else:
+            motion.at(200.0 + tick, lambda: motion.kernel.set_link(link))
+            motion.at(200.0 + tick, lambda: motion.host.flapped(3))
+    motion.run(220.0)
+    assert not missing(motion)
+    assert (motion.host.fights(), sum(motion.host.heals.values())) == ([], 0)
+    assert motion.state() is APPLIED
+
+
+def test_facts_that_change_are_no_fight() -> None:
+    motion = applied()
+    for tick in range(6):
+        motion.imds(MAC, 200.0 + 100.0 * tick, TWO if tick % 2 else eni(FULL4, FULL6))
+    motion.run(1000.0)
+    assert motion.state() is APPLIED
+    assert (motion.host.fights(), sum(motion.host.heals.values())) == ([], 0)
+
+
+def test_a_lease_that_takes_an_address_over_is_no_fight() -> None:
+    motion = applied(TWO)
+    second = ip("10.0.2.11")
+    for tick in range(4):
+
+        def takes() -> None:
+            remove(motion, AddAddress(3, second))
+            motion.kernel.addresses.append(lease("10.0.2.11/24"))
+
+        def leaves() -> None:
+            remove(motion, AddAddress(3, second))
+
+        motion.at(200.0 + tick, takes)
+        motion.at(200.5 + tick, leaves)
+    motion.run(210.0)
+    assert not missing(motion)
+    assert (motion.host.fights(), sum(motion.host.heals.values())) == ([], 0)
+
+
+def test_an_interface_that_went_takes_its_fight_along() -> None:
+    motion = applied()
+    (victim, *_) = (t for t in things_of(motion) if isinstance(t, AddRoute))
+    motion.host.suspect(place(victim), "port id 77")
+    for tick in range(4):
+        motion.at(200.0 + tick, lambda: remove(motion, victim))
+    motion.run(204.0)
+    assert motion.host.fights() == [(motion.host.interfaces[3], True)]
+    motion.at(205.0, lambda: motion.kernel.unplug(3))
+    motion.run(206.0)
+    assert motion.host.fights() == []
+    assert motion.host._suspects == {}
+    motion.host.suspect(place(victim), "port id 77")
+    assert motion.host._suspects == {}
+
+
+def test_the_primarys_group_can_be_fought_over_too() -> None:
+    motion = applied()
+    assert isinstance(motion.host.primary_mac, Value)
+    for tick in range(4):
+        motion.at(200.0 + tick, lambda: remove(motion, SetGroup(2, 3778)))
+    motion.run(204.0)
+    assert motion.host.fights() == [(motion.host.interfaces[2], True)]
+    assert motion.kernel.links[2].group == 3778
