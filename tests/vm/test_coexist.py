@@ -12,7 +12,15 @@ from tests.vm.host import PATIENCE, PEER_PATIENCE, VmHost
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer]
 
 # What changes by itself, and numbers that are new each time.
-FLEETING = {"expires", "flags", "valid_life_time", "preferred_life_time", "nhid", "ifindex"}
+FLEETING = {
+    "expires",
+    "flags",
+    "tentative",
+    "valid_life_time",
+    "preferred_life_time",
+    "nhid",
+    "ifindex",
+}
 
 
 async def foreign(host: VmHost, *what: str) -> list[dict[str, Any]]:
