@@ -29,7 +29,7 @@ from nicwatchd.core.policy import AddressMode
 from nicwatchd.service import journal
 from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
-from nicwatchd.service.status import InterfaceStatus
+from nicwatchd.service.status import InterfaceStatus, headline
 from nicwatchd.sim.kernel import FakeKernel
 from nicwatchd.sim.script import EniScript
 from tests.service.conftest import AT_ONCE, ETH1, Host, eventually, until
@@ -313,7 +313,7 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
         (line,) = unready(daemon.status())
         assert line.startswith(f"eth1: {State.APPLIED}: the IPv")
         assert ", and 1 more of ours" in line
-        assert daemon._headline() == "1 applied, 1 ignored, 1 fought over"
+        assert headline(daemon.host.interfaces.values()) == "1 applied, 1 ignored, 1 fought over"
 
         clock.ahead += WINDOW
         await daemon.reconcile()
