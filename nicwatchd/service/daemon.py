@@ -31,21 +31,20 @@ from nicwatchd.core.model import (
     Value,
 )
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.releases import Key, Releases
+from nicwatchd.core.releases import Releases
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.outcomes import describe, explain, verb
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
-from nicwatchd.service.release import Released, UnknownInterfaceError
-from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake
+from nicwatchd.service.release import Released
+from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
 from nicwatchd.service.shadows import look_for_shadows
 from nicwatchd.service.status import (
     HostStatus,
     ImdsStatus,
     InterfaceStatus,
-    find,
     headline,
     of_interface,
 )
@@ -137,7 +136,7 @@ class Daemon:
         Takes up what was released, or of that one interface only. Raises UnknownInterfaceError,
         and OSError where that cannot be noted.
         """
-        only = self._key(interface)
+        only = key_of(interface, self.status().interfaces)
         request = Reconcile(only, asyncio.get_running_loop().create_future())
         self._inbox.put_nowait(request)
         await request.done
@@ -147,18 +146,10 @@ class Daemon:
 
         Raises UnknownInterfaceError, and OSError where that cannot be noted: then nothing is done.
         """
-        request = Release(self._key(interface), asyncio.get_running_loop().create_future())
+        only = key_of(interface, self.status().interfaces)
+        request = Release(only, asyncio.get_running_loop().create_future())
         self._inbox.put_nowait(request)
         return await request.done
-
-    def _key(self, interface: str | None) -> Key | None:
-        if interface is None:
-            return None
-        known = self.status().interfaces
-        found = find(known, interface)
-        if found is None:
-            raise UnknownInterfaceError(interface, (each.name for each in known))
-        return found.index, found.mac
 
     def subscribe(self, listener: Callable[[InterfaceStatus], None]) -> Callable[[], None]:
         """Call `listener` with the status at each transition or fight; the answer ends that."""

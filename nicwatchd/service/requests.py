@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from nicwatchd.core.kernel import Outcome
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Key
-from nicwatchd.service.release import Released
+from nicwatchd.service.release import Released, UnknownInterfaceError
+from nicwatchd.service.status import InterfaceStatus, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,16 @@ class Release:
     only: Key | None
     done: asyncio.Future[Released]
     outcomes: list[Outcome] = field(default_factory=list)  # of what was carried out since
+
+
+def key_of(interface: str | None, known: list[InterfaceStatus]) -> Key | None:
+    """What an interface is known by here, given its name, MAC or ENI id; None is the host.
+
+    Raises UnknownInterfaceError.
+    """
+    if interface is None:
+        return None
+    found = find(known, interface)
+    if found is None:
+        raise UnknownInterfaceError(interface, (each.name for each in known))
+    return found.index, found.mac
