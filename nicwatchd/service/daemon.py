@@ -89,6 +89,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._due = clock()  # when to look next
         self._rested = clock()  # when an event may make us look again
+        self._news = False  # something was taken that the next look is for
         self._retry = RETRY_FIRST
         self._moved = clock()  # when the loop last got through
         self._waiting: list[Reconcile] = []
@@ -190,6 +191,7 @@ class Daemon:
             case _:
                 delay = self._world.note(item)
         if delay is not None:
+            self._news = True
             self._due = min(self._due, max(now + delay, self._rested))
 
     def _note(self, item: Reconcile | Release, releases: Releases) -> bool:
@@ -210,7 +212,7 @@ class Daemon:
         On a host where a look takes long, and events come without an end, one rests between looks
         for as long as they take: there are other things to do.
         """
-        began = self._clock()
+        began, self._news = self._clock(), False
         try:
             settled = await self._pass()
         except KernelError as error:
@@ -284,8 +286,9 @@ class Daemon:
             self._questions.ask(interface.link.index, interface.link.mac, sweep=sweep)
 
     def _answer_waiting(self) -> None:
-        """Reconcile requests are answered once no question is open."""
-        if not any(interface.polling.in_flight for interface in self.host.interfaces.values()):
+        """Reconcile requests are answered once no question is open, and all answers are used."""
+        interfaces = self.host.interfaces.values()
+        if not self._news and not any(interface.polling.in_flight for interface in interfaces):
             for request in self._waiting:
                 if not request.done.done():
                     request.done.set_result(None)

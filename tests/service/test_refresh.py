@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import Address
+from nicwatchd.core.model import Address, Rule
 from nicwatchd.service.status import InterfaceStatus
+from nicwatchd.sim.kernel import FakeKernel
 from tests.service.conftest import Host, eventually, until
 
 
@@ -72,3 +74,23 @@ async def test_a_link_that_went_and_came_between_two_looks_is_a_new_one(host: Ho
         host.kernel.set_link(replace(host.link(index), up=False, running=False))
         await daemon.reconcile()
         assert not host.link(index).up, "this time it was an operator"
+
+
+class Slow(FakeKernel):
+    """A host on which a look takes its time, after which the daemon rests for as long."""
+
+    async def rules(self) -> tuple[Rule, ...]:
+        await asyncio.sleep(0.1)
+        return await super().rules()
+
+
+async def test_reconcile_is_over_when_its_answers_are_used(host: Host) -> None:
+    host.kernel = Slow()
+    host.plug_primary()
+    index = host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        host.imds.step("eth1", texts={"local-ipv4s": "10.0.2.10\n10.0.2.11\n10.0.2.12"})
+        await daemon.reconcile()
+        there = {str(address.ip) for address in await host.kernel.addresses(index)}
+        assert "10.0.2.12" in there
