@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Final
 
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
@@ -38,8 +37,6 @@ from nicwatchd.core.model import (
     ours,
 )
 
-DEFAULT: Final = Numbers()
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -59,11 +56,14 @@ Elsewhere = AbstractSet[tuple[int, IPNetwork | None]]
 
 
 def diff(
-    plans: Iterable[Plan], kernel: Snapshot, held: Held, numbers: Numbers = DEFAULT
+    plans: Iterable[Plan], kernel: Snapshot, held: Held, owners: Owners | None = None
 ) -> tuple[Operation, ...]:
-    """The operations, in their order: all adds before all removals, and those in reverse."""
+    """The operations, in their order: all adds before all removals, and those in reverse.
+
+    `owners` are those of this kernel; without any, the numbers are taken to be the defaults.
+    """
     plans = tuple(plans)
-    owners = Owners(kernel, numbers)
+    owners = owners or Owners(kernel, Numbers())
     return (
         *_links(plans, kernel),
         *_addresses_to_add(plans, kernel),
@@ -105,9 +105,10 @@ def _addresses_to_remove(
     elsewhere = _elsewhere(plans)
     for index, addresses in kernel.addresses.items():
         for address in addresses:
-            surplus = ours(address) and (index, address.ip) not in wanted
+            if not ours(address) or (index, address.ip) in wanted:
+                continue
             moved = (index, ip_network(address.ip)) in elsewhere
-            if surplus and (moved or (index, address.family) not in held):
+            if moved or (index, address.family) not in held:
                 yield RemoveAddress(index, address.ip, address.prefixlen)
 
 

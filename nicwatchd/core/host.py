@@ -220,7 +220,7 @@ class Host:
         judged = {(i.link.index, family) for i in self.interfaces.values() for family in i.held}
         self._plan(now, judged)
         plans = [interface.plan for interface in self.interfaces.values()]
-        operations = diff(plans, kernel, judged, self.policy.numbers)
+        operations = diff(plans, kernel, judged, self._owners)
         self._count_losses(before, operations, now)
         # What is fought over comes and goes. It is told by itself, once; the state tells the rest.
         unequal = {self._owner(o) for o in operations if not self._is_fought_over(o)}
@@ -302,7 +302,6 @@ class Host:
             releases=self.releases,
             rules=self._rules,
             owners=self._owners,
-            groups=self._groups,
             held=held,
             knows_primary=isinstance(self.primary_mac, Value),
             now=now,

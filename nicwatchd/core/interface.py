@@ -199,6 +199,8 @@ class Interface:
         """Take what other ENIs have; gives what is new of it and IMDS still lists here too."""
         news = elsewhere.keys() - self.elsewhere.keys()
         self.elsewhere = elsewhere
+        if not elsewhere:
+            return frozenset()  # as nearly always: what is known needs no second look
         # Its own list lacks it and another's has it: no doubt is left.
         self.memory = self.memory.without(elsewhere.keys())
         return self.claims.listed & news

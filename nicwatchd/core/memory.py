@@ -76,7 +76,7 @@ class Known(Generic[T]):
     def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
         """What is known once doubted items are given up before their time."""
         doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in given_up)
-        gone = {item for item, _ in self.doubts} & given_up
+        gone = self.doubted & given_up
         return replace(self, items=tuple(i for i in self.items if i not in gone), doubts=doubts)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
@@ -19,14 +18,13 @@ from nicwatchd.core.releases import Releases
 class Planner:
     """What the plans are made from: all interfaces, concluded, and the rules that there are.
 
-    `groups` are the link groups that were ever ours; of what is `held` nothing may be removed.
+    Of what is `held` nothing may be removed.
     """
 
     interfaces: Mapping[int, Interface]
     releases: Releases
     rules: tuple[Rule, ...]
     owners: Owners
-    groups: AbstractSet[int]
     held: Held
     knows_primary: bool
     now: float
@@ -78,9 +76,9 @@ class Planner:
     ) -> Plan:
         link = interface.link
         if interface.key in self.releases:
-            return nothing_for(link, self.groups)
+            return nothing_for(link, interface.groups)
         if interface.is_primary:
-            return Plan(link.index, group=group_for(link, policy.numbers.group, self.groups))
+            return Plan(link.index, group=group_for(link, policy.numbers.group, interface.groups))
         if not interface.verdicts or not self.knows_primary:
             return Plan(link.index)
         return plan(interface.subject(neighbours, self.now, policy, bridge), policy)

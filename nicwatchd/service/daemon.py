@@ -279,7 +279,7 @@ class Daemon:
 
     def _ask(self, now: float) -> None:
         """Put the questions that are due, and drop those of interfaces that are gone."""
-        self._questions.keep_only({(i, e.link.mac) for i, e in self.host.interfaces.items()})
+        self._questions.keep_only({i.key for i in self.host.interfaces.values()})
         if self.host.interfaces and not isinstance(self.host.primary_mac, Value):
             self._questions.ask_primary()
         for interface, sweep in self.host.polls_due(now):
@@ -308,19 +308,21 @@ class Daemon:
             self._transitions[transition.state] += 1
             status = of_interface(interface, self._epoch)
             journal.write_transition(self._send, transition, status)
-            for listener in self._listeners:
-                listener(status)
+            self._tell(status)
         for interface, began in self.host.fights():
             status = of_interface(interface, self._epoch)
             journal.write_fight(self._send, status, began=began)
-            for listener in self._listeners:
-                listener(status)
+            self._tell(status)
         condition = self._imds.condition
         if condition.state not in (self._imds_state, "unasked"):
             priority = journal.INFO if condition.state == "ok" else journal.WARNING
             fields = {"NICWATCHD_IMDS": condition.state}
             self._send(journal.IMDS_CHANGED, str(condition), priority, fields)
             self._imds_state = condition.state
+
+    def _tell(self, status: InterfaceStatus) -> None:
+        for listener in self._listeners:
+            listener(status)
 
     def _trouble_with_kernel(self, text: str) -> None:
         if text != self._trouble:

@@ -131,9 +131,10 @@ async def _missing(
         routes=await kernel.own_routes(),
         rules=await kernel.rules(),
     )
+    owners = Owners(snapshot, numbers)
     indices = {link.index for link in chosen}
-    held: Held = set() if only is None else _others(snapshot, indices, numbers)
-    return diff([nothing_for(link, groups) for link in chosen], snapshot, held, numbers)
+    held: Held = set() if only is None else _others(snapshot, indices, owners)
+    return diff([nothing_for(link, groups) for link in chosen], snapshot, held, owners)
 
 
 def _chosen(links: Iterable[Link], only: str | None) -> list[Link]:
@@ -145,9 +146,8 @@ def _chosen(links: Iterable[Link], only: str | None) -> list[Link]:
     return chosen
 
 
-def _others(snapshot: Snapshot, chosen: AbstractSet[int], numbers: Numbers) -> Held:
+def _others(snapshot: Snapshot, chosen: AbstractSet[int], owners: Owners) -> Held:
     """The other interfaces that have anything of ours. What belongs to links that are gone goes."""
-    owners = Owners(snapshot, numbers)
     tables = {rule.table for rule in snapshot.rules if rule.protocol == PROTOCOL}
     having = {route.oif for route in snapshot.routes}.union(*(owners.of(t) for t in tables))
     indices = having & snapshot.links.keys() - chosen
