@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos import clock
+from tests import fast_clock
 from tests.chaos.fast import FastWorld
 from tests.chaos.namespaces import walk_in_namespaces
 from tests.chaos.walk import AstrayError, wander
@@ -29,7 +29,7 @@ def walk(seed: int, steps: int, kernel: WatchedKernel | None = None) -> list[str
     """
     random.seed(seed)
     with tempfile.TemporaryDirectory() as directory:
-        return clock.run(_walk(Path(directory), seed, steps, kernel))
+        return fast_clock.run(_walk(Path(directory), seed, steps, kernel))
 
 
 async def _walk(directory: Path, seed: int, steps: int, kernel: WatchedKernel | None) -> list[str]:

@@ -20,8 +20,8 @@ from nicwatchd.service.ledger import Ledger
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.kernel import FakeKernel
 from nicwatchd.sim.script import Scenario
+from tests import fast_clock
 from tests.service.conftest import ETH0, ETH1, MAC, PRIMARY
-from tests.service.fast_clock import FastLoop
 
 HOUR: Final = 3600.0
 # EC2's DHCPv6 leases are renewed at half of the preferred lifetime, 140 s: 51 times an hour.
@@ -107,8 +107,7 @@ async def _sleep_until(when: float) -> None:
 
 
 def test_nothing_grows_over_a_day(tmp_path: Path) -> None:
-    with asyncio.Runner(loop_factory=FastLoop) as runner:
-        runner.run(_day(tmp_path))
+    fast_clock.run(_day(tmp_path), sockets=True)
 
 
 async def _day(directory: Path) -> None:

@@ -10,7 +10,7 @@ from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.sim.kernel import FakeKernel
-from tests.service.fast_clock import FastLoop
+from tests import fast_clock
 
 MINUTE = 60.0
 TAKES = 0.5  # s to read the rules
@@ -29,8 +29,7 @@ class Slow(FakeKernel):
 
 
 def test_the_daemon_rests_for_as_long_as_it_looked(tmp_path: Path) -> None:
-    with asyncio.Runner(loop_factory=FastLoop) as runner:
-        spent = runner.run(_storm(tmp_path))
+    spent = fast_clock.run(_storm(tmp_path))
     assert 0.25 * MINUTE < spent < 0.6 * MINUTE
 
 
