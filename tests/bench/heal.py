@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import cycle, islice
 from typing import Final
 
@@ -31,14 +33,10 @@ QUICK_DELETIONS: Final = 3
 SPACING: Final = (5.0, 5.3)
 
 
-async def measure(seed: int, *, quick: bool) -> list[Figure]:
-    """Each kind of rule in turn, both families, deleted one at a time on an applied ENI.
-
-    Start: the kernel has confirmed the deletion. End: the rule is seen again from outside.
-    """
-    chance = random.Random(seed)
+@asynccontextmanager
+async def _applied() -> AsyncIterator[tuple[outside.Outside, outside.Expected]]:
+    """A host with a daemon and one ENI that is applied, seen from outside."""
     script = host.script(1)
-    times = []
     async with host.host(script) as ec2:
         with outside.look_into(ec2.vpc.host) as probe:
             daemon = await ec2.start_daemon()
@@ -46,10 +44,21 @@ async def measure(seed: int, *, quick: bool) -> list[Figure]:
             eni = await host.plug(ec2, script.name, tuple(Family))
             wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
             await probe.complete(wanted)
-            rules = cycle(sorted(wanted.rules, key=str))
-            for rule in islice(rules, QUICK_DELETIONS if quick else DELETIONS):
-                await asyncio.sleep(chance.uniform(*SPACING))
-                times.append(await delete(probe, rule))
+            yield probe, wanted
+
+
+async def measure(seed: int, *, quick: bool) -> list[Figure]:
+    """Each kind of rule in turn, both families, deleted one at a time on an applied ENI.
+
+    Start: the kernel has confirmed the deletion. End: the rule is seen again from outside.
+    """
+    chance = random.Random(seed)
+    times = []
+    async with _applied() as (probe, wanted):
+        rules = cycle(sorted(wanted.rules, key=str))
+        for rule in islice(rules, QUICK_DELETIONS if quick else DELETIONS):
+            await asyncio.sleep(chance.uniform(*SPACING))
+            times.append(await delete(probe, rule))
     return [
         Figure(
             f"our rule deleted -> back, {len(times)} deletions",
@@ -71,23 +80,16 @@ async def measure_kinds(seed: int, *, quick: bool) -> list[Figure]:
     Start: the kernel is asked to remove it. End: as above.
     """
     chance = random.Random(seed)
-    script = host.script(1)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    async with host.host(script) as ec2:
-        with outside.look_into(ec2.vpc.host) as probe:
-            daemon = await ec2.start_daemon()
-            await daemon.until("eth0", "ignored")
-            eni = await host.plug(ec2, script.name, tuple(Family))
-            wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
-            await probe.complete(wanted)
-            for number in range(1 if quick else ROUNDS):
-                for kind in KINDS:
-                    await asyncio.sleep(chance.uniform(*SPACING))
-                    operations = await _objects(probe, wanted.index)
-                    if kind != ALL:
-                        chosen = operations[kind]
-                        operations = {kind: [chosen[number % len(chosen)]]}
-                    times[kind].append(await _remove(probe, wanted, operations))
+    async with _applied() as (probe, wanted):
+        for number in range(1 if quick else ROUNDS):
+            for kind in KINDS:
+                await asyncio.sleep(chance.uniform(*SPACING))
+                operations = await _objects(probe, wanted.index)
+                if kind != ALL:
+                    chosen = operations[kind]
+                    operations = {kind: [chosen[number % len(chosen)]]}
+                times[kind].append(await _remove(probe, wanted, operations))
     return [
         Figure(f"our {kind} removed -> back", samples, limits=(Limit("median", 0.150),), show=SHOW)
         for kind, samples in times.items()
