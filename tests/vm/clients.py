@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from nicwatchd.sim.parts import Eni
@@ -44,9 +45,18 @@ class Client:
         One that manages the interface has asked before, and asks again by itself.
         """
         await self._host.vpc.start_dhcp(eni)
+        if self._commands:
+            # `dhclient -6` ends at once where the link-local address, which it binds to, is still
+            # tentative; Debian's ifupdown waits as well before it starts one.
+            await self._host.eventually(partial(self._settled, name))
         for number, command in enumerate(self._commands):
             words = command.format(name=name).split()
             await self._host.vm.run("systemd-run", f"--unit=client-{number}", *words)
+
+    async def _settled(self, name: str) -> bool:
+        """Whether the interface has a link-local address that it may use."""
+        show = ("ip", "-6", "address", "show", "dev", name, "scope", "link")
+        return bool(await self._host.vm.run(*show, "-tentative"))
 
     async def stop(self) -> None:
         """End what `lease` started, if it did not end with the interface."""
