@@ -38,7 +38,7 @@ from nicwatchd.core.model import (
     Value,
     contains,
 )
-from nicwatchd.core.moves import holders
+from nicwatchd.core.moves import Item, holders, programmed
 from nicwatchd.core.plan import groups_of
 from nicwatchd.core.planning import Planner
 from nicwatchd.core.policy import Policy
@@ -173,7 +173,10 @@ class Host:
         interface = self.interfaces.get(index)
         if interface is None or interface.link.mac != mac:
             return False
-        return interface.hear(heard, now, self.policy, self._random)
+        had: tuple[Item, ...] = ()
+        if interface.memory.unread:
+            had = programmed(index, interface.addresses, self._rules, self._owners.of)
+        return interface.hear(heard, now, self.policy, self._random, had)
 
     def suspect(self, where: Place, who: str) -> None:
         """Take whom a notification names for the removal of something of ours."""

@@ -121,11 +121,19 @@ class Interface:
         return frozenset(address for address in self.addresses if not ours(address))
 
     def hear(
-        self, heard: EniMetadata, now: float, policy: Policy, random: Callable[[], float]
+        self,
+        heard: EniMetadata,
+        now: float,
+        policy: Policy,
+        random: Callable[[], float],
+        had: tuple[Item, ...] = (),
     ) -> bool:
-        """Take a reading of IMDS, and arrange the next one; whether it says anything new."""
+        """Take a reading of IMDS, and arrange the next one; whether it says anything new.
+
+        `had` is what was programmed by an earlier life.
+        """
         before = self.memory
-        self.memory = remember(self.memory, heard, self.link.mac, now, policy)
+        self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
         age = self.age(now)
         interval = policy.schedule.after(self.polling.interval, age, complete=self._complete)
         if self.is_primary and isinstance(heard.directory, Value):

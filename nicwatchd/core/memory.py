@@ -2,7 +2,8 @@
 
 One reading is not to be believed when it takes something away: IMDS forgets and remembers again
 while it catches up, and an error is not an absence. So a known item is kept until it was seen
-absent several times over a while, and `Unknown` never takes anything back.
+absent several times over a while, and `Unknown` never takes anything back. That holds across a
+restart: of the life before, the kernel shows what was programmed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar, cast
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Generic, TypeAlias, TypeVar, cast
 
 from nicwatchd.core.model import (
     KEYS,
@@ -28,6 +30,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import Policy
 
+Had: TypeAlias = tuple[IPAddress | IPNetwork, ...]
 T = TypeVar("T", bound=Hashable)
 S = TypeVar("S")
 
@@ -50,18 +53,24 @@ class Known(Generic[T]):
     listed: bool = False  # whether the directory had the key at that answer
 
     def hear(
-        self, answer: Answer[tuple[T, ...]], now: float, policy: Policy, *, listed: bool
+        self,
+        answer: Answer[tuple[T, ...]],
+        now: float,
+        policy: Policy,
+        *,
+        listed: bool,
+        had: tuple[T, ...] = (),
     ) -> Known[T]:
-        """What is known after one more answer."""
+        """What is known after one more answer. The first one is doubted where it lacks `had`."""
+        never = isinstance(self.definite, Unknown)
         if isinstance(answer, Unknown):
             # A key that appears and cannot be read yet is news: absent no more.
             news = listed and not self.listed and not self.items
-            never = isinstance(self.definite, Unknown)
             return replace(self, definite=answer) if news or never else self
         said = answer.value if isinstance(answer, Value) else ()
         present = frozenset(said)
         doubts = []
-        for item in self.items:
+        for item in had if never else self.items:
             if item in present:
                 continue
             doubt = dict(self.doubts).get(item, Doubt(0, now))
@@ -69,9 +78,10 @@ class Known(Generic[T]):
             if doubt.times < policy.doubts or now - doubt.since < policy.doubt_span:
                 doubts.append((item, doubt))
         # A doubted item keeps its place: the first IPv4 address is the source of unbound traffic.
-        kept = {item for item, _ in doubts}
+        # Of an earlier life no order is known, so its items come last.
+        kept = tuple(item for item, _ in doubts)
         items = tuple(i for i in self.items if i in present or i in kept) if kept else ()
-        return Known(tuple(dict.fromkeys(items + said)), tuple(doubts), answer, listed)
+        return Known(tuple(dict.fromkeys((*items, *said, *kept))), tuple(doubts), answer, listed)
 
     def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
         """What is known once doubted items are given up before their time."""
@@ -105,12 +115,16 @@ class KnownFamily:
         listed: frozenset[str],
         now: float,
         policy: Policy,
+        had: Had = (),
     ) -> KnownFamily:
         """What is known after one more reading; `listed` are the names in the directory."""
+        ips = tuple(item for item in had if isinstance(item, IPv4Address | IPv6Address))
+        nets = tuple(item for item in had if isinstance(item, IPv4Network | IPv6Network))
+        there = [key in listed for key in keys]
         return KnownFamily(
-            self.addresses.hear(heard.addresses, now, policy, listed=keys.addresses in listed),
-            self.prefixes.hear(heard.prefixes, now, policy, listed=keys.prefixes in listed),
-            self.cidrs.hear(heard.cidrs, now, policy, listed=keys.cidrs in listed),
+            self.addresses.hear(heard.addresses, now, policy, listed=there[0], had=ips),
+            self.prefixes.hear(heard.prefixes, now, policy, listed=there[1], had=nets),
+            self.cidrs.hear(heard.cidrs, now, policy, listed=there[2]),
         )
 
     def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:
@@ -151,17 +165,26 @@ class Memory:
         return replace(self, believed=believed, v4=v4, v6=v6)
 
     @property
+    def unread(self) -> bool:
+        """Whether there is a list of addresses or prefixes that IMDS never answered for."""
+        return self.v4.unread or self.v6.unread
+
+    @property
     def doubted(self) -> bool:
         """Whether something known was missing from the last reading."""
         return self.v4.doubted or self.v6.doubted
 
 
-def remember(memory: Memory, heard: EniMetadata, mac: str, now: float, policy: Policy) -> Memory:
+def remember(
+    memory: Memory, heard: EniMetadata, mac: str, now: float, policy: Policy, had: Had = ()
+) -> Memory:
     """What is known after one more reading of the ENI with this (the link's) MAC.
 
+    `had` is what was programmed before this memory began; it counts where a list was never read.
+
     Only a reading that lists the MAC, and says that it is about it, says anything of the lists. An
-    ENI whose link is there is attached: that IMDS does not list it is IMDS's delay, and
-    takes nothing away.
+    ENI whose link is there is attached: that IMDS does not list it is IMDS's delay, and takes
+    nothing away.
     """
     old = memory.believed
     scalars = EniMetadata(
@@ -177,8 +200,9 @@ def remember(memory: Memory, heard: EniMetadata, mac: str, now: float, policy: P
         believed = replace(scalars, v4=memory.v4.believed, v6=memory.v6.believed)
         return replace(memory, believed=believed)
     listed = heard.directory.value
+    had_of = {family: tuple(item for item in had if item.version == family) for family in Family}
     v4, v6 = (
-        known.hear(heard.of(family), KEYS[family], listed, now, policy)
+        known.hear(heard.of(family), KEYS[family], listed, now, policy, had_of[family])
         for family, known in ((Family.V4, memory.v4), (Family.V6, memory.v6))
     )
     first = now if memory.first_listed is None else memory.first_listed

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
-from nicwatchd.core.model import PROTOCOL, Family, IPAddress, IPNetwork, Rule
+from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Rule, ours
 
 Item: TypeAlias = IPAddress | IPNetwork  # an address, or a delegated prefix
 
@@ -32,6 +33,21 @@ class Claims:
     def items(self) -> frozenset[Item]:
         """All of them."""
         return self.listed | self.doubted | self.leased | self.added
+
+
+def programmed(
+    index: int,
+    addresses: Iterable[Address],
+    rules: Iterable[Rule],
+    owners: Callable[[int], AbstractSet[int]],
+) -> tuple[Item, ...]:
+    """What one ENI was given by IMDS's lists in an earlier life, as the kernel still shows it.
+
+    Leases are left out: they speak for themselves.
+    """
+    ruled = [item for item, of in _ruled(rules, owners).items() if of == index]
+    ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in ruled)]
+    return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
 
 
 def holders(

@@ -92,6 +92,35 @@ def test_a_restart_without_imds_removes_nothing() -> None:
     assert (again.state(), again.reasons()) == (AWAITING, {"imds-unread"})
 
 
+RICH = eni(
+    family(f"{IPV4} 10.0.2.11", "10.0.2.32/28", NET4),
+    family(f"{IPV6} 2001:db8:0:2::11", "2001:db8:0:2:1::/80", NET6),
+)
+
+
+def test_a_restart_believes_no_single_word_either() -> None:
+    """The first reading after it lacks what was there, and the second has it again."""
+    again = restarted(applied(RICH))
+    again.imds(MAC, 0.0, FULL)
+    again.imds(MAC, again.now + 20.0, RICH)
+    again.run(again.now + 600.0)
+    assert again.written == []
+    assert (again.state(), again.reasons()) == (APPLIED, set())
+
+
+def test_what_was_unassigned_during_a_restart_goes_after_the_doubts() -> None:
+    again = restarted(applied(RICH))
+    again.imds(MAC, 0.0, FULL)
+    start = again.now
+    again.run(start + 29.0)
+    assert again.written == []
+    again.run(start + 61.0)
+    # Two addresses, and the rules of two prefixes with their guards.
+    kinds = [type(operation) for _, operation in again.written]
+    assert sorted(kind.__name__ for kind in kinds) == ["RemoveAddress"] * 2 + ["RemoveRule"] * 4
+    assert again.state() is APPLIED
+
+
 def test_a_restart_without_the_primary_removes_nothing() -> None:
     again = restarted(applied())
     again.primary = ERROR

@@ -22,6 +22,7 @@ from tests.core.build import (
     ERROR,
     FULL4,
     FULL6,
+    IPV4,
     IPV6,
     MAC,
     NET4,
@@ -31,7 +32,9 @@ from tests.core.build import (
     UNREAD,
     eni,
     family,
+    ip,
     ips,
+    net,
 )
 
 POLICY = Policy()
@@ -143,6 +146,40 @@ def test_an_answer_that_tells_nothing(
 ) -> None:
     known = hear(Known(), (0.0, before)).hear(answer, 1.0, POLICY, listed=listed)
     assert known.answer == believed
+
+
+HAD = ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("answers", "items", "doubted"),
+    [
+        pytest.param([(0, ERROR)], "", "", id="an error says nothing of it"),
+        pytest.param([(0, listing("bc"))], "bc", "", id="all is there still"),
+        pytest.param([(0, listing("ab"))], "abc", "c", id="after what is listed"),
+        pytest.param([(0, ABSENT)], "bc", "bc", id="absent is a doubt"),
+        pytest.param([(0, ERROR), (1, listing("a"))], "abc", "bc", id="first an error"),
+        pytest.param([(0, listing("a")), (1, listing("ac"))], "abc", "b", id="then one is seen"),
+        pytest.param(
+            [(0, listing("a")), (1, listing("a")), (30, listing("a"))], "a", "", id="gone"
+        ),
+        pytest.param([(0, listing("abc")), (1, listing("bc"))], "abc", "a", id="only the first"),
+        pytest.param(
+            [(0, listing("a")), (1, listing("a")), (30, listing("a")), (31, listing("a"))],
+            "a",
+            "",
+            id="given up for good",
+        ),
+    ],
+)
+def test_a_restart_doubts_the_first_answer(
+    answers: list[tuple[float, Items]], items: str, doubted: str
+) -> None:
+    known: Known[str] = Known()
+    for now, answer in answers:
+        known = known.hear(answer, now, POLICY, listed=answer != ABSENT, had=HAD)
+    assert "".join(known.items) == items
+    assert known.doubted == frozenset(doubted)
 
 
 def test_a_key_listed_but_empty_is_no_news_when_it_cannot_be_read() -> None:
@@ -258,6 +295,37 @@ def test_any_list_can_be_doubted(short: EniMetadata, doubted: tuple[bool, bool])
     memory = after((0.0, start), (1.0, short))
     assert (memory.v4.doubted, memory.v6.doubted) == doubted
     assert memory.doubted
+
+
+def test_what_was_programmed_before_a_restart_is_doubted_where_it_belongs() -> None:
+    """Of each kind and family one that is listed, and one that is not any more."""
+    both4, both6 = (
+        (f"{IPV4} 10.0.2.77", "10.0.2.32/28"),
+        (f"{IPV6} 2001:db8:0:2::77", "2001:db8::/80"),
+    )
+    before = eni(family(*both4, NET4), family(*both6, NET6))
+    had = (*(ip(a) for a in both4[0].split() + both6[0].split()), net(both4[1]), net(both6[1]))
+    memory = remember(Memory(), FULL, MAC, 0.0, POLICY, had)
+    assert memory.believed.v4 == before.v4
+    assert memory.believed.v6 == before.v6
+    assert memory.v4.addresses.doubted == {ip("10.0.2.77")}
+    assert memory.v4.prefixes.doubted == {net("10.0.2.32/28")}
+    assert memory.v6.addresses.doubted == {ip("2001:db8:0:2::77")}
+    assert memory.v6.prefixes.doubted == {net("2001:db8::/80")}
+    assert remember(Memory(), UNLISTED, MAC, 0.0, POLICY, had).v4 == Memory().v4
+
+
+@pytest.mark.parametrize(
+    ("reading", "unread"),
+    [
+        pytest.param(UNREAD, True, id="nothing"),
+        pytest.param(FULL, False, id="everything"),
+        pytest.param(eni(FULL4, family(ERROR, ABSENT, NET6)), True, id="but IPv6 addresses"),
+        pytest.param(eni(family(IPV4, ERROR, NET4), FULL6), True, id="but IPv4 prefixes"),
+    ],
+)
+def test_whether_something_was_never_read(reading: EniMetadata, *, unread: bool) -> None:
+    assert after((0.0, reading)).unread is unread
 
 
 def test_single_values_are_not_lost() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import ABSENT, TABLE_BASE, EniMetadata, Family, Rule, Value
-from nicwatchd.core.moves import Claims, Item, holders
+from nicwatchd.core.model import ABSENT, TABLE_BASE, Address, EniMetadata, Family, Rule, Value
+from nicwatchd.core.moves import Claims, Item, holders, programmed
 from tests.core.build import (
     ERROR,
     FULL4,
@@ -22,11 +22,13 @@ from tests.core.build import (
     UNREAD,
     V4,
     V6,
+    added,
     eni,
     family,
     ip,
     lease,
     net,
+    permanent,
 )
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, ETH2, MAC2, applied, quiet, selectors
@@ -123,6 +125,39 @@ def test_a_prefix_is_known_by_its_rule() -> None:
     new = Claims(4, listed=frozenset({P}))
     assert holders([old, new], [rule_of(3, str(P))], by_table) == {P: 3}
     assert holders([old, new], [], by_table) == {}
+
+
+def own(address: str, index: int = 3) -> Address:
+    return added(f"{address}/{ip(address).max_prefixlen}", index)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "rules", "expected"),
+    [
+        pytest.param([], [], (), id="nothing"),
+        pytest.param([own(str(X))], [], (X,), id="we added it"),
+        pytest.param([], [rule_of(3, str(P))], (P,), id="a prefix, by its rule"),
+        pytest.param([], [rule_of(4, str(P))], (), id="another's prefix"),
+        pytest.param([], [rule_of(3, str(P), iif="lo")], (), id="a subnet's rule"),
+        pytest.param([], [rule_of(3)], (), id="an address that is on no link"),
+        pytest.param(
+            [permanent(f"{X}/64", 3)], [rule_of(3)], (X,), id="an operator's, with a rule"
+        ),
+        pytest.param([permanent(f"{X}/64", 3)], [], (), id="... and without"),
+        pytest.param([permanent(f"{X}/64", 3)], [rule_of(4)], (), id="... and another's"),
+        pytest.param([lease(f"{X}/128", 3)], [rule_of(3)], (), id="a lease speaks for itself"),
+        pytest.param(
+            [own(str(X)), own("10.0.2.11")],
+            [rule_of(3, str(P)), rule_of(3)],
+            (X, ip("10.0.2.11"), P),
+            id="all of it once",
+        ),
+    ],
+)
+def test_what_an_earlier_life_has_left(
+    addresses: list[Address], rules: list[Rule], expected: tuple[Item, ...]
+) -> None:
+    assert programmed(3, addresses, rules, by_table) == expected
 
 
 # --- a move, and what IMDS says of it meanwhile --------------------------------------------------
