@@ -45,7 +45,7 @@ def programmed(
 
     Leases are left out: they speak for themselves.
     """
-    ruled = [item for item, of in _ruled(rules, owners).items() if of == index]
+    ruled = _ruled((rule for rule in rules if index in owners(rule.table)), owners)
     ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in ruled)]
     return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
 

@@ -34,7 +34,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
     reached: dict[str, list[float]] = {kind: [] for kind in KINDS}
     ready: list[float] = []
     with tempfile.TemporaryDirectory() as directory:
-        async with VmHost(image.find(IMAGE), Path(directory), package()) as host:
+        async with VmHost(image.find(IMAGE), Path(directory), package(), counted=True) as host:
             await host.install()
             for _ in range(1 if quick else ROUNDS):
                 for kind in KINDS:

@@ -49,13 +49,22 @@ class VmHost:
     """`async with VmHost(image, directory, package) as host`: booted, its primary in use.
 
     Without a package, nicwatchd stays out of it: what is said of it below then has no answer.
+    `counted`: see `Vm`.
     """
 
-    def __init__(self, image: Image, directory: Path, package: Path | None = None) -> None:
+    def __init__(
+        self,
+        image: Image,
+        directory: Path,
+        package: Path | None = None,
+        *,
+        counted: bool = False,
+    ) -> None:
         self.imds = ImdsServer(Scenario(PRIMARY.mac, (PRIMARY,)))
         self.vpc = TapVpc(primary=eni_of(PRIMARY))
         self.peer_table = image.peer_table
         self._image, self._directory, self._package = image, directory, package
+        self._counted = counted
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -70,7 +79,9 @@ class VmHost:
             async def popen(*command: str, **options: Any) -> asyncio.subprocess.Process:
                 return await vpc.popen(vpc.router, *command, **options)
 
-            vm = Vm(self._image, self._directory, popen, nic, self._package)
+            vm = Vm(
+                self._image, self._directory, popen, nic, self._package, counted=self._counted
+            )
             self.vm = await self._stack.enter_async_context(vm)
         except BaseException:
             await self._stack.aclose()
