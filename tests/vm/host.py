@@ -79,9 +79,7 @@ class VmHost:
             async def popen(*command: str, **options: Any) -> asyncio.subprocess.Process:
                 return await vpc.popen(vpc.router, *command, **options)
 
-            vm = Vm(
-                self._image, self._directory, popen, nic, self._package, counted=self._counted
-            )
+            vm = Vm(self._image, self._directory, popen, nic, self._package, counted=self._counted)
             self.vm = await self._stack.enter_async_context(vm)
         except BaseException:
             await self._stack.aclose()
