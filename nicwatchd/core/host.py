@@ -336,7 +336,7 @@ class Host:
             polling = interface.polling
             if interface.is_polled and not polling.in_flight and polling.next_at <= now:
                 polling.in_flight = True
-                due.append((interface, polling.sweep))
+                due.append((interface, polling.whole_at <= now))
         return due
 
     def next_poll(self) -> float | None:

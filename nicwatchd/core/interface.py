@@ -60,7 +60,7 @@ class Polling:
 
     next_at: float
     interval: float = 0.0
-    sweep: bool = True  # read all keys; otherwise one probe, and news makes it a sweep
+    whole_at: float = 0.0  # from then on a poll reads all keys; before, one, and more upon news
     in_flight: bool = False
     again_at: float = NEVER  # something happened while a question was under way: one more then
 
@@ -142,8 +142,8 @@ class Interface:
         if self.memory.doubted:  # enough readings within the span, and not one more
             pause = policy.doubt_span / max(1, policy.doubts - 1)
             interval, whole = min(interval, pause), min(whole, pause)
-        again_at, sweep = self.polling.again_at, interval >= whole
-        self.polling = Polling(now + jittered(interval, random), interval, sweep=sweep)
+        again_at, next_at = self.polling.again_at, now + jittered(interval, random)
+        self.polling = Polling(next_at, interval, whole_at=next_at if interval >= whole else NEVER)
         if self._hinted_until > now:  # what is hinted until then waits for that poll
             again_at = min(again_at, self._hinted_until)
         if again_at < NEVER:
@@ -160,8 +160,9 @@ class Interface:
         if self.polling.in_flight:
             self.polling.again_at = min(when, self.polling.again_at)
         else:
-            next_at = min(when, self.polling.next_at)
-            self.polling = replace(self.polling, next_at=next_at, sweep=True)
+            # What is due before that is no larger for it.
+            self.polling.next_at = min(when, self.polling.next_at)
+            self.polling.whole_at = min(when, self.polling.whole_at)
 
     def hint(self, now: float) -> None:
         """Something happened to the link: ask IMDS at once, where the same may show; in measure."""

@@ -48,6 +48,7 @@ class FastMotion:
         self.written: list[tuple[float, Operation]] = []
         self.told: list[Told] = []
         self.asked: list[tuple[float, int]] = []  # when, and about which interface
+        self.swept: list[tuple[float, int]] = []  # ... for everything
         self._readings: dict[str, list[tuple[float, EniMetadata]]] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -136,8 +137,10 @@ class FastMotion:
         if self.host.primary_mac != self.primary:
             self.host.hear_primary(self.primary)
             self._news = True
-        for interface, _ in self.host.polls_due(self.now):
+        for interface, whole in self.host.polls_due(self.now):
             self.asked.append((self.now, interface.link.index))
+            if whole:
+                self.swept.append(self.asked[-1])
             self._answer(interface.link.index, interface.link.mac)
 
     def _answer(self, index: int, mac: str) -> None:

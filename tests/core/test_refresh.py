@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from nicwatchd.core.model import EniMetadata, RemoveAddress
-from tests.core.build import FULL4, FULL6, IPV4, IPV6, MAC, NET4, NET6, eni, family
+from tests.core.build import FULL4, FULL6, IPV4, IPV6, MAC, NET4, NET6, UNLISTED, eni, family
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, FULL, applied, selectors
+from tests.core.scenes import APPLIED, ETH2, FULL, MAC2, applied, selectors
 
 PREFIX4, PREFIX6 = "10.0.2.16/28", "2001:db8:0:2:1::/80"
 CIDR6 = "2001:db8:0:9::/64"
@@ -81,6 +81,19 @@ def test_events_without_end_ask_now_and_then() -> None:
     assert 28 <= motion.polls(3, 301.0, 600.0) <= 31
     motion.run(700.0)
     assert 1 <= motion.polls(3, 600.0, 700.0) <= 2
+
+
+def test_an_event_that_has_to_wait_makes_no_earlier_poll_larger() -> None:
+    """While IMDS lags there are many polls: most are one request, and not seven."""
+    motion = applied()
+    motion.run(300.0)
+    motion.plug(300.0, ETH2)
+    motion.imds(MAC2, 300.0, UNLISTED)
+    for tenth in range(6):
+        motion.at(300.5 + tenth / 10, partial(motion.host.hint, 4, 300.5 + tenth / 10))
+    motion.run(305.0)
+    assert motion.polls(4, 301.1, 305.0) == 4
+    assert [at for at, index in motion.swept if index == 4 and at >= 301.1] == []
 
 
 def test_an_event_that_has_to_wait_is_not_forgotten_for_a_poll_in_between() -> None:
