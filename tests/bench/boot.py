@@ -19,7 +19,7 @@ from tests.vm import image
 from tests.vm.host import VmHost, package
 
 IMAGE: Final = "trixie"
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 LATER: Final = 0.5  # s; the emulated processor is many times slower than a real one
 USEC: Final = 1e6
 WITHOUT, ENABLED, SILENT = "without nicwatchd", "with it", "with it, IMDS silent"
