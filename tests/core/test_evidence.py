@@ -551,6 +551,7 @@ def test_on_link_prefixes() -> None:
     routes = (
         on_link(NET4),
         on_link(NET6),
+        on_link(f"{IPV6}/128"),  # the kernel's, for an address without a subnet
         on_link("fe80::/64"),
         on_link("2001:db8:5::/64", protocol=RTPROT_RA),
         on_link("2001:db8:6::/64", protocol=RTPROT_STATIC),
