@@ -93,7 +93,7 @@ class Verdict:
 
     family: Family
     status: Status
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[Reason, ...]
     notes: tuple[Reason, ...] = ()
     usable: Usable = Usable()
 

@@ -537,6 +537,10 @@ def test_a_family_that_was_unassigned_ends(age: float, status: Status, reasons: 
     assert (verdict.status, codes(verdict)) == (status, reasons)
 
 
+def test_the_status_shows_verdicts_by_these_names() -> None:
+    assert [status.value for status in Status] == ["ready", "waiting", "absent"]
+
+
 # --- the kernel's prefixes ---------------------------------------------------------------------
 
 
