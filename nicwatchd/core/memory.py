@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from nicwatchd.core.model import (
     KEYS,
@@ -28,9 +28,9 @@ from nicwatchd.core.model import (
     Unknown,
     Value,
 )
+from nicwatchd.core.moves import Item
 from nicwatchd.core.policy import Policy
 
-Had: TypeAlias = tuple[IPAddress | IPNetwork, ...]
 T = TypeVar("T", bound=Hashable)
 S = TypeVar("S")
 
@@ -115,7 +115,7 @@ class KnownFamily:
         listed: frozenset[str],
         now: float,
         policy: Policy,
-        had: Had = (),
+        had: tuple[Item, ...] = (),
     ) -> KnownFamily:
         """What is known after one more reading; `listed` are the names in the directory."""
         ips = tuple(item for item in had if isinstance(item, IPv4Address | IPv6Address))
@@ -176,7 +176,12 @@ class Memory:
 
 
 def remember(
-    memory: Memory, heard: EniMetadata, mac: str, now: float, policy: Policy, had: Had = ()
+    memory: Memory,
+    heard: EniMetadata,
+    mac: str,
+    now: float,
+    policy: Policy,
+    had: tuple[Item, ...] = (),
 ) -> Memory:
     """What is known after one more reading of the ENI with this (the link's) MAC.
 
