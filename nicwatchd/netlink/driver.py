@@ -11,7 +11,9 @@ from typing import Final
 SIOCETHTOOL: Final = 0x8946
 ETHTOOL_GDRVINFO: Final = 3
 DRVINFO_BYTES: Final = 196  # struct ethtool_drvinfo: cmd, driver[32], ...
+SIOCGIFINDEX: Final = 0x8933
 IFREQ: Final = struct.Struct("16sP16x")  # struct ifreq: ifr_name, ifr_data; 40 bytes in all
+IFREQ_INDEX: Final = struct.Struct("16si20x")  # ... ifr_ifindex
 
 
 class Drivers:
@@ -24,13 +26,19 @@ class Drivers:
         """Close the socket."""
         self._socket.close()
 
-    def driver(self, name: str) -> str | None:
-        """The driver's name, None where there is none to tell or the link is gone."""
+    def driver(self, index: int, name: str) -> str | None:
+        """The driver's name, None where there is none to tell or the link is gone.
+
+        It is asked for by name, so None too while that is not the link's any more: udev renames.
+        """
         info = array.array("B", struct.pack("=I", ETHTOOL_GDRVINFO).ljust(DRVINFO_BYTES, b"\0"))
         address, _ = info.buffer_info()
-        request = IFREQ.pack(name.encode(errors="surrogateescape"), address)
+        encoded = name.encode(errors="surrogateescape")
         try:
-            fcntl.ioctl(self._socket, SIOCETHTOOL, request)
+            fcntl.ioctl(self._socket, SIOCETHTOOL, IFREQ.pack(encoded, address))
+            named = fcntl.ioctl(self._socket, SIOCGIFINDEX, IFREQ_INDEX.pack(encoded, 0))
         except OSError:
+            return None
+        if IFREQ_INDEX.unpack(named)[1] != index:
             return None
         return info.tobytes()[4:36].rstrip(b"\0").decode(errors="replace") or None

@@ -48,7 +48,7 @@ class NetlinkKernel:
     def __init__(self, requests: RequestSocket | None = None) -> None:
         self._requests = requests or RequestSocket()
         self._drivers = Drivers()
-        self._known_drivers: dict[tuple[int, str], str | None] = {}
+        self._known_drivers: dict[tuple[int, str], str] = {}
 
     def close(self) -> None:
         """Close the sockets."""
@@ -79,9 +79,11 @@ class NetlinkKernel:
         if link.kind is not None:
             return replace(link, driver=link.kind)
         key = (link.index, link.mac)
-        if key not in self._known_drivers:
-            self._known_drivers[key] = self._drivers.driver(link.name)
-        return replace(link, driver=self._known_drivers[key])
+        # Its name may have changed since: then the event of that has us look again.
+        driver = self._known_drivers.get(key) or self._drivers.driver(link.index, link.name)
+        if driver:
+            self._known_drivers[key] = driver
+        return replace(link, driver=driver)
 
     async def addresses(self, index: int) -> tuple[Address, ...]:
         """See `Kernel`."""

@@ -244,6 +244,17 @@ def test_a_driver_that_cannot_be_read_once_changes_nothing() -> None:
     assert motion.state() is APPLIED
 
 
+def test_a_driver_that_cannot_be_read_at_first_is_awaited() -> None:
+    motion = FastMotion()
+    motion.plug(10.0, replace(ETH1, name="eth0", driver=None))
+    motion.imds(MAC, 10.0, FULL)
+    motion.run(10.01)
+    assert (motion.state(), motion.reasons()) == (IGNORED, {"driver"})
+    motion.at(10.02, lambda: motion.kernel.set_link(ETH1))
+    motion.run(20.0)
+    assert motion.state() is APPLIED
+
+
 def test_the_driver_of_another_mac_is_its_own() -> None:
     motion = applied()
     motion.at(140.0, lambda: motion.kernel.set_link(replace(ETH1, mac=MAC2, driver=None)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.driver import Drivers
+from nicwatchd.netlink.kernel import NetlinkKernel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +111,22 @@ def test_this_process_has_it_or_no_test_here_could_pass() -> None:
 @pytest.mark.usefixtures("namespace")
 def test_drivers_come_from_ethtool(add_veth: str) -> None:
     drivers = Drivers()
-    assert drivers.driver(add_veth) == "veth"
-    assert drivers.driver("lo") is None
-    assert drivers.driver("missing") is None
+    index = socket.if_nametoindex(add_veth)
+    assert drivers.driver(index, add_veth) == "veth"
+    assert drivers.driver(1, add_veth) is None, "it is another link's name by now"
+    assert drivers.driver(1, "lo") is None
+    assert drivers.driver(index, "missing") is None
     drivers.close()
+
+
+@pytest.mark.usefixtures("namespace")
+async def test_a_driver_that_cannot_be_told_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """udev renames a link between our two questions; what is known is not asked for again."""
+    netlink = NetlinkKernel()
+    answers = [None, "ena"]
+    monkeypatch.setattr(Drivers, "driver", lambda *_: answers.pop(0))
+    assert [(await netlink.links())[1].driver for _ in range(3)] == [None, "ena", "ena"]
+    assert answers == []
+    netlink.close()
