@@ -174,7 +174,7 @@ class Host:
         if interface is None or interface.link.mac != mac:
             return False
         had: tuple[Item, ...] = ()
-        if interface.memory.unread:
+        if interface.memory.unread and isinstance(heard.directory, Value):  # else no list is heard
             had = programmed(index, interface.addresses, self._rules, self._owners.of)
         return interface.hear(heard, now, self.policy, self._random, had)
 

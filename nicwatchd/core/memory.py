@@ -120,11 +120,14 @@ class KnownFamily:
         """What is known after one more reading; `listed` are the names in the directory."""
         ips = tuple(item for item in had if isinstance(item, IPv4Address | IPv6Address))
         nets = tuple(item for item in had if isinstance(item, IPv4Network | IPv6Network))
-        there = [key in listed for key in keys]
         return KnownFamily(
-            self.addresses.hear(heard.addresses, now, policy, listed=there[0], had=ips),
-            self.prefixes.hear(heard.prefixes, now, policy, listed=there[1], had=nets),
-            self.cidrs.hear(heard.cidrs, now, policy, listed=there[2]),
+            self.addresses.hear(
+                heard.addresses, now, policy, listed=keys.addresses in listed, had=ips
+            ),
+            self.prefixes.hear(
+                heard.prefixes, now, policy, listed=keys.prefixes in listed, had=nets
+            ),
+            self.cidrs.hear(heard.cidrs, now, policy, listed=keys.cidrs in listed),
         )
 
     def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:

@@ -45,7 +45,7 @@ def programmed(
 
     Leases are left out: they speak for themselves.
     """
-    ruled = _ruled((rule for rule in rules if index in owners(rule.table)), owners)
+    ruled = _ruled(rules, lambda table: owners(table) & {index})
     ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in ruled)]
     return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
 
@@ -73,8 +73,8 @@ def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> 
     for rule in rules:
         src = rule.src
         if rule.protocol == PROTOCOL and src and not rule.iif:
-            item = src.network_address if src.prefixlen == src.max_prefixlen else src
             for index in owners(rule.table):  # a guard's table is nobody's
+                item = src.network_address if src.prefixlen == src.max_prefixlen else src
                 found.setdefault(item, index)
     return found
 

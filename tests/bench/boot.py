@@ -29,7 +29,7 @@ KINDS: Final = (WITHOUT, ENABLED, SILENT)
 async def measure(_seed: int, *, quick: bool) -> list[Figure]:
     """When multi-user.target is reached, from the start of userspace; the kinds take turns.
 
-    The differences are those of one round, so that a while of other work counts little.
+    The machine counts its own time, see `Vm`: other work of this one is in no figure.
     """
     reached: dict[str, list[float]] = {kind: [] for kind in KINDS}
     ready: list[float] = []
