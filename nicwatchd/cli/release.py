@@ -10,13 +10,13 @@ from typing import Any
 
 from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 from nicwatchd.cli.status import ACT_TIMEOUT, DaemonError, ask, query
-from nicwatchd.core.kernel import KernelError
 from nicwatchd.core.model import Numbers
+from nicwatchd.core.port import KernelError
 from nicwatchd.netlink.capability import has_net_admin
-from nicwatchd.netlink.kernel import NetlinkKernel
+from nicwatchd.netlink.rtnetlink import NetlinkKernel
+from nicwatchd.service.offline_release import UnknownInterfaceError, alone
+from nicwatchd.service.offline_release import release as release_alone
 from nicwatchd.service.platform import AlreadyRunningError
-from nicwatchd.service.release import UnknownInterfaceError, alone
-from nicwatchd.service.release import release as release_alone
 from nicwatchd.service.settings import SettingsError, load
 
 

@@ -16,24 +16,27 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
 from typing import Final, TypeVar
 
-from nicwatchd.core.memory import contradicts
-from nicwatchd.core.model import (
+from nicwatchd.core.metadata import (
     KEYS,
     NOT_ASKED,
+    Absent,
+    Answer,
+    EniMetadata,
+    Unknown,
+    Value,
+    contradicts,
+)
+from nicwatchd.core.model import (
     RTPROT_KERNEL,
     RTPROT_RA,
     SCOPE_UNIVERSE,
-    Absent,
     Address,
-    Answer,
-    EniMetadata,
     Family,
     IPAddress,
     IPNetwork,
     Link,
+    Reason,
     Route,
-    Unknown,
-    Value,
     contains,
 )
 from nicwatchd.core.policy import Policy
@@ -50,14 +53,6 @@ class Status(StrEnum):
     READY = "ready"
     WAITING = "waiting"
     ABSENT = "absent"
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One thing that an interface waits for, or why it is as it is. `code` is stable."""
-
-    code: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeAlias
 
 from nicwatchd.core.backoff import Limiter
-from nicwatchd.core.diff import selector
-from nicwatchd.core.evidence import Reason
 from nicwatchd.core.model import (
     MAIN_TABLE,
     AddAddress,
@@ -25,9 +23,11 @@ from nicwatchd.core.model import (
     AddRule,
     Operation,
     Plan,
+    Reason,
     Rule,
     SetGroup,
 )
+from nicwatchd.core.ownership import selector
 
 # Twice is chance. Tools that work from a timer (ec2-net-utils') do so each minute: three of their
 # runs lie within the window, and who removes something more rarely does no harm that a heal in a

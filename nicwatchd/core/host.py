@@ -13,37 +13,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from nicwatchd.core.diff import Held, Owners, Snapshot, diff
-from nicwatchd.core.evidence import Reason
+from nicwatchd.core.diff import diff
+from nicwatchd.core.eni_plan import groups_of
 from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things, without
+from nicwatchd.core.host_plan import Planner
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import Event, OffTheTableError, Transition
+from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
-    NOT_ASKED,
     AddAddress,
     Address,
     AddRoute,
     AddRule,
-    Answer,
-    EniMetadata,
+    Item,
     Link,
     Operation,
     Plan,
+    Reason,
     RemoveAddress,
     RemoveRoute,
     Route,
     Rule,
     SetGroup,
     SetUp,
-    Value,
     contains,
 )
-from nicwatchd.core.moves import Item, holders, programmed
-from nicwatchd.core.plan import groups_of
-from nicwatchd.core.planning import Planner
+from nicwatchd.core.moves import holders, programmed
+from nicwatchd.core.ownership import Held, Owners, Snapshot
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.treatment import container_network, hands_off, is_candidate, is_primary
 
 PRIMARY = Reason("primary", "the primary interface, which the host's own software configures")
 

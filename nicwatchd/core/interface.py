@@ -7,35 +7,26 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nicwatchd.core.backoff import Limiter, jittered
-from nicwatchd.core.evidence import (
-    Reason,
-    Status,
-    Verdict,
-    Witness,
-    judge,
-    leased,
-    on_link_prefixes,
-)
+from nicwatchd.core.eni_plan import Subject
+from nicwatchd.core.evidence import Status, Verdict, Witness, judge, leased, on_link_prefixes
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State
 from nicwatchd.core.memory import Memory, remember
+from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
-    NOT_ASKED,
     Address,
-    Answer,
-    EniMetadata,
     Family,
     IPNetwork,
+    Item,
+    Key,
     Link,
     Plan,
+    Reason,
     Route,
-    Value,
     ours,
 )
-from nicwatchd.core.moves import Claims, Item
-from nicwatchd.core.plan import Subject
+from nicwatchd.core.moves import Claims
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.releases import Key
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0

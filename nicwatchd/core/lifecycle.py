@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from nicwatchd.core.evidence import Reason
+from nicwatchd.core.model import Reason
 
 
 class State(StrEnum):

@@ -14,21 +14,19 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Generic, TypeVar, cast
 
-from nicwatchd.core.model import (
+from nicwatchd.core.metadata import (
     KEYS,
     NOT_ASKED,
     Absent,
     Answer,
     EniMetadata,
-    Family,
     FamilyKeys,
     FamilyMetadata,
-    IPAddress,
-    IPNetwork,
     Unknown,
     Value,
+    contradicts,
 )
-from nicwatchd.core.moves import Item
+from nicwatchd.core.model import Family, IPAddress, IPNetwork, Item
 from nicwatchd.core.policy import Policy
 
 T = TypeVar("T", bound=Hashable)
@@ -215,11 +213,6 @@ def remember(
     )
     first = now if memory.first_listed is None else memory.first_listed
     return Memory(replace(scalars, v4=v4.believed, v6=v6.believed), v4, v6, first)
-
-
-def contradicts(heard: EniMetadata, mac: str) -> bool:
-    """Whether the reading says that it is about another interface than the one with this MAC."""
-    return isinstance(heard.mac, Value) and heard.mac.value != mac
 
 
 def _newer(old: Answer[S], new: Answer[S]) -> Answer[S]:

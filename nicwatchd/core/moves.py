@@ -11,11 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import TypeAlias
 
-from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Rule, ours
-
-Item: TypeAlias = IPAddress | IPNetwork  # an address, or a delegated prefix
+from nicwatchd.core.model import PROTOCOL, Address, Family, Item, Rule, ours
 
 
 @dataclass(frozen=True, slots=True)

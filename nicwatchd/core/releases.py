@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
-Key: TypeAlias = tuple[int, str]  # ifindex, MAC
+from nicwatchd.core.model import Key
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from nicwatchd.core.evidence import Reason
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -19,6 +18,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     Plan,
+    Reason,
     Rule,
     contains,
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
-from nicwatchd.core.model import ABSENT, Answer, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, Answer, Unknown, Value
 from nicwatchd.imds import token as tokens
 from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.condition import Condition, retry_after_seconds

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from nicwatchd.core.model import (
+from nicwatchd.core.metadata import (
     ABSENT,
     NOT_ASKED,
     Absent,

@@ -22,15 +22,8 @@ from pydantic import (
     ValidationError,
 )
 
-from nicwatchd.core.model import (
-    ABSENT,
-    Answer,
-    Family,
-    IPAddress,
-    IPNetwork,
-    Unknown,
-    Value,
-)
+from nicwatchd.core.metadata import ABSENT, Answer, Unknown, Value
+from nicwatchd.core.model import Family, IPAddress, IPNetwork
 
 MAC: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 KEY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")

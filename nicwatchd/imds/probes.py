@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nicwatchd.core.model import Absent, Answer, Family, Unknown, Value
+from nicwatchd.core.metadata import Absent, Answer, Unknown, Value
+from nicwatchd.core.model import Family
 from nicwatchd.imds.parse import LEAVES
 
 if TYPE_CHECKING:

@@ -32,15 +32,8 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-from nicwatchd.core.kernel import (
-    AddressEvent,
-    Event,
-    LinkEvent,
-    Overrun,
-    RouteEvent,
-    RuleEvent,
-)
 from nicwatchd.core.model import HEEDED, MAIN_TABLE, PROTOCOL, TABLE_BASE
+from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
 from nicwatchd.netlink.constants import (
     FRA_PRIORITY,
     FRA_PROTOCOL,
@@ -113,7 +106,7 @@ def open_event_socket(buffer: int = BUFFER) -> socket.socket:
 
 
 class EventSocket:
-    """Hears the network namespace in which it was started; see `nicwatchd.core.kernel`."""
+    """Hears the network namespace in which it was started; see `nicwatchd.core.port`."""
 
     def __init__(self, connect: Callable[[], socket.socket] = open_event_socket) -> None:
         self._connect = connect

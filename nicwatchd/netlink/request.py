@@ -29,7 +29,7 @@ from pyroute2.netlink import (
     SOL_NETLINK,
 )
 
-from nicwatchd.core.kernel import KernelError
+from nicwatchd.core.port import KernelError
 from nicwatchd.netlink.wire import HEADER, S32, attributes, pack, text, unpack
 
 if TYPE_CHECKING:

@@ -31,10 +31,10 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from nicwatchd.core.kernel import KernelError
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.port import KernelError
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.release import Released, UnknownInterfaceError
+from nicwatchd.service.offline_release import Released, UnknownInterfaceError
 from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus, find
 
 SOCKET_NAME: Final = "nicwatchd.sock"

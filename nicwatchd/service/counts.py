@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from nicwatchd.core.kernel import Result
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.port import Result
 
 
 @dataclass(frozen=True, slots=True)

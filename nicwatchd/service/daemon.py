@@ -17,28 +17,19 @@ from typing import Final
 
 from nicwatchd import __version__
 from nicwatchd.core.host import Failure, Host
-from nicwatchd.core.kernel import (
-    Event,
-    EventSource,
-    Kernel,
-    KernelError,
-    Result,
-)
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import (
-    AddAddress,
-    Operation,
-    Value,
-)
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import AddAddress, Operation
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import Event, EventSource, Kernel, KernelError, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.offline_release import Released
 from nicwatchd.service.outcomes import describe, explain, verb
 from nicwatchd.service.questions import PrimaryHeard, Questions, Reading
-from nicwatchd.service.release import Released
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
 from nicwatchd.service.shadows import look_for_shadows
 from nicwatchd.service.status import (

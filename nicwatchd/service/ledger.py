@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from nicwatchd.core.model import PROTOCOL, Address, IPAddress
-from nicwatchd.core.releases import Key, Releases
+from nicwatchd.core.model import PROTOCOL, Address, IPAddress, Key
+from nicwatchd.core.releases import Releases
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 Entry = tuple[int, str, str]  # ifindex, MAC, address

@@ -16,14 +16,14 @@ from nicwatchd.core.model import Numbers
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.events import EventSocket
-from nicwatchd.netlink.kernel import NetlinkKernel
+from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control, Listener
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.daemon import HEARTBEAT, Daemon
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.offline_release import Released, release
 from nicwatchd.service.platform import Lock, is_ec2
-from nicwatchd.service.release import Released, release
 from nicwatchd.service.requests import NewPolicy
 from nicwatchd.service.settings import Settings, SettingsError, load
 from nicwatchd.service.status import HostStatus, ImdsStatus

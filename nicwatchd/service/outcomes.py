@@ -6,7 +6,6 @@ import re
 from errno import EEXIST
 
 from nicwatchd.core.host import Failure
-from nicwatchd.core.kernel import Kernel, Outcome
 from nicwatchd.core.model import (
     PROTOCOL,
     AddAddress,
@@ -18,6 +17,7 @@ from nicwatchd.core.model import (
     RemoveRule,
     Route,
 )
+from nicwatchd.core.port import Kernel, Outcome
 
 
 def verb(operation: Operation) -> str:

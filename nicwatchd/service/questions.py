@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nicwatchd.core.model import Answer, EniMetadata, Unknown, Value
+from nicwatchd.core.metadata import Answer, EniMetadata, Unknown, Value
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
 

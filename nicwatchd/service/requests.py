@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from nicwatchd.core.kernel import Outcome
+from nicwatchd.core.model import Key
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.releases import Key
-from nicwatchd.service.release import Released, UnknownInterfaceError
+from nicwatchd.core.port import Outcome
+from nicwatchd.service.offline_release import Released, UnknownInterfaceError
 from nicwatchd.service.status import InterfaceStatus, find
 
 

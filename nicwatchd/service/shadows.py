@@ -7,7 +7,7 @@ from typing import Final
 
 from nicwatchd.core import shadow
 from nicwatchd.core.host import Host
-from nicwatchd.core.kernel import Kernel, RouteAnswer
+from nicwatchd.core.port import Kernel, RouteAnswer
 
 # How the kernel says that a rule or route forbids a packet; other errors prove nothing of rules.
 FORBIDDEN: Final = frozenset({ENETUNREACH, EHOSTUNREACH, EACCES})

@@ -7,10 +7,11 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from nicwatchd.core.evidence import Reason, Status, Verdict
+from nicwatchd.core.evidence import Status, Verdict
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import Answer, Family, Value, ours
+from nicwatchd.core.metadata import Answer, Value
+from nicwatchd.core.model import Family, Reason, ours
 
 T = TypeVar("T")
 

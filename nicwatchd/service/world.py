@@ -13,15 +13,6 @@ from typing import Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
-from nicwatchd.core.kernel import (
-    AddressEvent,
-    Event,
-    Kernel,
-    LinkEvent,
-    Overrun,
-    RouteEvent,
-    RuleEvent,
-)
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -34,7 +25,16 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.qualify import CILIUM_LINK
+from nicwatchd.core.port import (
+    AddressEvent,
+    Event,
+    Kernel,
+    LinkEvent,
+    Overrun,
+    RouteEvent,
+    RuleEvent,
+)
+from nicwatchd.core.treatment import CILIUM_LINK
 from nicwatchd.service.ledger import Ledger
 
 AT_ONCE: Final = 0.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from errno import EACCES, EINVAL, ENETUNREACH
 from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.kernel import RouteAnswer
 from nicwatchd.core.model import Family
+from nicwatchd.core.port import RouteAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -21,7 +21,6 @@ from errno import (
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.kernel import AddressEvent, Event, LinkEvent, RouteEvent, RuleEvent
 from nicwatchd.core.model import (
     IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
@@ -36,6 +35,7 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.port import AddressEvent, Event, LinkEvent, RouteEvent, RuleEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

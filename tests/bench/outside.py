@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from nicwatchd.netlink.kernel import NetlinkKernel
 from nicwatchd.netlink.request import RequestSocket, open_request_socket
+from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.sim import netns
 from tests.promised import ANY, Expected, expected
 

@@ -10,17 +10,17 @@ import pytest
 
 from nicwatchd.core import diff, host, memory
 from nicwatchd.core.host import Host
-from nicwatchd.core.kernel import Event, RuleEvent
+from nicwatchd.core.metadata import ABSENT, Unknown
 from nicwatchd.core.model import (
-    ABSENT,
     PROTOCOL,
     TABLE_BASE,
     Operation,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
-    Unknown,
 )
+from nicwatchd.core.ownership import Snapshot
+from nicwatchd.core.port import Event, RuleEvent
 from tests.chaos.watched_kernel import WatchedKernel
 
 Plant = Callable[[pytest.MonkeyPatch], WatchedKernel | None]
@@ -39,7 +39,7 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
     """The rules that name the interface stay when it goes."""
     right = diff._rules_to_remove
 
-    def wrong(plans: Any, kernel: diff.Snapshot, *rest: Any) -> Iterable[Operation]:
+    def wrong(plans: Any, kernel: Snapshot, *rest: Any) -> Iterable[Operation]:
         for operation in right(plans, kernel, *rest):
             assert isinstance(operation, RemoveRule)
             gone = operation.rule.table - TABLE_BASE not in kernel.links

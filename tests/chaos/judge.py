@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from nicwatchd.core.kernel import Kernel
 from nicwatchd.core.model import LINK_GROUP, PROTOCOL, Address, Link, Route, Rule, ours
+from nicwatchd.core.port import Kernel
 from tests.chaos.actions import ForeignAddress, ForeignRoute
 from tests.chaos.truth import PRIMARY, Truth
 from tests.promised import Expected, expected

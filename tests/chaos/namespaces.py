@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Final, Self
 
-from nicwatchd.core.kernel import Event, RouteEvent, RuleEvent
-from nicwatchd.core.kernel import Overrun as Lost
 from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, Address, Family, Route, Rule, ours
+from nicwatchd.core.port import Event, RouteEvent, RuleEvent
+from nicwatchd.core.port import Overrun as Lost
 from nicwatchd.netlink.events import EventSocket, open_event_socket
 from nicwatchd.sim import netns
 from nicwatchd.sim.ec2 import DaemonProcess

@@ -8,7 +8,8 @@ from itertools import permutations
 from random import Random
 from typing import Final, TypeAlias, TypeVar, get_args
 
-from nicwatchd.core.model import KEYS, Family, Rule
+from nicwatchd.core.metadata import KEYS
+from nicwatchd.core.model import Family, Rule
 from nicwatchd.sim.parts import Eni, Subnet
 from nicwatchd.sim.script import Do
 from tests.chaos.actions import (

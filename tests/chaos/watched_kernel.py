@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
-from nicwatchd.core.kernel import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -26,8 +25,9 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
-from nicwatchd.sim.kernel import FakeEvents, FakeKernel
+from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim.kernel_lookup import lookup
+from nicwatchd.sim.memory_kernel import FakeEvents, FakeKernel
 from tests.chaos.actions import Item
 from tests.chaos.truth import Truth
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from nicwatchd.cli.main import main
-from nicwatchd.core.kernel import KernelError, Outcome, Result
 from nicwatchd.core.model import Family, RemoveAddress, RemoveRule, Rule, SetGroup
+from nicwatchd.core.port import KernelError, Outcome, Result
 from nicwatchd.service.control import SOCKET_NAME, Control
+from nicwatchd.service.offline_release import Released, UnknownInterfaceError
 from nicwatchd.service.platform import Lock
-from nicwatchd.service.release import Released, UnknownInterfaceError
 from tests.service.test_control import Well
 
 RULE = RemoveRule(Rule(Family.V4, 32601, 1_000_003, oif="eth1"))

@@ -16,7 +16,7 @@ from nicwatchd.core.evidence import Status
 from nicwatchd.core.lifecycle import State
 from nicwatchd.service.control import Control, Listener
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.release import Released
+from nicwatchd.service.offline_release import Released
 from nicwatchd.service.status import (
     FamilyStatus,
     HostStatus,

@@ -6,27 +6,29 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, Final
 
-from nicwatchd.core.model import (
+from nicwatchd.core.metadata import (
     ABSENT,
     KEYS,
+    Absent,
+    Answer,
+    EniMetadata,
+    FamilyMetadata,
+    Unknown,
+    Value,
+)
+from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_BOOT,
     RTPROT_KERNEL,
     RTPROT_RA,
     SCOPE_LINK,
-    Absent,
     Address,
-    Answer,
-    EniMetadata,
     Family,
-    FamilyMetadata,
     IPAddress,
     IPNetwork,
     Link,
     Route,
-    Unknown,
-    Value,
 )
 
 V4, V6 = Family.V4, Family.V6

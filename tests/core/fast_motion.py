@@ -14,7 +14,8 @@ from typing import Final
 
 from nicwatchd.core.host import Host
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import Answer, EniMetadata, Link, Operation, Value
+from nicwatchd.core.metadata import Answer, EniMetadata, Value
+from nicwatchd.core.model import Link, Operation
 from nicwatchd.core.policy import Policy
 from tests.core.build import ETH0, PRIMARY, UNLISTED
 from tests.core.tiny_kernel import TinyKernel

@@ -12,18 +12,8 @@ from typing import Any
 
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import (
-    ABSENT,
-    KEYS,
-    Answer,
-    EniMetadata,
-    Family,
-    IPAddress,
-    IPNetwork,
-    Unknown,
-    Value,
-    contains,
-)
+from nicwatchd.core.metadata import ABSENT, KEYS, Answer, EniMetadata, Unknown, Value
+from nicwatchd.core.model import Family, IPAddress, IPNetwork, contains
 from nicwatchd.core.policy import Policy
 
 ADDRESSES, PREFIXES, CIDRS = range(3)  # the lists of a family

@@ -8,9 +8,8 @@ from typing import Final
 from hypothesis import strategies as st
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.kernel import Result
+from nicwatchd.core.metadata import ABSENT, Unknown, Value
 from nicwatchd.core.model import (
-    ABSENT,
     MAIN_TABLE,
     AddAddress,
     AddRoute,
@@ -22,10 +21,9 @@ from nicwatchd.core.model import (
     Rule,
     SetGroup,
     SetUp,
-    Unknown,
-    Value,
 )
 from nicwatchd.core.policy import AddressMode, Policy, RuleMode
+from nicwatchd.core.port import Result
 from tests.core.build import (
     ERROR,
     FULL4,

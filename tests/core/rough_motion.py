@@ -13,17 +13,10 @@ from typing import Final
 
 from nicwatchd.core.host import Failure, Host
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.kernel import Result
-from nicwatchd.core.model import (
-    TABLE_BASE,
-    AddRoute,
-    AddRule,
-    EniMetadata,
-    Operation,
-    RemoveRoute,
-    RemoveRule,
-)
+from nicwatchd.core.metadata import EniMetadata
+from nicwatchd.core.model import TABLE_BASE, AddRoute, AddRule, Operation, RemoveRoute, RemoveRule
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import Result
 from tests.core.build import UNLISTED
 from tests.core.fast_motion import ROUND_TRIP, ROUNDS, FastMotion
 from tests.core.tiny_kernel import TinyKernel

@@ -4,12 +4,8 @@ from dataclasses import replace
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import (
-    Address,
-    AddRule,
-    EniMetadata,
-    Link,
-)
+from nicwatchd.core.metadata import EniMetadata
+from nicwatchd.core.model import Address, AddRule, Link
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ETH1,

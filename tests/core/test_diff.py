@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.diff import Held, Owners, Snapshot, diff
+from nicwatchd.core.diff import diff
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -30,6 +30,7 @@ from nicwatchd.core.model import (
     SetUp,
     ours,
 )
+from nicwatchd.core.ownership import Held, Owners, Snapshot
 from tests.core.build import ETH1, IPV4, IPV6, NET4, NET6, TABLE, V4, V6, added, ip, lease, net
 from tests.core.tiny_kernel import TinyKernel
 

@@ -6,19 +6,8 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.evidence import Status, Usable, Verdict, Witness, judge, on_link_prefixes
-from nicwatchd.core.model import (
-    ABSENT,
-    NOT_ASKED,
-    RTPROT_RA,
-    RTPROT_STATIC,
-    SCOPE_LINK,
-    Address,
-    EniMetadata,
-    Family,
-    FamilyMetadata,
-    Unknown,
-    Value,
-)
+from nicwatchd.core.metadata import ABSENT, NOT_ASKED, EniMetadata, FamilyMetadata, Unknown, Value
+from nicwatchd.core.model import RTPROT_RA, RTPROT_STATIC, SCOPE_LINK, Address, Family
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ERROR,

@@ -22,6 +22,7 @@ from nicwatchd.core.fights import (
     without,
 )
 from nicwatchd.core.host import Failure
+from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
     AddAddress,
@@ -33,7 +34,6 @@ from nicwatchd.core.model import (
     Route,
     Rule,
     SetGroup,
-    Value,
 )
 from tests.core.build import FULL4, FULL6, IPV4, MAC, NET4, TABLE, eni, family, ip, lease, net
 from tests.core.fast_motion import FastMotion

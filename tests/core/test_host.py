@@ -10,19 +10,18 @@ from hypothesis import strategies as st
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.host import Failure, Host
 from nicwatchd.core.lifecycle import OffTheTableError, State
+from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     Address,
     AddRoute,
     AddRule,
-    EniMetadata,
     Link,
     Plan,
     RemoveRule,
     Rule,
     SetGroup,
-    Value,
 )
 from nicwatchd.core.policy import Coexist, Policy, RuleMode
 from tests.core.build import (

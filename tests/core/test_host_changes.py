@@ -6,15 +6,8 @@ from functools import partial
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import (
-    ABSENT,
-    MAIN_TABLE,
-    EniMetadata,
-    RemoveAddress,
-    SetGroup,
-    SetUp,
-    Value,
-)
+from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
+from nicwatchd.core.model import MAIN_TABLE, RemoveAddress, SetGroup, SetUp
 from tests.core.build import (
     ERROR,
     ETH1,

@@ -5,13 +5,8 @@ from dataclasses import replace
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import (
-    ABSENT,
-    AddAddress,
-    EniMetadata,
-    Link,
-    Value,
-)
+from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
+from nicwatchd.core.model import AddAddress, Link
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ERROR,

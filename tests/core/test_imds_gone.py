@@ -2,7 +2,8 @@
 
 import pytest
 
-from nicwatchd.core.model import AddAddress, EniMetadata
+from nicwatchd.core.metadata import EniMetadata
+from nicwatchd.core.model import AddAddress
 from tests.core.build import (
     ETH1,
     FULL6,

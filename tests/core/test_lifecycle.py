@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.evidence import Reason
 from nicwatchd.core.lifecycle import (
     TRANSITIONS,
     Event,
@@ -15,6 +14,7 @@ from nicwatchd.core.lifecycle import (
     State,
     Transition,
 )
+from nicwatchd.core.model import Reason
 
 START, PATIENCE = 1000.0, 180.0
 WAITS = (Reason("no-ipv6s", "IMDS lists no ipv6s yet"),)

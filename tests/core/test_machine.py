@@ -21,18 +21,14 @@ from hypothesis.stateful import (
 )
 
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.kernel import Result
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
-    ABSENT,
     MAIN_TABLE,
-    NOT_ASKED,
     PROTOCOL,
     TABLE_BASE,
     Address,
     AddRule,
-    Answer,
-    EniMetadata,
     Family,
     IPNetwork,
     Operation,
@@ -41,10 +37,10 @@ from nicwatchd.core.model import (
     RemoveRule,
     Route,
     Rule,
-    Value,
     ours,
 )
 from nicwatchd.core.policy import AddressMode, Policy
+from nicwatchd.core.port import Result
 from tests.core import grounds
 from tests.core.build import ERROR, ETH0, ETH1, MAC, PRIMARY, net
 from tests.core.grounds import ADDRESSES, CIDRS, PREFIXES

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.memory import Doubt, Known, Memory, contradicts, remember
-from nicwatchd.core.model import (
+from nicwatchd.core.memory import Doubt, Known, Memory, remember
+from nicwatchd.core.metadata import (
     ABSENT,
     NOT_ASKED,
     Answer,
@@ -16,6 +16,7 @@ from nicwatchd.core.model import (
     FamilyMetadata,
     Unknown,
     Value,
+    contradicts,
 )
 from nicwatchd.core.policy import Policy
 from tests.core.build import (

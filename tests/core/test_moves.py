@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import ABSENT, TABLE_BASE, Address, EniMetadata, Family, Rule, Value
-from nicwatchd.core.moves import Claims, Item, holders, programmed
+from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
+from nicwatchd.core.model import TABLE_BASE, Address, Family, Item, Rule
+from nicwatchd.core.moves import Claims, holders, programmed
 from tests.core.build import (
     ERROR,
     FULL4,

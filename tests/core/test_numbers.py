@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.diff import Owners, Snapshot, diff, selector
-from nicwatchd.core.model import (
-    MAIN_TABLE,
-    Numbers,
-    Operation,
-    RemoveRule,
-    Route,
-    Rule,
-    Value,
-)
-from nicwatchd.core.plan import ANY
+from nicwatchd.core.diff import diff
+from nicwatchd.core.eni_plan import ANY
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import MAIN_TABLE, Numbers, Operation, RemoveRule, Route, Rule
+from nicwatchd.core.ownership import Owners, Snapshot, selector
 from tests.core.build import (
     ETH0,
     ETH1,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nicwatchd.core.eni_plan import COPIED_AT_MOST, Subject, group_for, plan
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     MAIN_TABLE,
@@ -25,7 +26,6 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
-from nicwatchd.core.plan import COPIED_AT_MOST, Subject, group_for, plan
 from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
 from tests.core.build import (
     ETH1,

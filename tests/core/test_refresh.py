@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from nicwatchd.core.model import EniMetadata, RemoveAddress
+from nicwatchd.core.metadata import EniMetadata
+from nicwatchd.core.model import RemoveAddress
 from tests.core.build import FULL4, FULL6, IPV4, IPV6, MAC, NET4, NET6, UNLISTED, eni, family
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, ETH2, FULL, MAC2, applied, selectors

@@ -10,17 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nicwatchd.core.fights import LOSSES
+from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     LINK_GROUP,
+    Key,
     Numbers,
     Operation,
     Rule,
     SetGroup,
-    Value,
     ours,
 )
-from nicwatchd.core.releases import Key, Releases
+from nicwatchd.core.releases import Releases
 from tests.core.build import ETH0, ETH1, FULL6, IPV4, MAC, NET4, V4, eni, family, net, permanent
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, CALM, ETH2, IGNORED, MAC2, applied, quiet, selectors

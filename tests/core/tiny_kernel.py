@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nicwatchd.core.diff import Snapshot
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -29,6 +28,7 @@ from nicwatchd.core.model import (
     SetUp,
     ours,
 )
+from nicwatchd.core.ownership import Snapshot
 
 
 class TinyKernel:

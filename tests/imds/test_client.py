@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aioresponses import aioresponses
 
-from nicwatchd.core.model import ABSENT, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, Unknown, Value
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.imds.condition import Condition, retry_after_seconds
 from nicwatchd.imds.token import backoff

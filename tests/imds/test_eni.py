@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from nicwatchd.core.model import ABSENT, EniMetadata, FamilyMetadata, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, EniMetadata, FamilyMetadata, Unknown, Value
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.imds.eni import EniReader
 from nicwatchd.imds.parse import LEAVES

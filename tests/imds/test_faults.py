@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nicwatchd.core.model import ABSENT, Absent, EniMetadata, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, Absent, EniMetadata, Unknown, Value
 from nicwatchd.imds.eni import EniReader
 from nicwatchd.imds.token import FIRST_RETRY
 

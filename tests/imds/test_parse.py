@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nicwatchd.core.model import ABSENT, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, Unknown, Value
 from nicwatchd.imds.parse import LEAVES, Parsed, find_mac, parse_directory, parse_leaf
 
 

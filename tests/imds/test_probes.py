@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nicwatchd.core.backoff import JITTER, Schedule
-from nicwatchd.core.model import ABSENT, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, Unknown, Value
 from nicwatchd.imds.parse import LEAVES
 from nicwatchd.imds.probes import DIRECTORY, ESSENTIAL, LISTS, Probes, is_news
 
 if TYPE_CHECKING:
-    from nicwatchd.core.model import Answer
+    from nicwatchd.core.metadata import Answer
 
 MAC = "02:00:00:00:00:02"
 V4 = {"local-ipv4s", "subnet-ipv4-cidr-block"}

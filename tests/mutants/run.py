@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).parents[2]
 COPY: Final = ROOT / "build" / "mutants"
 PAGE: Final = ROOT / "docs" / "mutants.md"
 BEGIN, END = "<!-- written by make mutants: begin -->", "<!-- written by make mutants: end -->"
-MODULES: Final = ("evidence", "plan", "diff", "lifecycle")
+MODULES: Final = ("evidence", "eni_plan", "diff", "lifecycle")
 LEAST: Final = 0.9  # of the mutants of each module are to be killed
 RESULT: Final = re.compile(r"^\s*(nicwatchd\.core\.(\w+)\.\S+): (.+)$", re.MULTILINE)
 # A mutant that never ends, or that kills the process, is one that the tests noticed.

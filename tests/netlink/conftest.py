@@ -15,14 +15,14 @@ import pytest
 
 from nicwatchd.core.model import Address, Family, Link, Route, Rule
 from nicwatchd.netlink.events import EventSocket
-from nicwatchd.netlink.kernel import NetlinkKernel
+from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.sim import ip_syntax
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from nicwatchd.core.kernel import Event, EventSource, Kernel
+    from nicwatchd.core.port import Event, EventSource, Kernel
 
 CLONE_NEWNET = 0x40000000
 FOREIGN_PID = 77  # of what the fake world does

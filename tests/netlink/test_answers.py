@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nicwatchd.core.kernel import Result, judge
 from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
@@ -24,9 +23,10 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
+from nicwatchd.core.port import Result, judge
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.driver import Drivers
-from nicwatchd.netlink.kernel import NetlinkKernel
+from nicwatchd.netlink.rtnetlink import NetlinkKernel
 
 if TYPE_CHECKING:
     from pathlib import Path

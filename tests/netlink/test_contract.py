@@ -19,14 +19,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nicwatchd.core.kernel import (
-    AddressEvent,
-    LinkEvent,
-    Result,
-    RouteAnswer,
-    RouteEvent,
-    RuleEvent,
-)
 from nicwatchd.core.model import (
     IPV6_DEFAULT_METRIC,
     LINK_GROUP,
@@ -50,6 +42,7 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
+from nicwatchd.core.port import AddressEvent, LinkEvent, Result, RouteAnswer, RouteEvent, RuleEvent
 
 if TYPE_CHECKING:
     from tests.netlink.conftest import World

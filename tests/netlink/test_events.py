@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nicwatchd.core.kernel import (
-    AddressEvent,
-    Event,
-    LinkEvent,
-    Overrun,
-    RouteEvent,
-    RuleEvent,
-)
 from nicwatchd.core.model import Family
+from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
 from nicwatchd.netlink.events import BURST, EventSocket, Triage, culprit, open_event_socket
 from nicwatchd.netlink.wire import (
     IFADDR,

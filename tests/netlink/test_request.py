@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nicwatchd.core.kernel import KernelError, Result
 from nicwatchd.core.model import AddAddress, AddRule, Family, RemoveRule, Rule
+from nicwatchd.core.port import KernelError, Result
 from nicwatchd.netlink.encode import Request
-from nicwatchd.netlink.kernel import NetlinkKernel
 from nicwatchd.netlink.request import BATCH, DUMP_TRIES, Reply, RequestSocket
+from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.netlink.wire import HEADER, S32, attribute, pack, unpack
 
 if TYPE_CHECKING:

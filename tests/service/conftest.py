@@ -20,7 +20,7 @@ from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.status import InterfaceStatus
 from nicwatchd.sim.imds import ImdsServer
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import EniScript, Scenario
 
 PRIMARY = "02:00:00:00:00:01"

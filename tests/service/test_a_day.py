@@ -18,7 +18,7 @@ from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.sim.imds import ImdsServer
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import Scenario
 from tests import fast_clock
 from tests.service.conftest import ETH0, ETH1, MAC, PRIMARY

@@ -13,7 +13,7 @@ from nicwatchd.core.lifecycle import State
 from nicwatchd.service.control import CONNECTIONS, STREAMS, Control, Listener
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.main import CannotRunError, _with_control
-from nicwatchd.service.release import Released
+from nicwatchd.service.offline_release import Released
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus
 from tests.service.conftest import eventually
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from nicwatchd.core.kernel import Outcome
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Address, Family, Numbers, Operation, Rule
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import Outcome
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.sim.imds import ImdsServer
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import Scenario
 from tests.service.conftest import AT_ONCE, ETH0, ETH1, PATIENCE, PRIMARY, Host, eventually, until
 

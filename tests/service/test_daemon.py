@@ -9,12 +9,12 @@ from ipaddress import ip_address
 
 import pytest
 
-from nicwatchd.core.kernel import KernelError, Outcome, Result
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import PROTOCOL, Address, Family, Operation, Route, Rule
+from nicwatchd.core.port import KernelError, Outcome, Result
 from nicwatchd.service import journal
 from nicwatchd.service.status import InterfaceStatus
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 from tests.service.conftest import MAC, Host, eventually, until
 
 

@@ -11,7 +11,6 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from nicwatchd.core.fights import BURST, LOSSES, WINDOW
-from nicwatchd.core.kernel import Outcome, judge
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     MAIN_TABLE,
@@ -26,11 +25,12 @@ from nicwatchd.core.model import (
     Rule,
 )
 from nicwatchd.core.policy import AddressMode
+from nicwatchd.core.port import Outcome, judge
 from nicwatchd.service import journal
 from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.status import InterfaceStatus, headline
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import EniScript
 from tests.service.conftest import AT_ONCE, ETH1, Host, eventually, until
 

@@ -15,8 +15,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from nicwatchd import __version__
-from nicwatchd.core.kernel import Result
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.port import Result
 from nicwatchd.service import metrics
 from nicwatchd.service.control import Control
 from nicwatchd.service.counts import Counts

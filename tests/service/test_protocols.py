@@ -13,8 +13,8 @@ from uuid import UUID
 
 import pytest
 
-from nicwatchd.core.evidence import Reason
 from nicwatchd.core.lifecycle import State, Transition
+from nicwatchd.core.model import Reason
 from nicwatchd.service import journal, protocols, systemd
 from nicwatchd.service.status import InterfaceStatus
 

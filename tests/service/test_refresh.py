@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Address, Rule
 from nicwatchd.service.status import InterfaceStatus
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 from tests.service.conftest import Host, eventually, until
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.core.kernel import Outcome, Result
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     LINK_GROUP,
@@ -26,12 +25,13 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.offline_release import UnknownInterfaceError, alone, release
 from nicwatchd.service.platform import AlreadyRunningError, Lock
-from nicwatchd.service.release import UnknownInterfaceError, alone, release
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.script import Scenario
 from tests.service.conftest import AT_ONCE, ETH0, ETH1, MAC, PRIMARY, Host, eventually, until

@@ -9,7 +9,7 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
-from nicwatchd.sim.kernel import FakeKernel
+from nicwatchd.sim.memory_kernel import FakeKernel
 from tests import fast_clock
 
 MINUTE = 60.0

@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.core.diff import Held, Owners, Snapshot, diff
-from nicwatchd.core.kernel import Kernel, Outcome, Result
+from nicwatchd.core.diff import diff
+from nicwatchd.core.eni_plan import groups_of, nothing_for
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     PROTOCOL,
@@ -28,7 +28,8 @@ from nicwatchd.core.model import (
     RemoveRule,
     SetGroup,
 )
-from nicwatchd.core.plan import groups_of, nothing_for
+from nicwatchd.core.ownership import Held, Owners, Snapshot
+from nicwatchd.core.port import Kernel, Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import Lock

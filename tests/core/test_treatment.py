@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from nicwatchd.core.model import ABSENT, NOT_ASKED, Answer, Link, Rule, Value
+from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, Value
+from nicwatchd.core.model import Link, Rule
 from nicwatchd.core.policy import Coexist, Policy
-from nicwatchd.core.qualify import container_network, hands_off, is_candidate, is_primary
+from nicwatchd.core.treatment import container_network, hands_off, is_candidate, is_primary
 from tests.core.build import ETH0, ETH1, MAC, PRIMARY, V4, V6
 
 DEFAULT = Policy()

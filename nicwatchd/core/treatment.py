@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
-from nicwatchd.core.evidence import Reason
-from nicwatchd.core.model import Answer, Link, Rule, Value
+from nicwatchd.core.metadata import Answer, Value
+from nicwatchd.core.model import Link, Reason, Rule
 from nicwatchd.core.policy import Coexist, Policy
 
 # Amazon's VPC CNI (EKS): "from all fwmark 0x80/0x80 lookup main" keeps node traffic on the primary.

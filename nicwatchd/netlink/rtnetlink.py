@@ -1,4 +1,4 @@
-"""The kernel over rtnetlink: `nicwatchd.core.kernel.Kernel`, kept with one request socket."""
+"""The kernel over rtnetlink: `nicwatchd.core.port.Kernel`, kept with one request socket."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
 
-from nicwatchd.core.kernel import Outcome, RouteAnswer, judge
 from nicwatchd.core.model import HEEDED, MAIN_TABLE, PROTOCOL, Family
+from nicwatchd.core.port import Outcome, RouteAnswer, judge
 from nicwatchd.netlink.constants import (
     IFLA_EXT_MASK,
     RTA_DST,

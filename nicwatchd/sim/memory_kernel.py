@@ -1,4 +1,4 @@
-"""A kernel in memory that keeps the contract of `nicwatchd.core.kernel`, for tests.
+"""A kernel in memory that keeps the contract of `nicwatchd.core.port`, for tests.
 
 It is faithful where decisions depend on it: which errno answers what, and what goes along when a
 link goes down, a link is deleted, or an address is removed. The contract tests hold it to a real
@@ -16,7 +16,6 @@ from dataclasses import replace
 from errno import EEXIST, EINVAL, ENODEV
 from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.kernel import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.core.model import (
     HEEDED,
     MAIN_TABLE,
@@ -36,6 +35,7 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
+from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim import ip_syntax
 from nicwatchd.sim.kernel_lookup import lookup
 from nicwatchd.sim.kernel_state import LOCAL_TABLE, KernelState
@@ -49,7 +49,7 @@ PORT_ID: Final = 4242  # the program's; the world's are what `put` and `drop` ar
 
 
 class FakeEvents:
-    """One listener; see `nicwatchd.core.kernel.EventSource`."""
+    """One listener; see `nicwatchd.core.port.EventSource`."""
 
     def __init__(self, listeners: list[FakeEvents]) -> None:
         self._listeners = listeners

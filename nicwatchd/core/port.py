@@ -1,8 +1,8 @@
 """What the rest of the program may ask of a kernel, and what a kernel may answer.
 
 `Kernel` and `EventSource` are the contract. `nicwatchd.netlink` keeps it over rtnetlink,
-`nicwatchd.sim.kernel` in memory, and one set of tests holds both to it. Errors that are part of
-life (a link that went, a rule that was there already) are data: an `Outcome`. `KernelError` is
+`nicwatchd.sim.memory_kernel` in memory, and one set of tests holds both to it. Errors that are part
+of life (a link that went, a rule that was there already) are data: an `Outcome`. `KernelError` is
 what is left: the kernel did not answer, so what we know of it is void.
 """
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from nicwatchd.core.diff import Held, Owners, selector
+from nicwatchd.core.eni_plan import group_for, groups_of, nothing_for, plan
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import PROTOCOL, IPNetwork, Plan, Rule
-from nicwatchd.core.plan import group_for, groups_of, nothing_for, plan
+from nicwatchd.core.ownership import Held, Owners, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
 

@@ -1,0 +1,104 @@
+"""Which of the kernel's objects are ours, and which interface each was made for.
+
+What belongs to one interface is found again by its table, whose number has the ifindex in it; where
+the settings had another number before, by what leads there or away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    TABLE_STEP,
+    Address,
+    Family,
+    IPNetwork,
+    Link,
+    Numbers,
+    Route,
+    Rule,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the kernel has: the ENIs' links and addresses, all routes of ours, and all rules."""
+
+    links: Mapping[int, Link] = field(default_factory=dict)
+    addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+Held = AbstractSet[tuple[int, Family]]
+"""Interfaces (by ifindex) and families that nothing may be removed of."""
+
+Elsewhere = AbstractSet[tuple[int, IPNetwork | None]]
+"""... but for these: another ENI has the address or the prefix, which is no doubt."""
+
+
+def own_rules(kernel: Snapshot) -> tuple[Rule, ...]:
+    """The rules of ours, in the order in which the kernel walks them."""
+    return tuple(rule for rule in kernel.rules if rule.protocol == PROTOCOL)
+
+
+Selector = tuple[Family, IPNetwork | None, str | None, str | None]
+
+
+def selector(rule: Rule) -> Selector:
+    """What a rule selects by, which it shares with its guard."""
+    return (rule.family, rule.src, rule.iif, rule.oif)
+
+
+class Owners:
+    """Which interfaces the rules in the kernel were made for, whatever the numbers were then."""
+
+    def __init__(self, kernel: Snapshot, numbers: Numbers) -> None:
+        self._kernel = kernel
+        self._base = numbers.table_base
+        self._own = own_rules(kernel)
+        self._known: dict[int, frozenset[int]] = {MAIN_TABLE: frozenset()}
+
+    def of(self, table: int) -> frozenset[int]:
+        """The ifindices that rules of ours look up a table for; none where it cannot be told."""
+        if table not in self._known:
+            self._known[table] = self._find(table)
+        return self._known[table]
+
+    def _find(self, table: int) -> frozenset[int]:
+        links = self._kernel.links
+        index = table - self._base
+        if 0 < index < TABLE_STEP or index in links:
+            return frozenset({index})
+        leading_away = frozenset(r.oif for r in self._kernel.routes if r.table == table)
+        if leading_away:
+            return leading_away
+        rules = [rule for rule in self._own if rule.table == table]
+        names = {rule.oif for rule in rules}
+        sources = [rule.src for rule in rules if rule.src is not None]
+        named = {index for index, link in links.items() if link.name in names}
+        addressed = {
+            index
+            for index, addresses in self._kernel.addresses.items()
+            if any(address.ip in source for address in addresses for source in sources)
+        }
+        return frozenset(named | addressed)
+
+    def hold(self, rule: Rule, held: Held, elsewhere: Elsewhere = frozenset()) -> bool:
+        """Whether a rule belongs to what is held; a guard belongs to the rule that it guards."""
+        if rule.table == MAIN_TABLE:
+            of = selector(rule)
+            guarded = [r for r in self._own if r.table != MAIN_TABLE and selector(r) == of]
+            if guarded:
+                return any(self.hold(r, held, elsewhere) for r in guarded)
+        owners = self.of(rule.table)
+        if not owners:  # whose it was cannot be told
+            return any(family is rule.family for _, family in held)
+        holding = {i for i in owners if (i, rule.family) in held and (i, rule.src) not in elsewhere}
+        names = {self._kernel.links[i].name for i in holding}
+        # A name that its link has no more may be another's soon: that is no doubt.
+        return bool(names) if rule.oif is None else rule.oif in names
