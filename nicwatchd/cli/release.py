@@ -10,13 +10,14 @@ from typing import Any
 
 from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 from nicwatchd.cli.status import ACT_TIMEOUT, DaemonError, ask, query
-from nicwatchd.core.model import Numbers
+from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import KernelError
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
-from nicwatchd.service.offline_release import UnknownInterfaceError, alone
+from nicwatchd.service.offline_release import alone
 from nicwatchd.service.offline_release import release as release_alone
 from nicwatchd.service.platform import AlreadyRunningError
+from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.service.settings import SettingsError, load
 
 
@@ -39,9 +40,9 @@ def _release(arguments: argparse.Namespace) -> dict[str, Any]:
         with alone(arguments.runtime_directory) as ledger:
             kernel = NetlinkKernel()
             try:
-                numbers = _numbers(arguments.config)
-                work = release_alone(kernel, ledger, arguments.interface, numbers)
-                return asyncio.run(work).said()
+                policy = _policy(arguments.config)
+                work = release_alone(kernel, ledger, arguments.interface, policy)
+                return asyncio.run(work).as_json()
             finally:
                 kernel.close()
     except AlreadyRunningError:
@@ -50,13 +51,13 @@ def _release(arguments: argparse.Namespace) -> dict[str, Any]:
         return said
 
 
-def _numbers(config: Path | None) -> Numbers:
-    """The settings' numbers; a package is to be removable whatever the settings say."""
+def _policy(config: Path | None) -> Policy:
+    """The settings; a package is to be removable whatever the settings say."""
     try:
-        return load(config).policy().numbers
+        return load(config).policy()
     except SettingsError as error:
         fail(f"{error}; going by the default numbers")
-        return Numbers()
+        return Policy()
 
 
 def _lines(said: dict[str, Any]) -> list[str]:

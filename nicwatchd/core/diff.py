@@ -1,35 +1,39 @@
 """The plans against what the kernel has: the operations that lead from one to the other.
 
-Nothing is removed of an interface and family that is still being judged: a restart would begin
-with taking everything away. What belongs to one interface is found again by its table, whose number
-has the ifindex in it; where the settings had another number before, by what leads there or away.
+Reads: the plans, the kernel's objects, and which families of which interfaces are undecided. Gives:
+operations, and what is protected: nothing is removed of an interface and family that is still being
+judged, since a restart would begin with taking everything away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from ipaddress import ip_network
 
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     AddAddress,
+    Address,
     AddRoute,
     AddRule,
     Numbers,
+    Object,
     Operation,
     Plan,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    Route,
+    Rule,
     SetGroup,
     SetUp,
     ours,
 )
-from nicwatchd.core.ownership import Elsewhere, Held, Owners, Snapshot, own_rules
+from nicwatchd.core.ownership import Elsewhere, Owners, Snapshot, Undecided, own_rules
 
 
 def diff(
-    plans: Iterable[Plan], kernel: Snapshot, held: Held, owners: Owners | None = None
+    plans: Iterable[Plan], kernel: Snapshot, undecided: Undecided, owners: Owners | None = None
 ) -> tuple[Operation, ...]:
     """The operations, in their order: all adds before all removals, and those in reverse.
 
@@ -42,15 +46,15 @@ def diff(
         *_addresses_to_add(plans, kernel),
         *_routes_to_add(plans, kernel),
         *_rules_to_add(plans, kernel),
-        *_rules_to_remove(plans, kernel, owners, held),
-        *_routes_to_remove(plans, kernel, held),
-        *_addresses_to_remove(plans, kernel, held),
+        *_rules_to_remove(plans, kernel, owners, undecided),
+        *_routes_to_remove(plans, kernel, undecided),
+        *_addresses_to_remove(plans, kernel, undecided),
         *_groups_to_give_back(plans, kernel),
     )
 
 
 def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    """The group comes last: a link that has it was set up before, and whoever died says no more."""
+    """The group comes last: if we crash in between, it alone tells that the link was set up."""
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
@@ -72,17 +76,22 @@ def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Ope
 
 
 def _addresses_to_remove(
-    plans: tuple[Plan, ...], kernel: Snapshot, held: Held
+    plans: tuple[Plan, ...], kernel: Snapshot, undecided: Undecided
 ) -> Iterable[Operation]:
-    wanted = {(plan.index, ip) for plan in plans for ip in plan.addresses}
     elsewhere = _elsewhere(plans)
+    for address in _surplus_addresses(plans, kernel):
+        index = address.index
+        moved = (index, ip_network(address.ip)) in elsewhere
+        if moved or (index, address.family) not in undecided:
+            yield RemoveAddress(index, address.ip, address.prefixlen)
+
+
+def _surplus_addresses(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Address]:
+    wanted = {(plan.index, ip) for plan in plans for ip in plan.addresses}
     for index, addresses in kernel.addresses.items():
         for address in addresses:
-            if not ours(address) or (index, address.ip) in wanted:
-                continue
-            moved = (index, ip_network(address.ip)) in elsewhere
-            if moved or (index, address.family) not in held:
-                yield RemoveAddress(index, address.ip, address.prefixlen)
+            if ours(address) and (index, address.ip) not in wanted:
+                yield address
 
 
 def _elsewhere(plans: tuple[Plan, ...]) -> Elsewhere:
@@ -98,11 +107,17 @@ def _routes_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operat
                 yield AddRoute(route, replace=route.key in keys)
 
 
-def _routes_to_remove(plans: tuple[Plan, ...], kernel: Snapshot, held: Held) -> Iterable[Operation]:
-    wanted = {route.key for plan in plans for route in plan.routes}
-    for route in reversed(kernel.routes):
-        if route.key not in wanted and (route.oif, route.family) not in held:
+def _routes_to_remove(
+    plans: tuple[Plan, ...], kernel: Snapshot, undecided: Undecided
+) -> Iterable[Operation]:
+    for route in reversed(_surplus_routes(plans, kernel)):
+        if (route.oif, route.family) not in undecided:
             yield RemoveRoute(route)
+
+
+def _surplus_routes(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Route]:
+    wanted = {route.key for plan in plans for route in plan.routes}
+    return [route for route in kernel.routes if route.key not in wanted]
 
 
 def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -113,10 +128,37 @@ def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operati
 
 
 def _rules_to_remove(
-    plans: tuple[Plan, ...], kernel: Snapshot, owners: Owners, held: Held
+    plans: tuple[Plan, ...], kernel: Snapshot, owners: Owners, undecided: Undecided
 ) -> Iterable[Operation]:
-    wanted = {rule for plan in plans for rule in plan.rules}
     elsewhere = _elsewhere(plans)
-    own = [rule for rule in own_rules(kernel) if rule not in wanted]
-    surplus = [rule for rule in own if not owners.hold(rule, held, elsewhere)]
+    rules = _surplus_rules(plans, kernel)
+    surplus = [rule for rule in rules if not owners.protects(rule, undecided, elsewhere)]
     return [RemoveRule(rule) for rule in sorted(surplus, key=lambda rule: -rule.priority)]
+
+
+def _surplus_rules(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Rule]:
+    wanted = {rule for plan in plans for rule in plan.rules}
+    return [rule for rule in own_rules(kernel) if rule not in wanted]
+
+
+def protected(
+    plans: Iterable[Plan], kernel: Snapshot, operations: Iterable[Operation]
+) -> tuple[Object, ...]:
+    """What is in no plan and stays all the same, since its interface is still being judged.
+
+    `operations` are those of `diff`: what they remove is not protected.
+    """
+    plans = tuple(plans)
+    gone: set[Hashable] = set()
+    for operation in operations:
+        match operation:
+            case RemoveRule(rule=rule):
+                gone.add(rule)
+            case RemoveRoute(route=route):
+                gone.add(route)
+            case RemoveAddress(index=index, ip=ip):
+                gone.add((index, ip))
+    addresses = (a for a in _surplus_addresses(plans, kernel) if (a.index, a.ip) not in gone)
+    routes = (route for route in _surplus_routes(plans, kernel) if route not in gone)
+    rules = (rule for rule in _surplus_rules(plans, kernel) if rule not in gone)
+    return (*addresses, *routes, *rules)

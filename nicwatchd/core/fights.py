@@ -117,13 +117,13 @@ def _selection(rule: Rule) -> str:
     return " ".join(f"{word} {value}" for word, value in words if value)
 
 
-def without(operations: Iterable[Operation], held: AbstractSet[Thing]) -> Iterator[Operation]:
-    """The operations but for what is held back, and for what would be wrong without that.
+def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> Iterator[Operation]:
+    """The operations but for what is throttled, and for what would be wrong without that.
 
     A route needs its source on the link; a rule leads traffic astray where its guard is missing.
     """
-    sources = {(t.index, t.ip) for t in held if isinstance(t, AddAddress)}
-    rules = [t.rule for t in held if isinstance(t, AddRule)]
+    sources = {(t.index, t.ip) for t in throttled if isinstance(t, AddAddress)}
+    rules = [t.rule for t in throttled if isinstance(t, AddRule)]
     guards = {selector(rule) for rule in rules if rule.table == MAIN_TABLE}
     for operation in operations:
         match operation:
@@ -131,7 +131,7 @@ def without(operations: Iterable[Operation], held: AbstractSet[Thing]) -> Iterat
                 continue
             case AddRule(rule=rule) if selector(rule) in guards:
                 continue
-            case _ if thing(operation) not in held:
+            case _ if thing(operation) not in throttled:
                 yield operation
 
 
@@ -174,9 +174,9 @@ class Fights:
         """Forget all: nothing of these is put back any more."""
         self._losses.clear()
 
-    def held(self, now: float) -> frozenset[Thing]:
-        """What is not to be put back yet."""
-        return frozenset(lost for lost, losses in self._losses.items() if now < losses.back_at)
+    def throttled(self, now: float) -> dict[Thing, float]:
+        """What is not to be put back yet, and until when."""
+        return {lost: each.back_at for lost, each in self._losses.items() if now < each.back_at}
 
     def over(self, lost: Thing | None) -> bool:
         """Whether this thing is fought over."""

@@ -1,33 +1,37 @@
-"""The plans of all interfaces: each knows of the others' subnets, and all share a link group."""
+"""The plans of all interfaces: each knows of the others' subnets, and all share a link group.
+
+Reads: the interfaces with their treatment and verdicts, and the rules that there are. Gives: a plan
+for each, and the exceptions that planning one raised; the plan from before stands then.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
-from nicwatchd.core.eni_plan import group_for, groups_of, nothing_for, plan
+from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import PROTOCOL, IPNetwork, Plan, Rule
-from nicwatchd.core.ownership import Held, Owners, selector
+from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.releases import Releases
+from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 
 @dataclass(frozen=True, slots=True)
-class Planner:
+class HostPlan:
     """What the plans are made from: all interfaces, concluded, and the rules that there are.
 
-    Of what is `held` nothing may be removed.
+    Nothing may be removed of what is `undecided`. `errors` are by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
-    releases: Releases
     rules: tuple[Rule, ...]
     owners: Owners
-    held: Held
+    undecided: Undecided
     knows_primary: bool
     now: float
+    errors: dict[int, Exception] = field(default_factory=dict)
 
     def plans(self, policy: Policy) -> dict[int, Plan]:
         """Plan every interface; another link group than before in steps, so that none is wrong.
@@ -48,7 +52,8 @@ class Planner:
             return final
         wanted = {selector(rule) for each in final.values() for rule in each.rules}
         before = replace(policy, numbers=replace(numbers, group=max(groups_of(guards))))
-        if any(selector(g) not in wanted and self.owners.hold(g, self.held) for g in guards):
+        surplus = (guard for guard in guards if selector(guard) not in wanted)
+        if any(self.owners.protects(guard, self.undecided) for guard in surplus):
             return self._all(before)  # what is still being judged needs the old group
         bridge = _before(min(numbers.priority, *(g.priority for g in guards)), self.rules)
         bridged = self._all(policy, bridge)
@@ -58,12 +63,17 @@ class Planner:
         return self._all(before, bridge)
 
     def _all(self, policy: Policy, bridge: int | None = None) -> dict[int, Plan]:
-        subnets = {index: i.subnets for index, i in self.interfaces.items()}
+        subnets = {index: i.facts.subnets for index, i in self.interfaces.items()}
         plans = {}
         for index, interface in self.interfaces.items():
             others = tuple(s for other, of in subnets.items() if other != index for s in of)
-            elsewhere = frozenset(ip_network(item) for item in interface.elsewhere)
-            its = self._one(interface, tuple(dict.fromkeys(others)), policy, bridge)
+            neighbours = tuple(dict.fromkeys(others))
+            elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
+            try:
+                its = self._one(interface, neighbours, policy, bridge)
+            except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
+                self.errors[index] = error
+                its = interface.plan
             plans[index] = replace(its, elsewhere=elsewhere)
         return plans
 
@@ -74,14 +84,39 @@ class Planner:
         policy: Policy,
         bridge: int | None,
     ) -> Plan:
-        link = interface.link
-        if interface.key in self.releases:
-            return nothing_for(link, interface.groups)
-        if interface.is_primary:
-            return Plan(link.index, group=group_for(link, policy.numbers.group, interface.groups))
-        if not interface.verdicts or not self.knows_primary:
-            return Plan(link.index)
-        return plan(interface.subject(neighbours, self.now, policy, bridge), policy)
+        link, groups = interface.link, interface.groups
+        match interface.treatment:
+            case Released():
+                return nothing_for(link, groups)
+            case Primary():
+                return Plan(link.index, group=group_for(link, policy.numbers.group, groups))
+            case Managed() if interface.verdicts and self.knows_primary:
+                return plan(self._subject(interface, neighbours, policy, bridge), policy)
+            case Managed() | Unmanaged():
+                return Plan(link.index)
+
+    def _subject(
+        self,
+        interface: Interface,
+        neighbours: tuple[IPNetwork, ...],
+        policy: Policy,
+        bridge: int | None,
+    ) -> Subject:
+        """The interface as its plan sees it."""
+        facts = interface.facts
+        udev_is_over = facts.udev_is_over(self.now)
+        return Subject(
+            link=facts.link,
+            usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
+            addresses=facts.addresses,
+            routes=facts.routes,
+            neighbours=neighbours,
+            first_due=facts.age(self.now) >= policy.address_wait,
+            bring_up=facts.to_bring_up and udev_is_over,
+            waits_for_udev=facts.to_bring_up and not udev_is_over,
+            groups=interface.groups,
+            bridge=bridge,
+        )
 
 
 def _before(priority: int, rules: Iterable[Rule]) -> int:

@@ -1,115 +1,94 @@
-"""One link and all that is known, concluded and planned of it."""
+"""One link: the facts of it, and what was concluded from them.
+
+Reads: the link, its addresses and routes, and readings of IMDS, as the host feeds them. Gives: its
+verdicts, its state, and a `View` of all of it. Nothing outside of this module writes its fields.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from nicwatchd.core.backoff import Limiter, jittered
-from nicwatchd.core.eni_plan import Subject
-from nicwatchd.core.evidence import Status, Verdict, Witness, judge, leased, on_link_prefixes
+from nicwatchd.core.evidence import Status, Verdict, Witness, judge
+from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
-from nicwatchd.core.lifecycle import Event, Lifecycle, State
-from nicwatchd.core.memory import Memory, remember
+from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
-    Address,
     Family,
-    IPNetwork,
     Item,
     Key,
     Link,
     Plan,
     Reason,
-    Route,
-    ours,
 )
-from nicwatchd.core.moves import Claims
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.polling import Polling, Progress
+from nicwatchd.core.treatment import (
+    Managed,
+    Primary,
+    Released,
+    Treatment,
+    is_asked_about,
+    reason_of,
+)
+from nicwatchd.core.view import View
 
-# Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
-UDEV_PATIENCE: Final = 5.0
-NEVER: Final = float("inf")
+# Where an exception of ours can be caught.
+JUDGING, PLANNING, ASKING = "judging", "planning", "asking IMDS"
 # Times are floats: just at a deadline, an age can come out a hair below its span.
 ROUNDING: Final = 1e-6
-# From this interval on, each poll reads everything: there is time for it. The slow refresh, and a
-# poll for a doubt, do so in any case: of what was not read again, they say nothing.
-SWEEP_INTERVAL: Final = 5.0
-# Events of a link ask IMDS at once, the first few of them; whoever changes a link all the time (an
-# operator's script, a cable that is loose) causes no more than 7 requests in so many seconds.
-HINT_BURST, HINT_INTERVAL = 3, 10.0
-
-# The reasons to ignore an interface that IMDS is asked about all the same: it may get an address;
-# it shares its subnet with others (and if enslaved, has its addresses on a bridge that is no ENI).
-ASKED_ABOUT: Final = frozenset({"no-ip", "enslaved", "released"})
-
-
-@dataclass(slots=True)
-class Polling:
-    """When IMDS is asked next about one interface, and how much. Times are monotonic seconds."""
-
-    next_at: float
-    interval: float = 0.0
-    whole_at: float = 0.0  # from then on a poll reads all keys; before, one, and more upon news
-    in_flight: bool = False
-    again_at: float = NEVER  # something happened while a question was under way: one more then
 
 
 class Interface:
-    """One interface. The host feeds it facts, and asks it to conclude."""
+    """One interface. The host feeds it facts, and a decision has it conclude."""
 
     def __init__(self, link: Link, now: float, policy: Policy, *, came: bool = False) -> None:
-        """`came`: the link was not there at the last look, so it is no operator who set it down."""
-        self.link = link
+        """`came`: as in `Facts`."""
+        self.facts = Facts(link, now, came=came)
         self.lifecycle = Lifecycle(now, policy.patience)
-        self.memory = Memory()
-        self.addresses: tuple[Address, ...] = ()
-        self.routes: tuple[Route, ...] = ()  # the main table's, through this link
-        self.verdicts: dict[Family, Verdict] = {}
-        self.confirmed: frozenset[Family] = frozenset()
-        self.polling = Polling(next_at=now)
-        self.elsewhere: Mapping[Item, str] = {}  # what another ENI, of that name, has instead
-        self.failures: tuple[Reason, ...] = ()  # of the operations of the last pass
-        self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
+        self.polling = Polling(now)
         self.fights = Fights()
-        self.flapped = False  # since the last decision
+        self.treatment: Treatment = Managed()  # until the first decision
+        self.witness: Witness | None = None
+        self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
-        self.is_primary = False
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # the link groups of ours, former ones too
-        # Our group is set together with the link, so a link that has it was set up before. One in
-        # another group is in somebody's care: after a restart nothing else tells that it was up.
-        # Only a link that came meanwhile has one and is down by that.
-        self.to_bring_up = not link.up and (came or link.group == 0)
-        self.udev_done = False
-        self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
-        self._hinted_until = now  # the poll that is due then is for all hints before it
+        self._confirmed: frozenset[Family] = frozenset()
+        self._failures: tuple[Reason, ...] = ()  # of the operations of the last round
+        self._shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
+        self._surprises: dict[str, Reason] = {}  # the exceptions that stand, by where
+        self._changes: list[tuple[View, Transition]] = []
+        self._note_transitions()
+
+    @property
+    def link(self) -> Link:
+        """The link as it was last read."""
+        return self.facts.link
 
     @property
     def key(self) -> Key:
         """What tells it from all others; never the name."""
         return (self.link.index, self.link.mac)
 
-    def age(self, now: float) -> float:
-        """Seconds since the link was seen."""
-        return now - self.lifecycle.seen
+    @property
+    def is_polled(self) -> bool:
+        """Whether IMDS is asked about this interface."""
+        return is_asked_about(self.treatment)
+
+    @property
+    def is_shadowed(self) -> bool:
+        """Whether a foreign rule wins over ours."""
+        return bool(self._shadows)
 
     # --- facts -------------------------------------------------------------------------------
 
-    def see_link(self, link: Link) -> None:
-        """Take the link as it is now. One that was up once is never set up by us again."""
-        self.link = link
-        self.to_bring_up = self.to_bring_up and not link.up
-
-    def see(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
-        """Take the link's addresses and main-table routes; whether others' work changed."""
-        before = (self._foreign(), frozenset(self.routes))
-        self.addresses, self.routes = addresses, routes
-        return before != (self._foreign(), frozenset(self.routes))
-
-    def _foreign(self) -> frozenset[Address]:
-        return frozenset(address for address in self.addresses if not ours(address))
+    def follow(self, policy: Policy) -> None:
+        """Go by other settings from now on."""
+        self.lifecycle.patience = policy.patience
+        self.numbers = policy.numbers
 
     def hear(
         self,
@@ -123,234 +102,178 @@ class Interface:
 
         `had` is what was programmed by an earlier life.
         """
-        before = self.memory
-        self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
-        age = self.age(now)
-        interval = policy.schedule.after(self.polling.interval, age, complete=self._complete)
-        if self.is_primary and isinstance(heard.directory, Value):
-            interval = policy.schedule.refresh  # it is there from launch; only its subnets count
-        whole = min(SWEEP_INTERVAL, policy.schedule.refresh)
-        if self.memory.doubted:  # enough readings within the span, and not one more
-            pause = policy.doubt_span / max(1, policy.doubts - 1)
-            interval, whole = min(interval, pause), min(whole, pause)
-        again_at, next_at = self.polling.again_at, now + jittered(interval, random)
-        self.polling = Polling(next_at, interval, whole_at=next_at if interval >= whole else NEVER)
-        if self._hinted_until > now:  # what is hinted until then waits for that poll
-            again_at = min(again_at, self._hinted_until)
-        if again_at < NEVER:
-            self.poll_at(max(now, again_at))
-        return self.memory != before
-
-    @property
-    def _complete(self) -> bool:
+        is_news = self.facts.hear(heard, now, policy, had)
         verdicts = self.verdicts.values()
-        return bool(verdicts) and all(v.status is Status.READY for v in verdicts)
-
-    def poll_at(self, when: float) -> None:
-        """Ask IMDS then at the latest, for everything; once more, if a question is under way."""
-        if self.polling.in_flight:
-            self.polling.again_at = min(when, self.polling.again_at)
-        else:
-            # What is due before that is no larger for it.
-            self.polling.next_at = min(when, self.polling.next_at)
-            self.polling.whole_at = min(when, self.polling.whole_at)
+        progress = Progress(
+            age=self.facts.age(now),
+            complete=bool(verdicts) and all(v.status is Status.READY for v in verdicts),
+            doubted=self.facts.memory.doubted,
+            is_slow=isinstance(self.treatment, Primary) and isinstance(heard.directory, Value),
+        )
+        self.polling.heard(now, progress, policy, random)
+        return is_news
 
     def hint(self, now: float) -> None:
         """Something happened to the link: ask IMDS at once, where the same may show; in measure."""
-        if self.is_polled and now > self._hinted_until:
-            self._hinted_until = now + self._hints.delay(now)
-            self.poll_at(self._hinted_until)
-
-    @property
-    def is_polled(self) -> bool:
-        """Whether IMDS is asked about this interface: ours, the primary, and where it matters."""
-        if self.lifecycle.state is not State.IGNORED:
-            return True
-        return self.is_primary or any(r.code in ASKED_ABOUT for r in self.lifecycle.reasons)
-
-    @property
-    def subnets(self) -> tuple[IPNetwork, ...]:
-        """The subnets that are on this link, as the kernel or IMDS say."""
-        believed = self.memory.believed
-        said = [
-            answer.value
-            for answer in (believed.v4.cidrs, believed.v6.cidrs)
-            if isinstance(answer, Value)
-        ]
-        kernel = [on_link_prefixes(family, self.addresses, self.routes) for family in Family]
-        return tuple(dict.fromkeys(subnet for part in (*said, *kernel) for subnet in part))
-
-    @property
-    def claims(self) -> Claims:
-        """What ties addresses and prefixes to this interface."""
-        families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
-        known = [part for of in families.values() for part in (of.addresses, of.prefixes)]
-        doubted = frozenset(item for part in known for item in part.doubted)
-        return Claims(
-            self.link.index,
-            listed=frozenset(item for part in known for item in part.items) - doubted,
-            doubted=doubted,
-            leased=frozenset(leased(self.addresses)),
-            added=frozenset(address.ip for address in self.addresses if ours(address)),
-            unread=frozenset(family for family, of in families.items() if of.unread),
-        )
-
-    def leave(self, elsewhere: Mapping[Item, str]) -> frozenset[Item]:
-        """Take what other ENIs have; gives what is new of it and IMDS still lists here too."""
-        news = elsewhere.keys() - self.elsewhere.keys()
-        self.elsewhere = elsewhere
-        if not elsewhere:
-            return frozenset()  # as nearly always: what is known needs no second look
-        # Its own list lacks it and another's has it: no doubt is left.
-        self.memory = self.memory.without(elsewhere.keys())
-        return self.claims.listed & news
+        if self.is_polled:
+            self.polling.hint(now)
 
     # --- conclusions -------------------------------------------------------------------------
 
-    def ignore(self, reason: Reason, now: float) -> None:
-        """Conclude that the interface is not ours to program."""
-        self.verdicts = {}
-        self.confirmed = frozenset()
-        self.lifecycle.handle(Event.DISQUALIFIED, now, (reason,))
+    def treat(self, treatment: Treatment, groups: frozenset[int]) -> None:
+        """Take how it is treated, and which link groups are ours."""
+        self.treatment, self.groups = treatment, groups
+        if isinstance(treatment, Released):
+            self.fights.give_up()
 
     def conclude(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
-        """Judge both families."""
-        believed = self.memory.believed
-        first = self.memory.first_listed
+        """Judge both families, where that is ours to do, and move the state accordingly."""
+        reason = reason_of(self.treatment)
+        if reason:
+            self.witness, self.verdicts, self._confirmed = None, {}, frozenset()
+            self._handle(Event.DISQUALIFIED, now, (reason,))
+        else:
+            self._judge(primary_mac, now, policy)
+            self._move(now, policy)
+
+    def _judge(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
+        facts = self.facts
+        first = facts.memory.first_listed
         witness = Witness(
-            link=self.link,
+            link=facts.link,
             # A lease that outlived a move to another ENI proves nothing here.
-            addresses=tuple(a for a in self.addresses if a.ip not in self.elsewhere),
-            routes=self.routes,
-            imds=believed,
+            addresses=tuple(a for a in facts.addresses if a.ip not in facts.elsewhere),
+            routes=facts.routes,
+            imds=facts.memory.believed,
             primary_mac=primary_mac,
-            age=self.age(now),
+            age=facts.age(now),
             listed_for=None if first is None else now - first,
-            confirmed=self.confirmed,
+            confirmed=self._confirmed,
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
+        self.witness = witness
         self.verdicts = {
-            family: replace(verdict, usable=verdict.usable.without(self.elsewhere))
+            family: replace(verdict, usable=verdict.usable.without(facts.elsewhere))
             for family, verdict in verdicts.items()
         }
-        by_status = {
-            status: frozenset(f for f, v in self.verdicts.items() if v.status is status)
-            for status in Status
-        }
-        self.confirmed = (self.confirmed | by_status[Status.READY]) - by_status[Status.ABSENT]
-        if by_status[Status.ABSENT] == frozenset(Family):
+        ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
+        self._confirmed = (self._confirmed | ready) - absent
+
+    def _move(self, now: float, policy: Policy) -> None:
+        """Tell the state machine what the verdicts come to."""
+        if self._families(Status.ABSENT) == frozenset(Family):
             reason = Reason("no-ip", "the interface has no IP addresses (EFA-only, perhaps)")
-            self.lifecycle.handle(Event.DISQUALIFIED, now, (reason,))
+            self._handle(Event.DISQUALIFIED, now, (reason,))
             return
         if self.lifecycle.state is State.IGNORED:
-            self.lifecycle.handle(Event.QUALIFIED, now)
-        if believed.directory is NOT_ASKED:
+            self._handle(Event.QUALIFIED, now)
+        if self.facts.memory.believed.directory is NOT_ASKED:
             return  # still detected: there was nothing to conclude from yet
-        waiting = self._reasons(by_status[Status.WAITING])
+        waiting = self._families(Status.WAITING)
         if waiting:
-            self.lifecycle.handle(Event.INCOMPLETE, now, waiting)
+            reasons = (r for family in sorted(waiting) for r in self.verdicts[family].reasons)
+            self._handle(Event.INCOMPLETE, now, tuple(dict.fromkeys(reasons)))
         else:
-            self.lifecycle.handle(Event.COMPLETE, now, self._unfinished(policy))
+            self._handle(Event.COMPLETE, now, self._unfinished(policy))
 
-    def _reasons(self, families: frozenset[Family]) -> tuple[Reason, ...]:
-        """What the families wait for, without repetition."""
-        of = (self.verdicts[family].reasons for family in sorted(families))
-        return tuple(dict.fromkeys(reason for reasons in of for reason in reasons))
+    def _families(self, status: Status) -> frozenset[Family]:
+        return frozenset(f for f, verdict in self.verdicts.items() if verdict.status is status)
+
+    def take_plan(self, plan: Plan) -> None:
+        """Take what there should be in the kernel."""
+        self.plan = plan
+
+    def fail(self, failures: tuple[Reason, ...]) -> None:
+        """Take what the kernel did not accept in the last round."""
+        self._failures = failures
 
     def confirm(self, now: float, policy: Policy, *, equal: bool) -> None:
         """Conclude whether the kernel equals the plan, where that is the question."""
         if equal:
-            self.failures = ()
+            self._failures = ()
         if self.lifecycle.state in (State.VALIDATED, State.APPLIED):
             unfinished = self._unfinished(policy)
             event = Event.CONFIRMED if equal and not unfinished else Event.DIFFERS
-            self.lifecycle.handle(event, now, unfinished)
+            self._handle(event, now, unfinished)
 
     def _unfinished(self, policy: Policy) -> tuple[Reason, ...]:
         """Why the kernel is not as planned yet: what it refused, what DHCP is given time for."""
-        wait = f"a DHCP client has {policy.address_wait:g} s from the link's coming to bring"
+        wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
         awaited = (Reason("address-awaited", f"{wait} {ip}") for ip in self.plan.awaited)
-        return (*self.failures, *awaited)
+        return (*self._failures, *awaited)
+
+    def end(self, now: float) -> None:
+        """The link is gone."""
+        self._handle(Event.REMOVED, now)
+
+    def shadow(self, shadows: tuple[Reason, ...]) -> None:
+        """Take which foreign rules win over ours."""
+        self._shadows = shadows
+
+    def surprise(self, where: str, error: str | None) -> None:
+        """Take an exception of ours that was caught; None: it is over."""
+        if error is None:
+            self._surprises.pop(where, None)
+        else:
+            text = f"internal error in {where}: {error}; what is configured stays"
+            self._surprises[where] = Reason("internal-error", text)
 
     @property
-    def held(self) -> frozenset[Family]:
+    def undecided(self) -> frozenset[Family]:
         """The families that nothing may be removed of: those still being judged."""
+        if self._surprises.keys() & {JUDGING, PLANNING}:
+            return frozenset(Family)
         if self.lifecycle.state is State.IGNORED:
             return frozenset()
-        waiting = (f for f, v in self.verdicts.items() if v.status is Status.WAITING)
-        return frozenset(waiting) if self.verdicts else frozenset(Family)
-
-    @property
-    def notes(self) -> tuple[Reason, ...]:
-        """What is worth knowing of it and is nothing to wait for."""
-        notes = [note for verdict in self.verdicts.values() for note in verdict.notes]
-        notes += [
-            reason
-            for verdict in self.verdicts.values()
-            if verdict.status is Status.ABSENT
-            for reason in verdict.reasons
-        ]
-        notes += self._left_to_others()
-        notes += self.shadows
-        if self.fights.reason:
-            notes.append(self.fights.reason)
-        notes += [Reason("refused", text) for text in self.memory.believed.refused]
-        if self.lifecycle.state is State.IGNORED:
-            notes += self.failures  # what does not let itself be removed
-        else:
-            if not self.link.up:
-                notes.append(Reason("link-down", "the link is down; its routes return with it"))
-            if self.link.group not in {0, *self.groups}:
-                group = self.numbers.group
-                text = f"the link is in group {self.link.group}, set by others, not {group}"
-                notes.append(Reason("foreign-group", f"{text}: its on-link routes are not hidden"))
-        return tuple(notes)
-
-    def _left_to_others(self) -> list[Reason]:
-        """What IMDS or DHCP say is here, but another ENI has."""
-        claims = self.claims
-        listed = "IMDS lists {} here, but it stays on {} until IMDS does not list it there"
-        brought = "DHCP brought {}, but IMDS lists it on {}"
-        texts = [
-            (listed if item in claims.listed else brought).format(item, name)
-            for item, name in sorted(self.elsewhere.items(), key=lambda known: str(known[0]))
-            if item in claims.listed | claims.leased
-        ]
-        return [Reason("held-elsewhere", text) for text in texts]
-
-    def subject(
-        self, neighbours: tuple[IPNetwork, ...], now: float, policy: Policy, bridge: int | None
-    ) -> Subject:
-        """The interface as the planner sees it."""
-        return Subject(
-            link=self.link,
-            usable={family: verdict.usable for family, verdict in self.verdicts.items()},
-            addresses=self.addresses,
-            routes=self.routes,
-            neighbours=neighbours,
-            first_due=self.age(now) >= policy.address_wait,
-            bring_up=self.to_bring_up and self._udev_is_over(now),
-            waits_for_udev=self.to_bring_up and not self._udev_is_over(now),
-            groups=self.groups,
-            bridge=bridge,
-        )
-
-    @property
-    def waits_for_udev(self) -> bool:
-        """Whether the link is to be set up as soon as udev is done with it."""
-        return self.to_bring_up and not self.udev_done
-
-    def _udev_is_over(self, now: float) -> bool:
-        return self.udev_done or self.age(now) >= UDEV_PATIENCE
+        return self._families(Status.WAITING) if self.verdicts else frozenset(Family)
 
     def next_deadline(self, decided: float, policy: Policy) -> float | None:
         """When to judge this interface anew, if nothing happens; `decided`: the last time."""
-        seen = self.lifecycle.seen
+        seen = self.facts.seen
         times = [seen + UDEV_PATIENCE, seen + policy.address_wait, seen + policy.patience]
-        if self.memory.first_listed is not None:
-            times.append(self.memory.first_listed + policy.settling)
+        if self.facts.memory.first_listed is not None:
+            times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()
         if overdue is not None:
             times.append(overdue)
         times += self.fights.deadlines()
         return min((t + ROUNDING for t in times if t + ROUNDING > decided), default=None)
+
+    # --- what is told ------------------------------------------------------------------------
+
+    def _handle(self, event: Event, now: float, reasons: tuple[Reason, ...] = ()) -> None:
+        self.lifecycle.handle(event, now, reasons)
+        self._note_transitions()
+
+    def _note_transitions(self) -> None:
+        self._changes += [(self.view(), transition) for transition in self.lifecycle.drain()]
+
+    def drain(self) -> list[tuple[View, Transition]]:
+        """The transitions since the last call, each with the interface as it was then."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def view(self) -> View:
+        """All of it as it is now, frozen."""
+        facts, lifecycle = self.facts, self.lifecycle
+        return View(
+            link=facts.link,
+            treatment=self.treatment,
+            state=lifecycle.state,
+            since=lifecycle.since,
+            seen=facts.seen,
+            reasons=lifecycle.reasons,
+            overdue=lifecycle.overdue,
+            memory=facts.memory,
+            addresses=facts.addresses,
+            witness=self.witness,
+            verdicts=self.verdicts,
+            plan=self.plan,
+            elsewhere=facts.elsewhere,
+            fight=self.fights.reason,
+            shadows=self._shadows,
+            failures=self._failures,
+            surprise=next(iter(self._surprises.values()), None),
+            numbers=self.numbers,
+            groups=self.groups,
+        )

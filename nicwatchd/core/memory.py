@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from nicwatchd.core.metadata import (
     KEYS,
@@ -164,6 +164,25 @@ class Memory:
         v4, v6 = self.v4.without(given_up), self.v6.without(given_up)
         believed = replace(self.believed, v4=v4.believed, v6=v6.believed)
         return replace(self, believed=believed, v4=v4, v6=v6)
+
+    @property
+    def listed(self) -> frozenset[Item]:
+        """The addresses and prefixes that the last reading had."""
+        return self._items - self.missing
+
+    @property
+    def missing(self) -> frozenset[Item]:
+        """The addresses and prefixes that are known, but that the last reading did not have."""
+        return frozenset(item for known in self._owned for item in known.doubted)
+
+    @property
+    def _items(self) -> frozenset[Item]:
+        return frozenset(item for known in self._owned for item in known.items)
+
+    @property
+    def _owned(self) -> tuple[Known[Any], ...]:
+        parts = ((of.addresses, of.prefixes) for of in (self.v4, self.v6))
+        return tuple(known for part in parts for known in part)
 
     @property
     def unread(self) -> bool:

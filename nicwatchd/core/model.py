@@ -193,6 +193,9 @@ class Rule:
     action: int = 1  # FR_ACT_TO_TBL; others are foreign: 2 goto, 6 blackhole, 7 unreachable, ...
 
 
+Object: TypeAlias = Address | Route | Rule
+
+
 # --- decisions -------------------------------------------------------------------------------
 
 

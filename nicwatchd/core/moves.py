@@ -47,10 +47,10 @@ def programmed(
     return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
 
 
-def holders(
+def rightful_owners(
     claims: Iterable[Claims], rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]
 ) -> dict[Item, int]:
-    """Which ENI (by ifindex) has each of the items that several have to do with."""
+    """Which ENI (by ifindex) owns each of the items that several have to do with."""
     by_index = {one.index: one for one in claims}
     ruled = _ruled(rules, owners)
     of: dict[Item, list[Claims]] = {}
@@ -60,7 +60,7 @@ def holders(
     for item, index in ruled.items():
         if index in by_index and item not in by_index[index].items:
             of.setdefault(item, []).append(by_index[index])
-    found = {item: _holder(item, several, ruled) for item, several in of.items() if several[1:]}
+    found = {item: _owner(item, several, ruled) for item, several in of.items() if several[1:]}
     return {item: index for item, index in found.items() if index is not None}
 
 
@@ -76,7 +76,7 @@ def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> 
     return found
 
 
-def _holder(item: Item, claims: Sequence[Claims], ruled: Mapping[Item, int]) -> int | None:
+def _owner(item: Item, claims: Sequence[Claims], ruled: Mapping[Item, int]) -> int | None:
     """Of those that list it, and those that had it and were not read yet: who had it before."""
     ruler = ruled.get(item)
     had = [one for one in claims if ruler == one.index]

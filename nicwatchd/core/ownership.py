@@ -34,7 +34,7 @@ class Snapshot:
     rules: tuple[Rule, ...] = ()
 
 
-Held = AbstractSet[tuple[int, Family]]
+Undecided = AbstractSet[tuple[int, Family]]
 """Interfaces (by ifindex) and families that nothing may be removed of."""
 
 Elsewhere = AbstractSet[tuple[int, IPNetwork | None]]
@@ -88,17 +88,21 @@ class Owners:
         }
         return frozenset(named | addressed)
 
-    def hold(self, rule: Rule, held: Held, elsewhere: Elsewhere = frozenset()) -> bool:
-        """Whether a rule belongs to what is held; a guard belongs to the rule that it guards."""
+    def protects(
+        self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()
+    ) -> bool:
+        """Whether a rule is of what is undecided; a guard belongs to the rule that it guards."""
         if rule.table == MAIN_TABLE:
             of = selector(rule)
             guarded = [r for r in self._own if r.table != MAIN_TABLE and selector(r) == of]
             if guarded:
-                return any(self.hold(r, held, elsewhere) for r in guarded)
+                return any(self.protects(r, undecided, elsewhere) for r in guarded)
         owners = self.of(rule.table)
         if not owners:  # whose it was cannot be told
-            return any(family is rule.family for _, family in held)
-        holding = {i for i in owners if (i, rule.family) in held and (i, rule.src) not in elsewhere}
+            return any(family is rule.family for _, family in undecided)
+        holding = {
+            i for i in owners if (i, rule.family) in undecided and (i, rule.src) not in elsewhere
+        }
         names = {self._kernel.links[i].name for i in holding}
         # A name that its link has no more may be another's soon: that is no doubt.
         return bool(names) if rule.oif is None else rule.oif in names

@@ -1,13 +1,15 @@
 """Does the kernel really decide by our rules? One question for each, and who wins if not.
 
-Foreign rules stand before ours on purpose: a VPN or a CNI may want the traffic. That is no fault,
-but it must not be a riddle, so the rule that wins is named.
+Reads: a plan, the link's addresses, the kernel's answers to look-ups, and all rules. Gives: the
+look-ups to make, and a reason for each that somebody else's rule wins. Foreign rules stand before
+ours on purpose: a VPN or a CNI may want the traffic. That is no fault, but it must not be a riddle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from errno import EACCES, EHOSTUNREACH, ENETUNREACH
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -22,15 +24,23 @@ from nicwatchd.core.model import (
     Rule,
     contains,
 )
+from nicwatchd.core.port import RouteAnswer
 
 # Somewhere off the host: of the ranges for benchmarks (RFC 2544, RFC 5180), so nobody's own.
 FAR: Final = {Family.V4: ip_address("198.18.0.1"), Family.V6: ip_address("2001:2::1")}
 
+# How the kernel says that a rule or route forbids a packet; other errors prove nothing of rules.
+FORBIDDEN: Final = frozenset({ENETUNREACH, EHOSTUNREACH, EACCES})
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask the kernel how it would route a packet from `src` to `dst`; `oif` 0 is any link."""
+    """Ask the kernel how it would route a packet from `src` to `dst`; `oif` 0 is any link.
 
+    `index` is the ifindex of the interface that `rule` is for.
+    """
+
+    index: int
     rule: Rule
     src: IPAddress
     dst: IPAddress
@@ -56,11 +66,14 @@ def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
         source = next(fitting, None)
         if source is not None:
             oif = plan.index if rule.oif else 0
-            yield Probe(rule, source, FAR[rule.family], oif)
+            yield Probe(plan.index, rule, source, FAR[rule.family], oif)
 
 
-def shadow(probe: Probe, table: int | None, rules: Iterable[Rule]) -> Reason | None:
-    """Who wins over the probed rule, given the table that answered (None: no route at all)."""
+def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Reason | None:
+    """Who wins over the probed rule, given the kernel's answer; None where nobody is shown to."""
+    if isinstance(answer, int) and answer not in FORBIDDEN:
+        return None
+    table = answer.table if isinstance(answer, RouteAnswer) else None
     if table == probe.rule.table:
         return None
     what = f"packets from {probe.src}" + (f" bound to {probe.rule.oif}" if probe.oif else "")

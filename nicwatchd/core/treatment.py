@@ -1,20 +1,101 @@
-"""Which links are ENIs that we manage, and why the others are not."""
+"""What kind of interface something is, and so how it is treated. Decided once in each turn.
+
+Reads: the link, its subnets, the policy, the releases, IMDS's word for the primary's MAC, and who
+else manages the ENIs of this host. Gives: one `Treatment`, which polling, planning and the
+lifecycle go by.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from ipaddress import ip_network
+from typing import Final, TypeAlias
 
 from nicwatchd.core.metadata import Answer, Value
-from nicwatchd.core.model import Link, Reason, Rule
+from nicwatchd.core.model import Address, IPNetwork, Link, Reason, Rule, contains
 from nicwatchd.core.policy import Coexist, Policy
+from nicwatchd.core.releases import Releases
 
 # Amazon's VPC CNI (EKS): "from all fwmark 0x80/0x80 lookup main" keeps node traffic on the primary.
 VPC_CNI_PRIORITY: Final = 1024
 VPC_CNI_MARK: Final = 0x80
 LOOPBACK_MAC: Final = "00:00:00:00:00:00"
 CILIUM_LINK: Final = "cilium_host"
+PRIMARY: Final = Reason(
+    "primary", "the primary interface, which the host's own software configures"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The operator took it from us: everything of ours goes, and it is left alone."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """The primary interface: the host's own software configures it; only its group is set."""
+
+    reason: Reason = PRIMARY
+
+
+@dataclass(frozen=True, slots=True)
+class Unmanaged:
+    """Not ours to program. `asked`: IMDS is asked about it all the same, for the others' sake."""
+
+    reason: Reason
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """An ENI that we configure."""
+
+
+Treatment: TypeAlias = Released | Primary | Unmanaged | Managed
+
+
+def treat(
+    link: Link,
+    places: Iterable[IPNetwork],
+    policy: Policy,
+    releases: Releases,
+    primary_mac: Answer[str],
+    owner: str | None,
+) -> Treatment:
+    """How one link is treated.
+
+    `places` are the subnets and addresses on the link, `owner` the container network that owns the
+    secondary ENIs of this host, if one does.
+    """
+    if (link.index, link.mac) in releases:
+        back = f"`nicwatchd reconcile {link.name}` manages it again"
+        return Released(Reason("released", f"released by the operator; {back}"))
+    if is_primary(link, primary_mac):
+        return Primary()
+    if hands_off := _hands_off(link, policy, owner):
+        return hands_off
+    if any(contains(outer, place) for outer in policy.exclude_subnets for place in places):
+        return Unmanaged(Reason("excluded", "its subnet is excluded by the settings"))
+    return Managed()
+
+
+def is_asked_about(treatment: Treatment) -> bool:
+    """Whether IMDS is asked about an interface: all but those that nothing depends on."""
+    return not isinstance(treatment, Unmanaged) or treatment.asked
+
+
+def reason_of(treatment: Treatment) -> Reason | None:
+    """Why an interface is not ours to program; None where it is."""
+    return None if isinstance(treatment, Managed) else treatment.reason
+
+
+def places_of(subnets: Iterable[IPNetwork], addresses: Iterable[Address]) -> tuple[IPNetwork, ...]:
+    """Where an interface is. DHCPv6 brings a single address, and its subnet may come later."""
+    return (*subnets, *(ip_network(address.ip) for address in addresses))
 
 
 def is_candidate(link: Link, policy: Policy) -> bool:
@@ -32,20 +113,22 @@ def container_network(links: Mapping[int, Link], rules: Iterable[Rule]) -> str |
     return None
 
 
-def hands_off(link: Link, policy: Policy, owner: str | None) -> Reason | None:
-    """Why nothing at all of this link may be touched; None when it is an ENI for us to see to."""
-    if any(fnmatchcase(link.name, p) or link.mac == p.lower() for p in policy.exclude):
-        return Reason("excluded", "excluded by the settings")
-    if link.driver not in policy.drivers:
-        known = ", ".join(sorted(policy.drivers))
-        return Reason("driver", f"driver {link.driver or 'unknown'} is none of {known}")
-    if link.master:
-        return Reason("enslaved", f"enslaved to the interface with index {link.master}")
-    if owner and policy.coexist is not Coexist.FORCE:
-        return Reason("cni", f"{owner} owns the secondary interfaces of this host")
-    return None
-
-
 def is_primary(link: Link, primary_mac: Answer[str]) -> bool:
     """Whether the link is the primary: IMDS's top-level `mac` says so, never a device number."""
     return isinstance(primary_mac, Value) and primary_mac.value == link.mac
+
+
+def _hands_off(link: Link, policy: Policy, owner: str | None) -> Unmanaged | None:
+    """Why nothing at all of this link may be touched; None when it is an ENI for us to manage."""
+    if any(fnmatchcase(link.name, p) or link.mac == p.lower() for p in policy.exclude):
+        return Unmanaged(Reason("excluded", "excluded by the settings"))
+    if link.driver not in policy.drivers:
+        known = ", ".join(sorted(policy.drivers))
+        return Unmanaged(Reason("driver", f"driver {link.driver or 'unknown'} is none of {known}"))
+    if link.master:
+        text = f"enslaved to the interface with index {link.master}"
+        # It shares its subnet with others, and its addresses may be on a bridge that is no ENI.
+        return Unmanaged(Reason("enslaved", text), asked=True)
+    if owner and policy.coexist is not Coexist.FORCE:
+        return Unmanaged(Reason("cni", f"{owner} owns the secondary interfaces of this host"))
+    return None

@@ -34,8 +34,10 @@ from aiohttp.typedefs import Handler
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.port import KernelError
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.offline_release import Released, UnknownInterfaceError
+from nicwatchd.service.released import Released
+from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus, find
+from nicwatchd.service.telling import Observer, Told
 
 SOCKET_NAME: Final = "nicwatchd.sock"
 # A question to IMDS may take its whole time-out on each endpoint.
@@ -48,8 +50,6 @@ CONNECTIONS: Final = 256
 RESERVED: Final = 32  # of them: for those with rights
 STREAMS: Final = 64  # of events; half of them are for those with rights
 IDLE: Final = 30.0  # s without a request, or without taking the answer; more than an act may last
-
-Listener = Callable[[InterfaceStatus], None]
 
 
 class Service(Protocol):
@@ -70,8 +70,8 @@ class Service(Protocol):
         Both: of one interface or of the host. Raise UnknownInterfaceError, OSError, KernelError.
         """
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` at each transition; the answer ends that."""
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """Tell this observer what happens; returns a function that unsubscribes it."""
 
 
 class _Clocks:
@@ -236,7 +236,7 @@ class Control:
         pending: asyncio.Queue[InterfaceStatus] = asyncio.Queue(maxsize=EVENTS_PENDING)
         for interface in self._service.status().interfaces:
             pending.put_nowait(interface)
-        unsubscribe = self._service.subscribe(lambda status: _offer(pending, status))
+        unsubscribe = self._service.subscribe(lambda told: _offer(pending, told))
         try:
             await response.prepare(request)  # whoever has the headers misses nothing any more
             while not pending.full():  # who reads so slowly has missed something: hang up
@@ -260,7 +260,7 @@ class Control:
     async def _release(self, request: web.Request) -> web.Response:
         async def act(interface: str | None) -> web.Response:
             released = await self._service.release(interface)
-            return web.json_response(released.said())
+            return web.json_response(released.as_json())
 
         return await _act(request, act)
 
@@ -287,9 +287,10 @@ def _error(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
 
 
-def _offer(pending: asyncio.Queue[InterfaceStatus], status: InterfaceStatus) -> None:
-    with contextlib.suppress(asyncio.QueueFull):
-        pending.put_nowait(status)
+def _offer(pending: asyncio.Queue[InterfaceStatus], told: Told) -> None:
+    if told.status is not None:
+        with contextlib.suppress(asyncio.QueueFull):
+            pending.put_nowait(told.status)
 
 
 def unready(status: HostStatus) -> list[str]:
@@ -308,7 +309,7 @@ def unready(status: HostStatus) -> list[str]:
 def _unsettling(interface: InterfaceStatus) -> list[ReasonStatus]:
     """Why an interface is not settled."""
     waits = interface.reasons if interface.state is not State.IGNORED else []
-    return [*waits, *(note for note in interface.notes if note.code == "fought-over")]
+    return [*waits, interface.fight] if interface.fight else waits
 
 
 def _verdict(good: bool, more: dict[str, list[str]]) -> web.Response:  # noqa: FBT001

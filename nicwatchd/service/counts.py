@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.port import Result
+from nicwatchd.core.model import Operation
+from nicwatchd.core.news import StateChanged
+from nicwatchd.core.port import Outcome, Result
+from nicwatchd.service.telling import Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +27,25 @@ class Counts:
     imds: Counter[str] = field(default_factory=Counter)
     overruns: int = 0
     since_pass: float = 0.0
+
+
+class Counters:
+    """Counts what it is told, and what was asked of the kernel."""
+
+    def __init__(self) -> None:
+        self.transitions: Counter[State] = Counter()
+        self.operations: Counter[tuple[str, Result]] = Counter()
+
+    def observe(self, told: Told) -> None:
+        """Count one happening."""
+        if isinstance(told.news, StateChanged):
+            self.transitions[told.news.transition.state] += 1
+
+    def carried_out(self, outcomes: Iterable[Outcome]) -> None:
+        """Count what became of operations."""
+        self.operations.update((verb(o.operation), o.result) for o in outcomes)
+
+
+def verb(operation: Operation) -> str:
+    """What kind of operation it is: add_rule."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()

@@ -11,8 +11,10 @@ from uuid import UUID
 
 from nicwatchd.core.fights import WINDOW
 from nicwatchd.core.lifecycle import State, Transition
+from nicwatchd.core.news import FightChanged, StateChanged, Surprised
 from nicwatchd.service import protocols
-from nicwatchd.service.status import InterfaceStatus, ReasonStatus, reason_statuses
+from nicwatchd.service.status import InterfaceStatus, ReasonStatus
+from nicwatchd.service.telling import ImdsChanged, KernelTrouble, Started, Stopped, Told
 
 try:
     from systemd import journal as library
@@ -33,6 +35,7 @@ KERNEL_TROUBLE: Final = UUID("a8ab2a0032094efda0a62a1c5e9ea440")
 RELOADED: Final = UUID("d9ba46b538074143a077fd93bacf3e51")
 FIGHT_BEGAN: Final = UUID("5c5ff230412f49878cc237ca9e17c76f")
 FIGHT_ENDED: Final = UUID("7286de728f914e43a4f7ce044411a90a")
+SURPRISE: Final = UUID("fd1d6a00b2484d13be39fcbae9475e36")
 RELOAD_FAILED: Final = UUID("875f1d714b7a46f59e3ba83959fba55a")
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog's priorities
@@ -79,15 +82,47 @@ def sink() -> Sink:
     return to_journald if SOCKET.exists() else to_stderr
 
 
+class Journal:
+    """Writes what it is told into the journal."""
+
+    def __init__(self, send: Sink) -> None:
+        self._send = send
+
+    def observe(self, told: Told) -> None:
+        """Write one happening, if it is one for the journal."""
+        send, news, status = self._send, told.news, told.status
+        match news:
+            case StateChanged() if status:
+                write_transition(send, news.transition, status)
+            case FightChanged(began=began) if status:
+                write_fight(send, status, began=began)
+            case Surprised():
+                write_surprise(send, news, status)
+            case ImdsChanged(condition=condition):
+                priority = INFO if condition.state == "ok" else WARNING
+                send(IMDS_CHANGED, str(condition), priority, {"NICWATCHD_IMDS": condition.state})
+            case KernelTrouble(text=text):
+                message = f"the kernel did not answer as agreed: {text}; looking again"
+                send(KERNEL_TROUBLE, message, WARNING, {})
+            case Started(version=version):
+                send(STARTED, f"nicwatchd {version} started", INFO, {})
+            case Stopped():
+                send(STOPPED, "nicwatchd stopped", INFO, {})
+
+
 def describe(transition: Transition, status: InterfaceStatus) -> str:
     """One line for people: what became of which interface, and why."""
-    who = f"{status.name} ({status.mac})"
     after = f"after {transition.elapsed:.1f} s"
     why = "; ".join(reason.text for reason in status.reasons)
     late = " (overdue)" if transition.overdue else ""
     if transition.state is transition.previous:
-        return f"{who} still {transition.state}{late} {after}: {why or 'nothing more to wait for'}"
-    return f"{who} is {transition.state}{late} {after}" + (f": {why}" if why else "")
+        rest = why or "nothing more to wait for"
+        return f"{_who(status)} still {transition.state}{late} {after}: {rest}"
+    return f"{_who(status)} is {transition.state}{late} {after}" + (f": {why}" if why else "")
+
+
+def _who(status: InterfaceStatus) -> str:
+    return f"{status.name} ({status.mac})"
 
 
 def interface_fields(status: InterfaceStatus, reasons: list[ReasonStatus]) -> dict[str, str]:
@@ -112,31 +147,32 @@ def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[s
 
 
 def write_transition(send: Sink, transition: Transition, status: InterfaceStatus) -> None:
-    """Write a transition. The status is as it was then: the transition's words stand."""
-    then = status.model_copy(
-        update={
-            "state": transition.state,
-            "overdue": transition.overdue,
-            "reasons": reason_statuses(transition.reasons),
-        }
-    )
+    """Write a transition; the status is as it was then."""
     message_id = OVERDUE if transition.overdue else TRANSITION
     priority = WARNING if transition.overdue else NOTICE
     if transition.state in (State.DETECTED, State.AWAITING) and not transition.overdue:
         priority = INFO
-    send(message_id, describe(transition, then), priority, transition_fields(transition, then))
+    fields = transition_fields(transition, status)
+    send(message_id, describe(transition, status), priority, fields)
 
 
 def write_fight(send: Sink, status: InterfaceStatus, *, began: bool) -> None:
     """Write that somebody began, or has ceased, to remove what is ours again and again."""
-    who = f"{status.name} ({status.mac})"
-    fights = [note for note in status.notes if note.code == "fought-over"]
-    if began:
-        text = f"{who} is fought over: {'; '.join(fight.text for fight in fights)}"
-        send(FIGHT_BEGAN, text, WARNING, interface_fields(status, fights))
+    if began and status.fight:
+        text = f"{_who(status)} is contested: {status.fight.text}"
+        send(FIGHT_BEGAN, text, WARNING, interface_fields(status, [status.fight]))
     else:
-        text = f"{who} is fought over no more: nothing of ours was removed for {WINDOW:g} s"
-        send(FIGHT_ENDED, text, NOTICE, interface_fields(status, status.reasons))
+        text = f"{_who(status)} is no longer contested: nothing of ours was removed"
+        fields = interface_fields(status, status.reasons)
+        send(FIGHT_ENDED, f"{text} for {WINDOW:g} s", NOTICE, fields)
+
+
+def write_surprise(send: Sink, news: Surprised, status: InterfaceStatus | None) -> None:
+    """Write that an exception of ours was caught, with its traceback."""
+    about = f"{_who(status)}: " if status else ""
+    fields = interface_fields(status, status.reasons) if status else {}
+    text = f"{about}internal error in {news.where}: {news.error}; the rest is served"
+    send(SURPRISE, text, ERROR, fields | {"NICWATCHD_TRACEBACK": news.trace})
 
 
 class JournalUnreadableError(Exception):

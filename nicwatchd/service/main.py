@@ -12,21 +12,24 @@ from pathlib import Path
 from typing import Final
 
 from nicwatchd import __version__
-from nicwatchd.core.model import Numbers
+from nicwatchd.core.agenda import HEARTBEAT
+from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.service import journal, systemd
-from nicwatchd.service.control import SOCKET_NAME, Control, Listener
+from nicwatchd.service.control import SOCKET_NAME, Control
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.daemon import HEARTBEAT, Daemon
+from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
-from nicwatchd.service.offline_release import Released, release
+from nicwatchd.service.offline_release import release
 from nicwatchd.service.platform import Lock, is_ec2
+from nicwatchd.service.released import Released
 from nicwatchd.service.requests import NewPolicy
 from nicwatchd.service.settings import Settings, SettingsError, load
 from nicwatchd.service.status import HostStatus, ImdsStatus
+from nicwatchd.service.telling import Observer
 
 NOT_EC2: Final = (
     "the firmware does not say that this is an EC2 host, so nothing is managed; "
@@ -57,7 +60,7 @@ def run(config: Path | None, runtime_directory: Path) -> None:
         raise CannotRunError(f"{runtime_directory}: {error.strerror}") from None
     try:
         if settings.platform == "auto" and not is_ec2():
-            asyncio.run(_idle(settings.policy().numbers, runtime_directory))
+            asyncio.run(_idle(settings.policy(), runtime_directory))
         else:
             asyncio.run(_serve(settings, config, runtime_directory))
     finally:
@@ -119,9 +122,9 @@ def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
 class _Idle:
     """What is served where there is nothing to do."""
 
-    def __init__(self, numbers: Numbers, runtime_directory: Path) -> None:
+    def __init__(self, policy: Policy, runtime_directory: Path) -> None:
         self._started = time.time()
-        self._numbers = numbers
+        self._policy = policy
         self._directory = runtime_directory
 
     def status(self) -> HostStatus:
@@ -143,16 +146,16 @@ class _Idle:
         """What is left of a time when the settings were others; nobody puts it back."""
         kernel = NetlinkKernel()
         try:
-            return await release(kernel, Ledger(self._directory), interface, self._numbers)
+            return await release(kernel, Ledger(self._directory), interface, self._policy)
         finally:
             kernel.close()
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        del listener  # nothing ever changes here
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        del observer  # nothing ever changes here
         return lambda: None
 
 
-async def _idle(numbers: Numbers, runtime_directory: Path) -> None:
+async def _idle(policy: Policy, runtime_directory: Path) -> None:
     """Answer questions, and say why nothing is done. A unit that failed here would be a lie."""
     journal.sink()(journal.IDLE, f"idle: {NOT_EC2}", journal.NOTICE, {})
     stopping = asyncio.Event()
@@ -167,5 +170,5 @@ async def _idle(numbers: Numbers, runtime_directory: Path) -> None:
             except TimeoutError:
                 continue
 
-    service = _Idle(numbers, runtime_directory)
+    service = _Idle(policy, runtime_directory)
     await _with_control(Control(service, runtime_directory / SOCKET_NAME), wait)

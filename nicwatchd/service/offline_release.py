@@ -1,78 +1,25 @@
-"""`nicwatchd release`: take all that is ours out of the kernel, and nothing else.
+"""`nicwatchd release` where no daemon runs: one turn of the core, of which everything is released.
 
-What is ours is told by the marks that the daemon goes by, and the steps are the core's: those that
-lead to a plan of nothing. Where the daemon runs, it takes them itself (it would put everything back
-at once); here are the steps for where it does not, and the words for both.
+Where the daemon runs it does this itself: it would put everything back at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
 
-from nicwatchd.core.diff import diff
-from nicwatchd.core.eni_plan import groups_of, nothing_for
-from nicwatchd.core.model import (
-    DEFAULT_GROUP,
-    PROTOCOL,
-    Family,
-    Link,
-    Numbers,
-    Operation,
-    RemoveAddress,
-    RemoveRoute,
-    RemoveRule,
-    SetGroup,
-)
-from nicwatchd.core.ownership import Held, Owners, Snapshot
-from nicwatchd.core.port import Kernel, Outcome, Result
+from nicwatchd.core.model import Key, Link
+from nicwatchd.core.policy import Coexist, Policy
+from nicwatchd.core.port import Kernel
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.turn import Turn
+from nicwatchd.service.driver import Driver
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.platform import Lock
-
-DEFAULT: Final = Numbers()
-ROUNDS: Final = 3  # what goes along with another object is answered as removed; then all is quiet
-KINDS: Final = {
-    RemoveRule: "rules",
-    RemoveRoute: "routes",
-    RemoveAddress: "addresses",
-    SetGroup: "link_groups",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """What was taken away, and what the kernel did not let go, with its words."""
-
-    done: tuple[Operation, ...] = ()
-    failed: tuple[Outcome, ...] = ()
-
-    @classmethod
-    def of(cls, outcomes: Iterable[Outcome]) -> Released:
-        """What the outcomes of all rounds come to: of each operation the last one counts."""
-        last = {o.operation: o for o in outcomes if _takes_away(o.operation)}
-        return cls(
-            tuple(o.operation for o in last.values() if o.result is Result.DONE),
-            tuple(o for o in last.values() if o.result not in (Result.DONE, Result.GONE)),
-        )
-
-    def said(self) -> dict[str, Any]:
-        """As JSON has it: how many of each kind, and what failed."""
-        counts = {name: sum(isinstance(o, kind) for o in self.done) for kind, name in KINDS.items()}
-        failed = [{"operation": _words(o.operation), "error": o.message} for o in self.failed]
-        return {"released": counts, "failed": failed}
-
-
-class UnknownInterfaceError(Exception):
-    """There is no such interface; the text is one line for the operator."""
-
-    def __init__(self, wanted: str, names: Iterable[str]) -> None:
-        there = ", ".join(sorted(names)) or "none"
-        super().__init__(f"no interface {wanted!r}; there are: {there}")
+from nicwatchd.service.released import Released
+from nicwatchd.service.requests import UnknownInterfaceError
 
 
 @contextlib.contextmanager
@@ -92,75 +39,39 @@ def alone(runtime_directory: Path) -> Iterator[Ledger]:
 
 
 async def release(
-    kernel: Kernel, ledger: Ledger, only: str | None = None, numbers: Numbers = DEFAULT
+    kernel: Kernel, ledger: Ledger, only: str | None = None, policy: Policy | None = None
 ) -> Released:
-    """Release the host, or the interface with the name or MAC `only`, where no daemon runs.
+    """Release the host, or the interface with the name or MAC `only`.
 
-    `numbers` are the settings'; what was made with others is found all the same, by the rules.
     The next daemon begins anew: of the host nothing stays noted. Raises KernelError,
     UnknownInterfaceError, OSError.
     """
-    groups = {numbers.group} | groups_of(await kernel.rules())  # before the rules go
-    outcomes: list[Outcome] = []
-    for _ in range(ROUNDS):
-        operations = await _missing(kernel, ledger, only, numbers, groups)
-        outcomes += await kernel.run(operations)
-        if not operations:
-            break
-    released = Released.of(outcomes)
-    if only is None:
+    links = (await kernel.links()).values()
+    key = None if only is None else _key(links, only)
+    # IMDS is not asked, so nothing of the other interfaces is decided, and nothing is removed.
+    turn = Turn(_of_all(links, policy or Policy()), lambda: 0.0, now=0.0)
+    request = turn.release(key, now=0.0)
+    driver = Driver(kernel, ledger)
+    turn.start(now=0.0)
+    while turn.step:
+        turn.answer(await driver.carry_out(turn.step), now=0.0)
+    released = Released.of(request.outcomes)
+    if key is None:
         ledger.keep_releases(Releases())
     if not released.failed:
-        links = await kernel.links()
-        chosen = {link.index for link in _chosen(links.values(), only)}
-        ledger.keep_only((i, link.mac) for i, link in links.items() if i not in chosen)
+        ledger.keep_only(turn.host.keys - {key} if key else ())
     return released
 
 
-async def _missing(
-    kernel: Kernel, ledger: Ledger, only: str | None, numbers: Numbers, groups: AbstractSet[int]
-) -> Sequence[Operation]:
-    """The operations that are left to do."""
-    links = await kernel.links()
-    chosen = _chosen(links.values(), only)
-    addresses = {
-        link.index: ledger.mark(link.mac, await kernel.addresses(link.index)) for link in chosen
-    }
-    snapshot = Snapshot(
-        links=links,
-        addresses=addresses,
-        routes=await kernel.own_routes(),
-        rules=await kernel.rules(),
-    )
-    owners = Owners(snapshot, numbers)
-    indices = {link.index for link in chosen}
-    held: Held = set() if only is None else _others(snapshot, indices, owners)
-    return diff([nothing_for(link, groups) for link in chosen], snapshot, held, owners)
+def _of_all(links: Iterable[Link], policy: Policy) -> Policy:
+    """The settings, but for those that leave links alone: what is ours goes from every link."""
+    drivers = policy.drivers | {link.driver for link in links if link.driver}
+    return replace(policy, drivers=drivers, exclude=(), exclude_subnets=(), coexist=Coexist.FORCE)
 
 
-def _chosen(links: Iterable[Link], only: str | None) -> list[Link]:
-    chosen = [
-        link for link in links if only is None or only.lower() in (link.name.lower(), link.mac)
-    ]
-    if only is not None and not chosen:
-        raise UnknownInterfaceError(only, (link.name for link in links))
-    return chosen
-
-
-def _others(snapshot: Snapshot, chosen: AbstractSet[int], owners: Owners) -> Held:
-    """The other interfaces that have anything of ours. What belongs to links that are gone goes."""
-    tables = {rule.table for rule in snapshot.rules if rule.protocol == PROTOCOL}
-    having = {route.oif for route in snapshot.routes}.union(*(owners.of(t) for t in tables))
-    indices = having & snapshot.links.keys() - chosen
-    return {(index, family) for index in indices for family in Family}
-
-
-def _takes_away(operation: Operation) -> bool:
-    if isinstance(operation, SetGroup):
-        return operation.group == DEFAULT_GROUP
-    return type(operation) in KINDS
-
-
-def _words(operation: Operation) -> str:
-    values = [str(getattr(operation, each.name)) for each in fields(operation)]
-    return f"{type(operation).__name__}({', '.join(values)})"
+def _key(links: Iterable[Link], wanted: str) -> Key:
+    """The interface with this name or MAC."""
+    for link in links:
+        if wanted.lower() in (link.name.lower(), link.mac):
+            return (link.index, link.mac)
+    raise UnknownInterfaceError(wanted, (link.name for link in links))

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
 
 from nicwatchd.core.metadata import Answer, EniMetadata, Unknown, Value
+from nicwatchd.core.model import Key
+from nicwatchd.core.steps import PrimaryReading, Question, Reading
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
 
-Key = tuple[int, str]  # ifindex, MAC
-
 # The primary's MAC is there from launch, so asking again is for an IMDS that cannot answer.
 PRIMARY_FIRST, PRIMARY_CAP = 0.25, 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What IMDS says of one interface."""
-
-    index: int
-    mac: str
-    metadata: EniMetadata
-
-
-@dataclass(frozen=True, slots=True)
-class PrimaryHeard:
-    """What IMDS says of the primary's MAC."""
-
-    answer: Answer[str]
 
 
 class Questions:
@@ -38,7 +23,7 @@ class Questions:
     def __init__(
         self,
         imds: ImdsClient,
-        deliver: Callable[[Reading | PrimaryHeard], None],
+        deliver: Callable[[Reading | PrimaryReading], None],
         clock: Callable[[], float],
     ) -> None:
         self._imds = imds
@@ -49,23 +34,22 @@ class Questions:
         self._asked: dict[Key, float] = {}
         self._primary: asyncio.Task[None] | None = None
 
-    def ask(self, index: int, mac: str, *, sweep: bool) -> None:
+    def ask(self, question: Question) -> None:
         """Ask about one interface; the caller sees to it that no question to it is open."""
-        key = (index, mac)
+        key = (question.index, question.mac)
         self._asked[key] = self._clock()
-        self._tasks[key] = asyncio.create_task(self._read(key, sweep=sweep))
+        self._tasks[key] = asyncio.create_task(self._read(key, question))
 
-    async def _read(self, key: Key, *, sweep: bool) -> None:
-        index, mac = key
-        reader = self._readers.setdefault(key, EniReader(self._imds, mac))
+    async def _read(self, key: Key, question: Question) -> None:
+        reader = self._readers.setdefault(key, EniReader(self._imds, question.mac))
         try:
-            metadata = await reader.poll(sweep=sweep)
+            reading = Reading(*key, await reader.poll(sweep=question.whole))
         except Exception as error:  # noqa: BLE001 (a bug there must not silence the interface)
-            why = Unknown(f"internal error: {error!r}")
-            metadata = EniMetadata(directory=why)
+            metadata = EniMetadata(directory=_internal(error))
+            reading = Reading(*key, metadata, repr(error), traceback.format_exc())
         self._tasks.pop(key, None)
         self._asked.pop(key, None)
-        self._deliver(Reading(index, mac, metadata))
+        self._deliver(reading)
 
     def ask_primary(self) -> None:
         """Ask for the primary's MAC until IMDS tells it."""
@@ -77,16 +61,17 @@ class Questions:
         last: Answer[str] | None = None
         while not isinstance(last, Value):
             try:
-                answer = await self._imds.primary_mac()
+                reading = PrimaryReading(await self._imds.primary_mac())
             except Exception as error:  # noqa: BLE001 (as in _read)
-                answer = Unknown(f"internal error: {error!r}")
+                reading = PrimaryReading(_internal(error), repr(error), traceback.format_exc())
+            answer = reading.answer
             if answer != last:
-                self._deliver(PrimaryHeard(answer))
+                self._deliver(reading)
             last = answer
             await asyncio.sleep(0 if isinstance(answer, Value) else pause)
             pause = min(pause * 2, PRIMARY_CAP)
 
-    def keep_only(self, keys: set[Key]) -> None:
+    def keep_only(self, keys: AbstractSet[Key]) -> None:
         """Drop the questions of interfaces that are gone."""
         for key in set(self._readers) - keys:
             del self._readers[key]
@@ -106,3 +91,7 @@ class Questions:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
         self._primary = None
+
+
+def _internal(error: Exception) -> Unknown:
+    return Unknown(f"internal error: {error!r}")

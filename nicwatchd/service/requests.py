@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from nicwatchd.core.model import Key
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.port import Outcome
-from nicwatchd.service.offline_release import Released, UnknownInterfaceError
+from nicwatchd.service.released import Released
 from nicwatchd.service.status import InterfaceStatus, find
+
+
+class UnknownInterfaceError(Exception):
+    """There is no such interface; the text is one line for the operator."""
+
+    def __init__(self, wanted: str, names: Iterable[str]) -> None:
+        there = ", ".join(sorted(names)) or "none"
+        super().__init__(f"no interface {wanted!r}; there are: {there}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,7 @@ class NewPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
-    """Look at everything, IMDS too, and take up what was released; `only`, or the host.
+    """Look at everything, IMDS too, and manage again what was released; `only`, or the host.
 
     `done` is set when the answers have been used.
     """
@@ -37,11 +45,10 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Take all that is ours away, and leave `only`, or the host, alone from now on."""
+    """Remove everything of ours, and leave `only`, or the host, alone from now on."""
 
     only: Key | None
     done: asyncio.Future[Released]
-    outcomes: list[Outcome] = field(default_factory=list)  # of what was carried out since
 
 
 def key_of(interface: str | None, known: list[InterfaceStatus]) -> Key | None:

@@ -7,11 +7,12 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from nicwatchd.core.evidence import Status, Verdict
+from nicwatchd.core.evidence import Status
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import Family, Reason, ours
+from nicwatchd.core.view import View
 
 T = TypeVar("T")
 
@@ -19,18 +20,18 @@ T = TypeVar("T")
 SETTLED_STATES: Final = frozenset({State.APPLIED, State.IGNORED})
 
 
-class _Said(BaseModel):
+class _Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class ReasonStatus(_Said):
+class ReasonStatus(_Model):
     """A stable code, and a sentence for people."""
 
     code: str
     text: str
 
 
-class FamilyStatus(_Said):
+class FamilyStatus(_Model):
     """One family: the verdict, what is programmed for, and the addresses that we added."""
 
     verdict: Status
@@ -41,7 +42,7 @@ class FamilyStatus(_Said):
     added: list[str] = []
 
 
-class InterfaceStatus(_Said):
+class InterfaceStatus(_Model):
     """One interface. `since` and `seen` are seconds of the Unix epoch."""
 
     name: str
@@ -59,6 +60,7 @@ class InterfaceStatus(_Said):
     overdue: bool = False
     shadowed: bool = False
     fought_over: bool = False
+    fight: ReasonStatus | None = None  # what is fought over, and with whom
     reasons: list[ReasonStatus] = []
     notes: list[ReasonStatus] = []
     table: int
@@ -71,7 +73,7 @@ class InterfaceStatus(_Said):
         return self.state in SETTLED_STATES and not self.fought_over
 
 
-class ImdsStatus(_Said):
+class ImdsStatus(_Model):
     """How IMDS answers: unasked, ok, disabled, unreachable, throttled or failing, and why."""
 
     state: str
@@ -80,7 +82,7 @@ class ImdsStatus(_Said):
     requests: int = 0
 
 
-class HostStatus(_Said):
+class HostStatus(_Model):
     """The whole host. `idle` says why nothing is managed, if so.
 
     `released`: the operator took the whole host from us, with interfaces that come later.
@@ -106,10 +108,9 @@ def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
     return next((i for i in interfaces if wanted in (i.name.lower(), i.mac, i.eni)), None)
 
 
-def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
+def of_view(view: View, epoch: float) -> InterfaceStatus:
     """The status of one interface; `epoch` is the Unix time at the monotonic clock's 0."""
-    link, believed = interface.link, interface.memory.believed
-    lifecycle = interface.lifecycle
+    link, believed = view.link, view.memory.believed
     return InterfaceStatus(
         name=shown(link.name),
         index=link.index,
@@ -120,22 +121,23 @@ def of_interface(interface: Interface, epoch: float) -> InterfaceStatus:
         network_card=_value(believed.network_card),
         driver=link.driver,
         link_up=link.up,
-        state=lifecycle.state,
-        since=round(epoch + lifecycle.since, 3),
-        seen=round(epoch + lifecycle.seen, 3),
-        overdue=lifecycle.overdue,
-        shadowed=bool(interface.shadows),
-        fought_over=interface.fights.reason is not None,
-        reasons=reason_statuses(lifecycle.reasons),
-        notes=reason_statuses(interface.notes),
-        table=interface.numbers.table_of(link.index),
-        ipv4=_family(interface, Family.V4),
-        ipv6=_family(interface, Family.V6),
+        state=view.state,
+        since=round(epoch + view.since, 3),
+        seen=round(epoch + view.seen, 3),
+        overdue=view.overdue,
+        shadowed=bool(view.shadows),
+        fought_over=view.fight is not None,
+        fight=_reason_status(view.fight) if view.fight else None,
+        reasons=reason_statuses(view.reasons),
+        notes=reason_statuses(view.notes),
+        table=view.numbers.table_of(link.index),
+        ipv4=_family(view, Family.V4),
+        ipv6=_family(view, Family.V6),
     )
 
 
-def _family(interface: Interface, family: Family) -> FamilyStatus | None:
-    verdict: Verdict | None = interface.verdicts.get(family)
+def _family(view: View, family: Family) -> FamilyStatus | None:
+    verdict = view.verdicts.get(family)
     if verdict is None:
         return None
     usable = verdict.usable
@@ -145,13 +147,22 @@ def _family(interface: Interface, family: Family) -> FamilyStatus | None:
         addresses=[str(ip) for ip in usable.addresses],
         prefixes=[str(prefix) for prefix in usable.prefixes],
         subnets=[str(subnet) for subnet in usable.subnets],
-        added=[str(a.ip) for a in interface.addresses if a.family is family and ours(a)],
+        added=[str(a.ip) for a in view.addresses if a.family is family and ours(a)],
     )
+
+
+def problem_of(view: View) -> str | None:
+    """What is wrong with the daemon itself as regards one interface; None: nothing."""
+    return f"{shown(view.link.name)}: {shown(view.surprise.text)}" if view.surprise else None
 
 
 def reason_statuses(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
     """Reasons as they are told."""
-    return [ReasonStatus(code=reason.code, text=shown(reason.text)) for reason in reasons]
+    return [_reason_status(reason) for reason in reasons]
+
+
+def _reason_status(reason: Reason) -> ReasonStatus:
+    return ReasonStatus(code=reason.code, text=shown(reason.text))
 
 
 def shown(text: str) -> str:
@@ -167,10 +178,10 @@ def _value(answer: Answer[T]) -> T | None:
 def headline(interfaces: Iterable[Interface]) -> str:
     """One line for `systemctl status`."""
     counts = dict.fromkeys(State, 0)
-    fought = 0
+    contested = 0
     for interface in interfaces:
         counts[interface.lifecycle.state] += 1
-        fought += interface.fights.reason is not None
-    said = [f"{count} {state}" for state, count in counts.items() if count]
-    said += [f"{fought} fought over"] if fought else []
-    return ", ".join(said) or "no interfaces"
+        contested += interface.fights.reason is not None
+    parts = [f"{count} {state}" for state, count in counts.items() if count]
+    parts += [f"{contested} fought over"] if contested else []
+    return ", ".join(parts) or "no interfaces"

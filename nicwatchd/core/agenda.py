@@ -1,0 +1,82 @@
+"""When to come back, and why. Pure: times are monotonic seconds of the caller's clock.
+
+Reads: what happened and what is due. Gives: one appointment, the earliest, with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+HEARTBEAT: Final = 5.0  # a turn at least so often; WatchdogSec is several times that
+RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # between tries at what the kernel did not accept
+KERNEL_PAUSE: Final = 1.0  # after the kernel did not answer
+REST_CAP: Final = 1.0  # between two turns, at the most
+UDEV_POLL: Final = 0.1  # udev's database has no event of its own that we could hear
+
+
+class Why(StrEnum):
+    """Why the next turn, or poll, is due."""
+
+    START = "start"
+    NEWS = "news"  # an event of the kernel, news from IMDS, settings, a request
+    DEADLINE = "deadline"  # a time runs out: settling, patience, a DHCP client's, a throttle's
+    RETRY = "retry"  # the kernel did not accept something
+    UDEV = "udev"  # a link is set up as soon as udev has finished with it
+    KERNEL = "kernel"  # it did not answer
+    HEARTBEAT = "heartbeat"
+    POLL = "poll"  # of IMDS
+
+
+@dataclass(frozen=True, slots=True)
+class Appointment:
+    """When something is due, and why."""
+
+    at: float
+    why: Why
+
+
+class Agenda:
+    """When the next turn is due."""
+
+    def __init__(self, now: float) -> None:
+        self.next = Appointment(now, Why.START)
+        self._rested_at = now  # when news may make a turn due
+        self._retry = RETRY_FIRST
+
+    def news(self, now: float, delay: float = 0.0) -> None:
+        """Something happened that is to be looked at after `delay`."""
+        self._earlier(Appointment(max(now + delay, self._rested_at), Why.NEWS))
+
+    def turned(
+        self,
+        began: float,
+        now: float,
+        *,
+        settled: bool,
+        deadline: float | None,
+        waits_for_udev: bool,
+    ) -> None:
+        """A turn ended. `settled`: the kernel is as planned; `deadline`: of the earliest time-out.
+
+        On a host where a turn takes long, and events come without an end, news waits for as long as
+        the turn took: there are other things to do.
+        """
+        self._rested_at = now + min(now - began, REST_CAP)
+        self.next = Appointment(now + HEARTBEAT, Why.HEARTBEAT)
+        if deadline is not None:
+            self._earlier(Appointment(deadline, Why.DEADLINE))
+        if not settled:
+            self._earlier(Appointment(now + self._retry, Why.RETRY))
+        self._retry = RETRY_FIRST if settled else min(self._retry * 2, RETRY_CAP)
+        if waits_for_udev:
+            self._earlier(Appointment(now + UDEV_POLL, Why.UDEV))
+
+    def failed(self, now: float) -> None:
+        """A turn was broken off, since the kernel did not answer."""
+        self.next = Appointment(now + KERNEL_PAUSE, Why.KERNEL)
+
+    def _earlier(self, appointment: Appointment) -> None:
+        if appointment.at < self.next.at:
+            self.next = appointment

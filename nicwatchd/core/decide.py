@@ -1,0 +1,199 @@
+"""One decision: judge and plan everything, and compare it with what the kernel has.
+
+Reads: a host whose facts were just read. Gives: a `Decision`, the operations to carry out in it.
+It is called from one place, the turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from nicwatchd.core.decision import Decision, Throttled
+from nicwatchd.core.diff import diff, protected
+from nicwatchd.core.eni_plan import groups_of
+from nicwatchd.core.failures import Failure
+from nicwatchd.core.fights import Thing, thing, without
+from nicwatchd.core.host import Host
+from nicwatchd.core.host_plan import HostPlan
+from nicwatchd.core.interface import JUDGING, PLANNING, Interface
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import (
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Operation,
+    Plan,
+    Reason,
+    RemoveAddress,
+    RemoveRoute,
+    Rule,
+    SetGroup,
+    SetUp,
+)
+from nicwatchd.core.moves import rightful_owners
+from nicwatchd.core.ownership import Owners, Undecided
+from nicwatchd.core.port import Outcome
+from nicwatchd.core.treatment import container_network, places_of, treat
+
+
+class Decider:
+    """Makes the decisions of one host, and numbers them."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.revision = 0
+        self.at = float("-inf")  # when the last decision was made
+        self._groups = frozenset({host.policy.numbers.group})  # that were ever ours
+        self._rule_owners: Mapping[Rule, int] = {}
+
+    def decide(self, now: float) -> Decision:
+        """Judge and plan everything anew."""
+        host = self.host
+        self.at = now
+        self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
+        network = container_network(host.links or {}, host.rules)
+        kernel = host.snapshot()
+        host.owners = Owners(kernel, host.policy.numbers)
+        for interface in host.interfaces.values():
+            interface.surprise(JUDGING, None)
+            interface.surprise(PLANNING, None)
+        self._each(lambda interface: self._treat(interface, network))
+        self._settle_moves(now)
+        self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
+        before = {index: interface.plan for index, interface in host.interfaces.items()}
+        self._plan(now)
+        undecided = self._undecided()
+        plans = [interface.plan for interface in host.interfaces.values()]
+        operations = diff(plans, kernel, undecided, host.owners)
+        self._count_losses(before, operations, now)
+        self._confirm(operations, now)
+        allowed, throttled = self._throttle(operations, now)
+        host.losses.open(operations, allowed)
+        self.revision += 1
+        return Decision(
+            revision=self.revision,
+            at=now,
+            policy=host.policy,
+            releases=host.releases,
+            primary_mac=host.primary_mac,
+            container_network=network,
+            kernel=kernel,
+            interfaces={index: i.view() for index, i in host.interfaces.items()},
+            operations=allowed,
+            throttled=throttled,
+            protected=protected(plans, kernel, operations) if undecided else (),
+        )
+
+    def close(self, failures: Sequence[Outcome]) -> None:
+        """Take what the operations of the last decision did not achieve."""
+        lost = (thing(outcome.operation) for outcome in failures)
+        self.host.losses.close(frozenset(each for each in lost if each))
+
+    def explain(self, failures: Sequence[Failure]) -> None:
+        """Take why they did not, for the next decision to show."""
+        whose = [(self._owner(failure.operation), failure) for failure in failures]
+        for index, interface in self.host.interfaces.items():
+            interface.fail(tuple(Reason(f.code, f.text) for owner, f in whose if owner == index))
+
+    # --- facts to conclusions ----------------------------------------------------------------
+
+    def _each(self, work: Callable[[Interface], None]) -> None:
+        """Do something for every interface. What one raises is its own, and costs no other."""
+        host = self.host
+        for interface in host.interfaces.values():
+            try:
+                work(interface)
+            except Exception as error:
+                if host.strict:
+                    raise
+                host.caught(interface, JUDGING, error)
+
+    def _treat(self, interface: Interface, network: str | None) -> None:
+        host, facts = self.host, interface.facts
+        places = places_of(facts.subnets, facts.addresses) if host.policy.exclude_subnets else ()
+        treatment = treat(facts.link, places, host.policy, host.releases, host.primary_mac, network)
+        interface.treat(treatment, self._groups)
+
+    def _undecided(self) -> Undecided:
+        interfaces = self.host.interfaces.items()
+        return {(index, family) for index, i in interfaces for family in i.undecided}
+
+    def _settle_moves(self, now: float) -> None:
+        """Tell each interface what another one owns; of a move, the other end is asked at once."""
+        interfaces = self.host.interfaces
+        claims = [i.facts.claims for i in interfaces.values() if i.is_polled]
+        owned = rightful_owners(claims, self.host.rules, self.host.owners.of)
+        for index, interface in interfaces.items():
+            others = {item: owner for item, owner in owned.items() if owner != index}
+            names = {item: interfaces[owner].link.name for item, owner in others.items()}
+            for item in interface.facts.leave(names):
+                interfaces[others[item]].hint(now)
+
+    def _plan(self, now: float) -> None:
+        host = self.host
+        planner = HostPlan(
+            interfaces=host.interfaces,
+            rules=host.rules,
+            owners=host.owners,
+            undecided=self._undecided(),
+            knows_primary=isinstance(host.primary_mac, Value),
+            now=now,
+        )
+        plans = planner.plans(host.policy)
+        for index, error in planner.errors.items():
+            if host.strict:
+                raise error
+            host.caught(host.interfaces[index], PLANNING, error)
+        for index, plan in plans.items():
+            host.interfaces[index].take_plan(plan)
+        self._rule_owners = {
+            rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
+        }
+
+    # --- conclusions to operations -----------------------------------------------------------
+
+    def _count_losses(
+        self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
+    ) -> None:
+        owners = {operation: self._owner(operation) for operation in operations}
+        self.host.losses.count(before, operations, self.host.interfaces, owners, now)
+
+    def _confirm(self, operations: Sequence[Operation], now: float) -> None:
+        """Tell each interface whether the kernel is as planned.
+
+        What is contested comes and goes. It is told by itself, once; the state tells the rest.
+        """
+        unequal = {self._owner(o) for o in operations if not self._is_contested(o)}
+        for index, interface in self.host.interfaces.items():
+            interface.confirm(now, self.host.policy, equal=index not in unequal)
+
+    def _is_contested(self, operation: Operation) -> bool:
+        interface = self.host.interfaces.get(self._owner(operation) or 0)
+        return interface is not None and interface.fights.over(thing(operation))
+
+    def _throttle(
+        self, operations: tuple[Operation, ...], now: float
+    ) -> tuple[tuple[Operation, ...], tuple[Throttled, ...]]:
+        """What is to be carried out now, and what later."""
+        until: dict[Thing, float] = {}
+        for interface in self.host.interfaces.values():
+            until |= interface.fights.throttled(now)
+        allowed = tuple(without(operations, until.keys()))
+        if len(allowed) == len(operations):
+            return operations, ()
+        waiting = (operation for operation in operations if operation not in set(allowed))
+        later = ((operation, thing(operation)) for operation in waiting)
+        throttled = (Throttled(o, until.get(lost) if lost else None) for o, lost in later)
+        return allowed, tuple(throttled)
+
+    def _owner(self, operation: Operation) -> int | None:
+        """The ifindex of the interface that an operation is for; None for a leftover's."""
+        match operation:
+            case SetGroup(index=i) | SetUp(index=i) | AddAddress(index=i) | RemoveAddress(index=i):
+                return i
+            case AddRoute(route=route) | RemoveRoute(route=route):
+                return route.oif
+            case AddRule(rule=rule):
+                return self._rule_owners.get(rule)
+            case _:
+                return next(iter(self.host.owners.of(operation.rule.table)), None)

@@ -1,0 +1,126 @@
+"""What is known of one link, from the kernel and from IMDS, before anything is concluded.
+
+Reads: the link, its addresses and the main table's routes through it, readings of IMDS, and what
+other ENIs own. Gives: its subnets, and what ties addresses and prefixes to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from nicwatchd.core.evidence import leased, on_link_prefixes
+from nicwatchd.core.memory import Memory, remember
+from nicwatchd.core.metadata import EniMetadata, Value
+from nicwatchd.core.model import Address, Family, IPNetwork, Item, Link, Route, ours
+from nicwatchd.core.moves import Claims
+from nicwatchd.core.policy import Policy
+
+# Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
+UDEV_PATIENCE: Final = 5.0
+
+
+class Facts:
+    """The facts of one link. Times are monotonic seconds."""
+
+    def __init__(self, link: Link, now: float, *, came: bool = False) -> None:
+        """`came`: the link was not there at the last look, so it is no operator who set it down."""
+        self.link = link
+        self.seen = now
+        self.addresses: tuple[Address, ...] = ()
+        self.routes: tuple[Route, ...] = ()  # the main table's, through this link
+        self.memory = Memory()
+        self.elsewhere: Mapping[Item, str] = {}  # what another ENI, of that name, owns instead
+        self.flapped = False  # since the last decision
+        # Our group is set together with the link, so a link that has it was set up before. One in
+        # another group is in somebody's care: after a restart nothing else tells that it was up.
+        # Only a link that came meanwhile has one and is down by that.
+        self.to_bring_up = not link.up and (came or link.group == 0)
+        self._udev_done = False
+
+    def age(self, now: float) -> float:
+        """Seconds since the link was seen."""
+        return now - self.seen
+
+    # --- the kernel's ------------------------------------------------------------------------
+
+    def see_link(self, link: Link) -> None:
+        """Take the link as it is now. One that was up once is never set up by us again."""
+        self.link = link
+        self.to_bring_up = self.to_bring_up and not link.up
+
+    def see_udev(self, *, done: bool) -> None:
+        """Take whether udev has finished with the link."""
+        self._udev_done = done
+
+    def see_flap(self, *, flapped: bool) -> None:
+        """The link was down, if only for a moment: the kernel itself removes much then."""
+        self.flapped = flapped
+
+    def see(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
+        """Take the link's addresses and main-table routes; whether others' work changed."""
+        before = (self._foreign(), frozenset(self.routes))
+        self.addresses, self.routes = addresses, routes
+        return before != (self._foreign(), frozenset(self.routes))
+
+    def _foreign(self) -> frozenset[Address]:
+        return frozenset(address for address in self.addresses if not ours(address))
+
+    @property
+    def waits_for_udev(self) -> bool:
+        """Whether the link is to be set up as soon as udev is done with it."""
+        return self.to_bring_up and not self._udev_done
+
+    def udev_is_over(self, now: float) -> bool:
+        """Whether udev is done with the link, or had its time."""
+        return self._udev_done or self.age(now) >= UDEV_PATIENCE
+
+    # --- IMDS's ------------------------------------------------------------------------------
+
+    def hear(
+        self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
+    ) -> bool:
+        """Take a reading of IMDS; whether it says anything new.
+
+        `had` is what was programmed by an earlier life.
+        """
+        before = self.memory
+        self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
+        return self.memory != before
+
+    # --- together ----------------------------------------------------------------------------
+
+    @property
+    def subnets(self) -> tuple[IPNetwork, ...]:
+        """The subnets that are on this link, as the kernel or IMDS say."""
+        believed = self.memory.believed
+        listed = [
+            answer.value
+            for answer in (believed.v4.cidrs, believed.v6.cidrs)
+            if isinstance(answer, Value)
+        ]
+        kernel = [on_link_prefixes(family, self.addresses, self.routes) for family in Family]
+        return tuple(dict.fromkeys(subnet for part in (*listed, *kernel) for subnet in part))
+
+    @property
+    def claims(self) -> Claims:
+        """What ties addresses and prefixes to this link."""
+        families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
+        return Claims(
+            self.link.index,
+            listed=self.memory.listed,
+            doubted=self.memory.missing,
+            leased=frozenset(leased(self.addresses)),
+            added=frozenset(address.ip for address in self.addresses if ours(address)),
+            unread=frozenset(family for family, of in families.items() if of.unread),
+        )
+
+    def leave(self, elsewhere: Mapping[Item, str]) -> frozenset[Item]:
+        """Take what other ENIs own; gives what is new of it and IMDS still lists here too."""
+        news = elsewhere.keys() - self.elsewhere.keys()
+        self.elsewhere = elsewhere
+        if not elsewhere:
+            return frozenset()  # as nearly always: what is known needs no second look
+        # Its own list lacks it and another's has it: no doubt is left.
+        self.memory = self.memory.without(elsewhere.keys())
+        return self.memory.listed & news

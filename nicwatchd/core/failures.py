@@ -1,0 +1,83 @@
+"""Why an operation was not carried out, in words for the operator.
+
+Reads: outcomes, and everybody's routes of the tables in question. Gives: a `Failure` for each
+outcome that is none of "done" and "gone with its link".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from errno import EEXIST
+
+from nicwatchd.core.model import (
+    PROTOCOL,
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Route,
+)
+from nicwatchd.core.port import Outcome, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An operation that the kernel did not carry out, and why; `code` is a reason's."""
+
+    operation: Operation
+    text: str
+    code: str = "kernel-refused"
+
+
+def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes that are failures."""
+    return [each for each in outcomes if each.result not in (Result.DONE, Result.GONE)]
+
+
+def is_in_the_way(outcome: Outcome) -> bool:
+    """Whether a route was not added since one is there already; whose, only its table tells."""
+    return isinstance(outcome.operation, AddRoute) and outcome.errno == EEXIST
+
+
+def explain(
+    outcomes: Iterable[Outcome], tables: Mapping[int, tuple[Route, ...]]
+) -> Iterator[Failure]:
+    """What is to be told of failures. A foreign route in our table is left, and named."""
+    for outcome in outcomes:
+        operation = outcome.operation
+        if isinstance(operation, AddRoute) and outcome.errno == EEXIST:
+            route = operation.route
+            there = tables.get(route.table)
+            other = next((r for r in there or () if r.key == route.key), None)
+            if there is not None and (other is None or other.protocol != PROTOCOL):
+                yield Failure(operation, _in_the_way(route, other), "route-in-the-way")
+                continue
+        yield Failure(operation, describe(operation, outcome.message))
+
+
+def describe(operation: Operation, trouble: str) -> str:
+    """An operation, and what the trouble with it is."""
+    match operation:
+        case AddAddress(ip=ip) | RemoveAddress(ip=ip):
+            what = f" {ip}"
+        case AddRoute(route=route) | RemoveRoute(route=route):
+            what = f" {route.dst}"
+        case AddRule(rule=rule) | RemoveRule(rule=rule):
+            what = f" {rule.priority}"
+        case _:
+            what = ""
+    return f"{type(operation).__name__}{what}: {trouble}"
+
+
+def _in_the_way(ours: Route, other: Route | None) -> str:
+    """`other` is None for what we do not read: no unicast route, or one with several next hops."""
+    via = f" via {other.gateway}" if other and other.gateway else ""
+    made = f" (protocol {other.protocol})" if other else ""
+    return (
+        f"somebody else's route to {ours.dst}{via}{made} in table {ours.table} is where ours "
+        "should be; it is left alone, and ours returns when it goes"
+    )

@@ -1,0 +1,73 @@
+"""What others took of ours: told from what we never had, and counted for each interface's fights.
+
+Reads: each decision's plans and operations, what became of them, and whom notifications name.
+Gives: how often what was healed, and whose removals are a fight. The books are opened by a
+decision and closed by its outcomes: until then nothing of it counts as achieved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan
+
+
+class Losses:
+    """The books of one host."""
+
+    def __init__(self) -> None:
+        self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
+        self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
+        self._throttled: frozenset[Thing] = frozenset()  # of the open decision
+        self._suspects: dict[Place, str] = {}
+
+    def suspect(self, where: Place, who: str) -> None:
+        """Take whom a notification names for the removal of something of ours."""
+        self._suspects[where] = who
+
+    def forget(self, index: int) -> None:
+        """A link is gone: nobody is suspected there."""
+        self._suspects = {
+            where: who
+            for where, who in self._suspects.items()
+            if where.kind is AddRule or where.number != index
+        }
+
+    def count(
+        self,
+        before: Mapping[int, Plan],
+        operations: Sequence[Operation],
+        interfaces: Mapping[int, Interface],
+        owners: Mapping[Operation, int | None],
+        now: float,
+    ) -> None:
+        """Count what was there as planned, and is planned still, but missing: others took it.
+
+        `before` are the plans until now; `owners` tells whose each operation is.
+        """
+        for interface in interfaces.values():
+            interface.fights.forget(now)
+        for operation in operations:
+            lost, index = thing(operation), owners[operation]
+            if lost is None or index is None or lost in self._missing:
+                continue
+            interface = interfaces[index]
+            by_kernel = interface.facts.flapped and isinstance(lost, AddRoute | AddAddress)
+            if has(before[index], lost) and not by_kernel:
+                interface.fights.lose(lost, self._suspects.get(place(lost), ""), now)
+                self.heals[KINDS[type(lost)]] += 1
+        for interface in interfaces.values():
+            interface.facts.see_flap(flapped=False)  # what it took is counted
+
+    def open(self, operations: Iterable[Operation], allowed: Iterable[Operation]) -> None:
+        """A decision was made. What is missing is known, and not achieved before `close`."""
+        self._missing = things(operations)
+        self._throttled = self._missing - things(allowed)
+
+    def close(self, failed: AbstractSet[Thing]) -> None:
+        """Its operations were carried out, but for these: the rest is there from now on."""
+        self._missing = self._throttled | failed

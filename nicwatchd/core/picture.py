@@ -1,0 +1,137 @@
+"""Our picture of the kernel: what of it is stale, what to read, and taking in what was read.
+
+Reads: events of the kernel, and what the driver read. Gives: read steps, and the host its facts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nicwatchd.core.fights import Place
+from nicwatchd.core.host import Host
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, AddRoute, AddRule, Link
+from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
+from nicwatchd.core.staleness import Staleness
+from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
+from nicwatchd.core.treatment import CILIUM_LINK
+
+AT_ONCE: Final = 0.0
+# Whoever removes one object of ours often removes many: one turn for all of them.
+COALESCE: Final = 0.1
+
+
+class Picture:
+    """What we know of the kernel of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self.stale = Staleness()
+        self.overruns = 0  # how often events were lost
+        self._host = host
+        self._links: dict[int, Link] = {}  # of all of the host, as last read
+
+    # --- events ------------------------------------------------------------------------------
+
+    def note(self, event: Event, now: float, *, by_us: bool) -> float | None:
+        """Mark what an event is about as stale. Seconds until a turn is due; None: no need.
+
+        `by_us`: the event names our own request socket.
+        """
+        match event:
+            case Overrun():
+                self.overruns += 1
+                self.stale.void()
+                return AT_ONCE
+            case LinkEvent():
+                return self._note_link(event, now)
+            case AddressEvent(index=index, deleted=deleted):
+                self._suspect(event, Place(AddAddress, index), by_us=by_us)
+                # The last IPv4 address takes all IPv4 routes along, and no event tells of these.
+                self.stale.own |= deleted and index in self._host.interfaces
+                noted = self._note_addresses(index)
+                return COALESCE if deleted and noted is not None else noted
+            case RouteEvent() | RuleEvent() if by_us:
+                return None  # the echo of our own work, which is read back anyway
+            case RouteEvent(table=table, protocol=protocol) if (
+                table == MAIN_TABLE and protocol != PROTOCOL
+            ):
+                return self._note_addresses(event.oif)
+            case RouteEvent(family=family, oif=oif):
+                self._suspect(event, Place(AddRoute, oif, family), by_us=by_us)
+                self.stale.own = True
+                return COALESCE
+            case RuleEvent(family=family, priority=priority):
+                self._suspect(event, Place(AddRule, priority, family), by_us=by_us)
+                self.stale.rules()
+                return COALESCE
+
+    def _suspect(
+        self, event: AddressEvent | RouteEvent | RuleEvent, where: Place, *, by_us: bool
+    ) -> None:
+        """Take down who removed something of ours. What the kernel took, it took for a reason."""
+        if event.culprit and event.pid and not by_us:
+            self._host.suspect(where, event.culprit)
+
+    def _note_link(self, event: LinkEvent, now: float) -> float | None:
+        known = event.index in self._host.interfaces or event.index in self._links
+        told = event.name is not None
+        of_interest = told and (
+            event.kind is None
+            or event.kind in self._host.policy.drivers
+            or event.name == CILIUM_LINK
+        )
+        if not known and not of_interest:
+            return None
+        if event.down:
+            self._host.flapped(event.index)
+        self.stale.link(event.index, gone=event.gone)
+        self._note_addresses(event.index)
+        self._host.hint(event.index, now)  # of what is not in our picture, too: MTU
+        return AT_ONCE
+
+    def _note_addresses(self, index: int) -> float | None:
+        if index not in self._host.interfaces:
+            return None
+        self.stale.addresses(index)
+        return AT_ONCE
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def links_wanted(self, now: float) -> ReadLinks:
+        """Which links to read."""
+        gone = self.stale.take_gone()
+        if gone & self._host.interfaces.keys():
+            # One that is back from another network namespace already may look as if it had been
+            # set down: same index, same MAC. But it has lost all, and is a new one.
+            self._links = {i: link for i, link in self._links.items() if i not in gone}
+            self._host.see_links(dict(self._links), now)
+            self.stale.forget(self._host.keys)
+        return ReadLinks(self.stale.take_links(), self._host.keys)
+
+    def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
+        """Take what was read of the links that were wanted; one that is not there is gone."""
+        if wanted.indices is None:
+            self._links = {}
+        for index in wanted.indices or ():
+            self._links.pop(index, None)
+        self._links |= read.links
+        self._host.see_links(dict(self._links), now)
+
+    def objects_wanted(self) -> ReadObjects:
+        """Which addresses, routes and rules to read."""
+        interfaces = self._host.interfaces.values()
+        return ReadObjects(
+            links=self.stale.take_addresses(tuple(i.key for i in interfaces)),
+            own=self.stale.take_own(),
+            tables=self.stale.take_tables(),
+            udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
+            known=self._host.keys,
+        )
+
+    def take_objects(self, read: ObjectsRead, now: float) -> None:
+        """Take what was read of them."""
+        for index in read.udev_done & self._host.interfaces.keys():
+            self._host.interfaces[index].facts.see_udev(done=True)
+        for index, addresses in read.addresses.items():
+            self._host.see_addresses(index, addresses, read.routes.get(index, ()), now)
+        if read.own is not None:
+            self._host.see_own(*read.own)

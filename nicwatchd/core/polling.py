@@ -1,0 +1,96 @@
+"""When IMDS is asked about one interface, and for how much.
+
+Reads: the policy's schedule, the interface's age, what its facts lack, and what happened to its
+link. Gives: when the next poll is due, and whether it reads every key. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from nicwatchd.core.backoff import Limiter, jittered
+from nicwatchd.core.policy import Policy
+
+NEVER: Final = float("inf")
+# From this interval on, each poll reads every key: there is time for it. The slow refresh, and a
+# poll for a doubt, always do: a partial poll says nothing about the keys it skipped.
+SWEEP_INTERVAL: Final = 5.0
+# An event of a link asks IMDS at once, the first few of them; a link that changes all the time (an
+# operator's script, a loose cable) causes no more than 7 requests in so many seconds.
+HINT_BURST, HINT_INTERVAL = 3, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the facts of an interface are, as the schedule of its polls needs it."""
+
+    age: float  # seconds since the link came
+    complete: bool  # every family is ready
+    doubted: bool  # something known was missing from the last reading
+    is_slow: bool  # the primary, once listed: it is there from launch, only its subnets count
+
+
+class Polling:
+    """The polls of one interface; at most one is under way."""
+
+    def __init__(self, now: float) -> None:
+        self.next_at = now
+        self.interval = 0.0
+        self.whole_at = 0.0  # from then on a poll reads every key; before, one, and more upon news
+        self.sent_at: float | None = None  # of the poll that is under way
+        self.as_of = float("-inf")  # when the last answered poll was sent: as old as the facts are
+        self._again_at = NEVER  # something happened while a poll was under way: one more then
+        self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
+        self._hinted_until = now  # the poll that is due then is for all hints before it
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a poll is under way."""
+        return self.sent_at is not None
+
+    def send(self, now: float) -> bool:
+        """Begin a poll; whether it reads every key."""
+        self.sent_at = now
+        return self.whole_at <= now
+
+    def heard(
+        self, now: float, progress: Progress, policy: Policy, random: Callable[[], float]
+    ) -> None:
+        """The poll was answered: arrange the next one."""
+        interval = policy.schedule.after(self.interval, progress.age, complete=progress.complete)
+        if progress.is_slow:
+            interval = policy.schedule.refresh
+        whole = min(SWEEP_INTERVAL, policy.schedule.refresh)
+        if progress.doubted:  # enough readings within the span, and not one more
+            pause = policy.doubt_span / max(1, policy.doubts - 1)
+            interval, whole = min(interval, pause), min(whole, pause)
+        if self.sent_at is not None:
+            self.as_of, self.sent_at = self.sent_at, None
+        again_at, self._again_at = self._again_at, NEVER
+        self.interval, self.next_at = interval, now + jittered(interval, random)
+        self.whole_at = self.next_at if interval >= whole else NEVER
+        if self._hinted_until > now:  # what is hinted until then waits for that poll
+            again_at = min(again_at, self._hinted_until)
+        if again_at < NEVER:
+            self.at(max(now, again_at))
+
+    def at(self, when: float) -> None:
+        """Poll then at the latest, for every key; once more, if a poll is under way."""
+        if self.in_flight:
+            self._again_at = min(when, self._again_at)
+        else:
+            # What is due before that is no larger for it.
+            self.next_at = min(when, self.next_at)
+            self.whole_at = min(when, self.whole_at)
+
+    def hint(self, now: float) -> None:
+        """Something happened to the link: poll at once, where the same may show; in measure."""
+        if now > self._hinted_until:
+            self._hinted_until = now + self._hints.delay(now)
+            self.at(self._hinted_until)
+
+    def is_due(self, now: float) -> bool:
+        """Whether a poll is to be sent now."""
+        return not self.in_flight and self.next_at <= now

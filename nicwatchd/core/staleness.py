@@ -1,0 +1,103 @@
+"""Which parts of our picture of the kernel are stale, and so to be read again.
+
+Reads: that something happened. Gives: what to read. An event never carries a fact into the core:
+a lost, late or repeated one can cost a read, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nicwatchd.core.model import (
+    AddAddress,
+    AddRoute,
+    Key,
+    Operation,
+    RemoveAddress,
+    SetGroup,
+    SetUp,
+)
+from nicwatchd.core.port import Outcome
+
+
+class Staleness:
+    """What is stale. At first, everything."""
+
+    def __init__(self) -> None:
+        self.everything = True
+        self.own = True  # routes of ours, and rules
+        self.rules_changed = False  # since it was last asked who wins
+        self._links: set[int] = set()
+        self._gone: set[int] = set()
+        self._addresses: set[int] = set()
+        self._tables: set[int] = set()
+        self._known: frozenset[Key] = frozenset()  # the interfaces whose addresses were read
+
+    def void(self) -> None:
+        """What we know of the kernel is void, and who wins as well."""
+        self.everything = self.rules_changed = True
+
+    def link(self, index: int, *, gone: bool = False) -> None:
+        """A link changed, with all that is on it: a flap drops IPv4 routes without an event."""
+        self._links.add(index)
+        if gone:
+            self._gone.add(index)
+        self.own = True
+
+    def addresses(self, index: int) -> None:
+        """The addresses of a link changed, or the main table's routes through it."""
+        self._addresses.add(index)
+
+    def rules(self) -> None:
+        """Rules changed: ours, or who wins over them."""
+        self.own = self.rules_changed = True
+
+    def touched(self, operations: Iterable[Operation]) -> None:
+        """Operations of ours changed something, or tried to: read that back."""
+        for operation in operations:
+            match operation:
+                case SetGroup(index=index) | SetUp(index=index):
+                    self._links.add(index)
+                case AddAddress(index=index) | RemoveAddress(index=index):
+                    self._addresses.add(index)
+            self.own = True  # routes go with addresses, and come with links
+
+    def in_the_way(self, outcomes: Iterable[Outcome]) -> None:
+        """Routes were not accepted since there is one already: find out whose it is."""
+        for outcome in outcomes:
+            if isinstance(outcome.operation, AddRoute):
+                self._tables.add(outcome.operation.route.table)
+
+    # --- taking ------------------------------------------------------------------------------
+
+    def take_gone(self) -> frozenset[int]:
+        """The links that went, if only for a moment; they are no longer stale."""
+        gone, self._gone = frozenset(self._gone), set()
+        return gone
+
+    def take_links(self) -> frozenset[int] | None:
+        """The links to read; None: all."""
+        links, self._links = frozenset(self._links), set()
+        return None if self.everything else links
+
+    def take_addresses(self, interfaces: Iterable[Key]) -> tuple[Key, ...]:
+        """Of these interfaces, those whose addresses are to be read."""
+        stale, self._addresses = self._addresses, set()
+        known, self._known = self._known, frozenset(interfaces)
+        return tuple(
+            key for key in interfaces if self.everything or key[0] in stale or key not in known
+        )
+
+    def forget(self, interfaces: Iterable[Key]) -> None:
+        """Only these live: of others nothing was read."""
+        self._known &= frozenset(interfaces)
+
+    def take_own(self) -> bool:
+        """Whether routes of ours and rules are to be read. Ends everything's staleness."""
+        own, self.own, self.everything = self.own or self.everything, False, False
+        return own
+
+    def take_tables(self) -> frozenset[int]:
+        """The tables to read for what is in the way."""
+        tables, self._tables = frozenset(self._tables), set()
+        return tables

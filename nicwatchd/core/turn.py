@@ -1,0 +1,347 @@
+"""The turn: read, decide, apply, read back. There is no second way.
+
+Whatever happens - an event, an answer of IMDS, a signal, a request, a time that runs out - only
+makes a turn due. The turn says what to read, what to apply and what to look up, one `Step` after
+the other, and when to come back and why; it leaves a `Decision`. The daemon, `nicwatchd release`,
+a dry run and the tests drive this same turn: they carry out its steps, and decide nothing.
+
+Reads: events, readings, settings, requests, and the answers to its steps. Gives: steps, questions
+to IMDS, news, the next appointment, and the decision. Times are monotonic seconds of the caller's.
+
+    turn.start(now)
+    while turn.step:
+        turn.answer(<what the driver got for turn.step>, now)
+
+The way from step to step is one table, `TURN`; the diagram in docs/turn.md is made from it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from nicwatchd.core import shadow
+from nicwatchd.core.agenda import Agenda, Appointment, Why
+from nicwatchd.core.decide import Decider
+from nicwatchd.core.decision import Decision
+from nicwatchd.core.failures import explain, failed, is_in_the_way
+from nicwatchd.core.host import Host
+from nicwatchd.core.interface import ASKING
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import Key, Reason
+from nicwatchd.core.news import News
+from nicwatchd.core.picture import Picture
+from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import Event, Outcome
+from nicwatchd.core.steps import (
+    Applied,
+    Apply,
+    LinksRead,
+    LookedUp,
+    LookUp,
+    ObjectsRead,
+    PrimaryReading,
+    Question,
+    Reading,
+    ReadLinks,
+    ReadObjects,
+    Step,
+    StepAnswer,
+)
+
+ROUNDS: Final = 4  # of applying and reading back before what still differs waits a moment
+
+
+class Phase(StrEnum):
+    """What the turn waits for."""
+
+    RESTING = "resting"  # nothing: until the next appointment
+    LINKS = "reading links"
+    OBJECTS = "reading objects"  # addresses, routes and rules
+    APPLYING = "applying"
+    LOOKING_UP = "looking up"  # whose rule wins, by the kernel's own word
+
+
+class Move(StrEnum):
+    """What leads from one phase to the next."""
+
+    DUE = "due"
+    READ = "read"
+    DIFFERS = "differs"  # decided: the kernel is not as planned
+    EQUAL = "equal"  # decided: it is, or a round has changed nothing
+    APPLIED = "applied"  # to be read back
+    ENOUGH = "enough rounds"  # what differs still waits for the next turn
+    ANSWERED = "answered"
+    FAILED = "failed"  # the kernel did not answer, or deciding raised
+
+
+TURN: Final[Mapping[Phase, Mapping[Move, Phase]]] = {
+    Phase.RESTING: {Move.DUE: Phase.LINKS},
+    Phase.LINKS: {Move.READ: Phase.OBJECTS, Move.FAILED: Phase.RESTING},
+    Phase.OBJECTS: {
+        Move.DIFFERS: Phase.APPLYING,
+        Move.EQUAL: Phase.LOOKING_UP,
+        Move.FAILED: Phase.RESTING,
+    },
+    Phase.APPLYING: {
+        Move.APPLIED: Phase.LINKS,
+        Move.ENOUGH: Phase.LOOKING_UP,
+        Move.FAILED: Phase.RESTING,
+    },
+    Phase.LOOKING_UP: {Move.ANSWERED: Phase.RESTING, Move.FAILED: Phase.RESTING},
+}
+
+
+@dataclass(slots=True)
+class Request:
+    """Something that was asked for at a time; reached when the turn of its revision is over.
+
+    `revision` is None while answers of IMDS are waited for. `outcomes` are of what was carried out
+    since.
+    """
+
+    at: float
+    revision: int | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+class Turn:
+    """The turns of one host, and all that they leave behind. One after the other.
+
+    `random` and `strict` are as in `Host`.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        random: Callable[[], float],
+        now: float,
+        *,
+        strict: bool = False,
+    ) -> None:
+        self.host = Host(policy, random, strict=strict)
+        self.phase = Phase.RESTING
+        self.step: Step | None = None  # for the driver to carry out and to answer
+        self.decision: Decision | None = None  # the last one
+        self.broken = ""  # the exception that the last turn ended with, a bug
+        self.completed = 0  # the revision up to which turns were completed
+        self.picture = Picture(self.host)
+        self._decider = Decider(self.host)
+        self._agenda = Agenda(now)
+        self._requests: list[Request] = []
+        self._began = now
+        self._round = 0
+        self._failed: list[Outcome] | None = None  # of the last round, until they are explained
+        self._settled = False
+        self._wrote = False
+
+    # --- what happens ------------------------------------------------------------------------
+
+    def note(self, event: Event, now: float, *, by_us: bool = False) -> None:
+        """The kernel tells of a change; `by_us`: one that our own request socket asked for."""
+        delay = self.picture.note(event, now, by_us=by_us)
+        if delay is not None:
+            self._agenda.news(now, delay)
+
+    def hear(self, reading: Reading | PrimaryReading, now: float) -> None:
+        """IMDS answered."""
+        if isinstance(reading, PrimaryReading):
+            self.host.hear_primary(reading.answer)
+            interface, is_news = None, True
+        else:
+            is_news = self.host.hear(reading.index, reading.mac, reading.metadata, now)
+            interface = self.host.interfaces.get(reading.index)
+        if reading.error:
+            self.host.surprise(interface, ASKING, reading.error, reading.trace)
+        if interface:
+            interface.surprise(ASKING, reading.error or None)
+        if is_news or reading.error:
+            self._agenda.news(now)
+        self._number_requests(now)
+
+    def set_policy(self, policy: Policy, now: float) -> None:
+        """Decide by other settings from now on."""
+        self.host.set_policy(policy)
+        self._look_at_everything(now)
+
+    def reconcile(self, only: Key | None, now: float) -> Request:
+        """Look at everything, IMDS too, and manage again what was released; `only`, or all."""
+        self.host.releases = self.host.releases.minus(only)
+        self.host.poll_all(now)
+        self._look_at_everything(now)
+        self._requests.append(request := Request(now))
+        self._number_requests(now)
+        return request
+
+    def release(self, only: Key | None, now: float) -> Request:
+        """Take all that is ours away, of `only` or of the host, and leave it alone from now on."""
+        self.host.releases = self.host.releases.plus(only)
+        self._look_at_everything(now)
+        self._requests.append(request := Request(now, self._decider.revision + 1))
+        return request
+
+    def is_reached(self, request: Request) -> bool:
+        """Whether what was asked for has been done, as far as the kernel let it."""
+        return request.revision is not None and request.revision <= self.completed
+
+    def _look_at_everything(self, now: float) -> None:
+        self.picture.stale.void()
+        self._agenda.news(now)
+
+    def _number_requests(self, now: float) -> None:
+        """The next decision is the one that uses all answers that a request waits for."""
+        for request in self._requests:
+            if request.revision is None and self.host.answered_since(request.at):
+                request.revision = self._decider.revision + 1
+                self._agenda.news(now)
+
+    # --- the turn ----------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin a turn; the first step is there then."""
+        self._began, self._round, self._wrote = now, 0, False
+        self._move(Move.DUE, now)
+
+    def answer(self, answer: StepAnswer, now: float) -> None:
+        """Take what became of the step; the next one is there then, or none: the turn is over."""
+        step = self.step
+        match step, answer:
+            case ReadLinks(), LinksRead():
+                self.picture.take_links(step, answer, now)
+                self._move(Move.READ, now)
+            case ReadObjects(), ObjectsRead():
+                self.picture.take_objects(answer, now)
+                self._decide(answer, now)
+            case Apply(), Applied():
+                self._close(step, answer)
+                self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
+            case LookUp(), LookedUp():
+                self._take_shadows(step, answer)
+                self._end(Move.ANSWERED, now)
+            case _:
+                raise TypeError(f"{answer} answers no {step}")
+
+    def fail(self, now: float) -> None:
+        """The kernel did not answer: what we know of it is void, and the turn is broken off."""
+        self.picture.stale.void()
+        self._agenda.failed(now)
+        self._end(Move.FAILED, now)
+
+    def _move(self, move: Move, now: float) -> None:
+        self.phase = TURN[self.phase][move]
+        match self.phase:
+            case Phase.RESTING:
+                self.step = None
+            case Phase.LINKS:
+                self.step = self.picture.links_wanted(now)
+            case Phase.OBJECTS:
+                self.step = self.picture.objects_wanted()
+            case Phase.APPLYING:
+                operations = self.decision.operations if self.decision else ()
+                macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
+                self.step = Apply(operations, macs)
+            case Phase.LOOKING_UP:
+                self.step = LookUp(self._probes())
+                if not self.step.probes:
+                    self._end(Move.ANSWERED, now)
+
+    def _decide(self, read: ObjectsRead, now: float) -> None:
+        before = self.decision.operations if self.decision and self._round else ()
+        try:
+            if self._failed is not None:
+                self._decider.explain(list(explain(self._failed, read.tables)))
+                self._failed = None
+            self.decision = self._decider.decide(now)
+        except Exception as error:
+            if self.host.strict:
+                raise
+            trace = "".join(traceback.format_exception(error))
+            self.broken = repr(error)
+            self.host.surprise(None, "deciding", repr(error), trace)
+            self.fail(now)
+            return
+        self._number_requests(now)
+        operations = self.decision.operations
+        self._settled = not operations
+        self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)
+
+    def _close(self, step: Apply, applied: Applied) -> None:
+        """Close the books of the decision that was carried out."""
+        self._round += 1
+        self._wrote = True
+        for request in self._requests:
+            request.outcomes += applied.outcomes
+        self._failed = failed(applied.outcomes)
+        self._decider.close(self._failed)
+        self.picture.stale.touched(step.operations)
+        self.picture.stale.in_the_way(o for o in self._failed if is_in_the_way(o))
+        if self.decision:
+            self.decision = replace(self.decision, outcomes=applied.outcomes)
+
+    def _end(self, move: Move, now: float) -> None:
+        if move is not Move.FAILED:
+            self.completed, self.broken = self._decider.revision, ""
+            self._agenda.turned(
+                self._began,
+                now,
+                settled=self._settled,
+                deadline=self._next_deadline(now),
+                waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
+            )
+            self._requests = [r for r in self._requests if not self.is_reached(r)]
+        self._move(move, now)
+
+    def _next_deadline(self, now: float) -> float | None:
+        """When to decide again, if nothing happens before: `now`, if a deadline was missed."""
+        decided, policy = self._decider.at, self.host.policy
+        deadlines = (i.next_deadline(decided, policy) for i in self.host.interfaces.values())
+        return min((max(now, time) for time in deadlines if time is not None), default=None)
+
+    # --- whose rule wins ---------------------------------------------------------------------
+
+    def _probes(self) -> tuple[shadow.Probe, ...]:
+        interfaces = self.host.interfaces.values()
+        changed, self.picture.stale.rules_changed = self.picture.stale.rules_changed, False
+        if not (self._wrote or changed or any(i.is_shadowed for i in interfaces)):
+            return ()
+        probes = (shadow.probes(i.plan, i.facts.addresses) for i in interfaces)
+        return tuple(probe for each in probes for probe in each)
+
+    def _take_shadows(self, step: LookUp, found: LookedUp) -> None:
+        shadows: dict[int, dict[Reason, None]] = {index: {} for index in self.host.interfaces}
+        for probe, answer in zip(step.probes, found.answers, strict=True):
+            reason = shadow.shadow(probe, answer, self.host.rules)
+            if reason:
+                shadows[probe.index][reason] = None
+        for index, reasons in shadows.items():
+            self.host.interfaces[index].shadow(tuple(reasons))
+        if self.decision:
+            views = {index: i.view() for index, i in self.host.interfaces.items()}
+            self.decision = replace(self.decision, interfaces=views)
+
+    # --- when, what to ask, and what to tell -------------------------------------------------
+
+    def next_at(self) -> Appointment:
+        """When to come back, and why: for a turn, or for questions to IMDS."""
+        due, poll = self._agenda.next, self.host.next_poll()
+        return due if poll is None or due.at <= poll else Appointment(poll, Why.POLL)
+
+    def is_due(self, now: float) -> bool:
+        """Whether a turn is to start now."""
+        return self._agenda.next.at <= now
+
+    @property
+    def asks_primary(self) -> bool:
+        """Whether IMDS is to be asked for the primary's MAC."""
+        return bool(self.host.interfaces) and not isinstance(self.host.primary_mac, Value)
+
+    def questions(self, now: float) -> list[Question]:
+        """What to ask IMDS now; each is given once. Answers come by `hear`, whenever they do."""
+        return self.host.questions(now)
+
+    def news(self) -> list[News]:
+        """What happened since the last call."""
+        return self.host.news()

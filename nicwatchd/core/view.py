@@ -1,0 +1,90 @@
+"""One interface as it was at one moment: what status, the journal and `explain` are made from.
+
+Reads nothing: `nicwatchd.core.interface` fills it in. Gives: the facts, what was concluded from
+them, and what is worth a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nicwatchd.core.evidence import Status, Verdict, Witness, leased
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.memory import Memory
+from nicwatchd.core.model import Address, Family, Item, Key, Link, Numbers, Plan, Reason
+from nicwatchd.core.treatment import Treatment
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One interface, frozen. Times are monotonic seconds."""
+
+    link: Link
+    treatment: Treatment
+    state: State
+    since: float  # when the state began
+    seen: float  # when the link was first seen
+    reasons: tuple[Reason, ...]  # what it waits for, or why it is ignored
+    overdue: bool  # it has waited for longer than the patience
+    memory: Memory  # what is known from IMDS
+    addresses: tuple[Address, ...]  # on the link
+    witness: Witness | None  # what it was judged from; None: it was not
+    verdicts: Mapping[Family, Verdict]
+    plan: Plan
+    elsewhere: Mapping[Item, str]  # what another ENI, of that name, owns instead
+    fight: Reason | None  # what is contested, and with whom
+    shadows: tuple[Reason, ...]  # foreign rules that win over ours
+    failures: tuple[Reason, ...]  # what the kernel did not accept
+    surprise: Reason | None  # the exception that kept it from being judged or planned
+    numbers: Numbers
+    groups: frozenset[int]  # the link groups of ours, former ones too
+
+    @property
+    def key(self) -> Key:
+        """What tells the interface from all others."""
+        return (self.link.index, self.link.mac)
+
+    @property
+    def notes(self) -> tuple[Reason, ...]:
+        """What is worth knowing of it and is nothing to wait for."""
+        return tuple(_notes(self))
+
+
+def _notes(view: View) -> Iterator[Reason]:
+    if view.surprise:
+        yield view.surprise
+    verdicts = view.verdicts.values()
+    yield from (note for verdict in verdicts for note in verdict.notes)
+    for verdict in verdicts:
+        if verdict.status is Status.ABSENT:
+            yield from verdict.reasons
+    yield from _owned_elsewhere(view)
+    yield from view.shadows
+    if view.fight:
+        yield view.fight
+    yield from (Reason("refused", text) for text in view.memory.believed.refused)
+    if view.state is State.IGNORED:
+        yield from view.failures  # what does not let itself be removed
+    else:
+        yield from _link_notes(view)
+
+
+def _owned_elsewhere(view: View) -> Iterator[Reason]:
+    """What IMDS or DHCP say is here, but another ENI owns."""
+    listed, brought = view.memory.listed, frozenset(leased(view.addresses))
+    for item, name in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
+        if item in listed:
+            text = f"IMDS lists {item} here too, but it is kept on {name}"
+            yield Reason("held-elsewhere", f"{text} until IMDS no longer lists it there")
+        elif item in brought:
+            yield Reason("held-elsewhere", f"DHCP brought {item}, but IMDS lists it on {name}")
+
+
+def _link_notes(view: View) -> Iterator[Reason]:
+    link, group = view.link, view.numbers.group
+    if not link.up:
+        yield Reason("link-down", "the link is down; its routes return with it")
+    if link.group not in {0, *view.groups}:
+        text = f"the link is in group {link.group}, set by others, not {group}"
+        yield Reason("foreign-group", f"{text}: its on-link routes are not hidden")

@@ -1,0 +1,105 @@
+"""Carries out the steps of a turn on a kernel. It decides nothing.
+
+Whatever drives a turn of real I/O uses this: the daemon, `nicwatchd release`, and a dry run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from nicwatchd.core.model import AddAddress, Key, Operation
+from nicwatchd.core.port import Kernel, Outcome, Result
+from nicwatchd.core.steps import (
+    Applied,
+    Apply,
+    LinksRead,
+    LookedUp,
+    LookUp,
+    ObjectsRead,
+    ReadLinks,
+    ReadObjects,
+    Step,
+    StepAnswer,
+)
+from nicwatchd.service.ledger import Ledger
+
+UDEV: Final = Path("/run/udev")
+
+
+class Driver:
+    """The driver of one kernel. `read_only`: for turns of which nothing is applied or noted."""
+
+    def __init__(self, kernel: Kernel, ledger: Ledger, *, read_only: bool = False) -> None:
+        self._kernel = kernel
+        self._ledger = ledger
+        self._read_only = read_only
+        self._known: frozenset[Key] | None = None
+
+    async def carry_out(self, step: Step) -> StepAnswer:
+        """What became of a step. Raises KernelError."""
+        match step:
+            case ReadLinks():
+                return await self._read_links(step)
+            case ReadObjects():
+                return await self._read_objects(step)
+            case Apply():
+                return await self._apply(step)
+            case LookUp(probes=probes):
+                lookup = self._kernel.route_get
+                answers = [await lookup(each.src, each.dst, oif=each.oif) for each in probes]
+                return LookedUp(tuple(answers))
+
+    async def _read_links(self, step: ReadLinks) -> LinksRead:
+        self._keep_notes_of(step.known)
+        if step.indices is None:
+            return LinksRead(await self._kernel.links())
+        links = {index: await self._kernel.link(index) for index in step.indices}
+        return LinksRead({index: link for index, link in links.items() if link is not None})
+
+    async def _read_objects(self, step: ReadObjects) -> ObjectsRead:
+        self._keep_notes_of(step.known)
+        kernel = self._kernel
+        addresses, routes = {}, {}
+        for index, mac in step.links:
+            addresses[index] = self._ledger.mark(mac, await kernel.addresses(index))
+            routes[index] = await kernel.link_routes(index)
+        return ObjectsRead(
+            addresses=addresses,
+            routes=routes,
+            own=(await kernel.own_routes(), await kernel.rules()) if step.own else None,
+            tables={table: await kernel.table_routes(table) for table in step.tables},
+            udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
+        )
+
+    async def _apply(self, step: Apply) -> Applied:
+        operations, unnoted = self._note_additions(step)
+        return Applied((*unnoted, *await self._kernel.run(operations)))
+
+    def _note_additions(self, step: Apply) -> tuple[Sequence[Operation], list[Outcome]]:
+        """Note the addresses that are about to be added; what is left to do, and what failed.
+
+        Without the note an address could not be told from others': rather none than that.
+        """
+        additions = [each for each in step.operations if isinstance(each, AddAddress)]
+        try:
+            self._ledger.add((each.index, step.macs[each.index], each.ip) for each in additions)
+        except OSError as error:
+            text = f"the ledger cannot be written: {error.strerror}"
+            failed = [Outcome(o, Result.REFUSED, error.errno or 0, text) for o in additions]
+            return [o for o in step.operations if not isinstance(o, AddAddress)], failed
+        return step.operations, []
+
+    def _keep_notes_of(self, known: frozenset[Key]) -> None:
+        """Forget what is noted of links that are gone."""
+        if self._known != known and not self._read_only:
+            self._known = known
+            with contextlib.suppress(OSError):  # a note too many marks nothing: its link is gone
+                self._ledger.keep_only(known)
+
+
+def udev_is_done(index: int, udev: Path = UDEV) -> bool:
+    """Whether udev has finished with a link, so that a rename by it is past; true without udev."""
+    return not (udev / "control").exists() or (udev / "data" / f"n{index}").exists()
