@@ -184,7 +184,7 @@ class Interface:
     def claims(self) -> Claims:
         """What ties addresses and prefixes to this interface."""
         families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
-        known = [part for of in families.values() for part in (of.addresses, of.prefixes)]
+        known = [part for of in families.values() for part in of.assigned]
         doubted = frozenset(item for part in known for item in part.doubted)
         return Claims(
             self.link.index,
