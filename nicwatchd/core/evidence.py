@@ -22,6 +22,7 @@ from nicwatchd.core.metadata import (
     Absent,
     Answer,
     EniMetadata,
+    ImdsKey,
     Unknown,
     Value,
     contradicts,
@@ -184,7 +185,7 @@ def _unlisted_leases(
     family: Family, said: _Lists, leases: tuple[IPAddress, ...]
 ) -> tuple[Reason, ...]:
     """What DHCP brought and IMDS does not know of: IMDS lags, or the lease is a leftover."""
-    key = KEYS[family].addresses
+    key = KEYS[family]["addresses"]
     code = f"lease-unlisted-{family.label.lower()}"
     return tuple(
         Reason(code, f"DHCP brought {ip}, but IMDS does not list it in {key}")
@@ -283,7 +284,7 @@ def _undecided(family: Family, witness: Witness, policy: Policy) -> Verdict:
         text = f"no sign of {family.label} in {policy.settling:g} s of IMDS listing the interface"
         return Verdict(family, Status.ABSENT, (Reason(f"no-sign-of-{name}", text),))
     text = (
-        f"no sign of {family.label} so far; {KEYS[family].addresses} may still come "
+        f"no sign of {family.label} so far; {KEYS[family]['addresses']} may still come "
         f"until IMDS has listed the interface for {policy.settling:g} s"
     )
     return Verdict(family, Status.WAITING, (Reason(f"undecided-{name}", text),))
@@ -310,24 +311,20 @@ def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
     said = imds.of(family)
     reasons = [
         Reason(f"unread-{key}", _unread(key, answer))
-        for key, answer in (
-            (KEYS[family].addresses, said.addresses),
-            (KEYS[family].prefixes, said.prefixes),
-            (KEYS[family].cidrs, said.cidrs),
-        )
+        for key, answer in imds.lists(family)
         if isinstance(answer, Unknown)
     ]
     if isinstance(said.addresses, Absent) and not isinstance(said.prefixes, Value):
-        key = KEYS[family].addresses
+        key = KEYS[family]["addresses"]
         reasons.append(Reason(f"no-{key}", f"IMDS lists no {key} yet"))
     if isinstance(said.cidrs, Absent):
-        key = KEYS[family].cidrs
+        key = KEYS[family]["cidrs"]
         reasons.append(Reason(f"no-{key}", f"IMDS lists no {key} yet"))
     return tuple(reasons)
 
 
-def _unread(key: str, answer: Unknown) -> str:
-    return answer.why if answer.why.startswith(key) else f"{key}: {answer.why}"
+def _unread(key: ImdsKey, answer: Unknown) -> str:
+    return answer.why if answer.why.startswith(key.name) else f"{key}: {answer.why}"
 
 
 def _in_subnets(addresses: tuple[Address, ...]) -> list[Address]:

@@ -8,25 +8,29 @@ restart: of the life before, the kernel shows what was programmed.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Generic, TypeVar, cast
 
 from nicwatchd.core.metadata import (
+    ENI_KEYS,
     KEYS,
     NOT_ASKED,
     Absent,
     Answer,
     EniMetadata,
-    FamilyKeys,
     FamilyMetadata,
+    ImdsKey,
+    Kind,
+    Role,
     Unknown,
     Value,
     contradicts,
 )
-from nicwatchd.core.model import Family, IPAddress, IPNetwork, Item
+from nicwatchd.core.model import Family, Item
 from nicwatchd.core.policy import Policy
 
 T = TypeVar("T", bound=Hashable)
@@ -100,54 +104,61 @@ class Known(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class KnownFamily:
-    """What is known of one family."""
+    """What is known of each list of one family."""
 
-    addresses: Known[IPAddress] = field(default_factory=Known)
-    prefixes: Known[IPNetwork] = field(default_factory=Known)
-    cidrs: Known[IPNetwork] = field(default_factory=Known)
+    lists: Mapping[ImdsKey, Known[Any]]
+
+    @classmethod
+    def unread_of(cls, family: Family) -> KnownFamily:
+        """What is known before the first reading."""
+        return cls({key: Known() for key in KEYS[family].values()})
 
     def hear(
-        self,
-        heard: FamilyMetadata,
-        keys: FamilyKeys,
-        listed: frozenset[str],
-        now: float,
-        policy: Policy,
-        had: tuple[Item, ...] = (),
+        self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
     ) -> KnownFamily:
-        """What is known after one more reading; `listed` are the names in the directory."""
-        ips = tuple(item for item in had if isinstance(item, IPv4Address | IPv6Address))
-        nets = tuple(item for item in had if isinstance(item, IPv4Network | IPv6Network))
+        """What is known after one more reading, one whose directory could be read."""
+        listed = heard.directory.value if isinstance(heard.directory, Value) else frozenset()
         return KnownFamily(
-            self.addresses.hear(
-                heard.addresses, now, policy, listed=keys.addresses in listed, had=ips
-            ),
-            self.prefixes.hear(
-                heard.prefixes, now, policy, listed=keys.prefixes in listed, had=nets
-            ),
-            self.cidrs.hear(heard.cidrs, now, policy, listed=keys.cidrs in listed),
+            {
+                key: known.hear(
+                    heard.answer(key),
+                    now,
+                    policy,
+                    listed=key.name in listed,
+                    had=_had_of(key, had),
+                )
+                for key, known in self.lists.items()
+            }
         )
 
     def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:
         """What is known once addresses or prefixes that are doubted are given up."""
         return KnownFamily(
-            self.addresses.without(given_up), self.prefixes.without(given_up), self.cidrs
+            {
+                key: known.without(given_up) if key.assigned else known
+                for key, known in self.lists.items()
+            }
         )
+
+    @property
+    def assigned(self) -> tuple[Known[Item], ...]:
+        """The lists of what is assigned to the ENI: its addresses and its prefixes."""
+        return tuple(known for key, known in self.lists.items() if key.assigned)
 
     @property
     def unread(self) -> bool:
         """Whether IMDS never answered for the addresses, or for the prefixes."""
-        return any(isinstance(known.definite, Unknown) for known in (self.addresses, self.prefixes))
+        return any(isinstance(known.definite, Unknown) for known in self.assigned)
 
     @property
     def believed(self) -> FamilyMetadata:
         """The answers to believe."""
-        return FamilyMetadata(self.addresses.answer, self.prefixes.answer, self.cidrs.answer)
+        return FamilyMetadata.from_lists({of: known.answer for of, known in self.lists.items()})
 
     @property
     def doubted(self) -> bool:
         """Whether an item is known that the last reading did not have."""
-        return bool(self.addresses.doubts or self.prefixes.doubts or self.cidrs.doubts)
+        return any(known.doubts for known in self.lists.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +166,8 @@ class Memory:
     """What is known of one ENI. `believed` is what to judge by; `first_listed` a time, or None."""
 
     believed: EniMetadata = field(default_factory=EniMetadata)
-    v4: KnownFamily = field(default_factory=KnownFamily)
-    v6: KnownFamily = field(default_factory=KnownFamily)
+    v4: KnownFamily = field(default_factory=partial(KnownFamily.unread_of, Family.V4))
+    v6: KnownFamily = field(default_factory=partial(KnownFamily.unread_of, Family.V6))
     first_listed: float | None = None
 
     def without(self, given_up: AbstractSet[Hashable]) -> Memory:
@@ -168,21 +179,17 @@ class Memory:
     @property
     def listed(self) -> frozenset[Item]:
         """The addresses and prefixes that the last reading had."""
-        return self._items - self.missing
+        items = frozenset(item for known in self._assigned for item in known.items)
+        return items - self.missing
 
     @property
     def missing(self) -> frozenset[Item]:
         """The addresses and prefixes that are known, but that the last reading did not have."""
-        return frozenset(item for known in self._owned for item in known.doubted)
+        return frozenset(item for known in self._assigned for item in known.doubted)
 
     @property
-    def _items(self) -> frozenset[Item]:
-        return frozenset(item for known in self._owned for item in known.items)
-
-    @property
-    def _owned(self) -> tuple[Known[Any], ...]:
-        parts = ((of.addresses, of.prefixes) for of in (self.v4, self.v6))
-        return tuple(known for part in parts for known in part)
+    def _assigned(self) -> tuple[Known[Item], ...]:
+        return (*self.v4.assigned, *self.v6.assigned)
 
     @property
     def unread(self) -> bool:
@@ -211,27 +218,29 @@ def remember(
     ENI whose link is there is attached: that IMDS does not list it is IMDS's delay, and takes
     nothing away.
     """
-    old = memory.believed
-    scalars = EniMetadata(
-        directory=heard.directory,
-        mac=heard.mac,
-        interface_id=_newer(old.interface_id, heard.interface_id),
-        subnet_id=_newer(old.subnet_id, heard.subnet_id),
-        device_number=_newer(old.device_number, heard.device_number),
-        network_card=_newer(old.network_card, heard.network_card),
-        refused=heard.refused,
+    v4, v6, first = memory.v4, memory.v6, memory.first_listed
+    if isinstance(heard.directory, Value) and not contradicts(heard, mac):
+        v4, v6 = (known.hear(heard, now, policy, had) for known in (v4, v6))
+        first = now if first is None else first
+    newer: dict[str, Any] = {
+        key.field: _newer(memory.believed.answer(key), heard.answer(key))
+        for key in ENI_KEYS
+        if not key.many and key.role is not Role.WHOSE  # that is about this reading alone
+    }
+    return Memory(replace(heard, v4=v4.believed, v6=v6.believed, **newer), v4, v6, first)
+
+
+def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The part of `had` that this list would have named. A subnet's CIDRs are never of it."""
+    if not key.assigned:
+        return ()
+    of_addresses = key.kind is Kind.ADDRESSES
+    return tuple(
+        item
+        for item in had
+        if item.version == key.family
+        and isinstance(item, IPv4Address | IPv6Address) is of_addresses
     )
-    if not isinstance(heard.directory, Value) or contradicts(heard, mac):
-        believed = replace(scalars, v4=memory.v4.believed, v6=memory.v6.believed)
-        return replace(memory, believed=believed)
-    listed = heard.directory.value
-    had_of = {family: tuple(item for item in had if item.version == family) for family in Family}
-    v4, v6 = (
-        known.hear(heard.of(family), KEYS[family], listed, now, policy, had_of[family])
-        for family, known in ((Family.V4, memory.v4), (Family.V6, memory.v6))
-    )
-    first = now if memory.first_listed is None else memory.first_listed
-    return Memory(replace(scalars, v4=v4.believed, v6=v6.believed), v4, v6, first)
 
 
 def _newer(old: Answer[S], new: Answer[S]) -> Answer[S]:

@@ -1,12 +1,17 @@
-"""What IMDS said of an ENI, as frozen values: each key has one of three answers.
+"""The keys of IMDS that matter, and what it said of an ENI: each key has one of three answers.
 
 A `Value`, `ABSENT`, or `Unknown`. Unknown proves nothing and removes nothing.
+
+`ENI_KEYS` is the only list of the keys. The parser, the prober, the reader and the memory are made
+from it. To add a key, add a row and a field of the same name; then judge by it in `evidence`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+from enum import Enum, auto
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from nicwatchd.core.model import Family, IPAddress, IPNetwork
 
@@ -38,17 +43,79 @@ NOT_ASKED: Final = Unknown("not asked yet")
 Answer: TypeAlias = Value[T] | Absent | Unknown
 
 
-class FamilyKeys(NamedTuple):
-    """The names of the three keys of one family in a MAC's directory."""
+class Kind(Enum):
+    """What a key holds, which decides how its text is parsed and what its memory means."""
 
-    addresses: str
-    prefixes: str
-    cidrs: str
+    MAC = auto()
+    ENI_ID = auto()
+    SUBNET_ID = auto()
+    NUMBER = auto()
+    ADDRESSES = auto()
+    """A list of addresses that the ENI has; each can move to another ENI."""
+    PREFIXES = auto()
+    """A list of networks that the ENI has (prefix delegation); each can move likewise."""
+    CIDRS = auto()
+    """A list of networks that the ENI is in. Other ENIs have the same, so none of them moves."""
 
 
+class Role(Enum):
+    """What a key is for, which decides when it is asked."""
+
+    WHOSE = auto()
+    """Says which ENI the reading is of; asked until that is the link's."""
+    NAME = auto()
+    """Names the ENI in the journal; asked at first sight, then until known. It never changes."""
+    ONCE = auto()
+    """Asked until known. It never changes while the ENI exists."""
+    SELDOM = auto()
+    """Wrong at first and only for people to read."""
+    ESSENTIAL = auto()
+    """A list that tells whether its family is complete; awaited until it has a value."""
+    OPTIONAL = auto()
+    """A list that comes and goes with an operator's wish; awaited only when it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImdsKey:
+    """A key of a MAC's directory. `field` is its name in `EniMetadata`, or in `FamilyMetadata`."""
+
+    name: str  # as IMDS spells it
+    field: str
+    kind: Kind
+    role: Role
+    family: Family | None = None  # of a list; None for what an ENI has once
+
+    @property
+    def many(self) -> bool:
+        """Whether it is a list."""
+        return self.family is not None
+
+    @property
+    def assigned(self) -> bool:
+        """Whether it lists what is assigned to this ENI alone."""
+        return self.kind in (Kind.ADDRESSES, Kind.PREFIXES)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ENI_KEYS: Final = (
+    ImdsKey("mac", "mac", Kind.MAC, Role.WHOSE),
+    ImdsKey("interface-id", "interface_id", Kind.ENI_ID, Role.NAME),
+    ImdsKey("subnet-id", "subnet_id", Kind.SUBNET_ID, Role.ONCE),
+    ImdsKey("device-number", "device_number", Kind.NUMBER, Role.SELDOM),
+    ImdsKey("network-card", "network_card", Kind.NUMBER, Role.SELDOM),
+    ImdsKey("local-ipv4s", "addresses", Kind.ADDRESSES, Role.ESSENTIAL, Family.V4),
+    ImdsKey("ipv4-prefix", "prefixes", Kind.PREFIXES, Role.OPTIONAL, Family.V4),
+    ImdsKey("subnet-ipv4-cidr-block", "cidrs", Kind.CIDRS, Role.ESSENTIAL, Family.V4),
+    ImdsKey("ipv6s", "addresses", Kind.ADDRESSES, Role.ESSENTIAL, Family.V6),
+    ImdsKey("ipv6-prefix", "prefixes", Kind.PREFIXES, Role.OPTIONAL, Family.V6),
+    ImdsKey("subnet-ipv6-cidr-blocks", "cidrs", Kind.CIDRS, Role.ESSENTIAL, Family.V6),
+)
+
+# The lists of each family, by the name of their field.
 KEYS: Final = {
-    Family.V4: FamilyKeys("local-ipv4s", "ipv4-prefix", "subnet-ipv4-cidr-block"),
-    Family.V6: FamilyKeys("ipv6s", "ipv6-prefix", "subnet-ipv6-cidr-blocks"),
+    family: {key.field: key for key in ENI_KEYS if key.family is family} for family in Family
 }
 
 
@@ -59,6 +126,12 @@ class FamilyMetadata:
     addresses: Answer[tuple[IPAddress, ...]] = NOT_ASKED
     prefixes: Answer[tuple[IPNetwork, ...]] = NOT_ASKED
     cidrs: Answer[tuple[IPNetwork, ...]] = NOT_ASKED
+
+    @classmethod
+    def from_lists(cls, lists: Mapping[ImdsKey, Answer[Any]]) -> FamilyMetadata:
+        """Made of the answers for one family's keys; a list that it has no key for is ABSENT."""
+        said = {key.field: answer for key, answer in lists.items()}
+        return cls(**{name: said.get(name, ABSENT) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +152,35 @@ class EniMetadata:
     v6: FamilyMetadata = field(default_factory=FamilyMetadata)
     refused: tuple[str, ...] = ()  # parts of values that were refused, each with key and reason
 
+    @classmethod
+    def from_answers(
+        cls,
+        directory: Answer[frozenset[str]],
+        answers: Mapping[str, Answer[Any]],
+        refused: tuple[str, ...] = (),
+    ) -> EniMetadata:
+        """The reading made of an answer for the name of each key of ENI_KEYS."""
+        v4, v6 = (
+            FamilyMetadata.from_lists({key: answers[key.name] for key in KEYS[family].values()})
+            for family in (Family.V4, Family.V6)
+        )
+        scalars = {key.field: answers[key.name] for key in ENI_KEYS if not key.many}
+        return cls(directory=directory, v4=v4, v6=v6, refused=refused, **scalars)
+
     def of(self, family: Family) -> FamilyMetadata:
         """The part of one family."""
         return self.v4 if family is Family.V4 else self.v6
+
+    def answer(self, key: ImdsKey) -> Answer[Any]:
+        """The answer for one key of ENI_KEYS."""
+        answer: Answer[Any] = getattr(
+            self if key.family is None else self.of(key.family), key.field
+        )
+        return answer
+
+    def lists(self, family: Family) -> Iterator[tuple[ImdsKey, Answer[Any]]]:
+        """Each list of one family with its answer."""
+        return ((key, self.answer(key)) for key in KEYS[family].values())
 
 
 def contradicts(heard: EniMetadata, mac: str) -> bool:

@@ -11,16 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from nicwatchd.core.metadata import (
-    ABSENT,
-    NOT_ASKED,
-    Absent,
-    Answer,
-    EniMetadata,
-    FamilyMetadata,
-    Unknown,
-    Value,
-)
+from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Absent, Answer, EniMetadata, Unknown, Value
 from nicwatchd.imds.client import MACS
 from nicwatchd.imds.parse import LEAVES, find_mac, parse_directory, parse_leaf
 from nicwatchd.imds.probes import DIRECTORY, Probes, is_news
@@ -135,23 +126,5 @@ class EniReader:
         return is_news(before, self._answers[key])
 
     def _metadata(self) -> EniMetadata:
-        get = self._answers.__getitem__
-        return EniMetadata(
-            directory=get(DIRECTORY),
-            mac=get("mac"),
-            interface_id=get("interface-id"),
-            subnet_id=get("subnet-id"),
-            device_number=get("device-number"),
-            network_card=get("network-card"),
-            v4=FamilyMetadata(
-                addresses=get("local-ipv4s"),
-                prefixes=get("ipv4-prefix"),
-                cidrs=get("subnet-ipv4-cidr-block"),
-            ),
-            v6=FamilyMetadata(
-                addresses=get("ipv6s"),
-                prefixes=get("ipv6-prefix"),
-                cidrs=get("subnet-ipv6-cidr-blocks"),
-            ),
-            refused=tuple(line for lines in self._refused.values() for line in lines),
-        )
+        refused = tuple(line for lines in self._refused.values() for line in lines)
+        return EniMetadata.from_answers(self._answers[DIRECTORY], self._answers, refused)

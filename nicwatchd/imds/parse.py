@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from nicwatchd.core.metadata import ABSENT, Answer, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, ENI_KEYS, Answer, ImdsKey, Kind, Unknown, Value
 from nicwatchd.core.model import Family, IPAddress, IPNetwork
 
 MAC: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -87,15 +87,6 @@ def _id(prefix: str) -> TypeAdapter[str]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A key that we need: what one line of it is, and whether it may have several."""
-
-    line: TypeAdapter[Any]
-    many: bool = False
-    family: Family | None = None
-
-
 _IPV4 = TypeAdapter(Annotated[IPv4Interface, BeforeValidator(_text), AfterValidator(_bare)])
 _IPV6 = TypeAdapter(Annotated[IPv6Interface, BeforeValidator(_text), AfterValidator(_bare)])
 _NET4 = TypeAdapter(
@@ -107,19 +98,29 @@ _NET6 = TypeAdapter(
 _NUMBER = TypeAdapter(Annotated[int, BeforeValidator(_digits)])
 _MAC = TypeAdapter(Annotated[str, BeforeValidator(_mac)])
 
-LEAVES: Final[dict[str, Leaf]] = {
-    "mac": Leaf(_MAC),
-    "interface-id": Leaf(_id("eni")),
-    "subnet-id": Leaf(_id("subnet")),
-    "device-number": Leaf(_NUMBER),
-    "network-card": Leaf(_NUMBER),
-    "local-ipv4s": Leaf(_IPV4, many=True, family=Family.V4),
-    "ipv4-prefix": Leaf(_NET4, many=True, family=Family.V4),
-    "subnet-ipv4-cidr-block": Leaf(_NET4, many=True, family=Family.V4),
-    "ipv6s": Leaf(_IPV6, many=True, family=Family.V6),
-    "ipv6-prefix": Leaf(_NET6, many=True, family=Family.V6),
-    "subnet-ipv6-cidr-blocks": Leaf(_NET6, many=True, family=Family.V6),
+_LINES: Final[dict[tuple[Kind, Family | None], TypeAdapter[Any]]] = {
+    (Kind.MAC, None): _MAC,
+    (Kind.ENI_ID, None): _id("eni"),
+    (Kind.SUBNET_ID, None): _id("subnet"),
+    (Kind.NUMBER, None): _NUMBER,
+    (Kind.ADDRESSES, Family.V4): _IPV4,
+    (Kind.ADDRESSES, Family.V6): _IPV6,
+    (Kind.PREFIXES, Family.V4): _NET4,
+    (Kind.PREFIXES, Family.V6): _NET6,
+    (Kind.CIDRS, Family.V4): _NET4,
+    (Kind.CIDRS, Family.V6): _NET6,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A key that we need, and what one line of it is."""
+
+    key: ImdsKey
+    line: TypeAdapter[Any]
+
+
+LEAVES: Final = {key.name: Leaf(key, _LINES[key.kind, key.family]) for key in ENI_KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def parse_leaf(key: str, text: str) -> Parsed:
     refused = _bounded(key, bad)
     if not good:
         return Parsed(Unknown(f"{key}: garbage"), refused)
-    if leaf.many:
+    if leaf.key.many:
         return Parsed(Value(tuple(good)), refused)
     if len(lines) > 1:
         return Parsed(Unknown(f"{key}: garbage ({len(lines)} lines)"), refused)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nicwatchd.core.metadata import Absent, Answer, Unknown, Value
+from nicwatchd.core.metadata import ENI_KEYS, Absent, Answer, Role, Unknown, Value
 from nicwatchd.core.model import Family
 from nicwatchd.imds.parse import LEAVES
 
@@ -18,24 +18,19 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "directory"
 
-# Each of these tells whether a family is complete: it is awaited while it is not listed, or has no
-# value. The others come and go with an operator's wish, or are for people's eyes only.
-ESSENTIAL: Final[tuple[str, ...]] = (
-    "local-ipv4s",
-    "subnet-ipv4-cidr-block",
-    "ipv6s",
-    "subnet-ipv6-cidr-blocks",
-)
-LISTS: Final[tuple[str, ...]] = tuple(key for key, leaf in LEAVES.items() if leaf.many)
-ONCE: Final[tuple[str, ...]] = (
-    "interface-id",
-    "subnet-id",
-)  # they never change while an ENI exists
-FIRST: Final = frozenset({"mac", "interface-id"})
-NUMBERS: Final[tuple[str, ...]] = (
-    "device-number",
-    "network-card",
-)  # wrong at first, needed by nobody: seldom read
+
+def _names(*roles: Role) -> tuple[str, ...]:
+    return tuple(key.name for key in ENI_KEYS if key.role in roles)
+
+
+# What completeness hangs on is awaited while it is not listed, or has no value. The other lists
+# come and go with an operator's wish.
+ESSENTIAL: Final = _names(Role.ESSENTIAL)
+LISTS: Final = _names(Role.ESSENTIAL, Role.OPTIONAL)
+ONCE: Final = _names(Role.NAME, Role.ONCE)
+FIRST: Final = _names(Role.WHOSE, Role.NAME)
+NUMBERS: Final = _names(Role.SELDOM)
+(MAC,) = _names(Role.WHOSE)
 
 # Requests that one poll may cost on average. 4 polls/s and 5 requests/s allow 1.25; the rest is
 # for the reads of the first sight, which weigh most in a short wait.
@@ -102,12 +97,12 @@ class Probes:
         What is for people's eyes only has its turn later, the name of the ENI aside, which the
         journal's entries bear: the first sight costs enough.
         """
-        families: set[Family | None] = {LEAVES[key].family for key in news if key in LEAVES}
+        families: set[Family | None] = {LEAVES[key].key.family for key in news if key in LEAVES}
         families.discard(None)
-        if "mac" in news:  # what was read beside a wrong MAC may be another ENI's
+        if MAC in news:  # what was read beside a wrong MAC may be another ENI's
             families = {Family.V4, Family.V6}
         keys = [
-            *(key for key in LISTS if key in listed and LEAVES[key].family in families),
+            *(key for key in LISTS if key in listed and LEAVES[key].key.family in families),
             *(key for key in LISTS if key in listed and not _known(answers, key)),
             *(key for key in self._missing_facts(listed, answers) if key in FIRST),
         ]
@@ -124,8 +119,8 @@ class Probes:
         self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]
     ) -> list[str]:
         missing = [key for key in ONCE if key in listed and not _known(answers, key)]
-        if "mac" in listed and answers["mac"] != Value(self._mac):
-            missing.insert(0, "mac")
+        if MAC in listed and answers[MAC] != Value(self._mac):
+            missing.insert(0, MAC)
         return missing
 
     def _awaited(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
@@ -138,15 +133,15 @@ class Probes:
                 isinstance(answers[key], Unknown) or (key in ESSENTIAL and not _known(answers, key))
             )
         ]
-        if "mac" in listed and answers["mac"] != Value(self._mac):
-            names.append("mac")
+        if MAC in listed and answers[MAC] != Value(self._mac):
+            names.append(MAC)
         if not (listed.issuperset(ESSENTIAL) and _known(answers, DIRECTORY)):
             names.append(DIRECTORY)
         return names
 
     def _repeated(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
         """What is asked in turn: directory, lists, numbers, and the ids that are missing."""
-        ids = [key for key in self._missing_facts(listed, answers) if key != "mac"]
+        ids = [key for key in self._missing_facts(listed, answers) if key != MAC]
         return [DIRECTORY, *(key for key in (*LISTS, *NUMBERS) if key in listed), *ids]
 
     def _by_turn(self, names: list[str]) -> list[str]:

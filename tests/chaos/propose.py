@@ -56,7 +56,7 @@ T = TypeVar("T")
 Proposal: TypeAlias = Callable[[Truth, Random], Action | None]
 
 NAMES: Final = tuple(f"eth{n}" for n in range(1, 10))
-SUBNET_KEYS: Final = tuple(key for family in Family for key in KEYS[family])
+SUBNET_KEYS: Final = tuple(key.name for family in Family for key in KEYS[family].values())
 LATE_KEYS: Final = ("mac", "device-number", "subnet-id", *SUBNET_KEYS)
 FAULTY: Final = ("token", "directory", "leaf", "all", *(f"leaf:{key}" for key in SUBNET_KEYS))
 AT_MOST: Final = 5  # items of one kind that an ENI is given

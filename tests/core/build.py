@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from nicwatchd.core.metadata import (
     ABSENT,
-    KEYS,
     Absent,
     Answer,
     EniMetadata,
@@ -106,7 +105,10 @@ def _networks(said: Said) -> Answer[tuple[IPNetwork, ...]]:
 def family(
     addresses: Said = ABSENT, prefixes: Said = ABSENT, cidrs: Said = ABSENT
 ) -> FamilyMetadata:
-    return FamilyMetadata(_addresses(addresses), _networks(prefixes), _networks(cidrs))
+    """What IMDS says of one family; it has no other list."""
+    said: dict[str, Answer[Any]] = dict.fromkeys(FamilyMetadata.__dataclass_fields__, ABSENT)
+    said |= {"addresses": _addresses(addresses), "prefixes": _networks(prefixes)}
+    return FamilyMetadata(**said | {"cidrs": _networks(cidrs)})
 
 
 NONE: Final = family()
@@ -120,16 +122,9 @@ def eni(v4: FamilyMetadata = NONE, v6: FamilyMetadata = NONE, **more: Any) -> En
     reading = EniMetadata(v4=v4, v6=v6, **more)
     if "directory" in more:
         return reading
-    listed = {"mac"}
-    for which in Family:
-        for key, answer in zip(KEYS[which], _parts(reading.of(which)), strict=True):
-            if not isinstance(answer, Absent):
-                listed.add(key)
-    return replace(reading, directory=Value(frozenset(listed)))
-
-
-def _parts(said: FamilyMetadata) -> tuple[Answer[Any], ...]:
-    return (said.addresses, said.prefixes, said.cidrs)
+    answers = (pair for which in Family for pair in reading.lists(which))
+    listed = {key.name for key, answer in answers if not isinstance(answer, Absent)}
+    return replace(reading, directory=Value(frozenset({"mac", *listed})))
 
 
 UNLISTED: Final = EniMetadata(

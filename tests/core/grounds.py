@@ -59,13 +59,13 @@ def refusals(interface: Interface, words: Words, primary: Answer[str]) -> set[st
 
 def causes(interface: Interface, which: Family) -> set[str]:
     """What may be waited for in one family."""
-    keys, said, name = KEYS[which], lists(interface.memory.believed, which), which.label.lower()
-    addresses, prefixes, cidrs = said
-    found = {f"unread-{k}" for k, it in zip(keys, said, strict=True) if isinstance(it, Unknown)}
+    keys, believed, name = KEYS[which], interface.memory.believed, which.label.lower()
+    addresses, prefixes, cidrs = lists(believed, which)
+    found = {f"unread-{key}" for key, it in believed.lists(which) if isinstance(it, Unknown)}
     if addresses == ABSENT and not isinstance(prefixes, Value):
-        found.add(f"no-{keys.addresses}")
+        found.add(f"no-{keys['addresses']}")
     if cidrs == ABSENT:
-        found.add(f"no-{keys.cidrs}")
+        found.add(f"no-{keys['cidrs']}")
     if items(cidrs) and not all(
         any(contains(cidr, ip_network(item)) for cidr in items(cidrs))
         for item in (*items(addresses), *items(prefixes))
