@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
 from nicwatchd.cli.output import NOT_WELL, OK, fail, say
-from nicwatchd.cli.status import ACT_TIMEOUT, DaemonError, ask, query
 from nicwatchd.core.model import Numbers
 from nicwatchd.core.port import KernelError
 from nicwatchd.netlink.capability import has_net_admin
