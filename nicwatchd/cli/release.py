@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
 from nicwatchd.cli.output import NOT_WELL, OK, fail, say
-from nicwatchd.cli.status import ACT_TIMEOUT, DaemonError, ask, query
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import KernelError
 from nicwatchd.netlink.capability import has_net_admin

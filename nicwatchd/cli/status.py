@@ -1,65 +1,17 @@
-"""`nicwatchd status` and `nicwatchd reconcile`.
-
-They speak the plainest HTTP over the daemon's socket and read plain JSON: to import an HTTP library
-(http.client 30 ms, aiohttp 130) would cost more than the question does.
-"""
+"""`nicwatchd status` and `nicwatchd reconcile`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import socket
 import time
-from pathlib import Path
 from typing import Any, Final
 
+from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
 from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 
-TIMEOUT: Final = 5.0  # a daemon that moves answers in milliseconds
-ACT_TIMEOUT: Final = 30.0  # it waits for IMDS, or for the kernel: 20 s at most
-RECEIVE: Final = 1 << 16
-BAD_REQUEST: Final = 400
 SETTLED: Final = ("applied", "ignored")
 MARKS: Final = ("overdue", "shadowed", "fought_over")  # conditions beside the state
-
-
-class DaemonError(Exception):
-    """The daemon could not be asked, or refused; the text is one line for the operator."""
-
-
-def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOUT) -> Any:
-    """The daemon's answer to one request. Raises DaemonError."""
-    where = runtime_directory / "nicwatchd.sock"
-    try:
-        status, said = _exchange(where, f"{method} {path} HTTP/1.0\r\n\r\n", timeout)
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise DaemonError(
-            f"the daemon does not run (nothing serves {where}); "
-            "`nicwatchd status --journal` tells what it knew last"
-        ) from None
-    except PermissionError:
-        raise DaemonError(f"{where}: permission denied") from None
-    except (OSError, ValueError) as error:
-        raise DaemonError(f"{where}: no answer: {error}") from None
-    if status >= BAD_REQUEST and "error" in said:
-        raise DaemonError(str(said["error"]))
-    return said
-
-
-def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
-    """Send a request without a body; the status and the JSON. HTTP/1.0 ends where the socket does.
-
-    Raises OSError, and ValueError for what is no such answer.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
-        connection.connect(str(where))
-        connection.sendall(request.encode())
-        answer = b"".join(iter(lambda: connection.recv(RECEIVE), b""))
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1."):
-        raise ValueError("that is no HTTP")
-    return int(head.split(maxsplit=2)[1]), json.loads(body)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -85,15 +37,6 @@ def reconcile(arguments: argparse.Namespace) -> int:
     except DaemonError as error:
         return fail(str(error))
     return _print(said, as_json=arguments.json)
-
-
-def query(interface: str | None) -> str:
-    """The part of a path that names an interface, if one is named."""
-    if interface is None:
-        return ""
-    from urllib.parse import quote
-
-    return f"?interface={quote(interface, safe='')}"
 
 
 def _from_daemon(arguments: argparse.Namespace) -> dict[str, Any]:

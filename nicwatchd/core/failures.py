@@ -10,18 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EEXIST
 
-from nicwatchd.core.model import (
-    PROTOCOL,
-    AddAddress,
-    AddRoute,
-    AddRule,
-    Operation,
-    RemoveAddress,
-    RemoveRoute,
-    RemoveRule,
-    Route,
-)
+from nicwatchd.core.model import PROTOCOL, AddRoute, Operation, Route
 from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.words import NameOf, command
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +35,7 @@ def is_in_the_way(outcome: Outcome) -> bool:
 
 
 def explain(
-    outcomes: Iterable[Outcome], tables: Mapping[int, tuple[Route, ...]]
+    outcomes: Iterable[Outcome], tables: Mapping[int, tuple[Route, ...]], name_of: NameOf
 ) -> Iterator[Failure]:
     """What is to be told of failures. A foreign route in our table is left, and named."""
     for outcome in outcomes:
@@ -56,21 +47,7 @@ def explain(
             if there is not None and (other is None or other.protocol != PROTOCOL):
                 yield Failure(operation, _in_the_way(route, other), "route-in-the-way")
                 continue
-        yield Failure(operation, describe(operation, outcome.message))
-
-
-def describe(operation: Operation, trouble: str) -> str:
-    """An operation, and what the trouble with it is."""
-    match operation:
-        case AddAddress(ip=ip) | RemoveAddress(ip=ip):
-            what = f" {ip}"
-        case AddRoute(route=route) | RemoveRoute(route=route):
-            what = f" {route.dst}"
-        case AddRule(rule=rule) | RemoveRule(rule=rule):
-            what = f" {rule.priority}"
-        case _:
-            what = ""
-    return f"{type(operation).__name__}{what}: {trouble}"
+        yield Failure(operation, f"{command(operation, name_of)}: {outcome.message}")
 
 
 def _in_the_way(ours: Route, other: Route | None) -> str:

@@ -24,10 +24,10 @@ from nicwatchd.core.model import (
     Operation,
     Plan,
     Reason,
-    Rule,
     SetGroup,
 )
 from nicwatchd.core.ownership import selector
+from nicwatchd.core.words import brief
 
 # Twice is chance. Tools that work from a timer (ec2-net-utils') do so each minute: three of their
 # runs lie within the window, and who removes something more rarely does no harm that a heal in a
@@ -97,24 +97,6 @@ def place(lost: Thing) -> Place:
             return Place(AddRoute, route.oif, route.family)
         case AddAddress(index=index) | SetGroup(index=index):
             return Place(type(lost), index)
-
-
-def name(lost: Thing) -> str:
-    """What it is, for people."""
-    match lost:
-        case AddAddress(ip=ip):
-            return f"the address {ip}"
-        case AddRoute(route=route):
-            return f"the route to {route.dst} in table {route.table}"
-        case AddRule(rule=rule):
-            return f"the {rule.family.label} rule {rule.priority} ({_selection(rule)})"
-        case SetGroup(group=group):
-            return f"the link group {group}"
-
-
-def _selection(rule: Rule) -> str:
-    words = (("iif", rule.iif), ("from", rule.src), ("oif", rule.oif))
-    return " ".join(f"{word} {value}" for word, value in words if value)
 
 
 def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> Iterator[Operation]:
@@ -190,7 +172,7 @@ class Fights:
         if not fought:
             return None
         lost, worst = max(fought.items(), key=lambda item: item[1].times)
-        text = f"{name(lost)} was removed {worst.times} times in "
+        text = f"{brief(lost)} was removed {worst.times} times in "
         text += f"{max(1.0, worst.recent[-1] - worst.first):.0f} s"
         if len(fought) > 1:
             text += f", and {len(fought) - 1} more of ours repeatedly"

@@ -59,6 +59,11 @@ class Host:
         """What tells the interfaces that live from those that lived."""
         return frozenset(interface.key for interface in self.interfaces.values())
 
+    def name_of(self, index: int) -> str | None:
+        """The name of a link; None for one that is not there."""
+        link = (self.links or {}).get(index)
+        return link.name if link else None
+
     def set_policy(self, policy: Policy) -> None:
         """Decide by other settings from now on."""
         self.policy = policy

@@ -1,11 +1,10 @@
 """The facts and the decisions, as frozen values that the whole program shares.
 
 Facts come from two witnesses. The kernel's are `Link`, `Address`, `Route` and `Rule`; they are
-true when read. The instance metadata service's (IMDS) are `EniMetadata`, and there each key has
-one of three answers: a `Value`, `ABSENT`, or `Unknown`. Unknown proves nothing and removes nothing.
+true when read. The instance metadata service's (IMDS) are in `nicwatchd.core.metadata`.
 
-Decisions are `Plan` (what there should be for one interface) and the operations of
-`nicwatchd.core.diff`, which are the steps that lead there.
+Decisions are `Plan` (what there should be for one interface) and `Operation`, of which
+`nicwatchd.core.diff` makes the steps that lead there.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ class Kernel(Protocol):
     """The kernel of one network namespace. Each method may raise `KernelError`."""
 
     @property
-    def port_id(self) -> int:
-        """The `pid` that events carry which we ourselves caused."""
+    def port_id(self) -> int | None:
+        """The `pid` of events that we ourselves caused; None while there is no connection."""
 
     async def links(self) -> dict[int, Link]:
         """Every link, by index."""
@@ -183,10 +183,10 @@ class LinkEvent:
 
 @dataclass(frozen=True, slots=True)
 class AddressEvent:
-    """An address of the link came, went or changed. `pid` is mostly 0 for IPv6, whoever it was."""
+    """An address of the link came, went or changed."""
 
     index: int
-    pid: int = 0
+    pid: int = 0  # of who asked for it; 0: the kernel did it itself, or (mostly for IPv6) anybody
     deleted: bool = False
     culprit: str = ""  # as in RouteEvent; the kernel marks our addresses from 5.18 on
 
@@ -203,7 +203,7 @@ class RouteEvent:
     protocol: int
     oif: int  # 0: none, or several
     deleted: bool = False
-    pid: int = 0
+    pid: int = 0  # of who asked for it; 0: the kernel did it itself
     culprit: str = ""  # for people; filled in when an object of ours was deleted
 
 
@@ -215,7 +215,7 @@ class RuleEvent:
     priority: int
     protocol: int
     deleted: bool = False
-    pid: int = 0
+    pid: int = 0  # as in RouteEvent
     culprit: str = ""  # as in RouteEvent
 
 

@@ -252,7 +252,7 @@ class Turn:
         before = self.decision.operations if self.decision and self._round else ()
         try:
             if self._failed is not None:
-                self._decider.explain(list(explain(self._failed, read.tables)))
+                self._decider.explain(list(explain(self._failed, read.tables, self.host.name_of)))
                 self._failed = None
             self.decision = self._decider.decide(now)
         except Exception as error:

@@ -76,19 +76,24 @@ from nicwatchd.netlink.wire import (
 
 
 def decode_link(body: bytes) -> Link:
-    """RTM_NEWLINK of family AF_UNSPEC; the driver is not in it."""
+    """RTM_NEWLINK of family AF_UNSPEC. The kind of a virtual link is its driver, too.
+
+    That of hardware is not in it: see `nicwatchd.netlink.driver`.
+    """
     _, _, index, flags, _ = IFINFO.unpack_from(body)
     found = attributes(body, IFINFO.size)
     info = attributes(found.get(IFLA_LINKINFO, b""), 0)
     inet6 = attributes(attributes(found.get(IFLA_AF_SPEC, b""), 0).get(IFLA_AF_INET6, b""), 0)
     ra = u32(inet6.get(IFLA_INET6_FLAGS))
+    kind = text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None
     return Link(
         index=index,
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
         name=text(found[IFLA_IFNAME]),
         up=bool(flags & IFF_UP),
         running=bool(flags & IFF_LOWER_UP),
-        kind=text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None,
+        kind=kind,
+        driver=kind,
         group=u32(found.get(IFLA_GROUP)),
         master=u32(found.get(IFLA_MASTER)),
         ra_received=bool(ra & IF_RA_RCVD),

@@ -69,7 +69,6 @@ if TYPE_CHECKING:
 
 GROUPS: Final = (
     RTMGRP_LINK
-    | RTMGRP_IPV6_IFINFO  # what a router advertisement said of the link: the managed flag
     | RTMGRP_IPV4_IFADDR
     | RTMGRP_IPV4_ROUTE
     | RTMGRP_IPV4_RULE

@@ -88,9 +88,9 @@ class RequestSocket:
         self._socket: socket.socket | None = connect()
 
     @property
-    def port_id(self) -> int:
-        """The port id of the current socket, 0 while there is none."""
-        return int(self._socket.getsockname()[0]) if self._socket else 0
+    def port_id(self) -> int | None:
+        """The port id of the current socket, None while there is none (0 is the kernel's own)."""
+        return int(self._socket.getsockname()[0]) if self._socket else None
 
     def close(self) -> None:
         """Close the socket."""

@@ -56,7 +56,7 @@ class NetlinkKernel:
         self._drivers.close()
 
     @property
-    def port_id(self) -> int:
+    def port_id(self) -> int | None:
         """See `Kernel`."""
         return self._requests.port_id
 
@@ -75,9 +75,9 @@ class NetlinkKernel:
         return None if isinstance(answer, int) else self._with_driver(decode_link(answer))
 
     def _with_driver(self, link: Link) -> Link:
-        """Virtual links are not asked (there may be thousands): their kind is their driver."""
-        if link.kind is not None:
-            return replace(link, driver=link.kind)
+        """Only hardware is asked: of virtual links, which may be thousands, it is known."""
+        if link.driver is not None:
+            return link
         key = (link.index, link.mac)
         # Its name may have changed since: then the event of that has us look again.
         driver = self._known_drivers.get(key) or self._drivers.driver(link.index, link.name)

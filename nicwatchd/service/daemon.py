@@ -214,7 +214,7 @@ class Daemon:
             if not self.turn.is_reached(request) or item.done.done():
                 continue
             if isinstance(item, Release):
-                item.done.set_result(Released.of(request.outcomes))
+                item.done.set_result(Released.of(request.outcomes, self.host.name_of))
             else:
                 item.done.set_result(None)
         self._waiting = [each for each in self._waiting if not each[0].done.done()]

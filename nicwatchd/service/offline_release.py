@@ -55,7 +55,7 @@ async def release(
     turn.start(now=0.0)
     while turn.step:
         turn.answer(await driver.carry_out(turn.step), now=0.0)
-    released = Released.of(request.outcomes)
+    released = Released.of(request.outcomes, turn.host.name_of)
     if key is None:
         ledger.keep_releases(Releases())
     if not released.failed:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
+from nicwatchd.core.failures import failed
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     Operation,
@@ -15,6 +16,7 @@ from nicwatchd.core.model import (
     SetGroup,
 )
 from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.words import NameOf, command
 
 KINDS: Final = {
     RemoveRule: "rules",
@@ -26,33 +28,28 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What was taken away, and what the kernel did not let go, with its words."""
+    """What was taken away; and what the kernel did not let go, with its words for why."""
 
     done: tuple[Operation, ...] = ()
-    failed: tuple[Outcome, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, outcomes: Iterable[Outcome]) -> Released:
+    def of(cls, outcomes: Iterable[Outcome], name_of: NameOf) -> Released:
         """What the outcomes of all rounds come to: of each operation the last one counts."""
         last = {o.operation: o for o in outcomes if _takes_away(o.operation)}
         return cls(
             tuple(o.operation for o in last.values() if o.result is Result.DONE),
-            tuple(o for o in last.values() if o.result not in (Result.DONE, Result.GONE)),
+            tuple((command(o.operation, name_of), o.message) for o in failed(last.values())),
         )
 
     def as_json(self) -> dict[str, Any]:
         """As JSON has it: how many of each kind, and what failed."""
         counts = {name: sum(isinstance(o, kind) for o in self.done) for kind, name in KINDS.items()}
-        failed = [{"operation": _words(o.operation), "error": o.message} for o in self.failed]
-        return {"released": counts, "failed": failed}
+        refused = [{"operation": words, "error": error} for words, error in self.failed]
+        return {"released": counts, "failed": refused}
 
 
 def _takes_away(operation: Operation) -> bool:
     if isinstance(operation, SetGroup):
         return operation.group == DEFAULT_GROUP
     return type(operation) in KINDS
-
-
-def _words(operation: Operation) -> str:
-    values = [str(getattr(operation, each.name)) for each in fields(operation)]
-    return f"{type(operation).__name__}({', '.join(values)})"

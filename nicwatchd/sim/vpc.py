@@ -7,49 +7,29 @@ drops: a packet whose source is not the ENI's own (see `nicwatchd.sim.router`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
-import os
-import shutil
-import signal
-import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, ParamSpec, Self, TypeAlias, TypeVar
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Final
 
-from nicwatchd.sim import dhcp, netns, ra, router, sandbox
+from nicwatchd.sim import dhcp, netns, ra, router
+from nicwatchd.sim.lab import Lab
 from nicwatchd.sim.parts import Eni, Peer, Subnet, far_hosts
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
+    import socket
+    from collections.abc import Sequence
 
     from nicwatchd.core.model import Family, IPAddress
 
-P = ParamSpec("P")
-R = TypeVar("R")
-Socket: TypeAlias = socket.socket  # `Vpc.socket` takes the name
-
-RUNTIME: Final = Path("/run/nicwatchd-sim")
-PATIENCE: Final = 5.0  # s that a process gets after SIGTERM
 HOST_SYSCTLS: Final = {
     # What a kernel without a network manager learns from an RA ranks behind the primary's.
     "ipv6/conf/default/ra_defrtr_metric": str(dhcp.LEASE_METRIC),
 }
 
-_serial = itertools.count(1)
 
-
-class LeakError(Exception):
-    """Something was still open in a VPC when it closed; it has been ended."""
-
-
-class Vpc:
+class Vpc(Lab):
     """`async with Vpc() as vpc`: the primary ENI is plugged, up, and has its addresses by DHCP.
 
     `host`, `router` and `far` are the names of namespaces; `subnets` are those whose neighbours
@@ -57,47 +37,19 @@ class Vpc:
     """
 
     def __init__(self, primary: Eni | None = None, subnets: Sequence[Subnet] = ()) -> None:
-        self.id = f"vpc{os.getpid()}-{next(_serial)}"
+        super().__init__("vpc")
         self.primary = primary or Eni.numbered("ens5", Subnet.numbered(1))
         self.host, self.router, far = (f"{self.id}-{part}" for part in ("host", "router", "far"))
         self.far_hosts = far_hosts(far)
         self.far = far
-        self.runtime_dir = RUNTIME / self.id  # for the files of a daemon that runs on the host
         self._subnets = tuple(dict.fromkeys([self.primary.subnet, *subnets]))
         self._neighbours: dict[Subnet, Peer] = {}
-        self._namespaces: list[str] = []
         self._numbers = itertools.count(1)
         self._ports: dict[str, router.Port] = {}  # by MAC
         self._enis: dict[str, Eni] = {}  # by MAC
-        self._sockets: WeakSet[Socket] = WeakSet()
-        self._processes: list[Process] = []
-        # One thread does all the blocking work, so steps never overlap and none is cut in two.
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=self.id)
-
-    # --- opening and closing ---------------------------------------------------------------------
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._do(self._open)
-        except BaseException:
-            await self._close()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        leaks = await self._close()
-        if leaks and error is None:
-            raise LeakError(f"{self.id}: still open at the end: {', '.join(leaks)}")
-
-    async def _do(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        work = self._worker.submit(step, *args, **kwargs)
-        return await asyncio.wrap_future(work)
 
     def _open(self) -> None:
-        sandbox.require()
-        self.runtime_dir.mkdir(parents=True)
+        super()._open()
         self._add_namespaces(self.host, self.router, self.far)
         netns.sysctl(self.router, router.SYSCTLS)
         netns.sysctl(self.host, HOST_SYSCTLS)
@@ -111,33 +63,10 @@ class Vpc:
         netns.ip(self.host, dhcp.lines_for_primary(self.primary))
         netns.wait_until_running(self.router, [self._ports[self.primary.mac].device])
 
-    async def _close(self) -> list[str]:
-        """End and remove everything; returns what others should have ended before."""
-        for process in self._processes:
-            await _end(process)
-        leaks = [repr(s) for s in self._sockets if s.fileno() >= 0]
-        for left in list(self._sockets):
-            left.close()
-        leaks += await self._do(self._remove)
-        self._worker.shutdown()
-        return leaks
-
-    def _remove(self) -> list[str]:
-        strays = netns.processes(*self._namespaces)
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if self._namespaces:
-            netns.delete(*self._namespaces)
-            self._namespaces.clear()
-        shutil.rmtree(self.runtime_dir, ignore_errors=True)
-        return [f"process {pid}" for pid in strays]
-
     # --- the network behind the host -------------------------------------------------------------
 
     def _add_namespaces(self, *names: str) -> None:
-        netns.create(*names)
-        self._namespaces += names
+        super()._add_namespaces(*names)
         for name in names:
             if name != self.host:
                 netns.sysctl(name, router.NO_DAD)
@@ -261,6 +190,10 @@ class Vpc:
         self._enis[eni.mac] = renamed
         return renamed
 
+    def ifindex(self, eni: Eni) -> int:
+        """The index of an ENI's link on the host; OSError when there is none of that name."""
+        return netns.ifindex(self.host, eni.name)
+
     async def lease(
         self, eni: Eni, family: Family, *, default: bool = False, metric: int = dhcp.LEASE_METRIC
     ) -> None:
@@ -302,89 +235,9 @@ class Vpc:
         subnets = dict.fromkeys([*(eni.subnet for eni in enis), self.primary.subnet])
         return (*self.far_hosts, *(self._neighbours[subnet] for subnet in subnets))
 
-    # --- processes, sockets, settings ------------------------------------------------------------
-
-    async def exec(self, namespace: str, *command: str) -> str:
-        """Run a command in a namespace to its end: its stdout; raises netns.CommandError."""
-        process = await self.popen(
-            namespace, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            out, complaint = await process.communicate()
-        finally:
-            await _end(process)
-            self._processes.remove(process)
-        if process.returncode != 0:
-            raise netns.CommandError(f"`{' '.join(command)}`: {complaint.decode().strip()}")
-        return out.decode()
-
-    async def popen(
-        self,
-        namespace: str,
-        *command: str,
-        stdout: int | IO[bytes] | None = None,
-        stderr: int | IO[bytes] | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> Process:
-        """Start a command in a namespace (/sys shows that namespace); ended when the VPC closes.
-
-        The process id is the command's own.
-        """
-        process = await asyncio.create_subprocess_exec(
-            *("ip", "netns", "exec", namespace, *command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            env=env,
-        )
-        self._processes.append(process)
-        return process
-
-    def socket(self, namespace: str, family: int, kind: int = socket.SOCK_STREAM) -> Socket:
-        """A non-blocking socket of a namespace. Whoever asked for it closes it."""
-        opened = netns.open_socket(namespace, family, kind)
-        self._sockets.add(opened)
-        return opened
-
-    def listen(self, namespace: str, address: str, port: int) -> Socket:
-        """A listening TCP socket of a namespace, IPv6 only where the address is IPv6."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        opened = self.socket(namespace, family)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind((address, port))
-        opened.listen(128)
-        return opened
-
-    def imds_sockets(self) -> tuple[Socket, Socket]:
+    def imds_sockets(self) -> tuple[socket.socket, socket.socket]:
         """Listening sockets on both addresses of the metadata service, in the VPC's router."""
         return (
             self.listen(self.router, router.IMDS_V4, 80),
             self.listen(self.router, router.IMDS_V6, 80),
         )
-
-    async def ip(self, namespace: str, *commands: str, family: Family | None = None) -> None:
-        """Run `ip` commands (without the word `ip`) in one process; rules need a `family`."""
-        await self._do(netns.ip, namespace, commands, family)
-
-    def sysctl(self, namespace: str, settings: Mapping[str, str]) -> None:
-        """Set `net` sysctls by path, as `{"ipv4/conf/all/rp_filter": "1"}`."""
-        netns.sysctl(namespace, settings)
-
-    def ifindex(self, eni: Eni) -> int:
-        """The index of an ENI's link on the host; OSError when there is none of that name."""
-        return netns.ifindex(self.host, eni.name)
-
-
-async def _end(process: Process) -> None:
-    """SIGTERM, and SIGKILL for who does not listen."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from nicwatchd.core.model import PROTOCOL, Address, Family, Link, Route, Rule
-from nicwatchd.sim import ip_syntax
+from nicwatchd.core.words import address_text, names_in, route_text, rule_words
 from nicwatchd.sim.ec2 import DaemonProcess
 from nicwatchd.sim.netns import CommandError
 from nicwatchd.sim.vpc import Vpc
@@ -24,12 +24,11 @@ def words(thing: Address | Route | Rule, links: Mapping[int, Link]) -> str:
     """An object as `ip` wants it after `add` or `del`; `ip` reads what it prints."""
     match thing:
         case Address():
-            return f"{thing.ip}/{thing.prefixlen} dev {links[thing.index].name}"
+            return address_text(thing, names_in(links))
         case Route():
-            return f"{ip_syntax.routes([thing], links).strip()} table {thing.table}"
+            return route_text(thing, names_in(links))
         case Rule():
-            priority, selector = ip_syntax.rules([thing]).strip().split(":\t")
-            return f"priority {priority} {selector}"
+            return f"pref {thing.priority} {' '.join(rule_words(thing))}"
 
 
 KINDS: Final = {Address: "addr", Route: "route", Rule: "rule"}

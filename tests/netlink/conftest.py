@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from nicwatchd.core.model import Address, Family, Link, Route, Rule
+from nicwatchd.core.words import names_in, route_text, rule_words
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
-from nicwatchd.sim import ip_syntax
 from nicwatchd.sim.memory_kernel import FakeKernel
 
 if TYPE_CHECKING:
@@ -126,11 +126,9 @@ class RealWorld:
                 nodad = "nodad" if verb == "add" and thing.family is Family.V6 else ""
                 ip(f"addr {verb} {address}/{prefixlen} dev {links[index].name} {nodad}")
             case Route():
-                words = ip_syntax.routes([thing], links)
-                ip(f"-{thing.family} route {verb} {words} table {thing.table}")
+                ip(f"-{thing.family} route {verb} {route_text(thing, names_in(links))}")
             case Rule():
-                words = ip_syntax.rules([thing]).partition("\t")[2]
-                ip(f"-{thing.family} rule {verb} {words} priority {thing.priority}")
+                ip(f"-{thing.family} rule {verb} pref {thing.priority}", *rule_words(thing))
 
     def ip_rule(self, family: Family) -> str:
         return ip(f"-{family} rule")

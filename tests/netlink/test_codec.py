@@ -299,6 +299,7 @@ def test_links_and_what_routers_advertised() -> None:
         up=True,
         running=True,
         kind="vlan",
+        driver="vlan",
         group=3778,
         master=4,
         ra_received=True,

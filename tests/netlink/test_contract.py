@@ -503,6 +503,7 @@ async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:
     route = Route(ip_network("2001:db8::/64"), TABLE_BASE + index, index)
     await run(world, AddRoute(route), AddRule(rule))
     pid = world.kernel.port_id
+    assert pid is not None
     await world.heard.until(lambda e: e == RuleEvent(Family.V6, 32602, PROTOCOL, pid=pid))
     await world.heard.until(
         lambda e: e == RouteEvent(Family.V6, route.table, PROTOCOL, index, pid=pid)

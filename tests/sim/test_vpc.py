@@ -13,9 +13,10 @@ import pytest
 
 from nicwatchd.core.model import Family
 from nicwatchd.sim import netns
+from nicwatchd.sim.lab import LeakError
 from nicwatchd.sim.parts import Eni, Subnet
 from nicwatchd.sim.probe import Acceptor, matrix, paths, watch_primary
-from nicwatchd.sim.vpc import LeakError, Vpc
+from nicwatchd.sim.vpc import Vpc
 
 if TYPE_CHECKING:
     import socket

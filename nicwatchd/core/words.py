@@ -1,0 +1,209 @@
+"""What objects and operations are called for people: as `ip` prints them, and as `ip` is told.
+
+Reads the model only. Everybody who tells of a rule, a route, an address or an operation takes the
+words from here, so that a message can be compared with `ip`'s output, and tried by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from shlex import join
+from typing import Final, TypeAlias
+
+from nicwatchd.core.model import (
+    SCOPE_LINK,
+    SCOPE_UNIVERSE,
+    AddAddress,
+    Address,
+    AddRoute,
+    AddRule,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+    SetUp,
+)
+
+NameOf: TypeAlias = Callable[[int], str | None]
+"""A link's name by its ifindex, None for a link that is gone: the `get` of a dict will do."""
+
+# What `ip` knows without its files in /etc/iproute2.
+TABLES: Final = {253: "default", 254: "main", 255: "local"}
+PROTOCOLS: Final = {2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}
+SCOPES: Final = {SCOPE_UNIVERSE: "global", SCOPE_LINK: "link", 254: "host"}
+GROUPS: Final = {0: "default"}
+ACTIONS: Final = {2: "goto", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+UNTOLD: Final = (0, 2, 3)  # protocols of rules that `ip` does not print: none, kernel, boot
+ALL_BITS: Final = 0xFFFFFFFF
+
+
+def names_in(links: Mapping[int, Link]) -> NameOf:
+    """The names of these links."""
+
+    def name_of(index: int) -> str | None:
+        link = links.get(index)
+        return link.name if link else None
+
+    return name_of
+
+
+def device(index: int, name_of: NameOf) -> str:
+    """A link's name. One that is gone is `if7`, as `ip` prints it, and understands it."""
+    return name_of(index) or f"if{index}"
+
+
+# --- objects -----------------------------------------------------------------------------------
+
+
+def rule_text(rule: Rule) -> str:
+    """`32601: from 10.0.2.10 lookup 1000003 proto 236`; as with `ip`, the family is not in it."""
+    return f"{rule.priority}: {' '.join(rule_words(rule))}"
+
+
+def route_text(route: Route, name_of: NameOf) -> str:
+    """`default via 10.0.2.1 dev eth1 table 1000003 proto 236 src 10.0.2.10 onlink`."""
+    return " ".join(route_words(route, name_of, in_table=True))
+
+
+def address_text(address: Address, name_of: NameOf) -> str:
+    """`10.0.2.10/24 dev eth1`."""
+    return f"{address.ip}/{address.prefixlen} dev {device(address.index, name_of)}"
+
+
+def group_text(group: int) -> str:
+    """Of links: `group 3778`."""
+    return f"group {_named(GROUPS, group)}"
+
+
+def brief(operation: Operation) -> str:
+    """What an operation is about, in few words: `the IPv4 rule 32600 (oif eth1)`."""
+    match operation:
+        case AddAddress(ip=ip) | RemoveAddress(ip=ip):
+            return f"the address {ip}"
+        case AddRoute(route=route) | RemoveRoute(route=route):
+            return f"the route to {route.dst} in table {route.table}"
+        case AddRule(rule=rule) | RemoveRule(rule=rule):
+            words = (("iif", rule.iif), ("from", rule.src), ("oif", rule.oif))
+            selector = " ".join(f"{word} {value}" for word, value in words if value)
+            return f"the {rule.family.label} rule {rule.priority} ({selector})"
+        case SetGroup(group=group):
+            return f"the link group {group}"
+        case SetUp():
+            return "the link's being up"
+
+
+def rule_words(rule: Rule) -> list[str]:
+    """What `ip rule` prints behind the priority."""
+    words = ["from", _prefix(rule.src) if rule.src else "all"]
+    if rule.dst:
+        words += ["to", _prefix(rule.dst)]
+    if rule.fwmark is not None:
+        mask = "" if rule.fwmask in (None, ALL_BITS) else f"/{rule.fwmask:#x}"
+        words += ["fwmark", f"{rule.fwmark:#x}{mask}"]
+    if rule.iif:
+        words += ["iif", rule.iif]
+    if rule.oif:
+        words += ["oif", rule.oif]
+    if rule.action in ACTIONS:
+        words.append(ACTIONS[rule.action])
+    else:
+        words += ["lookup", _named(TABLES, rule.table)]
+    if rule.suppress_prefixlength is not None:
+        words += ["suppress_prefixlength", str(rule.suppress_prefixlength)]
+    if rule.suppress_ifgroup is not None:
+        words += ["suppress_ifgroup", _named(GROUPS, rule.suppress_ifgroup)]
+    if rule.protocol not in UNTOLD:
+        words += ["proto", _named(PROTOCOLS, rule.protocol)]
+    return words
+
+
+def route_words(route: Route, name_of: NameOf, *, in_table: bool) -> list[str]:
+    """What `ip route` prints; `in_table` says in which table, which `show table N` leaves out."""
+    words = [_prefix(route.dst) if route.dst.prefixlen else "default"]
+    if route.gateway:
+        words += ["via", str(route.gateway)]
+    words += ["dev", device(route.oif, name_of)]
+    if in_table:
+        words += ["table", _named(TABLES, route.table)]
+    words += ["proto", _named(PROTOCOLS, route.protocol)]
+    if route.scope != SCOPE_UNIVERSE:
+        words += ["scope", _named(SCOPES, route.scope)]
+    if route.prefsrc:
+        words += ["src", str(route.prefsrc)]
+    if route.metric:
+        words += ["metric", str(route.metric)]
+    if route.onlink:
+        words.append("onlink")
+    return words
+
+
+# --- operations --------------------------------------------------------------------------------
+
+
+def command(operation: Operation, name_of: NameOf) -> str:
+    """The command that does the same as an operation, to be pasted into a shell.
+
+    But for the mark of an address (IFA_PROTO): the `ip` of Debian 12 (6.1) has no word for it, and
+    refuses those that later ones have. An address that is added so is the operator's own.
+    """
+    return join(["ip", *_arguments(operation, name_of)])
+
+
+def _arguments(operation: Operation, name_of: NameOf) -> list[str]:
+    match operation:
+        case SetGroup(index, group):
+            return ["link", "set", "dev", device(index, name_of), *group_text(group).split()]
+        case SetUp(index):
+            return ["link", "set", "dev", device(index, name_of), "up"]
+        case AddAddress(index, ip):
+            v6 = Family(ip.version) is Family.V6
+            unpreferred = ["preferred_lft", "0", "nodad"] if v6 else []
+            added = _address("add", index, ip, ip.max_prefixlen, name_of)
+            return [*added, *unpreferred, "noprefixroute"]
+        case RemoveAddress(index, ip, prefixlen):
+            return _address("del", index, ip, prefixlen, name_of)
+        case AddRoute(route, replace):
+            return _route("replace" if replace else "add", route, name_of)
+        case RemoveRoute(route):
+            return _route("del", route, name_of)
+        case AddRule(rule):
+            return _rule("add", rule)
+        case RemoveRule(rule):
+            return _rule("del", rule)
+
+
+def _address(verb: str, index: int, ip: IPAddress, prefixlen: int, name_of: NameOf) -> list[str]:
+    family = _family(Family(ip.version))
+    return [*family, "addr", verb, f"{ip}/{prefixlen}", "dev", device(index, name_of)]
+
+
+def _route(verb: str, route: Route, name_of: NameOf) -> list[str]:
+    words = route_words(route, name_of, in_table=True)
+    if route.family is Family.V4 and route.scope == SCOPE_UNIVERSE and not route.gateway:
+        words += ["scope", SCOPES[SCOPE_UNIVERSE]]  # without a router `ip` assumes `scope link`
+    return [*_family(route.family), "route", verb, *words]
+
+
+def _rule(verb: str, rule: Rule) -> list[str]:
+    words = ["pref", str(rule.priority), *rule_words(rule)]
+    return [*_family(rule.family), "rule", verb, *words]
+
+
+def _family(family: Family) -> list[str]:
+    return ["-6"] if family is Family.V6 else []  # IPv4 goes without saying
+
+
+def _prefix(prefix: IPNetwork) -> str:
+    alone = prefix.prefixlen == prefix.max_prefixlen
+    return str(prefix.network_address if alone else prefix)
+
+
+def _named(names: Mapping[int, str], number: int) -> str:
+    return names.get(number, str(number))

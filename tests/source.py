@@ -1,0 +1,57 @@
+"""The source code, read as syntax: its modules, what they import, and how long things are."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TypeAlias
+
+ROOT: Final = Path(__file__).parent.parent
+PACKAGE: Final = ROOT / "nicwatchd"
+MODULES: Final = sorted(PACKAGE.rglob("*.py"))
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def name_of(path: Path) -> str:
+    """`nicwatchd.core.model` for nicwatchd/core/model.py; a package has its folder's name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path, root: Path = ROOT) -> Iterator[str]:
+    """Every dotted name that a module imports, wherever in the module it does so."""
+    package = path.relative_to(root).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join((*base, *filter(None, [node.module])))
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """The modules of nicwatchd that each imports; what only types need counts as well."""
+    names = {name_of(path) for path in MODULES}
+    return {
+        name_of(path): {_module(name, names) for name in imported(path)} & names for path in MODULES
+    }
+
+
+def _module(name: str, modules: set[str]) -> str:
+    """The module that an imported name is, or is found in."""
+    return name if name in modules else name.rpartition(".")[0]
+
+
+def functions(path: Path) -> Iterator[Function]:
+    """The functions and methods of a module, nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, Function):
+            yield node
+
+
+def lines_of(node: ast.ClassDef | Function) -> int:
+    """From the line of its name to its last one."""
+    return (node.end_lineno or node.lineno) - node.lineno + 1
