@@ -135,7 +135,7 @@ class Turn:
         self._began = now
         self._round = 0
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
-        self._settled = False
+        self.settled = True  # whether the kernel is as planned
         self._wrote = False
 
     # --- what happens ------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Turn:
             return
         self._number_requests(now)
         operations = self.decision.operations
-        self._settled = not operations
+        self.settled = not operations
         self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)
 
     def _close(self, step: Apply, applied: Applied) -> None:
@@ -287,7 +287,7 @@ class Turn:
             self._agenda.turned(
                 self._began,
                 now,
-                settled=self._settled,
+                settled=self.settled,
                 deadline=self._next_deadline(now),
                 waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
             )

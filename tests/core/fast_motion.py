@@ -1,13 +1,14 @@
 """A whole host in fast motion: the core, a tiny kernel, and an IMDS that answers by a script.
 
-The clock jumps from one moment at which something happens to the next. The service around the
-core does the same with a real clock, so what converges here converges there.
+The clock jumps from one moment at which something happens to the next. What is driven is the turn
+that the service drives with a real clock, so what converges here converges there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import EINVAL
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
@@ -16,11 +17,27 @@ from nicwatchd.core.host import Host
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, EniMetadata, Value
 from nicwatchd.core.model import Link, Operation
+from nicwatchd.core.news import News, StateChanged
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import Outcome, Overrun, Result
+from nicwatchd.core.steps import (
+    Applied,
+    Apply,
+    LinksRead,
+    LookedUp,
+    LookUp,
+    ObjectsRead,
+    PrimaryReading,
+    Reading,
+    ReadLinks,
+    ReadObjects,
+    Step,
+    StepAnswer,
+)
+from nicwatchd.core.turn import Turn
 from tests.core.build import ETH0, PRIMARY, UNLISTED
 from tests.core.tiny_kernel import TinyKernel
 
-ROUNDS: Final = 4  # of deciding and carrying out; more means that it does not converge
 STEPS: Final = 20_000  # moments in one run; more means that the clock stands still
 ROUND_TRIP: Final = 0.01
 
@@ -43,18 +60,26 @@ class FastMotion:
     ) -> None:
         self.now = start
         self.kernel = kernel or TinyKernel(ETH0)
-        self.host = Host(policy or Policy(), lambda: 0.0, strict=True)
+        self.turn = self.begin(policy or Policy())
         self.round_trip = ROUND_TRIP  # of a question to IMDS [s]
         self.primary: Answer[str] = Value(PRIMARY)
         self.written: list[tuple[float, Operation]] = []
         self.told: list[Told] = []
+        self.news: list[News] = []
         self.asked: list[tuple[float, int]] = []  # when, and about which interface
         self.swept: list[tuple[float, int]] = []  # ... for everything
         self._readings: dict[str, list[tuple[float, EniMetadata]]] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._news = True  # something happened since the last look
-        self._links: dict[int, Link] = {}  # at the last look
+        self._links: dict[int, Link] = {}  # when something last happened
+
+    def begin(self, policy: Policy) -> Turn:
+        """A core as a daemon that starts has it."""
+        return Turn(policy, lambda: 0.0, self.now, strict=True)
+
+    @property
+    def host(self) -> Host:
+        return self.turn.host
 
     # --- scripts -----------------------------------------------------------------------------
 
@@ -63,7 +88,7 @@ class FastMotion:
 
         def act() -> None:
             action()
-            self._news = True
+            self.happened()
 
         heappush(self._agenda, (when, next(self._order), act))
 
@@ -78,12 +103,10 @@ class FastMotion:
 
     def run(self, until: float) -> None:
         """Let time pass until then; all that is due then has been done."""
-        self._news = True  # the test may have changed something
+        self.happened()  # the test may have changed something
         for _ in range(STEPS):
-            deadline = self.host.next_deadline(self.now)
-            if self._news or deadline == self.now:
-                self._news = False
-                self._turn()
+            if self.turn.is_due(self.now):
+                self._take_turn()
             self._ask()
             following = self._next()
             if following > until:
@@ -95,54 +118,75 @@ class FastMotion:
                 heappop(self._agenda)[2]()
         raise AssertionError(f"the clock stands still at {self.now}")
 
-    def _next(self) -> float:
-        """When something is due. What is polled always has a next poll, or a question open."""
-        deadline, poll = self.host.next_deadline(self.now), self.host.next_poll()
-        for interface in self.host.interfaces.values():
-            polling = interface.polling
-            assert polling.in_flight or not interface.is_polled or polling.next_at > self.now
-        agenda = self._agenda[0][0] if self._agenda else None
-        return min((t for t in (deadline, poll, agenda) if t is not None), default=float("inf"))
-
-    def _turn(self) -> None:
-        """What the service does when something happened, or is due."""
-        foreign = self.kernel.foreign
-        for _ in range(ROUNDS):
-            self.look()
-            operations = self.host.decide(self.now)
-            self.told += [
-                Told(t.at, i.link.name, t.state, frozenset(r.code for r in t.reasons))
-                for i, t in self.host.transitions()
-            ]
-            if not operations:
-                break
-            self.written += [(self.now, operation) for operation in operations]
-            self.kernel.run(operations)
-            self.host.failed([])
-        else:
-            raise AssertionError(f"it does not converge: {operations}")
-        assert self.kernel.foreign == foreign, "what is others' was touched"
-
-    def look(self) -> None:
+    def happened(self) -> None:
+        """Something happened in the kernel: everything is stale, as after an overrun."""
         links = dict(self.kernel.links)
         for index in {i for i, _ in links.items() ^ self._links.items()}:
             self.host.hint(index, self.now)  # there was an event of it
         self._links = links
-        self.host.see_links(links, self.now)
-        for index in list(self.host.interfaces):
-            addresses, routes = self.kernel.addresses_of(index), self.kernel.main_routes_of(index)
-            self.host.see_addresses(index, addresses, routes, self.now)
-        self.host.see_own(self.kernel.own_routes, tuple(self.kernel.rules))
+        self.turn.note(Overrun(), self.now)
+
+    def _next(self) -> float:
+        """When something is due. What is polled always has a next poll, or a question open."""
+        for interface in self.host.interfaces.values():
+            polling = interface.polling
+            assert polling.in_flight or not interface.is_polled or polling.next_at > self.now
+        agenda = self._agenda[0][0] if self._agenda else float("inf")
+        return min(agenda, max(self.now, self.turn.next_at().at))
+
+    def _take_turn(self) -> None:
+        """Carry out the steps of one turn, as the service does."""
+        foreign = self.kernel.foreign
+        turn = self.turn
+        turn.start(self.now)
+        while turn.step:
+            turn.answer(self._carry_out(turn.step), self.now)
+            self._tell()
+        assert self.kernel.foreign == foreign, "what is others' was touched"
+        assert turn.settled, f"it does not converge: {turn.decision}"
+
+    def _tell(self) -> None:
+        news = self.turn.news()
+        self.news += news
+        self.told += [
+            Told(t.at, each.view.link.name, t.state, frozenset(r.code for r in t.reasons))
+            for each in news
+            if isinstance(each, StateChanged) and (t := each.transition)
+        ]
+
+    def _carry_out(self, step: Step) -> StepAnswer:
+        kernel = self.kernel
+        match step:
+            case ReadLinks(indices=indices):
+                links = kernel.links
+                chosen = links if indices is None else links.keys() & indices
+                return LinksRead({index: links[index] for index in chosen})
+            case ReadObjects():
+                read = [index for index, _ in step.links]
+                return ObjectsRead(
+                    addresses={index: kernel.addresses_of(index) for index in read},
+                    routes={index: kernel.main_routes_of(index) for index in read},
+                    own=(kernel.own_routes, tuple(kernel.rules)) if step.own else None,
+                    tables={table: kernel.table_routes(table) for table in step.tables},
+                )
+            case Apply(operations=operations):
+                return Applied(tuple(self._apply(operations)))
+            case LookUp(probes=probes):
+                return LookedUp((EINVAL,) * len(probes))  # it proves nothing
+
+    def _apply(self, operations: tuple[Operation, ...]) -> list[Outcome]:
+        self.written += [(self.now, operation) for operation in operations]
+        self.kernel.run(operations)
+        return [Outcome(operation, Result.DONE) for operation in operations]
 
     def _ask(self) -> None:
         if self.host.primary_mac != self.primary:
-            self.host.hear_primary(self.primary)
-            self._news = True
-        for interface, whole in self.host.polls_due(self.now):
-            self.asked.append((self.now, interface.link.index))
-            if whole:
+            self.turn.hear(PrimaryReading(self.primary), self.now)
+        for question in self.turn.questions(self.now):
+            self.asked.append((self.now, question.index))
+            if question.whole:
                 self.swept.append(self.asked[-1])
-            self._answer(interface.link.index, interface.link.mac)
+            self._answer(question.index, question.mac)
 
     def _answer(self, index: int, mac: str) -> None:
         said = [reading for when, reading in self._readings.get(mac, []) if when <= self.now]
@@ -150,7 +194,7 @@ class FastMotion:
         done = self.now + self.round_trip
 
         def deliver() -> None:
-            self._news |= self.host.hear(index, mac, reading, self.now)
+            self.turn.hear(Reading(index, mac, reading), self.now)
 
         heappush(self._agenda, (done, next(self._order), deliver))
 

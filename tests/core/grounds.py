@@ -38,7 +38,7 @@ def leases(interface: Interface, which: Family) -> set[IPAddress]:
     unrouted = ip_network("169.254.0.0/16")
     return {
         a.ip
-        for a in interface.addresses
+        for a in interface.facts.addresses
         if a.family is which and a.dynamic and not (a.tentative or a.from_ra)
         and not (a.family is Family.V4 and a.ip in unrouted)
     }  # fmt: skip
@@ -46,7 +46,7 @@ def leases(interface: Interface, which: Family) -> set[IPAddress]:
 
 def refusals(interface: Interface, words: Words, primary: Answer[str]) -> set[str]:
     """Why nothing of what IMDS says can be used; `words` are those of the lists."""
-    believed, found = interface.memory.believed, set()
+    believed, found = interface.facts.memory.believed, set()
     if isinstance(believed.mac, Value) and believed.mac.value != interface.link.mac:
         found.add("wrong-mac")
     if not isinstance(primary, Value):
@@ -59,7 +59,7 @@ def refusals(interface: Interface, words: Words, primary: Answer[str]) -> set[st
 
 def causes(interface: Interface, which: Family) -> set[str]:
     """What may be waited for in one family."""
-    keys, believed, name = KEYS[which], interface.memory.believed, which.label.lower()
+    keys, believed, name = KEYS[which], interface.facts.memory.believed, which.label.lower()
     addresses, prefixes, cidrs = lists(believed, which)
     found = {f"unread-{key}" for key, it in believed.lists(which) if isinstance(it, Unknown)}
     if addresses == ABSENT and not isinstance(prefixes, Value):
@@ -80,10 +80,10 @@ def awaited(
     interface: Interface, words: Words, which: Family, now: float, policy: Policy
 ) -> set[str]:
     """What a family has to wait for. Asserts that whatever it does not wait for is no cause."""
-    for key, answer in enumerate(lists(interface.memory.believed, which)):
+    for key, answer in enumerate(lists(interface.facts.memory.believed, which)):
         assert definite(words, which, key) or isinstance(answer, Unknown), "no word, no proof"
     verdict, name = interface.verdicts[which], which.label.lower()
-    addresses, prefixes, _ = lists(interface.memory.believed, which)
+    addresses, prefixes, _ = lists(interface.facts.memory.believed, which)
     told_none, leased = addresses == prefixes == ABSENT, leases(interface, which)
     undecided = f"undecided-{name}"
     if verdict.status is Status.ABSENT or undecided in {r.code for r in verdict.reasons}:
@@ -92,9 +92,9 @@ def awaited(
         assert not still_told(words, which, (ADDRESSES, PREFIXES), policy)
         if verdict.status is Status.WAITING:
             return {undecided}
-        listed = interface.memory.first_listed
+        listed = interface.facts.memory.first_listed
         assert listed is not None
-        assert now - listed >= policy.settling or interface.age(now) >= policy.patience
+        assert now - listed >= policy.settling or interface.facts.age(now) >= policy.patience
         return set()
     found = causes(interface, which)
     if which in interface.confirmed:

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from heapq import heappush
-from typing import Final
 
-from nicwatchd.core.host import Failure, Host
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.metadata import EniMetadata
 from nicwatchd.core.model import TABLE_BASE, AddRoute, AddRule, Operation, RemoveRoute, RemoveRule
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.port import Result
+from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.steps import Reading
 from tests.core.build import UNLISTED
-from tests.core.fast_motion import ROUND_TRIP, ROUNDS, FastMotion
+from tests.core.fast_motion import ROUND_TRIP, FastMotion
 from tests.core.tiny_kernel import TinyKernel
-
-RETRY: Final = 1.0  # after what the kernel did not accept
 
 
 class Died(Exception):  # noqa: N818 - it is what happened, and no error of ours
@@ -37,7 +34,6 @@ class RoughMotion(FastMotion):
         self.refusing: dict[type[Operation], Result] = {}
         self.dies_after: int | None = None  # so many operations of the next batch
         self.unplugs: tuple[int, int] | None = None  # ... after so many, this link goes
-        self.retry_at: float | None = None
         self.open_questions: list[tuple[int, str]] = []
         # What IMDS told the daemon that lives, of each interface that lives.
         self.words: defaultdict[Interface, list[tuple[float, EniMetadata]]] = defaultdict(list)
@@ -46,36 +42,30 @@ class RoughMotion(FastMotion):
 
     def restart(self, policy: Policy | None = None) -> None:
         """A new daemon on the same kernel. Questions of the old one are not answered."""
-        self.host = Host(policy or self.host.policy, lambda: 0.0, strict=True)
+        self.turn = self.begin(policy or self.host.policy)
         self.words.clear()
         self.open_questions.clear()
-        self.retry_at = None
 
     # --- what the service does ---------------------------------------------------------------
 
-    def _turn(self) -> None:
-        before: tuple[Operation, ...] = ()
+    def _take_turn(self) -> None:
         self._troubled = False
-        for _ in range(ROUNDS):
-            self.look()
-            operations = self.host.decide(self.now)
-            self.host.transitions()
-            if not operations or operations == before:
-                break
-            before = operations
-            try:
-                self._carry_out(operations)
-            except Died:
-                self.restart()
-        else:
-            assert self._troubled, f"it does not converge: {operations}"
-        self.retry_at = self.now + RETRY if operations else None
-        if self.retry_at is not None:
-            self.at(self.retry_at, lambda: None)
+        try:
+            self._drive()
+        except Died:
+            self.restart()
+        assert self._troubled or self.turn.settled, f"it does not converge: {self.turn.decision}"
 
-    def _carry_out(self, operations: tuple[Operation, ...]) -> None:
+    def _drive(self) -> None:
+        turn = self.turn
+        turn.start(self.now)
+        while turn.step:
+            turn.answer(self._carry_out(turn.step), self.now)
+            turn.news()
+
+    def _apply(self, operations: tuple[Operation, ...]) -> list[Outcome]:
         self.watch(operations, False)
-        failures = []
+        outcomes = []
         for done, operation in enumerate(operations):
             if done == self.dies_after:
                 self.dies_after, self._troubled = None, True
@@ -86,12 +76,10 @@ class RoughMotion(FastMotion):
                     self.kernel.unplug(self.unplugs[0])
                 self.unplugs, self._troubled = None, True
             foreign = self.kernel.foreign
-            result = self._try(operation)
+            outcomes.append(Outcome(operation, self._try(operation)))
             assert self.kernel.foreign == foreign, f"touches what is others': {operation}"
-            if result not in (Result.DONE, Result.GONE):
-                failures.append(Failure(operation, result.value))
         self.watch(operations, True)
-        self.host.failed(failures)
+        return outcomes
 
     def _try(self, operation: Operation) -> Result:
         if type(operation) in self.refusing:
@@ -111,17 +99,17 @@ class RoughMotion(FastMotion):
 
     def _answer(self, index: int, mac: str) -> None:
         said = [reading for when, reading in self._readings.get(mac, []) if when <= self.now]
-        reading, host = said[-1] if said else UNLISTED, self.host
+        reading, turn = said[-1] if said else UNLISTED, self.turn
         self.open_questions.append((index, mac))
 
         def deliver() -> None:
-            if self.host is not host:
+            if self.turn is not turn:
                 return
             self.open_questions.remove((index, mac))
             interface = self.host.interfaces.get(index)
             if interface and interface.link.mac == mac:
                 self.words[interface].append((self.now, reading))
-            self._news |= self.host.hear(index, mac, reading, self.now)
+            self.turn.hear(Reading(index, mac, reading), self.now)
 
         heappush(self._agenda, (self.now + self.lag, next(self._order), deliver))
 

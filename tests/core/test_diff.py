@@ -30,13 +30,13 @@ from nicwatchd.core.model import (
     SetUp,
     ours,
 )
-from nicwatchd.core.ownership import Held, Owners, Snapshot
+from nicwatchd.core.ownership import Owners, Snapshot, Undecided
 from tests.core.build import ETH1, IPV4, IPV6, NET4, NET6, TABLE, V4, V6, added, ip, lease, net
 from tests.core.tiny_kernel import TinyKernel
 
 ETH2 = Link(4, "02:00:00:00:00:03", "eth2", up=True, driver="ena")
 HOLD4, HOLD6 = frozenset({(3, V4)}), frozenset({(3, V6)})
-NOTHING_HELD: Held = frozenset()
+NOTHING_HELD: Undecided = frozenset()
 
 
 def rule(table: int = TABLE, priority: int = 32602, family: Family = V6, **more: Any) -> Rule:
@@ -212,7 +212,7 @@ def test_a_rule_of_two_plans_is_added_once() -> None:
         pytest.param(HOLD4, V4, id="IPv4"),
     ],
 )
-def test_nothing_is_removed_of_what_is_held(held: Held, kept: Family) -> None:
+def test_nothing_is_removed_of_what_is_held(held: Undecided, kept: Family) -> None:
     kernel = TinyKernel(*DONE.links.values())
     kernel.addresses, kernel.routes = list(DONE.addresses[3]), list(DONE.routes)
     kernel.rules = list(DONE.rules)

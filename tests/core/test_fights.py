@@ -226,7 +226,7 @@ def test_a_fight_is_told_once_and_healed_at_its_pace(which: str) -> None:
         motion.at(at, fight)
     motion.run(230.0)
     assert motion.host.fights() == [(motion.host.interfaces[3], True)]
-    (note,) = (n for n in motion.host.interfaces[3].notes if n.code == "fought-over")
+    (note,) = (n for n in motion.host.interfaces[3].view().notes if n.code == "fought-over")
     assert "port id 77" in note.text
     assert motion.state() is APPLIED
     motion.run(250.0 + WINDOW)

@@ -211,7 +211,7 @@ def test_the_primary_is_left_but_for_its_group() -> None:
     assert [operation for _, operation in motion.written] == [SetGroup(2, 3778)]
     assert motion.state(2) is IGNORED
     assert motion.host.interfaces[2].plan == Plan(2, group=3778)
-    assert motion.host.interfaces[2].notes == ()
+    assert motion.host.interfaces[2].view().notes == ()
 
 
 def test_a_virtual_link_is_nobodys_business() -> None:

@@ -100,7 +100,7 @@ def test_ipv6_that_is_unassigned_ends_without_a_wait() -> None:
     motion.imds(MAC, 130.0, eni(FULL4, family(cidrs=NET6)))
     motion.run(600.0)
     assert motion.state() is APPLIED
-    assert "lease-unlisted-ipv6" in {n.code for n in motion.host.interfaces[3].notes}
+    assert "lease-unlisted-ipv6" in {n.code for n in motion.host.interfaces[3].view().notes}
     motion.kernel.addresses.remove(LEASE6)
     motion.run(601.0)
     assert motion.state() is APPLIED
@@ -117,7 +117,7 @@ def test_what_others_delete_comes_back() -> None:
     motion.run(251.0)
     assert motion.kernel.own_routes == ()
     assert motion.state() is APPLIED
-    assert "link-down" in {note.code for note in motion.host.interfaces[3].notes}
+    assert "link-down" in {note.code for note in motion.host.interfaces[3].view().notes}
     motion.at(252.0, lambda: motion.kernel.set_link(replace(motion.kernel.links[3], up=True)))
     motion.run(313.0)
     assert (set(motion.kernel.own_rules), set(motion.kernel.own_routes)) == full
@@ -410,4 +410,4 @@ def test_a_foreign_group_is_left_and_told() -> None:
     motion.run(60.0)
     assert motion.kernel.links[3].group == 5
     assert motion.state() is APPLIED
-    assert "foreign-group" in {note.code for note in motion.host.interfaces[3].notes}
+    assert "foreign-group" in {note.code for note in motion.host.interfaces[3].view().notes}

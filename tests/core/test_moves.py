@@ -11,7 +11,7 @@ import pytest
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
 from nicwatchd.core.model import TABLE_BASE, Address, Family, Item, Rule
-from nicwatchd.core.moves import Claims, holders, programmed
+from nicwatchd.core.moves import Claims, rightful_owners, programmed
 from tests.core.build import (
     ERROR,
     FULL4,
@@ -117,15 +117,15 @@ def by_table(table: int) -> frozenset[int]:
 )
 def test_who_has_it(claims: list[Claims], rules: list[Rule], holder: int | None) -> None:
     expected: dict[Item, int] = {} if holder is None else {X: holder}
-    assert holders(claims, rules, by_table) == expected
-    assert holders(claims[::-1], rules, by_table).keys() == expected.keys()
+    assert rightful_owners(claims, rules, by_table) == expected
+    assert rightful_owners(claims[::-1], rules, by_table).keys() == expected.keys()
 
 
 def test_a_prefix_is_known_by_its_rule() -> None:
     old = Claims(3, unread=frozenset({V4}))
     new = Claims(4, listed=frozenset({P}))
-    assert holders([old, new], [rule_of(3, str(P))], by_table) == {P: 3}
-    assert holders([old, new], [], by_table) == {}
+    assert rightful_owners([old, new], [rule_of(3, str(P))], by_table) == {P: 3}
+    assert rightful_owners([old, new], [], by_table) == {}
 
 
 def own(address: str, index: int = 3) -> Address:
@@ -244,7 +244,7 @@ def test_until_the_old_list_lacks_it_it_stays_and_a_note_says_so() -> None:
     assert has_all(motion, 3)
     assert owners(motion) == {3}
     assert motion.state(4) is APPLIED
-    notes = [n.text for n in motion.host.interfaces[4].notes if n.code == "held-elsewhere"]
+    notes = [n.text for n in motion.host.interfaces[4].view().notes if n.code == "held-elsewhere"]
     assert notes == [
         f"IMDS lists {item} here, but it stays on eth1 until IMDS does not list it there"
         for item in ("10.0.2.128/28", *MOVING)
@@ -253,7 +253,7 @@ def test_until_the_old_list_lacks_it_it_stays_and_a_note_says_so() -> None:
     motion.imds(MAC, motion.now, old())
     motion.run(motion.now + 61.0)
     assert owners(motion) == {4}
-    assert not motion.host.interfaces[4].notes
+    assert not motion.host.interfaces[4].view().notes
 
 
 def test_the_old_one_is_asked_at_once_when_the_new_one_lists_it() -> None:
@@ -311,12 +311,12 @@ def test_a_lease_that_outlives_the_move_holds_nothing_up() -> None:
     assert "2001:db8:0:2::77/128" not in selectors(motion, 3, 6)
     assert "2001:db8:0:2::77/128" in selectors(motion, 4, 6)
     assert (motion.state(3), motion.state(4)) == (APPLIED, APPLIED)
-    assert [n.text for n in motion.host.interfaces[3].notes] == [
+    assert [n.text for n in motion.host.interfaces[3].view().notes] == [
         "DHCP brought 2001:db8:0:2::77, but IMDS lists it on eth2"
     ]
     motion.kernel.addresses.remove(lease("2001:db8:0:2::77/128"))
     motion.run(363.0)
-    assert motion.host.interfaces[3].notes == ()
+    assert motion.host.interfaces[3].view().notes == ()
 
 
 def test_the_last_address_of_a_family_moves_though_the_family_then_waits() -> None:

@@ -194,7 +194,7 @@ def test_a_group_of_others_is_not_a_former_one_of_ours() -> None:
     again.imds(MAC2, 0.0, SECOND)
     again.run(again.now + 100.0)
     assert {i: link.group for i, link in again.kernel.links.items()} == {2: 77, 3: 77, 4: 5, 9: 0}
-    assert "foreign-group" in {note.code for note in again.host.interfaces[4].notes}
+    assert "foreign-group" in {note.code for note in again.host.interfaces[4].view().notes}
 
 
 # --- whose a rule is ---------------------------------------------------------------------------

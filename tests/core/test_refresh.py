@@ -48,7 +48,7 @@ def test_in_place_without_an_event(which: str) -> None:
         motion.run(changed + 200.0 + 60.1 + 30.1)
         assert what not in shown(motion)
         assert motion.state() is APPLIED
-    assert motion.host.interfaces[3].notes == ()
+    assert motion.host.interfaces[3].view().notes == ()
 
 
 @pytest.mark.parametrize("which", MORE)

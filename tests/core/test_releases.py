@@ -128,7 +128,7 @@ def test_what_was_fought_over_is_not_any_more() -> None:
     act(motion, Releases().plus(A))
     assert left(motion, ETH1.index) == []
     assert motion.host.fights() == [(motion.host.interfaces[ETH1.index], False)]
-    assert motion.host.interfaces[ETH1.index].notes == ()
+    assert motion.host.interfaces[ETH1.index].view().notes == ()
 
 
 @pytest.mark.parametrize("releases", [Releases().plus(A), Releases().plus(None)])

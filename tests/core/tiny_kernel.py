@@ -143,6 +143,9 @@ class TinyKernel:
     def main_routes_of(self, index: int) -> tuple[Route, ...]:
         return tuple(r for r in self.routes if (r.table, r.oif) == (MAIN_TABLE, index))
 
+    def table_routes(self, table: int) -> tuple[Route, ...]:
+        return tuple(route for route in self.routes if route.table == table)
+
     def snapshot(self) -> Snapshot:
         """As the service reads it."""
         addresses = {index: self.addresses_of(index) for index in self.links}
