@@ -187,6 +187,11 @@ class KernelState:
         connected = self._connected(address)
         if connected in self.routes:
             self.remove_route(connected, 0)
+            # Another address of the subnet takes its place (IPv4: promote_secondaries, which
+            # systemd sets; without it the kernel removes that address, too).
+            for heir in [a for a in self.addresses if a.index == index]:
+                if self._connected(heir).dst == connected.dst:
+                    self._connect(heir)
         if all(other.ip != ip for other in self.addresses):
             self._forget_source(ip)
         left = [a for a in self.addresses if a.index == index and a.family is Family.V4]
