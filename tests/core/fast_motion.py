@@ -1,4 +1,4 @@
-"""A whole host in fast motion: the core, a tiny kernel, and an IMDS that answers by a script.
+"""A whole host in fast motion: the core, the sim's kernel, and an IMDS that answers by a script.
 
 The clock jumps from one moment at which something happens to the next. The service around the
 core does the same with a real clock, so what converges here converges there.
@@ -18,7 +18,7 @@ from nicwatchd.core.metadata import Answer, EniMetadata, Value
 from nicwatchd.core.model import Link, Operation
 from nicwatchd.core.policy import Policy
 from tests.core.build import ETH0, PRIMARY, UNLISTED
-from tests.core.tiny_kernel import TinyKernel
+from tests.core.strict_kernel import StrictKernel
 
 ROUNDS: Final = 4  # of deciding and carrying out; more means that it does not converge
 STEPS: Final = 20_000  # moments in one run; more means that the clock stands still
@@ -39,10 +39,10 @@ class FastMotion:
     """`run(until)` lets time pass; scripts are set with `at` and `imds`."""
 
     def __init__(
-        self, policy: Policy | None = None, kernel: TinyKernel | None = None, start: float = 0.0
+        self, policy: Policy | None = None, kernel: StrictKernel | None = None, start: float = 0.0
     ) -> None:
         self.now = start
-        self.kernel = kernel or TinyKernel(ETH0)
+        self.kernel = kernel or StrictKernel(ETH0)
         self.host = Host(policy or Policy(), lambda: 0.0, strict=True)
         self.round_trip = ROUND_TRIP  # of a question to IMDS [s]
         self.primary: Answer[str] = Value(PRIMARY)

@@ -19,7 +19,7 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Result
 from tests.core.build import UNLISTED
 from tests.core.fast_motion import ROUND_TRIP, ROUNDS, FastMotion
-from tests.core.tiny_kernel import TinyKernel
+from tests.core.strict_kernel import StrictKernel
 
 RETRY: Final = 1.0  # after what the kernel did not accept
 
@@ -31,7 +31,7 @@ class Died(Exception):  # noqa: N818 - it is what happened, and no error of ours
 class RoughMotion(FastMotion):
     """`watch` is called before and after each batch of operations, with the batch."""
 
-    def __init__(self, policy: Policy, kernel: TinyKernel) -> None:
+    def __init__(self, policy: Policy, kernel: StrictKernel) -> None:
         super().__init__(policy, kernel)
         self.lag = ROUND_TRIP  # of IMDS's next answers
         self.refusing: dict[type[Operation], Result] = {}
