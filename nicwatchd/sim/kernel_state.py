@@ -19,7 +19,7 @@ from errno import (
     ESRCH,
 )
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nicwatchd.core.model import (
     IPV6_DEFAULT_METRIC,
@@ -29,18 +29,26 @@ from nicwatchd.core.model import (
     SCOPE_LINK,
     SCOPE_UNIVERSE,
     TABLE_BASE,
+    AddAddress,
     Address,
+    AddRoute,
+    AddRule,
     Family,
     Link,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
     Route,
     Rule,
+    SetGroup,
+    SetUp,
 )
 from nicwatchd.core.port import AddressEvent, Event, LinkEvent, RouteEvent, RuleEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nicwatchd.core.model import IPAddress, IPNetwork
+    from nicwatchd.core.model import IPAddress, IPNetwork, Operation
 
 LOCAL_TABLE: Final = 255
 DEFAULT_TABLE: Final = 253
@@ -64,6 +72,46 @@ class KernelState:
         self.rules: list[Rule] = list(FIRST_RULES)
         self._emit = emit
 
+    def run(self, operation: Operation, pid: int) -> int:
+        """Carry out an operation of nicwatchd's, which has this port id."""
+        match operation:
+            case SetGroup(index, group):
+                return self._change_link(index, group=group)
+            case SetUp(index):
+                return self._change_link(index, up=True, running=True)
+            case AddAddress(index, ip):
+                return self._add_address(index, ip, pid)
+            case RemoveAddress(index, ip, prefixlen):
+                return self.remove_address(index, ip, prefixlen, pid)
+            case AddRoute(route, replacing):
+                return self.add_route(route, pid, replacing=replacing)
+            case RemoveRoute(route):
+                return self.remove_route(route, pid)
+            case AddRule(rule):
+                return self.add_rule(rule, pid)
+            case RemoveRule(rule):
+                return self.remove_rule(rule, pid)
+
+    def put(self, thing: Address | Route | Rule, pid: int, *, replacing: bool = False) -> int:
+        """Add what somebody else brings, or change an address; `replacing` is for routes."""
+        match thing:
+            case Address():
+                return self.put_address(thing, pid)
+            case Route():
+                return self.add_route(thing, pid, replacing=replacing)
+            case Rule():
+                return self.add_rule(thing, pid)
+
+    def drop(self, thing: Address | Route | Rule, pid: int) -> int:
+        """Remove something, ours too."""
+        match thing:
+            case Address(index, ip, prefixlen):
+                return self.remove_address(index, ip, prefixlen, pid)
+            case Route():
+                return self.remove_route(thing, pid)
+            case Rule():
+                return self.remove_rule(thing, pid)
+
     # --- links ---------------------------------------------------------------------------------
 
     def set_link(self, link: Link) -> None:
@@ -77,6 +125,12 @@ class KernelState:
             for address in self.addresses:
                 if address.index == link.index:
                     self._connect(address)
+
+    def _change_link(self, index: int, **changes: Any) -> int:
+        if index not in self.links:
+            return ENODEV
+        self.set_link(replace(self.links[index], **changes))
+        return 0
 
     def remove_link(self, index: int) -> None:
         """Its addresses and routes go along; rules that name it stay."""
@@ -113,6 +167,13 @@ class KernelState:
         self._connect(address)
         return 0
 
+    def _add_address(self, index: int, ip: IPAddress, pid: int) -> int:
+        if self.same_address(index, ip, ip.max_prefixlen):
+            return EEXIST
+        v6 = Family(ip.version) is Family.V6
+        added = Address(index, ip, ip.max_prefixlen, deprecated=v6, protocol=PROTOCOL)
+        return self.put_address(added, pid)
+
     def remove_address(self, index: int, ip: IPAddress, prefixlen: int, pid: int) -> int:
         """Routes with it as their source forget it (IPv6), or go along (IPv4, only in main)."""
         if index not in self.links:
@@ -126,6 +187,11 @@ class KernelState:
         connected = self._connected(address)
         if connected in self.routes:
             self.remove_route(connected, 0)
+            # Another address of the subnet takes its place (IPv4: promote_secondaries, which
+            # systemd sets; without it the kernel removes that address, too).
+            for heir in [a for a in self.addresses if a.index == index]:
+                if self._connected(heir).dst == connected.dst:
+                    self._connect(heir)
         if all(other.ip != ip for other in self.addresses):
             self._forget_source(ip)
         left = [a for a in self.addresses if a.index == index and a.family is Family.V4]

@@ -12,28 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
-from errno import EEXIST, EINVAL, ENODEV
+from errno import EINVAL
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.model import (
     HEEDED,
     MAIN_TABLE,
     PROTOCOL,
-    AddAddress,
     Address,
-    AddRoute,
-    AddRule,
     Family,
     Link,
     Operation,
-    RemoveAddress,
-    RemoveRoute,
-    RemoveRule,
     Route,
     Rule,
-    SetGroup,
-    SetUp,
 )
 from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim import ip_syntax
@@ -163,25 +154,11 @@ class FakeKernel:
 
         `replacing` is for routes: in the place of the one with its key, ours too.
         """
-        match thing:
-            case Address():
-                errno = self._state.put_address(thing, pid)
-            case Route():
-                errno = self._state.add_route(thing, pid, replacing=replacing)
-            case Rule():
-                errno = self._state.add_rule(thing, pid)
-        _raise(errno, thing)
+        _raise(self._state.put(thing, pid, replacing=replacing), thing)
 
     def drop(self, thing: Address | Route | Rule, *, pid: int = 0) -> None:
         """Remove something, ours too; `OSError` as the kernel has it."""
-        match thing:
-            case Address(index, ip, prefixlen):
-                errno = self._state.remove_address(index, ip, prefixlen, pid)
-            case Route():
-                errno = self._state.remove_route(thing, pid)
-            case Rule():
-                errno = self._state.remove_rule(thing, pid)
-        _raise(errno, thing)
+        _raise(self._state.drop(thing, pid), thing)
 
     # --- what it holds, as `ip` prints it ------------------------------------------------------
 
@@ -207,35 +184,7 @@ class FakeKernel:
 
     def _run_one(self, operation: Operation) -> int:
         self.writes += 1
-        state = self._state
-        errno = 0
-        match operation:
-            case SetGroup(index) | SetUp(index) if index not in state.links:
-                errno = ENODEV
-            case SetGroup(index, group):
-                state.set_link(replace(state.links[index], group=group))
-            case SetUp(index):
-                state.set_link(replace(state.links[index], up=True, running=True))
-            case AddAddress(index, ip):
-                errno = self._add_address(index, ip)
-            case RemoveAddress(index, ip, prefixlen):
-                errno = state.remove_address(index, ip, prefixlen, PORT_ID)
-            case AddRoute(route, replacing):
-                errno = state.add_route(route, PORT_ID, replacing=replacing)
-            case RemoveRoute(route):
-                errno = state.remove_route(route, PORT_ID)
-            case AddRule(rule):
-                errno = state.add_rule(rule, PORT_ID)
-            case RemoveRule(rule):
-                errno = state.remove_rule(rule, PORT_ID)
-        return errno
-
-    def _add_address(self, index: int, ip: IPAddress) -> int:
-        if self._state.same_address(index, ip, ip.max_prefixlen):
-            return EEXIST
-        v6 = Family(ip.version) is Family.V6
-        address = Address(index, ip, ip.max_prefixlen, deprecated=v6, protocol=PROTOCOL)
-        return self._state.put_address(address, PORT_ID)
+        return self._state.run(operation, PORT_ID)
 
 
 def _raise(errno: int, thing: object) -> None:

@@ -69,8 +69,9 @@ def lease(text: str, index: int = 3, **more: Any) -> Address:
 
 
 def added(text: str, index: int = 3) -> Address:
-    """An address that nicwatchd added."""
-    return permanent(text, index, protocol=PROTOCOL)
+    """An address that nicwatchd added: an IPv6 one is never preferred as a source."""
+    v6 = ip_interface(text).version == 6
+    return permanent(text, index, deprecated=v6, protocol=PROTOCOL)
 
 
 def on_link(dst: str, index: int = 3, protocol: int = RTPROT_KERNEL) -> Route:

@@ -1,4 +1,4 @@
-"""A whole host in fast motion: the core, a tiny kernel, and an IMDS that answers by a script.
+"""A whole host in fast motion: the core, the sim's kernel, and an IMDS that answers by a script.
 
 The clock jumps from one moment at which something happens to the next. What is driven is the turn
 that the service drives with a real clock, so what converges here converges there.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EINVAL
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
@@ -36,7 +35,7 @@ from nicwatchd.core.steps import (
 )
 from nicwatchd.core.turn import Turn
 from tests.core.build import ETH0, PRIMARY, UNLISTED
-from tests.core.tiny_kernel import TinyKernel
+from tests.core.strict_kernel import StrictKernel
 
 STEPS: Final = 20_000  # moments in one run; more means that the clock stands still
 ROUND_TRIP: Final = 0.01
@@ -56,10 +55,10 @@ class FastMotion:
     """`run(until)` lets time pass; scripts are set with `at` and `imds`."""
 
     def __init__(
-        self, policy: Policy | None = None, kernel: TinyKernel | None = None, start: float = 0.0
+        self, policy: Policy | None = None, kernel: StrictKernel | None = None, start: float = 0.0
     ) -> None:
         self.now = start
-        self.kernel = kernel or TinyKernel(ETH0)
+        self.kernel = kernel or StrictKernel(ETH0)
         self.turn = self.begin(policy or Policy())
         self.round_trip = ROUND_TRIP  # of a question to IMDS [s]
         self.primary: Answer[str] = Value(PRIMARY)
@@ -172,7 +171,7 @@ class FastMotion:
             case Apply(operations=operations):
                 return Applied(tuple(self._apply(operations)))
             case LookUp(probes=probes):
-                return LookedUp((EINVAL,) * len(probes))  # it proves nothing
+                return LookedUp(tuple(kernel.route_get(probe) for probe in probes))
 
     def _apply(self, operations: tuple[Operation, ...]) -> list[Outcome]:
         self.written += [(self.now, operation) for operation in operations]

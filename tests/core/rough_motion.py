@@ -18,7 +18,7 @@ from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.steps import Reading
 from tests.core.build import UNLISTED
 from tests.core.fast_motion import ROUND_TRIP, FastMotion
-from tests.core.tiny_kernel import TinyKernel
+from tests.core.strict_kernel import StrictKernel
 
 
 class Died(Exception):  # noqa: N818 - it is what happened, and no error of ours
@@ -28,7 +28,7 @@ class Died(Exception):  # noqa: N818 - it is what happened, and no error of ours
 class RoughMotion(FastMotion):
     """`watch` is called before and after each batch of operations, with the batch."""
 
-    def __init__(self, policy: Policy, kernel: TinyKernel) -> None:
+    def __init__(self, policy: Policy, kernel: StrictKernel) -> None:
         super().__init__(policy, kernel)
         self.lag = ROUND_TRIP  # of IMDS's next answers
         self.refusing: dict[type[Operation], Result] = {}

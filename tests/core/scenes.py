@@ -14,7 +14,6 @@ from tests.core.build import (
     IPV4,
     IPV6,
     MAC,
-    NET4,
     NET6,
     eni,
     lease,
@@ -31,24 +30,18 @@ CALM = Policy(schedule=Schedule(interval=1.0, fast_for=5.0))
 LEASE4, LEASE6 = lease(f"{IPV4}/24"), lease(f"{IPV6}/128")
 
 
-def dhcp4(motion: FastMotion, when: float, address: Address = LEASE4, subnet: str = NET4) -> None:
+def dhcp4(motion: FastMotion, when: float, address: Address = LEASE4) -> None:
     """A DHCPv4 client brings an address, and the kernel the route to its subnet."""
-
-    def bring() -> None:
-        motion.kernel.addresses.append(address)
-        motion.kernel.routes.append(on_link(subnet, address.index))
-
-    motion.at(when, bring)
+    motion.at(when, lambda: motion.kernel.put(address))
 
 
-def dhcp6(motion: FastMotion, when: float, address: Address = LEASE6, subnet: str = NET6) -> None:
+def dhcp6(motion: FastMotion, when: float) -> None:
     """A router advertisement, then DHCPv6."""
 
     def bring() -> None:
-        link = motion.kernel.links[address.index]
-        motion.kernel.links[address.index] = replace(link, ra_received=True, ra_managed=True)
-        motion.kernel.addresses.append(address)
-        motion.kernel.routes.append(on_link(subnet, address.index))
+        link = motion.kernel.links[LEASE6.index]
+        motion.kernel.set_link(replace(link, ra_received=True, ra_managed=True))
+        motion.kernel.put(LEASE6, on_link(NET6))
 
     motion.at(when, bring)
 

@@ -179,13 +179,13 @@ def remove(motion: FastMotion, thing: Thing) -> None:
     kernel = motion.kernel
     match thing:
         case AddRule(rule=rule):
-            kernel.rules.remove(rule)
+            kernel.drop(rule)
         case AddRoute(route=route):
-            kernel.routes.remove(route)
+            kernel.drop(route)
         case AddAddress(index=index, ip=address):
-            kernel.addresses = [a for a in kernel.addresses if (a.index, a.ip) != (index, address)]
+            kernel.drop(*(a for a in kernel.addresses_of(index) if a.ip == address))
         case SetGroup(index=index):
-            kernel.links[index] = replace(kernel.links[index], group=0)
+            kernel.set_link(replace(kernel.links[index], group=0))
 
 
 TWO = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6)
@@ -325,7 +325,7 @@ def test_a_lease_that_takes_an_address_over_is_no_fight() -> None:
 
         def takes() -> None:
             remove(motion, AddAddress(3, second))
-            motion.kernel.addresses.append(lease("10.0.2.11/24"))
+            motion.kernel.put(lease("10.0.2.11/24"))
 
         def leaves() -> None:
             remove(motion, AddAddress(3, second))

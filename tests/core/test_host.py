@@ -13,7 +13,6 @@ from nicwatchd.core.lifecycle import OffTheTableError, State
 from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
-    PROTOCOL,
     Address,
     AddRoute,
     AddRule,
@@ -23,10 +22,9 @@ from nicwatchd.core.model import (
     Rule,
     SetGroup,
 )
-from nicwatchd.core.policy import Coexist, Policy, RuleMode
+from nicwatchd.core.policy import AddressMode, Coexist, Policy, RuleMode
 from tests.core.build import (
     ERROR,
-    ETH0,
     ETH1,
     FULL4,
     FULL6,
@@ -38,12 +36,12 @@ from tests.core.build import (
     PRIMARY,
     UNREAD,
     V4,
+    added,
     eni,
     family,
     ip,
     lease,
     net,
-    on_link,
     permanent,
     static,
 )
@@ -62,7 +60,7 @@ from tests.core.scenes import (
     quiet,
     selectors,
 )
-from tests.core.tiny_kernel import TinyKernel
+from tests.core.strict_kernel import StrictKernel
 
 # --- restart, reload, owners ---------------------------------------------------------
 
@@ -160,6 +158,47 @@ def test_reload(policy: Policy, state: State, expected: set[str]) -> None:
     assert selectors(motion, 3) == {"eth1", NET4}
 
 
+def test_ipv4_routes_come_back_after_the_last_ipv4_address_of_ours_went() -> None:
+    """The kernel takes them along; IPv6 routes it leaves, but without their source."""
+    motion = hot_plugged()
+    motion.run(130.0)
+    before = motion.kernel.own_routes
+    assert {route.prefsrc for route in before} == {ip(IPV4), ip(IPV6), None}
+    motion.host.set_policy(replace(CALM, addresses=AddressMode.NONE))
+    motion.run(motion.now)
+    assert not motion.kernel.addresses
+    after = set(motion.kernel.own_routes)
+    assert after == {replace(route, prefsrc=None) for route in before}
+    assert motion.state() is APPLIED
+    assert quiet(motion)
+
+
+def test_a_lease_that_expires_takes_nothing_for_good() -> None:
+    """As long as IMDS lists the address, which is added then."""
+    motion = applied()
+    routes = set(motion.kernel.own_routes)
+    motion.at(200.0, lambda: motion.kernel.drop(LEASE4))
+    motion.run(200.0)
+    assert added(f"{IPV4}/32") in motion.kernel.addresses
+    assert set(motion.kernel.own_routes) == routes
+    assert quiet(motion)
+
+
+def test_an_operators_route_goes_with_the_last_ipv4_address_and_its_copy_too() -> None:
+    """That is the kernel's doing, and nothing is done about it."""
+    motion = hot_plugged()
+    motion.run(60.0)
+    theirs = static("172.16.0.0/12", "10.0.2.7", onlink=True)
+    motion.kernel.put(theirs)
+    motion.run(70.0)
+    assert theirs.dst in {route.dst for route in motion.kernel.own_routes}
+    motion.host.set_policy(replace(CALM, addresses=AddressMode.NONE))
+    motion.run(80.0)
+    assert theirs not in motion.kernel.routes
+    assert theirs.dst not in {route.dst for route in motion.kernel.own_routes}
+    assert quiet(motion)
+
+
 def test_reload_changes_the_patience_of_those_who_wait() -> None:
     motion = hot_plugged(eni(FULL4, family(ERROR)))
     motion.run(20.0)
@@ -173,7 +212,7 @@ def test_reload_changes_the_patience_of_those_who_wait() -> None:
 def test_an_excluded_subnet_counts_before_imds_tells_it() -> None:
     motion = FastMotion(Policy(exclude_subnets=(net("2001:db8::/32"),)))
     motion.plug(10.0, replace(ETH1, ra_received=True))
-    motion.at(10.5, lambda: motion.kernel.addresses.append(LEASE6))
+    motion.at(10.5, lambda: motion.kernel.put(LEASE6))
     motion.run(30.0)
     assert (motion.state(), motion.reasons()) == (IGNORED, {"excluded"})
     assert motion.kernel.own_rules == ()
@@ -182,11 +221,12 @@ def test_an_excluded_subnet_counts_before_imds_tells_it() -> None:
 def test_a_container_network_owns_the_secondary_enis() -> None:
     motion = applied()
     aws_node = Rule(V4, 1024, MAIN_TABLE, protocol=3, fwmark=0x80, fwmask=0x80)
-    motion.at(140.0, lambda: motion.kernel.rules.append(aws_node))
+    motion.at(140.0, lambda: motion.kernel.put(aws_node))
     motion.run(150.0)
     assert motion.host.container_network == "Amazon VPC CNI"
     assert (motion.state(), motion.reasons()) == (IGNORED, {"cni"})
-    assert motion.kernel.rules == [aws_node]
+    assert aws_node in motion.kernel.rules
+    assert motion.kernel.own_rules == ()
     assert motion.kernel.own_routes == ()
     motion.host.set_policy(Policy(coexist=Coexist.FORCE))
     motion.run(160.0)
@@ -203,8 +243,7 @@ def test_an_enslaved_eni_is_left() -> None:
 
 def test_the_primary_is_left_but_for_its_group() -> None:
     motion = FastMotion()
-    motion.kernel.addresses.append(lease("10.0.1.10/24", 2))
-    motion.kernel.routes += [on_link("10.0.1.0/24", 2), static("0.0.0.0/0", "10.0.1.1", 2)]
+    motion.kernel.put(lease("10.0.1.10/24", 2), static("0.0.0.0/0", "10.0.1.1", 2))
     motion.imds(PRIMARY, 0.0, eni(family("10.0.1.10 10.0.1.11", cidrs="10.0.1.0/24"),
                                   mac=Value(PRIMARY)))  # fmt: skip
     motion.run(300.0)
@@ -223,8 +262,7 @@ def test_a_virtual_link_is_nobodys_business() -> None:
 
 def test_an_operators_own_address_and_route() -> None:
     motion = applied()
-    motion.kernel.addresses.append(permanent("192.168.5.1/24"))
-    motion.kernel.routes.append(static("172.16.0.0/12", "10.0.2.7"))
+    motion.kernel.put(permanent("192.168.5.1/24"), static("172.16.0.0/12", "10.0.2.7"))
     motion.run(200.0)
     copies = [route for route in motion.kernel.own_routes if route.dst == net("172.16.0.0/12")]
     assert [route.gateway for route in copies] == [ip("10.0.2.7")]
@@ -238,7 +276,7 @@ def test_what_the_kernel_refuses_is_told() -> None:
     motion = hot_plugged()
     motion.run(9.0)
     motion.kernel.set_link(ETH1)
-    motion.kernel.addresses = [LEASE4, LEASE6]
+    motion.kernel.put(LEASE4, LEASE6)
     motion.now = 10.0
     motion.look()
     motion.host.decide(10.0)
@@ -341,16 +379,16 @@ LINKS = [ETH1, replace(ETH1, up=False), replace(ETH1, name="ens6"), replace(ETH1
 ADDRESSES = [LEASE4, LEASE6, lease(f"{IPV6}/64", from_ra=True), permanent("10.0.0.9/8")]
 
 
-def change(kernel: TinyKernel, what: Link | Address | str | None) -> Callable[[], None]:
+def change(kernel: StrictKernel, what: Link | Address | str | None) -> Callable[[], None]:
     def act() -> None:
         if what == "flush":
-            kernel.rules.clear()
+            kernel.flush_rules()
         elif isinstance(what, Link):
             kernel.set_link(replace(what, group=kernel.links.get(3, what).group))
         elif what is None and 3 in kernel.links:
             kernel.unplug(3)
         elif isinstance(what, Address) and 3 in kernel.links and what not in kernel.addresses:
-            kernel.addresses = [a for a in kernel.addresses if a.ip != what.ip] + [what]
+            kernel.put(what)
 
     return act
 
@@ -385,8 +423,7 @@ def test_the_end_depends_on_the_facts_alone(
     motion.at(60.0, change(motion.kernel, LEASE6))
     motion.run(200.0)
     assert motion.state() is APPLIED
-    straight = FastMotion(policy, TinyKernel(ETH0, ETH1))
-    straight.kernel.addresses = [a for a in motion.kernel.addresses if a.protocol != PROTOCOL]
+    straight = FastMotion(policy, motion.kernel.without_ours())
     straight.imds(MAC, 0.0, FULL)
     straight.run(60.0)
     assert set(motion.kernel.own_rules) == set(straight.kernel.own_rules)

@@ -101,7 +101,7 @@ def test_ipv6_that_is_unassigned_ends_without_a_wait() -> None:
     motion.run(600.0)
     assert motion.state() is APPLIED
     assert "lease-unlisted-ipv6" in {n.code for n in motion.host.interfaces[3].view().notes}
-    motion.kernel.addresses.remove(LEASE6)
+    motion.kernel.drop(LEASE6)
     motion.run(601.0)
     assert motion.state() is APPLIED
     assert {rule.family for rule in motion.kernel.own_rules} == {V4}
@@ -111,7 +111,7 @@ def test_ipv6_that_is_unassigned_ends_without_a_wait() -> None:
 def test_what_others_delete_comes_back() -> None:
     motion = applied()
     full = set(motion.kernel.own_rules), set(motion.kernel.own_routes)
-    motion.at(200.0, motion.kernel.rules.clear)
+    motion.at(200.0, motion.kernel.flush_rules)
     motion.run(201.0)
     motion.at(250.0, lambda: motion.kernel.set_link(replace(motion.kernel.links[3], up=False)))
     motion.run(251.0)
@@ -128,7 +128,7 @@ def test_a_change_of_the_link_asks_imds_at_once() -> None:
     motion = applied()
     motion.run(200.0)
     motion.imds(MAC, 200.0, eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6))
-    motion.at(200.5, lambda: motion.kernel.addresses.append(lease("10.0.2.12/24")))
+    motion.at(200.5, lambda: motion.kernel.put(lease("10.0.2.12/24")))
     motion.run(200.6)
     assert motion.polls(3, 200.5, 200.6) == 1
     assert added("10.0.2.11/32") in motion.kernel.addresses
@@ -148,7 +148,7 @@ def test_unplugged_while_waiting_and_when_applied() -> None:
         motion.run(until + 1.0)
         assert motion.kernel.own_rules == ()
         assert motion.kernel.own_routes == ()
-        assert motion.kernel.addresses == []
+        assert not motion.kernel.addresses
         assert motion.told[-1].state is State.GONE
         assert set(motion.host.interfaces) == {2}
 

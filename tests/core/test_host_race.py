@@ -54,7 +54,7 @@ def test_complete_at_once() -> None:
     assert states == [State.DETECTED, State.VALIDATED, APPLIED]
     motion.run(300.0)
     assert [told.state for told in motion.told if told.name == "eth1"] == states
-    assert motion.kernel.addresses == [LEASE4, LEASE6]
+    assert motion.kernel.addresses == (LEASE4, LEASE6)
 
 
 def test_without_any_dhcp_client() -> None:
@@ -62,7 +62,7 @@ def test_without_any_dhcp_client() -> None:
     motion.run(14.9)
     assert (motion.state(), motion.reasons()) == (State.VALIDATED, {"address-awaited"})
     assert motion.kernel.own_rules
-    assert motion.kernel.addresses == []
+    assert not motion.kernel.addresses
     motion.run(300.0)
     assert {a.ip for a in motion.kernel.addresses} == {ip(IPV4), ip(IPV6)}
     assert motion.state() is APPLIED
@@ -140,7 +140,7 @@ def test_the_first_address_is_left_to_dhcp_for_a_while() -> None:
     added_at = {o.ip: at for at, o in motion.written if isinstance(o, AddAddress)}
     assert added_at[ip("10.0.2.11")] < 10.1
     assert 15.0 <= added_at[ip(IPV4)] < 15.1
-    motion.at(70.0, lambda: motion.kernel.addresses.append(LEASE4))
+    motion.at(70.0, lambda: motion.kernel.put(LEASE4))
     motion.run(80.0)
     assert added(f"{IPV4}/32") not in motion.kernel.addresses, "a lease took over"
     assert LEASE4 in motion.kernel.addresses

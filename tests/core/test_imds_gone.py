@@ -84,7 +84,7 @@ def test_a_lease_works_while_imds_is_gone() -> None:
     world = FastMotion()
     world.plug(0.0, ETH1)
     world.imds(MAC, 0.0, UNREAD)
-    world.at(1.0, lambda: world.kernel.addresses.append(lease(f"{IPV4}/24")))
+    world.at(1.0, lambda: world.kernel.put(lease(f"{IPV4}/24")))
     world.run(END)
     tables = {rule.src for rule in world.kernel.own_rules if rule.iif == "lo"}
     assert {str(src) for src in tables} == {NET4}

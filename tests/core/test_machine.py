@@ -59,7 +59,7 @@ from tests.core.happenings import (
 )
 from tests.core.rough_motion import RoughMotion, link_of
 from tests.core.scenes import ETH2, FULL, MAC2
-from tests.core.tiny_kernel import TinyKernel
+from tests.core.strict_kernel import OTHERS_PORT_ID, StrictKernel
 
 
 class LifecycleMachine(RuleBasedStateMachine):
@@ -67,7 +67,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.motion = RoughMotion(QUICK, TinyKernel(ETH0))
+        self.motion = RoughMotion(QUICK, StrictKernel(ETH0))
         self.motion.watch = self.watch
         self.kernel = self.motion.kernel
         self.motion.imds(MAC2, 0.0, SECOND)
@@ -131,30 +131,29 @@ class LifecycleMachine(RuleBasedStateMachine):
         if address.family is Family.V6 and not self.kernel.links[self.index].up:
             return
         address = replace(address, index=self.index)
-        here = [a for a in self.kernel.addresses if (a.index, a.ip) != (self.index, address.ip)]
-        self.kernel.addresses = [*here, address]
+        self.kernel.put(address)
         self.settle()
 
     @rule()
     def addresses_expire(self) -> None:
-        self.kernel.addresses = [a for a in self.kernel.addresses if ours(a)]
+        self.kernel.drop(*(a for a in self.kernel.addresses if not ours(a)))
         self.settle()
 
     @precondition(lambda self: self.there and self.kernel.links[self.index].up)
     @rule(route=ROUTES)
     def route_comes_or_goes(self, route: Route) -> None:
         route = replace(route, oif=self.index)
-        if route in self.kernel.routes:
-            self.kernel.routes.remove(route)
+        known = [r for r in self.kernel.routes if r.key == route.key]
+        if known:
+            self.kernel.drop(*known)
         else:
-            self.kernel.routes.append(route)
+            self.kernel.state.put(route, OTHERS_PORT_ID)  # its gateway may be out of reach
         self.settle()
 
     @rule(pick=st.sampled_from(["rules", "routes", "addresses"]), some=st.sampled_from([1, 2, 3]))
     def others_delete_ours(self, pick: str, some: int) -> None:
-        objects = getattr(self.kernel, pick)
-        gone = [it for it in objects if it.protocol == PROTOCOL][::some]
-        setattr(self.kernel, pick, [it for it in objects if it not in gone])
+        for it in [it for it in getattr(self.kernel, pick) if it.protocol == PROTOCOL][::some]:
+            self.kernel.drop(it)
         self.settle()
 
     @rule(who=st.sampled_from(["neighbour", "container network"]))
@@ -165,9 +164,9 @@ class LifecycleMachine(RuleBasedStateMachine):
         elif who == "neighbour":
             self.kernel.set_link(ETH2)
         elif CNI in self.kernel.rules:
-            self.kernel.rules.remove(CNI)
+            self.kernel.drop(CNI)
         else:
-            self.kernel.rules.append(CNI)
+            self.kernel.put(CNI)
         self.settle()
 
     # --- IMDS, time and the daemon itself ------------------------------------------------------
@@ -358,21 +357,19 @@ class LifecycleMachine(RuleBasedStateMachine):
         motion.dies_after, motion.unplugs, motion.lag = None, None, 0.01
         motion.refusing.clear()
         if CNI in self.kernel.rules:
-            self.kernel.rules.remove(CNI)
+            self.kernel.drop(CNI)
         link = replace(ETH1, index=self.index)
         group = self.kernel.links.get(self.index, link).group
         self.kernel.set_link(replace(link, group=group))
         # A lease that IMDS does not list is waited for, rightly.
-        self.kernel.addresses = [a for a in self.kernel.addresses if a.ip != UNLISTED_LEASE.ip]
+        self.kernel.drop(*(a for a in self.kernel.addresses if a.ip == UNLISTED_LEASE.ip))
         motion.host.set_policy(QUICK)
         motion.primary = Value(PRIMARY)
         motion.imds(MAC, motion.now, FULL)
         self.settle(120.0)
         mine = motion.host.interfaces[self.index]
         assert mine.lifecycle.state is State.APPLIED, mine.lifecycle.reasons
-        straight = RoughMotion(QUICK, TinyKernel(*self.kernel.links.values()))
-        straight.kernel.addresses = [a for a in self.kernel.addresses if not ours(a)]
-        straight.kernel.routes = [r for r in self.kernel.routes if r.protocol != PROTOCOL]
+        straight = RoughMotion(QUICK, self.kernel.without_ours())
         straight.imds(MAC, 0.0, FULL)
         straight.imds(MAC2, 0.0, SECOND)
         straight.run(120.0)

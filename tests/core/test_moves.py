@@ -11,7 +11,7 @@ import pytest
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
 from nicwatchd.core.model import TABLE_BASE, Address, Family, Item, Rule
-from nicwatchd.core.moves import Claims, rightful_owners, programmed
+from nicwatchd.core.moves import Claims, programmed, rightful_owners
 from tests.core.build import (
     ERROR,
     FULL4,
@@ -301,9 +301,7 @@ def test_a_restart_in_the_middle_decides_no_other_way(reading: EniMetadata) -> N
 def test_a_lease_that_outlives_the_move_holds_nothing_up() -> None:
     """DHCPv6's lasts for minutes; it is the client's, so it stays on the old link."""
     motion = two(old(*MOVING), new())
-    (ours,) = [a for a in motion.kernel.addresses if str(a.ip) == MOVING[1]]
-    motion.kernel.addresses.remove(ours)
-    motion.kernel.addresses.append(lease(f"{MOVING[1]}/128"))
+    motion.kernel.put(lease(f"{MOVING[1]}/128"))
     motion.run(301.0)
     motion.imds(MAC, 301.0, old())
     motion.imds(MAC2, 301.0, new(*MOVING))
@@ -314,7 +312,7 @@ def test_a_lease_that_outlives_the_move_holds_nothing_up() -> None:
     assert [n.text for n in motion.host.interfaces[3].view().notes] == [
         "DHCP brought 2001:db8:0:2::77, but IMDS lists it on eth2"
     ]
-    motion.kernel.addresses.remove(lease("2001:db8:0:2::77/128"))
+    motion.kernel.drop(lease("2001:db8:0:2::77/128"))
     motion.run(363.0)
     assert motion.host.interfaces[3].view().notes == ()
 

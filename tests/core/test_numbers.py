@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from nicwatchd.core.diff import diff
 from nicwatchd.core.eni_plan import ANY
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import MAIN_TABLE, Numbers, Operation, RemoveRule, Route, Rule
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    IPNetwork,
+    Numbers,
+    Operation,
+    RemoveRule,
+    Route,
+    Rule,
+    contains,
+)
 from nicwatchd.core.ownership import Owners, Snapshot, selector
 from tests.core.build import (
     ETH0,
@@ -32,7 +41,7 @@ from tests.core.build import (
 from tests.core.build import family as said
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, CALM, ETH2, FULL, LEASE4, LEASE6, MAC2
-from tests.core.tiny_kernel import TinyKernel
+from tests.core.strict_kernel import StrictKernel
 
 OTHER = Numbers(priority=31000, table_base=5_000_000, group=77)
 CHANGES = [
@@ -53,12 +62,12 @@ SECOND = eni(
 # --- at every moment ---------------------------------------------------------------------------
 
 
-class Watched(TinyKernel):
+class Watched(StrictKernel):
     """Tries after each operation where the packets of each selector that is `watched` would go."""
 
-    def __init__(self, kernel: TinyKernel) -> None:
-        super().__init__(*kernel.links.values())
-        self.addresses, self.routes, self.rules = kernel.addresses, kernel.routes, kernel.rules
+    def __init__(self, kernel: StrictKernel) -> None:
+        super().__init__()
+        self.state = kernel.state
         self.watched = {selector(rule): self.home(rule) for rule in self.own_rules}
         assert self.watched
         self.check()
@@ -89,10 +98,10 @@ class Watched(TinyKernel):
                 nearby = self.links[oif].driver != "ena"
                 assert self.goes(rules, place, oif) == (oif if nearby else home), place
 
-    def goes(self, rules: list[Rule], place: object, on_link_at: int | None) -> int | None:
+    def goes(self, rules: list[Rule], place: IPNetwork, on_link_at: int | None) -> int | None:
         """The link by which a packet to a place leaves; `on_link_at`: main has it there."""
         for rule in rules:
-            if rule.dst not in (None, place):
+            if rule.dst is not None and not contains(rule.dst, place):
                 continue
             if rule.table != MAIN_TABLE:
                 routes = [r for r in self.own_routes if r.table == rule.table]
@@ -110,15 +119,19 @@ CONTAINERS = replace(ETH0, index=9, mac="", name="docker0", driver="bridge", kin
 def two_applied(numbers: Numbers | None = None) -> FastMotion:
     """A host with containers and two applied ENIs that DHCP brought addresses to."""
     motion = FastMotion(replace(CALM, numbers=numbers or Numbers()))
-    motion.kernel.links[9] = CONTAINERS
-    motion.kernel.addresses = [LEASE4, LEASE6, lease("10.0.3.10/24", 4)]
-    motion.kernel.addresses += [lease("2001:db8:0:3::10/128", 4), lease("10.0.1.10/24", 2)]
-    for index, subnets in ((2, ("10.0.1.0/24",)), (3, (NET4, NET6)), (4, ("10.0.3.0/24",))):
-        motion.kernel.routes += [on_link(subnet, index) for subnet in subnets]
-    motion.kernel.routes.append(on_link("172.17.0.0/16", 9))
-    for link, reading in ((ETH1, FULL), (ETH2, SECOND)):
-        motion.kernel.links[link.index] = link
-        motion.imds(link.mac, 0.0, reading)
+    for link in (ETH1, ETH2, CONTAINERS):
+        motion.kernel.set_link(link)
+    motion.kernel.put(
+        LEASE4,
+        LEASE6,
+        on_link(NET6),
+        lease("10.0.3.10/24", 4),
+        lease("2001:db8:0:3::10/128", 4),
+        lease("10.0.1.10/24", 2),
+        permanent("172.17.0.1/16", 9),
+    )
+    motion.imds(MAC, 0.0, FULL)
+    motion.imds(MAC2, 0.0, SECOND)
     motion.run(130.0)
     assert {motion.state(3), motion.state(4)} == {APPLIED}
     return motion
@@ -187,13 +200,14 @@ def test_a_link_that_was_set_down_stays_down(numbers: Numbers) -> None:
 
 def test_a_group_of_others_is_not_a_former_one_of_ours() -> None:
     motion = two_applied()
-    motion.kernel.links[4] = replace(motion.kernel.links[4], group=5)
-    motion.kernel.rules.append(Rule(V4, 100, MAIN_TABLE, protocol=4, suppress_ifgroup=5))
+    motion.kernel.set_link(replace(motion.kernel.links[4], group=5))
+    motion.kernel.put(Rule(V4, 100, MAIN_TABLE, protocol=4, suppress_ifgroup=5))
     again = restarted(motion, OTHER)
     again.imds(MAC, 0.0, FULL)
     again.imds(MAC2, 0.0, SECOND)
     again.run(again.now + 100.0)
-    assert {i: link.group for i, link in again.kernel.links.items()} == {2: 77, 3: 77, 4: 5, 9: 0}
+    groups = {i: link.group for i, link in again.kernel.links.items()}
+    assert groups == {1: 0, 2: 77, 3: 77, 4: 5, 9: 0}
     assert "foreign-group" in {note.code for note in again.host.interfaces[4].view().notes}
 
 

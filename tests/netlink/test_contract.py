@@ -15,6 +15,7 @@ from errno import (
     ESRCH,
 )
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +59,11 @@ async def run(world: World, *operations: Operation) -> list[tuple[Result, int]]:
     assert [outcome.operation for outcome in outcomes] == list(operations)
     assert all(bool(outcome.errno) == bool(outcome.message) for outcome in outcomes)
     return [(outcome.result, outcome.errno) for outcome in outcomes]
+
+
+def promote_secondaries() -> None:
+    """As systemd has it, in this network namespace."""
+    Path("/proc/sys/net/ipv4/conf/all/promote_secondaries").write_text("1")
 
 
 async def link_up(world: World, name: str = "eth1") -> int:
@@ -423,6 +429,70 @@ async def test_the_last_ipv4_address_takes_all_ipv4_routes_along(world: World) -
     assert await run(world, AddRoute(plain)) == [(Result.DONE, 0)]
     await run(world, RemoveAddress(index, V4, 32))
     assert await world.kernel.own_routes() == ()
+
+
+async def test_the_last_ipv4_address_takes_others_routes_along_too(world: World) -> None:
+    index = await link_up(world)
+    await run(world, AddAddress(index, V4))
+    await world.put(Route(ip_network("10.9.0.0/24"), MAIN_TABLE, index, 3, scope=SCOPE_LINK))
+    await run(world, RemoveAddress(index, V4, 32))
+    assert [r for r in await world.kernel.link_routes(index) if r.family is Family.V4] == []
+
+
+async def test_a_link_needs_no_address_for_a_route(world: World) -> None:
+    index = await link_up(world)
+    other = await link_up(world, "eth2")
+    await run(world, AddAddress(other, V4), AddAddress(other, V6))
+    routes = (
+        Route(ip_network("10.9.0.0/24"), 77, index, scope=SCOPE_LINK, prefsrc=V4),
+        Route(ip_network("2001:db8:9::/64"), 77, index, metric=1024, prefsrc=V6),
+    )
+    assert await run(world, *map(AddRoute, routes)) == [(Result.DONE, 0)] * 2
+    assert set(await world.kernel.own_routes()) == set(routes)
+
+
+async def test_a_link_that_is_down_takes_addresses(world: World) -> None:
+    """Those of IPv6 are lost only when it goes down."""
+    index = await world.add_link("eth1")
+    added = {Address(index, V4, 24), Address(index, V6, 64)}
+    for address in added:
+        await world.put(address)
+    assert set(await world.kernel.addresses(index)) == added
+    assert await world.kernel.link_routes(index) == ()
+    await run(world, SetUp(index))
+    assert added <= set(await world.kernel.addresses(index))
+    subnets = {ip_network("10.0.0.0/24"), ip_network("2001:db8::/64")}
+    assert subnets <= {route.dst for route in await world.kernel.link_routes(index)}
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_the_subnet_s_route_stays_while_it_has_an_address(
+    world: World, family: Family
+) -> None:
+    v4 = family is Family.V4
+    index = await link_up(world)
+    promote_secondaries()
+    hosts = ("10.0.0.5", "10.0.0.6") if v4 else ("2001:db8::5", "2001:db8::6")
+    first, second = (Address(index, ip_address(host), 24 if v4 else 64) for host in hosts)
+    subnet = ip_network("10.0.0.0/24" if v4 else "2001:db8::/64")
+    await world.put(first)
+    await world.put(second)
+    await world.drop(first)
+    (route,) = [r for r in await world.kernel.link_routes(index) if r.dst == subnet]
+    assert route.prefsrc == (second.ip if v4 else None)
+    await world.drop(second)
+    assert subnet not in {route.dst for route in await world.kernel.link_routes(index)}
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_a_replacement_asks_nobody_whose_route_it_was(world: World, family: Family) -> None:
+    index = await link_up(world)
+    v4 = family is Family.V4
+    dst = ip_network("10.0.0.0/24" if v4 else "2001:db8::/64")
+    ours = Route(dst, 77, index, metric=7, scope=SCOPE_LINK if v4 else 0)
+    await world.put(replace(ours, protocol=RTPROT_STATIC))
+    assert await run(world, AddRoute(ours, replace=True)) == [(Result.DONE, 0)]
+    assert await world.kernel.table_routes(77) == (ours,)
 
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
