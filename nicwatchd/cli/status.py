@@ -1,7 +1,7 @@
 """`nicwatchd status` and `nicwatchd reconcile`.
 
-They speak the plainest HTTP over the daemon's socket and read plain JSON: to import an HTTP library
-(http.client 30 ms, aiohttp 130) would cost more than the question does.
+They speak minimal HTTP over the daemon's socket and read plain JSON. To import an HTTP library
+(http.client 30 ms, aiohttp 130 ms) would cost more than the request itself.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from typing import Any, Final
 
 from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 
-TIMEOUT: Final = 5.0  # a daemon that moves answers in milliseconds
-ACT_TIMEOUT: Final = 30.0  # it waits for IMDS, or for the kernel: 20 s at most
+TIMEOUT: Final = 5.0  # a healthy daemon answers in milliseconds
+ACT_TIMEOUT: Final = 30.0  # the daemon waits for IMDS or the kernel, for at most 20 s
 RECEIVE: Final = 1 << 16
 BAD_REQUEST: Final = 400
 SETTLED: Final = ("applied", "ignored")
 MARKS: Final = ("overdue", "shadowed", "fought_over")  # conditions beside the state
+RELEASED: Final = (
+    "released: nicwatchd leaves this host alone, including interfaces that are attached later; "
+    "`nicwatchd reconcile` ends that"
+)
 
 
 class DaemonError(Exception):
-    """The daemon could not be asked, or refused; the text is one line for the operator."""
+    """The daemon gave no answer, or refused; the text is one line for the operator."""
 
 
 def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOUT) -> Any:
@@ -34,8 +38,8 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
         status, said = _exchange(where, f"{method} {path} HTTP/1.0\r\n\r\n", timeout)
     except (FileNotFoundError, ConnectionRefusedError):
         raise DaemonError(
-            f"the daemon does not run (nothing serves {where}); "
-            "`nicwatchd status --journal` tells what it knew last"
+            f"the daemon is not running (nothing listens on {where}); "
+            "`nicwatchd status --journal` shows the last known state"
         ) from None
     except PermissionError:
         raise DaemonError(f"{where}: permission denied") from None
@@ -47,9 +51,10 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
 
 
 def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
-    """Send a request without a body; the status and the JSON. HTTP/1.0 ends where the socket does.
+    """Send a request without a body; returns the status and the JSON.
 
-    Raises OSError, and ValueError for what is no such answer.
+    In HTTP/1.0 the answer ends when the socket does. Raises OSError, or ValueError if the answer is
+    not HTTP with JSON.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
@@ -58,7 +63,7 @@ def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
         answer = b"".join(iter(lambda: connection.recv(RECEIVE), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):
-        raise ValueError("that is no HTTP")
+        raise ValueError("the answer is not HTTP")
     return int(head.split(maxsplit=2)[1]), json.loads(body)
 
 
@@ -78,7 +83,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def reconcile(arguments: argparse.Namespace) -> int:
-    """Have the daemon look at everything anew, and print what it is then."""
+    """Have the daemon read everything again, and print the states afterwards."""
     try:
         path = f"/v1/reconcile{query(arguments.interface)}"
         said = ask(arguments.runtime_directory, "POST", path, ACT_TIMEOUT)
@@ -88,7 +93,7 @@ def reconcile(arguments: argparse.Namespace) -> int:
 
 
 def query(interface: str | None) -> str:
-    """The part of a path that names an interface, if one is named."""
+    """The query string for an interface, if one is given."""
     if interface is None:
         return ""
     from urllib.parse import quote
@@ -123,12 +128,12 @@ def _print(said: dict[str, Any], *, as_json: bool) -> int:
 
 
 def _lines(said: dict[str, Any], now: float) -> list[str]:
-    """The status for people: the host where something is to be said of it, then the interfaces."""
+    """The status for people: what is notable about the host, then the interfaces."""
     lines = []
     if said.get("idle"):
         lines.append(f"idle: {said['idle']}")
     if said.get("released"):
-        lines.append("released, with interfaces that come later; `nicwatchd reconcile` takes it up")
+        lines.append(RELEASED)
     lines += [f"problem: {problem}" for problem in said.get("problems", [])]
     imds = said.get("imds")
     if imds and imds["state"] not in ("ok", "unasked"):
@@ -137,7 +142,7 @@ def _lines(said: dict[str, Any], now: float) -> list[str]:
         lines.append(f"{said['container_network']} owns this host's secondary interfaces")
     for interface in said["interfaces"]:
         lines += _interface_lines(interface, now)
-    return lines or ["no interfaces of EC2's drivers on this host"]
+    return lines or ["no EC2 network interfaces on this host"]
 
 
 def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:
