@@ -1,8 +1,8 @@
 """`nicwatchd demo`: the race, won before your eyes.
 
-It hot-plugs an ENI into a simulated EC2 host whose metadata service learns of it in pieces, of its
-IPv6 addresses 8 s late. Everything except EC2 is real: the kernel, its routing, HTTP, TCP, and the
-daemon, which is a separate process.
+It hot-plugs an ENI into a simulated EC2 host. The metadata service learns of the ENI in pieces, and
+lists its IPv6 addresses only after 8 s. Everything except EC2 is real: the kernel, its routing,
+HTTP, TCP, and the daemon, which is a separate process.
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ def _add_demo(commands: Commands) -> None:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="read the settings from FILE")
+    text = "read the settings from FILE (default: /etc/nicwatchd/nicwatchd.toml)"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=text)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
