@@ -28,8 +28,8 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
         status, said = _exchange(where, f"{method} {path} HTTP/1.0\r\n\r\n", timeout)
     except (FileNotFoundError, ConnectionRefusedError):
         raise DaemonError(
-            f"the daemon does not run (nothing serves {where}); "
-            "`nicwatchd status --journal` tells what it knew last"
+            f"the daemon is not running (nothing listens on {where}); "
+            "`nicwatchd status --journal` shows the last known state"
         ) from None
     except PermissionError:
         raise DaemonError(f"{where}: permission denied") from None
@@ -52,7 +52,7 @@ def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
         answer = b"".join(iter(lambda: connection.recv(RECEIVE), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):
-        raise ValueError("that is no HTTP")
+        raise ValueError("the answer is not HTTP")
     return int(head.split(maxsplit=2)[1]), json.loads(body)
 
 

@@ -1,8 +1,8 @@
 """`nicwatchd demo`: the race, won before your eyes.
 
-An ENI is hot-plugged into an imitated EC2 host whose metadata service learns of it in pieces, its
-IPv6 addresses 8 s late. Everything but EC2 is real: the kernel, its routing, HTTP, TCP, and the
-daemon, which is a process of its own.
+It hot-plugs an ENI into a simulated EC2 host. The metadata service learns of the ENI in pieces, and
+lists its IPv6 addresses only after 8 s. Everything except EC2 is real: the kernel, its routing,
+HTTP, TCP, and the daemon, which is a separate process.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ LEASE_AFTER: Final = 0.5  # s; what a DHCP client takes on EC2, or a little less
 REFRESH: Final = 4  # pictures a second
 
 STORY: Final = """
-An ENI is hot-plugged. The metadata service does not list it for 1 s, then
-shows a wrong device number, and no IPv6 until 8 s have passed. A DHCP client
-brings the IPv4 address. Six hosts elsewhere and two neighbours try to connect.
+This simulates the hot-plug of an ENI. The metadata service does not list the
+ENI for 1 s. Then it shows a wrong device number, and no IPv6 until 8 s have
+passed. A DHCP client configures the IPv4 address. Meanwhile six remote hosts
+and two hosts in the ENI's and the primary's subnet try to connect.
 """
 
 
 @dataclass
 class Play:
-    """What is seen, as it happens. Times are seconds since the link came."""
+    """What the user sees. Times are seconds since the link appeared."""
 
     console: Console
     started: float = 0.0
@@ -54,7 +55,7 @@ class Play:
 
     @property
     def now(self) -> float:
-        """Seconds since the link came."""
+        """Seconds since the link appeared."""
         return time.monotonic() - self.started
 
     def say(self, text: str) -> None:
@@ -64,13 +65,13 @@ class Play:
         self.console.print(line, highlight=False, soft_wrap=True)
 
     def since(self, path: Path) -> float | None:
-        """Since when a path answers."""
+        """When a path first answered, to stay."""
         at = self.watch.since(path) if self.watch else None
         return None if at is None else at - self.started
 
     def table(self) -> Table:
-        """Who reaches the ENI, over which family, since when."""
-        table = Table(title=f"{NAME} is {self.state}: reached by TCP since", title_justify="left")
+        """Which host reaches the ENI, over which family, since when."""
+        table = Table(title=f"{NAME} is {self.state}: reachable by TCP since", title_justify="left")
         table.add_column("from")
         for family in Family:
             table.add_column(family.label, justify="right", min_width=9)
@@ -88,7 +89,7 @@ class Play:
 
 
 def demo(*, as_json: bool) -> int:
-    """Play it; 0 only if all went well."""
+    """Run the demo; 0 only if everything went well."""
     try:
         sandbox.reexec()
         return asyncio.run(_play(as_json=as_json))
@@ -113,7 +114,7 @@ async def _play(*, as_json: bool) -> int:
             await ec2.unplug(NAME)
             await daemon.until_gone(NAME)
             left = await _ours(ec2.vpc)
-            play.say("unplugged; " + ("something is left behind" if left else "nothing is left"))
+            play.say(f"unplugged; {'something' if left else 'nothing'} was left behind")
         play.say(f"longest silence of the primary interface: {primary.longest_silence:.2f} s")
         well = {
             "applied": status["state"] == "applied",
@@ -130,7 +131,7 @@ def _attempts(play: Play) -> list[Path]:
 
 
 async def _hot_plug(play: Play, ec2: Ec2, daemon: DaemonProcess) -> None:
-    """From the plug until every path answers, or for as long as patience lasts."""
+    """From the plug until every path answers, at most PATIENCE."""
     eni = ec2.eni(NAME)
     async with AsyncExitStack() as stack:
         play.started = time.monotonic()
@@ -143,7 +144,7 @@ async def _hot_plug(play: Play, ec2: Ec2, daemon: DaemonProcess) -> None:
             await _lease(play, ec2.vpc, eni)
             try:
                 await daemon.until(NAME, "applied", within=PATIENCE)
-                play.say("the metadata service told all; waiting for every path to answer")
+                play.say("the metadata is complete; waiting for every path to answer")
                 await play.watch.all_reachable(PATIENCE)
             except (TimeoutError, DaemonError) as error:
                 play.say(str(error))
@@ -153,12 +154,12 @@ async def _hot_plug(play: Play, ec2: Ec2, daemon: DaemonProcess) -> None:
 async def _lease(play: Play, vpc: Vpc, eni: Eni) -> None:
     await asyncio.sleep(LEASE_AFTER)
     await vpc.lease(eni, Family.V4)
-    play.say(f"a DHCP client brings {eni.ipv4[0]}")
+    play.say(f"a DHCP client configures {eni.ipv4[0]}")
 
 
 @asynccontextmanager
 async def _following(play: Play, daemon: DaemonProcess) -> AsyncIterator[None]:
-    """Tell each transition of the interface while the body runs."""
+    """Print each transition of the interface while the body runs."""
 
     async def follow(events: AsyncIterator[Status]) -> None:
         async for status in events:
@@ -194,7 +195,7 @@ async def _ours(vpc: Vpc) -> str:
 
 
 async def _show_kernel(play: Play, vpc: Vpc) -> None:
-    play.console.print("\nRules and routes that nicwatchd made:\n", highlight=False)
+    play.console.print("\nRules and routes that nicwatchd added:\n", highlight=False)
     play.console.print(await _ours(vpc), highlight=False, soft_wrap=True)
     play.console.print()
 

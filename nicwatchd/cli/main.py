@@ -1,7 +1,8 @@
 """The `nicwatchd` command.
 
-Exit codes: 0 all is well; 1 not all is well (an interface waits, the journal has nothing);
-2 it could not be done at all (wrong words, bad settings, no right, no daemon).
+Exit codes: 0 everything is well; 1 not everything is well (an interface is waiting or fought over,
+the daemon has problems, or something could not be removed); 2 usage or settings error, permission
+denied, no daemon, no entry in the journal, or the output could not be written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from nicwatchd.cli.output import OK, OutputError, drop, fail, prepare, say
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
+
+    Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 (it has no public name)
 
 RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 
@@ -37,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse itself would keep it to itself when the help could not be printed."""
+    """Reports it when the help cannot be printed; argparse itself would ignore that."""
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         del file  # it is standard output
@@ -53,49 +56,69 @@ class _Version(argparse.Action):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="nicwatchd",
-        description="Makes a hot-plugged network interface on an EC2 host simply work.",
-        epilog="Exit codes: 0 all is well; 1 not all is well; 2 it could not be done.",
+        description="Configure hot-plugged network interfaces (ENIs) on an EC2 host.",
+        epilog="Exit codes: 0 everything is well; 1 not everything is well; "
+        "2 usage or settings error, permission denied, or no daemon.",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print it, and end")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_run, _add_status, _add_reconcile, _add_release, _add_demo):
+        add(commands)
+    return parser
 
-    run = commands.add_parser("run", help="serve this host (systemd does this)")
+
+def _add_run(commands: Commands) -> None:
+    run = commands.add_parser("run", help="run the daemon (normally done by nicwatchd.service)")
     _add_config(run)
     _add_runtime_directory(run)
     run.set_defaults(command=_run)
 
-    status = commands.add_parser("status", help="each interface's state, and what it waits for")
-    status.add_argument("interface", nargs="?", help="only this one: its name, MAC or ENI id")
-    status.add_argument("--journal", action="store_true", help="ask the journal, not the daemon")
+
+def _add_status(commands: Commands) -> None:
+    text = "show the state of each interface, and what it is waiting for"
+    status = commands.add_parser("status", help=text)
+    status.add_argument("interface", nargs="?", help="show only this one (name, MAC or ENI id)")
+    text = "read the journal instead of asking the daemon"
+    status.add_argument("--journal", action="store_true", help=text)
     _add_json(status)
     _add_runtime_directory(status)
     status.set_defaults(command=_status)
 
-    reconcile = commands.add_parser("reconcile", help="look anew, take up what was released (root)")
-    reconcile.add_argument("interface", nargs="?", help="only this one: its name, MAC or ENI id")
+
+def _add_reconcile(commands: Commands) -> None:
+    text = "re-read kernel and IMDS now, and manage released interfaces again (root)"
+    reconcile = commands.add_parser("reconcile", help=text)
+    text = "end the release of only this one (name, MAC or ENI id)"
+    reconcile.add_argument("interface", nargs="?", help=text)
     _add_json(reconcile)
     _add_runtime_directory(reconcile)
     reconcile.set_defaults(command=_reconcile)
 
-    release = commands.add_parser("release", help="take all that is ours out of the kernel (root)")
-    release.add_argument("interface", nargs="?", help="only this one's: its name or MAC")
+
+def _add_release(commands: Commands) -> None:
+    text = "remove everything nicwatchd configured; breaks its connections (root)"
+    release = commands.add_parser("release", help=text)
+    text = "release only this one (name or MAC); default: the whole host"
+    release.add_argument("interface", nargs="?", help=text)
     _add_config(release)
     _add_json(release)
     _add_runtime_directory(release)
     release.set_defaults(command=_release)
 
-    demo = commands.add_parser("demo", help="hot-plug an ENI whose IPv6 metadata comes late")
+
+def _add_demo(commands: Commands) -> None:
+    demo = commands.add_parser("demo", help="simulate a hot-plug with late IPv6 metadata")
     _add_json(demo)
     demo.set_defaults(command=_demo)
-    return parser
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="instead of the system's file")
+    text = "read the settings from FILE (default: /etc/nicwatchd/nicwatchd.toml)"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=text)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="JSON for programs")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def _add_runtime_directory(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +127,7 @@ def _add_runtime_directory(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=RUNTIME_DIRECTORY,
         metavar="DIR",
-        help="where the socket, the lock and the ledger are (default: %(default)s)",
+        help="directory of the socket, the lock and the ledger (default: %(default)s)",
     )
 
 
@@ -145,7 +168,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     try:
         from nicwatchd.cli import demo
     except ModuleNotFoundError as error:  # the packages leave out what only the demo needs
-        return fail(f"the demo needs Python's {error.name}: apt-get install python3-rich")
+        return fail(
+            f"the demo needs the Python module {error.name}; run: apt-get install python3-rich"
+        )
 
     return demo.demo(as_json=arguments.json)
 

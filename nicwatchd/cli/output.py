@@ -1,4 +1,4 @@
-"""What the commands say, and the exit codes that they end with."""
+"""Output and exit codes of the commands."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FAILED: Final = 2
 
 
 class OutputError(Exception):
-    """What was to be printed could not be; the text is one line for the operator."""
+    """The output could not be written; the text is one line for the operator."""
 
 
 def prepare() -> None:
-    """Print anything in any locale, and to nowhere where the caller closed standard output."""
+    """Make any text printable in any locale, and discard output if standard output is closed."""
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -26,7 +26,7 @@ def prepare() -> None:
 
 
 def say(text: str) -> None:
-    """Print. Raises OutputError, and BrokenPipeError where nobody reads any more."""
+    """Print a line. Raises OutputError, or BrokenPipeError if the reader has gone."""
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
@@ -37,7 +37,7 @@ def say(text: str) -> None:
 
 
 def fail(text: str) -> int:
-    """Say in one line why it could not be done; the exit code for that."""
+    """Print in one line why the command failed; returns the exit code for that."""
     try:
         sys.stderr.write(f"nicwatchd: {text}\n")
         sys.stderr.flush()
@@ -47,6 +47,6 @@ def fail(text: str) -> int:
 
 
 def drop(stream: TextIO) -> None:
-    """Let what is in the buffer go nowhere, so that the interpreter's end does not fail by it."""
+    """Discard what is still buffered, so that the interpreter does not fail on it at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""`nicwatchd release`: by the daemon where it runs, else without it."""
+"""`nicwatchd release`: done by the daemon if it is running, else by the command itself."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nicwatchd.service.settings import SettingsError, load
 
 
 def release(arguments: argparse.Namespace) -> int:
-    """Release, and tell what went; 1 when something would not go."""
+    """Release, and print what was removed; 1 if something could not be removed."""
     if not has_net_admin():
-        return fail("CAP_NET_ADMIN is missing: run it as root")
+        return fail("CAP_NET_ADMIN is missing: run this command as root")
     try:
         said = _release(arguments)
     except (DaemonError, KernelError, UnknownInterfaceError) as error:
@@ -52,15 +52,15 @@ def _release(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _policy(config: Path | None) -> Policy:
-    """The settings; a package is to be removable whatever the settings say."""
+    """The settings, else the defaults: wrong settings must not block a removal."""
     try:
         return load(config).policy()
     except SettingsError as error:
-        fail(f"{error}; going by the default numbers")
+        fail(f"{error}; using the default settings")
         return Policy()
 
 
 def _lines(said: dict[str, Any]) -> list[str]:
     words = [f"{n} {kind.replace('_', ' ')}" for kind, n in said["released"].items() if n]
-    lines = [f"released: {', '.join(words)}" if words else "nothing of nicwatchd's is left"]
+    lines = [f"released: {', '.join(words)}" if words else "nothing to release"]
     return lines + [f"not released: {one['operation']}: {one['error']}" for one in said["failed"]]

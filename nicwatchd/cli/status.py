@@ -12,6 +12,10 @@ from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 
 SETTLED: Final = ("applied", "ignored")
 MARKS: Final = ("overdue", "shadowed", "fought_over")  # conditions beside the state
+RELEASED: Final = (
+    "released: nicwatchd leaves this host alone, including interfaces that are attached later; "
+    "`nicwatchd reconcile` ends that"
+)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -30,7 +34,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def reconcile(arguments: argparse.Namespace) -> int:
-    """Have the daemon look at everything anew, and print what it is then."""
+    """Have the daemon read everything again, and print the states afterwards."""
     try:
         path = f"/v1/reconcile{query(arguments.interface)}"
         said = ask(arguments.runtime_directory, "POST", path, ACT_TIMEOUT)
@@ -66,12 +70,12 @@ def _print(said: dict[str, Any], *, as_json: bool) -> int:
 
 
 def _lines(said: dict[str, Any], now: float) -> list[str]:
-    """The status for people: the host where something is to be said of it, then the interfaces."""
+    """The status for people: what is notable about the host, then the interfaces."""
     lines = []
     if said.get("idle"):
         lines.append(f"idle: {said['idle']}")
     if said.get("released"):
-        lines.append("released, with interfaces that come later; `nicwatchd reconcile` takes it up")
+        lines.append(RELEASED)
     lines += [f"problem: {problem}" for problem in said.get("problems", [])]
     imds = said.get("imds")
     if imds and imds["state"] not in ("ok", "unasked"):
@@ -80,7 +84,7 @@ def _lines(said: dict[str, Any], now: float) -> list[str]:
         lines.append(f"{said['container_network']} owns this host's secondary interfaces")
     for interface in said["interfaces"]:
         lines += _interface_lines(interface, now)
-    return lines or ["no interfaces of EC2's drivers on this host"]
+    return lines or ["no EC2 network interfaces on this host"]
 
 
 def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:

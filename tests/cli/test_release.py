@@ -70,7 +70,7 @@ async def test_nothing_was_left(
 ) -> None:
     assert await release(tmp_path, "a name/with?odd&letters") == 0
     assert service.asked == ["a name/with?odd&letters"]
-    assert capsys.readouterr().out == "nothing of nicwatchd's is left\n"
+    assert capsys.readouterr().out == "nothing to release\n"
 
 
 async def test_what_did_not_go(

@@ -169,8 +169,8 @@ async def test_reconcile(
 async def test_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert await run(tmp_path, "status") == 2
     said = capsys.readouterr().err
-    assert said.startswith("nicwatchd: the daemon does not run (nothing serves ")
-    assert said.endswith("`nicwatchd status --journal` tells what it knew last\n")
+    assert said.startswith("nicwatchd: the daemon is not running (nothing listens on ")
+    assert said.endswith("`nicwatchd status --journal` shows the last known state\n")
     assert said.count("\n") == 1
 
 

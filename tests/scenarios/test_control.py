@@ -96,7 +96,7 @@ async def test_the_commands() -> None:
         await host.daemon.stop()
         said = await nicwatchd_on(host.vpc, "status")
         assert said.code == 2
-        assert "the daemon does not run" in said.complaint_line
+        assert "the daemon is not running" in said.complaint_line
 
 
 async def test_anyone_may_read_and_only_root_may_write() -> None:

@@ -94,7 +94,7 @@ async def test_status_from_the_journal_when_the_daemon_was_killed(journal: Journ
         assert "eth2  awaiting-imds" in said.out
         assert "waits: no sign of IPv6 so far" in said.out
         said = await nicwatchd_on(host.vpc, "status", wrapper=journal.wrapper)
-        assert "`nicwatchd status --journal` tells what it knew last" in said.complaint_line
+        assert "`nicwatchd status --journal` shows the last known state" in said.complaint_line
 
 
 async def test_each_transition_is_an_entry_with_its_fields(journal: Journal) -> None:

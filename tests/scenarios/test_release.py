@@ -88,7 +88,7 @@ async def test_with_the_daemon_running() -> None:
         assert set((await groups(host)).values()) == {"default"}
         said = await nicwatchd_on(host.vpc, "status")
         assert said.code == 0
-        assert said.out.startswith("released, with interfaces that come later; ")
+        assert said.out.startswith("released: nicwatchd leaves this host alone, ")
 
 
 async def test_what_is_asked_of_it_in_vain() -> None:
@@ -103,6 +103,6 @@ async def test_what_is_asked_of_it_in_vain() -> None:
         said = await nicwatchd_on(host.vpc, "release", wrapper=AS_NOBODY)
         assert (said.code, said.complaint_line) == (
             2,
-            "nicwatchd: CAP_NET_ADMIN is missing: run it as root",
+            "nicwatchd: CAP_NET_ADMIN is missing: run this command as root",
         )
         assert not (await host.daemon.get("/v1/status"))["released"]
