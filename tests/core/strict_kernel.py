@@ -13,6 +13,7 @@ from nicwatchd.core.model import (
     HEEDED,
     MAIN_TABLE,
     PROTOCOL,
+    RTPROT_KERNEL,
     Address,
     AddRoute,
     Family,
@@ -23,6 +24,7 @@ from nicwatchd.core.model import (
     RemoveRule,
     Route,
     Rule,
+    SetUp,
     ours,
 )
 from nicwatchd.core.ownership import Snapshot
@@ -77,17 +79,19 @@ class StrictKernel:
 
     def _run(self, operation: Operation) -> None:
         before, foreign = self._holds(), self._foreign(operation)
-        keys = {route.key for route in self.routes}
+        routes, rules = {*self.routes}, {*self.rules}
         _accepted(self.state.run(operation, PORT_ID), operation)
         assert self._holds() != before, f"changes nothing: {operation}"
         assert self._foreign(operation) == foreign, f"touches what is others': {operation}"
         match operation:
             case AddRoute(route, replace=True):
-                assert route.key in keys, f"replaces nothing: {operation}"
+                assert route.key in {known.key for known in routes}, (
+                    f"replaces nothing: {operation}"
+                )
             case RemoveRoute(route):
-                assert route not in self.routes, f"removes another: {operation}"
+                assert route in routes - {*self.routes}, f"removes another: {operation}"
             case RemoveRule(rule):
-                assert rule not in self.rules, f"removes another: {operation}"
+                assert rule in rules - {*self.rules}, f"removes another: {operation}"
 
     def _holds(self) -> tuple[object, ...]:
         return dict(self.links), self.addresses, self.routes, self.rules
@@ -123,16 +127,18 @@ class StrictKernel:
     def foreign(self) -> Foreign:
         """All that is not nicwatchd's, and so must never change by its doing.
 
-        But for the IPv4 routes of a link on which only nicwatchd has IPv4 addresses, or nobody: the
-        kernel takes those along with the last address.
+        But for routes that the kernel brings and takes: its own, which come as a link goes up, and
+        IPv4 ones where nobody but nicwatchd has an IPv4 address, which go with the last address.
         """
         rules, routes, addresses = self._all_foreign()
         theirs = {address.index for address in addresses if address.family is Family.V4}
-        return rules, {r for r in routes if r.family is Family.V6 or r.oif in theirs}, addresses
+        lasting = {route for route in routes if route.family is Family.V6 or route.oif in theirs}
+        return rules, {route for route in lasting if route.protocol != RTPROT_KERNEL}, addresses
 
     def _foreign(self, operation: Operation) -> Foreign:
         """What an operation must not change."""
-        return self.foreign if isinstance(operation, RemoveAddress) else self._all_foreign()
+        moves_routes = isinstance(operation, SetUp | RemoveAddress)
+        return self.foreign if moves_routes else self._all_foreign()
 
     def _all_foreign(self) -> Foreign:
         return (

@@ -27,6 +27,7 @@ from tests.core.build import (
     family,
     ip,
     lease,
+    net,
 )
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import (
@@ -35,6 +36,7 @@ from tests.core.scenes import (
     ETH2,
     FULL,
     IGNORED,
+    LEASE4,
     LEASE6,
     MAC2,
     applied,
@@ -345,6 +347,17 @@ def test_a_link_that_is_down_is_set_up_once() -> None:
     again.imds(MAC, 0.0, FULL)
     again.run(600.0)
     assert not motion.kernel.links[3].up, "also after a restart"
+
+
+def test_a_link_that_is_down_may_have_an_address() -> None:
+    """The kernel adds the route to its subnet as the link goes up."""
+    motion = FastMotion()
+    motion.plug(10.0, DOWN)
+    motion.at(10.0, lambda: motion.kernel.put(LEASE4))
+    motion.imds(MAC, 10.0, FULL)
+    motion.run(16.0)
+    assert motion.state() is APPLIED
+    assert net(NET4) in {route.dst for route in motion.kernel.main_routes_of(3)}
 
 
 def test_a_restart_before_udev_was_done_sets_it_up_all_the_same() -> None:
