@@ -12,7 +12,17 @@ from typing import Final
 from nicwatchd.core.evidence import leased, on_link_prefixes
 from nicwatchd.core.memory import Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value
-from nicwatchd.core.model import Address, Family, IPNetwork, Item, Link, Route, ours
+from nicwatchd.core.model import (
+    AddAddress,
+    Address,
+    AddRoute,
+    Family,
+    IPNetwork,
+    Item,
+    Link,
+    Route,
+    ours,
+)
 from nicwatchd.core.moves import Claims
 from nicwatchd.core.policy import Policy
 
@@ -32,6 +42,7 @@ class Facts:
         self.memory = Memory()
         self.elsewhere: Mapping[Item, str] = {}  # what another ENI, of that name, owns instead
         self.flapped = False  # since the last decision
+        self.ipv4_ended = False  # since then: the last IPv4 address went, and all IPv4 routes along
         # Our group is set together with the link, so a link that has it was set up before. One in
         # another group is in somebody's care: after a restart nothing else tells that it was up.
         # Only a link that came meanwhile has one and is down by that.
@@ -53,13 +64,24 @@ class Facts:
         """Take whether udev has finished with the link."""
         self._udev_done = done
 
-    def see_flap(self, *, flapped: bool) -> None:
+    def see_flap(self) -> None:
         """The link was down, if only for a moment: the kernel itself removes much then."""
-        self.flapped = flapped
+        self.flapped = True
+
+    def count_begins_anew(self) -> None:
+        """What the kernel itself took has been counted as its doing."""
+        self.flapped = self.ipv4_ended = False
+
+    def was_taken_by_kernel(self, lost: AddAddress | AddRoute) -> bool:
+        """Whether the kernel itself removes such a thing upon what has happened to the link."""
+        if isinstance(lost, AddRoute) and lost.route.family is Family.V4 and self.ipv4_ended:
+            return True
+        return self.flapped
 
     def see(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; whether others' work changed."""
         before = (self._foreign(), frozenset(self.routes))
+        self.ipv4_ended |= _has_ipv4(self.addresses) and not _has_ipv4(addresses)
         self.addresses, self.routes = addresses, routes
         return before != (self._foreign(), frozenset(self.routes))
 
@@ -124,3 +146,7 @@ class Facts:
         # Its own list lacks it and another's has it: no doubt is left.
         self.memory = self.memory.without(elsewhere.keys())
         return self.memory.listed & news
+
+
+def _has_ipv4(addresses: tuple[Address, ...]) -> bool:
+    return any(address.family is Family.V4 for address in addresses)

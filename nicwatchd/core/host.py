@@ -134,7 +134,7 @@ class Host:
     def flapped(self, index: int) -> None:
         """A link was down, if only for a moment."""
         if index in self.interfaces:
-            self.interfaces[index].facts.see_flap(flapped=True)
+            self.interfaces[index].facts.see_flap()
 
     def hear_primary(self, answer: Answer[str]) -> None:
         """Take IMDS's word for the primary's MAC. It never changes, so errors change nothing."""

@@ -56,12 +56,14 @@ class Losses:
             if lost is None or index is None or lost in self._missing:
                 continue
             interface = interfaces[index]
-            by_kernel = interface.facts.flapped and isinstance(lost, AddRoute | AddAddress)
+            by_kernel = isinstance(
+                lost, AddRoute | AddAddress
+            ) and interface.facts.was_taken_by_kernel(lost)
             if has(before[index], lost) and not by_kernel:
                 interface.fights.lose(lost, self._suspects.get(place(lost), ""), now)
                 self.heals[KINDS[type(lost)]] += 1
         for interface in interfaces.values():
-            interface.facts.see_flap(flapped=False)  # what it took is counted
+            interface.facts.count_begins_anew()
 
     def open(self, operations: Iterable[Operation], allowed: Iterable[Operation]) -> None:
         """A decision was made. What is missing is known, and not achieved before `close`."""

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import diff, host, memory
-from nicwatchd.core.host import Host
+from nicwatchd.core import decide, diff, memory
+from nicwatchd.core.decide import Decider
 from nicwatchd.core.metadata import ABSENT, Unknown
 from nicwatchd.core.model import (
     PROTOCOL,
@@ -65,7 +65,7 @@ def _reordered(patch: pytest.MonkeyPatch, rank: Callable[[Operation], int]) -> N
     def wrong(*arguments: Any) -> tuple[Operation, ...]:
         return tuple(sorted(right(*arguments), key=rank))  # stable
 
-    patch.setattr(host, "diff", wrong)
+    patch.setattr(decide, "diff", wrong)
 
 
 def removals_first(patch: pytest.MonkeyPatch) -> None:
@@ -86,20 +86,21 @@ def address_of_anothers_removed(patch: pytest.MonkeyPatch) -> None:
 
 def stale_plan(patch: pytest.MonkeyPatch) -> None:
     """A plan is kept while the links are as they were, whatever else has changed."""
-    right = Host._plan
+    right = Decider._plan
     made: dict[int, Mapping[int, object]] = {}
 
-    def wrong(self: Host, *arguments: Any) -> None:
-        before = {index: interface.plan for index, interface in self.interfaces.items()}
+    def wrong(self: Decider, *arguments: Any) -> None:
+        interfaces = self.host.interfaces
+        before = {index: interface.plan for index, interface in interfaces.items()}
         right(self, *arguments)
-        links = {index: interface.link for index, interface in self.interfaces.items()}
+        links = {index: interface.link for index, interface in interfaces.items()}
         if made.get(id(self)) == links:
             for index, plan in before.items():
                 if plan.rules:
-                    self.interfaces[index].plan = plan
+                    interfaces[index].take_plan(plan)
         made[id(self)] = links
 
-    patch.setattr(Host, "_plan", wrong)
+    patch.setattr(Decider, "_plan", wrong)
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,16 @@ import pytest
 
 from nicwatchd.cli.main import main
 from nicwatchd.core.model import Family, RemoveAddress, RemoveRule, Rule, SetGroup
-from nicwatchd.core.port import KernelError, Outcome, Result
+from nicwatchd.core.port import KernelError
 from nicwatchd.service.control import SOCKET_NAME, Control
-from nicwatchd.service.offline_release import Released, UnknownInterfaceError
 from nicwatchd.service.platform import Lock
+from nicwatchd.service.released import Released
+from nicwatchd.service.requests import UnknownInterfaceError
 from tests.service.test_control import Well
 
 RULE = RemoveRule(Rule(Family.V4, 32601, 1_000_003, oif="eth1"))
 DONE = (RULE, RemoveAddress(3, ip_address("10.0.2.10"), 32), SetGroup(3, 0))
-STUCK = Outcome(RULE, Result.REFUSED, 1, "Operation not permitted")
+STUCK = ("ip rule del pref 32601 from 10.0.2.10", "Operation not permitted")
 
 
 class Service(Well):
@@ -79,8 +80,7 @@ async def test_what_did_not_go(
     service.answer = Released((), (STUCK,))
     assert await release(tmp_path) == 1
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("not released: RemoveRule(")
-    assert last.endswith("): Operation not permitted")
+    assert last == "not released: ip rule del pref 32601 from 10.0.2.10: Operation not permitted"
 
 
 @pytest.mark.parametrize(

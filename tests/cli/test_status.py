@@ -14,9 +14,9 @@ import pytest
 from nicwatchd.cli.main import main
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.lifecycle import State
-from nicwatchd.service.control import Control, Listener
+from nicwatchd.service.control import Control
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.offline_release import Released
+from nicwatchd.service.released import Released
 from nicwatchd.service.status import (
     FamilyStatus,
     HostStatus,
@@ -24,6 +24,7 @@ from nicwatchd.service.status import (
     InterfaceStatus,
     ReasonStatus,
 )
+from nicwatchd.service.telling import Observer
 
 ETH0 = InterfaceStatus(
     name="eth0", index=2, mac="02:00:00:00:00:01", state=State.IGNORED, since=0.0, seen=0.0,
@@ -65,7 +66,7 @@ class Canned:
         del interface
         return Released()
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def subscribe(self, listener: Observer) -> Callable[[], None]:
         del listener
         return lambda: None
 

@@ -119,7 +119,7 @@ async def until(
 ) -> InterfaceStatus:
     """The first status of an interface, now or at a later transition, that is wanted."""
     news: asyncio.Queue[InterfaceStatus] = asyncio.Queue()
-    unsubscribe = daemon.subscribe(news.put_nowait)
+    unsubscribe = daemon.subscribe(lambda told: told.status and news.put_nowait(told.status))
     for status in daemon.status().interfaces:
         news.put_nowait(status)
     try:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.service.control import CONNECTIONS, STREAMS, Control, Listener
+from nicwatchd.service.control import CONNECTIONS, STREAMS, Control
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.main import CannotRunError, _with_control
-from nicwatchd.service.offline_release import Released
+from nicwatchd.service.released import Released
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus
+from nicwatchd.service.telling import Observer, Stopped, Told
 from tests.service.conftest import eventually
 
 EVENTS = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -32,7 +33,7 @@ class Well:
         return HostStatus(version="1", pid=1, started=0.0, imds=ImdsStatus(state="ok"))
 
     def __init__(self) -> None:
-        self.listeners: list[Listener] = []
+        self.listeners: list[Observer] = []
 
     def counts(self) -> Counts:
         return Counts()
@@ -44,7 +45,7 @@ class Well:
         del interface
         return Released()
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def subscribe(self, listener: Observer) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
 
@@ -129,7 +130,7 @@ async def test_a_stream_of_events_lasts_though_it_is_silent(tmp_path: Path) -> N
         await reader.readuntil(b"\r\n\r\n")
         await say(control, b"")  # as long as others are borne with
         await say(control, b"")
-        service.listeners[0](ETH1)
+        service.listeners[0](Told(Stopped(), ETH1))
         assert b'"name":"eth1"' in await reader.readuntil(b"}\n")
     finally:
         writer.close()
@@ -145,7 +146,7 @@ async def test_who_does_not_take_the_events_is_hung_up_on(tmp_path: Path) -> Non
         writer.write(EVENTS)
         await reader.readuntil(b"\r\n\r\n")
         long = ETH1.model_copy(update={"name": "x" * 1_000_000})
-        service.listeners[0](long)  # more than the socket and the reader take
+        service.listeners[0](Told(Stopped(), long))  # more than the socket and the reader take
         await eventually(lambda: not service.listeners)
     finally:
         writer.close()

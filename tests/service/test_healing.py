@@ -366,7 +366,7 @@ async def test_who_is_faster_than_we_are_is_not_raced(host: Host) -> None:
         status = await until(daemon, "eth1", lambda s: s.fought_over)
         assert "port id 77" in status.notes[-1].text
         fights = daemon.host.interfaces[index].fights
-        await eventually(lambda: bool(fights.held(time.monotonic())))
+        await eventually(lambda: bool(fights.throttled(time.monotonic())))
         assert host.kernel.writes - written <= BURST + 1
         listener.close()
         await as_before(host, index, before)

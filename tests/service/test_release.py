@@ -25,13 +25,15 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
-from nicwatchd.service.offline_release import UnknownInterfaceError, alone, release
+from nicwatchd.service.offline_release import alone, release
 from nicwatchd.service.platform import AlreadyRunningError, Lock
+from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.script import Scenario
 from tests.service.conftest import AT_ONCE, ETH0, ETH1, MAC, PRIMARY, Host, eventually, until
@@ -136,7 +138,8 @@ async def test_what_the_kernel_does_not_let_go_is_told(
     host, _ = used
     stubborn(host, monkeypatch)
     released = await release(host.kernel, Ledger(host.directory))
-    assert {type(outcome.operation) for outcome in released.failed} == {RemoveRule}
+    assert released.failed
+    assert all(" rule del" in words for words, _ in released.failed)
     assert Ledger(host.directory)._entries  # so that a second try knows them still
 
 
@@ -160,7 +163,7 @@ async def test_where_there_is_no_rule_the_settings_tell_the_group(host: Host) ->
         await eventually(lambda: host.link(index).group == 77)
     await release(host.kernel, Ledger(host.directory))
     assert host.link(index).group == 77
-    await release(host.kernel, Ledger(host.directory), numbers=OTHER)
+    await release(host.kernel, Ledger(host.directory), policy=Policy(numbers=OTHER))
     assert host.link(index).group == 0
 
 
@@ -197,7 +200,7 @@ async def test_a_daemon_that_runs_lets_one_interface_go(host: Host, key: str) ->
         await eventually(lambda: daemon.status().interfaces[1].eni is not None)
         released = await daemon.release(key)
         assert released.failed == ()
-        assert all(released.said()["released"].values())
+        assert all(released.as_json()["released"].values())
         eth1 = next(i for i in daemon.status().interfaces if i.name == "eth1")
         assert [reason.code for reason in eth1.reasons] == ["released"]
         assert "`nicwatchd reconcile eth1`" in eth1.reasons[0].text
@@ -229,7 +232,7 @@ async def test_what_is_released_stays_so_whatever_happens(host: Host) -> None:
         lease = Address(index, ip_address("10.0.2.10"), 24, dynamic=True)
         host.kernel.put(lease)
         host.kernel.overrun()
-        await eventually(lambda: lease in daemon.host.interfaces[index].addresses)
+        await eventually(lambda: lease in daemon.host.interfaces[index].facts.addresses)
         host.kernel.drop(lease)
         assert picture(host) == before
     written = host.kernel.writes
@@ -291,7 +294,8 @@ async def test_the_daemon_tells_what_the_kernel_does_not_let_go(
     async with in_use(host) as (daemon, before):
         let_go = stubborn(host, monkeypatch)
         released = await daemon.release()
-        assert {type(outcome.operation) for outcome in released.failed} == {RemoveRule}
+        assert released.failed
+        assert all(" rule del" in words for words, _ in released.failed)
         eth1 = next(i for i in daemon.status().interfaces if i.name == "eth1")
         assert {note.code for note in eth1.notes} == {"kernel-refused"}
         let_go.set()
