@@ -36,7 +36,7 @@ class Driver:
         self._kernel = kernel
         self._ledger = ledger
         self._read_only = read_only
-        self._known: frozenset[Key] | None = None
+        self._known: frozenset[Key] = frozenset()
 
     async def carry_out(self, step: Step) -> StepAnswer:
         """What became of a step. Raises KernelError."""

@@ -162,7 +162,7 @@ def write_fight(send: Sink, status: InterfaceStatus, *, began: bool) -> None:
         text = f"{_who(status)} is contested: {status.fight.text}"
         send(FIGHT_BEGAN, text, WARNING, interface_fields(status, [status.fight]))
     else:
-        text = f"{_who(status)} is no longer contested: nothing of ours was removed"
+        text = f"{_who(status)} is no longer contested: what was removed repeatedly was left alone"
         fields = interface_fields(status, status.reasons)
         send(FIGHT_ENDED, f"{text} for {WINDOW:g} s", NOTICE, fields)
 

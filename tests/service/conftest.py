@@ -19,6 +19,7 @@ from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.status import InterfaceStatus
+from nicwatchd.service.telling import Told
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import EniScript, Scenario
@@ -119,7 +120,12 @@ async def until(
 ) -> InterfaceStatus:
     """The first status of an interface, now or at a later transition, that is wanted."""
     news: asyncio.Queue[InterfaceStatus] = asyncio.Queue()
-    unsubscribe = daemon.subscribe(lambda told: told.status and news.put_nowait(told.status))
+
+    def observe(told: Told) -> None:
+        if told.status:
+            news.put_nowait(told.status)
+
+    unsubscribe = daemon.subscribe(observe)
     for status in daemon.status().interfaces:
         news.put_nowait(status)
     try:

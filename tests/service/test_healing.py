@@ -281,7 +281,7 @@ async def test_what_is_no_route_to_anywhere_is_in_the_way_too(host: Host) -> Non
         status = await until(
             daemon, "eth1", lambda s: "route-in-the-way" in [r.code for r in s.reasons]
         )
-        assert status.reasons[0].text.startswith("somebody's own route to ::/0 in table ")
+        assert status.reasons[0].text.startswith("somebody else's route to ::/0 in table ")
 
 
 # --- fights --------------------------------------------------------------------------------------

@@ -115,13 +115,16 @@ import sys
 if sys.argv[1] == "directly":
     sys.modules["systemd"] = None
 from nicwatchd.service import journal
+from nicwatchd.service.status import reason_statuses
 from tests.service.test_protocols import APPLIED, STATUS, WAITS
 send = journal.sink()
 assert send is journal.to_journald
 assert bool(journal.library) is (sys.argv[1] == "library")
 send(journal.STARTED, "started", journal.INFO, {})
 for transition in (APPLIED, WAITS):
-    journal.write_transition(send, transition, STATUS)
+    reasons = reason_statuses(transition.reasons)
+    then = STATUS.model_copy(update={"state": transition.state, "reasons": reasons})
+    journal.write_transition(send, transition, then)
 import subprocess
 subprocess.run(["journalctl", "--sync"], check=True)
 for status in journal.read_statuses():
