@@ -55,3 +55,10 @@ def functions(path: Path) -> Iterator[Function]:
 def lines_of(node: ast.ClassDef | Function) -> int:
     """From the line of its name to its last one."""
     return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def classes(path: Path) -> Iterator[ast.ClassDef]:
+    """The classes of a module, nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            yield node

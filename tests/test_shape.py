@@ -9,9 +9,10 @@ from typing import Final
 
 import pytest
 
-from tests.source import MODULES, PACKAGE, functions, import_graph, lines_of
+from tests.source import MODULES, PACKAGE, classes, functions, import_graph, lines_of
 
 MODULE_LINES: Final = 400
+CLASS_LINES: Final = 250
 FUNCTION_LINES: Final = 40
 CORE: Final = "nicwatchd.core."
 # Whoever wants to know how the top of the core works reads down this far at most.
@@ -29,6 +30,11 @@ def module(request: pytest.FixtureRequest) -> Path:
 
 def test_modules_fit_in_the_head(module: Path) -> None:
     assert len(module.read_text().splitlines()) < MODULE_LINES
+
+
+def test_classes_fit_in_the_head(module: Path) -> None:
+    lengths = {each.name: lines_of(each) for each in classes(module)}
+    assert {name: n for name, n in lengths.items() if n > CLASS_LINES} == {}
 
 
 def test_functions_fit_on_a_screen(module: Path) -> None:

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_run, _add_status, _add_reconcile, _add_release, _add_demo):
+    for add in (_add_run, _add_status, _add_reconcile, _add_release, _add_plan, _add_demo):
         add(commands)
     return parser
 
@@ -104,6 +104,14 @@ def _add_release(commands: Commands) -> None:
     _add_json(release)
     _add_runtime_directory(release)
     release.set_defaults(command=_release)
+
+
+def _add_plan(commands: Commands) -> None:
+    plan = commands.add_parser("plan", help="show what would change now, without changing it")
+    _add_config(plan)
+    _add_json(plan)
+    _add_runtime_directory(plan)
+    plan.set_defaults(command=_plan)
 
 
 def _add_demo(commands: Commands) -> None:
@@ -162,6 +170,12 @@ def _release(arguments: argparse.Namespace) -> int:
     from nicwatchd.cli import release
 
     return release.release(arguments)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from nicwatchd.cli import plan
+
+    return plan.plan(arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 from nicwatchd import __version__
 from nicwatchd.core.agenda import HEARTBEAT
 from nicwatchd.core.policy import Policy
-from nicwatchd.imds.client import ImdsClient, ImdsOptions
+from nicwatchd.imds.client import ImdsClient
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
@@ -68,15 +68,10 @@ def run(config: Path | None, runtime_directory: Path) -> None:
 
 
 async def _serve(settings: Settings, config: Path | None, runtime_directory: Path) -> None:
-    options = ImdsOptions(
-        endpoints=tuple(settings.imds.endpoints),
-        budget_rate=settings.imds.requests_per_second,
-        budget_burst=settings.imds.burst,
-    )
     send = journal.sink()
     kernel = NetlinkKernel()
     try:
-        async with ImdsClient(options) as imds:
+        async with ImdsClient(settings.imds.options()) as imds:
             daemon = Daemon(
                 settings.policy(), kernel, EventSocket(), imds, Ledger(runtime_directory), send
             )

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.model import LINK_GROUP, TABLE_BASE, TABLE_STEP, Family, IPNetwork, Numbers
 from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, RuleMode
+from nicwatchd.imds.client import ImdsOptions
 
 DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
 
@@ -105,6 +106,14 @@ class Imds(_Section):
     ]
     requests_per_second: Annotated[float, Field(gt=0, le=1000)] = 50.0
     burst: Annotated[int, Field(ge=1, le=10_000)] = 500
+
+    def options(self) -> ImdsOptions:
+        """The same for the client."""
+        return ImdsOptions(
+            endpoints=tuple(self.endpoints),
+            budget_rate=self.requests_per_second,
+            budget_burst=self.burst,
+        )
 
 
 class KernelNumbers(_Section):

@@ -1,0 +1,51 @@
+"""A dry run: the decision that the facts of now lead to. Nothing is applied, nothing is noted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from nicwatchd.core.decision import Decision
+from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import Kernel
+from nicwatchd.core.steps import Apply, PrimaryReading, Question, Reading
+from nicwatchd.core.turn import Turn
+from nicwatchd.imds.client import ImdsClient
+from nicwatchd.imds.eni import EniReader
+from nicwatchd.service.driver import Driver
+from nicwatchd.service.ledger import Ledger
+
+NOW: Final = 0.0
+
+
+async def preview(kernel: Kernel, imds: ImdsClient, ledger: Ledger, policy: Policy) -> Decision:
+    """What would be decided once nothing is waited for any more, given what is known now.
+
+    IMDS is asked once about each interface. Raises KernelError.
+    """
+    turn = Turn(policy, lambda: 0.0, NOW)
+    turn.host.releases = ledger.releases
+    driver = Driver(kernel, ledger, read_only=True)
+    await _decide(turn, driver, NOW)
+    turn.hear(PrimaryReading(await imds.primary_mac()), NOW)
+    questions = turn.questions(NOW)
+    for reading in await asyncio.gather(*(_ask(imds, question) for question in questions)):
+        turn.hear(reading, NOW)
+    # By an invented clock: what a DHCP client or IMDS is given time for is over then.
+    return await _decide(turn, driver, NOW + policy.patience + policy.settling)
+
+
+async def _decide(turn: Turn, driver: Driver, now: float) -> Decision:
+    """Take a turn up to where it would write."""
+    turn.start(now)
+    while turn.step and not isinstance(turn.step, Apply):
+        turn.answer(await driver.carry_out(turn.step), now)
+    if turn.step:
+        turn.fail(now)
+    assert turn.decision, "each turn decides"  # noqa: S101 (for the type checker)
+    return turn.decision
+
+
+async def _ask(imds: ImdsClient, question: Question) -> Reading:
+    reader = EniReader(imds, question.mac)
+    return Reading(question.index, question.mac, await reader.poll(sweep=True))

@@ -1,0 +1,71 @@
+"""`nicwatchd plan`: a dry run of the turn, on a host where no daemon runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from nicwatchd.sim.ec2 import Ec2
+from nicwatchd.sim.probe import Acceptor, all_answer, paths
+from nicwatchd.sim.script import Scenario
+from tests.scenarios.commands import nicwatchd, nicwatchd_on
+from tests.scenarios.host import DEFAULT, PRIMARY, WITHIN, complete, numbered
+
+ETH1 = numbered(1, ipv4=("10.0.2.11", "10.0.2.12"), ipv4_prefixes=("10.0.2.64/28",))
+
+
+async def objects(ec2: Ec2) -> str:
+    """Rules, routes, addresses and links of the host, as `ip` prints them."""
+    words = ("-4 rule", "-6 rule", "-4 route show table all", "-6 route show table all", "link")
+    vpc = ec2.vpc
+    found = [await vpc.exec(vpc.host, "ip", *shlex.split(each)) for each in (*words, "-o addr")]
+    return "".join(found)
+
+
+async def test_what_it_prints_is_what_would_be_done_and_nothing_is_done(tmp_path: Path) -> None:
+    config = tmp_path / "nicwatchd.toml"
+    config.write_text(DEFAULT)
+    async with Ec2(Scenario(PRIMARY.mac, (PRIMARY, ETH1))) as ec2, Acceptor(ec2.vpc, ec2.vpc.host):
+        vpc = ec2.vpc
+        await ec2.plug("eth1")
+        before = await objects(ec2)
+        planned = await nicwatchd_on(vpc, "plan", "--json", "--config", str(config))
+        assert (planned.code, planned.complaint) == (0, "")
+        assert await objects(ec2) == before
+        said = json.loads(planned.out)
+        states = {each["name"]: each["state"] for each in said["interfaces"]}
+        assert states == {"eth0": "ignored", "eth1": "validated"}
+        for command in said["commands"]:
+            await vpc.exec(vpc.host, *shlex.split(command))
+        eni = ec2.eni("eth1")
+        await all_answer(vpc, paths(vpc.peers(*vpc.enis), eni.addresses()), within=WITHIN)
+        again = await nicwatchd_on(vpc, "plan", "--config", str(config))
+        assert again.out.splitlines()[-1] == "nothing to change"
+
+        daemon = await ec2.start_daemon(DEFAULT)  # which decides the same, of what is there
+        await daemon.until("eth1", complete, WITHIN)
+        running = await nicwatchd_on(vpc, "plan", "--config", str(config))
+        assert running.out.splitlines()[-1] == "nothing to change"
+
+
+async def test_what_is_left_alone_is_named_with_its_reason(tmp_path: Path) -> None:
+    config = tmp_path / "nicwatchd.toml"
+    config.write_text(DEFAULT.replace('exclude = ["c-*"]', 'exclude = ["c-*", "eth1"]'))
+    async with Ec2(Scenario(PRIMARY.mac, (PRIMARY, ETH1))) as ec2:
+        await ec2.plug("eth1")
+        planned = await nicwatchd_on(ec2.vpc, "plan", "--config", str(config))
+    lines = planned.out.splitlines()
+    assert lines[1] == f"eth1  {ETH1.mac}  left alone: excluded by the settings"
+    assert lines[2:] == [
+        "  ip link set dev eth0 group 3778",
+        "1 change to make; nothing was changed",
+    ]
+
+
+async def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "nicwatchd.toml"
+    config.write_text("[interfaces]\nexlude = []\n")
+    planned = await nicwatchd("plan", "--config", str(config))
+    assert planned.code == 2
+    assert "exlude" in planned.complaint_line
