@@ -29,7 +29,8 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim import ip_syntax
 from nicwatchd.sim.kernel_lookup import lookup
-from nicwatchd.sim.kernel_state import LOCAL_TABLE, KernelState
+from nicwatchd.sim.kernel_routing import LOCAL_TABLE
+from nicwatchd.sim.kernel_state import KernelState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

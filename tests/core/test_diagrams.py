@@ -59,4 +59,4 @@ def test_each_name_in_a_table_is_explained(document: str) -> None:
 if __name__ == "__main__":
     for name, drawn in DRAWINGS.items():
         text = (DOCS / name).read_text("utf-8")
-        (DOCS / name).write_text(BLOCK.sub(lambda _, new=drawn: new, text), "utf-8")
+        (DOCS / name).write_text(BLOCK.sub(drawn.replace("\\", r"\\"), text), "utf-8")

@@ -1,0 +1,168 @@
+"""The routes and rules that a kernel in memory holds, and how it answers each change of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from errno import (
+    EEXIST,
+    EHOSTUNREACH,
+    EINVAL,
+    ENETDOWN,
+    ENETUNREACH,
+    ENODEV,
+    ENOENT,
+    ESRCH,
+)
+from typing import TYPE_CHECKING, Final
+
+from nicwatchd.core.model import (
+    IPV6_DEFAULT_METRIC,
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_KERNEL,
+    SCOPE_UNIVERSE,
+    TABLE_BASE,
+    Address,
+    Family,
+    Link,
+    Route,
+    Rule,
+)
+from nicwatchd.core.port import Event, RouteEvent, RuleEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nicwatchd.core.model import IPAddress
+
+LOCAL_TABLE: Final = 255
+DEFAULT_TABLE: Final = 253
+V6_CONNECTED_METRIC: Final = 256
+FIRST_RULES: Final = (
+    Rule(Family.V4, 0, LOCAL_TABLE, RTPROT_KERNEL),
+    Rule(Family.V4, 32766, MAIN_TABLE, RTPROT_KERNEL),
+    Rule(Family.V4, 32767, DEFAULT_TABLE, RTPROT_KERNEL),
+    Rule(Family.V6, 0, LOCAL_TABLE, RTPROT_KERNEL),
+    Rule(Family.V6, 32766, MAIN_TABLE, RTPROT_KERNEL),
+)
+
+
+class Routing:
+    """The routes and rules of one network namespace, beside the links and addresses they need."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self.links = {1: Link(1, "00:00:00:00:00:00", "lo", up=True)}
+        self.addresses: list[Address] = []
+        self.routes: list[Route] = []
+        self.rules: list[Rule] = list(FIRST_RULES)
+        self._emit = emit
+
+    # --- routes --------------------------------------------------------------------------------
+
+    def add_route(self, route: Route, pid: int, *, replacing: bool = False) -> int:
+        """Add a route, or put it in the place of the one with its key."""
+        if route.family is Family.V6:
+            route = replace(route, metric=route.metric or IPV6_DEFAULT_METRIC, scope=SCOPE_UNIVERSE)
+        errno = self._acceptable(route)
+        if errno:
+            return errno
+        for position, known in enumerate(self.routes):
+            if known.key == route.key:
+                if not replacing:
+                    return EEXIST
+                self.routes[position] = route
+                break
+        else:
+            self.routes.append(route)
+        self._report(route, deleted=False, pid=pid)
+        return 0
+
+    def _acceptable(self, route: Route) -> int:
+        link = self.links.get(route.oif)
+        if link is None:
+            return ENODEV
+        if not link.up:
+            return ENETDOWN
+        local = {address.ip for address in self.addresses}
+        if route.prefsrc is not None and route.prefsrc not in local:
+            return EINVAL
+        gateway = route.gateway
+        if (
+            gateway is None
+            or route.onlink
+            or gateway.is_link_local
+            or self._on_link(gateway, route)
+        ):
+            return 0
+        return ENETUNREACH if route.family is Family.V4 else EHOSTUNREACH
+
+    def _on_link(self, gateway: IPAddress, route: Route) -> bool:
+        """A gateway is looked up in the route's own table, and in main."""
+        return any(
+            known.oif == route.oif
+            and known.table in (route.table, MAIN_TABLE)
+            and known.gateway is None
+            and gateway in known.dst
+            for known in self.routes
+        )
+
+    def remove_route(self, route: Route, pid: int) -> int:
+        """Remove the first route that has all that is given: what is left out matches any."""
+        for known in self.routes:
+            wanted = replace(
+                route,
+                metric=route.metric or known.metric,
+                gateway=route.gateway or known.gateway,
+                prefsrc=route.prefsrc or known.prefsrc,
+                onlink=known.onlink,
+            )
+            if known == wanted:
+                self.routes.remove(known)
+                self._report(known, deleted=True, pid=pid)
+                return 0
+        return ESRCH
+
+    def _report(self, route: Route, *, deleted: bool, pid: int) -> None:
+        ours = route.protocol == PROTOCOL
+        if ours or route.table == MAIN_TABLE or route.table >= TABLE_BASE:
+            culprit = f"port id {pid}" if ours and deleted else ""
+            self._emit(
+                RouteEvent(
+                    route.family, route.table, route.protocol, route.oif, deleted, pid, culprit
+                )
+            )
+
+    # --- rules ---------------------------------------------------------------------------------
+
+    def add_rule(self, rule: Rule, pid: int) -> int:
+        """Add a rule, behind those of the same priority."""
+        if rule.fwmark and rule.fwmask is None:
+            rule = replace(rule, fwmask=0xFFFFFFFF)
+        if rule in self.rules:
+            return EEXIST
+        self.rules.append(rule)
+        self.rules.sort(key=lambda known: (known.family, known.priority))  # stable
+        self._emit(RuleEvent(rule.family, rule.priority, rule.protocol, pid=pid))
+        return 0
+
+    def remove_rule(self, rule: Rule, pid: int) -> int:
+        """Remove the first rule that has all that is given: a selector left out matches any."""
+        for known in self.rules:
+            if all(
+                value is None or value == getattr(known, name)
+                for name, value in ((name, getattr(rule, name)) for name in Rule.__slots__)
+            ):
+                self.rules.remove(known)
+                culprit = f"port id {pid}" if known.protocol == PROTOCOL else ""
+                self._emit(
+                    RuleEvent(
+                        known.family,
+                        known.priority,
+                        known.protocol,
+                        deleted=True,
+                        pid=pid,
+                        culprit=culprit,
+                    )
+                )
+                return 0
+        return ENOENT
