@@ -2,6 +2,8 @@
 
 AWS offers no ready signal and no long poll, so a new interface is asked about often while the lag
 that was ever reported (30 s) may last, then less and less, and in the end once a minute for ever.
+
+Reads: ages and intervals. Gives: the next interval, jitter, and a limiter of bursts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The plans against what the kernel has: the operations that lead from one to the other.
 
-Reads: the plans, the kernel's objects, and which families of which interfaces are undecided. Gives:
-operations, and what is protected: nothing is removed of an interface and family that is still being
+Reads: the plans, the kernel's objects, and what is undecided. Gives: the operations, and what is
+protected: nothing is removed of an interface and family that is still being
 judged, since a restart would begin with taking everything away.
 """
 

@@ -12,6 +12,8 @@ The numbers are the defaults. The guard at 32600 repeats each selector below it:
 containers and VPNs is honoured, but not main's on-link routes of *other* ENIs (all ENIs are in
 group 3778). An answer to a host in the primary's subnet would leave by the primary with this ENI's
 source, and EC2 drops it.
+
+Reads: a `Subject`, one ENI with what is certain about it. Gives: its `Plan`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ points to it that is not explained yet, and ABSENT when nothing ever pointed to 
 
 The kernel is the faster witness: EC2's DHCP server hands out only addresses that belong to the
 ENI, so an address that it brought is proof enough for routes and rules, before IMDS knows of it.
+
+Reads: a `Witness`, all that is known of one interface. Gives: a `Verdict` for each family.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ a reason, and may be faster than we are: it is still put back, but at a limited 
 
 A thing is named by the operation that adds it. Each has its own count and pace, so that a fight
 over one delays nothing else, unless that depends on it.
+
+Reads: each loss, and whom notifications name. Gives: what is throttled, and the fight's reason.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ says so without changing anything. The diagram in docs/states.md is made from th
 
 Events are conclusions, not messages: the host looks at everything anew, judges, and tells each
 machine what it concluded. So no order of netlink messages or IMDS answers can confuse a machine.
+
+Reads: conclusions, as events, with reasons. Gives: the state, and each transition.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ One reading is not to be believed when it takes something away: IMDS forgets and
 while it catches up, and an error is not an absence. So a known item is kept until it was seen
 absent several times over a while, and `Unknown` never takes anything back. That holds across a
 restart: of the life before, the kernel shows what was programmed.
+
+Reads: one reading after the other. Gives: what to believe of them, and what is doubted.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A `Value`, `ABSENT`, or `Unknown`. Unknown proves nothing and removes nothing.
 
 `ENI_KEYS` is the only list of the keys. The parser, the prober, the reader and the memory are made
 from it. To add a key, add a row and a field of the same name; then judge by it in `evidence`.
+
+Reads: nothing. Gives: the table of keys, and a reading of one ENI as a value.
 """
 
 from __future__ import annotations

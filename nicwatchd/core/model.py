@@ -5,6 +5,8 @@ true when read. The instance metadata service's (IMDS) are in `nicwatchd.core.me
 
 Decisions are `Plan` (what there should be for one interface) and `Operation`, of which
 `nicwatchd.core.diff` makes the steps that lead there.
+
+Reads: nothing. Gives: the kernel's objects, operations and plans, as values.
 """
 
 from __future__ import annotations

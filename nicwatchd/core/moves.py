@@ -3,6 +3,8 @@
 IMDS does not change the lists of both ENIs at one moment. The old one keeps what it has until its
 own list lacks it; then there is no doubt left, for the other one's list says where it went. What
 an ENI "has" is read from the kernel, so a restart in the middle of a move decides no other way.
+
+Reads: what ties items to each ENI, and the rules that there are. Gives: whose each item is.
 """
 
 from __future__ import annotations

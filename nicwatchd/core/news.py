@@ -1,4 +1,7 @@
-"""What the core tells, as values: whoever journals, streams or counts observes these."""
+"""What the core tells, as values: whoever journals, streams or counts observes these.
+
+Reads: nothing; the host makes them. Gives: values.
+"""
 
 from __future__ import annotations
 

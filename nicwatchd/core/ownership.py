@@ -2,6 +2,8 @@
 
 What belongs to one interface is found again by its table, whose number has the ifindex in it; where
 the settings had another number before, by what leads there or away.
+
+Reads: a snapshot of the kernel. Gives: whose a rule is, and whether it is protected.
 """
 
 from __future__ import annotations

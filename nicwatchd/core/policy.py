@@ -1,4 +1,7 @@
-"""The settings that decisions depend on, as one frozen value."""
+"""The settings that decisions depend on, as one frozen value.
+
+Reads: nothing; `nicwatchd.service.settings` makes it. Gives: one value for all decisions.
+"""
 
 from __future__ import annotations
 

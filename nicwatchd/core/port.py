@@ -4,6 +4,8 @@
 `nicwatchd.sim.memory_kernel` in memory, and one set of tests holds both to it. Errors that are part
 of life (a link that went, a rule that was there already) are data: an `Outcome`. `KernelError` is
 what is left: the kernel did not answer, so what we know of it is void.
+
+Reads: a kernel's answers. Gives: what they mean (`judge`), and the contract of a kernel.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the operator took from us: links that are left alone until they are given back."""
+"""What the operator took from us: links that are left alone until they are given back.
+
+Reads: what the operator asked for. Gives: whether a link is released.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """What the core asks of its driver in the course of a turn, and what the driver answers.
 
 A driver takes a step, carries it out, and hands the answer back. It decides nothing.
+
+Reads: nothing; the turn makes the steps, a driver the answers. Gives: values.
 """
 
 from __future__ import annotations

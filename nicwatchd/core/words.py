@@ -1,7 +1,9 @@
 """What objects and operations are called for people: as `ip` prints them, and as `ip` is told.
 
-Reads the model only. Everybody who tells of a rule, a route, an address or an operation takes the
+Everybody who tells of a rule, a route, an address or an operation takes the
 words from here, so that a message can be compared with `ip`'s output, and tried by hand.
+
+Reads: objects of the model. Gives: text.
 """
 
 from __future__ import annotations

@@ -35,11 +35,10 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.port import AddressEvent, LinkEvent
+from nicwatchd.sim.kernel_routing import V6_CONNECTED_METRIC, Routing
 
 if TYPE_CHECKING:
     from nicwatchd.core.model import IPAddress, IPNetwork, Operation
-
-from nicwatchd.sim.kernel_routing import V6_CONNECTED_METRIC, Routing
 
 
 class KernelState(Routing):

@@ -24,8 +24,15 @@ ROOT: Final = Path(__file__).parents[2]
 COPY: Final = ROOT / "build" / "mutants"
 PAGE: Final = ROOT / "docs" / "mutants.md"
 BEGIN, END = "<!-- written by make mutants: begin -->", "<!-- written by make mutants: end -->"
-MODULES: Final = ("evidence", "eni_plan", "diff", "lifecycle")
-LEAST: Final = 0.9  # of the mutants of each module are to be killed
+# All of the core but the port: what a kernel may answer is for the contract tests to hold.
+ASIDE: Final = ("__init__", "port")
+MODULES: Final = tuple(
+    sorted(
+        path.stem for path in (ROOT / "nicwatchd" / "core").glob("*.py") if path.stem not in ASIDE
+    )
+)
+LEAST: Final = 0.9  # of the mutants of each module are to be killed,
+LEAST_OF_ALL: Final = 0.97  # and so many of all of them
 RESULT: Final = re.compile(r"^\s*(nicwatchd\.core\.(\w+)\.\S+): (.+)$", re.MULTILINE)
 # A mutant that never ends, or that kills the process, is one that the tests noticed.
 KILLED: Final = frozenset({"killed", "timeout", "segfault"})
@@ -71,7 +78,12 @@ def main() -> int:
     sys.stdout.write(f"{table(found)}\n")
     if set(found) == set(MODULES):
         _write(table(found))
-    return 0 if all(result.rate >= LEAST for result in found.values()) else 1
+    every = Module(
+        sum(result.mutants for result in found.values()),
+        sum(result.killed for result in found.values()),
+    )
+    good = all(result.rate >= LEAST for result in found.values() if result.mutants)
+    return 0 if good and every.rate >= LEAST_OF_ALL else 1
 
 
 def _inside(found: dict[str, Module], processes: int) -> None:
