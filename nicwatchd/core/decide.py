@@ -168,7 +168,8 @@ class Decider:
             interface.confirm(now, self.host.policy, equal=index not in unequal)
 
     def _is_contested(self, operation: Operation) -> bool:
-        interface = self.host.interfaces.get(self._owner(operation) or 0)
+        owner = self._owner(operation)
+        interface = None if owner is None else self.host.interfaces.get(owner)
         return interface is not None and interface.fights.over(thing(operation))
 
     def _throttle(

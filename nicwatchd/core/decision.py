@@ -1,6 +1,6 @@
 """What one decision was made from, and what it came to: the raw material of every "why".
 
-Reads nothing: `nicwatchd.core.decide` fills it in. Gives: facts, verdicts, plans, operations, and
+Reads: nothing; `nicwatchd.core.decide` fills it in. Gives: facts, verdicts, plans, operations, and
 what was held back, for what reason.
 """
 

@@ -1,8 +1,8 @@
 """The plans against what the kernel has: the operations that lead from one to the other.
 
 Reads: the plans, the kernel's objects, and what is undecided. Gives: the operations, and what is
-protected: nothing is removed of an interface and family that is still being
-judged, since a restart would begin with taking everything away.
+protected: nothing is removed of an interface and family that is still being judged, since a restart
+would begin with taking everything away.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One interface as it was at one moment: what status, the journal and `explain` are made from.
 
-Reads nothing: `nicwatchd.core.interface` fills it in. Gives: the facts, what was concluded from
+Reads: nothing; `nicwatchd.core.interface` fills it in. Gives: the facts, what was concluded from
 them, and what is worth a note.
 """
 
