@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nicwatchd.core.decision import Decision, Throttled
 from nicwatchd.core.diff import diff, protected
-from nicwatchd.core.eni_plan import groups_of
+from nicwatchd.core.eni_plan import Subject, groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
 from nicwatchd.core.host import Host
@@ -32,6 +32,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.moves import rightful_owners
 from nicwatchd.core.ownership import Owners, Undecided
+from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import container_network, places_of, treat
 
@@ -45,6 +46,7 @@ class Decider:
         self.at = float("-inf")  # when the last decision was made
         self._groups = frozenset({host.policy.numbers.group})  # that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
+        self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # the last plans, and from what
 
     def decide(self, now: float) -> Decision:
         """Judge and plan everything anew."""
@@ -138,6 +140,7 @@ class Decider:
             undecided=self._undecided(),
             knows_primary=isinstance(host.primary_mac, Value),
             now=now,
+            made=self._made,
         )
         plans = planner.plans(host.policy)
         for index, error in planner.errors.items():
@@ -146,6 +149,7 @@ class Decider:
             host.caught(host.interfaces[index], PLANNING, error)
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
+        self._made = {index: made for index, made in self._made.items() if index in plans}
         self._rule_owners = {
             rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
         }

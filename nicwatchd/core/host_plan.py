@@ -22,7 +22,9 @@ from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 class HostPlan:
     """What the plans are made from: all interfaces, concluded, and the rules that there are.
 
-    Nothing may be removed of what is `undecided`. `errors` are by ifindex.
+    Nothing may be removed of what is `undecided`. `made` has the last plan of each interface, by
+    ifindex, and what it was made from: nothing is planned anew while that is the same. `errors` are
+    by ifindex, too.
     """
 
     interfaces: Mapping[int, Interface]
@@ -31,6 +33,7 @@ class HostPlan:
     undecided: Undecided
     knows_primary: bool
     now: float
+    made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def plans(self, policy: Policy) -> dict[int, Plan]:
@@ -91,9 +94,16 @@ class HostPlan:
             case Primary():
                 return Plan(link.index, group=group_for(link, policy.numbers.group, groups))
             case Managed() if interface.verdicts and self.knows_primary:
-                return plan(self._subject(interface, neighbours, policy, bridge), policy)
+                return self._plan(self._subject(interface, neighbours, policy, bridge), policy)
             case Managed() | Unmanaged():
                 return Plan(link.index)
+
+    def _plan(self, subject: Subject, policy: Policy) -> Plan:
+        index = subject.link.index
+        before = self.made.get(index)
+        if before is None or before[:2] != (subject, policy):
+            before = self.made[index] = (subject, policy, plan(subject, policy))
+        return before[2]
 
     def _subject(
         self,
