@@ -6,7 +6,7 @@ that the service drives with a real clock, so what converges here converges ther
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -62,6 +62,7 @@ class FastMotion:
         self.turn = self.begin(policy or Policy())
         self.round_trip = ROUND_TRIP  # of a question to IMDS [s]
         self.primary: Answer[str] = Value(PRIMARY)
+        self.udev_done: set[int] = set()  # the links that udev has finished with
         self.written: list[tuple[float, Operation]] = []
         self.told: list[Told] = []
         self.news: list[News] = []
@@ -70,7 +71,8 @@ class FastMotion:
         self._readings: dict[str, list[tuple[float, EniMetadata]]] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._links: dict[int, Link] = {}  # when something last happened
+        self._links: dict[int, Link] = {}  # as last read
+        self._asking_primary: Turn | None = None  # which has that question under way
 
     def begin(self, policy: Policy) -> Turn:
         """A core as a daemon that starts has it."""
@@ -119,10 +121,6 @@ class FastMotion:
 
     def happened(self) -> None:
         """Something happened in the kernel: everything is stale, as after an overrun."""
-        links = dict(self.kernel.links)
-        for index in {i for i, _ in links.items() ^ self._links.items()}:
-            self.host.hint(index, self.now)  # there was an event of it
-        self._links = links
         self.turn.note(Overrun(), self.now)
 
     def _next(self) -> float:
@@ -144,6 +142,40 @@ class FastMotion:
         assert self.kernel.foreign == foreign, "what is others' was touched"
         assert turn.settled, f"it does not converge: {turn.decision}"
 
+    def decide(self) -> tuple[Operation, ...]:
+        """Begin a turn, and stop where it wants something applied: that; nothing, if it is over."""
+        self.happened()
+        self.turn.start(self.now)
+        return self.go_on()
+
+    def go_on(self) -> tuple[Operation, ...]:
+        """Carry out what the turn wants but for applying; as above."""
+        while self.turn.step:
+            if isinstance(self.turn.step, Apply):
+                return self.turn.step.operations
+            self.turn.answer(self._carry_out(self.turn.step), self.now)
+            self._tell()
+        return ()
+
+    def apply(self, refused: Mapping[Operation, Outcome] | None = None) -> tuple[Operation, ...]:
+        """Say of what the turn wants applied that it was, but for what is refused; then go on.
+
+        The kernel is left as it is: the test does there what is to be done.
+        """
+        assert isinstance(self.turn.step, Apply)
+        done = (Outcome(operation, Result.DONE) for operation in self.turn.step.operations)
+        outcomes = tuple((refused or {}).get(each.operation, each) for each in done)
+        self.turn.answer(Applied(outcomes), self.now)
+        self._tell()
+        return self.go_on()
+
+    def _hint_of_links(self) -> None:
+        """There was an event of each link that changed, by us or by others."""
+        links = dict(self.kernel.links)
+        for index in {i for i, _ in links.items() ^ self._links.items()}:
+            self.host.hint(index, self.now)
+        self._links = links
+
     def _tell(self) -> None:
         news = self.turn.news()
         self.news += news
@@ -157,6 +189,7 @@ class FastMotion:
         kernel = self.kernel
         match step:
             case ReadLinks(indices=indices):
+                self._hint_of_links()
                 links = kernel.links
                 chosen = links if indices is None else links.keys() & indices
                 return LinksRead({index: links[index] for index in chosen})
@@ -167,6 +200,7 @@ class FastMotion:
                     routes={index: kernel.main_routes_of(index) for index in read},
                     own=(kernel.own_routes, tuple(kernel.rules)) if step.own else None,
                     tables={table: kernel.table_routes(table) for table in step.tables},
+                    udev_done=step.udev & self.udev_done,
                 )
             case Apply(operations=operations):
                 return Applied(tuple(self._apply(operations)))
@@ -179,13 +213,27 @@ class FastMotion:
         return [Outcome(operation, Result.DONE) for operation in operations]
 
     def _ask(self) -> None:
-        if self.host.primary_mac != self.primary:
-            self.turn.hear(PrimaryReading(self.primary), self.now)
+        if self.turn.asks_primary and self.host.primary_mac != self.primary:
+            self._answer_primary()
         for question in self.turn.questions(self.now):
             self.asked.append((self.now, question.index))
             if question.whole:
                 self.swept.append(self.asked[-1])
             self._answer(question.index, question.mac)
+
+    def _answer_primary(self) -> None:
+        """One question at a time, as of the others; and its answer takes as long."""
+        turn, primary = self.turn, self.primary
+        if self._asking_primary is turn:
+            return
+        self._asking_primary = turn
+
+        def deliver() -> None:
+            if self.turn is turn:
+                self._asking_primary = None
+                turn.hear(PrimaryReading(primary), self.now)
+
+        heappush(self._agenda, (self.now + ROUND_TRIP, next(self._order), deliver))
 
     def _answer(self, index: int, mac: str) -> None:
         said = [reading for when, reading in self._readings.get(mac, []) if when <= self.now]

@@ -97,7 +97,7 @@ def awaited(
         assert now - listed >= policy.settling or interface.facts.age(now) >= policy.patience
         return set()
     found = causes(interface, which)
-    if which in interface.confirmed:
+    if interface.witness and which in interface.witness.confirmed:
         found.discard(f"lease-unlisted-{name}")  # a note by then
         if told_none and leased:  # a lease outlives an unassignment
             return set()

@@ -6,6 +6,7 @@ from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import EniMetadata
 from nicwatchd.core.model import Address, AddRule, Link
+from nicwatchd.core.news import FightChanged
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ETH1,
@@ -76,6 +77,12 @@ def programmed(motion: FastMotion, since: float = 0.0) -> dict[int, float]:
 def selectors(motion: FastMotion, index: int, which: int = 4) -> set[str]:
     rules = [r for r in motion.kernel.own_rules if r.table == 1_000_000 + index]
     return {str(r.oif or r.src) for r in rules if r.family == which}
+
+
+def fights(motion: FastMotion) -> list[tuple[int, bool]]:
+    """Whose fights began (True) or ceased (False) since this was last asked."""
+    news, motion.news = motion.news, []
+    return [(it.view.link.index, it.began) for it in news if isinstance(it, FightChanged)]
 
 
 def quiet(motion: FastMotion, seconds: float = 300.0) -> bool:

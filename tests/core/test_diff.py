@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.diff import diff
+from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -19,6 +19,7 @@ from nicwatchd.core.model import (
     Family,
     Link,
     Numbers,
+    Object,
     Operation,
     Plan,
     RemoveAddress,
@@ -36,7 +37,7 @@ from tests.core.strict_kernel import StrictKernel
 
 ETH2 = Link(4, "02:00:00:00:00:03", "eth2", up=True, driver="ena")
 HOLD4, HOLD6 = frozenset({(3, V4)}), frozenset({(3, V6)})
-NOTHING_HELD: Undecided = frozenset()
+ALL_DECIDED: Undecided = frozenset()
 
 
 def rule(table: int = TABLE, priority: int = 32602, family: Family = V6, **more: Any) -> Rule:
@@ -73,7 +74,7 @@ DONE = Snapshot(
 
 def test_all_of_it_in_order() -> None:
     down = Snapshot({3: replace(ETH1, up=False)})
-    assert diff([PLAN], down, NOTHING_HELD) == (
+    assert diff([PLAN], down, ALL_DECIDED) == (
         SetUp(3),
         SetGroup(3, 3778),
         AddAddress(3, ip(IPV4)),
@@ -91,11 +92,11 @@ def test_all_of_it_in_order() -> None:
 
 
 def test_nothing_to_do() -> None:
-    assert diff([PLAN], DONE, NOTHING_HELD) == ()
+    assert diff([PLAN], DONE, ALL_DECIDED) == ()
 
 
 def test_removal_is_the_other_way_round() -> None:
-    operations = diff([Plan(3)], DONE, NOTHING_HELD)
+    operations = diff([Plan(3)], DONE, ALL_DECIDED)
     assert operations == (
         RemoveRule(SUBNET4),
         RemoveRule(SUBNET6),
@@ -186,81 +187,81 @@ def test_removal_is_the_other_way_round() -> None:
     ],
 )
 def test_differences(plan: Plan, kernel: Snapshot, expected: list[Operation]) -> None:
-    assert list(diff([plan], kernel, NOTHING_HELD)) == expected
+    assert list(diff([plan], kernel, ALL_DECIDED)) == expected
 
 
 def test_a_rule_that_moves_to_another_table_is_there_all_the_time() -> None:
     moved = replace(SUBNET6, table=1_000_004)
     kernel = Snapshot({3: ETH1, 4: ETH2}, rules=(guard(SUBNET6), SUBNET6))
-    operations = diff([Plan(3), Plan(4, rules=(guard(moved), moved))], kernel, NOTHING_HELD)
+    operations = diff([Plan(3), Plan(4, rules=(guard(moved), moved))], kernel, ALL_DECIDED)
     assert operations == (AddRule(moved), RemoveRule(SUBNET6))
 
 
 def test_a_rule_of_two_plans_is_added_once() -> None:
     plans = [Plan(3, rules=(guard(SUBNET6), SUBNET6)), Plan(4, rules=(guard(SUBNET6),))]
     kernel = Snapshot({3: ETH1, 4: ETH2})
-    assert diff(plans, kernel, NOTHING_HELD) == (AddRule(guard(SUBNET6)), AddRule(SUBNET6))
+    assert diff(plans, kernel, ALL_DECIDED) == (AddRule(guard(SUBNET6)), AddRule(SUBNET6))
 
 
-# --- held: still being judged ------------------------------------------------------------------
+# --- undecided: still being judged -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("held", "kept"),
+    ("undecided", "kept"),
     [
         pytest.param(HOLD6, V6, id="IPv6"),
         pytest.param(HOLD4, V4, id="IPv4"),
     ],
 )
-def test_nothing_is_removed_of_what_is_held(held: Undecided, kept: Family) -> None:
+def test_nothing_is_removed_of_what_is_undecided(undecided: Undecided, kept: Family) -> None:
     kernel = StrictKernel(*DONE.links.values())
-    kernel.run(diff([PLAN], kernel.snapshot(), NOTHING_HELD))
+    kernel.run(diff([PLAN], kernel.snapshot(), ALL_DECIDED))
     assert (kernel.addresses, kernel.own_routes) == (DONE.addresses[3], DONE.routes)
-    kernel.run(diff([Plan(3)], kernel.snapshot(), held))
+    kernel.run(diff([Plan(3)], kernel.snapshot(), undecided))
     assert {rule.family for rule in kernel.own_rules} == {kept}
     assert len(kernel.own_rules) == len([rule for rule in PLAN.rules if rule.family is kept])
     assert {route.family for route in kernel.routes} == {kept}
     assert {address.family for address in kernel.addresses} == {kept}
 
 
-def test_both_held() -> None:
+def test_both_undecided() -> None:
     assert diff([Plan(3)], DONE, HOLD4 | HOLD6) == ()
 
 
 def test_another_interface_is_no_reason_to_hold() -> None:
     other = replace(DONE, links={**DONE.links, 4: ETH2})
     removed = diff([Plan(3), Plan(4)], other, frozenset({(4, V4), (4, V6)}))
-    assert removed == diff([Plan(3)], DONE, NOTHING_HELD)
+    assert removed == diff([Plan(3)], DONE, ALL_DECIDED)
 
 
-def test_what_is_held_is_added_to_and_replaced() -> None:
+def test_what_is_undecided_is_added_to_and_replaced() -> None:
     kernel = replace(DONE, routes=(ROUTE4, replace(ROUTE6, scope=1)), rules=())
     operations = diff([PLAN], kernel, HOLD6)
     assert AddRoute(ROUTE6, replace=True) in operations
     assert AddRule(SUBNET6) in operations
 
 
-def test_a_guard_without_its_rule_is_held_while_its_family_is() -> None:
+def test_a_guard_without_its_rule_is_protected_while_its_family_is() -> None:
     orphan = Snapshot({3: ETH1}, rules=(guard(SUBNET6),))
     assert diff([Plan(3)], orphan, HOLD6) == ()
     assert diff([Plan(3)], orphan, HOLD4) == (RemoveRule(guard(SUBNET6)),)
-    assert diff([Plan(3)], orphan, NOTHING_HELD) == (RemoveRule(guard(SUBNET6)),)
+    assert diff([Plan(3)], orphan, ALL_DECIDED) == (RemoveRule(guard(SUBNET6)),)
 
 
-def test_a_shared_guard_is_held_with_either_rule() -> None:
+def test_a_shared_guard_is_protected_with_either_rule() -> None:
     second = replace(SUBNET6, table=1_000_004)
     kernel = Snapshot({3: ETH1, 4: ETH2}, rules=(guard(SUBNET6), second, SUBNET6))
     assert diff([Plan(3), Plan(4)], kernel, HOLD6) == (RemoveRule(second),)
 
 
-def test_the_guard_of_another_selector_is_not_held() -> None:
+def test_the_guard_of_another_selector_is_not_protected() -> None:
     other = guard(replace(SUBNET6, src=net("2001:db8:7::/64")))
     gone = replace(SUBNET6, src=net("2001:db8:7::/64"), table=1_000_009)
     kernel = Snapshot({3: ETH1}, rules=(guard(SUBNET6), other, SUBNET6, gone))
     assert diff([Plan(3)], kernel, HOLD6) == (RemoveRule(gone), RemoveRule(other))
 
 
-def test_the_name_that_a_link_lost_is_not_held() -> None:
+def test_the_name_that_a_link_lost_is_not_protected() -> None:
     """The next interface may get it, and would have its bound sockets taken."""
     kernel = Snapshot(
         {3: replace(ETH1, name="ens6")}, rules=(guard(OIF6), guard(SUBNET6), OIF6, SUBNET6)
@@ -269,7 +270,7 @@ def test_the_name_that_a_link_lost_is_not_held() -> None:
     assert diff([Plan(3)], replace(kernel, links={3: ETH1}), HOLD6) == ()
 
 
-def test_what_another_eni_has_is_not_held() -> None:
+def test_what_another_eni_owns_is_not_protected() -> None:
     """It moved there: no doubt is left, and the old rule would go on winning."""
     moved, stays = (replace(SUBNET6, src=net(f"2001:db8:0:2::{n}/128")) for n in (1, 2))
     rules = (guard(moved), guard(stays), moved, stays)
@@ -373,7 +374,7 @@ PLANS = st.tuples(*(plans(link) for link in LINKS))
 def kernels(draw: st.DrawFn) -> StrictKernel:
     """A kernel with something of ours, of links that went too, and something of others."""
     kernel = StrictKernel(*LINKS)
-    kernel.run(diff(draw(PLANS), kernel.snapshot(), NOTHING_HELD))
+    kernel.run(diff(draw(PLANS), kernel.snapshot(), ALL_DECIDED))
     orphans = guarded(all_rules(9, "eth9"))
     rules = [*kernel.own_rules, *draw(st.lists(st.sampled_from(orphans), unique=True))]
     rules += draw(st.lists(st.sampled_from(FOREIGN_RULES), unique=True))
@@ -384,13 +385,15 @@ def kernels(draw: st.DrawFn) -> StrictKernel:
     return kernel
 
 
-def carry_out(kernel: StrictKernel, wanted: tuple[Plan, ...], held: Held) -> tuple[Operation, ...]:
+def carry_out(
+    kernel: StrictKernel, wanted: tuple[Plan, ...], undecided: Undecided
+) -> tuple[Operation, ...]:
     """As the host does, which looks again; the operations of the first look.
 
     All is as planned after these, but for what the kernel takes along: a link's IPv4 routes go with
     its last IPv4 address.
     """
-    operations = diff(wanted, kernel.snapshot(), held)
+    operations = diff(wanted, kernel.snapshot(), undecided)
     kernel.run(operations)
     without_v4 = {
         o.index
@@ -398,7 +401,7 @@ def carry_out(kernel: StrictKernel, wanted: tuple[Plan, ...], held: Held) -> tup
         if isinstance(o, RemoveAddress)
         and V4 not in {a.family for a in kernel.addresses_of(o.index)}
     }
-    again = diff(wanted, kernel.snapshot(), held)
+    again = diff(wanted, kernel.snapshot(), undecided)
     for operation in again:
         assert isinstance(operation, AddRoute)
         assert operation.route.family is V4
@@ -411,14 +414,33 @@ def adds(operation: Operation) -> bool:
     return isinstance(operation, SetGroup | SetUp | AddAddress | AddRoute | AddRule)
 
 
-HELD = st.frozensets(st.tuples(st.sampled_from([3, 4]), st.sampled_from(Family)))
+def surplus(wanted: tuple[Plan, ...], kernel: Snapshot) -> set[Object]:
+    """All that is ours and in no plan; a route that is to be replaced is not."""
+    keys = {route.key for plan in wanted for route in plan.routes}
+    found: set[Object] = {route for route in kernel.routes if route.key not in keys}
+    found |= {rule for rule in kernel.rules if rule.protocol == PROTOCOL}
+    found -= {rule for plan in wanted for rule in plan.rules}
+    addresses = (a for of in kernel.addresses.values() for a in of if ours(a))
+    planned = {(plan.index, ip) for plan in wanted for ip in plan.addresses}
+    return found | {a for a in addresses if (a.index, a.ip) not in planned}
+
+
+def removed(operations: tuple[Operation, ...], kernel: Snapshot) -> set[Object]:
+    found: set[Object] = {o.rule for o in operations if isinstance(o, RemoveRule)}
+    found |= {o.route for o in operations if isinstance(o, RemoveRoute)}
+    gone = {(o.index, o.ip) for o in operations if isinstance(o, RemoveAddress)}
+    addresses = (a for of in kernel.addresses.values() for a in of)
+    return found | {a for a in addresses if (a.index, a.ip) in gone}
+
+
+UNDECIDED = st.frozensets(st.tuples(st.sampled_from([3, 4]), st.sampled_from(Family)))
 
 
 @settings(deadline=None, max_examples=60)
 @given(kernels(), PLANS)
 def test_any_kernel_becomes_as_planned(kernel: StrictKernel, wanted: tuple[Plan, ...]) -> None:
     foreign = kernel.foreign
-    operations = carry_out(kernel, wanted, NOTHING_HELD)
+    operations = carry_out(kernel, wanted, ALL_DECIDED)
     order = [adds(operation) for operation in operations]
     assert order == sorted(order, reverse=True)
     assert kernel.foreign == foreign
@@ -426,30 +448,33 @@ def test_any_kernel_becomes_as_planned(kernel: StrictKernel, wanted: tuple[Plan,
     assert set(kernel.own_routes) == {route for plan in wanted for route in plan.routes}
     own = {(a.index, a.ip) for a in kernel.addresses if ours(a)}
     assert own == {(plan.index, ip) for plan in wanted for ip in plan.addresses}
-    assert diff(wanted, kernel.snapshot(), NOTHING_HELD) == ()
+    assert diff(wanted, kernel.snapshot(), ALL_DECIDED) == ()
 
 
 @settings(deadline=None, max_examples=60)
-@given(kernels(), PLANS, HELD)
-def test_any_kernel_keeps_what_is_held(
-    kernel: StrictKernel, wanted: tuple[Plan, ...], held: frozenset[tuple[int, Family]]
+@given(kernels(), PLANS, UNDECIDED)
+def test_any_kernel_keeps_what_is_undecided(
+    kernel: StrictKernel, wanted: tuple[Plan, ...], undecided: frozenset[tuple[int, Family]]
 ) -> None:
     foreign = kernel.foreign
     before = kernel.snapshot()
-    operations = carry_out(kernel, wanted, held)
+    operations = carry_out(kernel, wanted, undecided)
+    assert set(protected(wanted, before, operations)) == surplus(wanted, before) - removed(
+        operations, before
+    )
     assert kernel.foreign == foreign
     assert {rule for plan in wanted for rule in plan.rules} <= set(kernel.own_rules)
     assert {route for plan in wanted for route in plan.routes} <= set(kernel.own_routes)
     for operation in operations:
         match operation:
             case RemoveRule(rule) if rule.table != MAIN_TABLE:
-                assert (rule.table - 1_000_000, rule.family) not in held
+                assert (rule.table - 1_000_000, rule.family) not in undecided
             case RemoveRoute(route):
-                assert (route.oif, route.family) not in held
+                assert (route.oif, route.family) not in undecided
             case RemoveAddress(index, ip_):
-                assert (index, Family(ip_.version)) not in held
+                assert (index, Family(ip_.version)) not in undecided
     # A guard stays as long as a rule that it guards.
     selectors = {(r.family, r.src, r.oif) for r in kernel.own_rules if r.table != MAIN_TABLE}
     guards = {r for r in before.rules if r.table == MAIN_TABLE and r.protocol == PROTOCOL}
     assert {g for g in guards if (g.family, g.src, g.oif) in selectors} <= set(kernel.rules)
-    assert diff(wanted, kernel.snapshot(), held) == ()
+    assert diff(wanted, kernel.snapshot(), undecided) == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from errno import EEXIST
 
 import pytest
 from hypothesis import given
@@ -17,11 +18,9 @@ from nicwatchd.core.fights import (
     Fights,
     Place,
     Thing,
-    name,
     place,
     without,
 )
-from nicwatchd.core.host import Failure
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
@@ -35,9 +34,11 @@ from nicwatchd.core.model import (
     Rule,
     SetGroup,
 )
+from nicwatchd.core.port import judge
+from nicwatchd.core.words import brief
 from tests.core.build import FULL4, FULL6, IPV4, MAC, NET4, TABLE, eni, family, ip, lease, net
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, FULL, applied
+from tests.core.scenes import APPLIED, FULL, applied, fights
 
 LOOKUP = AddRule(Rule(Family.V4, 32602, TABLE, iif="lo", src=net(NET4)))
 GUARD = AddRule(
@@ -92,16 +93,16 @@ def test_the_pace() -> None:
     now = 0.0
     for _ in range(BURST):
         fights.lose(LOOKUP, "", now)
-        assert not fights.held(now)
+        assert not fights.throttled(now)
     for _ in range(50):  # removed whenever it is back
         fights.lose(LOOKUP, "", now)
-        assert fights.held(now + INTERVAL - 0.1) == {LOOKUP}
+        assert fights.throttled(now + INTERVAL - 0.1) == {LOOKUP: now + INTERVAL}
         assert now + INTERVAL in set(fights.deadlines())
         now += INTERVAL
-        assert not fights.held(now)
-    assert not fights.held(now)
+        assert not fights.throttled(now)
+    assert not fights.throttled(now)
     fights.lose(PLAIN, "", now)
-    assert not fights.held(now), "each thing has its own pace"
+    assert not fights.throttled(now), "each thing has its own pace"
 
 
 def test_what_is_told() -> None:
@@ -133,11 +134,11 @@ def test_what_is_told() -> None:
     ],
 )
 def test_names_and_places(lost: Thing, said: str, where: Place) -> None:
-    assert (name(lost), place(lost)) == (said, where)
+    assert (brief(lost), place(lost)) == (said, where)
 
 
 @pytest.mark.parametrize(
-    ("held", "left"),
+    ("throttled", "left"),
     [
         pytest.param(set(), [ADDRESS, SOURCED, PLAIN, GUARD, LOOKUP], id="nothing"),
         pytest.param({ADDRESS}, [PLAIN, GUARD, LOOKUP], id="no route without its source"),
@@ -146,13 +147,13 @@ def test_names_and_places(lost: Thing, said: str, where: Place) -> None:
         pytest.param({PLAIN}, [ADDRESS, SOURCED, GUARD, LOOKUP], id="a route"),
     ],
 )
-def test_what_waits_for_what_is_held_back(held: set[Thing], left: list[Operation]) -> None:
+def test_what_waits_for_what_is_throttled(throttled: set[Thing], left: list[Operation]) -> None:
     removal = RemoveRule(LOOKUP.rule)
     operations = (ADDRESS, SOURCED, PLAIN, GUARD, LOOKUP, removal)
-    assert list(without(operations, held)) == [*left, removal]
+    assert list(without(operations, throttled)) == [*left, removal]
 
 
-def test_a_route_that_is_to_replace_another_is_held_back_all_the_same() -> None:
+def test_a_route_that_is_to_replace_another_is_throttled_all_the_same() -> None:
     assert list(without([replace(PLAIN, replace=True)], {PLAIN})) == []
 
 
@@ -163,7 +164,7 @@ def test_no_span_has_more_than_the_burst_and_the_pace(gaps: list[float]) -> None
         now += gap
         fights.forget(now)
         fights.lose(LOOKUP, "", now)
-        while fights.held(now):
+        while fights.throttled(now):
             now = min(at for at in fights.deadlines() if at > now)
         healed.append(now)
     for first in range(1, len(healed)):
@@ -225,19 +226,19 @@ def test_a_fight_is_told_once_and_healed_at_its_pace(which: str) -> None:
     for at in removed:
         motion.at(at, fight)
     motion.run(230.0)
-    assert motion.host.fights() == [(motion.host.interfaces[3], True)]
+    assert fights(motion) == [(3, True)]
     (note,) = (n for n in motion.host.interfaces[3].view().notes if n.code == "fought-over")
     assert "port id 77" in note.text
     assert motion.state() is APPLIED
     motion.run(250.0 + WINDOW)
-    assert motion.host.fights() == []
+    assert fights(motion) == []
     heals = len(motion.written) - written
     assert BURST + 4 <= heals <= BURST + 60 / INTERVAL
-    assert sum(motion.host.heals.values()) == heals
+    assert sum(motion.host.losses.heals.values()) == heals
     assert not missing(motion)
     assert len(motion.told) - told <= 2 * LOSSES, "the first ones are transitions, the rest are not"
     motion.run(270.0 + WINDOW)
-    assert motion.host.fights() == [(motion.host.interfaces[3], False)]
+    assert fights(motion) == [(3, False)]
     assert not motion.host.interfaces[3].fights.reason
 
 
@@ -273,11 +274,15 @@ def test_it_is_seen_also_where_the_other_is_faster_than_our_look() -> None:
     motion = applied()
     (victim, *_) = (t for t in things_of(motion) if isinstance(t, AddRule))
     remove(motion, victim)
-    for second in range(LOSSES):
-        motion.look()
-        assert victim in motion.host.decide(200.0 + second)
-        motion.host.failed([])  # the kernel took it
-    assert motion.host.fights() == [(motion.host.interfaces[3], True)]
+    for second in range(1, LOSSES):
+        assert fights(motion) == []
+        motion.now = 200.0 + second
+        assert victim in motion.decide()
+        # The kernel takes it, and it is missing again before it was read back.
+        assert motion.apply() == ()
+        assert not motion.turn.settled
+    assert fights(motion) == [(3, True)]
+    assert motion.host.losses.heals == {"rule": LOSSES}
 
 
 def test_what_the_kernel_refuses_is_no_fight() -> None:
@@ -285,12 +290,12 @@ def test_what_the_kernel_refuses_is_no_fight() -> None:
     (victim, *_) = (t for t in things_of(motion) if isinstance(t, AddRoute))
     remove(motion, victim)
     for second in range(5):
-        motion.look()
-        assert victim in motion.host.decide(200.0 + second)
-        motion.host.failed([Failure(victim, "File exists", "route-in-the-way")])
-    assert motion.host.fights() == []
+        motion.now = 200.0 + second
+        assert victim in motion.decide()
+        assert motion.apply({victim: judge(victim, EEXIST)}) == ()
+    assert fights(motion) == []
     assert motion.reasons() == {"route-in-the-way"}
-    assert motion.host.heals == {"route": 1}
+    assert motion.host.losses.heals == {"route": 1}
 
 
 def test_a_link_that_flaps_is_no_fight() -> None:
@@ -305,7 +310,7 @@ def test_a_link_that_flaps_is_no_fight() -> None:
             motion.at(200.0 + tick, lambda: motion.host.flapped(3))
     motion.run(220.0)
     assert not missing(motion)
-    assert (motion.host.fights(), sum(motion.host.heals.values())) == ([], 0)
+    assert (fights(motion), sum(motion.host.losses.heals.values())) == ([], 0)
     assert motion.state() is APPLIED
 
 
@@ -315,7 +320,7 @@ def test_facts_that_change_are_no_fight() -> None:
         motion.imds(MAC, 200.0 + 100.0 * tick, TWO if tick % 2 else eni(FULL4, FULL6))
     motion.run(1000.0)
     assert motion.state() is APPLIED
-    assert (motion.host.fights(), sum(motion.host.heals.values())) == ([], 0)
+    assert (fights(motion), sum(motion.host.losses.heals.values())) == ([], 0)
 
 
 def test_a_lease_that_takes_an_address_over_is_no_fight() -> None:
@@ -334,7 +339,7 @@ def test_a_lease_that_takes_an_address_over_is_no_fight() -> None:
         motion.at(200.5 + tick, leaves)
     motion.run(210.0)
     assert not missing(motion)
-    assert (motion.host.fights(), sum(motion.host.heals.values())) == ([], 0)
+    assert (fights(motion), sum(motion.host.losses.heals.values())) == ([], 0)
 
 
 def test_an_interface_that_went_takes_its_fight_along() -> None:
@@ -344,13 +349,13 @@ def test_an_interface_that_went_takes_its_fight_along() -> None:
     for tick in range(4):
         motion.at(200.0 + tick, lambda: remove(motion, victim))
     motion.run(204.0)
-    assert motion.host.fights() == [(motion.host.interfaces[3], True)]
+    assert fights(motion) == [(3, True)]
     motion.at(205.0, lambda: motion.kernel.unplug(3))
     motion.run(206.0)
-    assert motion.host.fights() == []
-    assert motion.host._suspects == {}
+    assert fights(motion) == []
+    assert motion.host.losses._suspects == {}
     motion.host.suspect(place(victim), "port id 77")
-    assert motion.host._suspects == {}
+    assert motion.host.losses._suspects == {}
 
 
 def test_the_primarys_group_can_be_fought_over_too() -> None:
@@ -359,5 +364,5 @@ def test_the_primarys_group_can_be_fought_over_too() -> None:
     for tick in range(4):
         motion.at(200.0 + tick, lambda: remove(motion, SetGroup(2, 3778)))
     motion.run(204.0)
-    assert motion.host.fights() == [(motion.host.interfaces[2], True)]
+    assert fights(motion) == [(2, True)]
     assert motion.kernel.links[2].group == 3778

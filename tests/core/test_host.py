@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.host import Failure, Host
+from nicwatchd.core.decide import Decider
+from nicwatchd.core.failures import Failure
+from nicwatchd.core.host import Host
 from nicwatchd.core.lifecycle import OffTheTableError, State
 from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import (
@@ -16,13 +18,19 @@ from nicwatchd.core.model import (
     Address,
     AddRoute,
     AddRule,
+    Family,
     Link,
+    Operation,
     Plan,
+    Reason,
     RemoveRule,
     Rule,
     SetGroup,
 )
 from nicwatchd.core.policy import AddressMode, Coexist, Policy, RuleMode
+from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
+from nicwatchd.core.turn import Turn
 from tests.core.build import (
     ERROR,
     ETH1,
@@ -147,12 +155,12 @@ POLICIES = {
 @pytest.mark.parametrize(("policy", "state", "expected"), POLICIES.values(), ids=POLICIES.keys())
 def test_reload(policy: Policy, state: State, expected: set[str]) -> None:
     motion = applied()
-    motion.host.set_policy(policy)
+    motion.turn.set_policy(policy, motion.now)
     motion.run(140.0)
     assert motion.state() is state
     assert selectors(motion, 3) == expected
     assert {a.ip for a in motion.kernel.addresses} == {ip(IPV4), ip(IPV6)}
-    motion.host.set_policy(CALM)
+    motion.turn.set_policy(CALM, motion.now)
     motion.run(150.0)
     assert motion.state() is APPLIED
     assert selectors(motion, 3) == {"eth1", NET4}
@@ -164,7 +172,7 @@ def test_ipv4_routes_come_back_after_the_last_ipv4_address_of_ours_went() -> Non
     motion.run(130.0)
     before = motion.kernel.own_routes
     assert {route.prefsrc for route in before} == {ip(IPV4), ip(IPV6), None}
-    motion.host.set_policy(replace(CALM, addresses=AddressMode.NONE))
+    motion.turn.set_policy(replace(CALM, addresses=AddressMode.NONE), motion.now)
     motion.run(motion.now)
     assert not motion.kernel.addresses
     after = set(motion.kernel.own_routes)
@@ -192,7 +200,7 @@ def test_an_operators_route_goes_with_the_last_ipv4_address_and_its_copy_too() -
     motion.kernel.put(theirs)
     motion.run(70.0)
     assert theirs.dst in {route.dst for route in motion.kernel.own_routes}
-    motion.host.set_policy(replace(CALM, addresses=AddressMode.NONE))
+    motion.turn.set_policy(replace(CALM, addresses=AddressMode.NONE), motion.now)
     motion.run(80.0)
     assert theirs not in motion.kernel.routes
     assert theirs.dst not in {route.dst for route in motion.kernel.own_routes}
@@ -204,7 +212,7 @@ def test_reload_changes_the_patience_of_those_who_wait() -> None:
     motion.run(20.0)
     policy = Policy()
     schedule = replace(policy.schedule, patience=15.0)
-    motion.host.set_policy(replace(policy, schedule=schedule))
+    motion.turn.set_policy(replace(policy, schedule=schedule), motion.now)
     motion.run(26.0)
     assert motion.host.interfaces[3].lifecycle.overdue
 
@@ -223,12 +231,13 @@ def test_a_container_network_owns_the_secondary_enis() -> None:
     aws_node = Rule(V4, 1024, MAIN_TABLE, protocol=3, fwmark=0x80, fwmask=0x80)
     motion.at(140.0, lambda: motion.kernel.put(aws_node))
     motion.run(150.0)
-    assert motion.host.container_network == "Amazon VPC CNI"
+    assert motion.turn.decision
+    assert motion.turn.decision.container_network == "Amazon VPC CNI"
     assert (motion.state(), motion.reasons()) == (IGNORED, {"cni"})
     assert aws_node in motion.kernel.rules
     assert motion.kernel.own_rules == ()
     assert motion.kernel.own_routes == ()
-    motion.host.set_policy(Policy(coexist=Coexist.FORCE))
+    motion.turn.set_policy(Policy(coexist=Coexist.FORCE), motion.now)
     motion.run(160.0)
     assert motion.state() is APPLIED
 
@@ -278,93 +287,133 @@ def test_what_the_kernel_refuses_is_told() -> None:
     motion.kernel.set_link(ETH1)
     motion.kernel.put(LEASE4, LEASE6)
     motion.now = 10.0
-    motion.look()
-    motion.host.decide(10.0)
-    motion.host.hear_primary(motion.primary)
-    motion.host.hear(3, MAC, FULL, 10.0)
-    operations = motion.host.decide(10.0)
+    assert motion.decide(), "what DHCP brought"
+    motion.turn.fail(motion.now)  # what follows is a turn of its own
+    motion.turn.hear(Reading(3, MAC, FULL), 10.0)
+    operations = motion.decide()
     rule = next(o for o in operations if isinstance(o, AddRule) and o.rule.table != MAIN_TABLE)
     route = next(o for o in operations if isinstance(o, AddRoute))
-    motion.host.failed(
-        [
-            Failure(rule, "not permitted"),
-            Failure(route, "busy"),
-            Failure(RemoveRule(rule.rule), "x"),
-            Failure(SetGroup(2, 1), "y"),
-        ]
+    refused: dict[Operation, Outcome] = {
+        rule: Outcome(rule, Result.REFUSED, message="not permitted"),
+        route: Outcome(route, Result.RETRY, message="busy"),
+    }
+    assert motion.apply(refused) == ()
+    assert not motion.turn.settled, "a second try waits"
+    failures = motion.host.interfaces[3].view().failures
+    words = {each.text.rsplit(": ", 1)[1] for each in failures}
+    assert (words, {each.code for each in failures}) == (
+        {"not permitted", "busy"},
+        {"kernel-refused"},
     )
-    assert [f.text for f in motion.host.interfaces[3].failures] == ["not permitted", "busy", "x"]
-    assert [f.text for f in motion.host.interfaces[2].failures] == ["y"]
-    motion.host.decide(10.0)
     assert (motion.state(), motion.reasons()) == (State.VALIDATED, {"kernel-refused"})
     motion.run(11.0)
     assert (motion.state(), motion.reasons()) == (APPLIED, set())
 
 
+def test_each_failure_is_told_of_its_interface() -> None:
+    motion = applied()
+    decider = Decider(motion.host)
+    decider.decide(motion.now)
+    rule = next(rule for rule in motion.host.interfaces[3].plan.rules if rule.table != MAIN_TABLE)
+    route = motion.host.interfaces[3].plan.routes[0]
+    decider.explain(
+        [
+            Failure(AddRule(rule), "not permitted"),
+            Failure(AddRoute(route), "busy", "route-in-the-way"),
+            Failure(RemoveRule(rule), "x"),
+            Failure(SetGroup(2, 1), "y"),
+            Failure(RemoveRule(replace(rule, table=77)), "a leftover's"),
+        ]
+    )
+    failures = {index: i.view().failures for index, i in motion.host.interfaces.items()}
+    assert failures == {
+        2: (Reason("kernel-refused", "y"),),
+        3: (
+            Reason("kernel-refused", "not permitted"),
+            Reason("route-in-the-way", "busy"),
+            Reason("kernel-refused", "x"),
+        ),
+    }
+
+
+def known(policy: Policy | None = None, *, strict: bool = False) -> tuple[Host, Decider]:
+    """A host of one link, at 0 s."""
+    host = Host(policy or Policy(), lambda: 0.0, strict=strict)
+    host.see_links({3: ETH1}, 0.0)
+    return host, Decider(host)
+
+
 def test_input_off_the_table() -> None:
     for strict in (True, False):
-        host = Host(Policy(), lambda: 0.0, strict=strict)
-        host.see_links({3: ETH1}, 0.0)
+        host, decider = known(strict=strict)
         host.interfaces[3].lifecycle.state = State.GONE
         host.hear(3, MAC, FULL, 0.0)
         host.hear_primary(Value(PRIMARY))
         if strict:
             with pytest.raises(OffTheTableError):
-                host.decide(0.0)
+                decider.decide(0.0)
         else:
-            host.decide(0.0)
-        assert host.surprises == 1
+            decider.decide(0.0)
+            assert host.surprises == 1
+            assert host.interfaces[3].undecided == {*Family}
 
 
 def test_a_deadline_that_passes_during_a_look_is_kept() -> None:
-    host = Host(Policy(), lambda: 0.0)
-    host.see_links({3: ETH1}, 0.0)
-    host.decide(4.99)
-    host.polls_due(4.99)
-    assert host.next_deadline(5.2) == 5.2
-    host.decide(5.2)
-    assert host.next_deadline(5.3) == pytest.approx(180.0)
+    turn = Turn(Policy(), lambda: 0.0, 0.0)
+    for at in (0.0, 4.99):
+        turn.start(at)
+        turn.answer(LinksRead({3: ETH1}), at)
+        turn.answer(ObjectsRead(own=((), ())), at)
+    assert turn.step is None
+    assert turn._next_deadline(5.2) == 5.2
+    turn.start(5.2)
+    turn.answer(LinksRead({3: ETH1}), 5.2)
+    turn.answer(ObjectsRead(own=((), ())), 5.2)
+    assert turn._next_deadline(5.3) == pytest.approx(180.0)
 
 
 def test_no_deadline_without_interfaces() -> None:
-    assert Host(Policy(), lambda: 0.0).next_deadline(0.0) is None
+    turn = Turn(Policy(), lambda: 0.0, 0.0)
+    assert turn._next_deadline(0.0) is None
+
+
+def asked(host: Host, now: float) -> list[bool]:
+    """For each question whether it is for every key."""
+    return [question.whole for question in host.questions(now)]
 
 
 def test_a_question_at_a_time() -> None:
-    host = Host(Policy(), lambda: 0.0)
-    host.see_links({3: ETH1}, 0.0)
-    host.decide(0.0)
-    assert [(i.link.index, sweep) for i, sweep in host.polls_due(0.0)] == [(3, True)]
+    host, decider = known()
+    decider.decide(0.0)
+    assert host.questions(0.0) == [Question(3, MAC, whole=True)]
     host.poll_all(0.1)
-    assert host.polls_due(0.1) == []
+    assert host.questions(0.1) == []
     host.hear(3, MAC, UNREAD, 0.2)
-    assert [sweep for _, sweep in host.polls_due(0.2)] == [True], "it was asked for meanwhile"
+    assert asked(host, 0.2) == [True], "it was asked for meanwhile"
     host.hear(3, MAC, UNREAD, 0.3)
-    assert host.polls_due(0.54) == []
-    assert [sweep for _, sweep in host.polls_due(0.56)] == [False], "fast polls only probe"
+    assert host.questions(0.54) == []
+    assert asked(host, 0.56) == [False], "fast polls only probe"
 
 
 @pytest.mark.parametrize("refresh", [60.0, 1.0])
 def test_the_slow_refresh_reads_everything(refresh: float) -> None:
-    host = Host(Policy(schedule=Schedule(refresh=refresh)), lambda: 0.0)
-    host.see_links({3: ETH1}, 0.0)
-    host.decide(0.0)
-    host.polls_due(0.0)
+    host, decider = known(Policy(schedule=Schedule(refresh=refresh)))
+    decider.decide(0.0)
+    host.questions(0.0)
     host.hear(3, MAC, UNREAD, 200.0)
-    assert host.polls_due(200.0 + 0.9 * refresh) == []
-    assert [sweep for _, sweep in host.polls_due(200.0 + refresh)] == [True]
+    assert host.questions(200.0 + 0.9 * refresh) == []
+    assert asked(host, 200.0 + refresh) == [True]
 
 
 def test_a_poll_for_a_doubt_reads_everything() -> None:
-    host = Host(Policy(schedule=Schedule(refresh=2.0), doubts=3, doubt_span=2.0), lambda: 0.0)
-    host.see_links({3: ETH1}, 0.0)
+    host, decider = known(Policy(schedule=Schedule(refresh=2.0), doubts=3, doubt_span=2.0))
     host.hear_primary(Value(PRIMARY))
     for at, reading in ((200.0, FULL), (202.0, eni(FULL4))):
-        host.decide(at)
-        assert host.polls_due(at)
+        decider.decide(at)
+        assert host.questions(at)
         host.hear(3, MAC, reading, at)
-    assert host.polls_due(202.9) == []
-    assert [sweep for _, sweep in host.polls_due(203.0)] == [True]
+    assert host.questions(202.9) == []
+    assert asked(host, 203.0) == [True]
 
 
 # --- whatever happens --------------------------------------------------------------------------

@@ -374,8 +374,8 @@ def test_a_crash_between_group_and_link_does_not_leave_it_down(done: int) -> Non
     motion = FastMotion()
     motion.plug(10.0, DOWN)
     motion.run(14.9)
-    motion.look()
-    operations = [o for o in motion.host.decide(15.1) if isinstance(o, SetUp | SetGroup)]
+    motion.now = 15.1
+    operations = [o for o in motion.decide() if isinstance(o, SetUp | SetGroup)]
     assert len(operations) == 2
     motion.kernel.run(operations[:done])
     again = FastMotion(kernel=motion.kernel, start=20.0)
@@ -387,11 +387,11 @@ def test_udev_can_be_done_earlier() -> None:
     motion = FastMotion()
     motion.plug(10.0, DOWN)
     motion.run(11.0)
-    interface = motion.host.interfaces[3]
-    assert interface.waits_for_udev
-    interface.udev_done = True
-    assert not interface.waits_for_udev
+    facts = motion.host.interfaces[3].facts
+    assert facts.waits_for_udev
+    motion.udev_done.add(3)
     motion.run(12.0)
+    assert not facts.waits_for_udev
     assert motion.kernel.links[3].up
 
 

@@ -8,6 +8,7 @@ from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
 from nicwatchd.core.model import AddAddress, Link
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.steps import PrimaryReading
 from tests.core.build import (
     ERROR,
     ETH1,
@@ -129,6 +130,8 @@ def test_without_the_primary_nothing_is_programmed() -> None:
     assert motion.state() is APPLIED
     assert motion.state(2) is IGNORED
     motion.primary = ABSENT
+    assert not motion.turn.asks_primary
+    motion.turn.hear(PrimaryReading(ABSENT), motion.now)  # a late answer
     motion.run(400.0)
     assert motion.state() is APPLIED, "it was there from launch"
 

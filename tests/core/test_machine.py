@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from nicwatchd.core.agenda import HEARTBEAT, RETRY_CAP
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Value
@@ -198,7 +199,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @rule(policy=st.sampled_from(POLICIES))
     def reloaded(self, policy: Policy) -> None:
-        self.motion.host.set_policy(policy)
+        self.motion.turn.set_policy(policy, self.motion.now)
         self.settle()
 
     @rule()
@@ -241,11 +242,15 @@ class LifecycleMachine(RuleBasedStateMachine):
                 assert asked or now < polling.next_at <= now + host.policy.schedule.refresh
             assert interface.is_polled or state is State.IGNORED
             codes = {reason.code for reason in interface.lifecycle.reasons}
+            due, deadline = self.motion.turn.next_at(), self.motion.turn._next_deadline(now)
+            assert now < due.at <= now + HEARTBEAT
             if "address-awaited" in codes:
-                assert host.next_deadline(now) is not None
-                assert interface.age(now) < host.policy.address_wait + 0.1
+                assert deadline is not None
+                assert due.at <= deadline
+                assert interface.facts.age(now) < host.policy.address_wait + 0.1
             if "kernel-refused" in codes:
-                assert self.motion.retry_at is not None
+                assert not self.motion.turn.settled
+                assert due.at <= now + RETRY_CAP
 
     @invariant()
     def each_state_has_its_reasons(self) -> None:
@@ -259,7 +264,7 @@ class LifecycleMachine(RuleBasedStateMachine):
                 assert codes <= grounds.HANDS_OFF | {"no-ip"}
                 continue
             if lifecycle.state is State.DETECTED:
-                assert interface.memory.believed.directory == NOT_ASKED
+                assert interface.facts.memory.believed.directory == NOT_ASKED
                 continue
             words = self.words(interface)
             refusals = grounds.refusals(interface, words, host.primary_mac)
@@ -333,7 +338,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         match operation:
             case RemoveAddress(ip=ip):
                 which = Family(ip.version)
-                brought = any(a.ip == ip and not ours(a) for a in interface.addresses)
+                brought = any(a.ip == ip and not ours(a) for a in interface.facts.addresses)
                 wanted = host.policy.addresses is not AddressMode.NONE and not brought
                 told = wanted and net(str(ip)) in self.told(interface, which)
             case RemoveRoute(route=route):
@@ -363,7 +368,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.kernel.set_link(replace(link, group=group))
         # A lease that IMDS does not list is waited for, rightly.
         self.kernel.drop(*(a for a in self.kernel.addresses if a.ip == UNLISTED_LEASE.ip))
-        motion.host.set_policy(QUICK)
+        motion.turn.set_policy(QUICK, motion.now)
         motion.primary = Value(PRIMARY)
         motion.imds(MAC, motion.now, FULL)
         self.settle(120.0)

@@ -246,7 +246,7 @@ def test_until_the_old_list_lacks_it_it_stays_and_a_note_says_so() -> None:
     assert motion.state(4) is APPLIED
     notes = [n.text for n in motion.host.interfaces[4].view().notes if n.code == "held-elsewhere"]
     assert notes == [
-        f"IMDS lists {item} here, but it stays on eth1 until IMDS does not list it there"
+        f"IMDS lists {item} here too, but it is kept on eth1 until IMDS no longer lists it there"
         for item in ("10.0.2.128/28", *MOVING)
     ]
     assert quiet(motion, 3600.0)

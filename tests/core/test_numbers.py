@@ -151,7 +151,7 @@ def test_a_reload_migrates_at_once(numbers: Numbers, back: bool) -> None:
     old, new = (numbers, Numbers()) if back else (Numbers(), numbers)
     motion = two_applied(old)
     motion.kernel = Watched(motion.kernel)
-    motion.host.set_policy(replace(CALM, numbers=new))
+    motion.turn.set_policy(replace(CALM, numbers=new), motion.now)
     motion.run(motion.now)
     like_new(motion, new)
     assert {motion.state(3), motion.state(4)} == {APPLIED}
@@ -279,6 +279,6 @@ def test_any_numbers_become_any_others(first: Numbers, then: list[Numbers]) -> N
     motion = two_applied(first)
     motion.kernel = Watched(motion.kernel)
     for numbers in then:
-        motion.host.set_policy(replace(CALM, numbers=numbers))
+        motion.turn.set_policy(replace(CALM, numbers=numbers), motion.now)
         motion.run(motion.now)
     like_new(motion, then[-1])

@@ -22,9 +22,10 @@ from nicwatchd.core.model import (
     ours,
 )
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.treatment import Released, is_primary
 from tests.core.build import ETH0, ETH1, FULL6, IPV4, MAC, NET4, V4, eni, family, net, permanent
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, CALM, ETH2, IGNORED, MAC2, applied, quiet, selectors
+from tests.core.scenes import APPLIED, CALM, ETH2, IGNORED, MAC2, applied, fights, quiet, selectors
 
 A: Key = (ETH1.index, MAC)
 B: Key = (ETH2.index, MAC2)
@@ -111,7 +112,9 @@ def test_the_primary_alone_gives_its_group_back() -> None:
     assert motion.kernel.links[ETH0.index].group == LINK_GROUP
     written = act(motion, Releases().plus((ETH0.index, ETH0.mac)))
     assert written == [SetGroup(ETH0.index, DEFAULT_GROUP)]
-    assert motion.host.interfaces[ETH0.index].is_primary
+    primary = motion.host.interfaces[ETH0.index]
+    assert is_primary(primary.link, motion.host.primary_mac)
+    assert isinstance(primary.treatment, Released)
 
 
 def test_what_was_fought_over_is_not_any_more() -> None:
@@ -124,10 +127,10 @@ def test_what_was_fought_over_is_not_any_more() -> None:
     for second in range(LOSSES):
         motion.at(510.0 + second, remove)
     motion.run(520.0)
-    assert motion.host.fights() == [(motion.host.interfaces[ETH1.index], True)]
+    assert fights(motion) == [(ETH1.index, True)]
     act(motion, Releases().plus(A))
     assert left(motion, ETH1.index) == []
-    assert motion.host.fights() == [(motion.host.interfaces[ETH1.index], False)]
+    assert fights(motion) == [(ETH1.index, False)]
     assert motion.host.interfaces[ETH1.index].view().notes == ()
 
 

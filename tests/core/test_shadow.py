@@ -1,10 +1,12 @@
 """Who decides on our packets, by one question for each rule."""
 
 from dataclasses import replace
+from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENOBUFS, ENODEV
 
 import pytest
 
 from nicwatchd.core.model import MAIN_TABLE, Address, Plan, Route, Rule
+from nicwatchd.core.port import RouteAnswer
 from nicwatchd.core.shadow import FAR, Probe, probes, shadow
 from tests.core.build import IPV4, IPV6, NET4, NET6, TABLE, V4, V6, ip, lease, net, permanent
 
@@ -26,13 +28,13 @@ FAR4, FAR6 = FAR[V4], FAR[V6]
         pytest.param([lease(f"{IPV6}/128", tentative=True)], [], id="tentative"),
         pytest.param(
             [LINK_LOCAL, lease(f"{IPV6}/128")],
-            [Probe(OIF6, ip(IPV6), FAR6, oif=3), Probe(SUBNET6, ip(IPV6), FAR6)],
+            [Probe(3, OIF6, ip(IPV6), FAR6, oif=3), Probe(3, SUBNET6, ip(IPV6), FAR6)],
             id="IPv6",
         ),
-        pytest.param([lease(f"{IPV4}/24")], [Probe(SUBNET4, ip(IPV4), FAR4)], id="IPv4"),
+        pytest.param([lease(f"{IPV4}/24")], [Probe(3, SUBNET4, ip(IPV4), FAR4)], id="IPv4"),
         pytest.param(
             [permanent("2001:db8:5::1/64"), permanent(f"{IPV6}/128")],
-            [Probe(OIF6, ip("2001:db8:5::1"), FAR6, oif=3), Probe(SUBNET6, ip(IPV6), FAR6)],
+            [Probe(3, OIF6, ip("2001:db8:5::1"), FAR6, oif=3), Probe(3, SUBNET6, ip(IPV6), FAR6)],
             id="each rule has its own source",
         ),
     ],
@@ -46,60 +48,77 @@ def test_nothing_is_asked_of_a_link_that_is_down() -> None:
     assert list(probes(down, [lease(f"{IPV4}/24"), lease(f"{IPV6}/128")])) == []
 
 
-PROBE = Probe(SUBNET6, ip(IPV6), FAR6)
-BOUND = Probe(OIF6, ip(IPV6), FAR6, oif=3)
+PROBE = Probe(3, SUBNET6, ip(IPV6), FAR6)
+BOUND = Probe(3, OIF6, ip(IPV6), FAR6, oif=3)
 VPN = Rule(V6, 5270, 52, protocol=3)
 BY_VPN = f"packets from {IPV6} follow table 52 by the rule at priority 5270, not ours"
 BY_MAIN = f"packets from {IPV6} follow table 52 by a route of the main table, not ours"
 
 
+BY52, OURS = RouteAnswer(52, oif=7), RouteAnswer(TABLE, oif=3)
+
+
 def test_our_own_table_answers() -> None:
-    assert shadow(PROBE, TABLE, [VPN]) is None
+    assert shadow(PROBE, OURS, [VPN]) is None
 
 
 @pytest.mark.parametrize(
-    ("probe", "table", "rules", "text"),
+    ("probe", "found", "rules", "text"),
     [
-        pytest.param(PROBE, 52, [VPN], BY_VPN, id="a VPN"),
+        pytest.param(PROBE, BY52, [VPN], BY_VPN, id="a VPN"),
         pytest.param(
             PROBE,
-            None,
+            ENETUNREACH,
             [VPN],
             f"packets from {IPV6} have no route: a rule before ours forbids it",
             id="forbidden",
         ),
         pytest.param(
+            PROBE,
+            EHOSTUNREACH,
+            [VPN],
+            f"packets from {IPV6} have no route: a rule before ours forbids it",
+            id="prohibited",
+        ),
+        pytest.param(
             BOUND,
-            None,
+            EACCES,
             [],
             f"packets from {IPV6} bound to eth1 have no route: a rule before ours forbids it",
             id="a bound socket",
         ),
-        pytest.param(PROBE, 52, [replace(VPN, priority=32602)], BY_VPN.replace("5270", "32602"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=32602)], BY_VPN.replace("5270", "32602"),
                      id="the same priority"),
-        pytest.param(PROBE, 52, [replace(VPN, priority=9), VPN], BY_VPN.replace("5270", "9"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=9), VPN], BY_VPN.replace("5270", "9"),
                      id="the first one"),
-        pytest.param(PROBE, 52, [replace(VPN, src=net(NET6), dst=net("2001:2::/48"))], BY_VPN,
+        pytest.param(PROBE, BY52, [replace(VPN, src=net(NET6), dst=net("2001:2::/48"))], BY_VPN,
                      id="by source and destination"),
-        pytest.param(PROBE, 52, [replace(VPN, iif="lo", fwmark=0, fwmask=255)], BY_VPN,
+        pytest.param(PROBE, BY52, [replace(VPN, iif="lo", fwmark=0, fwmask=255)], BY_VPN,
                      id="unmarked, from this host"),
-        pytest.param(BOUND, 52, [replace(VPN, oif="eth1")],
+        pytest.param(BOUND, BY52, [replace(VPN, oif="eth1")],
                      BY_VPN.replace(" follow", " bound to eth1 follow"), id="by device"),
-        pytest.param(PROBE, 52, [], BY_MAIN, id="a route of main"),
-        pytest.param(PROBE, 52, [replace(VPN, protocol=236)], BY_MAIN, id="ours does not shadow"),
-        pytest.param(PROBE, 52, [replace(VPN, table=53)], BY_MAIN, id="another table"),
-        pytest.param(PROBE, 52, [replace(VPN, priority=32603)], BY_MAIN, id="behind ours"),
-        pytest.param(PROBE, 52, [replace(VPN, family=V4)], BY_MAIN, id="the other family"),
-        pytest.param(PROBE, 52, [replace(VPN, fwmark=1, fwmask=1)], BY_MAIN, id="marked packets"),
-        pytest.param(PROBE, 52, [replace(VPN, src=net("2001:db8:5::/64"))], BY_MAIN,
+        pytest.param(PROBE, BY52, [], BY_MAIN, id="a route of main"),
+        pytest.param(PROBE, BY52, [replace(VPN, protocol=236)], BY_MAIN, id="ours does not shadow"),
+        pytest.param(PROBE, BY52, [replace(VPN, table=53)], BY_MAIN, id="another table"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=32603)], BY_MAIN, id="behind ours"),
+        pytest.param(PROBE, BY52, [replace(VPN, family=V4)], BY_MAIN, id="the other family"),
+        pytest.param(PROBE, BY52, [replace(VPN, fwmark=1, fwmask=1)], BY_MAIN, id="marked packets"),
+        pytest.param(PROBE, BY52, [replace(VPN, src=net("2001:db8:5::/64"))], BY_MAIN,
                      id="another source"),
-        pytest.param(PROBE, 52, [replace(VPN, dst=net("2001:db8:5::/64"))], BY_MAIN,
+        pytest.param(PROBE, BY52, [replace(VPN, dst=net("2001:db8:5::/64"))], BY_MAIN,
                      id="another destination"),
-        pytest.param(PROBE, 52, [replace(VPN, iif="eth0")], BY_MAIN, id="forwarded packets"),
-        pytest.param(PROBE, 52, [replace(VPN, oif="eth0")], BY_MAIN, id="another device"),
+        pytest.param(PROBE, BY52, [replace(VPN, iif="eth0")], BY_MAIN, id="forwarded packets"),
+        pytest.param(PROBE, BY52, [replace(VPN, oif="eth0")], BY_MAIN, id="another device"),
     ],
 )  # fmt: skip
-def test_the_winner_is_named(probe: Probe, table: int | None, rules: list[Rule], text: str) -> None:
-    reason = shadow(probe, table, rules)
+def test_the_winner_is_named(
+    probe: Probe, found: RouteAnswer | int, rules: list[Rule], text: str
+) -> None:
+    reason = shadow(probe, found, rules)
     assert reason
     assert (reason.code, reason.text) == ("shadowed", text)
+
+
+@pytest.mark.parametrize("errno", [EINVAL, ENODEV, ENOBUFS])
+def test_other_errors_prove_nothing_of_rules(errno: int) -> None:
+    assert shadow(PROBE, errno, [VPN]) is None

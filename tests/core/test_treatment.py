@@ -7,8 +7,22 @@ import pytest
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, Value
 from nicwatchd.core.model import Link, Rule
 from nicwatchd.core.policy import Coexist, Policy
-from nicwatchd.core.treatment import container_network, hands_off, is_candidate, is_primary
-from tests.core.build import ETH0, ETH1, MAC, PRIMARY, V4, V6
+from nicwatchd.core.releases import Releases
+from nicwatchd.core.treatment import (
+    Managed,
+    Primary,
+    Released,
+    Treatment,
+    Unmanaged,
+    container_network,
+    is_asked_about,
+    is_candidate,
+    is_primary,
+    places_of,
+    reason_of,
+    treat,
+)
+from tests.core.build import ETH0, ETH1, IPV6, MAC, NET4, PRIMARY, V4, V6, lease, net, nets
 
 DEFAULT = Policy()
 VETH = Policy(drivers=frozenset({"veth"}))
@@ -47,8 +61,12 @@ def test_candidates(*, link: Link, policy: Policy, expected: bool) -> None:
     ],
 )
 def test_hands_off(link: Link, policy: Policy, owner: str | None, code: str | None) -> None:
-    reason = hands_off(link, policy, owner)
+    treatment = treat(link, (), policy, Releases(), Value(PRIMARY), owner)
+    assert isinstance(treatment, Unmanaged if code else Managed)
+    reason = reason_of(treatment)
     assert (reason.code if reason else None) == code
+    # Of those that are left, only an enslaved one shares its subnet with what is ours.
+    assert is_asked_about(treatment) is (code in (None, "enslaved"))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +79,7 @@ def test_hands_off(link: Link, policy: Policy, owner: str | None, code: str | No
     ],
 )
 def test_why_in_words(link: Link, owner: str | None, text: str) -> None:
-    reason = hands_off(link, DEFAULT, owner)
+    reason = reason_of(treat(link, (), DEFAULT, Releases(), Value(PRIMARY), owner))
     assert reason
     assert reason.text == text
 
@@ -90,3 +108,64 @@ def test_container_networks(links: list[Link], rules: list[Rule], owner: str | N
 )
 def test_the_primary_is_the_one_that_imds_names(*, answer: Answer[str], expected: bool) -> None:
     assert is_primary(ETH0, answer) is expected
+
+
+RELEASED = Releases().plus((ETH1.index, MAC))
+OUTSIDE = replace(ETH1, driver="e1000", master=9)
+EXCLUDED = Policy(exclude=("eth*",), exclude_subnets=nets("10.0.0.0/8"))
+IN_NET4 = nets(NET4)
+
+
+@pytest.mark.parametrize(
+    ("link", "policy", "releases", "primary", "owner", "expected"),
+    [
+        pytest.param(ETH1, EXCLUDED, RELEASED, MAC, "Cilium", Released, id="released"),
+        pytest.param(
+            OUTSIDE, DEFAULT, RELEASED, MAC, None, Released, id="released, whatever it is"
+        ),
+        pytest.param(ETH1, EXCLUDED, Releases(), MAC, "Cilium", Primary, id="the primary"),
+        pytest.param(OUTSIDE, DEFAULT, Releases(), MAC, None, Primary, id="... whatever it is"),
+        pytest.param(ETH1, EXCLUDED, Releases(), PRIMARY, "Cilium", Unmanaged, id="excluded"),
+        pytest.param(ETH1, DEFAULT, Releases(), PRIMARY, None, Managed, id="ours"),
+        pytest.param(ETH1, DEFAULT, RELEASED.minus(None), PRIMARY, None, Managed, id="taken back"),
+    ],
+)
+def test_what_comes_before_what(
+    link: Link,
+    policy: Policy,
+    releases: Releases,
+    primary: str,
+    owner: str | None,
+    expected: type[Treatment],
+) -> None:
+    assert type(treat(link, IN_NET4, policy, releases, Value(primary), owner)) is expected
+
+
+def test_what_is_released_says_how_to_have_it_back() -> None:
+    reason = reason_of(treat(ETH1, (), DEFAULT, RELEASED, Value(MAC), None))
+    assert reason
+    assert reason.code == "released"
+    assert "`nicwatchd reconcile eth1`" in reason.text
+
+
+def test_released_and_primary_are_asked_about() -> None:
+    """One for its neighbours' subnets, which the other's guards need too."""
+    for releases in (RELEASED, Releases()):
+        assert is_asked_about(treat(ETH1, (), DEFAULT, releases, Value(MAC), None))
+    reason = reason_of(treat(ETH1, (), DEFAULT, Releases(), Value(MAC), None))
+    assert reason
+    assert reason.code == "primary"
+
+
+@pytest.mark.parametrize(
+    ("excluded", "left"),
+    [("10.0.0.0/8", True), (NET4, True), ("10.0.2.0/25", False), ("10.0.3.0/24", False),
+     (f"{IPV6}/128", True), ("2001:db8:7::/64", False)],
+)  # fmt: skip
+def test_an_excluded_subnet(*, excluded: str, left: bool) -> None:
+    """The whole place has to lie in it. An address without its subnet is a place, too."""
+    places = places_of(nets(NET4), [lease(f"{IPV6}/128")])
+    policy = Policy(exclude_subnets=(net("192.0.2.0/24"), net(excluded)))
+    treatment = treat(ETH1, places, policy, Releases(), Value(PRIMARY), None)
+    assert isinstance(treatment, Unmanaged if left else Managed)
+    assert is_asked_about(treatment) is not left
