@@ -28,7 +28,8 @@ def dataclasses_of(module: ModuleType) -> Iterator[type]:
 @pytest.mark.parametrize("name", MODULES)
 def test_every_value_is_frozen_and_has_slots(name: str) -> None:
     for value in dataclasses_of(importlib.import_module(f"nicwatchd.core.{name}")):
-        assert value.__dataclass_params__.frozen is (value.__name__ not in MUTABLE), value
+        frozen = vars(value)["__dataclass_params__"].frozen
+        assert frozen is (value.__name__ not in MUTABLE), value
         assert "__slots__" in vars(value), value
         assert "__dict__" not in dir(value), value
 
