@@ -54,7 +54,7 @@ class RoughMotion(FastMotion):
             self._drive()
         except Died:
             self.restart()
-        assert self._troubled or self.turn.settled, f"it does not converge: {self.turn.decision}"
+        assert self._troubled or self.turn.settled, f"it does not converge: {self.wanted}"
 
     def _drive(self) -> None:
         turn = self.turn

@@ -95,10 +95,11 @@ THEIRS = RouteEvent(V4, MAIN_TABLE, RTPROT_BOOT, oif=3)
 def test_at_first_everything_is_read_and_then_nothing() -> None:
     turn = Turn(Policy(), lambda: 0.0, 0.0)
     turn.start(0.0)
-    assert turn.step == ReadLinks(None, frozenset())
+    links, key = turn.step, (3, MAC)
+    assert links == ReadLinks(None, frozenset())
     turn.answer(LinksRead({1: LO, 3: ETH1}), 0.0)
-    key = (3, MAC)
-    assert turn.step == ReadObjects((key,), True, frozenset(), frozenset(), frozenset({key}))
+    objects = turn.step
+    assert objects == ReadObjects((key,), True, frozenset(), frozenset(), frozenset({key}))
     assert World().reads() == NOTHING
 
 
