@@ -28,7 +28,7 @@ from nicwatchd.core.model import (
     SetGroup,
 )
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.port import AddressEvent, Outcome, Result, RuleEvent, judge
+from nicwatchd.core.port import AddressEvent, LinkEvent, Outcome, Result, RuleEvent, judge
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import (
     Applied,
@@ -338,31 +338,32 @@ def test_a_reconcile_needs_answers_to_questions_asked_since() -> None:
     assert turn.is_reached(request)
 
 
-def test_a_reconcile_does_not_wait_for_what_is_gone() -> None:
+def leaves(motion: FastMotion) -> None:
+    motion.kernel.unplug(5)
+    motion.turn.note(LinkEvent(5, "eth3", gone=True), motion.now)
+
+
+def is_excluded(motion: FastMotion) -> None:
+    motion.turn.set_policy(replace(CALM, exclude=("eth3",)), motion.now)
+
+
+@pytest.mark.parametrize("ends", [leaves, is_excluded])
+def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
+    ends: Callable[[FastMotion], None],
+) -> None:
     motion = two_enis()
+    motion.kernel.set_link(replace(ETH1, index=5, mac="02:00:00:00:00:05", name="eth3"))
+    motion.run(506.0)
     turn = motion.turn
     request = turn.reconcile(None, motion.now)
     turn.questions(motion.now)
-    hear(motion, 2)
-    hear(motion, 3)
+    for index in (2, 3, 4):
+        hear(motion, index)
     phases(motion)
     assert not turn.is_reached(request)
-    motion.kernel.unplug(4)
-    motion.happened()
-    phases(motion)
+    ends(motion)
+    assert APPLYING not in phases(motion), "nothing was programmed, so nothing goes"
     assert turn.is_reached(request), "by the very turn that saw it"
-
-
-def test_a_reconcile_does_not_wait_for_what_is_asked_no_more() -> None:
-    motion = two_enis()
-    turn = motion.turn
-    request = turn.reconcile(None, motion.now)
-    turn.questions(motion.now)
-    hear(motion, 2)
-    hear(motion, 3)
-    turn.set_policy(replace(CALM, exclude=("eth2",)), motion.now)
-    phases(motion)
-    assert turn.is_reached(request)
 
 
 def test_a_reconcile_of_an_empty_host_is_a_turn() -> None:
