@@ -154,13 +154,15 @@ class Turn:
         else:
             is_news = self.host.hear(reading.index, reading.mac, reading.metadata, now)
             interface = self.host.interfaces.get(reading.index)
+            if interface and interface.link.mac != reading.mac:
+                interface = None  # a late one, of a link that had this index before
         if reading.error:
             self.host.surprise(interface, ASKING, reading.error, reading.trace)
         if interface:
             interface.surprise(ASKING, reading.error or None)
         if is_news or reading.error:
             self._agenda.news(now)
-        self._number_requests(now)
+        self._number_requests(self._decider.revision + 1, now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Decide by other settings from now on."""
@@ -173,7 +175,7 @@ class Turn:
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))
-        self._number_requests(now)
+        self._number_requests(self._decider.revision + 1, now)
         return request
 
     def release(self, only: Key | None, now: float) -> Request:
@@ -191,11 +193,11 @@ class Turn:
         self.picture.stale.void()
         self._agenda.news(now)
 
-    def _number_requests(self, now: float) -> None:
-        """The next decision is the one that uses all answers that a request waits for."""
+    def _number_requests(self, revision: int, now: float) -> None:
+        """The decision of this revision uses all answers that a request waits for."""
         for request in self._requests:
             if request.revision is None and self.host.answered_since(request.at):
-                request.revision = self._decider.revision + 1
+                request.revision = revision
                 self._agenda.news(now)
 
     # --- the turn ----------------------------------------------------------------------------
@@ -252,8 +254,8 @@ class Turn:
         before = self.decision.operations if self.decision and self._round else ()
         try:
             if self._failed is not None:
-                self._decider.explain(list(explain(self._failed, read.tables, self.host.name_of)))
-                self._failed = None
+                failures, self._failed = self._failed, None  # tried once: it must not bar the way
+                self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
             self.decision = self._decider.decide(now)
         except Exception as error:
             if self.host.strict:
@@ -263,7 +265,8 @@ class Turn:
             self.host.surprise(None, "deciding", repr(error), trace)
             self.fail(now)
             return
-        self._number_requests(now)
+        # Whose answers are missing may have gone, or be asked no more: then this decision will do.
+        self._number_requests(self._decider.revision, now)
         operations = self.decision.operations
         self.settled = not operations
         self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)

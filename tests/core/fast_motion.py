@@ -140,7 +140,7 @@ class FastMotion:
             turn.answer(self._carry_out(turn.step), self.now)
             self._tell()
         assert self.kernel.foreign == foreign, "what is others' was touched"
-        assert turn.settled, f"it does not converge: {turn.decision}"
+        assert turn.settled, f"it does not converge: {self.wanted}"
 
     def decide(self) -> tuple[Operation, ...]:
         """Begin a turn, and stop where it wants something applied: that; nothing, if it is over."""
@@ -246,6 +246,11 @@ class FastMotion:
         heappush(self._agenda, (done, next(self._order), deliver))
 
     # --- what to look at afterwards ------------------------------------------------------------
+
+    @property
+    def wanted(self) -> tuple[Operation, ...]:
+        """What the last decision wanted applied."""
+        return self.turn.decision.operations if self.turn.decision else ()
 
     def state(self, index: int = 3) -> State:
         return self.host.interfaces[index].lifecycle.state

@@ -1,7 +1,7 @@
 """Fast motion in a rough world: the kernel refuses, links go half-way, IMDS dawdles.
 
-What the service around the core does about that (its retries, what it makes of an outcome) is
-done here in the same way, so that the core meets the sequences which it meets there.
+What the service's driver makes of that is done here in the same way, so that the turn meets the
+sequences which it meets there.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RoughMotion(FastMotion):
             self._drive()
         except Died:
             self.restart()
-        assert self._troubled or self.turn.settled, f"it does not converge: {self.turn.decision}"
+        assert self._troubled or self.turn.settled, f"it does not converge: {self.wanted}"
 
     def _drive(self) -> None:
         turn = self.turn

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.metadata import EniMetadata
+from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import Address, AddRule, Link
 from nicwatchd.core.news import FightChanged
 from nicwatchd.core.policy import Policy
@@ -17,6 +17,7 @@ from tests.core.build import (
     MAC,
     NET6,
     eni,
+    family,
     lease,
     on_link,
 )
@@ -62,6 +63,17 @@ def applied(reading: EniMetadata = FULL, policy: Policy | None = None) -> FastMo
     dhcp6(motion, 10.6)
     motion.run(130.0)
     assert motion.state() is APPLIED
+    return motion
+
+
+def two_enis(reading: EniMetadata = FULL) -> FastMotion:
+    """eth1 and, in another subnet, eth2, both applied long since; no question is under way."""
+    motion = applied(reading)
+    motion.plug(140.0, ETH2)
+    motion.imds(MAC2, 140.0, eni(family("10.0.3.10", cidrs="10.0.3.0/24"), mac=Value(MAC2)))
+    motion.run(500.0)
+    assert (motion.state(), motion.state(ETH2.index)) == (APPLIED, APPLIED)
+    assert not any(i.polling.in_flight for i in motion.host.interfaces.values())
     return motion
 
 

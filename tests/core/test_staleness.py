@@ -1,0 +1,361 @@
+"""What is read again after which event, and when: an event carries no facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from errno import EEXIST, ENETUNREACH
+from typing import Any
+
+import pytest
+
+from nicwatchd.core.agenda import HEARTBEAT, Appointment, Why
+from nicwatchd.core.failures import failed, is_in_the_way
+from nicwatchd.core.fights import Place
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import (
+    LINK_GROUP,
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_BOOT,
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Link,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+    SetUp,
+)
+from nicwatchd.core.news import StateChanged
+from nicwatchd.core.picture import COALESCE
+from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import (
+    AddressEvent,
+    Event,
+    LinkEvent,
+    Overrun,
+    RouteEvent,
+    RuleEvent,
+    judge,
+)
+from nicwatchd.core.staleness import Staleness
+from nicwatchd.core.steps import LinksRead, ObjectsRead, Reading, ReadLinks, ReadObjects
+from nicwatchd.core.turn import Turn
+from tests.core.build import ETH0, ETH1, IPV4, MAC, NET4, PRIMARY, TABLE, UNREAD, V4, ip, net
+from tests.core.scenes import ETH2, MAC2
+
+LO = Link(1, "00:00:00:00:00:00", "lo", up=True, group=0)
+NOW = 100.0
+KNOWN = frozenset({(2, PRIMARY), (3, MAC)})
+
+
+class World:
+    """A kernel that has only links, and what a turn read of it."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.links = {link.index: link for link in (LO, ETH0, ETH1)}
+        self.turn = Turn(policy or Policy(), lambda: 0.0, NOW - 90.0)
+        self.look(NOW - 90.0)
+        self.turn.questions(NOW - 90.0)
+        self.look(NOW)  # all times that could run out did
+
+    def look(self, now: float) -> tuple[ReadLinks, ReadObjects]:
+        """A turn: what it reads."""
+        turn = self.turn
+        turn.start(now)
+        links = turn.step
+        assert isinstance(links, ReadLinks)
+        chosen = self.links.keys() if links.indices is None else links.indices & self.links.keys()
+        turn.answer(LinksRead({index: self.links[index] for index in chosen}), now)
+        objects = turn.step
+        assert isinstance(objects, ReadObjects)
+        nothing: dict[int, tuple[()]] = {index: () for index, _ in objects.links}
+        turn.answer(ObjectsRead(nothing, nothing, ((), ()) if objects.own else None), now)
+        assert turn.step is None
+        return links, objects
+
+    def reads(self, now: float = NOW) -> tuple[set[int] | None, list[int], bool]:
+        """... in short: links, interfaces whose addresses are read, and whether what is ours."""
+        links, objects = self.look(now)
+        indices = None if links.indices is None else set(links.indices)
+        return indices, [index for index, _ in objects.links], objects.own
+
+
+NOTHING: tuple[set[int], list[int], bool] = (set(), [], False)
+EVERYTHING = (None, [2, 3], True)
+OURS = RouteEvent(V4, TABLE, PROTOCOL, oif=3)
+THEIRS = RouteEvent(V4, MAIN_TABLE, RTPROT_BOOT, oif=3)
+
+
+def test_at_first_everything_is_read_and_then_nothing() -> None:
+    turn = Turn(Policy(), lambda: 0.0, 0.0)
+    turn.start(0.0)
+    links, key = turn.step, (3, MAC)
+    assert links == ReadLinks(None, frozenset())
+    turn.answer(LinksRead({1: LO, 3: ETH1}), 0.0)
+    objects = turn.step
+    assert objects == ReadObjects((key,), True, frozenset(), frozenset(), frozenset({key}))
+    assert World().reads() == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("event", "delay", "reads"),
+    [
+        pytest.param(Overrun(), 0.0, EVERYTHING, id="events were lost"),
+        pytest.param(LinkEvent(3), 0.0, ({3}, [3], True), id="a link of interest"),
+        pytest.param(LinkEvent(3, "eth1", down=True), 0.0, ({3}, [3], True), id="it is down"),
+        pytest.param(
+            LinkEvent(1, "lo", down=True), 0.0, ({1}, [], True), id="a link that is known"
+        ),
+        pytest.param(LinkEvent(9, "eth9"), 0.0, ({9}, [], True), id="new hardware"),
+        pytest.param(LinkEvent(9, "eth9", "vif"), 0.0, ({9}, [], True), id="of a driver of ours"),
+        pytest.param(LinkEvent(9, "cilium_host", "veth"), 0.0, ({9}, [], True), id="Cilium"),
+        pytest.param(LinkEvent(9, "veth9", "veth"), None, NOTHING, id="a container's"),
+        pytest.param(LinkEvent(9), None, NOTHING, id="another word of it"),
+        pytest.param(LinkEvent(9, gone=True), None, NOTHING, id="... its end"),
+        pytest.param(AddressEvent(3), 0.0, (set(), [3], False), id="an address comes"),
+        pytest.param(
+            AddressEvent(3, deleted=True), COALESCE, (set(), [3], True), id="one goes, with routes"
+        ),
+        pytest.param(AddressEvent(1), None, NOTHING, id="an address of another link"),
+        pytest.param(AddressEvent(1, deleted=True), None, NOTHING, id="... goes"),
+        pytest.param(THEIRS, 0.0, (set(), [3], False), id="a route of main"),
+        pytest.param(replace(THEIRS, deleted=True), 0.0, (set(), [3], False), id="... goes"),
+        pytest.param(replace(THEIRS, oif=1), None, NOTHING, id="by another link"),
+        pytest.param(replace(THEIRS, oif=0), None, NOTHING, id="by several"),
+        pytest.param(
+            replace(OURS, deleted=True), COALESCE, (set(), [], True), id="a route of ours"
+        ),
+        pytest.param(
+            replace(OURS, table=MAIN_TABLE),
+            COALESCE,
+            (set(), [], True),
+            id="... in main",
+        ),
+        pytest.param(
+            replace(OURS, protocol=RTPROT_BOOT),
+            COALESCE,
+            (set(), [], True),
+            id="another's in our table",
+        ),
+        pytest.param(RuleEvent(V4, 32601, PROTOCOL), COALESCE, (set(), [], True), id="our rule"),
+        pytest.param(RuleEvent(V4, 100, 3), COALESCE, (set(), [], True), id="another's rule"),
+    ],
+)
+def test_what_is_read_after_an_event(
+    event: Event, delay: float | None, reads: tuple[set[int] | None, list[int], bool]
+) -> None:
+    world = World()
+    world.turn.note(event, NOW)
+    due = Appointment(NOW + HEARTBEAT, Why.HEARTBEAT)
+    assert world.turn._agenda.next == (due if delay is None else Appointment(NOW + delay, Why.NEWS))
+    assert world.reads() == reads
+    assert world.reads() == NOTHING, "it is fresh now"
+    assert world.turn.picture.overruns == isinstance(event, Overrun)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        OURS,
+        THEIRS,
+        RuleEvent(V4, 32601, PROTOCOL),
+    ],
+)
+def test_the_echo_of_our_own_work_is_nothing_new(event: Event) -> None:
+    world = World()
+    world.turn.note(event, NOW, by_us=True)
+    assert world.turn._agenda.next.why is Why.HEARTBEAT
+    assert world.reads() == NOTHING
+
+
+def test_an_address_of_ours_is_read_all_the_same() -> None:
+    """Only the read tells whether a lease took its place."""
+    world = World()
+    world.turn.note(AddressEvent(3), NOW, by_us=True)
+    assert world.reads() == (set(), [3], False)
+
+
+def test_a_driver_of_the_settings_is_of_interest() -> None:
+    world = World(Policy(drivers=frozenset({"ena", "veth"})))
+    world.turn.note(LinkEvent(9, "veth9", "veth"), NOW)
+    assert world.reads() == ({9}, [], True)
+
+
+def test_one_turn_is_for_all_that_happened() -> None:
+    world = World()
+    world.turn.note(AddressEvent(2), NOW)
+    world.turn.note(LinkEvent(1), NOW)
+    world.turn.note(RuleEvent(V4, 1, 3), NOW)
+    world.turn.note(LinkEvent(9, "eth9"), NOW)
+    assert world.reads() == ({1, 9}, [2], True)
+
+
+def test_a_new_link_is_read_with_its_addresses() -> None:
+    world = World()
+    world.links[ETH2.index] = ETH2
+    world.turn.note(LinkEvent(ETH2.index, "eth2"), NOW)
+    links, objects = world.look(NOW)
+    assert links == ReadLinks(frozenset({4}), KNOWN)
+    assert objects.links == ((4, MAC2),)
+    assert objects.known == KNOWN | {(4, MAC2)}
+
+
+def test_a_link_that_went_is_forgotten() -> None:
+    world = World()
+    del world.links[3]
+    world.turn.note(LinkEvent(3, "eth1", gone=True), NOW)
+    links, objects = world.look(NOW)
+    assert links.known == objects.known == {(2, PRIMARY)}
+    assert set(world.turn.host.interfaces) == {2}
+    world.turn.note(LinkEvent(3, gone=True), NOW)
+    assert world.turn._agenda.next.why is Why.HEARTBEAT, "it is known no more"
+
+
+def test_a_link_that_went_and_came_back_is_a_new_one() -> None:
+    """From another network namespace, before anybody looked: same index, same MAC, all lost."""
+    world = World()
+    old = world.turn.host.interfaces[3]
+    world.turn.news()
+    world.turn.note(LinkEvent(3, "eth1", gone=True), NOW)
+    world.turn.note(LinkEvent(3, "eth1"), NOW)
+    links, objects = world.look(NOW)
+    assert links == ReadLinks(frozenset({3}), frozenset({(2, PRIMARY)}))
+    assert objects.links == ((3, MAC),)
+    new = world.turn.host.interfaces[3]
+    assert (new is old, new.facts.seen) == (False, NOW)
+    states = [it.transition.state for it in world.turn.news() if isinstance(it, StateChanged)]
+    assert states[:2] == [State.GONE, State.DETECTED]
+
+
+# --- void ----------------------------------------------------------------------------------------
+
+
+def reads_then_fails(turn: Turn, now: float) -> None:
+    turn.start(now)
+    turn.answer(LinksRead({}), now)
+    turn.fail(now)
+
+
+VOIDS: dict[str, Callable[[Turn], object]] = {
+    "other settings": lambda turn: turn.set_policy(Policy(), NOW),
+    "a request to look": lambda turn: turn.reconcile(None, NOW),
+    "a request for one": lambda turn: turn.reconcile((3, MAC), NOW),
+    "a release": lambda turn: turn.release((2, "?"), NOW),
+    "no answer of the kernel": lambda turn: reads_then_fails(turn, NOW),
+}
+
+
+@pytest.mark.parametrize("void", VOIDS.values(), ids=VOIDS.keys())
+def test_what_makes_all_that_is_known_void(void: Callable[[Turn], object]) -> None:
+    world = World()
+    void(world.turn)
+    assert world.turn.picture.stale.rules_changed, "who wins is asked anew"
+    assert world.reads(NOW + 1.0) == EVERYTHING
+    assert world.reads(NOW + 1.0) == NOTHING
+
+
+# --- what we did ourselves -----------------------------------------------------------------------
+
+RULE = Rule(V4, 32601, TABLE, src=net(NET4))
+ROUTE = Route(net(NET4), TABLE, 3)
+
+
+@pytest.mark.parametrize(
+    ("operation", "links", "addresses"),
+    [
+        (SetUp(3), {3}, set()),
+        (SetGroup(3, LINK_GROUP), {3}, set()),
+        (AddAddress(3, ip(IPV4)), set(), {3}),
+        (RemoveAddress(3, ip(IPV4), 32), set(), {3}),
+        (AddRoute(ROUTE), set(), set()),
+        (RemoveRoute(ROUTE), set(), set()),
+        (AddRule(RULE), set(), set()),
+        (RemoveRule(RULE), set(), set()),
+    ],
+)
+def test_what_we_touched_is_read_back(
+    operation: Operation, links: set[int], addresses: set[int]
+) -> None:
+    stale = Staleness()
+    keys = ((2, PRIMARY), (3, MAC))
+    stale.take_addresses(keys)
+    stale.take_own()
+    stale.touched([operation])
+    assert set(stale.take_links() or ()) == links
+    assert {index for index, _ in stale.take_addresses(keys)} == addresses
+    assert stale.take_own(), "routes go with addresses, and come with links"
+    assert not stale.take_own()
+
+
+@pytest.mark.parametrize(
+    ("operation", "errno", "tables"),
+    [
+        (AddRoute(ROUTE), EEXIST, {TABLE}),
+        (AddRoute(ROUTE), ENETUNREACH, set()),
+        (AddRoute(ROUTE), 0, set()),
+        (AddRule(RULE), EEXIST, set()),
+    ],
+)
+def test_whose_route_is_in_the_way_is_read_from_its_table(
+    operation: Operation, errno: int, tables: set[int]
+) -> None:
+    stale = Staleness()
+    outcomes = failed([judge(operation, errno)])
+    stale.in_the_way(each for each in outcomes if is_in_the_way(each))
+    assert stale.take_tables() == tables
+    assert stale.take_tables() == set()
+
+
+# --- what else an event tells --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "where"),
+    [
+        (AddressEvent(3, 77, True, "x"), Place(AddAddress, 3)),
+        (replace(OURS, deleted=True, pid=77, culprit="x"), Place(AddRoute, 3, V4)),
+        (RuleEvent(V4, 99, PROTOCOL, deleted=True, pid=77, culprit="x"), Place(AddRule, 99, V4)),
+    ],
+)  # fmt: skip
+def test_whom_an_event_points_at(event: Any, where: Place) -> None:
+    world = World()
+    suspects = world.turn.host.losses._suspects
+    world.turn.note(replace(event, pid=0), NOW)
+    assert suspects == {}, "the kernel did it"
+    world.turn.note(event, NOW, by_us=True)
+    assert suspects == {}
+    world.turn.note(replace(event, culprit=""), NOW)
+    assert suspects == {}
+    world.turn.note(event, NOW)
+    assert suspects == {where: "x"}
+
+
+@pytest.mark.parametrize(
+    ("event", "asks"),
+    [(LinkEvent(3), True), (LinkEvent(9, "eth9"), False), (AddressEvent(3), False),
+     (RuleEvent(V4, 1, 3), False), (Overrun(), False)],
+)  # fmt: skip
+def test_only_an_event_of_a_link_asks_imds_by_itself(event: Event, asks: bool) -> None:
+    """Of all others, what was read tells whether anything changed."""
+    world = World()
+    world.turn.hear(Reading(3, MAC, UNREAD), NOW)
+    world.turn.hear(Reading(2, PRIMARY, UNREAD), NOW)
+    world.look(NOW)
+    world.turn.note(event, NOW)
+    assert [question.index for question in world.turn.questions(NOW)] == [3] * asks
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
+    world = World()
+    world.turn.note(LinkEvent(3, "eth1", down=down), NOW)
+    world.turn.note(LinkEvent(3, "eth1"), NOW)
+    assert world.turn.host.interfaces[3].facts.flapped is down
+    world.look(NOW)
+    assert not world.turn.host.interfaces[3].facts.flapped, "the decision took it in"

@@ -1,0 +1,304 @@
+"""Exceptions of ours, planted: what they cost, and what is told of them."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, Final
+
+import pytest
+
+from nicwatchd.core import decide, host_plan, interface, turn
+from nicwatchd.core.agenda import KERNEL_PAUSE, Appointment, Why
+from nicwatchd.core.host import SURPRISES_TOLD
+from nicwatchd.core.interface import ASKING, JUDGING, PLANNING
+from nicwatchd.core.metadata import NOT_ASKED, Value
+from nicwatchd.core.model import Family, Object, ours
+from nicwatchd.core.news import Surprised
+from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.steps import PrimaryReading, Reading
+from nicwatchd.core.turn import Phase
+from tests.core.build import FULL6, IPV4, MAC, NET4, TABLE, UNREAD, eni, family, ip
+from tests.core.fast_motion import FastMotion
+from tests.core.scenes import APPLIED, CALM, ETH2, FULL, MAC2, two_enis
+
+MORE = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6)
+PLACES: Final = {JUDGING: (interface, "judge"), PLANNING: (host_plan, "plan")}
+ERROR: Final = "RuntimeError('planted')"
+
+
+def plant(patch: pytest.MonkeyPatch, where: str, index: int = 3, text: str = "planted") -> None:
+    """Have the work on one interface raise there. `patch.undo` mends it."""
+    module, name = PLACES[where]
+    real, times = getattr(module, name), count(1)
+
+    def raises(*args: Any) -> Any:
+        if any(arg.link.index == index for arg in args if hasattr(arg, "link")):
+            raise RuntimeError(text.format(next(times)))
+        return real(*args)
+
+    patch.setattr(module, name, raises)
+
+
+def plant_everywhere(patch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+    """Have a function raise, if there is anything for it to do."""
+
+    def raises(first: Any, *_rest: Any) -> Any:
+        if first:
+            raise RuntimeError("planted")
+        return first
+
+    patch.setattr(module, name, raises)
+
+
+def lenient(motion: FastMotion) -> FastMotion:
+    """As the service has it."""
+    motion.host.strict = False
+    return motion
+
+
+def of_eth1(motion: FastMotion) -> set[Object]:
+    """All that is ours of eth1 in the kernel, but for the rules that are guards."""
+    kernel = motion.kernel
+    found: set[Object] = {address for address in kernel.addresses_of(3) if ours(address)}
+    found |= {route for route in kernel.own_routes if route.oif == 3}
+    return found | {rule for rule in kernel.own_rules if rule.table == TABLE}
+
+
+def surprises(motion: FastMotion) -> list[Surprised]:
+    return [news for news in motion.news if isinstance(news, Surprised)]
+
+
+def notes(motion: FastMotion, index: int = 3) -> list[str]:
+    view = motion.host.interfaces[index].view()
+    return [note.text for note in view.notes if note.code == "internal-error"]
+
+
+# --- of one interface ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_bug_costs_one_interface_and_nothing_of_what_that_has(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motion = lenient(two_enis(MORE))
+    plan, before = motion.host.interfaces[3].plan, of_eth1(motion)
+    guards = {rule for rule in motion.kernel.own_rules if rule.table == 254}
+    plant(monkeypatch, where)
+    motion.imds(MAC, 500.0, FULL)  # it lost an address
+    motion.imds(MAC2, 500.0, eni(family("10.0.3.10 10.0.3.11", cidrs="10.0.3.0/24"),
+                                 mac=Value(MAC2)))  # fmt: skip
+    motion.run(700.0)
+    assert ip("10.0.3.11") in {a.ip for a in motion.kernel.addresses_of(4)}, "the other is served"
+    assert motion.state(ETH2.index) is APPLIED
+    assert motion.host.interfaces[3].plan == plan
+    assert of_eth1(motion) == before
+    assert guards <= {*motion.kernel.own_rules}
+    assert motion.host.interfaces[3].undecided == {*Family}
+    # Mended, by facts that do not trigger it any more.
+    monkeypatch.undo()
+    motion.run(800.0)
+    assert notes(motion) == []
+    assert ip("10.0.2.11") not in {a.ip for a in motion.kernel.addresses_of(3)}
+    assert (motion.state(), motion.reasons()) == (APPLIED, set())
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_others_remove_is_put_back_all_the_same(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motion = lenient(two_enis())
+    before = of_eth1(motion)
+    plant(monkeypatch, where)
+    motion.kernel.flush_rules()
+    motion.run(510.0)
+    assert of_eth1(motion) == before
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_bug_from_the_start_removes_nothing(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update brought it, say: nothing is known of what was planned before."""
+    motion = two_enis(MORE)
+    before = of_eth1(motion)
+    plant(monkeypatch, where)
+    again = lenient(FastMotion(CALM, motion.kernel, start=600.0))
+    again._readings = motion._readings
+    again.run(1000.0)
+    assert of_eth1(again) == before
+    assert again.written == []
+    assert again.state(ETH2.index) is APPLIED
+    assert again.turn.decision
+    assert {*again.turn.decision.protected} >= before
+    assert notes(again)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_bug_is_counted_each_time_and_told_once(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motion = lenient(two_enis())
+    plant(monkeypatch, where)
+    for turns in (1, 2, 3):
+        motion.happened()
+        motion._take_turn()
+        assert motion.host.surprises == turns
+    (surprise,) = surprises(motion)
+    assert surprise.view
+    assert (surprise.view.link.index, surprise.where, surprise.error) == (3, where, ERROR)
+    assert surprise.trace.startswith("Traceback")
+    assert "in raises" in surprise.trace
+    text = f"internal error in {where}: {ERROR}; what is configured stays"
+    assert notes(motion) == [text]
+    assert notes(motion, 4) == []
+    assert motion.turn.decision
+    view = motion.turn.decision.interfaces[3]
+    assert view.surprise
+    assert (view.surprise.code, view.surprise.text) == ("internal-error", text)
+    assert motion.turn.broken == "", "the turn itself is not"
+    monkeypatch.undo()
+    motion.happened()
+    motion._take_turn()
+    assert (notes(motion), motion.host.surprises) == ([], 3)
+    assert motion.turn.decision.interfaces[3].surprise is None
+    assert not motion.host.interfaces[3].undecided
+
+
+def test_a_bug_that_is_worded_anew_each_time_does_not_fill_the_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    motion = lenient(two_enis())
+    plant(monkeypatch, PLANNING, text="planted, {}")
+    for _ in range(SURPRISES_TOLD + 5):
+        motion.happened()
+        motion._take_turn()
+    assert motion.host.surprises == SURPRISES_TOLD + 5
+    assert len(surprises(motion)) == SURPRISES_TOLD
+    monkeypatch.undo()
+    plant(monkeypatch, PLANNING, index=4)
+    motion.happened()
+    motion._take_turn()
+    assert surprises(motion)[SURPRISES_TOLD].view
+    assert len(surprises(motion)) == SURPRISES_TOLD + 1, "another interface has its own"
+
+
+def test_an_interface_that_comes_again_has_its_bug_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    motion = lenient(two_enis())
+    plant(monkeypatch, PLANNING)
+    motion.run(501.0)
+    link = motion.kernel.links[3]
+    motion.at(502.0, lambda: motion.kernel.unplug(3))
+    motion.plug(503.0, link)
+    motion.run(510.0)
+    assert [each.error for each in surprises(motion)] == [ERROR, ERROR]
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_tests_are_strict(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = two_enis()
+    plant(monkeypatch, where)
+    motion.happened()
+    with pytest.raises(RuntimeError, match="planted"):
+        motion._take_turn()
+
+
+# --- of a question to IMDS -----------------------------------------------------------------------
+
+
+def test_a_bug_in_asking() -> None:
+    motion = lenient(two_enis())
+    before = of_eth1(motion)
+    turn, bad = motion.turn, Reading(3, MAC, UNREAD, error=ERROR, trace="Traceback: ...")
+    for times in (1, 2):
+        turn.hear(bad, motion.now)
+        assert turn.is_due(motion.now)
+        motion._take_turn()
+        assert motion.host.surprises == times
+    (surprise,) = surprises(motion)
+    assert surprise.view
+    assert surprise.view.link.index == 3
+    assert (surprise.where, surprise.error, surprise.trace) == (ASKING, ERROR, bad.trace)
+    assert notes(motion) == [f"internal error in {ASKING}: {ERROR}; what is configured stays"]
+    assert of_eth1(motion) == before
+    assert not motion.host.interfaces[3].undecided, "it is known what is there"
+    turn.hear(Reading(3, MAC, FULL), motion.now)
+    assert notes(motion) == []
+
+
+def test_a_late_answer_is_about_the_link_that_was_asked_about() -> None:
+    """Another one has its index by now."""
+    motion = lenient(two_enis())
+    turn, late = motion.turn, "02:00:00:00:00:33"
+    turn.hear(Reading(3, late, UNREAD, error=ERROR, trace="..."), motion.now)
+    motion._take_turn()
+    assert notes(motion) == []
+    assert [each.view for each in surprises(motion)] == [None]
+    turn.hear(Reading(3, MAC, UNREAD, error="its own", trace="..."), motion.now)
+    turn.hear(Reading(3, late, FULL), motion.now)
+    assert len(notes(motion)) == 1
+
+
+def test_a_bug_in_asking_for_the_primary() -> None:
+    motion = lenient(two_enis())
+    motion.turn.hear(PrimaryReading(NOT_ASKED, error=ERROR, trace="..."), motion.now)
+    motion._take_turn()
+    assert [(each.view, each.where) for each in surprises(motion)] == [(None, ASKING)]
+    assert not any(notes(motion, index) for index in motion.host.interfaces)
+
+
+# --- of the host ---------------------------------------------------------------------------------
+
+
+def test_a_bug_in_what_is_for_all_breaks_the_turn_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = lenient(two_enis())
+    turn_, before = motion.turn, (motion.turn.completed, motion.turn.decision)
+    rule = next(rule for rule in motion.kernel.own_rules if rule.table == TABLE)
+    motion.kernel.drop(rule)
+    plant_everywhere(monkeypatch, decide, "diff")
+    written = len(motion.written)
+    for times in (1, 2, 3):
+        motion.happened()
+        motion._take_turn()
+        assert (turn_.phase, turn_.step) == (Phase.RESTING, None)
+        assert turn_.broken == ERROR
+        assert motion.host.surprises == times
+        assert turn_._agenda.next == Appointment(motion.now + KERNEL_PAUSE, Why.KERNEL)
+        assert turn_.picture.stale.everything
+        motion.now += KERNEL_PAUSE
+        assert turn_.is_due(motion.now)
+    assert (turn_.completed, turn_.decision) == before
+    assert len(motion.written) == written
+    (surprise,) = surprises(motion)
+    assert (surprise.view, surprise.where, surprise.error) == (None, "deciding", ERROR)
+    assert "in raises" in surprise.trace
+    monkeypatch.undo()
+    motion._take_turn()
+    assert turn_.broken == ""
+    assert turn_.settled
+    assert rule in motion.kernel.rules
+
+
+def test_a_request_outlives_turns_that_are_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = lenient(two_enis())
+    plant_everywhere(monkeypatch, decide, "diff")
+    request = motion.turn.release((3, MAC), motion.now)
+    motion._take_turn()
+    assert not motion.turn.is_reached(request)
+    monkeypatch.undo()
+    motion.run(motion.now + 2.0)
+    assert motion.turn.is_reached(request)
+    assert of_eth1(motion) == set()
+
+
+def test_a_bug_in_words_for_a_failure_bars_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be explained is tried again, unexplained."""
+    motion = lenient(two_enis())
+    motion.turn.hear(Reading(3, MAC, MORE), motion.now)
+    wanted = motion.decide()
+    plant_everywhere(monkeypatch, turn, "explain")
+    assert motion.apply({o: Outcome(o, Result.RETRY, message="busy") for o in wanted}) == ()
+    assert motion.turn.broken == ERROR
+    motion.run(motion.now + 2.0)
+    assert motion.turn.broken == ""
+    assert ip("10.0.2.11") in {a.ip for a in motion.kernel.addresses_of(3)}
+    assert motion.state() is APPLIED
