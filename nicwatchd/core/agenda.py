@@ -13,7 +13,7 @@ HEARTBEAT: Final = 5.0  # a turn at least so often; WatchdogSec is several times
 RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # between tries at what the kernel did not accept
 KERNEL_PAUSE: Final = 1.0  # after the kernel did not answer
 REST_CAP: Final = 1.0  # between two turns, at the most
-UDEV_POLL: Final = 0.1  # udev's database has no event of its own that we could hear
+UDEV_POLL: Final = 0.1  # udev's database sends no event that we could wait for
 
 
 class Why(StrEnum):

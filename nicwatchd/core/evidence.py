@@ -177,7 +177,7 @@ def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
     subnets = ", ".join(str(subnet) for subnet in said.subnets)
     code = f"outside-subnet-{family.label.lower()}"
     return tuple(
-        Reason(code, f"{item} lies in none of the subnet's CIDRs ({subnets}); it is left out")
+        Reason(code, f"{item} is in none of the subnet's CIDRs ({subnets}), so it is ignored")
         for item in (*said.addresses, *said.prefixes)
         if said.subnets and not _within(item, said.subnets)
     )
@@ -190,7 +190,7 @@ def _unlisted_leases(
     key = KEYS[family]["addresses"]
     code = f"lease-unlisted-{family.label.lower()}"
     return tuple(
-        Reason(code, f"DHCP brought {ip}, but IMDS does not list it in {key}")
+        Reason(code, f"DHCP configured {ip}, but IMDS does not list it in {key}")
         for ip in leases
         if ip not in said.addresses
     )
@@ -200,7 +200,7 @@ def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
     """Why nothing that IMDS says of this interface can be used yet, if so."""
     imds = witness.imds
     if isinstance(imds.mac, Value) and contradicts(imds, witness.link.mac):
-        text = f"IMDS answers for {imds.mac.value!r} when asked for {witness.link.mac}"
+        text = f"IMDS was asked about {witness.link.mac} and answers about {imds.mac.value!r}"
         return Reason("wrong-mac", text)
     if not isinstance(witness.primary_mac, Value):
         why = getattr(witness.primary_mac, "why", "IMDS names none")
@@ -283,12 +283,10 @@ def _undecided(family: Family, witness: Witness, policy: Policy) -> Verdict:
     listed_for = witness.listed_for or 0.0
     name = family.label.lower()
     if listed_for >= policy.settling:
-        text = f"no sign of {family.label} in {policy.settling:g} s of IMDS listing the interface"
+        text = f"IMDS listed the interface for {policy.settling:g} s without any {family.label}"
         return Verdict(family, Status.ABSENT, (Reason(f"no-sign-of-{name}", text),))
-    text = (
-        f"no sign of {family.label} so far; {KEYS[family]['addresses']} may still come "
-        f"until IMDS has listed the interface for {policy.settling:g} s"
-    )
+    left = f"{policy.settling - listed_for:.0f} s more"
+    text = f"no {family.label} in IMDS yet ({KEYS[family]['addresses']}); waiting {left}"
     return Verdict(family, Status.WAITING, (Reason(f"undecided-{name}", text),))
 
 

@@ -55,16 +55,16 @@ class Facts:
 
     # --- the kernel's ------------------------------------------------------------------------
 
-    def see_link(self, link: Link) -> None:
+    def update_link(self, link: Link) -> None:
         """Take the link as it is now. One that was up once is never set up by us again."""
         self.link = link
         self.to_bring_up = self.to_bring_up and not link.up
 
-    def see_udev(self, *, done: bool) -> None:
+    def note_udev(self, *, done: bool) -> None:
         """Take whether udev has finished with the link."""
         self._udev_done = done
 
-    def see_flap(self) -> None:
+    def note_flap(self) -> None:
         """The link was down, if only for a moment: the kernel itself removes much then."""
         self.flapped = True
 
@@ -78,7 +78,7 @@ class Facts:
             return True
         return self.flapped
 
-    def see(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
+    def update(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; whether others' work changed."""
         before = (self._foreign(), frozenset(self.routes))
         self.ipv4_ended |= _has_ipv4(self.addresses) and not _has_ipv4(addresses)
@@ -99,7 +99,7 @@ class Facts:
 
     # --- IMDS's ------------------------------------------------------------------------------
 
-    def hear(
+    def learn(
         self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
     ) -> bool:
         """Take a reading of IMDS; whether it says anything new.

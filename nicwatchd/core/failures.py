@@ -55,6 +55,6 @@ def _in_the_way(ours: Route, other: Route | None) -> str:
     via = f" via {other.gateway}" if other and other.gateway else ""
     made = f" (protocol {other.protocol})" if other else ""
     return (
-        f"somebody else's route to {ours.dst}{via}{made} in table {ours.table} is where ours "
-        "should be; it is left alone, and ours returns when it goes"
+        f"somebody else's route to {ours.dst}{via}{made} in table {ours.table} takes the place of "
+        "ours; nicwatchd leaves it alone and adds its own when it goes"
     )

@@ -177,9 +177,11 @@ class Fights:
         text = f"{brief(lost)} was removed {worst.times} times in "
         text += f"{max(1.0, worst.recent[-1] - worst.first):.0f} s"
         if len(fought) > 1:
-            text += f", and {len(fought) - 1} more of ours repeatedly"
-        text += f"; the notifications point at {worst.who}" if worst.who else ""
-        return Reason("fought-over", f"{text}; put back each time, at most once in {INTERVAL:g} s")
+            text += f", and {len(fought) - 1} other objects of ours repeatedly"
+        text += f"; the kernel's notifications name {worst.who}" if worst.who else ""
+        return Reason(
+            "fought-over", f"{text}; nicwatchd puts it back, at most once in {INTERVAL:g} s"
+        )
 
     def news(self) -> bool | None:
         """Whether a fight began (True) or ended (False) since the last call; None: neither."""

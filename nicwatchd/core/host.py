@@ -72,7 +72,7 @@ class Host:
 
     # --- facts -------------------------------------------------------------------------------
 
-    def see_links(self, links: Mapping[int, Link], now: float) -> None:
+    def update_links(self, links: Mapping[int, Link], now: float) -> None:
         """Take all links of the host: new ones begin, missing ones end."""
         links = {index: self._with_driver(link) for index, link in links.items()}
         before, self.links = self.links, links
@@ -83,7 +83,7 @@ class Host:
                 self._end(interface, now)
         for index, link in links.items():
             if index in self.interfaces:
-                self.interfaces[index].facts.see_link(link)
+                self.interfaces[index].facts.update_link(link)
             elif self._tracks(link):
                 came = before is not None and index not in before
                 self.interfaces[index] = Interface(link, now, self.policy, came=came)
@@ -106,7 +106,7 @@ class Host:
         self.losses.forget(interface.link.index)
         self._told = {told for told in self._told if told[0] != interface.key}
 
-    def see_addresses(
+    def update_addresses(
         self, index: int, addresses: tuple[Address, ...], routes: tuple[Route, ...], now: float
     ) -> None:
         """Take one link's addresses and the main table's routes through it.
@@ -114,10 +114,10 @@ class Host:
         A change that others made asks IMDS at once: it is often the same change arriving there.
         """
         interface = self.interfaces.get(index)
-        if interface and interface.facts.see(addresses, routes):
+        if interface and interface.facts.update(addresses, routes):
             interface.hint(now)
 
-    def see_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
+    def update_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
         """Take all routes of ours, and all rules of the host."""
         self.routes, self.rules = routes, rules
 
@@ -134,14 +134,14 @@ class Host:
     def flapped(self, index: int) -> None:
         """A link was down, if only for a moment."""
         if index in self.interfaces:
-            self.interfaces[index].facts.see_flap()
+            self.interfaces[index].facts.note_flap()
 
-    def hear_primary(self, answer: Answer[str]) -> None:
+    def learn_primary(self, answer: Answer[str]) -> None:
         """Take IMDS's word for the primary's MAC. It never changes, so errors change nothing."""
         if not isinstance(self.primary_mac, Value):
             self.primary_mac = answer
 
-    def hear(self, index: int, mac: str, heard: EniMetadata, now: float) -> bool:
+    def learn(self, index: int, mac: str, heard: EniMetadata, now: float) -> bool:
         """Take a reading of one ENI; whether it says anything new.
 
         A late one for a link that has gone is dropped.
@@ -153,7 +153,7 @@ class Host:
         facts = interface.facts
         if facts.memory.unread and isinstance(heard.directory, Value):  # else no list is heard
             had = programmed(index, facts.addresses, self.rules, self.owners.of)
-        return interface.hear(heard, now, self.policy, self._random, had)
+        return interface.learn(heard, now, self.policy, self._random, had)
 
     def snapshot(self) -> Snapshot:
         """What the kernel has, as far as it is of interest."""
@@ -169,7 +169,7 @@ class Host:
     def questions(self, now: float) -> list[Question]:
         """What to ask IMDS now; each is given once."""
         return [
-            Question(*interface.key, whole=interface.polling.send(now))
+            Question(*interface.key, sweep=interface.polling.send(now))
             for interface in self.interfaces.values()
             if interface.is_polled and interface.polling.is_due(now)
         ]

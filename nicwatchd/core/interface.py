@@ -90,7 +90,7 @@ class Interface:
         self.lifecycle.patience = policy.patience
         self.numbers = policy.numbers
 
-    def hear(
+    def learn(
         self,
         heard: EniMetadata,
         now: float,
@@ -102,7 +102,7 @@ class Interface:
 
         `had` is what was programmed by an earlier life.
         """
-        is_news = self.facts.hear(heard, now, policy, had)
+        is_news = self.facts.learn(heard, now, policy, had)
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),

@@ -56,7 +56,7 @@ class Known(Generic[T]):
     definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
     listed: bool = False  # whether the directory had the key at that answer
 
-    def hear(
+    def learn(
         self,
         answer: Answer[tuple[T, ...]],
         now: float,
@@ -115,14 +115,14 @@ class KnownFamily:
         """What is known before the first reading."""
         return cls({key: Known() for key in KEYS[family].values()})
 
-    def hear(
+    def learn(
         self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
     ) -> KnownFamily:
         """What is known after one more reading, one whose directory could be read."""
         listed = heard.directory.value if isinstance(heard.directory, Value) else frozenset()
         return KnownFamily(
             {
-                key: known.hear(
+                key: known.learn(
                     heard.answer(key),
                     now,
                     policy,
@@ -222,7 +222,7 @@ def remember(
     """
     v4, v6, first = memory.v4, memory.v6, memory.first_listed
     if isinstance(heard.directory, Value) and not contradicts(heard, mac):
-        v4, v6 = (known.hear(heard, now, policy, had) for known in (v4, v6))
+        v4, v6 = (known.learn(heard, now, policy, had) for known in (v4, v6))
         first = now if first is None else first
     newer: dict[str, Any] = {
         key.field: _newer(memory.believed.answer(key), heard.answer(key))

@@ -31,7 +31,7 @@ class Picture:
 
     # --- events ------------------------------------------------------------------------------
 
-    def note(self, event: Event, now: float, *, by_us: bool) -> float | None:
+    def take_event(self, event: Event, now: float, *, by_us: bool) -> float | None:
         """Mark what an event is about as stale. Seconds until a turn is due; None: no need.
 
         `by_us`: the event names our own request socket.
@@ -103,7 +103,7 @@ class Picture:
             # One that is back from another network namespace already may look as if it had been
             # set down: same index, same MAC. But it has lost all, and is a new one.
             self._links = {i: link for i, link in self._links.items() if i not in gone}
-            self._host.see_links(dict(self._links), now)
+            self._host.update_links(dict(self._links), now)
             self.stale.forget(self._host.keys)
         return ReadLinks(self.stale.take_links(), self._host.keys)
 
@@ -114,7 +114,7 @@ class Picture:
         for index in wanted.indices or ():
             self._links.pop(index, None)
         self._links |= read.links
-        self._host.see_links(dict(self._links), now)
+        self._host.update_links(dict(self._links), now)
 
     def objects_wanted(self) -> ReadObjects:
         """Which addresses, routes and rules to read."""
@@ -130,8 +130,8 @@ class Picture:
     def take_objects(self, read: ObjectsRead, now: float) -> None:
         """Take what was read of them."""
         for index in read.udev_done & self._host.interfaces.keys():
-            self._host.interfaces[index].facts.see_udev(done=True)
+            self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
-            self._host.see_addresses(index, addresses, read.routes.get(index, ()), now)
+            self._host.update_addresses(index, addresses, read.routes.get(index, ()), now)
         if read.own is not None:
-            self._host.see_own(*read.own)
+            self._host.update_own(*read.own)

@@ -38,7 +38,7 @@ class Polling:
     def __init__(self, now: float) -> None:
         self.next_at = now
         self.interval = 0.0
-        self.whole_at = 0.0  # from then on a poll reads every key; before, one, and more upon news
+        self.sweep_at = 0.0  # from then on a poll reads every key; before, one, and more upon news
         self.sent_at: float | None = None  # of the poll that is under way
         self.as_of = float("-inf")  # when the last answered poll was sent: as old as the facts are
         self._again_at = NEVER  # something happened while a poll was under way: one more then
@@ -53,7 +53,7 @@ class Polling:
     def send(self, now: float) -> bool:
         """Begin a poll; whether it reads every key."""
         self.sent_at = now
-        return self.whole_at <= now
+        return self.sweep_at <= now
 
     def heard(
         self, now: float, progress: Progress, policy: Policy, random: Callable[[], float]
@@ -62,15 +62,15 @@ class Polling:
         interval = policy.schedule.after(self.interval, progress.age, complete=progress.complete)
         if progress.is_slow:
             interval = policy.schedule.refresh
-        whole = min(SWEEP_INTERVAL, policy.schedule.refresh)
+        sweep = min(SWEEP_INTERVAL, policy.schedule.refresh)
         if progress.doubted:  # enough readings within the span, and not one more
             pause = policy.doubt_span / max(1, policy.doubts - 1)
-            interval, whole = min(interval, pause), min(whole, pause)
+            interval, sweep = min(interval, pause), min(sweep, pause)
         if self.sent_at is not None:
             self.as_of, self.sent_at = self.sent_at, None
         again_at, self._again_at = self._again_at, NEVER
         self.interval, self.next_at = interval, now + jittered(interval, random)
-        self.whole_at = self.next_at if interval >= whole else NEVER
+        self.sweep_at = self.next_at if interval >= sweep else NEVER
         if self._hinted_until > now:  # what is hinted until then waits for that poll
             again_at = min(again_at, self._hinted_until)
         if again_at < NEVER:
@@ -83,7 +83,7 @@ class Polling:
         else:
             # What is due before that is no larger for it.
             self.next_at = min(when, self.next_at)
-            self.whole_at = min(when, self.whole_at)
+            self.sweep_at = min(when, self.sweep_at)
 
     def hint(self, now: float) -> None:
         """Something happened to the link: poll at once, where the same may show; in measure."""

@@ -78,7 +78,7 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
         return None
     what = f"packets from {probe.src}" + (f" bound to {probe.rule.oif}" if probe.oif else "")
     if table is None:
-        return Reason("shadowed", f"{what} have no route: a rule before ours forbids it")
+        return Reason("shadowed", f"{what} have no route: a rule before ours rejects them")
     winner = next(
         (
             rule.priority

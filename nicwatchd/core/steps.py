@@ -99,11 +99,11 @@ StepAnswer: TypeAlias = LinksRead | ObjectsRead | Applied | LookedUp
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Ask IMDS about one interface; `whole`: read every key."""
+    """Ask IMDS about one interface; `sweep`: read every key."""
 
     index: int
     mac: str
-    whole: bool
+    sweep: bool
 
 
 @dataclass(frozen=True, slots=True)

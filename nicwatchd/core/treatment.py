@@ -124,9 +124,11 @@ def _hands_off(link: Link, policy: Policy, owner: str | None) -> Unmanaged | Non
         return Unmanaged(Reason("excluded", "excluded by the settings"))
     if link.driver not in policy.drivers:
         known = ", ".join(sorted(policy.drivers))
-        return Unmanaged(Reason("driver", f"driver {link.driver or 'unknown'} is none of {known}"))
+        return Unmanaged(
+            Reason("driver", f"its driver is {link.driver or 'unknown'}, not one of {known}")
+        )
     if link.master:
-        text = f"enslaved to the interface with index {link.master}"
+        text = f"the link is a port of the interface with index {link.master}"
         # It shares its subnet with others, and its addresses may be on a bridge that is no ENI.
         return Unmanaged(Reason("enslaved", text), asked=True)
     if owner and policy.coexist is not Coexist.FORCE:

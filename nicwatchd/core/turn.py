@@ -140,19 +140,19 @@ class Turn:
 
     # --- what happens ------------------------------------------------------------------------
 
-    def note(self, event: Event, now: float, *, by_us: bool = False) -> None:
+    def take_event(self, event: Event, now: float, *, by_us: bool = False) -> None:
         """The kernel tells of a change; `by_us`: one that our own request socket asked for."""
-        delay = self.picture.note(event, now, by_us=by_us)
+        delay = self.picture.take_event(event, now, by_us=by_us)
         if delay is not None:
             self._agenda.news(now, delay)
 
-    def hear(self, reading: Reading | PrimaryReading, now: float) -> None:
+    def take_reading(self, reading: Reading | PrimaryReading, now: float) -> None:
         """IMDS answered."""
         if isinstance(reading, PrimaryReading):
-            self.host.hear_primary(reading.answer)
+            self.host.learn_primary(reading.answer)
             interface, is_news = None, True
         else:
-            is_news = self.host.hear(reading.index, reading.mac, reading.metadata, now)
+            is_news = self.host.learn(reading.index, reading.mac, reading.metadata, now)
             interface = self.host.interfaces.get(reading.index)
             if interface and interface.link.mac != reading.mac:
                 interface = None  # a late one, of a link that had this index before
@@ -342,7 +342,7 @@ class Turn:
         return bool(self.host.interfaces) and not isinstance(self.host.primary_mac, Value)
 
     def questions(self, now: float) -> list[Question]:
-        """What to ask IMDS now; each is given once. Answers come by `hear`, whenever they do."""
+        """What to ask IMDS now; each is given once. Answers come by `take_reading`, at any time."""
         return self.host.questions(now)
 
     def news(self) -> list[News]:

@@ -78,13 +78,17 @@ def _owned_elsewhere(view: View) -> Iterator[Reason]:
             text = f"IMDS lists {item} here too, but it is kept on {name}"
             yield Reason("held-elsewhere", f"{text} until IMDS no longer lists it there")
         elif item in brought:
-            yield Reason("held-elsewhere", f"DHCP brought {item}, but IMDS lists it on {name}")
+            yield Reason(
+                "held-elsewhere", f"DHCP configured {item} here, but IMDS lists it on {name}"
+            )
 
 
 def _link_notes(view: View) -> Iterator[Reason]:
     link, group = view.link, view.numbers.group
     if not link.up:
-        yield Reason("link-down", "the link is down; its routes return with it")
+        yield Reason("link-down", "the link is down; its routes return when it is up")
     if link.group not in {0, *view.groups}:
-        text = f"the link is in group {link.group}, set by others, not {group}"
-        yield Reason("foreign-group", f"{text}: its on-link routes are not hidden")
+        text = f"somebody else put the link into group {link.group} (ours is {group})"
+        yield Reason(
+            "foreign-group", f"{text}: the other interfaces' rules do not hide its on-link routes"
+        )

@@ -152,7 +152,7 @@ class Daemon:
             case Wake():
                 pass
             case Reading() | PrimaryReading():
-                self.turn.hear(item, now)
+                self.turn.take_reading(item, now)
             case NewPolicy(policy=policy):
                 self.turn.set_policy(policy, now)
             case Reconcile(only=only):
@@ -162,10 +162,10 @@ class Daemon:
                 if self._note(item, self.host.releases.plus(only)):
                     self._waiting.append((item, self.turn.release(only, now)))
             case RouteEvent(pid=pid) | RuleEvent(pid=pid):
-                self.turn.note(item, now, by_us=pid == self._kernel.port_id)
+                self.turn.take_event(item, now, by_us=pid == self._kernel.port_id)
             case _:
                 by_us = getattr(item, "pid", 0) == self._kernel.port_id
-                self.turn.note(item, now, by_us=by_us)
+                self.turn.take_event(item, now, by_us=by_us)
 
     def _note(self, item: Reconcile | Release, releases: Releases) -> bool:
         """Note what is released from now on; whether that could be noted."""

@@ -27,10 +27,10 @@ async def preview(kernel: Kernel, imds: ImdsClient, ledger: Ledger, policy: Poli
     turn.host.releases = ledger.releases
     driver = Driver(kernel, ledger, read_only=True)
     await _decide(turn, driver, NOW)
-    turn.hear(PrimaryReading(await imds.primary_mac()), NOW)
+    turn.take_reading(PrimaryReading(await imds.primary_mac()), NOW)
     questions = turn.questions(NOW)
     for reading in await asyncio.gather(*(_ask(imds, question) for question in questions)):
-        turn.hear(reading, NOW)
+        turn.take_reading(reading, NOW)
     # By an invented clock: what a DHCP client or IMDS is given time for is over then.
     return await _decide(turn, driver, NOW + policy.patience + policy.settling)
 

@@ -43,7 +43,7 @@ class Questions:
     async def _read(self, key: Key, question: Question) -> None:
         reader = self._readers.setdefault(key, EniReader(self._imds, question.mac))
         try:
-            reading = Reading(*key, await reader.poll(sweep=question.whole))
+            reading = Reading(*key, await reader.poll(sweep=question.sweep))
         except Exception as error:  # noqa: BLE001 (a bug there must not silence the interface)
             metadata = EniMetadata(directory=_internal(error))
             reading = Reading(*key, metadata, repr(error), traceback.format_exc())

@@ -51,12 +51,12 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
 
 def unknown_read_as_absent(patch: pytest.MonkeyPatch) -> None:
     """A key that could not be read counts as one that is not there."""
-    right = memory.Known.hear
+    right = memory.Known.learn
 
     def wrong(self: Any, answer: Any, *rest: Any, **more: Any) -> Any:
         return right(self, ABSENT if isinstance(answer, Unknown) else answer, *rest, **more)
 
-    patch.setattr(memory.Known, "hear", wrong)
+    patch.setattr(memory.Known, "learn", wrong)
 
 
 def _reordered(patch: pytest.MonkeyPatch, rank: Callable[[Operation], int]) -> None:

@@ -121,7 +121,7 @@ class FastMotion:
 
     def happened(self) -> None:
         """Something happened in the kernel: everything is stale, as after an overrun."""
-        self.turn.note(Overrun(), self.now)
+        self.turn.take_event(Overrun(), self.now)
 
     def _next(self) -> float:
         """When something is due. What is polled always has a next poll, or a question open."""
@@ -217,7 +217,7 @@ class FastMotion:
             self._answer_primary()
         for question in self.turn.questions(self.now):
             self.asked.append((self.now, question.index))
-            if question.whole:
+            if question.sweep:
                 self.swept.append(self.asked[-1])
             self._answer(question.index, question.mac)
 
@@ -231,7 +231,7 @@ class FastMotion:
         def deliver() -> None:
             if self.turn is turn:
                 self._asking_primary = None
-                turn.hear(PrimaryReading(primary), self.now)
+                turn.take_reading(PrimaryReading(primary), self.now)
 
         heappush(self._agenda, (self.now + ROUND_TRIP, next(self._order), deliver))
 
@@ -241,7 +241,7 @@ class FastMotion:
         done = self.now + self.round_trip
 
         def deliver() -> None:
-            self.turn.hear(Reading(index, mac, reading), self.now)
+            self.turn.take_reading(Reading(index, mac, reading), self.now)
 
         heappush(self._agenda, (done, next(self._order), deliver))
 

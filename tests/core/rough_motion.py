@@ -109,7 +109,7 @@ class RoughMotion(FastMotion):
             interface = self.host.interfaces.get(index)
             if interface and interface.link.mac == mac:
                 self.words[interface].append((self.now, reading))
-            self.turn.hear(Reading(index, mac, reading), self.now)
+            self.turn.take_reading(Reading(index, mac, reading), self.now)
 
         heappush(self._agenda, (self.now + self.lag, next(self._order), deliver))
 

@@ -152,13 +152,13 @@ def test_a_turn_or_a_poll_whichever_is_first() -> None:
     assert len(turn.questions(0.0)) == 1
     assert turn.questions(0.0) == [], "each is given once"
     assert turn.next_at() == Appointment(HEARTBEAT, Why.HEARTBEAT), "a poll is under way"
-    turn.hear(Reading(3, MAC, FULL), 0.5)
+    turn.take_reading(Reading(3, MAC, FULL), 0.5)
     assert turn.next_at() == Appointment(0.5, Why.NEWS)
     assert turn.is_due(0.5)
     take_turn(turn, 0.5)
     assert turn.next_at() == Appointment(0.75, Why.POLL)
     assert len(turn.questions(0.75)) == 1
-    turn.hear(Reading(3, MAC, FULL), 0.8)
+    turn.take_reading(Reading(3, MAC, FULL), 0.8)
     assert not turn.is_due(0.8), "that is no news"
 
 
@@ -167,7 +167,7 @@ def test_the_primary_is_asked_for_until_it_is_known() -> None:
     assert not turn.asks_primary, "there is no interface"
     take_turn(turn, 0.0)
     assert turn.asks_primary
-    turn.hear(PrimaryReading(Value(PRIMARY)), 1.0)
+    turn.take_reading(PrimaryReading(Value(PRIMARY)), 1.0)
     assert not turn.asks_primary
     assert turn.is_due(1.0)
 

@@ -113,9 +113,9 @@ def test_what_is_told() -> None:
     assert reason is not None
     assert reason.code == "fought-over"
     assert reason.text == (
-        "the IPv4 rule 32602 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the "
-        "notifications point at port id 77, perhaps networkd; put back each time, at most "
-        "once in 5 s"
+        "the IPv4 rule 32602 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the kernel's "
+        "notifications name port id 77, perhaps networkd; nicwatchd puts it back, at most once "
+        "in 5 s"
     )
     for at in (13.0, 13.0, 13.0):
         fights.lose(GROUP, "", at)

@@ -289,7 +289,7 @@ def test_what_the_kernel_refuses_is_told() -> None:
     motion.now = 10.0
     assert motion.decide(), "what DHCP brought"
     motion.turn.fail(motion.now)  # what follows is a turn of its own
-    motion.turn.hear(Reading(3, MAC, FULL), 10.0)
+    motion.turn.take_reading(Reading(3, MAC, FULL), 10.0)
     operations = motion.decide()
     rule = next(o for o in operations if isinstance(o, AddRule) and o.rule.table != MAIN_TABLE)
     route = next(o for o in operations if isinstance(o, AddRoute))
@@ -339,7 +339,7 @@ def test_each_failure_is_told_of_its_interface() -> None:
 def known(policy: Policy | None = None, *, strict: bool = False) -> tuple[Host, Decider]:
     """A host of one link, at 0 s."""
     host = Host(policy or Policy(), lambda: 0.0, strict=strict)
-    host.see_links({3: ETH1}, 0.0)
+    host.update_links({3: ETH1}, 0.0)
     return host, Decider(host)
 
 
@@ -347,8 +347,8 @@ def test_input_off_the_table() -> None:
     for strict in (True, False):
         host, decider = known(strict=strict)
         host.interfaces[3].lifecycle.state = State.GONE
-        host.hear(3, MAC, FULL, 0.0)
-        host.hear_primary(Value(PRIMARY))
+        host.learn(3, MAC, FULL, 0.0)
+        host.learn_primary(Value(PRIMARY))
         if strict:
             with pytest.raises(OffTheTableError):
                 decider.decide(0.0)
@@ -379,18 +379,18 @@ def test_no_deadline_without_interfaces() -> None:
 
 def asked(host: Host, now: float) -> list[bool]:
     """For each question whether it is for every key."""
-    return [question.whole for question in host.questions(now)]
+    return [question.sweep for question in host.questions(now)]
 
 
 def test_a_question_at_a_time() -> None:
     host, decider = known()
     decider.decide(0.0)
-    assert host.questions(0.0) == [Question(3, MAC, whole=True)]
+    assert host.questions(0.0) == [Question(3, MAC, sweep=True)]
     host.poll_all(0.1)
     assert host.questions(0.1) == []
-    host.hear(3, MAC, UNREAD, 0.2)
+    host.learn(3, MAC, UNREAD, 0.2)
     assert asked(host, 0.2) == [True], "it was asked for meanwhile"
-    host.hear(3, MAC, UNREAD, 0.3)
+    host.learn(3, MAC, UNREAD, 0.3)
     assert host.questions(0.54) == []
     assert asked(host, 0.56) == [False], "fast polls only probe"
 
@@ -400,18 +400,18 @@ def test_the_slow_refresh_reads_everything(refresh: float) -> None:
     host, decider = known(Policy(schedule=Schedule(refresh=refresh)))
     decider.decide(0.0)
     host.questions(0.0)
-    host.hear(3, MAC, UNREAD, 200.0)
+    host.learn(3, MAC, UNREAD, 200.0)
     assert host.questions(200.0 + 0.9 * refresh) == []
     assert asked(host, 200.0 + refresh) == [True]
 
 
 def test_a_poll_for_a_doubt_reads_everything() -> None:
     host, decider = known(Policy(schedule=Schedule(refresh=2.0), doubts=3, doubt_span=2.0))
-    host.hear_primary(Value(PRIMARY))
+    host.learn_primary(Value(PRIMARY))
     for at, reading in ((200.0, FULL), (202.0, eni(FULL4))):
         decider.decide(at)
         assert host.questions(at)
-        host.hear(3, MAC, reading, at)
+        host.learn(3, MAC, reading, at)
     assert host.questions(202.9) == []
     assert asked(host, 203.0) == [True]
 

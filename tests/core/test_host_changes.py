@@ -284,8 +284,8 @@ def test_another_mac_under_the_same_index() -> None:
 
 def test_a_late_answer_of_a_link_that_went_is_dropped() -> None:
     motion = applied()
-    motion.host.hear(9, MAC, FULL, motion.now)
-    motion.host.hear(3, MAC2, eni(mac=Value(MAC)), motion.now)
+    motion.host.learn(9, MAC, FULL, motion.now)
+    motion.host.learn(3, MAC2, eni(mac=Value(MAC)), motion.now)
     assert quiet(motion)
 
 

@@ -131,7 +131,7 @@ def test_without_the_primary_nothing_is_programmed() -> None:
     assert motion.state(2) is IGNORED
     motion.primary = ABSENT
     assert not motion.turn.asks_primary
-    motion.turn.hear(PrimaryReading(ABSENT), motion.now)  # a late answer
+    motion.turn.take_reading(PrimaryReading(ABSENT), motion.now)  # a late answer
     motion.run(400.0)
     assert motion.state() is APPLIED, "it was there from launch"
 

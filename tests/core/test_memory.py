@@ -48,13 +48,13 @@ def listing(items: str) -> Items:
     return Value(tuple(items))
 
 
-def hear(known: Known[str], *answers: tuple[float, Items], listed: bool = True) -> Known[str]:
+def learn(known: Known[str], *answers: tuple[float, Items], listed: bool = True) -> Known[str]:
     for now, answer in answers:
-        known = known.hear(answer, now, POLICY, listed=listed and answer != ABSENT)
+        known = known.learn(answer, now, POLICY, listed=listed and answer != ABSENT)
     return known
 
 
-KNOWN = hear(Known(), (0.0, listing("ab")))
+KNOWN = learn(Known(), (0.0, listing("ab")))
 
 
 @pytest.mark.parametrize(
@@ -106,27 +106,27 @@ KNOWN = hear(Known(), (0.0, listing("ab")))
     ],
 )
 def test_a_known_list(answers: list[tuple[float, Items]], items: str) -> None:
-    known = hear(KNOWN, *answers)
+    known = learn(KNOWN, *answers)
     assert "".join(known.items) == items
     if items:
         assert known.answer == listing(items)
 
 
 def test_doubts_are_counted_from_the_first() -> None:
-    known = hear(KNOWN, (1, listing("a")), (2, listing("a")))
+    known = learn(KNOWN, (1, listing("a")), (2, listing("a")))
     assert known.doubts == (("b", Doubt(2, 1)),)
-    assert hear(known, (3, listing("ab"))).doubts == ()
+    assert learn(known, (3, listing("ab"))).doubts == ()
 
 
 def test_a_list_that_went_is_absent() -> None:
-    assert hear(KNOWN, (1, ABSENT), (2, ABSENT), (31, ABSENT)).answer == ABSENT
+    assert learn(KNOWN, (1, ABSENT), (2, ABSENT), (31, ABSENT)).answer == ABSENT
 
 
 def test_the_settings_say_how_much_doubt_is_enough() -> None:
     policy = Policy(doubts=2, doubt_span=5.0)
-    known = KNOWN.hear(ABSENT, 1.0, policy, listed=False)
-    assert known.hear(ABSENT, 5.9, policy, listed=False).items == ("a", "b")
-    assert known.hear(ABSENT, 6.0, policy, listed=False).items == ()
+    known = KNOWN.learn(ABSENT, 1.0, policy, listed=False)
+    assert known.learn(ABSENT, 5.9, policy, listed=False).items == ("a", "b")
+    assert known.learn(ABSENT, 6.0, policy, listed=False).items == ()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_an_answer_that_tells_nothing(
     listed: bool,
     believed: Items,
 ) -> None:
-    known = hear(Known(), (0.0, before)).hear(answer, 1.0, POLICY, listed=listed)
+    known = learn(Known(), (0.0, before)).learn(answer, 1.0, POLICY, listed=listed)
     assert known.answer == believed
 
 
@@ -180,14 +180,14 @@ def test_a_restart_doubts_the_first_answer(
 ) -> None:
     known: Known[str] = Known()
     for now, answer in answers:
-        known = known.hear(answer, now, POLICY, listed=answer != ABSENT, had=HAD)
+        known = known.learn(answer, now, POLICY, listed=answer != ABSENT, had=HAD)
     assert "".join(known.items) == items
     assert known.doubted == frozenset(doubted)
 
 
 def test_a_key_listed_but_empty_is_no_news_when_it_cannot_be_read() -> None:
-    known: Known[str] = Known().hear(ABSENT, 0.0, POLICY, listed=True)
-    assert known.hear(ERROR, 1.0, POLICY, listed=True).answer == ABSENT
+    known: Known[str] = Known().learn(ABSENT, 0.0, POLICY, listed=True)
+    assert known.learn(ERROR, 1.0, POLICY, listed=True).answer == ABSENT
 
 
 ANSWERS = st.one_of(
@@ -205,7 +205,7 @@ def test_nothing_is_lost_without_doubt(steps: list[tuple[float, Items]]) -> None
     seen: dict[str, float] = {}
     for wait, answer in steps:
         now += wait
-        known = known.hear(answer, now, POLICY, listed=answer != ABSENT)
+        known = known.learn(answer, now, POLICY, listed=answer != ABSENT)
         if isinstance(answer, Value):
             seen.update(dict.fromkeys(answer.value, now))
             assert set(answer.value) <= set(known.items)

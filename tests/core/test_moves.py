@@ -310,7 +310,7 @@ def test_a_lease_that_outlives_the_move_holds_nothing_up() -> None:
     assert "2001:db8:0:2::77/128" in selectors(motion, 4, 6)
     assert (motion.state(3), motion.state(4)) == (APPLIED, APPLIED)
     assert [n.text for n in motion.host.interfaces[3].view().notes] == [
-        "DHCP brought 2001:db8:0:2::77, but IMDS lists it on eth2"
+        "DHCP configured 2001:db8:0:2::77 here, but IMDS lists it on eth2"
     ]
     motion.kernel.drop(lease("2001:db8:0:2::77/128"))
     motion.run(363.0)

@@ -151,7 +151,7 @@ def test_what_is_read_after_an_event(
     event: Event, delay: float | None, reads: tuple[set[int] | None, list[int], bool]
 ) -> None:
     world = World()
-    world.turn.note(event, NOW)
+    world.turn.take_event(event, NOW)
     due = Appointment(NOW + HEARTBEAT, Why.HEARTBEAT)
     assert world.turn._agenda.next == (due if delay is None else Appointment(NOW + delay, Why.NEWS))
     assert world.reads() == reads
@@ -169,7 +169,7 @@ def test_what_is_read_after_an_event(
 )
 def test_the_echo_of_our_own_work_is_nothing_new(event: Event) -> None:
     world = World()
-    world.turn.note(event, NOW, by_us=True)
+    world.turn.take_event(event, NOW, by_us=True)
     assert world.turn._agenda.next.why is Why.HEARTBEAT
     assert world.reads() == NOTHING
 
@@ -177,29 +177,29 @@ def test_the_echo_of_our_own_work_is_nothing_new(event: Event) -> None:
 def test_an_address_of_ours_is_read_all_the_same() -> None:
     """Only the read tells whether a lease took its place."""
     world = World()
-    world.turn.note(AddressEvent(3), NOW, by_us=True)
+    world.turn.take_event(AddressEvent(3), NOW, by_us=True)
     assert world.reads() == (set(), [3], False)
 
 
 def test_a_driver_of_the_settings_is_of_interest() -> None:
     world = World(Policy(drivers=frozenset({"ena", "veth"})))
-    world.turn.note(LinkEvent(9, "veth9", "veth"), NOW)
+    world.turn.take_event(LinkEvent(9, "veth9", "veth"), NOW)
     assert world.reads() == ({9}, [], True)
 
 
 def test_one_turn_is_for_all_that_happened() -> None:
     world = World()
-    world.turn.note(AddressEvent(2), NOW)
-    world.turn.note(LinkEvent(1), NOW)
-    world.turn.note(RuleEvent(V4, 1, 3), NOW)
-    world.turn.note(LinkEvent(9, "eth9"), NOW)
+    world.turn.take_event(AddressEvent(2), NOW)
+    world.turn.take_event(LinkEvent(1), NOW)
+    world.turn.take_event(RuleEvent(V4, 1, 3), NOW)
+    world.turn.take_event(LinkEvent(9, "eth9"), NOW)
     assert world.reads() == ({1, 9}, [2], True)
 
 
 def test_a_new_link_is_read_with_its_addresses() -> None:
     world = World()
     world.links[ETH2.index] = ETH2
-    world.turn.note(LinkEvent(ETH2.index, "eth2"), NOW)
+    world.turn.take_event(LinkEvent(ETH2.index, "eth2"), NOW)
     links, objects = world.look(NOW)
     assert links == ReadLinks(frozenset({4}), KNOWN)
     assert objects.links == ((4, MAC2),)
@@ -209,11 +209,11 @@ def test_a_new_link_is_read_with_its_addresses() -> None:
 def test_a_link_that_went_is_forgotten() -> None:
     world = World()
     del world.links[3]
-    world.turn.note(LinkEvent(3, "eth1", gone=True), NOW)
+    world.turn.take_event(LinkEvent(3, "eth1", gone=True), NOW)
     links, objects = world.look(NOW)
     assert links.known == objects.known == {(2, PRIMARY)}
     assert set(world.turn.host.interfaces) == {2}
-    world.turn.note(LinkEvent(3, gone=True), NOW)
+    world.turn.take_event(LinkEvent(3, gone=True), NOW)
     assert world.turn._agenda.next.why is Why.HEARTBEAT, "it is known no more"
 
 
@@ -222,8 +222,8 @@ def test_a_link_that_went_and_came_back_is_a_new_one() -> None:
     world = World()
     old = world.turn.host.interfaces[3]
     world.turn.news()
-    world.turn.note(LinkEvent(3, "eth1", gone=True), NOW)
-    world.turn.note(LinkEvent(3, "eth1"), NOW)
+    world.turn.take_event(LinkEvent(3, "eth1", gone=True), NOW)
+    world.turn.take_event(LinkEvent(3, "eth1"), NOW)
     links, objects = world.look(NOW)
     assert links == ReadLinks(frozenset({3}), frozenset({(2, PRIMARY)}))
     assert objects.links == ((3, MAC),)
@@ -326,13 +326,13 @@ def test_whose_route_is_in_the_way_is_read_from_its_table(
 def test_whom_an_event_points_at(event: Any, where: Place) -> None:
     world = World()
     suspects = world.turn.host.losses._suspects
-    world.turn.note(replace(event, pid=0), NOW)
+    world.turn.take_event(replace(event, pid=0), NOW)
     assert suspects == {}, "the kernel did it"
-    world.turn.note(event, NOW, by_us=True)
+    world.turn.take_event(event, NOW, by_us=True)
     assert suspects == {}
-    world.turn.note(replace(event, culprit=""), NOW)
+    world.turn.take_event(replace(event, culprit=""), NOW)
     assert suspects == {}
-    world.turn.note(event, NOW)
+    world.turn.take_event(event, NOW)
     assert suspects == {where: "x"}
 
 
@@ -344,18 +344,18 @@ def test_whom_an_event_points_at(event: Any, where: Place) -> None:
 def test_only_an_event_of_a_link_asks_imds_by_itself(event: Event, asks: bool) -> None:
     """Of all others, what was read tells whether anything changed."""
     world = World()
-    world.turn.hear(Reading(3, MAC, UNREAD), NOW)
-    world.turn.hear(Reading(2, PRIMARY, UNREAD), NOW)
+    world.turn.take_reading(Reading(3, MAC, UNREAD), NOW)
+    world.turn.take_reading(Reading(2, PRIMARY, UNREAD), NOW)
     world.look(NOW)
-    world.turn.note(event, NOW)
+    world.turn.take_event(event, NOW)
     assert [question.index for question in world.turn.questions(NOW)] == [3] * asks
 
 
 @pytest.mark.parametrize("down", [False, True])
 def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
     world = World()
-    world.turn.note(LinkEvent(3, "eth1", down=down), NOW)
-    world.turn.note(LinkEvent(3, "eth1"), NOW)
+    world.turn.take_event(LinkEvent(3, "eth1", down=down), NOW)
+    world.turn.take_event(LinkEvent(3, "eth1"), NOW)
     assert world.turn.host.interfaces[3].facts.flapped is down
     world.look(NOW)
     assert not world.turn.host.interfaces[3].facts.flapped, "the decision took it in"

@@ -211,7 +211,7 @@ def test_a_bug_in_asking() -> None:
     before = of_eth1(motion)
     turn, bad = motion.turn, Reading(3, MAC, UNREAD, error=ERROR, trace="Traceback: ...")
     for times in (1, 2):
-        turn.hear(bad, motion.now)
+        turn.take_reading(bad, motion.now)
         assert turn.is_due(motion.now)
         motion._take_turn()
         assert motion.host.surprises == times
@@ -222,7 +222,7 @@ def test_a_bug_in_asking() -> None:
     assert notes(motion) == [f"internal error in {ASKING}: {ERROR}; what is configured stays"]
     assert of_eth1(motion) == before
     assert not motion.host.interfaces[3].undecided, "it is known what is there"
-    turn.hear(Reading(3, MAC, FULL), motion.now)
+    turn.take_reading(Reading(3, MAC, FULL), motion.now)
     assert notes(motion) == []
 
 
@@ -230,18 +230,18 @@ def test_a_late_answer_is_about_the_link_that_was_asked_about() -> None:
     """Another one has its index by now."""
     motion = lenient(two_enis())
     turn, late = motion.turn, "02:00:00:00:00:33"
-    turn.hear(Reading(3, late, UNREAD, error=ERROR, trace="..."), motion.now)
+    turn.take_reading(Reading(3, late, UNREAD, error=ERROR, trace="..."), motion.now)
     motion._take_turn()
     assert notes(motion) == []
     assert [each.view for each in surprises(motion)] == [None]
-    turn.hear(Reading(3, MAC, UNREAD, error="its own", trace="..."), motion.now)
-    turn.hear(Reading(3, late, FULL), motion.now)
+    turn.take_reading(Reading(3, MAC, UNREAD, error="its own", trace="..."), motion.now)
+    turn.take_reading(Reading(3, late, FULL), motion.now)
     assert len(notes(motion)) == 1
 
 
 def test_a_bug_in_asking_for_the_primary() -> None:
     motion = lenient(two_enis())
-    motion.turn.hear(PrimaryReading(NOT_ASKED, error=ERROR, trace="..."), motion.now)
+    motion.turn.take_reading(PrimaryReading(NOT_ASKED, error=ERROR, trace="..."), motion.now)
     motion._take_turn()
     assert [(each.view, each.where) for each in surprises(motion)] == [(None, ASKING)]
     assert not any(notes(motion, index) for index in motion.host.interfaces)
@@ -294,7 +294,7 @@ def test_a_request_outlives_turns_that_are_broken_off(monkeypatch: pytest.Monkey
 def test_a_bug_in_words_for_a_failure_bars_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be explained is tried again, unexplained."""
     motion = lenient(two_enis())
-    motion.turn.hear(Reading(3, MAC, MORE), motion.now)
+    motion.turn.take_reading(Reading(3, MAC, MORE), motion.now)
     wanted = motion.decide()
     plant_everywhere(monkeypatch, turn, "explain")
     assert motion.apply({o: Outcome(o, Result.RETRY, message="busy") for o in wanted}) == ()

@@ -72,9 +72,9 @@ def test_hands_off(link: Link, policy: Policy, owner: str | None, code: str | No
 @pytest.mark.parametrize(
     ("link", "owner", "text"),
     [
-        (replace(ETH1, driver="e1000"), None, "driver e1000 is none of ena, ixgbevf, vif"),
-        (replace(ETH1, driver=None), None, "driver unknown is none of ena, ixgbevf, vif"),
-        (replace(ETH1, master=9), None, "enslaved to the interface with index 9"),
+        (replace(ETH1, driver="e1000"), None, "its driver is e1000, not one of ena, ixgbevf, vif"),
+        (replace(ETH1, driver=None), None, "its driver is unknown, not one of ena, ixgbevf, vif"),
+        (replace(ETH1, master=9), None, "the link is a port of the interface with index 9"),
         (ETH1, "Cilium", "Cilium owns the secondary interfaces of this host"),
     ],
 )

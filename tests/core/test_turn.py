@@ -90,7 +90,9 @@ def own_rules(motion: FastMotion) -> list[Rule]:
 def drop_rule(motion: FastMotion, rule: Rule) -> None:
     """Others remove it, and there is an event of it."""
     motion.kernel.drop(rule)
-    motion.turn.note(RuleEvent(rule.family, rule.priority, rule.protocol, True, 77), motion.now)
+    motion.turn.take_event(
+        RuleEvent(rule.family, rule.priority, rule.protocol, True, 77), motion.now
+    )
 
 
 def up_to(motion: FastMotion, phase: Phase) -> Turn:
@@ -150,14 +152,14 @@ def test_what_is_applied_is_read_back() -> None:
 def test_who_wins_is_asked_when_rules_changed_and_while_somebody_does() -> None:
     motion = applied()
     motion.kernel.put(VPN, VPNS_ROUTE)
-    motion.turn.note(RuleEvent(V4, VPN.priority, 3), motion.now)
+    motion.turn.take_event(RuleEvent(V4, VPN.priority, 3), motion.now)
     assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP]
     assert motion.turn.decision
     notes = {note.code for note in motion.turn.decision.interfaces[3].notes}
     assert notes == {"shadowed"}, "the decision has it"
     assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP], "its route may go without a rule's event"
     motion.kernel.drop(VPN)
-    motion.turn.note(RuleEvent(V4, VPN.priority, 3, True), motion.now)
+    motion.turn.take_event(RuleEvent(V4, VPN.priority, 3, True), motion.now)
     assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP]
     assert phases(motion) == [LINKS, OBJECTS]
     assert motion.turn.decision.interfaces[3].notes == ()
@@ -185,7 +187,7 @@ def test_enough_rounds() -> None:
 
 def test_a_round_that_changes_nothing_is_the_last() -> None:
     motion = applied()
-    motion.turn.hear(Reading(3, MAC, MORE), motion.now)
+    motion.turn.take_reading(Reading(3, MAC, MORE), motion.now)
     (wanted,) = motion.decide()
     assert wanted == AddAddress(3, ip("10.0.2.11"))
     assert motion.apply({wanted: judge(wanted, EBUSY)}) == ()
@@ -199,7 +201,7 @@ def test_a_round_that_changes_nothing_is_the_last() -> None:
 def test_a_second_turn_does_what_the_first_one_did_not_get_done() -> None:
     """That it is the same as in the turn before is no reason to leave it."""
     motion = applied()
-    motion.turn.hear(Reading(3, MAC, MORE), motion.now)
+    motion.turn.take_reading(Reading(3, MAC, MORE), motion.now)
     for wait in (0.1, 0.2, 0.4):
         (wanted,) = motion.decide()
         motion.apply({wanted: judge(wanted, EBUSY)})
@@ -287,17 +289,17 @@ def test_news_waits_for_as_long_as_the_last_turn_took() -> None:
     for later in (0.125, 0.25):
         assert turn.step
         turn.answer(motion._carry_out(turn.step), now + later)
-    turn.note(AddressEvent(3), now + 0.375)
+    turn.take_event(AddressEvent(3), now + 0.375)
     assert turn._agenda.next == Appointment(now + 0.5, Why.NEWS)
 
 
 # --- requests ------------------------------------------------------------------------------------
 
 
-def hear(motion: FastMotion, index: int) -> None:
+def learn(motion: FastMotion, index: int) -> None:
     """IMDS says the same as before."""
     mac = motion.host.interfaces[index].link.mac
-    motion.turn.hear(Reading(index, mac, UNREAD), motion.now)
+    motion.turn.take_reading(Reading(index, mac, UNREAD), motion.now)
 
 
 def test_a_reconcile_is_reached_once_all_answers_are_used() -> None:
@@ -305,14 +307,14 @@ def test_a_reconcile_is_reached_once_all_answers_are_used() -> None:
     turn = motion.turn
     request = turn.reconcile(None, motion.now)
     assert turn.is_due(motion.now)
-    assert {question.whole for question in turn.questions(motion.now)} == {True}
+    assert {question.sweep for question in turn.questions(motion.now)} == {True}
     phases(motion)
     assert not turn.is_reached(request), "a turn alone is not what was asked for"
     for index in (2, 3):
-        hear(motion, index)
+        learn(motion, index)
         phases(motion)
         assert not turn.is_reached(request)
-    hear(motion, 4)
+    learn(motion, 4)
     assert turn.is_due(motion.now)
     assert not turn.is_reached(request), "the last answer is not used yet"
     phases(motion)
@@ -328,19 +330,19 @@ def test_a_reconcile_needs_answers_to_questions_asked_since() -> None:
     request = turn.reconcile(None, motion.now)
     assert turn.questions(motion.now) == [], "all are under way"
     for index in (2, 3, 4):
-        hear(motion, index)
+        learn(motion, index)
     phases(motion)
     assert not turn.is_reached(request), "these may be of before"
     assert len(turn.questions(motion.now)) == 3, "so each is asked once more"
     for index in (2, 3, 4):
-        hear(motion, index)
+        learn(motion, index)
     phases(motion)
     assert turn.is_reached(request)
 
 
 def leaves(motion: FastMotion) -> None:
     motion.kernel.unplug(5)
-    motion.turn.note(LinkEvent(5, "eth3", gone=True), motion.now)
+    motion.turn.take_event(LinkEvent(5, "eth3", gone=True), motion.now)
 
 
 def is_excluded(motion: FastMotion) -> None:
@@ -358,7 +360,7 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     request = turn.reconcile(None, motion.now)
     turn.questions(motion.now)
     for index in (2, 3, 4):
-        hear(motion, index)
+        learn(motion, index)
     phases(motion)
     assert not turn.is_reached(request)
     ends(motion)
@@ -586,12 +588,12 @@ def test_a_decision_has_what_is_released_in_it() -> None:
 def test_only_what_is_new_makes_a_turn_due() -> None:
     motion = applied()
     turn, now = motion.turn, motion.now
-    turn.hear(Reading(3, MAC, FULL), now)
+    turn.take_reading(Reading(3, MAC, FULL), now)
     assert not turn.is_due(now)
-    turn.hear(Reading(9, MAC, eni(FULL4)), now)
-    turn.hear(Reading(3, MAC2, eni(FULL4)), now)
+    turn.take_reading(Reading(9, MAC, eni(FULL4)), now)
+    turn.take_reading(Reading(3, MAC2, eni(FULL4)), now)
     assert not turn.is_due(now), "of no interface that there is"
-    turn.hear(Reading(3, MAC, eni(FULL4)), now)
+    turn.take_reading(Reading(3, MAC, eni(FULL4)), now)
     assert turn.is_due(now)
 
 
@@ -600,5 +602,5 @@ def test_the_primarys_answer_makes_a_turn_due() -> None:
     turn.start(0.0)
     turn.answer(LinksRead({2: ETH0, 3: ETH1}), 0.0)
     turn.answer(ObjectsRead({2: (), 3: ()}, {2: (), 3: ()}, ((), ())), 0.0)
-    turn.hear(PrimaryReading(Value(PRIMARY)), 1.0)
+    turn.take_reading(PrimaryReading(Value(PRIMARY)), 1.0)
     assert turn.is_due(1.0)

@@ -160,7 +160,7 @@ async def test_a_fight_is_told_and_goes_on_slowly() -> None:
         status = await host.until("eth1", lambda now: now["fought_over"])
         (text,) = (n["text"] for n in status["notes"] if n["code"] == "fought-over")
         assert "was removed 3 times in" in text
-        assert "the notifications point at port id " in text
+        assert "the kernel's notifications name port id " in text
         ready_now = await host.daemon.get("/readyz")
         assert (ready_now["status"], text in ready_now["waiting"][0]) == ("failing", True)
         said = await nicwatchd_on(host.vpc, "status", "eth1")

@@ -92,7 +92,7 @@ async def test_status_from_the_journal_when_the_daemon_was_killed(journal: Journ
 
         said = await nicwatchd_on(host.vpc, "status", "eth2", "--journal", wrapper=journal.wrapper)
         assert "eth2  awaiting-imds" in said.out
-        assert "waits: no sign of IPv6 so far" in said.out
+        assert "waits: no IPv6 in IMDS yet" in said.out
         said = await nicwatchd_on(host.vpc, "status", wrapper=journal.wrapper)
         assert "`nicwatchd status --journal` shows the last known state" in said.complaint_line
 
@@ -118,7 +118,7 @@ async def test_each_transition_is_an_entry_with_its_fields(journal: Journal) -> 
         before = [entry["NICWATCHD_PREVIOUS_STATE"] for entry in entries]
         assert before == ["", *states[:-1]]
         reasons = [entry.get("NICWATCHD_REASONS", "") for entry in entries]
-        assert any(said.startswith("undecided-ipv6: no sign of IPv6") for said in reasons)
+        assert any(said.startswith("undecided-ipv6: no IPv6 in IMDS yet") for said in reasons)
         assert entries[-1]["NICWATCHD_ENI"] == eni
 
         # No entry for what did not change.
@@ -146,7 +146,7 @@ async def test_a_fight_is_an_entry_that_names_the_other(journal: Journal) -> Non
         (entry,) = await journal.entries(f"MESSAGE_ID={FIGHT_BEGAN.hex}")
         assert (entry["INTERFACE"], entry["PRIORITY"]) == ("eth1", str(WARNING))
         assert entry["NICWATCHD_REASONS"].startswith("fought-over: the IPv4 rule 326")
-        assert "the notifications point at port id " in entry["MESSAGE"]
+        assert "the kernel's notifications name port id " in entry["MESSAGE"]
         said = await nicwatchd_on(host.vpc, "status", "--journal", wrapper=journal.wrapper)
         assert (said.code, "eth1  applied (fought over)" in said.out) == (1, True)
 
