@@ -177,7 +177,7 @@ class Fights:
         text = f"{brief(lost)} was removed {worst.times} times in "
         text += f"{max(1.0, worst.recent[-1] - worst.first):.0f} s"
         if len(fought) > 1:
-            text += f", and {len(fought) - 1} other objects of ours repeatedly"
+            text += f", and {len(fought) - 1} more of ours repeatedly"
         text += f"; the kernel's notifications name {worst.who}" if worst.who else ""
         return Reason(
             "fought-over", f"{text}; nicwatchd puts it back, at most once in {INTERVAL:g} s"

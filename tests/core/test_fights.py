@@ -121,7 +121,7 @@ def test_what_is_told() -> None:
         fights.lose(GROUP, "", at)
     reason = fights.reason
     assert reason is not None
-    assert ", and 1 more of ours repeatedly; the notifications" in reason.text
+    assert ", and 1 more of ours repeatedly; the kernel's notifications" in reason.text
 
 
 @pytest.mark.parametrize(

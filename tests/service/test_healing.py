@@ -308,7 +308,7 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
             await as_before(host, index, before)
         status = await until(daemon, "eth1", lambda s: s.fought_over)
         (note,) = (note for note in status.notes if note.code == "fought-over")
-        assert "point at port id 77" in note.text
+        assert "name port id 77" in note.text
         assert not status.is_settled
         (line,) = unready(daemon.status())
         assert line.startswith(f"eth1: {State.APPLIED}: the IPv")
