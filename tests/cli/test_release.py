@@ -87,7 +87,7 @@ async def test_what_did_not_go(
     ("trouble", "said"),
     [
         (UnknownInterfaceError("eth7", ["eth1", "eth0"]), "no interface 'eth7'; there are: eth0, "),
-        (OSError(28, "No space left on device"), "nothing was done, as it could not be noted: No "),
+        (OSError(28, "No space left on device"), "nothing was done: it could not be recorded: No "),
         (KernelError("no answer from the kernel in 5 s"), "no answer from the kernel in 5 s"),
     ],
 )

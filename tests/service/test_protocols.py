@@ -157,7 +157,7 @@ def test_without_an_entry_it_says_why(journald: Journal) -> None:
         "except journal.JournalUnreadableError as error: print(error)"
     )
     done = journald.inside(sys.executable, "-c", code)
-    assert done.stdout.startswith("the journal has no entry of nicwatchd since this boot")
+    assert done.stdout.startswith("the journal has no entry of nicwatchd from this boot")
 
 
 @pytest.mark.usefixtures("without_library")

@@ -31,7 +31,7 @@ from nicwatchd.core.releases import Releases
 from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
-from nicwatchd.service.offline_release import alone, release
+from nicwatchd.service.offline_release import locked_ledger, release
 from nicwatchd.service.platform import AlreadyRunningError, Lock
 from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.sim.ec2 import Ec2
@@ -169,13 +169,13 @@ async def test_where_there_is_no_rule_the_settings_tell_the_group(host: Host) ->
 
 def test_not_while_a_daemon_runs(tmp_path: Path) -> None:
     lock = Lock(tmp_path)
-    with pytest.raises(AlreadyRunningError), alone(tmp_path):
+    with pytest.raises(AlreadyRunningError), locked_ledger(tmp_path):
         pass
     lock.release()
 
 
 def test_where_no_daemon_ran_nothing_is_made(tmp_path: Path) -> None:
-    with alone(tmp_path / "nicwatchd"):
+    with locked_ledger(tmp_path / "nicwatchd"):
         pass
     assert list(tmp_path.iterdir()) == []
 
