@@ -1,4 +1,4 @@
-"""An imitated EC2 host with nicwatchd on it, and what the scenarios judge it by.
+"""A simulated EC2 host with nicwatchd on it, and what the scenarios judge it by.
 
 async with ec2_host(numbered(1)) as host:
     await host.plug("eth1")
