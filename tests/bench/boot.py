@@ -59,7 +59,7 @@ def _difference(reached: dict[str, list[float]], kind: str) -> Figure:
     """How much later the target is reached than without nicwatchd."""
     pairs = zip(reached[kind], reached[WITHOUT], strict=True)
     return Figure(
-        f"boot: multi-user.target later {kind}",
+        f"boot: delay of multi-user.target, {kind}",
         [enabled - without for enabled, without in pairs],
         "s",
         limits=(Limit("median", LATER),),

@@ -38,12 +38,12 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
     by_daemon, detached = await _by_daemon(rounds)
     by_batch = await _by_batch(rounds)
     baseline = median(by_batch)
-    what = f"one NIC of {ADDRESSES} + {ADDRESSES} addresses"
+    what = f"one NIC with {ADDRESSES} + {ADDRESSES} addresses"
     return [
-        Figure(f"{what}: IMDS's last answer -> applied", by_daemon, show=("median", "max")),
+        Figure(f"{what}: last answer from IMDS -> applied", by_daemon, show=("median", "max")),
         Figure(f"{what}: `ip -batch` of the same operations", by_batch, show=("median", "max")),
         Figure(
-            f"{what}: the one by the other",
+            f"{what}: nicwatchd relative to `ip -batch`",
             [taken / baseline for taken in by_daemon],
             unit="",
             suffix=" x",
@@ -56,7 +56,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
             show=("median",),
         ),
         Figure(
-            f"rules of one ENI of {ADDRESSES} + {ADDRESSES} addresses, by those of one of 1 + 1",
+            f"rules of one ENI with {ADDRESSES} + {ADDRESSES} addresses, relative to 1 + 1",
             [await _rules(ADDRESSES) / await _rules(1)],
             unit="",
             suffix=" x",

@@ -72,7 +72,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
                 second = time.monotonic() - again.at
                 written = _count(changes)
             again_cpu = again.process.cpu()
-    what = f"{enis} ENIs of {ADDRESSES} + {ADDRESSES} addresses"
+    what = f"{enis} ENIs with {ADDRESSES} + {ADDRESSES} addresses"
     return [
         Figure(
             f"{what}: start -> all applied",

@@ -64,9 +64,9 @@ async def _links(veths: int) -> list[Figure]:
             spent, asked = process.cpu() - before, len(ec2.imds.log) - asked
             await heal.delete(probe, next(iter(wanted.rules)))
             await probe.complete(wanted)
-    what = f"{veths} foreign pairs of veths added and removed"
+    what = f"{veths} foreign veth pairs added and removed"
     return [
-        Figure(f"{what}: the daemon's CPU", [spent], "s", limits=(Limit("max", 1.0),)),
+        Figure(f"{what}: CPU of the daemon", [spent], "s", limits=(Limit("max", 1.0),)),
         Figure(f"{what}: requests", [float(asked)], unit="", limits=(Limit("max", 0.0),)),
     ]
 
@@ -93,8 +93,8 @@ async def _routes_and_rules(routes: int, rules: int) -> list[Figure]:
             memory, _ = Process(daemon.process.pid).memory()
     what = f"{routes:,} foreign routes in main, {rules:,} foreign rules"
     return [
-        Figure(f"{what}: the daemon's CPU while they come", [coming], "s"),
-        Figure(f"{what}: CPU of a look at everything", [looking]),
+        Figure(f"{what}: CPU of the daemon while they are added", [coming], "s"),
+        Figure(f"{what}: CPU to read everything once", [looking]),
         Figure(f"{what}: CPU of one core, with an ENI polled 4 times a second", [resting], "%"),
         Figure(f"{what}: our rule deleted -> back", heals, show=("median", "max")),
         Figure(f"{what}: resident memory", [memory], "MiB"),

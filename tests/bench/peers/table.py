@@ -159,10 +159,10 @@ ROWS: Final[tuple[tuple[str, str, Cell], ...]] = (
     ("all rules flushed: longest silence of IPv4, IPv6", "flush", both),
     (f"a second address of each family added: {REACHED}", "in place", pair("address")),
     (f"a prefix of each family added: {REACHED}", "in place", pair("prefix")),
-    ("the addresses taken away: gone after", "in place", taken("address")),
-    ("the prefixes taken away: gone after", "in place", taken("prefix")),
+    ("the addresses removed: gone after", "in place", taken("address")),
+    ("the prefixes removed: gone after", "in place", taken("prefix")),
     ("second hot-plug: silence of the first ENI", "second", time_of("silence of the first")),
-    ("second hot-plug: the first's rules missing", "second", time_of("rules missing")),
+    ("second hot-plug: rules of the first ENI missing", "second", time_of("rules missing")),
     (
         "the same without the networkd drop-in",
         "second without the drop-in",
