@@ -1,4 +1,4 @@
-"""The control socket against those who mean no good, or know no better."""
+"""The control socket against malicious and broken clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ETH1 = InterfaceStatus(
 
 
 class Well:
-    """A service of which nothing is to be said."""
+    """A service with a minimal status."""
 
     def status(self) -> HostStatus:
         return HostStatus(version="1", pid=1, started=0.0, imds=ImdsStatus(state="ok"))
@@ -59,7 +59,7 @@ async def control(tmp_path: Path) -> AsyncIterator[Control]:
 
 
 async def say(control: Control, request: bytes) -> bytes:
-    """All that is answered until the connection ends."""
+    """Everything that the server sends until the connection ends."""
     reader, writer = await asyncio.open_unix_connection(control.path)
     try:
         writer.write(request)
