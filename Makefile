@@ -1,21 +1,21 @@
-# `make` alone explains the targets.
+# `make` without a target lists the targets.
 
-# Private network and mount namespaces with an own /run: no test can touch the host.
+# Private network and mount namespaces with their own /run: no test can touch the host.
 SANDBOX ?= .venv/bin/python -m nicwatchd.sim.sandbox
-# The tests wait more than they compute (a lag of 8 s takes 8 s), so more run than there are cores.
+# Tests mostly wait (a lag of 8 s takes 8 s), so run more of them than there are cores.
 WORKERS ?= 6
-# Which hosts `make test-vm` tries: also cloud-init, net-utils and network-manager, and what else
-# tests/vm/image.py has a recipe for.
+# The images that `make test-vm` tests on. Others are cloud-init, net-utils, network-manager, and
+# whatever else tests/vm/image.py has a recipe for.
 IMAGES ?= trixie bookworm
-# What `make bench-peers` compares on (tests/bench/peers/agents.py).
+# The images that `make bench-peers` uses (tests/bench/peers/agents.py).
 PEER_IMAGES := trixie net-utils cloud-init
-# More for pytest: make test ARGS='-k journal -x'
+# More arguments for pytest: make test ARGS='-k journal -x'
 ARGS ?=
 
-# ip and nft are in sbin, which is not on everybody's PATH.
+# ip and nft are in sbin, which is not on every user's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-# For `make install`: where to, and what stands for / (for those who make packages of it).
+# For `make install`: the prefix, and the directory that stands for / when building a package.
 PREFIX ?= /usr/local
 DESTDIR ?=
 # The Python that builds, and that `make install` installs for: 3.11 or later, with venv.
@@ -24,15 +24,15 @@ DEB_ARCHS ?= amd64 arm64
 RPM_ARCHS ?= x86_64 aarch64
 
 STAMP := .venv/.set-up
-# A Python with pip, to fetch what packages are made of. Apart from .venv, which needs a compiler.
+# A Python with pip, to download the libraries for packages. Not .venv, which needs a compiler.
 PIP := build/pip-$(notdir $(PYTHON))/bin/python
 
 .PHONY: help
-help: ## Explain the targets (the default)
+help: ## List the targets (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
-setup: $(STAMP) ## Install what is missing: system packages (Debian, Ubuntu), .venv, dependencies
+setup: $(STAMP) ## Install what is missing: system packages (Debian, Ubuntu), .venv and its dependencies
 
 $(STAMP): pyproject.toml constraints.txt .ci/setup
 	@.ci/setup
@@ -42,11 +42,11 @@ $(PIP):
 	@$(PYTHON) -m venv $(@D)/..
 
 .PHONY: demo
-demo: $(STAMP) ## Hot-plug a network interface into an imitated EC2 host and watch it become usable
+demo: $(STAMP) ## Hot-plug a network interface into a simulated EC2 host and watch it become usable
 	@.venv/bin/nicwatchd demo
 
 .PHONY: test
-test: $(STAMP) ## Run every test
+test: $(STAMP) ## Run all tests, except those on virtual machines
 	@$(SANDBOX) .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 VM_STAMP := .venv/.set-up-vm
@@ -56,13 +56,13 @@ $(VM_STAMP): $(STAMP)
 	@touch $@
 
 .PHONY: test-vm
-test-vm: $(VM_STAMP) ## Try the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
+test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
 .PHONY: chaos
-chaos: $(STAMP) ## Walk far at random through what can happen to a host, fast and in namespaces; takes minutes
+chaos: $(STAMP) ## Run long random sequences of what can happen to a host; takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)
 
 .PHONY: lint
@@ -75,32 +75,32 @@ types: $(STAMP) ## Check types
 	@.venv/bin/mypy
 
 .PHONY: format
-format: $(STAMP) ## Format the code, and mend what can be mended
+format: $(STAMP) ## Format the code, and fix what can be fixed automatically
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
 .PHONY: bench
-bench: $(STAMP) ## Measure latency and cost against their budgets (docs/benchmarks.md); takes minutes
+bench: $(STAMP) ## Measure latency and cost, compare with the budgets (docs/benchmarks.md); takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.bench.run $(ARGS)
 
 .PHONY: bench-boot
-bench-boot: $(VM_STAMP) ## Measure how much later a virtual machine has booted (docs/benchmarks.md); takes minutes
+bench-boot: $(VM_STAMP) ## Measure by how much nicwatchd delays the boot of a virtual machine; takes minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
 	@.venv/bin/python -m tests.vm.image trixie
 	@$(SANDBOX) .venv/bin/python -m tests.bench.boot $(ARGS)
 
 .PHONY: bench-peers
-bench-peers: $(VM_STAMP) ## Compare with other agents on virtual machines (docs/benchmarks.md); takes 40 minutes
+bench-peers: $(VM_STAMP) ## Compare nicwatchd with other agents on virtual machines; takes 40 minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
 	@.venv/bin/python -m tests.vm.image $(PEER_IMAGES)
 	@$(SANDBOX) .venv/bin/python -m tests.bench.peers.run $(ARGS)
 
 .PHONY: mutants
-mutants: $(STAMP) ## Change the core one thing at a time: does a test notice? (docs/mutants.md); takes minutes
+mutants: $(STAMP) ## Mutation tests of the core (docs/mutants.md); takes minutes
 	@.venv/bin/python -m tests.mutants.run $(ARGS)
 
 .PHONY: install
-install: $(PIP) ## Install on this host: PREFIX=/usr/local, DESTDIR= (docs/install.md); no compiler needed
+install: $(PIP) ## Install on this host, by default under PREFIX=/usr/local (docs/install.md)
 	@$(PIP) systemd/packaging/stage.py $(or $(DESTDIR),/) --prefix $(PREFIX) \
 		--interpreter "$$($(PYTHON) -c 'import sys; print(sys.executable)')" --compile
 
@@ -109,14 +109,14 @@ deb: $(PIP) ## Build the Debian packages for amd64 and arm64, in dist/
 	@for arch in $(DEB_ARCHS); do PYTHON=$(PIP) systemd/packaging/deb/build $$arch || exit 1; done
 
 .PHONY: rpm
-rpm: $(PIP) ## Build the RPMs of Amazon Linux 2023 for x86_64 and aarch64, in dist/
+rpm: $(PIP) ## Build the RPMs for Amazon Linux 2023, x86_64 and aarch64, in dist/
 	@for arch in $(RPM_ARCHS); do PYTHON=$(PIP) systemd/packaging/rpm/build $$arch || exit 1; done
 
 .PHONY: test-packages
-test-packages: ## Try the packages: lintian, and from installation to purge in Debian 12 and 13 (root)
+test-packages: ## Test the Debian package: lintian, then install, upgrade, purge on Debian 12 and 13 (root)
 	@systemd/packaging/test
 
 .PHONY: clean
-clean: ## Remove .venv and everything that was made
+clean: ## Remove .venv and everything that was built
 	@rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find nicwatchd tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,3 +1,3 @@
-"""nicwatchd: makes a hot-plugged network interface on an EC2 host simply work."""
+"""nicwatchd: configures hot-plugged network interfaces (ENIs) on an EC2 host."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""asyncio with an invented clock: where the loop would sleep, the clock jumps instead.
+"""asyncio with a simulated clock: instead of sleeping, the loop advances the clock.
 
-Sound as long as nothing is waited for but timers and what runs in the loop itself: no threads, no
-subprocesses. Whoever waits for such a thing alone ends the loop with an error. With `sockets`, it
-may be a connection over loopback, which has what was sent at once: that takes no time.
+This is sound as long as the code waits only for timers and for code in the same loop: no threads
+and no subprocesses. Waiting for anything else ends the loop with an error. With `sockets`, it may
+also wait for connections over loopback, which deliver at once and so take no time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 
-# s; asyncio lets a timer fire 1 ns early, and who is woken early waits again: for ever, if no time
-# passed by itself.
+# s; asyncio lets a timer fire 1 ns early, and code that wakes up early waits again: forever, if no
+# time passed by itself.
 TURN: Final = 1e-6
 
 
 class _Impatient(selectors.DefaultSelector):
-    """A selector that waits for no timer, and adds up how long it would have."""
+    """A selector that does not wait for timers, but adds up how long it would have waited."""
 
     def __init__(self, *, sockets: bool) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Impatient(selectors.DefaultSelector):
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """An event loop whose seconds cost nothing. Its time begins at 0."""
+    """An event loop in which time costs nothing. Its clock starts at 0."""
 
     def __init__(self, *, sockets: bool = False) -> None:
         self._impatient = _Impatient(sockets=sockets)

@@ -1,7 +1,7 @@
-"""What ought to be in the kernel for an ENI, written down once more from the README's table.
+"""What should be in the kernel for an ENI, written independently from the README's table.
 
-It shares nothing with the daemon's planner but the marks that the README documents, so that the
-benchmarks and the chaos walk do not repeat a mistake of what they judge.
+It shares nothing with the daemon's planner except the marks that the README documents, so the
+benchmarks and the chaos walk cannot repeat a mistake of the code that they judge.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ LINK_LOCAL: Final = IPv6Network((IPv6Address("fe80::"), 64))
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Objects that are to be in the kernel for one ENI.
+    """The objects that should be in the kernel for one ENI.
 
-    `routes` are without preferred sources: which address is there first is the DHCP client's to
-    say. `sourced` are the same once all addresses are there.
+    `routes` have no preferred sources, because which address comes first depends on the DHCP
+    client. `sourced` are the same routes once all addresses exist.
     """
 
     index: int
@@ -56,10 +56,10 @@ def expected(
     *,
     up: bool = True,
 ) -> Expected:
-    """All that the README promises for an ENI.
+    """Everything that the README promises for an ENI.
 
-    `others` are the CIDRs of the host's other ENIs, `operators` the main table's static routes
-    through this one, copied where the ENI has the family. A link that is down has no routes and no
+    `others` are the CIDRs of the host's other ENIs; `operators` are main's static routes through
+    this ENI, which are copied if the ENI has the family. A link that is down has no routes and no
     IPv6 addresses.
     """
     rules: set[Rule] = set()
@@ -116,7 +116,7 @@ def _rules(
     cidrs: Collection[IPNetwork],
     others: Collection[IPNetwork],
 ) -> set[Rule]:
-    """A subnet that is another ENI's too does not tell whose a source is: addresses do."""
+    """The rules for sources. In a subnet shared by ENIs, only addresses identify the ENI."""
     alone = [cidr for cidr in cidrs if not any(cidr.overlaps(other) for other in others)]
     by_address = [ip for ip in addresses if not any(ip in cidr for cidr in alone)]
     rules = {replace(base, oif=name)}

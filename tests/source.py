@@ -1,4 +1,4 @@
-"""The source code, read as syntax: its modules, what they import, and how long things are."""
+"""The source code as syntax trees: modules, their imports, and the length of functions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def name_of(path: Path) -> str:
-    """`nicwatchd.core.model` for nicwatchd/core/model.py; a package has its folder's name."""
+    """`nicwatchd.core.model` for nicwatchd/core/model.py; a package has its directory's name."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported(path: Path, root: Path = ROOT) -> Iterator[str]:
-    """Every dotted name that a module imports, wherever in the module it does so."""
+    """Every dotted name that a module imports, anywhere in the module."""
     package = path.relative_to(root).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -33,7 +33,7 @@ def imported(path: Path, root: Path = ROOT) -> Iterator[str]:
 
 
 def import_graph() -> dict[str, set[str]]:
-    """The modules of nicwatchd that each imports; what only types need counts as well."""
+    """The modules of nicwatchd that each module imports, including those only for types."""
     names = {name_of(path) for path in MODULES}
     return {
         name_of(path): {_module(name, names) for name in imported(path)} & names for path in MODULES
@@ -41,24 +41,24 @@ def import_graph() -> dict[str, set[str]]:
 
 
 def _module(name: str, modules: set[str]) -> str:
-    """The module that an imported name is, or is found in."""
+    """The module that an imported name is, or that contains it."""
     return name if name in modules else name.rpartition(".")[0]
 
 
 def functions(path: Path) -> Iterator[Function]:
-    """The functions and methods of a module, nested ones too."""
+    """The functions and methods of a module, including nested ones."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, Function):
             yield node
 
 
 def lines_of(node: ast.ClassDef | Function) -> int:
-    """From the line of its name to its last one."""
+    """Its number of lines, from the line with its name to the last."""
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def classes(path: Path) -> Iterator[ast.ClassDef]:
-    """The classes of a module, nested ones too."""
+    """The classes of a module, including nested ones."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef):
             yield node

@@ -10,7 +10,7 @@ import pytest
 from tests.source import MODULES, PACKAGE, imported
 
 # Each part and what it may import besides itself. Facts flow upwards: core knows nobody, imds and
-# netlink do not know each other, and the imitated host never leans on the service that it tests.
+# netlink do not know each other, and the simulated host never depends on the service that it tests.
 MAY_IMPORT = {
     "core": set(),
     "imds": {"core"},

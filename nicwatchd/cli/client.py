@@ -1,7 +1,7 @@
-"""How the commands ask the daemon.
+"""Requests to the daemon.
 
-They speak the plainest HTTP over its socket and read plain JSON: to import an HTTP library
-(http.client 30 ms, aiohttp 130) would cost more than the question does.
+A minimal HTTP client for the control socket: importing an HTTP library (http.client 30 ms, aiohttp
+130 ms) would take longer than the request.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-TIMEOUT: Final = 5.0  # s; a daemon that moves answers in milliseconds
-ACT_TIMEOUT: Final = 30.0  # s; it waits for IMDS, or for the kernel: 20 s at most
+TIMEOUT: Final = 5.0  # s; a daemon that is not stuck answers in milliseconds
+ACT_TIMEOUT: Final = 30.0  # s; the daemon waits up to 20 s for IMDS or the kernel
 RECEIVE: Final = 1 << 16
 BAD_REQUEST: Final = 400
 
 
 class DaemonError(Exception):
-    """The daemon could not be asked, or refused; the text is one line for the operator."""
+    """The daemon did not answer, or refused; the text is one line for the operator."""
 
 
 def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOUT) -> Any:
     """The daemon's answer to one request. Raises DaemonError."""
     where = runtime_directory / "nicwatchd.sock"
     try:
-        status, said = _exchange(where, f"{method} {path} HTTP/1.0\r\n\r\n", timeout)
+        status, document = _exchange(where, f"{method} {path} HTTP/1.0\r\n\r\n", timeout)
     except (FileNotFoundError, ConnectionRefusedError):
         raise DaemonError(
             f"the daemon is not running (nothing listens on {where}); "
@@ -35,15 +35,16 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
         raise DaemonError(f"{where}: permission denied") from None
     except (OSError, ValueError) as error:
         raise DaemonError(f"{where}: no answer: {error}") from None
-    if status >= BAD_REQUEST and "error" in said:
-        raise DaemonError(str(said["error"]))
-    return said
+    if status >= BAD_REQUEST and "error" in document:
+        raise DaemonError(str(document["error"]))
+    return document
 
 
 def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
-    """Send a request without a body; the status and the JSON. HTTP/1.0 ends where the socket does.
+    """Send a request without a body; returns the status and the JSON document.
 
-    Raises OSError, and ValueError for what is no such answer.
+    In HTTP/1.0, the answer ends when the server closes the connection. Raises OSError, and
+    ValueError if the answer is not HTTP with JSON.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
@@ -57,7 +58,7 @@ def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
 
 
 def query(interface: str | None) -> str:
-    """The part of a path that names an interface, if one is named."""
+    """The query string that names an interface; empty for the whole host."""
     if interface is None:
         return ""
     from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""`nicwatchd demo`: the race, won before your eyes.
+"""`nicwatchd demo`: shows how nicwatchd wins the race against the metadata service.
 
 It hot-plugs an ENI into a simulated EC2 host. The metadata service learns of the ENI in pieces, and
 lists its IPv6 addresses only after 8 s. Everything except EC2 is real: the kernel, its routing,
@@ -31,9 +31,9 @@ from nicwatchd.sim.vpc import Vpc
 
 NAME: Final = "eth1"
 NOT_PRINTED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-PATIENCE: Final = 30.0  # s; all should be well after 9
-LEASE_AFTER: Final = 0.5  # s; what a DHCP client takes on EC2, or a little less
-REFRESH: Final = 4  # pictures a second
+PATIENCE: Final = 30.0  # s; everything should work after 9
+LEASE_AFTER: Final = 0.5  # s; about what a DHCP client takes on EC2
+REFRESH: Final = 4  # screen updates per second
 
 STORY: Final = """
 This simulates the hot-plug of an ENI. The metadata service does not list the
@@ -50,7 +50,7 @@ class Play:
     console: Console
     started: float = 0.0
     watch: Watch | None = None
-    said: list[str] = field(default_factory=list)
+    timeline: list[str] = field(default_factory=list)
     state: str = "not plugged"
 
     @property
@@ -59,18 +59,18 @@ class Play:
         return time.monotonic() - self.started
 
     def say(self, text: str) -> None:
-        """One line of the timeline."""
+        """Add a line to the timeline."""
         line = f"{self.now:6.2f} s  {text}"
-        self.said.append(line)
+        self.timeline.append(line)
         self.console.print(line, highlight=False, soft_wrap=True)
 
     def since(self, path: Path) -> float | None:
-        """When a path first answered, to stay."""
+        """When a path started to answer for good; None if it does not answer."""
         at = self.watch.since(path) if self.watch else None
         return None if at is None else at - self.started
 
     def table(self) -> Table:
-        """Which host reaches the ENI, over which family, since when."""
+        """Since when each host reaches the ENI, for each family."""
         table = Table(title=f"{NAME} is {self.state}: reachable by TCP since", title_justify="left")
         table.add_column("from")
         for family in Family:
@@ -95,7 +95,7 @@ def demo(*, as_json: bool) -> int:
         return asyncio.run(_play(as_json=as_json))
     except sandbox.SandboxError as error:
         return fail(str(error))
-    except OSError as error:  # rich prints by itself
+    except OSError as error:  # from rich, which writes to standard output itself
         if error.errno not in NOT_PRINTED:
             raise
         raise OutputError(error.strerror) from None
@@ -131,7 +131,7 @@ def _attempts(play: Play) -> list[Path]:
 
 
 async def _hot_plug(play: Play, ec2: Ec2, daemon: DaemonProcess) -> None:
-    """From the plug until every path answers, at most PATIENCE."""
+    """Plug the ENI, and wait until every path answers, for at most PATIENCE."""
     eni = ec2.eni(NAME)
     async with AsyncExitStack() as stack:
         play.started = time.monotonic()
@@ -202,11 +202,11 @@ async def _show_kernel(play: Play, vpc: Vpc) -> None:
 
 def _conclude(play: Play, well: dict[str, bool], *, as_json: bool) -> None:
     if as_json:
-        said: dict[str, Any] = {
+        document: dict[str, Any] = {
             "well": well,
-            "timeline": play.said,
+            "timeline": play.timeline,
             "reachable": {str(path): play.since(path) for path in _attempts(play)},
         }
-        say(json.dumps(said, indent=2))
+        say(json.dumps(document, indent=2))
     for what, good in well.items():
         play.console.print(f"{'[green]yes[/]' if good else '[red]NO[/]':>4}  {what}")

@@ -23,13 +23,13 @@ from nicwatchd.service.status import of_view
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Print what would change; 0 whatever that is, since nothing was to be changed."""
+    """Print what would change. Returns 0 however much that is."""
     try:
         decision = asyncio.run(_preview(load(arguments.config), arguments))
     except (SettingsError, KernelError) as error:
         return fail(str(error))
-    said = _as_json(decision)
-    say(json.dumps(said, indent=2) if arguments.json else "\n".join(_lines(said)))
+    document = _as_json(decision)
+    say(json.dumps(document, indent=2) if arguments.json else "\n".join(_lines(document)))
     return OK
 
 
@@ -53,13 +53,13 @@ def _as_json(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _lines(said: dict[str, Any]) -> Iterator[str]:
-    for each in said["interfaces"]:
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    for each in document["interfaces"]:
         left_alone = each["state"] == State.IGNORED
         why = "; ".join(reason["text"] for reason in each["reasons"])
         what = "left alone" if left_alone else "managed"
         yield f"{each['name']}  {each['eni'] or each['mac']}  {what}" + (f": {why}" if why else "")
-    yield from (f"  {each}" for each in said["commands"])
-    count = len(said["commands"])
+    yield from (f"  {each}" for each in document["commands"])
+    count = len(document["commands"])
     changes = "1 change" if count == 1 else f"{count} changes"
     yield f"{changes} to make; nothing was changed" if count else "nothing to change"

@@ -19,33 +19,35 @@ RELEASED: Final = (
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Print the states; 0 when every interface is settled and the daemon is well."""
+    """Print the states; 0 if every interface is settled and the daemon has no problems."""
     try:
-        said = _from_journal() if arguments.journal else _from_daemon(arguments)
+        document = _from_journal() if arguments.journal else _from_daemon(arguments)
     except DaemonError as error:
         return fail(str(error))
     if arguments.interface:
         wanted = arguments.interface.lower()
-        found = [i for i in said["interfaces"] if wanted in (i["name"].lower(), i["mac"], i["eni"])]
+        found = [
+            i for i in document["interfaces"] if wanted in (i["name"].lower(), i["mac"], i["eni"])
+        ]
         if not found:
-            return fail(f"no interface {arguments.interface!r}; there are: {_names(said)}")
-        said["interfaces"] = found
-    return _print(said, as_json=arguments.json)
+            return fail(f"no interface {arguments.interface!r}; there are: {_names(document)}")
+        document["interfaces"] = found
+    return _print(document, as_json=arguments.json)
 
 
 def reconcile(arguments: argparse.Namespace) -> int:
     """Have the daemon read everything again, and print the states afterwards."""
     try:
         path = f"/v1/reconcile{query(arguments.interface)}"
-        said = ask(arguments.runtime_directory, "POST", path, ACT_TIMEOUT)
+        document = ask(arguments.runtime_directory, "POST", path, ACT_TIMEOUT)
     except DaemonError as error:
         return fail(str(error))
-    return _print(said, as_json=arguments.json)
+    return _print(document, as_json=arguments.json)
 
 
 def _from_daemon(arguments: argparse.Namespace) -> dict[str, Any]:
-    said: dict[str, Any] = ask(arguments.runtime_directory, "GET", "/v1/status")
-    return said
+    document: dict[str, Any] = ask(arguments.runtime_directory, "GET", "/v1/status")
+    return document
 
 
 def _from_journal() -> dict[str, Any]:
@@ -58,31 +60,31 @@ def _from_journal() -> dict[str, Any]:
     return {"source": "journal", "interfaces": [s.model_dump(mode="json") for s in statuses]}
 
 
-def _names(said: dict[str, Any]) -> str:
-    return ", ".join(interface["name"] for interface in said["interfaces"]) or "none"
+def _names(document: dict[str, Any]) -> str:
+    return ", ".join(interface["name"] for interface in document["interfaces"]) or "none"
 
 
-def _print(said: dict[str, Any], *, as_json: bool) -> int:
-    text = json.dumps(said, indent=2) if as_json else "\n".join(_lines(said, time.time()))
+def _print(document: dict[str, Any], *, as_json: bool) -> int:
+    text = json.dumps(document, indent=2) if as_json else "\n".join(_lines(document, time.time()))
     say(text)
-    settled = all(i["state"] in SETTLED and not i["fought_over"] for i in said["interfaces"])
-    return OK if settled and not said.get("problems") else NOT_WELL
+    settled = all(i["state"] in SETTLED and not i["fought_over"] for i in document["interfaces"])
+    return OK if settled and not document.get("problems") else NOT_WELL
 
 
-def _lines(said: dict[str, Any], now: float) -> list[str]:
-    """The status for people: what is notable about the host, then the interfaces."""
+def _lines(document: dict[str, Any], now: float) -> list[str]:
+    """The status for people: first the host, then the interfaces."""
     lines = []
-    if said.get("idle"):
-        lines.append(f"idle: {said['idle']}")
-    if said.get("released"):
+    if document.get("idle"):
+        lines.append(f"idle: {document['idle']}")
+    if document.get("released"):
         lines.append(RELEASED)
-    lines += [f"problem: {problem}" for problem in said.get("problems", [])]
-    imds = said.get("imds")
+    lines += [f"problem: {problem}" for problem in document.get("problems", [])]
+    imds = document.get("imds")
     if imds and imds["state"] not in ("ok", "unasked"):
         lines.append(f"IMDS is {imds['state']}" + (f": {imds['detail']}" if imds["detail"] else ""))
-    if said.get("container_network"):
-        lines.append(f"{said['container_network']} owns this host's secondary interfaces")
-    for interface in said["interfaces"]:
+    if document.get("container_network"):
+        lines.append(f"{document['container_network']} owns this host's secondary interfaces")
+    for interface in document["interfaces"]:
         lines += _interface_lines(interface, now)
     return lines or ["no EC2 network interfaces on this host"]
 
@@ -91,8 +93,8 @@ def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:
     marks = [m.replace("_", " ") for m in MARKS if interface[m]]
     marks += [] if interface["link_up"] else ["link down"]
     state = interface["state"] + (f" ({', '.join(marks)})" if marks else "")
-    who = " ".join(filter(None, (interface["mac"], interface["eni"])))
-    lines = [f"{interface['name']}  {state}  for {_ago(now - interface['since'])}  {who}"]
+    ids = " ".join(filter(None, (interface["mac"], interface["eni"])))
+    lines = [f"{interface['name']}  {state}  for {_duration(now - interface['since'])}  {ids}"]
     lines += [f"    {_why(interface)}: {reason['text']}" for reason in interface["reasons"]]
     for family in ("ipv4", "ipv6"):
         part = interface[family]
@@ -107,10 +109,10 @@ def _why(interface: dict[str, Any]) -> str:
     return "because" if interface["state"] == "ignored" else "waits"
 
 
-def _ago(seconds: float) -> str:
-    """A duration for people."""
-    whole = max(0, round(seconds))
+def _duration(seconds: float) -> str:
+    """A duration for people, in one unit."""
+    rounded = max(0, round(seconds))
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if whole >= size:
-            return f"{whole // size} {unit}"
-    return f"{whole} s"
+        if rounded >= size:
+            return f"{rounded // size} {unit}"
+    return f"{rounded} s"

@@ -1,1 +1,1 @@
-"""The instance metadata service: an IMDSv2 client and the parsing of what it says."""
+"""The instance metadata service: an IMDSv2 client and the parsers of its answers."""

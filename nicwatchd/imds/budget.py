@@ -1,4 +1,4 @@
-"""The request budget of the whole host: a token bucket that hands out places in a queue."""
+"""The request budget of the whole host: a token bucket that queues what exceeds it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class Budget:
     """At most `burst` requests at once and `rate` per second after that, first come first served.
 
-    EC2 drops what goes beyond 1024 packets per second and ENI, and counts DNS and NTP in; the
-    budget keeps this daemon, with all its interfaces, to a fraction of that.
+    EC2 drops packets beyond 1024 per second and ENI, including those for DNS and NTP. The budget
+    keeps this daemon, with all its interfaces, at a fraction of that.
     """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
@@ -23,7 +23,7 @@ class Budget:
         self._filled_at = clock()
 
     def reserve(self, patience: float) -> float | None:
-        """Seconds to wait before sending, or None (nothing taken) where that is over `patience`."""
+        """Seconds to wait before sending; None, reserving nothing, if that exceeds `patience`."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
         self._filled_at = now

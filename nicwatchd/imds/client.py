@@ -1,7 +1,7 @@
 """The IMDSv2 client that all interfaces share: one token, one budget, one condition.
 
-`get` gives an `Answer` and never raises for what a network or a server can do. IMDSv1 is never
-tried: it is often off, and a service that refuses a token means it.
+`get` returns an `Answer`; it never raises because of the network or the server. IMDSv1 is never
+tried: it is often disabled, and a service that refuses a token does so on purpose.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ log = logging.getLogger(__name__)
 META_DATA: Final = "/latest/meta-data/"
 MACS: Final = "network/interfaces/macs/"
 
-# A 401 or 403 on a GET may mean that the token, or IMDS as a whole, is no longer good. Asking for
-# a new one is the test, but a single key that stays so must not double our requests.
+# A 401 or 403 on a GET may mean that the token, or IMDS as a whole, is no longer usable. A request
+# for a new token tells. But a single key that keeps answering so must not double our requests.
 RENEW_ON_401_EVERY: Final = 1.0
 RENEW_ON_403_EVERY: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class ImdsOptions:
-    """Where IMDS is and how hard it may be asked. Seconds; requests per second."""
+    """Where IMDS is and how much load we may put on it. Seconds; requests per second."""
 
     endpoints: tuple[str, ...] = ("http://169.254.169.254", "http://[fd00:ec2::254]")
     timeouts: Timeouts = field(default_factory=Timeouts)
     budget_rate: float = 50.0
     budget_burst: float = 500.0
     token_ttl: int = 21600  # the longest that IMDS grants
-    head_start: float = 0.15  # of an endpoint over the next one
+    head_start: float = 0.15  # that an endpoint has over the next one
 
 
 class ImdsClient:
-    """An async context manager. `requests` counts HTTP requests; `condition` is how IMDS is."""
+    """An async context manager. `condition` is the current state of IMDS."""
 
     def __init__(
         self, options: ImdsOptions, *, clock: Callable[[], float] = time.monotonic
@@ -59,7 +59,7 @@ class ImdsClient:
         budget = Budget(options.budget_rate, options.budget_burst, clock)
         self._transport = Transport(options.timeouts, budget)
         self._session: tokens.Session | None = None
-        self._winner: str | None = None  # the endpoint that is kept while it lives
+        self._winner: str | None = None  # the endpoint in use, kept as long as it answers
         self._lock = asyncio.Lock()  # one token request at a time; the others wait for its outcome
         self._failures = 0
         self._renewed_on_401 = float("-inf")
@@ -80,17 +80,17 @@ class ImdsClient:
 
     @property
     def requests(self) -> int:
-        """HTTP requests sent so far, the tokens' included."""
+        """HTTP requests sent so far, including those for tokens."""
         return self._transport.requests
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Requests that have ended, by HTTP status; "none" where no answer could be used."""
+        """Completed requests by HTTP status; "none" if there was no usable answer."""
         return self._transport.outcomes
 
     async def get(self, path: str) -> Answer[str]:
         """The text at `path`, relative to the meta-data root; ABSENT for a 404."""
-        key = _key(path)
+        key = _short_name(path)
         outcome = await self._get(path)
         if isinstance(outcome, Failure):
             return Unknown(f"{key}: {outcome.why}")
@@ -104,7 +104,7 @@ class ImdsClient:
             return Unknown(f"{key}: garbage (not UTF-8)")
 
     async def primary_mac(self) -> Answer[str]:
-        """The MAC of the primary interface, lower case. Kept: it is there from launch for good."""
+        """The MAC of the primary interface, in lower case. Cached, because it never changes."""
         if self._primary is not None:
             return self._primary
         answer = await self.get("mac")
@@ -133,7 +133,7 @@ class ImdsClient:
         return outcome
 
     def _learn(self, session: tokens.Session, outcome: Reply | Failure) -> bool:
-        """Take from an answer what it says of IMDS as a whole; True to ask once more."""
+        """Update the session and the condition from an outcome; whether to send the GET again."""
         now = self._clock()
         if isinstance(outcome, Failure):
             if outcome.lost:
@@ -146,11 +146,11 @@ class ImdsClient:
         elif outcome.status in tokens.THROTTLING:
             self._pause(session, outcome)
         elif self.condition.state != "ok" and not self._paused():
-            self._become(self.condition.recovered(session.endpoint))
+            self._set_condition(self.condition.recovered(session.endpoint))
         return False
 
     def _renew_on_401(self, session: tokens.Session, now: float) -> bool:
-        """Whether there is, or may be, a newer token to try."""
+        """Whether there is a newer token to try, or may be one."""
         if self._session is session:
             if now - self._renewed_on_401 < RENEW_ON_401_EVERY:
                 return False
@@ -159,15 +159,15 @@ class ImdsClient:
         return True
 
     def _drop(self, session: tokens.Session, *, dead: bool = False) -> None:
-        """Give a session up, unless another request has already replaced it."""
+        """Give up a session, unless another request has already replaced it."""
         if self._session is session:
             self._session = None
             self._winner = None if dead else session.endpoint
 
     def _pause(self, session: tokens.Session, reply: Reply) -> None:
-        """Send nothing for as long as the server asks for.
+        """Send nothing for as long as the server asks.
 
-        A 503 without Retry-After may be one key that is not ready: it holds nothing else up.
+        A 503 without Retry-After may only mean that this key is not ready: it delays no other key.
         """
         wait = retry_after_seconds(reply.headers.get("Retry-After"), reply.headers.get("Date"))
         if wait is None and reply.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -175,14 +175,14 @@ class ImdsClient:
         if wait:
             detail = f"{reply.status}, asked for {wait:g} s"
             retry_at = self._clock() + wait
-            self._become(Condition("throttled", detail, session.endpoint, retry_at))
+            self._set_condition(Condition("throttled", detail, session.endpoint, retry_at))
 
     def _paused(self) -> bool:
         retry_at = self.condition.retry_at
         return retry_at is not None and self._clock() < retry_at
 
     async def _current_session(self) -> tokens.Session | None:
-        """A session that is good now. None: the condition says why there is none."""
+        """A valid session. None: the condition says why there is none."""
         if self._paused():
             return None
         if self._fresh(self._session):
@@ -204,30 +204,30 @@ class ImdsClient:
         if isinstance(outcome, tokens.Session):
             self._failures = 0
             self._session, self._winner = outcome, outcome.endpoint
-            self._become(self.condition.recovered(outcome.endpoint))
+            self._set_condition(self.condition.recovered(outcome.endpoint))
             return
         self._failures += 1
         wait = outcome.retry_in
         now = self._clock()
         retry_at = now + (tokens.backoff(self._failures) if wait is None else wait)
         if old is not None and wait is None and now < old.expires_at:
-            # Renewal comes early so that a failure costs nothing: the old token serves on.
+            # We renew early, so a failure costs nothing: the old token remains in use.
             self._session = replace(old, renew_at=min(retry_at, old.expires_at))
             return
         self._session = self._winner = None
-        self._become(replace(outcome.condition, retry_at=retry_at))
+        self._set_condition(replace(outcome.condition, retry_at=retry_at))
 
     async def _fetch(self, endpoint: str) -> tokens.Session | tokens.Refusal:
         return await tokens.fetch(self._transport, endpoint, self._options.token_ttl, self._clock)
 
-    def _become(self, condition: Condition) -> None:
+    def _set_condition(self, condition: Condition) -> None:
         if str(condition) != str(self.condition):
             log.info("%s", condition)
         self.condition = condition
 
 
-def _key(path: str) -> str:
-    """What people call a path: the leaf's name; the lists of MACs and of keys are "directory"."""
+def _short_name(path: str) -> str:
+    """A path's name in messages: the leaf's; "directory" for the lists of MACs and of keys."""
     if not path.startswith(MACS):
         return path
     return path.removeprefix(MACS).partition("/")[2] or "directory"

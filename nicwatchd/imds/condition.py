@@ -1,4 +1,4 @@
-"""How the metadata service is, as one frozen value for health, status and metrics."""
+"""The state of the metadata service, as one frozen value for health, status and metrics."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final, Literal, TypeAlias
 
 State: TypeAlias = Literal["unasked", "ok", "disabled", "unreachable", "throttled", "failing"]
 
-# A server that asks for more is asked again after this all the same: the slow refresh of an
+# We ask again after this many seconds even if the server demands more: the slow refresh of an
 # interface is as rare, and a wrong Retry-After must not stop the daemon for hours.
 RETRY_AFTER_CAP: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The state of IMDS. `retry_at` is monotonic; until then nothing is sent. None: at any time."""
+    """The state of IMDS. Nothing is sent before `retry_at` (monotonic); None: no such limit."""
 
     state: State = "unasked"
     detail: str = ""
@@ -28,9 +28,9 @@ class Condition:
         return replace(self, state="ok", detail="", endpoint=endpoint, retry_at=None)
 
     def __str__(self) -> str:
-        """One line for people. It holds no countdown, so that it changes only when IMDS does."""
+        """One line for people, without a countdown, so that it changes only when IMDS does."""
         words = {
-            "unasked": "IMDS was not asked yet",
+            "unasked": "IMDS has not been asked yet",
             "ok": "IMDS answers",
             "disabled": "IMDS is disabled",
             "unreachable": "IMDS is unreachable",
@@ -41,16 +41,16 @@ class Condition:
 
 
 def retry_after_seconds(header: str | None, date_header: str | None = None) -> float | None:
-    """Seconds that a Retry-After asks for, 0 to the cap; None where there is none or it is junk.
+    """Seconds that a Retry-After demands, 0 to the cap; None if it is missing or invalid.
 
-    An HTTP date is compared with the answer's own Date where it has one, since the host's clock
-    may be off before NTP has run.
+    An HTTP date is compared with the answer's own Date, if there is one, because the host's clock
+    may be wrong before NTP has run.
     """
     if header is None:
         return None
     text = header.strip()
     if text.isascii() and text.isdecimal():
-        # 9 digits are beyond the cap; int() of thousands of digits would raise.
+        # 9 digits already exceed the cap; int() of thousands of digits would raise.
         return min(float(text[:9]), RETRY_AFTER_CAP)
     until = _http_date(text)
     if until is None:

@@ -1,9 +1,9 @@
-"""One ENI's reading of IMDS: what was last said for each key, kept from poll to poll.
+"""Reads one ENI's metadata: the latest answer for each key, kept from poll to poll.
 
-A poll answers with the last word on each key. A read that fails makes that one key Unknown. A
-directory that cannot be read is Unknown too, and the keys keep their last answers: an error proves
-nothing about them. A MAC that is not listed makes every key ABSENT; the core remembers what it
-saw before and doubts removals by itself.
+A poll returns the latest answer for each key. If a read fails, that one key becomes Unknown. If the
+directory cannot be read, it becomes Unknown too, and the keys keep their answers: an error proves
+nothing about them. If the MAC is not listed, every key becomes ABSENT; the core remembers earlier
+values and doubts removals itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from nicwatchd.imds.client import ImdsClient
 
-# Reads of one ENI at a time: a sweep takes two or three round trips, and its connections are kept
-# few, since 64 ENIs share them.
+# Concurrent reads of one ENI: a sweep takes two or three round trips, with few connections, because
+# 64 ENIs share them.
 CONCURRENCY: Final = 4
 
 
@@ -32,15 +32,15 @@ class EniReader:
     def __init__(self, client: ImdsClient, mac: str) -> None:
         self._client = client
         self._mac = mac.lower()
-        self._spelling: str | None = None  # how IMDS spells the MAC; None while it is not listed
-        self._listed: frozenset[str] | None = None  # of the last directory that could be read
+        self._spelling: str | None = None  # the MAC as IMDS spells it; None while not listed
+        self._listed: frozenset[str] | None = None  # by the last directory that could be read
         self._answers: dict[str, Answer[Any]] = dict.fromkeys((DIRECTORY, *LEAVES), NOT_ASKED)
         self._refused: dict[str, tuple[str, ...]] = {}
         self._probes = Probes(self._mac)
         self._gate = asyncio.Semaphore(CONCURRENCY)
 
     async def poll(self, *, sweep: bool) -> EniMetadata:
-        """Ask IMDS. `sweep` re-reads all that is needed; else one probe, and more upon news."""
+        """Ask IMDS. `sweep` re-reads every needed key; else one probe, and more if it has news."""
         if sweep:
             await self._sweep()
         else:
@@ -57,7 +57,7 @@ class EniReader:
         news = await self._read(name for name in names if name != DIRECTORY)
         if DIRECTORY in names:
             news |= await self._read_directory()
-        elif news:  # a value that came, changed or went may not be the only one
+        elif news:  # one value has appeared, changed or vanished: others may have too
             self._probes.asked([DIRECTORY])
             news |= await self._read_directory()
         if news and self._listed is not None:
@@ -67,7 +67,7 @@ class EniReader:
             await self._read(more)
 
     async def _read_directory(self) -> set[str]:
-        """Read the directory; gives the needed keys that are listed now and were not before."""
+        """Read the directory; returns the needed keys that are newly listed."""
         text = await self._directory_text()
         if isinstance(text, Value):
             parsed = parse_directory(text.value)
@@ -89,7 +89,7 @@ class EniReader:
         return set(LEAVES.keys() & (listed - before))
 
     async def _directory_text(self) -> Answer[str]:
-        """The text of the MAC's directory; where its spelling is not known, look that up first."""
+        """The text of the MAC's directory. Looks up IMDS's spelling of the MAC first if needed."""
         just_listed = self._spelling is None
         if just_listed:
             listing = await self._client.get(MACS)
@@ -106,10 +106,10 @@ class EniReader:
         return text
 
     async def _read(self, keys: Iterable[str]) -> set[str]:
-        """Read leaves side by side; gives those that told something."""
+        """Read leaves concurrently; returns those with news."""
         keys = list(keys)
-        news = await asyncio.gather(*(self._read_leaf(key) for key in keys))
-        return {key for key, told in zip(keys, news, strict=True) if told}
+        results = await asyncio.gather(*(self._read_leaf(key) for key in keys))
+        return {key for key, news in zip(keys, results, strict=True) if news}
 
     async def _read_leaf(self, key: str) -> bool:
         before = self._answers[key]
@@ -120,7 +120,7 @@ class EniReader:
             self._answers[key], self._refused[key] = parsed.answer, parsed.refused
         elif isinstance(text, Absent):
             self._answers[key] = Unknown(f"{key}: listed, but 404 (IMDS lags)")
-            return isinstance(before, Value)  # perhaps no longer listed: the directory knows
+            return isinstance(before, Value)  # may no longer be listed: the directory will tell
         else:
             self._answers[key] = text
         return is_news(before, self._answers[key])

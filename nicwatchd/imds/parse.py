@@ -1,10 +1,10 @@
-"""From the text of an IMDS key to a value. Pure: no line of it can raise, bad ones are reported.
+"""Parses the text of an IMDS key into a value. Pure; no text raises, bad lines are reported.
 
-What is refused, and why: a value goes into rules and routes of a live host, so a doubtful line is
-left out and named, and the good lines beside it are used. Host bits in a CIDR are such a doubt:
-EC2 writes networks in canonical form, so a CIDR with host bits is damaged in a way that masking
-would only guess at. Address keys are the other way round: a `/64` behind an address was seen, and
-the address is beyond doubt, so the suffix is dropped.
+What is refused, and why: a value goes into the rules and routes of a live host. So a doubtful line
+is left out and reported, and the good lines beside it are used. A CIDR with host bits is doubtful:
+EC2 writes networks in canonical form, so such a CIDR is damaged, and masking it would be a guess.
+Address keys are different: a `/64` after an address has been seen in the field, the address itself
+is certain, so the suffix is dropped.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from nicwatchd.core.model import Family, IPAddress, IPNetwork
 MAC: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 KEY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
-REFUSED_PER_KEY: Final = 4  # a garbage body has thousands of lines; a few show what it is
-SHOWN: Final = 48  # characters of a refused line: the longest CIDR, uncompressed, has 43
+REFUSED_PER_KEY: Final = 4  # a garbage body may have thousands of lines; a few show what it is
+SHOWN: Final = 48  # characters of a refused line; the longest CIDR, uncompressed, has 43
 
 # EC2's widest subnets are /16 and /44. These limits leave AWS room to change that, and still keep
-# a damaged "0.0.0.0/0" from ever becoming a rule's selector.
+# a damaged "0.0.0.0/0" from becoming the selector of a rule.
 WIDEST: Final = {Family.V4: 8, Family.V6: 32}
 
 
 def _text(value: object) -> str:
-    """Strings only: for a number, `ipaddress` would take the address of that number."""
+    """Accept only strings: `ipaddress` would convert a number into the address with that value."""
     if not isinstance(value, str) or "%" in value:
         raise ValueError("not plain text")
     return value
@@ -114,7 +114,7 @@ _LINES: Final[dict[tuple[Kind, Family | None], TypeAdapter[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A key that we need, and what one line of it is."""
+    """A key that we need, and the type of its lines."""
 
     key: ImdsKey
     line: TypeAdapter[Any]
@@ -125,19 +125,19 @@ LEAVES: Final = {key.name: Leaf(key, _LINES[key.kind, key.family]) for key in EN
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """An answer (a tuple where a key may have several lines) and what was left out of it."""
+    """An answer (a tuple if the key may have several lines), and the lines that were refused."""
 
     answer: Answer[Any]
     refused: tuple[str, ...] = ()
 
 
 def parse_leaf(key: str, text: str) -> Parsed:
-    """What the text of a needed key says. Blank is ABSENT; no good line at all is Unknown."""
+    """Parse the text of a needed key. Blank is ABSENT; without any good line it is Unknown."""
     leaf = LEAVES[key]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return Parsed(ABSENT)
-    good: dict[Any, None] = {}  # a set that keeps IMDS's order: the first IPv4 is the primary one
+    good: dict[Any, None] = {}  # an ordered set: the first IPv4 address is the primary one
     bad: list[str] = []
     for line in lines:
         try:
@@ -155,7 +155,7 @@ def parse_leaf(key: str, text: str) -> Parsed:
 
 
 def parse_directory(text: str) -> Parsed:
-    """The names that a MAC's directory lists, sub-directories without their slash."""
+    """The names in a MAC's directory, subdirectories without their slash."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return Parsed(ABSENT)
@@ -167,7 +167,7 @@ def parse_directory(text: str) -> Parsed:
 
 
 def find_mac(listing: str, mac: str) -> str | None:
-    """How the list of MACs spells `mac` (it may be in upper case), or None if it is not there."""
+    """`mac` as the list of MACs spells it (perhaps in upper case); None if it is not listed."""
     for line in listing.splitlines():
         spelling = line.strip().removesuffix("/")
         if spelling.lower() == mac:

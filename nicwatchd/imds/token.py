@@ -1,4 +1,4 @@
-"""The session token: who of the endpoints answers first, and what it says."""
+"""Session tokens: asks the endpoints for one, and takes that of the first to answer."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ TOKEN_HEADER: Final = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 
 THROTTLING: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
-# What may stand in a header: printable ASCII. EC2's tokens are 56 characters of base64.
+# Characters that a header may contain: printable ASCII. EC2's tokens are 56 characters of base64.
 _TOKEN: Final = re.compile(rb"[!-~]{1,1024}")
 
-RENEW_AHEAD: Final = 300.0  # seconds before the end; of a short-lived token, a tenth of its life
+RENEW_AHEAD: Final = 300.0  # seconds before expiry; for a short-lived token, a tenth of its life
 DISABLED_RETRY: Final = 30.0  # IMDS is enabled by an operator's API call: no hurry
-THROTTLED_RETRY: Final = 1.0  # where the answer names no Retry-After
+THROTTLED_RETRY: Final = 1.0  # if the answer has no Retry-After
 FIRST_RETRY: Final = 0.25  # the poll interval of a new interface: a hiccup costs one poll ...
 LAST_RETRY: Final = 5.0  # ... and a dead service two requests per 5 s, however many interfaces
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A token and the endpoint that gave it; times are monotonic."""
+    """A token and the endpoint that issued it; times are monotonic."""
 
     endpoint: str
     token: str = field(repr=False)
@@ -45,14 +45,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no session, and after how many seconds to ask again (None: back off)."""
+    """Why there is no session, and the seconds to wait before asking again (None: back off)."""
 
     condition: Condition
     retry_in: float | None = None
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row (1 or more)."""
+    """Seconds to wait after this many failures in a row (1 or more)."""
     return min(FIRST_RETRY * 2.0 ** min(failures - 1, 10), LAST_RETRY)
 
 
@@ -61,10 +61,10 @@ async def race(
     head_start: float,
     ask: Callable[[str], Coroutine[None, None, Session | Refusal]],
 ) -> Session | Refusal:
-    """Ask each endpoint, the next one `head_start` seconds later or when one has failed.
+    """Ask each endpoint, the next one after `head_start` seconds or as soon as one has failed.
 
-    The first session wins and the other requests are abandoned. With none, the most telling
-    refusal is given: an HTTP answer says more than a connection that failed.
+    The first session wins, and the other requests are cancelled. If there is none, returns the most
+    informative refusal: an HTTP answer says more than a failed connection.
     """
     waiting = list(endpoints)
     running: set[asyncio.Task[Session | Refusal]] = set()
@@ -87,21 +87,21 @@ async def race(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-    return _most_telling(refusals)
+    return _most_informative(refusals)
 
 
-def _most_telling(refusals: Sequence[Refusal]) -> Refusal:
+def _most_informative(refusals: Sequence[Refusal]) -> Refusal:
     answered = [r for r in refusals if r.condition.state != "unreachable"]
     if answered:
         return answered[0]
     detail = "; ".join(r.condition.detail for r in refusals)
-    return Refusal(Condition("unreachable", detail or "no endpoint is configured"))
+    return Refusal(Condition("unreachable", detail or "no endpoint configured"))
 
 
 async def fetch(
     transport: Transport, endpoint: str, ttl: int, now: Callable[[], float]
 ) -> Session | Refusal:
-    """PUT for a token at one endpoint."""
+    """Request a token from one endpoint."""
     asked_at = now()
     reply = await transport.request("PUT", endpoint + TOKEN_PATH, {TTL_HEADER: str(ttl)})
     if isinstance(reply, Failure):
@@ -133,7 +133,7 @@ def _refusal(endpoint: str, reply: Reply) -> Refusal:
 
 
 def _lifetime(reply: Reply, asked: int) -> float:
-    """What the server granted, where it says so and it is not more than was asked for."""
+    """Seconds that the server granted, if it says so and grants no more than we asked for."""
     granted = reply.headers.get(TTL_HEADER, "")
     if granted.isascii() and granted.isdecimal() and 0 < int(granted[:9]) <= asked:
         return float(granted)

@@ -1,7 +1,7 @@
-"""One bounded HTTP request: every way in which it can end is a `Reply` or a `Failure`.
+"""One bounded HTTP request. However it ends, the result is a `Reply` or a `Failure`.
 
-The limits stand here: no redirects, no proxy from the environment, no cookies, a time limit on
-each step, a body of 64 KiB at most, and the host's request budget.
+The bounds: no redirects, no proxy from the environment, no cookies, a time limit for each step, a
+body of at most 64 KiB, and the host's request budget.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
     from nicwatchd.imds.budget import Budget
 
-# 64 addresses of 40 characters and two families are 5 KiB; a longer body is not metadata.
+# 64 addresses of 40 characters in two families are 5 KiB; a longer body is not metadata.
 BODY_LIMIT: Final = 64 * 1024
 
-# Steady requests come once a minute: a connection outlives that and is not opened anew each time.
+# In the steady state there is one request a minute: connections are kept open for longer than that.
 KEEPALIVE: Final = 90.0
 
-# The fwmark that systemd (v261) lets through when it locks IMDS behind a prohibit route.
+# The fwmark that systemd (v261) exempts when it locks IMDS with a prohibit route.
 SYSTEMD_IMDS_MARK: Final = 0x7FFF0815
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds for opening a connection, for each wait for bytes, and for all of a request."""
+    """Seconds to open a connection, to wait for bytes each time, and for the whole request."""
 
     connect: float = 1.0
     read: float = 2.0
@@ -43,7 +43,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, read to its end. The body is kept out of the repr: it may be a token."""
+    """A complete HTTP answer. The repr leaves out the body, which may be a token."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -52,14 +52,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No usable answer. `lost` says that the connection failed: the endpoint may be dead."""
+    """No usable answer. `lost`: the connection failed, so the endpoint may be dead."""
 
     why: str
     lost: bool
 
 
 class Transport:
-    """The HTTP session that all requests share (keep-alive). `requests` counts what was sent."""
+    """The HTTP session that all requests share (keep-alive). `requests` counts those sent."""
 
     def __init__(self, timeouts: Timeouts, budget: Budget) -> None:
         self._timeouts = timeouts
@@ -67,7 +67,7 @@ class Transport:
         self._mark = False
         self._session: aiohttp.ClientSession | None = None
         self.requests = 0
-        self.outcomes: Counter[str] = Counter()  # by HTTP status; "none" without an answer to use
+        self.outcomes: Counter[str] = Counter()  # by HTTP status; "none": no usable answer
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -81,7 +81,7 @@ class Transport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            auto_decompress=False,  # a small body must not unpack into a large one
+            auto_decompress=False,  # a small body must not decompress into a large one
         )
         return self
 
@@ -95,7 +95,7 @@ class Transport:
             await self._session.close()
 
     async def request(self, method: str, url: str, headers: Mapping[str, str]) -> Reply | Failure:
-        """Send one request when the budget allows it. Never raises for what a network can do."""
+        """Send one request as soon as the budget allows. Never raises because of the network."""
         delay = self._budget.reserve(patience=self._timeouts.total)
         if delay is None:
             return Failure("the host's request budget is used up", lost=False)
@@ -131,7 +131,7 @@ class Transport:
         except OSError as error:
             return error
         except (aiohttp.ClientError, ValueError) as error:
-            # The text of these errors can hold what the server sent: only the kind is told.
+            # The text of these errors may contain what the server sent: report only their type.
             return Failure(f"not understood ({type(error).__name__})", lost=False)
 
     def _timed_out(self, error: TimeoutError) -> str:
@@ -143,7 +143,7 @@ class Transport:
 
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str]) -> Reply | Failure:
         if self._session is None:
-            raise RuntimeError("Transport is used outside of its `async with`")
+            raise RuntimeError("Transport is used outside its `async with`")
         async with self._session.request(
             method,
             url,
@@ -154,20 +154,20 @@ class Transport:
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > BODY_LIMIT:
-                    response.close()  # the rest is not worth reading; neither is the connection
+                    response.close()  # and with it the connection: the rest is not worth reading
                     return Failure(f"the body is larger than {BODY_LIMIT // 1024} KiB", lost=False)
             return Reply(response.status, response.headers, bytes(body))
 
     def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        made = socket.socket(*info[:3])
-        made.setblocking(False)  # noqa: FBT003 - the parameter takes no name
+        opened = socket.socket(*info[:3])
+        opened.setblocking(False)  # noqa: FBT003 - the parameter takes no name
         if self._mark:
             try:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, SYSTEMD_IMDS_MARK)
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, SYSTEMD_IMDS_MARK)
             except OSError:
-                made.close()
+                opened.close()
                 raise
-        return made
+        return opened
 
 
 def _explain_os_error(error: OSError) -> str:

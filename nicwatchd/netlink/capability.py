@@ -1,4 +1,4 @@
-"""What this process may do."""
+"""The capabilities of this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STATUS: Final = Path("/proc/self/status")
 
 
 def has_net_admin(status: Path = STATUS) -> bool:
-    """Whether CAP_NET_ADMIN is effective: without it the kernel refuses every change."""
+    """Whether CAP_NET_ADMIN is effective. Without it, the kernel refuses every change."""
     for line in status.read_text().splitlines():
         field, _, value = line.partition(":")
         if field == "CapEff":

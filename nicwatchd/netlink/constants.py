@@ -1,6 +1,6 @@
-"""Numbers of the kernel's headers that pyroute2 does not name: attribute types and flags.
+"""Numbers from the kernel's headers that pyroute2 does not name: attribute types and flags.
 
-The tests let pyroute2's classes read what is packed with them, and name it.
+The tests pack messages with these numbers, and check the names under which pyroute2 decodes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IFLA_INET6_FLAGS: Final = 1  # in IFLA_AF_INET6
 IFLA_GROUP: Final = 27
 IFLA_EXT_MASK: Final = 29
 RTEXT_FILTER_SKIP_STATS: Final = 0x8
-IF_RA_RCVD: Final = 0x20  # linux/if_inet6.h: the numbers are the kernel's, seen by everyone
+IF_RA_RCVD: Final = 0x20  # linux/if_inet6.h: kernel-internal flags that user space can read
 IF_RA_MANAGED: Final = 0x40
 
 # linux/if_addr.h
@@ -59,7 +59,7 @@ RTA_TABLE: Final = 15
 RTA_VIA: Final = 18  # an IPv6 router for an IPv4 route
 RTA_ENCAP: Final = 22
 RTA_NH_ID: Final = 30
-# A route with one of these is more than the model's one next hop: it is somebody else's.
+# A route with one of these does not fit the model, which has one next hop: it is not ours.
 RTA_BEYOND: Final = {RTA_MULTIPATH, RTA_VIA, RTA_ENCAP, RTA_NH_ID}
 
 # linux/fib_rules.h

@@ -1,4 +1,4 @@
-"""Message bodies -> model: `None` for what the model leaves out on purpose."""
+"""Message bodies -> model. `None` for objects that the model leaves out on purpose."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ from nicwatchd.netlink.wire import (
 
 
 def decode_link(body: bytes) -> Link:
-    """RTM_NEWLINK of family AF_UNSPEC. The kind of a virtual link is its driver, too.
+    """RTM_NEWLINK of family AF_UNSPEC. The driver of a virtual link is its kind.
 
-    That of hardware is not in it: see `nicwatchd.netlink.driver`.
+    The message does not name the driver of hardware: see `nicwatchd.netlink.driver`.
     """
     _, _, index, flags, _ = IFINFO.unpack_from(body)
     found = attributes(body, IFINFO.size)
@@ -104,14 +104,14 @@ def decode_link(body: bytes) -> Link:
 def decode_address(body: bytes) -> Address | None:
     """RTM_NEWADDR.
 
-    Made by a router advertisement: the kernel says so in IFA_PROTO (5.18 on); older ones tell
-    only by the flags of temporary and stable-privacy addresses, and a plain EUI-64 one passes for
-    DHCP's. EC2 advertises no prefix for autoconfiguration.
+    `from_ra`: since 5.18 the kernel reports it in IFA_PROTO. Older kernels reveal it only by the
+    flags of temporary and stable-privacy addresses; a plain EUI-64 address is taken for one from
+    DHCP. EC2 advertises no prefix for autoconfiguration.
     """
     number, prefixlen, flags, scope, index = IFADDR.unpack_from(body)
     family = FAMILY.get(number)
     found = attributes(body, IFADDR.size)
-    # IFA_ADDRESS is the peer's on a point-to-point link; IPv6 leaves IFA_LOCAL out elsewhere.
+    # On a point-to-point link IFA_ADDRESS is the peer's; on others IPv6 omits IFA_LOCAL.
     ip = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
     if family is None or ip is None:
         return None
@@ -135,7 +135,7 @@ def decode_address(body: bytes) -> Address | None:
 
 
 def decode_route(body: bytes) -> Route | None:
-    """RTM_NEWROUTE: a unicast route by destination with one next hop on a link, else None."""
+    """RTM_NEWROUTE. None unless it is a unicast route by destination, with one next hop."""
     number, dst_len, src_len, tos, table, protocol, scope, kind, flags = ROUTE.unpack_from(body)
     family = FAMILY.get(number)
     found = attributes(body, ROUTE.size)
@@ -157,13 +157,13 @@ def decode_route(body: bytes) -> Route | None:
     )
 
 
-@lru_cache(maxsize=16384)  # the same rules come in every dump: a host may have thousands
+@lru_cache(maxsize=16384)  # every dump repeats the same rules, and a host may have thousands
 def decode_rule(body: bytes) -> Rule | None:
-    """RTM_NEWRULE. Selectors that only foreign rules have (ports, TOS, UIDs, ...) are left out."""
+    """RTM_NEWRULE. Leaves out selectors that only foreign rules have (ports, TOS, UIDs, ...)."""
     number, dst_len, src_len, _, table, _, _, action, _ = RULE.unpack_from(body)
     family = FAMILY.get(number)
     if family is None:
-        return None  # multicast routing has rules of its own
+        return None  # a rule of multicast routing
     found = attributes(body, RULE.size)
     src, dst = found.get(FRA_SRC), found.get(FRA_DST)
     iif, oif = found.get(FRA_IIFNAME), found.get(FRA_OIFNAME)

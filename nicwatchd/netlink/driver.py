@@ -1,4 +1,4 @@
-"""The driver of a network interface, from ethtool's ioctl: it needs no sysfs and no privilege."""
+"""The driver of a network interface, by ethtool's ioctl, which needs no sysfs and no privilege."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IFREQ_INDEX: Final = struct.Struct("16si20x")  # ... ifr_ifindex
 
 
 class Drivers:
-    """Asks for drivers, in the network namespace in which it was made."""
+    """Looks up drivers in the network namespace in which it was created."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -27,18 +27,18 @@ class Drivers:
         self._socket.close()
 
     def driver(self, index: int, name: str) -> str | None:
-        """The driver's name, None where there is none to tell or the link is gone.
+        """The driver's name; None if the link has none, is gone, or was renamed.
 
-        It is asked for by name, so None too while that is not the link's any more: udev renames.
+        The ioctl takes a name, and udev may rename the link at any time, so the index is checked.
         """
         info = array.array("B", struct.pack("=I", ETHTOOL_GDRVINFO).ljust(DRVINFO_BYTES, b"\0"))
         address, _ = info.buffer_info()
         encoded = name.encode(errors="surrogateescape")
         try:
             fcntl.ioctl(self._socket, SIOCETHTOOL, IFREQ.pack(encoded, address))
-            named = fcntl.ioctl(self._socket, SIOCGIFINDEX, IFREQ_INDEX.pack(encoded, 0))
+            reply = fcntl.ioctl(self._socket, SIOCGIFINDEX, IFREQ_INDEX.pack(encoded, 0))
         except OSError:
             return None
-        if IFREQ_INDEX.unpack(named)[1] != index:
+        if IFREQ_INDEX.unpack(reply)[1] != index:
             return None
         return info.tobytes()[4:36].rstrip(b"\0").decode(errors="replace") or None

@@ -1,8 +1,7 @@
 """Operations -> requests, built by pyroute2's message classes.
 
-Each verb sets every field that is part of an object's identity. Only objects of our protocol can
-be encoded: what others put into the kernel is out of reach of this module, whatever its callers
-get wrong.
+Each request sets every field that is part of the object's identity. Only objects with our protocol
+can be encoded, so whatever a caller gets wrong, this module cannot touch what others configured.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ if TYPE_CHECKING:
 
 ADD: Final = NLM_F_CREATE | NLM_F_EXCL
 REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
-# EC2 answers for its own addresses: detection finds no duplicates, it only delays. Without a
-# preferred lifetime an added address is never chosen as the source of unbound traffic.
+# No duplicate address detection: EC2 assigns each address once, so it would only cause a delay.
+# With a preferred lifetime of 0, the kernel never selects the address as a source by itself.
 V6_LIFETIME: Final = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
 
 NAMES: Final[Mapping[type[nlmsg], frozenset[str]]] = {
@@ -67,7 +66,7 @@ Attributes = Mapping[str, object]
 
 
 class Request(NamedTuple):
-    """A message to be: its type, its flags beside NLM_F_REQUEST, its body."""
+    """A message to send: its type, its flags in addition to NLM_F_REQUEST, its body."""
 
     type: int
     flags: int
@@ -75,7 +74,7 @@ class Request(NamedTuple):
 
 
 def encode(operation: Operation) -> Request:
-    """The request that carries an operation out; `ValueError` for an object that is not ours."""
+    """The request that carries out an operation; `ValueError` for an object that is not ours."""
     flags = 0
     match operation:
         case SetGroup(index, group):
@@ -99,9 +98,9 @@ def encode(operation: Operation) -> Request:
 
 
 def _body(kind: type[nlmsg], fields: Fields, attributes: Attributes) -> bytes:
-    """The body of a message of pyroute2's.
+    """The body of a pyroute2 message.
 
-    It drops names that it does not know in silence, so they are looked up first.
+    pyroute2 silently drops attributes whose names it does not know, so they are checked first.
     """
     message = kind()
     for name, number in fields.items():
@@ -136,7 +135,7 @@ def _address(index: int, ip: IPAddress, prefixlen: int, extra: Attributes) -> by
 
 def _ours(protocol: int) -> int:
     if protocol != PROTOCOL:
-        raise ValueError(f"protocol {protocol} is not ours ({PROTOCOL}): hands off")
+        raise ValueError(f"protocol {protocol} is not ours ({PROTOCOL}): not touched")
     return protocol
 
 
@@ -188,5 +187,5 @@ def _text(ip: IPAddress | None) -> str | None:
 
 
 def _name(link: str | None) -> bytes | None:
-    """A link's name as `wire.text` read it: it need not be UTF-8."""
+    """A link's name as `wire.text` decoded it: it need not be UTF-8."""
     return None if link is None else link.encode(errors="surrogateescape")

@@ -1,7 +1,7 @@
-"""The event socket: what the kernel reports, judged from raw bytes.
+"""The event socket: receives the kernel's notifications, and filters them as raw bytes.
 
-A host with containers reports thousands of changes that do not concern us, so an event costs a
-header and the few attributes that decide (1 to 5 us; pyroute2's decoder: 50 to 400).
+On a host with containers, thousands of changes do not concern us. So we read only the header and
+the few attributes that decide (1 to 5 us for each message; pyroute2's decoder takes 50 to 400).
 """
 
 from __future__ import annotations
@@ -77,35 +77,35 @@ GROUPS: Final = (
     | RTMGRP_IPV6_ROUTE
     | RTMGRP_IPV6_RULE
 )
-# The hot-plug of 5,000 containers' links at once, at about 4 KiB for each message in the buffer,
-# passes through 8 MiB while we are busy elsewhere for a tenth of a second.
+# Each message takes about 4 KiB of the buffer. 8 MiB are enough when the links of 5,000 containers
+# appear at once and we are busy elsewhere for a tenth of a second.
 BUFFER: Final = 8 << 20
-SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; beyond net.core.rmem_max, with CAP_NET_ADMIN
+SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; may exceed net.core.rmem_max (CAP_NET_ADMIN)
 RECEIVE: Final = 1 << 16
-# Datagrams for one turn of the loop: a storm of events must not starve the rest of the program.
+# Datagrams to read in one go: a storm of events must not starve the rest of the program.
 BURST: Final = 64
-# Between two readings of a storm [s]. To wake up costs ten times what an event does, and on a host
-# that removes thousands of containers there is one every few milliseconds, for minutes.
+# Seconds between two reads in a storm. A wake-up costs ten times as much as an event, and a host
+# that removes thousands of containers has an event every few milliseconds, for minutes.
 PAUSE: Final = 0.05
-RT_TABLE_COMPAT: Final = 252  # in the header: the number is over 255, see RTA_TABLE
-# The kernel makes these for each address; they say nothing that the address' event does not.
+RT_TABLE_COMPAT: Final = 252  # in the header: the number exceeds 255, see RTA_TABLE
+# The kernel creates these for each address. They add nothing to the event of the address.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
 PROC: Final = Path("/proc")
 
 
 def open_event_socket(buffer: int = BUFFER) -> socket.socket:
-    """A netlink socket of the current network namespace that hears all that we watch."""
+    """A netlink socket of the current network namespace, subscribed to everything we watch."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
-    except PermissionError:  # in a user namespace; the kernel then caps what we ask for
+    except PermissionError:  # in a user namespace; the kernel then caps the size
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     sock.bind((0, GROUPS))
     return sock
 
 
 class EventSocket:
-    """Hears the network namespace in which it was started; see `nicwatchd.core.port`."""
+    """Events of the network namespace in which it was started; see `nicwatchd.core.port`."""
 
     def __init__(self, connect: Callable[[], socket.socket] = open_event_socket) -> None:
         self._connect = connect
@@ -134,21 +134,21 @@ class EventSocket:
 
     def _readable(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
         asyncio.get_running_loop().remove_reader(sock.fileno())
-        self._turn(sock, notify)
+        self._drain(sock, notify)
 
-    def _turn(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
-        """The first event after a silence is heard at once, those behind it together."""
+    def _drain(self, sock: socket.socket, notify: Callable[[Event], None]) -> None:
+        """Read the first event after a quiet time at once, and those that follow it in batches."""
         loop = asyncio.get_running_loop()
         datagrams = self._read(sock, notify)
         if datagrams == BURST:
-            self._next = loop.call_soon(self._turn, sock, notify)
+            self._next = loop.call_soon(self._drain, sock, notify)
         elif datagrams:
-            self._next = loop.call_later(PAUSE, self._turn, sock, notify)
+            self._next = loop.call_later(PAUSE, self._drain, sock, notify)
         else:
             self._listen(sock, notify)
 
     def _read(self, sock: socket.socket, notify: Callable[[Event], None]) -> int:
-        """How many datagrams there were, up to BURST; fewer mean that the buffer is empty."""
+        """Read up to BURST datagrams; returns how many. Fewer mean that the buffer is empty."""
         for count in range(BURST):
             try:
                 datagram = sock.recv(RECEIVE)
@@ -165,10 +165,10 @@ class EventSocket:
         return BURST
 
     def _emptied(self, notify: Callable[[Event], None]) -> None:
-        """The time to tell of an overrun.
+        """Report an overrun, if there was one, now that the buffer is empty.
 
-        Until its buffer is empty the kernel goes on to drop what comes, and does not tell again: a
-        look at the kernel before that would miss it.
+        Until then the kernel keeps dropping events without reporting it again, so reading the
+        kernel's state any earlier would miss changes.
         """
         if self._overrun:
             self._overrun = False
@@ -177,17 +177,17 @@ class EventSocket:
 
 
 class Triage:
-    """Messages -> events. It remembers each link's kind, which lasts as long as its index."""
+    """Messages -> events. Remembers the kind of each link, which never changes for an index."""
 
     def __init__(self) -> None:
         self._kinds: dict[int, str | None] = {}
 
     def forget(self) -> None:
-        """Events were lost, so an index may have a new owner."""
+        """Forget all links: events were lost, so an index may belong to a new link."""
         self._kinds.clear()
 
     def event(self, message: Message) -> Event | None:
-        """The event that a message is; None when it cannot concern us."""
+        """The event for a message; None if it cannot concern us."""
         if message.type in (RTM_NEWLINK, RTM_DELLINK):
             return self._link(message)
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
@@ -201,7 +201,7 @@ class Triage:
     def _link(self, message: Message) -> LinkEvent:
         family, _, index, flags, _ = IFINFO.unpack_from(message.body)
         if family:
-            # A bridge's port or IPv6's settings changed. "Deleted" means the port, not the link.
+            # A bridge port or IPv6 settings have changed. "Deleted" means the port, not the link.
             return LinkEvent(index)
         if message.type == RTM_DELLINK:
             self._kinds.pop(index, None)
@@ -210,7 +210,7 @@ class Triage:
             info = find_attribute(message.body, IFINFO.size, IFLA_LINKINFO) or b""
             kind = find_attribute(info, 0, IFLA_INFO_KIND)
             self._kinds[index] = text(kind) if kind else None
-        name = find_attribute(message.body, IFINFO.size, IFLA_IFNAME) or b""  # the first of them
+        name = find_attribute(message.body, IFINFO.size, IFLA_IFNAME) or b""  # comes first: cheap
         return LinkEvent(index, text(name), self._kinds[index], down=not flags & IFF_UP)
 
 
@@ -219,9 +219,10 @@ def _address(message: Message) -> AddressEvent:
     if message.type == RTM_NEWADDR:
         return AddressEvent(index, message.pid)
     mark = find_attribute(message.body, IFADDR.size, IFA_PROTO)
-    ours = mark == bytes([PROTOCOL]) and message.pid  # 0 tells nothing here: see AddressEvent
-    who = culprit(message.pid) if ours else ""
-    return AddressEvent(index, message.pid, deleted=True, culprit=who)
+    ours = mark == bytes([PROTOCOL]) and message.pid  # 0 means nothing here: see AddressEvent
+    return AddressEvent(
+        index, message.pid, deleted=True, culprit=culprit(message.pid) if ours else ""
+    )
 
 
 def _route(message: Message) -> RouteEvent | None:
@@ -234,7 +235,7 @@ def _route(message: Message) -> RouteEvent | None:
         return None
     found = attributes(message.body, ROUTE.size)
     table = u32(found.get(RTA_TABLE), table)
-    # Ours is told by its protocol, whatever the table; from there on a table may be ours.
+    # A route of ours has our protocol, whatever its table. Tables from TABLE_BASE on may be ours.
     if protocol != PROTOCOL and table != MAIN_TABLE and table < TABLE_BASE:
         return None
     deleted = message.type == RTM_DELROUTE
@@ -252,7 +253,7 @@ def _route(message: Message) -> RouteEvent | None:
 def _rule(message: Message) -> RuleEvent | None:
     family = FAMILY.get(RULE.unpack_from(message.body)[0])
     if family is None:
-        return None  # multicast routing's
+        return None  # a rule of multicast routing
     found = attributes(message.body, RULE.size)
     protocol = found.get(FRA_PROTOCOL, b"\0")[0]
     deleted = message.type == RTM_DELRULE
@@ -267,11 +268,11 @@ def _rule(message: Message) -> RuleEvent | None:
 
 
 def culprit(pid: int, proc: Path = PROC) -> str:
-    """Who asked the kernel for a change, for people.
+    """The process that asked the kernel for a change, as text for people.
 
-    A port id is the pid of a program's first netlink socket; its later ones have random numbers,
-    and a pid of another namespace means another process here. A short-lived `ip` can be read at
-    the receipt of its event, not 5 ms later.
+    The port id of a program's first netlink socket is its pid; later sockets have random numbers,
+    and a pid from another namespace means another process here. A short-lived `ip` can still be
+    looked up when its event arrives, but no longer 5 ms later.
     """
     if not pid:
         return "the kernel"

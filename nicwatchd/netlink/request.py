@@ -1,7 +1,7 @@
-"""The request socket: questions, dumps and batches, one at a time, each with a time limit.
+"""The request socket: single requests, dumps and batches, one at a time, each with a time limit.
 
-A socket on which a request ended badly (time-out, cancellation, an error of the socket) may still
-get that request's answers, so it is closed and the next request opens a new one.
+After a timeout, a cancellation or a socket error, answers to the failed request may still arrive.
+So the socket is closed, and the next request opens a new one.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NETLINK_CAP_ACK: Final = 10  # an error's answer does not repeat the request
+NETLINK_CAP_ACK: Final = 10  # error messages do not repeat the request
 NLMSGERR_ATTR_MSG: Final = 1
-# The kernel answers in microseconds; it may wait for the rtnl lock, which a driver that resets
-# holds for a second or two.
+# The kernel answers in microseconds. But it may have to wait for the rtnl lock, which a driver
+# holds for a second or two during a reset.
 TIMEOUT: Final = 5.0
-# Acknowledgements wait in the receive buffer while the kernel works through a batch: about
-# 1 KiB each with their bookkeeping, of the 208 KiB that are the usual limit.
+# While the kernel works through a batch, its acknowledgements fill the receive buffer: about 1 KiB
+# each with bookkeeping, of usually 208 KiB.
 BATCH: Final = 128
 # The kernel fills at most 32 KiB of a dump at a time.
 RECEIVE: Final = 1 << 16
-# A dump is interrupted when its objects change meanwhile. Seldom twice; five times is a storm.
+# A dump is interrupted if objects change meanwhile. Twice in a row is rare; five times is a storm.
 DUMP_TRIES: Final = 5
 WRAP: Final = 1 << 31  # sequence numbers have 32 bits
-# A dump of what is not there: no such table or link; a family that this kernel does not have.
+# The dump is empty: no such table or link, or a family that this kernel does not support.
 NOTHING: Final = {errnos.ENOENT, errnos.ENODEV, errnos.EAFNOSUPPORT, errnos.EOPNOTSUPP}
 
 
 class Reply(NamedTuple):
-    """The answer to one request of a batch: errno (0: success) and the kernel's words, if any."""
+    """The answer to one request of a batch: errno (0: success) and the kernel's message, if any."""
 
     errno: int
     message: str
 
 
 def open_request_socket() -> socket.socket:
-    """A netlink socket of the current network namespace, as `RequestSocket` needs it."""
+    """A netlink socket of the current network namespace, with the options `RequestSocket` needs."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
     for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
         sock.setsockopt(SOL_NETLINK, option, 1)
@@ -74,7 +74,7 @@ def open_request_socket() -> socket.socket:
 
 
 class RequestSocket:
-    """Asks the kernel. Every method raises `KernelError` when it does not answer as agreed."""
+    """Sends requests to the kernel. Each method raises `KernelError` without a valid answer."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class RequestSocket:
 
     @property
     def port_id(self) -> int | None:
-        """The port id of the current socket, None while there is none (0 is the kernel's own)."""
+        """The port id of the current socket; None if there is no socket (0 is the kernel's)."""
         return int(self._socket.getsockname()[0]) if self._socket else None
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class RequestSocket:
             self._socket = None
 
     async def get(self, request: Request) -> bytes | int:
-        """The body of the one message that answers, or an errno."""
+        """The body of the answer, which is one message, or an errno."""
         async with self._exclusive() as sock:
             first = await self._send(sock, [request], NLM_F_REQUEST)
             while True:
@@ -109,7 +109,7 @@ class RequestSocket:
                     return message.body
 
     async def dump(self, request: Request, decode: Callable[[bytes], T | None]) -> list[T]:
-        """What `decode` makes of each message of a dump, without its None; all of one moment."""
+        """The messages of a consistent dump, decoded; without those that `decode` maps to None."""
         for _ in range(DUMP_TRIES):
             async with self._exclusive() as sock:
                 rows = await self._dump_once(sock, request, decode)
@@ -118,17 +118,17 @@ class RequestSocket:
         raise KernelError(f"the dump {request.type} was interrupted {DUMP_TRIES} times")
 
     async def batch(self, requests: Iterable[Request]) -> list[Reply]:
-        """A reply for each request, in order; one that fails does not stop the next.
+        """A reply for each request, in order; a failed request does not stop the next one.
 
-        A request is taken from the iterable shortly before it is sent, so that thousands can be
-        encoded bit by bit.
+        Requests are taken from the iterable shortly before they are sent, so the caller can encode
+        thousands of them step by step.
         """
         replies: list[Reply] = []
-        waiting = iter(requests)
-        while part := list(islice(waiting, BATCH)):
+        remaining = iter(requests)
+        while part := list(islice(remaining, BATCH)):
             async with self._exclusive() as sock:
                 replies += await self._batch_once(sock, part)
-            await asyncio.sleep(0)  # thousands of operations: let the rest of the program breathe
+            await asyncio.sleep(0)  # there may be thousands: let the rest of the program run
         return replies
 
     async def _batch_once(self, sock: socket.socket, requests: Sequence[Request]) -> list[Reply]:
@@ -143,7 +143,7 @@ class RequestSocket:
     async def _dump_once(
         self, sock: socket.socket, request: Request, decode: Callable[[bytes], T | None]
     ) -> list[T] | None:
-        """None when it was interrupted; it is read to its end even so."""
+        """The rows of one dump; None if it was interrupted. It is read to its end in any case."""
         rows: list[T] = []
         interrupted = False
         first = await self._send(sock, [request], NLM_F_REQUEST | NLM_F_DUMP)
@@ -156,7 +156,7 @@ class RequestSocket:
                 row = decode(message.body)
                 if row is not None:
                     rows.append(row)
-            await asyncio.sleep(0)  # thousands of objects: let the rest of the program breathe
+            await asyncio.sleep(0)  # there may be thousands: let the rest of the program run
 
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[socket.socket]:
@@ -177,9 +177,9 @@ class RequestSocket:
                 raise
 
     async def _send(self, sock: socket.socket, requests: Sequence[Request], flags: int) -> int:
-        """Send in one go; the first sequence number. The kernel works while we send."""
+        """Send all in one datagram; returns the first sequence number."""
         if self._sequence > WRAP:
-            self._sequence = 0  # nothing is on its way: we hold the lock
+            self._sequence = 0  # no answer is pending: we hold the lock
         first = self._sequence + 1
         self._sequence += len(requests)
         data = b"".join(
@@ -190,18 +190,18 @@ class RequestSocket:
         return first
 
     async def _receive(self, sock: socket.socket, first: int) -> list[Message]:
-        """The messages of one datagram that answer the request in hand."""
+        """The messages of one datagram that answer the current request."""
         datagram = await asyncio.get_running_loop().sock_recv(sock, RECEIVE)
         return [m for m in unpack(datagram) if first <= m.sequence <= self._sequence]
 
 
 def _reply(message: Message) -> Reply:
-    """What an NLMSG_ERROR says, or an NLMSG_DONE, which carries an errno too."""
+    """The reply in an NLMSG_ERROR, or in an NLMSG_DONE, which carries an errno too."""
     code = -S32.unpack_from(message.body)[0] if message.body else 0
     if not message.flags & NLM_F_ACK_TLVS:
         return Reply(code, "")
     offset = S32.size
-    if message.type == NLMSG_ERROR:  # the request's header comes next; all of it, if not capped
+    if message.type == NLMSG_ERROR:  # next is the request: its header if capped, else all of it
         capped = message.flags & NLM_F_CAPPED
         offset += HEADER.size if capped else HEADER.unpack_from(message.body, offset)[0]
     return Reply(code, text(attributes(message.body, offset).get(NLMSGERR_ATTR_MSG, b"")))
@@ -209,5 +209,5 @@ def _reply(message: Message) -> Reply:
 
 def _raise_unless_empty(request: Request, reply: Reply) -> None:
     if reply.errno and reply.errno not in NOTHING:
-        words = reply.message or os.strerror(reply.errno)
-        raise KernelError(f"the kernel refused the dump {request.type}: {words}")
+        reason = reply.message or os.strerror(reply.errno)
+        raise KernelError(f"the kernel refused the dump {request.type}: {reason}")

@@ -1,4 +1,4 @@
-"""The kernel over rtnetlink: `nicwatchd.core.port.Kernel`, kept with one request socket."""
+"""The kernel over rtnetlink: implements `nicwatchd.core.port.Kernel` with one request socket."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NO_STATISTICS: Final = attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 
 
 class NetlinkKernel:
-    """The kernel of the network namespace in which it was made. Close it at the end."""
+    """The kernel of the network namespace in which it was created. The caller closes it."""
 
     def __init__(self, requests: RequestSocket | None = None) -> None:
         self._requests = requests or RequestSocket()
@@ -75,11 +75,11 @@ class NetlinkKernel:
         return None if isinstance(answer, int) else self._with_driver(decode_link(answer))
 
     def _with_driver(self, link: Link) -> Link:
-        """Only hardware is asked: of virtual links, which may be thousands, it is known."""
+        """The link with its driver. Looks up only hardware: there may be thousands of others."""
         if link.driver is not None:
             return link
         key = (link.index, link.mac)
-        # Its name may have changed since: then the event of that has us look again.
+        # If the link was just renamed, the lookup fails; the event of the rename makes us retry.
         driver = self._known_drivers.get(key) or self._drivers.driver(link.index, link.name)
         if driver:
             self._known_drivers[key] = driver
@@ -112,7 +112,7 @@ class NetlinkKernel:
         return tuple(route for route in routes if route.table == table)
 
     async def _routes(self, protocol: int, filters: bytes) -> list[Route]:
-        """Routes of both families, filtered by the kernel (from 4.20 on; others send them all)."""
+        """Routes of both families, filtered by the kernel (since 4.20; older ones send all)."""
         routes: list[Route] = []
         for number in ADDRESS_FAMILY.values():
             body = ROUTE.pack(number, 0, 0, 0, 0, protocol, 0, 0, 0) + filters
@@ -139,7 +139,7 @@ class NetlinkKernel:
         """See `Kernel`."""
         bits = dst.max_prefixlen
         family = Family(dst.version)
-        # IPv6 always tells the table, and refuses the flag (strict checks).
+        # IPv6 always reports the table, and refuses the flag (strict checks).
         flags = RTM_F_LOOKUP_TABLE if family is Family.V4 else 0
         body = ROUTE.pack(ADDRESS_FAMILY[family], bits, bits, 0, 0, 0, 0, 0, flags)
         body += attribute(RTA_DST, dst.packed) + attribute(RTA_SRC, src.packed)

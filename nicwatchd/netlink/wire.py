@@ -1,7 +1,7 @@
-"""The bytes of rtnetlink: messages and attributes, packed and walked with `struct`.
+"""The wire format of rtnetlink: packs and reads messages and attributes with `struct`.
 
-Reading a message takes 5 to 20 us so, and 40 to 400 us with pyroute2 (which builds what we send):
-see docs/decisions/0002.
+Reading a message takes 5 to 20 us, compared with 40 to 400 us by pyroute2 (which builds the
+messages that we send): see docs/decisions/0002.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RULE: Final = Struct("=BBBBBBBBI")
 CACHEINFO: Final = Struct("=IIII")  # ifa_cacheinfo: preferred, valid [s], created, updated
 
 IPV4_BYTES: Final = 4
-FOREVER: Final = 0xFFFFFFFF  # of a lifetime; of FRA_SUPPRESS_*: none
+FOREVER: Final = 0xFFFFFFFF  # for a lifetime; for FRA_SUPPRESS_* it means none
 TYPE_MASK: Final = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 ADDRESS_FAMILY: Final = {Family.V4: AF_INET, Family.V6: AF_INET6}
@@ -42,7 +42,7 @@ FAMILY: Final = {int(AF_INET): Family.V4, int(AF_INET6): Family.V6}
 
 
 class Message(NamedTuple):
-    """One message: its header's fields, and the body behind the header."""
+    """One message: the fields of its header, and its body."""
 
     type: int
     flags: int
@@ -52,12 +52,12 @@ class Message(NamedTuple):
 
 
 def pack(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    """A message of ours; bodies that are made of attributes are padded already."""
+    """A message to send. The body must be padded; one that ends with an attribute is."""
     return HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0) + body
 
 
 def unpack(datagram: bytes) -> Iterator[Message]:
-    """The messages of a datagram; what is malformed ends it."""
+    """The messages of a datagram, up to the first malformed one."""
     offset = 0
     while offset + HEADER.size <= len(datagram):
         length, kind, flags, sequence, pid = HEADER.unpack_from(datagram, offset)
@@ -82,7 +82,7 @@ def attributes(body: bytes, offset: int) -> dict[int, bytes]:
 
 
 def find_attribute(body: bytes, offset: int, wanted: int) -> bytes | None:
-    """One attribute, without a look at those behind it."""
+    """One attribute; does not read those after it."""
     end = len(body)
     while offset + 4 <= end:
         length, kind = ATTRIBUTE.unpack_from(body, offset)
@@ -101,12 +101,12 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 
 def attribute_u32(kind: int, value: int) -> bytes:
-    """An attribute of a 32-bit number."""
+    """An attribute that holds a 32-bit number."""
     return ATTRIBUTE_U32.pack(8, kind, value)
 
 
 def u32(payload: bytes | None, default: int = 0) -> int:
-    """The number in an attribute, `default` where the attribute is missing."""
+    """The number in an attribute; `default` if the attribute is missing."""
     if payload is None:
         return default
     number: int = U32.unpack_from(payload)[0]
@@ -114,11 +114,11 @@ def u32(payload: bytes | None, default: int = 0) -> int:
 
 
 def text(payload: bytes) -> str:
-    """The string in an attribute. A link's name may hold any byte but `/` and white space."""
+    """The string in an attribute. A link's name may contain any byte except `/` and white space."""
     return payload.rstrip(b"\0").decode(errors="surrogateescape")
 
 
-@lru_cache(maxsize=4096)  # the same few gateways, sources and prefixes come in every dump
+@lru_cache(maxsize=4096)  # every dump repeats the same few gateways, sources and prefixes
 def address(packed: bytes) -> IPAddress:
     """An address from its 4 or 16 bytes."""
     return IPv4Address(packed) if len(packed) == IPV4_BYTES else IPv6Address(packed)
@@ -126,7 +126,7 @@ def address(packed: bytes) -> IPAddress:
 
 @lru_cache(maxsize=4096)
 def network(family: Family, packed: bytes | None, prefixlen: int) -> IPNetwork:
-    """A network; without bytes it is the one of all addresses. Host bits are cut off."""
+    """A network; without bytes, the network of all addresses. Host bits are cleared."""
     if family is Family.V4:
         return IPv4Network((packed or 0, prefixlen), strict=False)
     return IPv6Network((packed or 0, prefixlen), strict=False)

@@ -1,16 +1,16 @@
-"""The control socket: HTTP over a Unix socket. Anyone on the host may read; writing needs rights.
+"""The control socket: HTTP over a Unix socket. Anyone on the host may read; POST needs privileges.
 
 | request | answer |
 |---|---|
-| GET /healthz | 200 while all parts of the daemon move, else 503 |
+| GET /healthz | 200 while every part of the daemon makes progress, else 503 |
 | GET /readyz | 200 while no interface waits for anything or is fought over, else 503 |
 | GET /v1/status | the host: `HostStatus` |
 | GET /v1/interfaces | a list of `InterfaceStatus` |
 | GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
 | GET /v1/events | a line of JSON for each interface now, then one for each transition or fight |
-| GET /metrics | figures for Prometheus |
-| POST /v1/reconcile | looks at everything anew; answers `HostStatus` when that is done |
-| POST /v1/release | takes all that is ours away, and leaves it alone; answers what went |
+| GET /metrics | metrics for Prometheus |
+| POST /v1/reconcile | re-reads kernel and IMDS; answers `HostStatus` once that is done |
+| POST /v1/release | removes everything we configured, for good; answers what was removed |
 
 Both act on the whole host, or on one interface: `?interface=` with its name, MAC or ENI id.
 """
@@ -40,51 +40,51 @@ from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus, 
 from nicwatchd.service.telling import Observer, Told
 
 SOCKET_NAME: Final = "nicwatchd.sock"
-# A question to IMDS may take its whole time-out on each endpoint.
+# A request to IMDS may time out on each endpoint.
 ACT_TIMEOUT: Final = 20.0
 SHUTDOWN_TIMEOUT: Final = 1.0
-EVENTS_PENDING: Final = 1000  # for a reader that does not keep up
-# Anyone may connect: that must not take away the file descriptors (1024) that the work needs, nor
-# keep root from asking.
+EVENTS_PENDING: Final = 1000  # for a client that reads too slowly
+# Anyone may connect. That must neither use up the file descriptors (1024) that the daemon needs,
+# nor lock out root.
 CONNECTIONS: Final = 256
-RESERVED: Final = 32  # of them: for those with rights
-STREAMS: Final = 64  # of events; half of them are for those with rights
-IDLE: Final = 30.0  # s without a request, or without taking the answer; more than an act may last
+RESERVED: Final = 32  # of these: for privileged clients
+STREAMS: Final = 64  # of events; half of them reserved for privileged clients
+IDLE: Final = 30.0  # s without a request, or without reading the answer; exceeds ACT_TIMEOUT
 
 
 class Service(Protocol):
     """What the control socket serves."""
 
     def status(self) -> HostStatus:
-        """Everything that can be said now."""
+        """The current status of the host."""
 
     def counts(self) -> Counts:
-        """What was counted since the start."""
+        """The counters since the start."""
 
     async def reconcile(self, interface: str | None = None) -> None:
-        """Look at everything anew, and take up what was released."""
+        """Re-read everything, and manage again what was released: one interface, or the host.
+
+        This and `release` raise UnknownInterfaceError, OSError, KernelError.
+        """
 
     async def release(self, interface: str | None = None) -> Released:
-        """Take all that is ours away, and leave it alone.
-
-        Both: of one interface or of the host. Raise UnknownInterfaceError, OSError, KernelError.
-        """
+        """Remove everything we configured, and leave it alone: one interface, or the host."""
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
         """Tell this observer what happens; returns a function that unsubscribes it."""
 
 
-class _Clocks:
-    """Hangs up on who neither asks nor takes the answer, each by a clock of its own."""
+class _IdleTimers:
+    """Disconnects clients that neither ask nor read the answer; one timer for each connection."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._running: dict[asyncio.Transport, asyncio.TimerHandle] = {}
 
-    def wind(self, transport: asyncio.Transport | None) -> None:
-        """From now on, again; not for who has hung up already."""
+    def restart(self, transport: asyncio.Transport | None) -> None:
+        """Start a connection's timer again from 0, unless it is closing."""
         self.stop(transport)
-        if len(self._running) >= 2 * CONNECTIONS:  # nobody tells us of those that ended
+        if len(self._running) >= 2 * CONNECTIONS:  # we are not notified of closed connections
             for ended in [each for each in self._running if each.is_closing()]:
                 self.stop(ended)
         if transport is not None and not transport.is_closing():
@@ -92,10 +92,10 @@ class _Clocks:
             self._running[transport] = loop.call_later(self._patience, self._hang_up, transport)
 
     def stop(self, transport: asyncio.Transport | None) -> None:
-        """No more, until it is wound again."""
-        clock = self._running.pop(transport, None) if transport else None
-        if clock:
-            clock.cancel()
+        """Stop a connection's timer until the next `restart`."""
+        timer = self._running.pop(transport, None) if transport else None
+        if timer:
+            timer.cancel()
 
     def _hang_up(self, transport: asyncio.Transport) -> None:
         del self._running[transport]
@@ -103,26 +103,26 @@ class _Clocks:
 
 
 class _Gate(asyncio.Protocol):
-    """Lets a new connection in, or hangs up on it where there are too many."""
+    """Accepts a new connection, or closes it if there are too many."""
 
-    def __init__(self, server: web.Server, clocks: _Clocks) -> None:
+    def __init__(self, server: web.Server, timers: _IdleTimers) -> None:
         self._server = server
-        self._clocks = clocks
+        self._timers = timers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport), "a stream"  # noqa: S101 (types)
-        most = CONNECTIONS if _has_rights(transport) else CONNECTIONS - RESERVED
-        if len(self._server.connections) >= most:
+        limit = CONNECTIONS if _is_privileged(transport) else CONNECTIONS - RESERVED
+        if len(self._server.connections) >= limit:
             transport.abort()
             return
         handler = self._server()
         transport.set_protocol(handler)
-        self._clocks.wind(transport)
+        self._timers.restart(transport)
         handler.connection_made(transport)
 
 
 def _log() -> logging.Logger:
-    """Tells of our own errors; what others send that is no HTTP is answered, and no news."""
+    """Logs our own errors only. A client that sends something that is not HTTP is not our error."""
 
     def is_ours(record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
@@ -133,12 +133,12 @@ def _log() -> logging.Logger:
 
 
 class Control:
-    """The server. `start` takes the socket's path over from a dead predecessor."""
+    """The server. `start` replaces the socket file of a daemon that has died."""
 
     def __init__(self, service: Service, path: Path, idle: float = IDLE) -> None:
         self._service = service
         self.path = path
-        self._clocks = _Clocks(idle)
+        self._timers = _IdleTimers(idle)
         self._streams = 0
         app = web.Application(middlewares=[self._timed])
         app.add_routes(
@@ -159,13 +159,13 @@ class Control:
             access_log=None,
             logger=_log(),
             shutdown_timeout=SHUTDOWN_TIMEOUT,
-            handler_cancellation=True,  # who hangs up leaves no stream behind that counts
+            handler_cancellation=True,  # a closed connection must not count as an open stream
         )
         self._listening: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Begin to serve. Raises OSError when the socket cannot be made."""
-        self.path.unlink(missing_ok=True)  # the lock says that nobody else uses it
+        """Start serving. Raises OSError if the socket cannot be created."""
+        self.path.unlink(missing_ok=True)  # we hold the lock, so no other daemon uses it
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_unix_server(self._gate, str(self.path))
@@ -174,10 +174,10 @@ class Control:
     def _gate(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None, "set up by start"  # noqa: S101 (for the type checker)
-        return _Gate(server, self._clocks)
+        return _Gate(server, self._timers)
 
     async def close(self) -> None:
-        """End serving."""
+        """Stop serving."""
         if self._listening:
             self._listening.close()
         await self._runner.cleanup()
@@ -185,12 +185,12 @@ class Control:
 
     @web.middleware
     async def _timed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        transport = request.transport  # None: it hung up meanwhile
-        self._clocks.wind(transport)
+        transport = request.transport  # None: the client has disconnected
+        self._timers.restart(transport)
         try:
             return await handler(request)
         finally:
-            self._clocks.wind(transport)
+            self._timers.restart(transport)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         problems = self._service.status().problems
@@ -201,7 +201,7 @@ class Control:
         return _verdict(not unsettled, {"waiting": unsettled})
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        # Only where somebody asks: it costs a daemon that nobody scrapes neither time nor memory.
+        # Imported on demand: a daemon that nobody scrapes pays neither time nor memory for it.
         from nicwatchd.service import metrics  # noqa: PLC0415
 
         body = metrics.render(self._service.status(), self._service.counts())
@@ -223,7 +223,7 @@ class Control:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if self._streams >= (STREAMS if _may_write(request) else STREAMS // 2):
-            return _error(503, "too many streams of events are open")
+            return _error(503, "too many event streams are open")
         self._streams += 1
         try:
             return await self._stream(request)
@@ -238,14 +238,14 @@ class Control:
             pending.put_nowait(interface)
         unsubscribe = self._service.subscribe(lambda told: _offer(pending, told))
         try:
-            await response.prepare(request)  # whoever has the headers misses nothing any more
-            while not pending.full():  # who reads so slowly has missed something: hang up
-                self._clocks.stop(transport)
-                said = await pending.get()
-                self._clocks.wind(transport)
-                await response.write(said.model_dump_json().encode() + b"\n")
+            await response.prepare(request)  # a client that has the headers misses no event
+            while not pending.full():  # a client that reads too slowly misses some: disconnect it
+                self._timers.stop(transport)
+                status = await pending.get()
+                self._timers.restart(transport)
+                await response.write(status.model_dump_json().encode() + b"\n")
         except ConnectionResetError:
-            pass  # the reader has left
+            pass  # the client has disconnected
         finally:
             unsubscribe()
         return response
@@ -268,19 +268,19 @@ class Control:
 async def _act(
     request: web.Request, act: Callable[[str | None], Awaitable[web.Response]]
 ) -> web.Response:
-    """Do what needs rights and may take a while, for the interface that was named, if one was."""
+    """Carry out a POST for the interface that it names, or the host. It needs privileges."""
     if not _may_write(request):
         return _error(403, "only root and nicwatchd's own user may do this")
     try:
         return await asyncio.wait_for(act(request.query.get("interface")), ACT_TIMEOUT)
     except TimeoutError:
-        return _error(504, f"not done within {ACT_TIMEOUT:g} s; it goes on")
+        return _error(504, f"not done within {ACT_TIMEOUT:g} s; the daemon continues")
     except UnknownInterfaceError as error:
         return _error(404, str(error))
     except KernelError as error:
         return _error(500, str(error))
     except OSError as error:
-        return _error(507, f"nothing was done, as it could not be noted: {error.strerror}")
+        return _error(507, f"nothing was done: it could not be recorded: {error.strerror}")
 
 
 def _error(status: int, text: str) -> web.Response:
@@ -294,10 +294,10 @@ def _offer(pending: asyncio.Queue[InterfaceStatus], told: Told) -> None:
 
 
 def unready(status: HostStatus) -> list[str]:
-    """Each interface that is not settled, with its reasons, a line each."""
+    """One line for each interface that is not settled, with its reasons."""
     lines = [
         f"{i.name}: {i.state}{' (overdue)' if i.overdue else ''}: "
-        + ("; ".join(reason.text for reason in _unsettling(i)) or "under way")
+        + ("; ".join(reason.text for reason in _open_reasons(i)) or "in progress")
         for i in status.interfaces
         if not i.is_settled
     ]
@@ -306,10 +306,10 @@ def unready(status: HostStatus) -> list[str]:
     return [*lines, "the primary interface is not known yet"] if primary_needed else lines
 
 
-def _unsettling(interface: InterfaceStatus) -> list[ReasonStatus]:
-    """Why an interface is not settled."""
-    waits = interface.reasons if interface.state is not State.IGNORED else []
-    return [*waits, interface.fight] if interface.fight else waits
+def _open_reasons(interface: InterfaceStatus) -> list[ReasonStatus]:
+    """The reasons why an interface is not settled."""
+    reasons = interface.reasons if interface.state is not State.IGNORED else []
+    return [*reasons, interface.fight] if interface.fight else reasons
 
 
 def _verdict(good: bool, more: dict[str, list[str]]) -> web.Response:  # noqa: FBT001
@@ -322,11 +322,12 @@ def _json(text: str) -> web.Response:
 
 
 def _may_write(request: web.Request) -> bool:
-    """Whether the peer is root or runs as we do; the kernel vouches for its uid."""
-    return request.transport is not None and _has_rights(request.transport)
+    """Whether the client is root or the daemon's own user."""
+    return request.transport is not None and _is_privileged(request.transport)
 
 
-def _has_rights(transport: asyncio.BaseTransport) -> bool:
+def _is_privileged(transport: asyncio.BaseTransport) -> bool:
+    """The same for a connection; the kernel vouches for the uid of its peer."""
     peer = transport.get_extra_info("socket")
     if peer is None:
         return False

@@ -1,4 +1,4 @@
-"""What is only ever counted up: for metrics."""
+"""Counters for the metrics."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nicwatchd.service.telling import Told
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Since the daemon's start. `heals` are by kind, `imds` requests by their outcome.
+    """Counters since the daemon's start. `heals` are by kind, `imds` requests by their outcome.
 
-    `since_pass` is the seconds since everything was last looked at and found in order, or not.
+    `since_turn` is the time in seconds since the last turn ended.
     """
 
     transitions: Counter[State] = field(default_factory=Counter)
@@ -26,26 +26,26 @@ class Counts:
     operations: Counter[tuple[str, Result]] = field(default_factory=Counter)
     imds: Counter[str] = field(default_factory=Counter)
     overruns: int = 0
-    since_pass: float = 0.0
+    since_turn: float = 0.0
 
 
 class Counters:
-    """Counts what it is told, and what was asked of the kernel."""
+    """Counts transitions, and operations on the kernel."""
 
     def __init__(self) -> None:
         self.transitions: Counter[State] = Counter()
         self.operations: Counter[tuple[str, Result]] = Counter()
 
     def observe(self, told: Told) -> None:
-        """Count one happening."""
+        """Count an event, if it is a transition."""
         if isinstance(told.news, StateChanged):
             self.transitions[told.news.transition.state] += 1
 
-    def carried_out(self, outcomes: Iterable[Outcome]) -> None:
-        """Count what became of operations."""
+    def count_outcomes(self, outcomes: Iterable[Outcome]) -> None:
+        """Count operations by their result."""
         self.operations.update((verb(o.operation), o.result) for o in outcomes)
 
 
 def verb(operation: Operation) -> str:
-    """What kind of operation it is: add_rule."""
+    """The operation's name in metrics, such as add_rule."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()

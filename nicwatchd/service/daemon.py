@@ -1,8 +1,8 @@
-"""The loop: wait for something, take a turn, ask IMDS, answer who waits.
+"""The loop: wait for an event, take a turn, ask IMDS, answer requests that are done.
 
-Everything that happens comes through one inbox: netlink events, IMDS's answers, signals, requests
-of the control socket. One task takes it out, so nothing here needs a lock. What is to be done about
-it, and when to come back, is the core's: `nicwatchd.core.turn`.
+Everything arrives in one inbox: netlink events, answers from IMDS, signals, requests from the
+control socket. One task reads it, so nothing here needs a lock. The core decides what to do, and
+when the next turn is due: `nicwatchd.core.turn`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from nicwatchd.service.telling import (
     Teller,
 )
 
-STUCK: Final = 30.0  # a turn, or a question to IMDS, that takes longer is stuck
+STUCK: Final = 30.0  # seconds after which a turn, or a request to IMDS, counts as stuck
 
 Item = Wake | Event | Reading | PrimaryReading | NewPolicy | Reconcile | Release
 
@@ -49,7 +49,7 @@ Item = Wake | Event | Reading | PrimaryReading | NewPolicy | Reconcile | Release
 class Daemon:
     """The service of one host. `run` returns after `stop`."""
 
-    def __init__(  # the parts of the service, each made by the caller
+    def __init__(  # the caller creates each part
         self,
         policy: Policy,
         kernel: Kernel,
@@ -71,7 +71,7 @@ class Daemon:
         self._questions = Questions(imds, self._inbox.put_nowait, clock)
         self._stopping = asyncio.Event()
         self._waiting: list[tuple[Reconcile | Release, Request]] = []
-        self._moved = clock()  # when the loop last got through
+        self._last_turn = clock()  # when the last turn ended
         self._imds_state = ""
         self._trouble = ""
         self._teller = Teller(clock)
@@ -82,13 +82,13 @@ class Daemon:
 
     @property
     def host(self) -> Host:
-        """What is known of the host."""
+        """What the core knows about the host."""
         return self.turn.host
 
     # --- the loop ----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until stopped. READY comes after the first turn, and does not wait for IMDS."""
+        """Serve until stopped. Sends READY after the first turn, without waiting for IMDS."""
         self._events.start(self._inbox.put_nowait)
         self._teller.tell(Started(__version__))
         try:
@@ -107,12 +107,12 @@ class Daemon:
             self._teller.tell(Stopped())
 
     def stop(self) -> None:
-        """End after the turn that is under way: a plan that was begun is finished."""
+        """Stop after the current turn, so that a plan is never left half applied."""
         self._stopping.set()
         self._inbox.put_nowait(Wake())
 
     def put(self, item: Item) -> None:
-        """Hand the loop something to do."""
+        """Put an item into the inbox."""
         self._inbox.put_nowait(item)
 
     async def _take_turn(self) -> None:
@@ -123,7 +123,7 @@ class Daemon:
             while turn.step:
                 answer = await self._driver.carry_out(turn.step)
                 if isinstance(answer, Applied):
-                    self._counters.carried_out(answer.outcomes)
+                    self._counters.count_outcomes(answer.outcomes)
                 turn.answer(answer, self._clock())
                 self._tell()
             self._trouble = ""
@@ -132,13 +132,14 @@ class Daemon:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 self._teller.tell(KernelTrouble(self._trouble))
-        self._moved = self._clock()
-        # Not where a part is stuck: a restart helps that, but not a kernel that refuses.
+        self._last_turn = self._clock()
+        # Not fed while a part is stuck, because a restart can fix that. A restart does not help
+        # against a kernel that refuses requests.
         status = headline(self.host.interfaces.values())
         systemd.notify(watchdog=not self._stuck(), status=status)
 
     async def _wait(self) -> None:
-        """Until something arrives or is due; then take all that is there."""
+        """Wait until an item arrives or a turn is due; then take all items in the inbox."""
         timeout = max(0.0, self.turn.next_at().at - self._clock())
         with contextlib.suppress(TimeoutError):
             self._take(await asyncio.wait_for(self._inbox.get(), timeout))
@@ -156,10 +157,10 @@ class Daemon:
             case NewPolicy(policy=policy):
                 self.turn.set_policy(policy, now)
             case Reconcile(only=only):
-                if self._note(item, self.host.releases.minus(only)):
+                if self._record(item, self.host.releases.minus(only)):
                     self._waiting.append((item, self.turn.reconcile(only, now)))
             case Release(only=only):
-                if self._note(item, self.host.releases.plus(only)):
+                if self._record(item, self.host.releases.plus(only)):
                     self._waiting.append((item, self.turn.release(only, now)))
             case RouteEvent(pid=pid) | RuleEvent(pid=pid):
                 self.turn.take_event(item, now, by_us=pid == self._kernel.port_id)
@@ -167,8 +168,8 @@ class Daemon:
                 by_us = getattr(item, "pid", 0) == self._kernel.port_id
                 self.turn.take_event(item, now, by_us=by_us)
 
-    def _note(self, item: Reconcile | Release, releases: Releases) -> bool:
-        """Note what is released from now on; whether that could be noted."""
+    def _record(self, item: Reconcile | Release, releases: Releases) -> bool:
+        """Record what is released from now on; whether that succeeded."""
         try:
             self._ledger.keep_releases(releases)
         except OSError as error:
@@ -178,7 +179,7 @@ class Daemon:
         return True
 
     def _ask(self) -> None:
-        """Put the questions that are due, and drop those of interfaces that are gone."""
+        """Send the requests to IMDS that are due, and drop those for interfaces that are gone."""
         self._questions.keep_only(self.host.keys)
         if self.turn.asks_primary:
             self._questions.ask_primary()
@@ -188,10 +189,10 @@ class Daemon:
     # --- requests ----------------------------------------------------------------------------
 
     async def reconcile(self, interface: str | None = None) -> None:
-        """Look at everything anew; returns when IMDS's answers were used.
+        """Re-read everything; returns once the answers from IMDS have been used.
 
         Manages again what was released, or only that one interface. Raises UnknownInterfaceError,
-        and OSError where that cannot be noted.
+        and OSError if that cannot be recorded.
         """
         only = key_of(interface, self.status().interfaces)
         request = Reconcile(only, asyncio.get_running_loop().create_future())
@@ -199,9 +200,9 @@ class Daemon:
         await request.done
 
     async def release(self, interface: str | None = None) -> Released:
-        """Remove everything of ours, of one interface or of the host, and leave it alone.
+        """Remove everything we configured, for one interface or the host, and leave it alone.
 
-        Raises UnknownInterfaceError, and OSError where that cannot be noted: then nothing is done.
+        Raises UnknownInterfaceError, and OSError if that cannot be recorded: nothing is done then.
         """
         only = key_of(interface, self.status().interfaces)
         request = Release(only, asyncio.get_running_loop().create_future())
@@ -209,7 +210,7 @@ class Daemon:
         return await request.done
 
     def _answer(self) -> None:
-        """Answer the requests whose revision is reached."""
+        """Answer the requests whose revision has been reached."""
         for item, request in self._waiting:
             if not self.turn.is_reached(request) or item.done.done():
                 continue
@@ -219,10 +220,10 @@ class Daemon:
                 item.done.set_result(None)
         self._waiting = [each for each in self._waiting if not each[0].done.done()]
 
-    # --- telling -----------------------------------------------------------------------------
+    # --- reports -----------------------------------------------------------------------------
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
-        """Tell this observer what happens; returns a function that unsubscribes it."""
+        """Call this observer for each event; returns a function that unsubscribes it."""
         return self._teller.subscribe(observer)
 
     def _tell(self) -> None:
@@ -234,7 +235,7 @@ class Daemon:
             self._teller.tell(ImdsChanged(condition))
 
     def status(self) -> HostStatus:
-        """Everything that can be said now."""
+        """The current status of the host."""
         host, condition, decision = self.host, self._imds.condition, self.turn.decision
         views = [interface.view() for _, interface in sorted(host.interfaces.items())]
         return HostStatus(
@@ -256,29 +257,29 @@ class Daemon:
         )
 
     def counts(self) -> Counts:
-        """What was counted since the start."""
+        """The counters since the start."""
         return Counts(
             transitions=self._counters.transitions,
             heals=self.host.losses.heals,
             operations=self._counters.operations,
             imds=self._imds.outcomes,
             overruns=self.turn.picture.overruns,
-            since_pass=self._clock() - self._moved,
+            since_turn=self._clock() - self._last_turn,
         )
 
     def problems(self) -> list[str]:
-        """What is wrong with the daemon itself; none means that all parts have moved lately."""
+        """What is wrong with the daemon itself. Empty: every part has made progress recently."""
         kernel = [f"kernel: {self._trouble}"] if self._trouble else []
         bug = [f"internal error: {self.turn.broken}"] if self.turn.broken else []
         return [*kernel, *bug, *self._stuck()]
 
     def _stuck(self) -> list[str]:
-        """The parts that have not moved for too long."""
+        """The parts that have made no progress for too long."""
         now = self._clock()
         problems = []
-        if now - self._moved > STUCK:
-            problems.append(f"the loop has not moved for {now - self._moved:.0f} s")
+        if now - self._last_turn > STUCK:
+            problems.append(f"the loop has made no progress for {now - self._last_turn:.0f} s")
         oldest = self._questions.oldest()
         if oldest is not None and now - oldest > STUCK:
-            problems.append(f"a question to IMDS is open for {now - oldest:.0f} s")
+            problems.append(f"a request to IMDS has taken {now - oldest:.0f} s so far")
         return problems

@@ -1,6 +1,6 @@
 """Carries out the steps of a turn on a kernel. It decides nothing.
 
-Whatever drives a turn of real I/O uses this: the daemon, `nicwatchd release`, and a dry run.
+Everything that takes a turn with real I/O uses it: the daemon, `nicwatchd release`, a dry run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UDEV: Final = Path("/run/udev")
 
 
 class Driver:
-    """The driver of one kernel. `read_only`: for turns of which nothing is applied or noted."""
+    """Drives turns on one kernel. `read_only`: nothing is applied or recorded."""
 
     def __init__(self, kernel: Kernel, ledger: Ledger, *, read_only: bool = False) -> None:
         self._kernel = kernel
@@ -39,7 +39,7 @@ class Driver:
         self._known: frozenset[Key] = frozenset()
 
     async def carry_out(self, step: Step) -> StepAnswer:
-        """What became of a step. Raises KernelError."""
+        """Carry out a step; returns its answer. Raises KernelError."""
         match step:
             case ReadLinks():
                 return await self._read_links(step)
@@ -53,14 +53,14 @@ class Driver:
                 return LookedUp(tuple(answers))
 
     async def _read_links(self, step: ReadLinks) -> LinksRead:
-        self._keep_notes_of(step.known)
+        self._forget_all_but(step.known)
         if step.indices is None:
             return LinksRead(await self._kernel.links())
         links = {index: await self._kernel.link(index) for index in step.indices}
         return LinksRead({index: link for index, link in links.items() if link is not None})
 
     async def _read_objects(self, step: ReadObjects) -> ObjectsRead:
-        self._keep_notes_of(step.known)
+        self._forget_all_but(step.known)
         kernel = self._kernel
         addresses, routes = {}, {}
         for index, mac in step.links:
@@ -75,13 +75,13 @@ class Driver:
         )
 
     async def _apply(self, step: Apply) -> Applied:
-        operations, unnoted = self._note_additions(step)
-        return Applied((*unnoted, *await self._kernel.run(operations)))
+        operations, failed = self._record_additions(step)
+        return Applied((*failed, *await self._kernel.run(operations)))
 
-    def _note_additions(self, step: Apply) -> tuple[Sequence[Operation], list[Outcome]]:
-        """Note the addresses that are about to be added; what is left to do, and what failed.
+    def _record_additions(self, step: Apply) -> tuple[Sequence[Operation], list[Outcome]]:
+        """Record the addresses to be added; returns the operations to run, and those that failed.
 
-        Without the note an address could not be told from others': rather none than that.
+        An address that cannot be recorded is not added: nothing would tell it from those of others.
         """
         additions = [each for each in step.operations if isinstance(each, AddAddress)]
         try:
@@ -92,14 +92,14 @@ class Driver:
             return [o for o in step.operations if not isinstance(o, AddAddress)], failed
         return step.operations, []
 
-    def _keep_notes_of(self, known: frozenset[Key]) -> None:
-        """Forget what is noted of links that are gone."""
+    def _forget_all_but(self, known: frozenset[Key]) -> None:
+        """Remove the records of links that are gone."""
         if self._known != known and not self._read_only:
             self._known = known
-            with contextlib.suppress(OSError):  # a note too many marks nothing: its link is gone
+            with contextlib.suppress(OSError):  # a stale record does no harm: its link is gone
                 self._ledger.keep_only(known)
 
 
 def udev_is_done(index: int, udev: Path = UDEV) -> bool:
-    """Whether udev has finished with a link, so that a rename by it is past; true without udev."""
+    """Whether udev has processed a link, so that it no longer renames it; true without udev."""
     return not (udev / "control").exists() or (udev / "data" / f"n{index}").exists()

@@ -1,4 +1,4 @@
-"""A dry run: the decision that the facts of now lead to. Nothing is applied, nothing is noted."""
+"""A dry run: the decision that the current facts lead to. Nothing is applied or recorded."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ NOW: Final = 0.0
 
 
 async def preview(kernel: Kernel, imds: ImdsClient, ledger: Ledger, policy: Policy) -> Decision:
-    """What would be decided once nothing is waited for any more, given what is known now.
+    """The decision that the current facts lead to once every wait has timed out.
 
-    IMDS is asked once about each interface. Raises KernelError.
+    Asks IMDS once about each interface. Raises KernelError.
     """
     turn = Turn(policy, lambda: 0.0, NOW)
     turn.host.releases = ledger.releases
@@ -31,12 +31,12 @@ async def preview(kernel: Kernel, imds: ImdsClient, ledger: Ledger, policy: Poli
     questions = turn.questions(NOW)
     for reading in await asyncio.gather(*(_ask(imds, question) for question in questions)):
         turn.take_reading(reading, NOW)
-    # By an invented clock: what a DHCP client or IMDS is given time for is over then.
+    # At this invented time, we no longer wait for a DHCP client or for IMDS.
     return await _decide(turn, driver, NOW + policy.patience + policy.settling)
 
 
 async def _decide(turn: Turn, driver: Driver, now: float) -> Decision:
-    """Take a turn up to where it would write."""
+    """Take a turn, up to the point where it would write."""
     turn.start(now)
     while turn.step and not isinstance(turn.step, Apply):
         turn.answer(await driver.carry_out(turn.step), now)

@@ -1,4 +1,4 @@
-"""The journal: one entry for each transition, with fields enough to answer `status` from it."""
+"""The journal: one entry for each transition, with enough fields to rebuild `status` from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except ImportError:  # Amazon Linux has it for its old Python only
 SOCKET: Final = protocols.JOURNAL
 IDENTIFIER: Final = "nicwatchd"
 
-# Made once with `journalctl --new-id128`; the catalog explains each.
+# Generated with `journalctl --new-id128`; the catalog explains each.
 STARTED: Final = UUID("81dff20752e448e7a835086952327afc")
 STOPPED: Final = UUID("379c3f33e3384a5b93703bc7dffd0f6f")
 TRANSITION: Final = UUID("eb1332cf6aaa4c0d97d8de3e473c4f8e")
@@ -46,14 +46,14 @@ MATCHES: Final = (
     OVERDUE,
     FIGHT_BEGAN,
     FIGHT_ENDED,
-)  # what a status is made from
-NOBODY: Final = -1  # no user's id
+)  # the entries that a status is made from
+NOBODY: Final = -1  # not the id of any user
 
 Sink = Callable[[UUID, str, int, Mapping[str, str]], None]
 
 
 def to_journald(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
-    """Send one entry to systemd-journald; where that fails, the message to standard error."""
+    """Send one entry to systemd-journald. If that fails, write the message to standard error."""
     entry = {
         "MESSAGE": message,
         "MESSAGE_ID": message_id.hex,
@@ -66,30 +66,30 @@ def to_journald(message_id: UUID, message: str, priority: int, fields: Mapping[s
             library.send(**entry)
         else:
             protocols.journal_send(entry)
-    except OSError:  # journald was stopped, or has no memory: no reason to die
+    except OSError:  # journald is stopped or out of memory: no reason to exit
         to_stderr(message_id, message, priority, fields)
 
 
 def to_stderr(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
-    """Write one line for people; the fields are the journal's."""
+    """Write the message as one line to standard error, without the fields."""
     del message_id, priority, fields
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
 
 
 def sink() -> Sink:
-    """Journald where it runs; standard error where not."""
+    """Journald if it is running, else standard error."""
     return to_journald if SOCKET.exists() else to_stderr
 
 
 class Journal:
-    """Writes what it is told into the journal."""
+    """Writes events to the journal."""
 
     def __init__(self, send: Sink) -> None:
         self._send = send
 
     def observe(self, told: Told) -> None:
-        """Write one happening, if it is one for the journal."""
+        """Write an event."""
         send, news, status = self._send, told.news, told.status
         match news:
             case StateChanged() if status:
@@ -102,7 +102,7 @@ class Journal:
                 priority = INFO if condition.state == "ok" else WARNING
                 send(IMDS_CHANGED, str(condition), priority, {"NICWATCHD_IMDS": condition.state})
             case KernelTrouble(text=text):
-                message = f"the kernel did not answer as agreed: {text}; looking again"
+                message = f"a request to the kernel failed: {text}; trying again"
                 send(KERNEL_TROUBLE, message, WARNING, {})
             case Started(version=version):
                 send(STARTED, f"nicwatchd {version} started", INFO, {})
@@ -111,22 +111,22 @@ class Journal:
 
 
 def describe(transition: Transition, status: InterfaceStatus) -> str:
-    """One line for people: what became of which interface, and why."""
+    """One line for people: the interface, its new state, and why."""
     after = f"after {transition.elapsed:.1f} s"
     why = "; ".join(reason.text for reason in status.reasons)
     late = " (overdue)" if transition.overdue else ""
     if transition.state is transition.previous:
         rest = why or "nothing more to wait for"
-        return f"{_who(status)} still {transition.state}{late} {after}: {rest}"
-    return f"{_who(status)} is {transition.state}{late} {after}" + (f": {why}" if why else "")
+        return f"{_label(status)} still {transition.state}{late} {after}: {rest}"
+    return f"{_label(status)} is {transition.state}{late} {after}" + (f": {why}" if why else "")
 
 
-def _who(status: InterfaceStatus) -> str:
+def _label(status: InterfaceStatus) -> str:
     return f"{status.name} ({status.mac})"
 
 
 def interface_fields(status: InterfaceStatus, reasons: list[ReasonStatus]) -> dict[str, str]:
-    """The fields that each entry about an interface has; NICWATCHD_STATUS rebuilds the status."""
+    """The fields of every entry about an interface. NICWATCHD_STATUS holds the complete status."""
     return {
         "INTERFACE": status.name,
         "NICWATCHD_IFINDEX": str(status.index),
@@ -147,7 +147,7 @@ def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[s
 
 
 def write_transition(send: Sink, transition: Transition, status: InterfaceStatus) -> None:
-    """Write a transition; the status is as it was then."""
+    """Write a transition; `status` is the interface as it was then."""
     message_id = OVERDUE if transition.overdue else TRANSITION
     priority = WARNING if transition.overdue else NOTICE
     if transition.state in (State.DETECTED, State.AWAITING) and not transition.overdue:
@@ -157,47 +157,46 @@ def write_transition(send: Sink, transition: Transition, status: InterfaceStatus
 
 
 def write_fight(send: Sink, status: InterfaceStatus, *, began: bool) -> None:
-    """Write that somebody began, or has ceased, to remove what is ours again and again."""
+    """Write that a fight began or ended: somebody keeps removing what is ours, or has stopped."""
     if began and status.fight:
-        text = f"{_who(status)} is contested: {status.fight.text}"
+        text = f"{_label(status)} is contested: {status.fight.text}"
         send(FIGHT_BEGAN, text, WARNING, interface_fields(status, [status.fight]))
     else:
-        text = f"{_who(status)} is no longer contested: what was removed repeatedly was left alone"
-        fields = interface_fields(status, status.reasons)
-        send(FIGHT_ENDED, f"{text} for {WINDOW:g} s", NOTICE, fields)
+        text = f"{_label(status)} is no longer contested: no repeated removals for {WINDOW:g} s"
+        send(FIGHT_ENDED, text, NOTICE, interface_fields(status, status.reasons))
 
 
 def write_surprise(send: Sink, news: Surprised, status: InterfaceStatus | None) -> None:
-    """Write that an exception of ours was caught, with its traceback."""
-    about = f"{_who(status)}: " if status else ""
+    """Write that we caught an internal error, with its traceback."""
+    about = f"{_label(status)}: " if status else ""
     fields = interface_fields(status, status.reasons) if status else {}
-    text = f"{about}internal error in {news.where}: {news.error}; the rest is served"
+    text = f"{about}internal error in {news.where}: {news.error}; everything else continues"
     send(SURPRISE, text, ERROR, fields | {"NICWATCHD_TRACEBACK": news.trace})
 
 
 class JournalUnreadableError(Exception):
-    """The journal cannot answer; the text is one line for the operator."""
+    """The journal has no status for us; the text is one line for the operator."""
 
 
 def read_statuses() -> list[InterfaceStatus]:
-    """The last known status of each interface, from this boot's journal.
+    """The last known status of each interface, from the journal of this boot.
 
-    Counts from the daemon's last start: it names every interface then. Only entries of root and of
-    nicwatchd's own user are believed. Raises JournalUnreadableError.
+    Only entries since the daemon's last start count, because it reports every interface when it
+    starts, and only those of root and of nicwatchd's own user. Raises JournalUnreadableError.
     """
     latest: dict[tuple[int, str], InterfaceStatus] = {}
     found = False
-    for message_id, said in _entries():
+    for message_id, status_json in _entries():
         found = True
         if message_id == STARTED:
             latest.clear()
-        elif said:
-            status = InterfaceStatus.model_validate_json(said)
+        elif status_json:
+            status = InterfaceStatus.model_validate_json(status_json)
             latest[(status.index, status.mac)] = status
     if not found:
         raise JournalUnreadableError(
-            "the journal has no entry of nicwatchd since this boot that you may read; "
-            "was it started? (else: sudo, or membership in the group systemd-journal)"
+            "the journal has no entry of nicwatchd from this boot that you may read: either it "
+            "was never started, or you need sudo or membership in the group systemd-journal"
         )
     return [status for status in latest.values() if status.state is not State.GONE]
 
@@ -206,10 +205,12 @@ Entry = tuple[UUID, int, str]  # message id, the sender's uid, NICWATCHD_STATUS 
 
 
 def _entries() -> Iterator[tuple[UUID, str]]:
-    """Message id and status of the entries that we believe, the oldest first."""
+    """Message id and status of the entries from trusted senders, the oldest first."""
     trusted = {0, *_own_uid()}
     read = _by_library if library else _by_journalctl
-    yield from ((message_id, said) for message_id, uid, said in read() if uid in trusted)
+    yield from (
+        (message_id, status_json) for message_id, uid, status_json in read() if uid in trusted
+    )
 
 
 def _by_library() -> Iterator[Entry]:
@@ -218,8 +219,8 @@ def _by_library() -> Iterator[Entry]:
         for message_id in MATCHES:
             reader.add_match(MESSAGE_ID=message_id.hex)
         for entry in reader:
-            said = str(entry.get("NICWATCHD_STATUS", ""))
-            yield entry["MESSAGE_ID"], entry.get("_UID", NOBODY), said
+            status_json = str(entry.get("NICWATCHD_STATUS", ""))
+            yield entry["MESSAGE_ID"], entry.get("_UID", NOBODY), status_json
 
 
 def _by_journalctl() -> Iterator[Entry]:

@@ -1,10 +1,10 @@
-"""What must outlive the daemon, until the next boot.
+"""The state that must outlive the daemon, until the next boot.
 
-Which addresses we added, for kernels that cannot tell us (IFA_PROTO needs Linux 5.18): a line is
-written before an address is added, so none of ours is ever without a mark. It counts for this boot,
-this ifindex and this MAC only; the kernel's own mark, where there is one, agrees.
+First, the addresses that we added, for kernels that cannot mark them (IFA_PROTO needs Linux 5.18).
+An entry is written before its address is added, so every address of ours has a mark. It is valid
+only for this boot, this ifindex and this MAC. The kernel's own mark, if there is one, agrees.
 
-And what the operator took from us by `nicwatchd release`.
+Second, what the operator released with `nicwatchd release`.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ Entry = tuple[int, str, str]  # ifindex, MAC, address
 
 
 class Ledger:
-    """The ledger in one file of the runtime directory, which a restart keeps."""
+    """The ledger, in one file of the runtime directory, which survives a restart of the daemon."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "addresses.json"
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
         self._entries: set[Entry] = set()
         self.releases = Releases()
-        # None, or not ours to understand: then nothing is without a doubt ours.
+        # Missing or unreadable: then we cannot be sure that any address is ours.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             self._load()
 
     def _load(self) -> None:
-        said = json.loads(self._file.read_text(encoding="utf-8"))
-        if said["boot"] == self._boot:
-            self._entries = {(int(i), str(mac), str(ip)) for i, mac, ip in said["addresses"]}
-            links = frozenset((int(i), str(mac)) for i, mac in said["released"]["exceptions"])
-            self.releases = Releases(said["released"]["everything"] is True, links)
+        document = json.loads(self._file.read_text(encoding="utf-8"))
+        if document["boot"] == self._boot:
+            self._entries = {(int(i), str(mac), str(ip)) for i, mac, ip in document["addresses"]}
+            links = frozenset((int(i), str(mac)) for i, mac in document["released"]["exceptions"])
+            self.releases = Releases(document["released"]["everything"] is True, links)
 
     def add(self, entries: Iterable[tuple[int, str, IPAddress]]) -> None:
-        """Note addresses that are about to be added. Raises OSError when that cannot be kept."""
+        """Record addresses that are about to be added. Raises OSError if that fails."""
         added = {(index, mac, str(ip)) for index, mac, ip in entries}
         self._keep(self._entries | added, self.releases)
 
     def keep_only(self, links: Iterable[Key]) -> None:
-        """Forget what is noted of links that are gone."""
+        """Remove the entries of all other links."""
         alive = set(links)
         entries = {entry for entry in self._entries if entry[:2] in alive}
         self._keep(entries, self.releases.among(alive))
 
     def keep_releases(self, releases: Releases) -> None:
-        """Note what is released. Raises OSError when that cannot be kept."""
+        """Record what is released. Raises OSError if that fails."""
         self._keep(self._entries, releases)
 
     def _keep(self, entries: set[Entry], releases: Releases) -> None:
@@ -62,13 +62,13 @@ class Ledger:
             return
         partial = self._file.with_suffix(".new")
         released = {"everything": releases.everything, "exceptions": sorted(releases.exceptions)}
-        said = {"boot": self._boot, "addresses": sorted(entries), "released": released}
-        partial.write_text(json.dumps(said), encoding="utf-8")
+        document = {"boot": self._boot, "addresses": sorted(entries), "released": released}
+        partial.write_text(json.dumps(document), encoding="utf-8")
         partial.replace(self._file)
         self._entries, self.releases = entries, releases
 
     def mark(self, mac: str, addresses: Iterable[Address]) -> tuple[Address, ...]:
-        """The addresses with our mark on those that the ledger has and nobody took over."""
+        """The addresses; ours carry our mark: those in the ledger that nobody has taken over."""
         return tuple(
             replace(address, protocol=PROTOCOL)
             if (address.index, mac, str(address.ip)) in self._entries

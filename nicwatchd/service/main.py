@@ -1,4 +1,4 @@
-"""`nicwatchd run`: checks the ground, puts the parts together, and serves until told to stop."""
+"""`nicwatchd run`: checks the preconditions, assembles the daemon, and serves until stopped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from nicwatchd.service.status import HostStatus, ImdsStatus
 from nicwatchd.service.telling import Observer
 
 NOT_EC2: Final = (
-    "the firmware does not say that this is an EC2 host, so nothing is managed; "
+    "the firmware does not say that this is an EC2 host, so nicwatchd manages nothing; "
     'if it is one, set platform = "ec2" in /etc/nicwatchd/nicwatchd.toml'
 )
 
@@ -44,13 +44,13 @@ class CannotRunError(Exception):
 def run(config: Path | None, runtime_directory: Path) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises SettingsError, CannotRunError or AlreadyRunningError before anything was changed.
+    Raises SettingsError, CannotRunError or AlreadyRunningError before anything has been changed.
     """
-    faulthandler.enable()  # the watchdog's SIGABRT leaves a traceback
+    faulthandler.enable()  # so that the watchdog's SIGABRT leaves a traceback
     settings = load(config)
     if not has_net_admin():
         raise CannotRunError(
-            "CAP_NET_ADMIN is missing: run it as root, or by its systemd unit "
+            "CAP_NET_ADMIN is missing: run this command as root, or start nicwatchd.service "
             "(which has AmbientCapabilities=CAP_NET_ADMIN)"
         )
     try:
@@ -85,7 +85,7 @@ async def _serve(settings: Settings, config: Path | None, runtime_directory: Pat
 async def _with_control(control: Control, serve: Callable[[], Awaitable[None]]) -> None:
     try:
         await control.start()
-    except OSError as error:  # no strerror: a path of more than 107 bytes, for one
+    except OSError as error:  # without strerror if, for example, the path exceeds 107 bytes
         raise CannotRunError(f"{control.path}: {error.strerror or error}") from None
     try:
         await serve()
@@ -102,20 +102,20 @@ def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
 
 
 def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
-    """Read the settings again; wrong ones change nothing."""
+    """Read the settings again; if they are wrong, nothing changes."""
     systemd.reloading()
     try:
         daemon.put(NewPolicy(load(config).policy()))
-        text = "settings reloaded; those of [imds] and `platform` count from the next start"
+        text = "settings reloaded; changes to [imds] and `platform` take effect at the next start"
         send(journal.RELOADED, text, journal.INFO, {})
     except SettingsError as error:
-        text = f"the old settings stay, since the new ones cannot be used: {error}"
+        text = f"the new settings cannot be used, so the old ones remain in effect: {error}"
         send(journal.RELOAD_FAILED, text, journal.ERROR, {})
     systemd.notify(ready=True, status="settings reloaded")
 
 
 class _Idle:
-    """What is served where there is nothing to do."""
+    """The service on a host that is not EC2: it manages nothing."""
 
     def __init__(self, policy: Policy, runtime_directory: Path) -> None:
         self._started = time.time()
@@ -135,10 +135,10 @@ class _Idle:
         return Counts()
 
     async def reconcile(self, interface: str | None = None) -> None:
-        del interface  # nothing is looked after here
+        del interface  # nothing is managed here
 
     async def release(self, interface: str | None = None) -> Released:
-        """What is left of a time when the settings were others; nobody puts it back."""
+        """Remove what is left from a time when the settings were different; nothing restores it."""
         kernel = NetlinkKernel()
         try:
             return await release(kernel, Ledger(self._directory), interface, self._policy)
@@ -146,12 +146,12 @@ class _Idle:
             kernel.close()
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
-        del observer  # nothing ever changes here
+        del observer  # there are no events
         return lambda: None
 
 
 async def _idle(policy: Policy, runtime_directory: Path) -> None:
-    """Answer questions, and say why nothing is done. A unit that failed here would be a lie."""
+    """Serve the control socket, and say why nothing is managed. Nothing failed, so do not exit."""
     journal.sink()(journal.IDLE, f"idle: {NOT_EC2}", journal.NOTICE, {})
     stopping = asyncio.Event()
     _on_signals(stopping.set, lambda: None)

@@ -1,7 +1,7 @@
 """`GET /metrics`: the text format of Prometheus.
 
-Apart, so that prometheus_client is imported only where somebody asks for metrics. Everything is
-made from the status and the counts at the moment of asking: there is no second bookkeeping.
+A separate module, so that prometheus_client is imported only if somebody asks for metrics. All
+metrics are made from the status and the counts of that moment; nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIVING: Final = tuple(state for state in State if state is not State.GONE)
 
 
 def render(status: HostStatus, counts: Counts) -> bytes:
-    """All metrics, ours and those of the process."""
+    """All metrics: ours, and those of the process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(status, counts))
     ProcessCollector(registry=registry)
@@ -38,7 +38,7 @@ def render(status: HostStatus, counts: Counts) -> bytes:
 
 
 class _Snapshot(Collector):
-    """What a status and counts are as metrics."""
+    """A status and its counts, as metrics."""
 
     def __init__(self, status: HostStatus, counts: Counts) -> None:
         self._status = status
@@ -47,15 +47,15 @@ class _Snapshot(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
         yield InfoMetricFamily(
-            "nicwatchd_build", "The version that runs.", {"version": self._status.version}
+            "nicwatchd_build", "The running version.", {"version": self._status.version}
         )
         yield from self._interfaces()
         yield from self._work()
         yield from self._imds()
 
     def _interfaces(self) -> Iterator[Metric]:
-        said = self._status.interfaces
-        states = [interface.state for interface in said]
+        interfaces = self._status.interfaces
+        states = [interface.state for interface in interfaces]
         yield _gauge(
             "interfaces",
             "Interfaces by state.",
@@ -63,9 +63,13 @@ class _Snapshot(Collector):
             ((state, states.count(state)) for state in LIVING),
         )
         for mark, text, marked in (
-            ("overdue", "that have waited for longer than they should", [i.overdue for i in said]),
-            ("shadowed", "for which a foreign rule wins over ours", [i.shadowed for i in said]),
-            ("fought_over", "with what others remove repeatedly", [i.fought_over for i in said]),
+            ("overdue", "that have waited for too long", [i.overdue for i in interfaces]),
+            ("shadowed", "for which a foreign rule wins", [i.shadowed for i in interfaces]),
+            (
+                "fought_over",
+                "whose objects others keep removing",
+                [i.fought_over for i in interfaces],
+            ),
         ):
             name = f"nicwatchd_{mark}_interfaces"
             yield GaugeMetricFamily(name, f"Interfaces {text}.", sum(marked))
@@ -74,48 +78,48 @@ class _Snapshot(Collector):
         counts = self._counts
         yield _counter(
             "transitions",
-            "Transitions of interfaces, by the state that they led to.",
+            "Transitions of interfaces, by the new state.",
             ("state",),
             (((state,), counts.transitions[state]) for state in State),
         )
         yield _counter(
             "heals",
-            "Objects of ours that others removed, found to be put back, by kind.",
+            "Objects that others removed and nicwatchd puts back, by kind.",
             ("kind",),
             (((kind,), counts.heals[kind]) for kind in KINDS.values()),
         )
         yield _counter(
             "operations",
-            "Changes asked of the kernel, by what was to be done and what became of it.",
+            "Changes requested from the kernel, by operation and result.",
             ("operation", "result"),
             (((what, result.value), n) for (what, result), n in counts.operations.items()),
         )
         yield CounterMetricFamily(
             "nicwatchd_netlink_overruns",
-            "How often the kernel dropped notifications; everything was looked at again then.",
+            "How often the kernel dropped notifications; each time everything was read again.",
             counts.overruns,
         )
         yield CounterMetricFamily(
             "nicwatchd_surprises",
-            "Conclusions that the table of states has no entry for; each is a bug.",
+            "Conclusions without an entry in the table of states; each is a bug.",
             self._status.surprises,
         )
         yield GaugeMetricFamily(
             "nicwatchd_last_pass_age_seconds",
-            "Time since the loop last looked at everything that had changed.",
-            counts.since_pass,
+            "Time since the last turn of the loop ended.",
+            counts.since_turn,
         )
 
     def _imds(self) -> Iterator[Metric]:
         yield _counter(
             "imds_requests",
-            'Requests to the metadata service, by HTTP status; "none": no answer to use.',
+            'Requests to the metadata service, by HTTP status; "none": no usable answer.',
             ("code",),
             (((code,), n) for code, n in sorted(self._counts.imds.items())),
         )
         yield _gauge(
             "imds_state",
-            "1 for the state that the metadata service is in, else 0.",
+            "1 for the current state of the metadata service, 0 for the others.",
             "state",
             ((state, state == self._status.imds.state) for state in get_args(ImdsState)),
         )

@@ -1,6 +1,6 @@
-"""`nicwatchd release` where no daemon runs: one turn of the core, of which everything is released.
+"""`nicwatchd release` without a daemon: one turn of the core, with everything released.
 
-Where the daemon runs it does this itself: it would put everything back at once.
+A running daemon does this itself, because it would restore everything at once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from nicwatchd.service.requests import UnknownInterfaceError
 
 
 @contextlib.contextmanager
-def alone(runtime_directory: Path) -> Iterator[Ledger]:
-    """The ledger, while no daemon can start. Raises AlreadyRunningError, OSError.
+def locked_ledger(runtime_directory: Path) -> Iterator[Ledger]:
+    """The ledger, with the lock held so that no daemon can start.
 
-    Without the directory no daemon has run since boot, so that there is nothing to lock or to read.
+    Without the directory, no daemon has run since boot, and there is nothing to lock or to read.
+    Raises AlreadyRunningError, OSError.
     """
     if not runtime_directory.is_dir():
         yield Ledger(runtime_directory)
@@ -43,13 +44,13 @@ async def release(
 ) -> Released:
     """Release the host, or the interface with the name or MAC `only`.
 
-    The next daemon begins anew: of the host nothing stays noted. Raises KernelError,
-    UnknownInterfaceError, OSError.
+    Records no release, so the next daemon manages it again. A release of the host also ends earlier
+    releases. Raises KernelError, UnknownInterfaceError, OSError.
     """
     links = (await kernel.links()).values()
     key = None if only is None else _key(links, only)
-    # IMDS is not asked, so nothing of the other interfaces is decided, and nothing is removed.
-    turn = Turn(_of_all(links, policy or Policy()), lambda: 0.0, now=0.0)
+    # We do not ask IMDS, so the turn decides and removes nothing for the other interfaces.
+    turn = Turn(_for_every_link(links, policy or Policy()), lambda: 0.0, now=0.0)
     request = turn.release(key, now=0.0)
     driver = Driver(kernel, ledger)
     turn.start(now=0.0)
@@ -63,8 +64,8 @@ async def release(
     return released
 
 
-def _of_all(links: Iterable[Link], policy: Policy) -> Policy:
-    """The settings, but for those that leave links alone: what is ours goes from every link."""
+def _for_every_link(links: Iterable[Link], policy: Policy) -> Policy:
+    """The policy without exclusions, so that what is ours is removed from every link."""
     drivers = policy.drivers | {link.driver for link in links if link.driver}
     return replace(policy, drivers=drivers, exclude=(), exclude_subnets=(), coexist=Coexist.FORCE)
 

@@ -1,4 +1,4 @@
-"""What kind of host this is, what we may do on it, and whether we are alone."""
+"""Whether this host is on EC2, and the lock that allows only one daemon on it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ XEN_UUID: Final = Path("/sys/hypervisor/uuid")
 
 
 class AlreadyRunningError(Exception):
-    """Another daemon serves this host; the text is one line for the operator."""
+    """Another daemon is running on this host; the text is one line for the operator."""
 
 
 def is_ec2(dmi: Path = DMI, xen: Path = XEN_UUID) -> bool:
-    """Whether the firmware says EC2: Nitro by its vendor, Xen by a UUID that begins with ec2."""
+    """Whether the firmware says EC2: on Nitro by the vendor, on Xen by a UUID that begins ec2."""
     return _read(dmi / "sys_vendor") == "amazon ec2" or _read(xen).startswith("ec2")
 
 
@@ -28,7 +28,7 @@ def _read(path: Path) -> str:
 
 
 class Lock:
-    """Held for as long as the daemon runs; the kernel lets go of it however the daemon ends."""
+    """Held while the daemon runs. The kernel releases it however the daemon ends."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "nicwatchd.lock"
@@ -39,17 +39,16 @@ class Lock:
             holder = os.read(self._fd, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
             raise AlreadyRunningError(
-                f"nicwatchd already runs here (pid {holder}, {self._path}); "
+                f"nicwatchd is already running (pid {holder}, {self._path}); "
                 "ask it with `nicwatchd status`, or stop it with `systemctl stop nicwatchd`"
             ) from None
-        if (
-            os.geteuid() == 0
-        ):  # so that what root does once keeps no daemon out that runs as another
+        if os.geteuid() == 0:
+            # A file that root owned would keep out a daemon that runs as another user.
             owner = directory.stat()
             os.fchown(self._fd, owner.st_uid, owner.st_gid)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let another daemon begin. The file stays: removing it would race with the next one."""
+        """Allow another daemon to start. The file stays, because removing it would be a race."""
         os.close(self._fd)

@@ -1,7 +1,7 @@
-"""systemd's protocols, spoken directly, for hosts without the systemd module (systemd-python).
+"""systemd's protocols, implemented for hosts without the systemd module (systemd-python).
 
-Sources: sd_notify(3), "Native Journal Protocol" and "Journal JSON Format" of systemd's documents.
-They are stable interfaces.
+Sources: sd_notify(3), and "Native Journal Protocol" and "Journal JSON Format" in systemd's
+documentation. They are stable interfaces.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 JOURNAL: Final = Path("/run/systemd/journal/socket")
-# journald takes a memory file only once nobody can change it any more.
+# journald accepts a memory file only if it can no longer be changed.
 SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 def notify(state: str) -> None:
-    """Tell systemd; nothing where NOTIFY_SOCKET names no socket. Raises OSError."""
+    """Send a notification to systemd; nothing if NOTIFY_SOCKET is not set. Raises OSError."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -34,7 +34,7 @@ def notify(state: str) -> None:
 
 
 def journal_send(fields: Mapping[str, str], path: Path = JOURNAL) -> None:
-    """Send one entry to journald; a large one as a memory file. Raises OSError."""
+    """Send one entry to journald, a large one as a memory file. Raises OSError."""
     entry = b"".join(_field(name, value) for name, value in fields.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         sender.connect(str(path))
@@ -47,7 +47,7 @@ def journal_send(fields: Mapping[str, str], path: Path = JOURNAL) -> None:
 
 
 def _field(name: str, value: str) -> bytes:
-    """One field: NAME=value, or with the value's length where it has line breaks."""
+    """One field: NAME=value; a value with line breaks is preceded by its length instead."""
     data = value.encode()
     if b"\n" not in data:
         return name.encode() + b"=" + data + b"\n"
@@ -66,11 +66,11 @@ def _send_as_file(sender: socket.socket, entry: bytes) -> None:
 def journal_entries(
     matches: Sequence[str], options: Sequence[str] = ("--boot",)
 ) -> Iterator[dict[str, Any]]:
-    """The journal's entries that match (of one field: either; of several: all), the oldest first.
+    """The matching entries, the oldest first. Matches of one field are ORed, of several ANDed.
 
-    Raises OSError where there is no journalctl, subprocess.CalledProcessError where it fails.
+    Raises OSError if there is no journalctl, and subprocess.CalledProcessError if it fails.
     """
-    # --all: fields of more than 4096 bytes are null without it.
+    # Without --all, fields of more than 4096 bytes are null.
     command = ["journalctl", "--quiet", "--output=json", "--all", *options, *matches]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for line in done.stdout.splitlines():

@@ -1,4 +1,4 @@
-"""The questions to IMDS that are under way. Each is a task; its answer goes into the inbox."""
+"""The open questions to IMDS. Each is a task that delivers its answer to the inbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nicwatchd.core.steps import PrimaryReading, Question, Reading
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
 
-# The primary's MAC is there from launch, so asking again is for an IMDS that cannot answer.
+# Seconds between retries. The primary's MAC exists from launch, so we retry only if IMDS fails.
 PRIMARY_FIRST, PRIMARY_CAP = 0.25, 5.0
 
 
@@ -35,7 +35,7 @@ class Questions:
         self._primary: asyncio.Task[None] | None = None
 
     def ask(self, question: Question) -> None:
-        """Ask about one interface; the caller sees to it that no question to it is open."""
+        """Ask about one interface. The caller ensures that no question about it is open."""
         key = (question.index, question.mac)
         self._asked[key] = self._clock()
         self._tasks[key] = asyncio.create_task(self._read(key, question))
@@ -44,7 +44,7 @@ class Questions:
         reader = self._readers.setdefault(key, EniReader(self._imds, question.mac))
         try:
             reading = Reading(*key, await reader.poll(sweep=question.sweep))
-        except Exception as error:  # noqa: BLE001 (a bug there must not silence the interface)
+        except Exception as error:  # noqa: BLE001 (a bug must not stop the polls of an interface)
             metadata = EniMetadata(directory=_internal(error))
             reading = Reading(*key, metadata, repr(error), traceback.format_exc())
         self._tasks.pop(key, None)
@@ -52,7 +52,7 @@ class Questions:
         self._deliver(reading)
 
     def ask_primary(self) -> None:
-        """Ask for the primary's MAC until IMDS tells it."""
+        """Ask for the primary's MAC until IMDS answers."""
         if self._primary is None:
             self._primary = asyncio.create_task(self._read_primary())
 
@@ -72,7 +72,7 @@ class Questions:
             pause = min(pause * 2, PRIMARY_CAP)
 
     def keep_only(self, keys: AbstractSet[Key]) -> None:
-        """Drop the questions of interfaces that are gone."""
+        """Cancel the questions about all other interfaces."""
         for key in set(self._readers) - keys:
             del self._readers[key]
         for key in set(self._tasks) - keys:
@@ -80,11 +80,11 @@ class Questions:
             self._asked.pop(key, None)
 
     def oldest(self) -> float | None:
-        """When the oldest open question was asked."""
+        """When the oldest open question was asked; None if there is none."""
         return min(self._asked.values(), default=None)
 
     async def close(self) -> None:
-        """End all questions."""
+        """Cancel all questions."""
         tasks = [*self._tasks.values()] + ([self._primary] if self._primary else [])
         for task in tasks:
             task.cancel()

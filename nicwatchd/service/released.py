@@ -1,4 +1,4 @@
-"""What a release took away, for the one who asked: of the daemon, or where none runs."""
+"""The result of a release, carried out by the daemon or without one."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What was taken away; and what the kernel did not let go, with its words for why."""
+    """The operations that were done; those that the kernel refused, each with its message."""
 
     done: tuple[Operation, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome], name_of: NameOf) -> Released:
-        """What the outcomes of all rounds come to: of each operation the last one counts."""
-        last = {o.operation: o for o in outcomes if _takes_away(o.operation)}
+        """The result of all rounds: the last outcome of each operation counts."""
+        last = {o.operation: o for o in outcomes if _is_removal(o.operation)}
         return cls(
             tuple(o.operation for o in last.values() if o.result is Result.DONE),
             tuple((command(o.operation, name_of), o.message) for o in failed(last.values())),
         )
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON has it: how many of each kind, and what failed."""
+        """For JSON: the number of removed objects of each kind, and what failed."""
         counts = {name: sum(isinstance(o, kind) for o in self.done) for kind, name in KINDS.items()}
-        refused = [{"operation": words, "error": error} for words, error in self.failed]
+        refused = [{"operation": operation, "error": error} for operation, error in self.failed]
         return {"released": counts, "failed": refused}
 
 
-def _takes_away(operation: Operation) -> bool:
+def _is_removal(operation: Operation) -> bool:
     if isinstance(operation, SetGroup):
         return operation.group == DEFAULT_GROUP
     return type(operation) in KINDS

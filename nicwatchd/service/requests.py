@@ -1,4 +1,4 @@
-"""What others than the kernel and IMDS put into the daemon's inbox."""
+"""The items in the daemon's inbox that come neither from the kernel nor from IMDS."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ class UnknownInterfaceError(Exception):
     """There is no such interface; the text is one line for the operator."""
 
     def __init__(self, wanted: str, names: Iterable[str]) -> None:
-        there = ", ".join(sorted(names)) or "none"
-        super().__init__(f"no interface {wanted!r}; there are: {there}")
+        known = ", ".join(sorted(names)) or "none"
+        super().__init__(f"no interface {wanted!r}; there are: {known}")
 
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Nothing to take: only look up from waiting."""
+    """Carries nothing; only ends the wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewPolicy:
-    """Decide by these settings from now on."""
+    """Use this policy from now on."""
 
     policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
-    """Look at everything, IMDS too, and manage again what was released; `only`, or the host.
+    """Re-read kernel and IMDS, and manage again what was released: `only`, or the host.
 
-    `done` is set when the answers have been used.
+    `done` is set once the answers have been used.
     """
 
     only: Key | None
@@ -45,14 +45,14 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Remove everything of ours, and leave `only`, or the host, alone from now on."""
+    """Remove everything we configured on `only`, or on the host, and leave it alone from now on."""
 
     only: Key | None
     done: asyncio.Future[Released]
 
 
 def key_of(interface: str | None, known: list[InterfaceStatus]) -> Key | None:
-    """What an interface is known by here, given its name, MAC or ENI id; None is the host.
+    """The key of the interface with this name, MAC or ENI id; None, the host, stays None.
 
     Raises UnknownInterfaceError.
     """

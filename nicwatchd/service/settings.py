@@ -1,8 +1,8 @@
 """The settings: TOML files, checked by pydantic, turned into the core's `Policy`.
 
 `/etc/nicwatchd/nicwatchd.toml`, then `conf.d/*.toml` beside it in the order of their names; a later
-file overrides single keys of an earlier one. Missing files mean the defaults. Whatever is wrong is
-said in one line that names the file, the key, and what would be right.
+file overrides single keys of earlier ones. Without files, the defaults apply. An error is reported
+in one line that names the file, the key, and what would be correct.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from nicwatchd.imds.client import ImdsOptions
 
 DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
 
-_SHORT: Final = reprlib.Repr()  # of a value that is wrong
+_SHORT: Final = reprlib.Repr()  # shortens wrong values in errors
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-def _cidr(said: object) -> IPNetwork:
-    if not isinstance(said, str):
+def _cidr(value: object) -> IPNetwork:
+    if not isinstance(value, str):
         raise ValueError("a CIDR in quotes, such as '10.0.9.0/24'")  # noqa: TRY004 (pydantic's way)
     try:
-        return ip_network(said)
+        return ip_network(value)
     except ValueError:
         raise ValueError("a CIDR, such as '10.0.9.0/24' or '2001:db8::/64'") from None
 
@@ -43,16 +43,16 @@ def _cidr(said: object) -> IPNetwork:
 Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_cidr)]
 
 
-def _endpoint(said: str) -> str:
-    """An endpoint is a scheme, a host and perhaps a port; all else is ours to say."""
+def _endpoint(text: str) -> str:
+    """An endpoint is a scheme, a host and perhaps a port; the client adds the rest."""
     try:
-        url = urlsplit(said)
+        url = urlsplit(text)
         good = bool(url.hostname) and (url.port is None or url.port > 0)
     except ValueError:
         good = False
-    if not good or said != f"http://{url.netloc}" or "@" in said:
+    if not good or text != f"http://{url.netloc}" or "@" in text:
         raise ValueError("a URL without a path, such as 'http://169.254.169.254'")
-    return said
+    return text
 
 
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
@@ -63,7 +63,7 @@ class SettingsError(Exception):
 
 
 class _Section(BaseModel):
-    # Strict: the text "60" is no number, and 1 is no true; guessing hides slips of the pen.
+    # Strict: the text "60" is not a number, and 1 is not true. Guessing would hide typos.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -82,7 +82,7 @@ class Interfaces(_Section):
 
 
 class Retry(_Section):
-    """How often IMDS is asked, and how long what is waited for. Seconds, but for the counts."""
+    """How often IMDS is asked, and how long to wait for what. Seconds, except for the counts."""
 
     interval: Seconds = 0.25
     fast_for: Seconds = 35.0
@@ -98,7 +98,7 @@ class Retry(_Section):
 
 
 class Imds(_Section):
-    """How IMDS is reached, and how much of it may be used by the whole host."""
+    """How to reach IMDS, and how many requests the whole host may send."""
 
     endpoints: Annotated[list[Endpoint], Field(min_length=1)] = [
         "http://169.254.169.254",
@@ -108,7 +108,7 @@ class Imds(_Section):
     burst: Annotated[int, Field(ge=1, le=10_000)] = 500
 
     def options(self) -> ImdsOptions:
-        """The same for the client."""
+        """The options for the IMDS client."""
         return ImdsOptions(
             endpoints=tuple(self.endpoints),
             budget_rate=self.requests_per_second,
@@ -117,10 +117,10 @@ class Imds(_Section):
 
 
 class KernelNumbers(_Section):
-    """The numbers of what is programmed, for hosts where other software has the same ones.
+    """Numbers of our rules, tables and link group, for hosts where other software uses the same.
 
-    The last rule comes before main's, at 32766. Up to 2^32 a table's number has room for any
-    ifindex, which ends at 2^31.
+    The limits: our last rule must come before main's, at 32766; and a table number, which may be up
+    to 2^32, is the base plus the ifindex, which may be up to 2^31.
     """
 
     priority: Annotated[int, Field(ge=2, le=32763)] = 32600
@@ -131,7 +131,7 @@ class KernelNumbers(_Section):
 
 
 class Settings(_Section):
-    """All settings. `platform`: run only where DMI says EC2 ("auto"), or anyway ("ec2")."""
+    """All settings. `platform`: run only if the firmware says EC2 ("auto"), or always ("ec2")."""
 
     platform: Literal["auto", "ec2"] = "auto"
     interfaces: Interfaces = Field(default_factory=Interfaces)
@@ -140,7 +140,7 @@ class Settings(_Section):
     kernel: KernelNumbers = Field(default_factory=KernelNumbers)
 
     def policy(self) -> Policy:
-        """The part that the core decides by."""
+        """The settings that the core uses for its decisions."""
         of, retry = self.interfaces, self.retry
         families = {"ipv4": Family.V4, "ipv6": Family.V6}
         return Policy(
@@ -171,16 +171,16 @@ class Settings(_Section):
 
 
 def load(file: Path | None = None) -> Settings:
-    """The settings of `file` (default: the system's) and of `conf.d` beside it.
+    """The settings in `file` (default: the system's) and in `conf.d` beside it.
 
-    A file that was named must be there; the system's may be missing. Raises SettingsError.
+    A file that was named must exist; the system's may be missing. Raises SettingsError.
     """
     main = file or DEFAULT_FILE
     merged: dict[str, Any] = {}
     for path in _files(main, required=file is not None):
-        said = _read(path)
-        _validate(said, path)  # each alone, so that an error can name its file
-        _merge(merged, said)
+        document = _read(path)
+        _validate(document, path)  # each file by itself, so that an error can name it
+        _merge(merged, document)
     return _validate(merged, main)
 
 
@@ -188,7 +188,7 @@ def _files(main: Path, *, required: bool) -> Iterator[Path]:
     try:
         if required or main.exists():
             yield main
-        # Not glob(), which passes over a directory that it may not read.
+        # Not glob(), which silently skips a directory that it may not read.
         inside = main.parent / "conf.d"
         files = inside.iterdir() if inside.exists() else ()
         yield from sorted(file for file in files if file.match("*.toml"))
@@ -209,23 +209,23 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: is not TOML: nested too deeply") from None
 
 
-def _merge(into: dict[str, Any], said: Mapping[str, Any]) -> None:
-    for key, value in said.items():
+def _merge(into: dict[str, Any], document: Mapping[str, Any]) -> None:
+    for key, value in document.items():
         if isinstance(value, dict):
             _merge(into.setdefault(key, {}), value)
         else:
             into[key] = value
 
 
-def _validate(said: Mapping[str, Any], path: Path) -> Settings:
+def _validate(document: Mapping[str, Any], path: Path) -> Settings:
     try:
-        return Settings.model_validate(said)
+        return Settings.model_validate(document)
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
 
 
 def _explain(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line."""
+    """The first error, in one line."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
@@ -239,7 +239,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _unknown_key(place: list[str]) -> str:
-    """Name the key that does not exist, and the one that was perhaps meant."""
+    """Name the unknown key, and the one that was perhaps meant."""
     model: type[BaseModel] = Settings
     for part in place[:-1]:
         annotation = model.model_fields[part].annotation

@@ -1,4 +1,4 @@
-"""What nicwatchd says of itself: one shape for the socket, the journal and the command line."""
+"""The status: one format for the socket, the journal and the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nicwatchd.core.view import View
 
 T = TypeVar("T")
 
-# States that /readyz takes for "nothing is missing". VALIDATED is on its way, unless it fails.
+# The states in which /readyz assumes that nothing is missing. VALIDATED still has work to do.
 SETTLED_STATES: Final = frozenset({State.APPLIED, State.IGNORED})
 
 
@@ -25,14 +25,14 @@ class _Model(BaseModel):
 
 
 class ReasonStatus(_Model):
-    """A stable code, and a sentence for people."""
+    """A stable code, and a text for people."""
 
     code: str
     text: str
 
 
 class FamilyStatus(_Model):
-    """One family: the verdict, what is programmed for, and the addresses that we added."""
+    """One family: the verdict, what we program it for, and the addresses that we added."""
 
     verdict: Status
     reasons: list[ReasonStatus] = []
@@ -50,7 +50,7 @@ class InterfaceStatus(_Model):
     mac: str
     eni: str | None = None
     subnet_id: str | None = None
-    device_number: int | None = None  # for people: wrong at first, and nothing depends on it
+    device_number: int | None = None  # for people only: it is wrong at first; nothing depends on it
     network_card: int | None = None
     driver: str | None = None
     link_up: bool = True
@@ -69,12 +69,12 @@ class InterfaceStatus(_Model):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is waited for, and nobody removes what is put back."""
+        """Whether it waits for nothing, and nobody keeps removing what we restore."""
         return self.state in SETTLED_STATES and not self.fought_over
 
 
 class ImdsStatus(_Model):
-    """How IMDS answers: unasked, ok, disabled, unreachable, throttled or failing, and why."""
+    """The state of IMDS: unasked, ok, disabled, unreachable, throttled or failing; and why."""
 
     state: str
     detail: str = ""
@@ -83,10 +83,10 @@ class ImdsStatus(_Model):
 
 
 class HostStatus(_Model):
-    """The whole host. `idle` says why nothing is managed, if so.
+    """The whole host. `idle` says why nicwatchd manages nothing, if so.
 
-    `released`: the operator took the whole host from us, with interfaces that come later.
-    `surprises` counts conclusions that the table of states has no entry for: each is a bug.
+    `released`: the operator released the whole host, including interfaces attached later.
+    `surprises` counts conclusions without an entry in the table of states: each is a bug.
     """
 
     version: str
@@ -152,12 +152,12 @@ def _family(view: View, family: Family) -> FamilyStatus | None:
 
 
 def problem_of(view: View) -> str | None:
-    """What is wrong with the daemon itself as regards one interface; None: nothing."""
+    """What is wrong with the daemon itself in handling an interface; None: nothing."""
     return f"{shown(view.link.name)}: {shown(view.surprise.text)}" if view.surprise else None
 
 
 def reason_statuses(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
-    """Reasons as they are told."""
+    """Reasons for display."""
     return [_reason_status(reason) for reason in reasons]
 
 
@@ -166,7 +166,7 @@ def _reason_status(reason: Reason) -> ReasonStatus:
 
 
 def shown(text: str) -> str:
-    """A text for terminals and JSON: the kernel lets a link's name hold any byte but a few."""
+    """A text, safe for terminals and JSON: the kernel allows nearly any byte in a link's name."""
     decoded = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in decoded)
 

@@ -1,4 +1,4 @@
-"""What systemd is told over its notification socket; nothing where there is none."""
+"""Notifications to systemd; without a notification socket, they do nothing."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ except ImportError:  # as in journal.py
 
 
 def _try(state: str) -> None:
-    """Tell it. Like sd_notify(3) advises, no failure of that is ours: systemd acts on silence."""
+    """Send it. Ignores failures, as sd_notify(3) advises: systemd notices what is missing."""
     with contextlib.suppress(OSError):
         _tell(state)
 
 
 def notify(*, status: str, ready: bool = False, watchdog: bool = False) -> None:
-    """Tell the state: `status` is a line for people, `watchdog` that all parts have moved."""
-    said = [f"STATUS={status}"]
+    """Send the state. `status`: a line for people; `watchdog`: every part has made progress."""
+    lines = [f"STATUS={status}"]
     if ready:
-        said.append("READY=1")
+        lines.append("READY=1")
     if watchdog:
-        said.append("WATCHDOG=1")
-    _try("\n".join(said))
+        lines.append("WATCHDOG=1")
+    _try("\n".join(lines))
 
 
 def reloading() -> None:
-    """A reload began; `notify(ready=True)` ends it."""
+    """Report that a reload has begun; `notify(ready=True)` ends it."""
     _try(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
-    """The end began."""
+    """Report that the daemon is stopping."""
     _try("STOPPING=1")

@@ -1,4 +1,4 @@
-"""What is told: one value for the journal, the streams of events and the counters alike."""
+"""What observers are told: the journal, the event streams and the counters get the same value."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from nicwatchd.service.status import InterfaceStatus, of_view
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The daemon began to serve."""
+    """The daemon has started."""
 
     version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The daemon ends."""
+    """The daemon is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImdsChanged:
-    """IMDS answers in another way than before."""
+    """The state of IMDS has changed."""
 
     condition: Condition
 
 
 @dataclass(frozen=True, slots=True)
 class KernelTrouble:
-    """The kernel did not answer as agreed."""
+    """A request to the kernel failed."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One happening, and the interface that it is about as it was then, if it is about one."""
+    """One event. `status`: the interface at that time, if the event is about one."""
 
     news: News | Started | Stopped | ImdsChanged | KernelTrouble
     status: InterfaceStatus | None = None
@@ -50,24 +50,24 @@ Observer: TypeAlias = Callable[[Told], None]
 
 
 class Teller:
-    """Tells every observer everything, in order."""
+    """Calls every observer for each event, in order."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._observers: list[Observer] = []
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
-        """Tell this observer too; returns a function that unsubscribes it."""
+        """Add an observer; returns a function that unsubscribes it."""
         self._observers.append(observer)
         return lambda: self._observers.remove(observer)
 
     @property
     def epoch(self) -> float:
-        """The Unix time at the monotonic clock's 0, by the time of day as it is set now."""
+        """The Unix time at 0 of the monotonic clock, according to the current time of day."""
         return time.time() - self._clock()
 
     def tell(self, news: News | Started | Stopped | ImdsChanged | KernelTrouble) -> None:
-        """Tell one happening."""
+        """Report one event to all observers."""
         view = getattr(news, "view", None)
         told = Told(news, of_view(view, self.epoch) if view else None)
         for observer in list(self._observers):

@@ -1,4 +1,4 @@
-"""Containers on the host under test: behind a bridge, or with an address of a delegated prefix."""
+"""Containers on the host under test: behind a bridge, or with addresses of delegated prefixes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
     from nicwatchd.sim.vpc import Vpc
 
-# The host's end of a delegated container's link, as CNIs do it: the same on each, nowhere else.
+# The host's end of the link to a delegated container. As with CNIs, the same for every container.
 GATEWAY_V4: Final = "169.254.1.1"
 GATEWAY_V6: Final = "fe80::1"
 
 
 def forward(vpc: Vpc) -> None:
-    """Make the host forward, as container engines do; RAs stay accepted."""
+    """Turn on forwarding, as container engines do. The host still accepts RAs."""
     accept = {
         f"ipv6/conf/{name}/accept_ra": "2" for name in ("default", *(eni.name for eni in vpc.enis))
     }
-    # In this order: forwarding alone makes the kernel forget what it learned from RAs.
+    # In this order: without accept_ra=2, forwarding makes the kernel forget what RAs taught it.
     vpc.sysctl(vpc.host, accept)
     vpc.sysctl(vpc.host, {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"})
 
 
 async def bridged(vpc: Vpc, ipv4: IPv4Network, ipv6: IPv6Network, bridge: str = "br0") -> Peer:
-    """A new bridge of the host, at number 1 of private networks, and a container at number 2."""
+    """A new bridge of the host (address 1 of each private network) and a container (address 2)."""
     forward(vpc)
     namespace = await vpc.add_namespace(f"on-{bridge}")
     await vpc.ip(
@@ -53,11 +53,11 @@ async def bridged(vpc: Vpc, ipv4: IPv4Network, ipv6: IPv6Network, bridge: str = 
 async def delegated(
     vpc: Vpc, name: str, ipv4: IPv4Address | None, ipv6: IPv6Address | None
 ) -> Peer:
-    """A container whose addresses are of an ENI's delegated prefixes, routed to by the host."""
+    """A container with addresses of an ENI's delegated prefixes; the host routes to it."""
     forward(vpc)
     namespace = await vpc.add_namespace(name)
     await vpc.ip(vpc.host, f"link add {name} type veth peer name eth0 netns {namespace}")
-    # Nobody proxies for the container: its gateways are the host's own addresses.
+    # There is no proxy ARP or NDP: the container's gateways are addresses of the host.
     outside, within = [f"link set {name} up"], ["link set eth0 up"]
     if ipv4:
         outside += [f"addr add {GATEWAY_V4}/32 dev {name}", f"route add {ipv4}/32 dev {name}"]

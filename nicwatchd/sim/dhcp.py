@@ -1,4 +1,4 @@
-"""What DHCP clients and network managers leave on the host, as lines for `ip`."""
+"""What DHCP clients and network managers configure on the host, as lines for `ip`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from nicwatchd.core.model import Family
 from nicwatchd.sim.parts import ROUTER_V6, Eni
 
 PRIMARY_METRIC: Final = 1024  # systemd-networkd's default, for DHCP and RA
-LEASE_METRIC: Final = 2048  # clients give secondary interfaces a worse one than the primary's
-# Lifetimes in s. The primary's do not run out while we look; the others are EC2's.
+LEASE_METRIC: Final = 2048  # clients prefer the primary over secondary interfaces
+# Lifetimes in s. The primary's do not expire during a test; the others are EC2's.
 PRIMARY_LIFETIME: Final = "valid_lft 86400 preferred_lft 86400"
 LEASE_LIFETIME: Final = {
     Family.V4: "valid_lft 3600 preferred_lft 3600",
@@ -18,17 +18,17 @@ LEASE_LIFETIME: Final = {
 
 
 def lines_for_lease(eni: Eni, family: Family, metric: int) -> list[str]:
-    """Link up and the first address, as a client does it; to be repeated at each renewal."""
+    """Link up and the first address, as a client does it. Repeated at each renewal."""
     lifetime = LEASE_LIFETIME[family]
     return [f"link set {eni.name} up", _address(eni, family, lifetime, metric)]
 
 
 def lines_for_primary(eni: Eni) -> list[str]:
-    """The primary as it is after boot: first addresses, on-link /64s, default routes."""
+    """The state of the primary after boot: first addresses, on-link /64s, default routes."""
     lines = [f"link set {eni.name} up"]
     for family in Family:
         if eni.addresses(family):
-            # Boot is over: duplicate address detection, too.
+            # After boot, duplicate address detection has already finished.
             lifetime = PRIMARY_LIFETIME + (" nodad" if family is Family.V6 else "")
             lines.append(_address(eni, family, lifetime, PRIMARY_METRIC))
             lines.append(default_route(eni, family, PRIMARY_METRIC))

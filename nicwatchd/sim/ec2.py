@@ -1,9 +1,9 @@
-"""One imitated EC2 host: a VPC, its metadata service by a scenario, and nicwatchd in its place.
+"""A simulated EC2 host: a VPC, a metadata service that follows a scenario, and nicwatchd.
 
 async with Ec2(load(SCENARIOS / "race.toml")) as ec2:
-daemon = await ec2.start_daemon()
-await ec2.plug("eth1")
-await daemon.until("eth1", "applied")
+    daemon = await ec2.start_daemon()
+    await ec2.plug("eth1")
+    await daemon.until("eth1", "applied")
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from nicwatchd.sim.script import EniScript, Scenario
 from nicwatchd.sim.vpc import Vpc
 
 SCENARIOS: Final = Path(__file__).with_name("scenarios")
-# Generous: they end what hangs, and measure nothing. Several daemons start on two cores at once.
+# Seconds. Generous, because they only end what hangs: several daemons may start at once.
 START_TIMEOUT: Final = 60.0
 UNTIL_TIMEOUT: Final = 60.0
 
-# The sim's ENIs are veths, those to its containers have a c in front, and no firmware says EC2.
+# The simulated ENIs are veths; links to containers are named c-*; no firmware says EC2.
 SETTINGS: Final = """\
 platform = "ec2"
 [interfaces]
@@ -43,7 +43,7 @@ Status = dict[str, Any]  # the JSON of one interface
 
 
 def eni_of(script: EniScript) -> Eni:
-    """The ENI as the VPC knows it: what EC2 has assigned, whatever IMDS says on the way."""
+    """The ENI as the VPC knows it: what EC2 has assigned, whatever IMDS shows in the meantime."""
     cidr = script.subnet_ipv4 or next(iter(script.subnet_ipv6), "none")
     return Eni(
         script.name,
@@ -61,7 +61,7 @@ def eni_of(script: EniScript) -> Eni:
 
 
 class Ec2:
-    """The host. Its scenario's primary is plugged from the start, the other ENIs by `plug`."""
+    """The host. The scenario's primary is plugged from the start; `plug` adds the other ENIs."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -94,9 +94,9 @@ class Ec2:
         return eni_of(self.scenario.eni(name))
 
     async def plug(self, *names: str) -> float:
-        """Hot-plug ENIs of the scenario, all at once; the monotonic time at which they are there.
+        """Hot-plug ENIs of the scenario at once; returns the monotonic time when the links exist.
 
-        IMDS's clock for them starts right after: until then it does not list them.
+        Their timelines in IMDS start right after that; until then IMDS does not list them.
         """
         at = await self.vpc.plug(*(self.eni(name) for name in names))
         for name in names:
@@ -104,7 +104,7 @@ class Ec2:
         return at
 
     async def unplug(self, *names: str) -> None:
-        """Detach ENIs; IMDS knows at once."""
+        """Detach ENIs. IMDS stops listing them at once."""
         await self.vpc.unplug(*(self.eni(name) for name in names))
         for name in names:
             self.imds.unplug(name)
@@ -112,9 +112,9 @@ class Ec2:
     async def start_daemon(
         self, settings: str = SETTINGS, wrapper: Sequence[str] = ()
     ) -> DaemonProcess:
-        """Start nicwatchd on the host, as its own process, and wait until it answers.
+        """Start nicwatchd on the host, as a separate process, and wait until it answers.
 
-        `wrapper` is a command that becomes the daemon: `env NAME=VALUE`, `nsenter`, `setpriv`.
+        `wrapper` is a command that execs the daemon: `env NAME=VALUE`, `nsenter`, `setpriv`.
         """
         daemon = DaemonProcess(self.vpc)
         self.daemons.append(daemon)
@@ -123,11 +123,11 @@ class Ec2:
 
 
 class DaemonError(Exception):
-    """The daemon ended, or did not come to what was waited for; its output is in the text."""
+    """The daemon exited, or did not reach the expected state; the text includes its output."""
 
 
 class DaemonProcess:
-    """nicwatchd on the VPC's host, and questions to it over its socket."""
+    """nicwatchd on the VPC's host, and requests to its socket."""
 
     def __init__(self, vpc: Vpc) -> None:
         self._vpc = vpc
@@ -146,7 +146,7 @@ class DaemonProcess:
         return self._directory / "nicwatchd.sock"
 
     async def start(self, settings: str, wrapper: Sequence[str] = ()) -> None:
-        """Start it, and return once it answers on its socket (which is before READY)."""
+        """Start it; returns once it answers on its socket (which is before READY)."""
         self.config.write_text(settings, encoding="utf-8")
         command = [*wrapper, sys.executable, "-m", "nicwatchd.cli.main", "run"]
         command += ["--config", str(self.config), "--runtime-directory", str(self._directory)]
@@ -161,7 +161,7 @@ class DaemonProcess:
 
     async def _answers(self) -> bool:
         if self.process.returncode is not None:
-            raise DaemonError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
+            raise DaemonError(f"the daemon exited with {self.process.returncode}:\n{self.log}")
         try:
             await self.get("/healthz")
         except aiohttp.ClientConnectionError:
@@ -170,7 +170,7 @@ class DaemonProcess:
 
     @property
     def process(self) -> asyncio.subprocess.Process:
-        """The process, once started."""
+        """The process. Raises DaemonError if it was not started."""
         if self._process is None:
             raise DaemonError("the daemon was not started")
         return self._process
@@ -181,15 +181,15 @@ class DaemonProcess:
         return self._log.read_text(encoding="utf-8")
 
     async def stop(self) -> int:
-        """End it as systemd does; its exit code. Raises DaemonError if it had died by itself."""
+        """Stop it as systemd does; returns its exit code. Raises DaemonError if it had crashed."""
         if self.process.returncode is None:
             self.process.terminate()
         elif self.process.returncode not in (0, -signal.SIGKILL):
-            raise DaemonError(f"the daemon ended with {self.process.returncode}:\n{self.log}")
+            raise DaemonError(f"the daemon exited with {self.process.returncode}:\n{self.log}")
         return await self.process.wait()
 
     async def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill it, as a crash would."""
         self.process.kill()
         await self.process.wait()
 
@@ -203,13 +203,13 @@ class DaemonProcess:
             return await response.json()
 
     async def post(self, path: str) -> Any:
-        """The JSON that a POST answers with."""
+        """The JSON that answers a POST."""
         async with self._session() as session, session.post(path) as response:
             return await response.json()
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[Status]]:
-        """Each interface as it is now, then at each of its transitions; none is missed inside."""
+        """Each interface as it is now, then at each transition. No transition is missed."""
         forever = aiohttp.ClientTimeout(total=None)
         async with (
             self._session() as session,
@@ -223,7 +223,7 @@ class DaemonProcess:
         wanted: str | Callable[[Status], bool],
         within: float = UNTIL_TIMEOUT,
     ) -> Status:
-        """The first status of an interface that is in a state, or that a predicate holds of."""
+        """The first status of an interface in this state, or for which this predicate is true."""
         if isinstance(wanted, str):
             state, wanted = wanted, lambda status: status["state"] == state
         last: Status | None = None
@@ -237,10 +237,10 @@ class DaemonProcess:
                         return status
         except (TimeoutError, aiohttp.ClientError):
             pass
-        raise DaemonError(f"{name} did not get there; last: {last}\n{self.log}")
+        raise DaemonError(f"{name} did not reach the state; last status: {last}\n{self.log}")
 
     async def until_gone(self, name: str, within: float = UNTIL_TIMEOUT) -> None:
-        """Return once the daemon has ended what it had for an interface."""
+        """Return once the daemon no longer has this interface."""
         try:
             async with asyncio.timeout(within), self.events() as events:
                 known = [interface["name"] for interface in await self.get("/v1/interfaces")]
@@ -249,4 +249,4 @@ class DaemonProcess:
                     if (status["name"], status["state"]) == (name, "gone"):
                         return
         except (TimeoutError, StopAsyncIteration, aiohttp.ClientError):
-            raise DaemonError(f"{name} is still there\n{self.log}") from None
+            raise DaemonError(f"the daemon still has {name}\n{self.log}") from None

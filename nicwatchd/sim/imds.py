@@ -1,8 +1,8 @@
-"""An imitated IMDSv2 over HTTP, with the lag and the faults of a scenario.
+"""A simulated IMDSv2 over HTTP, with the lag and the faults of a scenario.
 
-It runs in the event loop of whoever starts it, on addresses or on sockets that are bound already
-(in another network namespace, say). Tests steer it with `plug`, `step`, `advance`, `fault` and
-`clear`, and wait for what it was asked with `wait_for`; nothing there needs a sleep.
+It runs in the caller's event loop, on addresses or on sockets that are already bound (in another
+network namespace, for example). Tests control it with `plug`, `step`, `advance`, `fault` and
+`clear`, and wait for requests with `wait_for`; they need no sleep.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOG_LENGTH: Final = 100_000
 BIG: Final = 70 * 1024
 SLOW_PAUSE: Final = 0.2  # seconds between the bytes of a slow answer
 
-# What a fault answers; not named here is the right status. 0: the connection ends without one.
+# The status that a fault answers; faults not listed answer the correct one. 0: no HTTP answer.
 _STATUS: Final[dict[str, int]] = {
     **{do: int(do) for do in DOS if do.isdecimal()},
     **dict.fromkeys(("timeout", "refuse", "reset"), 0),
@@ -42,15 +42,15 @@ _STATUS: Final[dict[str, int]] = {
     "redirect": 302,
 }
 
-# SO_LINGER with a time of 0: closing sends a RST instead of a FIN.
+# SO_LINGER with a timeout of 0: close() sends a RST instead of a FIN.
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One line of the log. `status` is 0 where the fault left no HTTP answer."""
+    """One entry of the log. `status` is 0 if a fault prevented an HTTP answer."""
 
-    at: float  # of the server's clock: monotonic
+    at: float  # by the server's clock: monotonic
     method: str
     path: str
     status: int
@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(slots=True)
 class _Plugged:
-    """An ENI in the host: its script, when it came, and the steps that were fired by hand."""
+    """A plugged ENI: its script, when it was plugged, and the steps that a test added."""
 
     script: EniScript
     since: float
@@ -67,7 +67,7 @@ class _Plugged:
 
 
 class ImdsServer:
-    """The server and its controls. ENI times count from `plug`, those of faults from `start`."""
+    """The server and its controls. ENI times count from `plug`, fault times from `start`."""
 
     def __init__(self, scenario: Scenario, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.scenario = scenario
@@ -75,18 +75,18 @@ class ImdsServer:
         self._clock = clock
         self._started = clock()
         self._plugged: dict[str, _Plugged] = {}
-        self._tokens: dict[str, float] = {}  # token -> when it ends
-        self._faults: dict[Fault, asyncio.Event] = {}  # set when the fault is over
-        self._tripped: set[Fault] = set()  # "refuse" on a path: from its first request on
+        self._tokens: dict[str, float] = {}  # token -> when it expires
+        self._faults: dict[Fault, asyncio.Event] = {}  # the event is set when the fault ends
+        self._tripped: set[Fault] = set()  # "refuse" on a path takes effect at its first request
         self._http = web.Server(self._handle, access_log=None)
         self._listeners: list[_Listener] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._news = asyncio.Event()
 
-    # --- life -------------------------------------------------------------------------------
+    # --- start and stop ---------------------------------------------------------------------
 
     async def start(self, *where: socket.socket | tuple[str, int]) -> None:
-        """Serve on (host, port) pairs and on bound sockets, which become the server's to close."""
+        """Serve on (host, port) pairs and on bound sockets, which the server will close."""
         for place in where:
             bound = place if isinstance(place, socket.socket) else _bind(*place)
             self._listeners.append(_Listener(bound, self._http))
@@ -125,16 +125,16 @@ class ImdsServer:
     # --- controls ---------------------------------------------------------------------------
 
     def plug(self, eni: str | EniScript) -> None:
-        """Start the timeline of an ENI of the scenario, by name, or of a new one."""
+        """Start the timeline of an ENI: by name one of the scenario, or a new one."""
         script = self.scenario.eni(eni) if isinstance(eni, str) else eni
         self._plugged[script.name] = _Plugged(script, self._clock(), [])
 
     def unplug(self, name: str) -> None:
-        """The ENI is gone, and IMDS knows at once."""
+        """Remove an ENI. IMDS stops listing it at once."""
         del self._plugged[name]
 
     def change(self, script: EniScript) -> None:
-        """What EC2 has assigned to a plugged ENI (by its name) is now this; its clock goes on."""
+        """Replace the script of a plugged ENI (by its name); its timeline continues."""
         self._plugged[script.name].script = script
 
     def step(
@@ -147,7 +147,7 @@ class ImdsServer:
         lag: set[str] | None = None,
         texts: dict[str, str] | None = None,
     ) -> None:
-        """Change what IMDS says of an ENI, now; the parts mean what they mean in `Step`."""
+        """Change what IMDS says about an ENI, now. The arguments mean the same as in `Step`."""
         plugged = self._plugged[name]
         plugged.steps.append(
             Step(
@@ -161,16 +161,16 @@ class ImdsServer:
         )
 
     def advance(self, name: str, seconds: float) -> None:
-        """Let time pass for one ENI's script at once."""
+        """Move the timeline of one ENI forward."""
         self._plugged[name].since -= seconds
 
     def complete_at(self, name: str) -> float:
-        """When (monotonic) the last scripted step of a plugged ENI comes, or came."""
+        """The monotonic time of the last scripted step of a plugged ENI."""
         plugged = self._plugged[name]
         return plugged.since + plugged.script.complete_at()
 
     def fault(self, on: str, do: Do, *, retry_after: str | None = None) -> Fault:
-        """Begin a fault now; it lasts until it is cleared."""
+        """Start a fault now; it lasts until it is cleared."""
         fault = Fault(on, do, start=self._clock(), retry_after=retry_after)
         self._faults[fault] = asyncio.Event()
         self._sync_listeners()
@@ -188,7 +188,7 @@ class ImdsServer:
         self._tokens.clear()
 
     async def wait_for(self, predicate: Callable[[deque[Request]], bool]) -> None:
-        """Return once the predicate holds of the log."""
+        """Return once the predicate is true for the log."""
         while not predicate(self.log):
             self._news.clear()
             await self._news.wait()
@@ -206,7 +206,7 @@ class ImdsServer:
         self._news.set()
         if fault is None:
             return right
-        return await self._go_wrong(fault, request, right)
+        return await self._fail(fault, request, right)
 
     def _token(self, request: web.BaseRequest) -> web.Response:
         if request.method != "PUT":
@@ -247,7 +247,7 @@ class ImdsServer:
     def _fault_on(self, what: str) -> Fault | None:
         return next((fault for fault in self._active() if fault.hits(what)), None)
 
-    async def _go_wrong(
+    async def _fail(
         self, fault: Fault, request: web.BaseRequest, right: web.Response
     ) -> web.StreamResponse:
         match fault.do:
@@ -269,7 +269,7 @@ class ImdsServer:
                 return web.Response(status=302, headers={"Location": "/latest/meta-data/mac"})
             case status:
                 return _error(int(status), fault.retry_after)
-        return right  # of no effect: the connection is gone
+        return right  # without effect: the connection is closed
 
     async def _until_over(self, fault: Fault) -> None:
         lasts = None if fault.end == FOREVER else fault.end - self._clock()
@@ -297,11 +297,11 @@ class ImdsServer:
 
 
 class _Listener:
-    """A bound socket that listens, or refuses, from one moment to the next.
+    """A bound socket that can switch between listening and refusing.
 
-    It is never closed in between: a socket of another namespace could not be bound again from
-    here. `shutdown` takes a listening socket back to closed while it keeps its port (Linux), and
-    `listen` opens it again. asyncio's servers close theirs, so connections are accepted here.
+    It is never closed in between, because a socket of another namespace could not be bound again
+    from here. On Linux, `shutdown` stops a socket from listening while it keeps its port, and
+    `listen` starts it again. asyncio's servers close their sockets, so this class accepts itself.
     """
 
     def __init__(self, bound: socket.socket, http: web.Server) -> None:
@@ -316,7 +316,7 @@ class _Listener:
         host, port = self._bound.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def accept(self, yes: bool) -> None:  # noqa: FBT001 - the name of the method is its name
+    def accept(self, yes: bool) -> None:  # noqa: FBT001 - the method's name says what it means
         if yes == self._listening:
             return
         self._listening = yes
@@ -334,11 +334,11 @@ class _Listener:
         await asyncio.gather(*self._handshakes, return_exceptions=True)
 
     def _take(self) -> None:
-        """Accept one connection; the loop calls again while there are more."""
+        """Accept one connection; the event loop calls this again while there are more."""
         try:
             connection, _ = self._bound.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it was given up by the other side in the meantime
+            return  # the client has given up in the meantime
         loop = asyncio.get_running_loop()
         task: asyncio.Task[object] = loop.create_task(
             loop.connect_accepted_socket(self._http, connection)
@@ -348,10 +348,10 @@ class _Listener:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket. A port that the kernel chose is asked for again by its number.
+    """A socket bound to an explicit port. If the kernel chose the port, bind to it again by number.
 
-    Only so does the socket keep its port while it refuses; sockets that are handed in have to be
-    bound to a port by number too.
+    Only then does the socket keep its port while it refuses. Sockets that the caller passes in must
+    be bound to an explicit port too.
     """
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -390,7 +390,7 @@ async def _dribble(
         if request.transport is not None:
             request.transport.close()
         return response
-    with suppress(ConnectionResetError):  # whoever asked has given up
+    with suppress(ConnectionResetError):  # the client has given up
         for byte in body:
             await response.write(bytes([byte]))
             await asyncio.sleep(SLOW_PAUSE)

@@ -1,4 +1,4 @@
-"""Objects of the model as the `ip` command lists them, one a line."""
+"""Objects of the model as the `ip` command lists them, one per line."""
 
 from __future__ import annotations
 

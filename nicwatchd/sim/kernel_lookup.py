@@ -1,4 +1,4 @@
-"""The kernel's route lookup for a packet that the host sends: rules in order, longest prefix."""
+"""The kernel's route lookup for a packet from the host: rules in order, the longest prefix wins."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from nicwatchd.sim.kernel_state import KernelState
 
 TO_TABLE: Final = 1
-# Rules that end the lookup; the other actions (goto, nop) are passed over.
+# Rules that end the lookup; other actions (goto, nop) are skipped.
 ERRORS: Final = {6: EINVAL, 7: ENETUNREACH, 8: EACCES}  # blackhole, unreachable, prohibit
 
 
 def lookup(state: KernelState, src: IPAddress, dst: IPAddress, oif: int) -> RouteAnswer | int:
-    """Which table decides on an unmarked packet; an errno when none does."""
+    """The table that decides for an unmarked packet; an errno if none does."""
     link = state.links.get(oif)
     for rule in state.rules:
         if rule.family is not Family(dst.version) or not _matches(rule, src, dst, link):
@@ -38,7 +38,7 @@ def _matches(rule: Rule, src: IPAddress, dst: IPAddress, oif: Link | None) -> bo
     return (
         (rule.src is None or src in rule.src)
         and (rule.dst is None or dst in rule.dst)
-        and rule.iif in (None, "lo")  # what the host itself sends comes "in by lo"
+        and rule.iif in (None, "lo")  # the kernel treats packets from the host as coming in by lo
         and (rule.oif is None or (oif is not None and rule.oif == oif.name))
         and not (rule.fwmark or 0) & (0xFFFFFFFF if rule.fwmask is None else rule.fwmask)
     )

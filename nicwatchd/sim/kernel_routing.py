@@ -1,4 +1,4 @@
-"""The routes and rules that a kernel in memory holds, and how it answers each change of them."""
+"""The routes and rules of the in-memory kernel, and how it answers each change to them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FIRST_RULES: Final = (
 
 
 class Routing:
-    """The routes and rules of one network namespace, beside the links and addresses they need."""
+    """The routes and rules of one network namespace, with the links and addresses they need."""
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self.links = {1: Link(1, "00:00:00:00:00:00", "lo", up=True)}
@@ -60,7 +60,7 @@ class Routing:
     # --- routes --------------------------------------------------------------------------------
 
     def add_route(self, route: Route, pid: int, *, replacing: bool = False) -> int:
-        """Add a route, or put it in the place of the one with its key."""
+        """Add a route, or replace the one with the same key."""
         if route.family is Family.V6:
             route = replace(route, metric=route.metric or IPV6_DEFAULT_METRIC, scope=SCOPE_UNIVERSE)
         errno = self._acceptable(route)
@@ -97,7 +97,7 @@ class Routing:
         return ENETUNREACH if route.family is Family.V4 else EHOSTUNREACH
 
     def _on_link(self, gateway: IPAddress, route: Route) -> bool:
-        """A gateway is looked up in the route's own table, and in main."""
+        """Whether the gateway is on-link, by the route's own table or main."""
         return any(
             known.oif == route.oif
             and known.table in (route.table, MAIN_TABLE)
@@ -107,7 +107,7 @@ class Routing:
         )
 
     def remove_route(self, route: Route, pid: int) -> int:
-        """Remove the first route that has all that is given: what is left out matches any."""
+        """Remove the first route that matches. A field that is not given matches any value."""
         for known in self.routes:
             wanted = replace(
                 route,
@@ -135,7 +135,7 @@ class Routing:
     # --- rules ---------------------------------------------------------------------------------
 
     def add_rule(self, rule: Rule, pid: int) -> int:
-        """Add a rule, behind those of the same priority."""
+        """Add a rule, after those with the same priority."""
         if rule.fwmark and rule.fwmask is None:
             rule = replace(rule, fwmask=0xFFFFFFFF)
         if rule in self.rules:
@@ -146,7 +146,7 @@ class Routing:
         return 0
 
     def remove_rule(self, rule: Rule, pid: int) -> int:
-        """Remove the first rule that has all that is given: a selector left out matches any."""
+        """Remove the first rule that matches. A selector that is not given matches any value."""
         for known in self.rules:
             if all(
                 value is None or value == getattr(known, name)

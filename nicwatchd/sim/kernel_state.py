@@ -1,7 +1,7 @@
-"""What a kernel holds, and how it answers each change: the errno, and what goes along.
+"""The state of the in-memory kernel, and how it answers each change: errno and side effects.
 
-Each verb returns the kernel's errno, 0 for success, and reports what happened to `emit`. The
-contract tests compare it with a real network namespace.
+Each method returns the kernel's errno (0: success) and reports events to `emit`. The contract tests
+compare it with a real network namespace.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class KernelState(Routing):
     """The links, addresses, routes and rules of one network namespace."""
 
     def run(self, operation: Operation, pid: int) -> int:
-        """Carry out an operation of nicwatchd's, which has this port id."""
+        """Carry out an operation of nicwatchd, which has this port id."""
         match operation:
             case SetGroup(index, group):
                 return self._change_link(index, group=group)
@@ -65,7 +65,7 @@ class KernelState(Routing):
                 return self.remove_rule(rule, pid)
 
     def put(self, thing: Address | Route | Rule, pid: int, *, replacing: bool = False) -> int:
-        """Add what somebody else brings, or change an address; `replacing` is for routes."""
+        """Add an object of another program, or change an address; `replacing` is for routes."""
         match thing:
             case Address():
                 return self.put_address(thing, pid)
@@ -75,7 +75,7 @@ class KernelState(Routing):
                 return self.add_rule(thing, pid)
 
     def drop(self, thing: Address | Route | Rule, pid: int) -> int:
-        """Remove something, ours too."""
+        """Remove an object, of another program or ours."""
         match thing:
             case Address(index, ip, prefixlen):
                 return self.remove_address(index, ip, prefixlen, pid)
@@ -87,7 +87,7 @@ class KernelState(Routing):
     # --- links ---------------------------------------------------------------------------------
 
     def set_link(self, link: Link) -> None:
-        """Add a link, or put it in the place of the one with its index."""
+        """Add a link, or replace the one with the same index."""
         before = self.links.get(link.index)
         self.links[link.index] = link
         self._emit(LinkEvent(link.index, link.name, link.kind, down=not link.up))
@@ -105,16 +105,16 @@ class KernelState(Routing):
         return 0
 
     def remove_link(self, index: int) -> None:
-        """Its addresses and routes go along; rules that name it stay."""
+        """Remove a link, with its addresses and routes. Rules that name it stay."""
         self._lose(index)
         self.addresses = [address for address in self.addresses if address.index != index]
         del self.links[index]
         self._emit(LinkEvent(index, gone=True))
 
     def _lose(self, index: int) -> None:
-        """A link goes down: all of its routes go, and its IPv6 addresses.
+        """A link goes down: it loses all its routes, and its IPv6 addresses.
 
-        The kernel reports IPv6's, but not the IPv4 routes.
+        The kernel reports the loss of IPv6 addresses and routes, but not of IPv4 routes.
         """
         for address in [a for a in self.addresses if a.index == index]:
             if address.family is Family.V6:
@@ -147,7 +147,7 @@ class KernelState(Routing):
         return self.put_address(added, pid)
 
     def remove_address(self, index: int, ip: IPAddress, prefixlen: int, pid: int) -> int:
-        """Routes with it as their source forget it (IPv6), or go along (IPv4, only in main)."""
+        """Remove an address. Routes with this source lose it (IPv6) or go (IPv4, only in main)."""
         if index not in self.links:
             return ENODEV
         address = self.same_address(index, ip, prefixlen)
@@ -160,19 +160,19 @@ class KernelState(Routing):
         if connected in self.routes:
             self.remove_route(connected, 0)
             # Another address of the subnet takes its place (IPv4: promote_secondaries, which
-            # systemd sets; without it the kernel removes that address, too).
+            # systemd sets; without it, the kernel removes that address too).
             for heir in [a for a in self.addresses if a.index == index]:
                 if self._connected(heir).dst == connected.dst:
                     self._connect(heir)
         if all(other.ip != ip for other in self.addresses):
             self._forget_source(ip)
         left = [a for a in self.addresses if a.index == index and a.family is Family.V4]
-        if address.family is Family.V4 and not left:  # IPv4 is switched off on the link
+        if address.family is Family.V4 and not left:  # the link no longer has IPv4 at all
             self.routes = [r for r in self.routes if r.oif != index or r.family is Family.V6]
         return 0
 
     def same_address(self, index: int, ip: IPAddress, prefixlen: int) -> Address | None:
-        """What an addition meets: for IPv4 only, 10.0.0.5/24 and 10.0.0.5/32 are two addresses."""
+        """The existing address. IPv4 only: 10.0.0.5/24 and 10.0.0.5/32 are two addresses."""
         for address in self.addresses:
             if (address.index, address.ip) == (index, ip) and (
                 address.family is Family.V6 or address.prefixlen == prefixlen
@@ -191,7 +191,7 @@ class KernelState(Routing):
                 self.routes[position] = replace(route, prefsrc=None)
 
     def _connect(self, address: Address) -> None:
-        """The kernel's own route to the subnet of an address; ours are noprefixroute."""
+        """Add the kernel's route to the subnet of an address. Our addresses are noprefixroute."""
         alone = address.family is Family.V4 and address.prefixlen == address.ip.max_prefixlen
         if address.protocol != PROTOCOL and not alone and self.links[address.index].up:
             self.add_route(self._connected(address), 0)

@@ -1,6 +1,6 @@
-"""Network namespaces with what runs in them: processes, sockets, the files of a daemon.
+"""Network namespaces and what runs in them: processes, sockets, the files of a daemon.
 
-All of it ends with the `async with`, and what somebody left open there is an error.
+Everything is removed at the end of the `async with`; it is an error if something was left open.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ R = TypeVar("R")
 Socket: TypeAlias = socket.socket  # `Lab.socket` takes the name
 
 RUNTIME: Final = Path("/run/nicwatchd-sim")
-PATIENCE: Final = 5.0  # s that a process gets after SIGTERM
+PATIENCE: Final = 5.0  # seconds between SIGTERM and SIGKILL
 
 _serial = itertools.count(1)
 
 
 class LeakError(Exception):
-    """Something was still open in a namespace at the end; it has been ended."""
+    """Something was still open in a namespace at the end; it has been closed."""
 
 
 class Lab:
-    """`async with`: whatever was made in it is gone at the end. Raises LeakError for what was open.
+    """`async with`: at the end, everything created in it is removed. Raises LeakError for leaks.
 
-    `kind` begins its `id`, which begins the names of its namespaces.
+    `kind` is the prefix of `id`, which is the prefix of the namespaces' names.
     """
 
     def __init__(self, kind: str) -> None:
@@ -52,7 +52,7 @@ class Lab:
         self._namespaces: list[str] = []
         self._sockets: WeakSet[Socket] = WeakSet()
         self._processes: list[Process] = []
-        # One thread does all the blocking work, so steps never overlap and none is cut in two.
+        # One thread does all blocking work, so steps never overlap and none is interrupted.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=self.id)
 
     async def __aenter__(self) -> Self:
@@ -75,7 +75,7 @@ class Lab:
         return await asyncio.wrap_future(work)
 
     def _open(self) -> None:
-        """Make what is there from the start."""
+        """Create what exists from the start."""
         sandbox.require()
         self.runtime_dir.mkdir(parents=True)
 
@@ -84,7 +84,7 @@ class Lab:
         self._namespaces += names
 
     async def _close(self) -> list[str]:
-        """End and remove everything; returns what others should have ended before."""
+        """Stop and remove everything; returns what should have been closed before."""
         for process in self._processes:
             await _end(process)
         leaks = [repr(s) for s in self._sockets if s.fileno() >= 0]
@@ -108,17 +108,17 @@ class Lab:
     # --- processes, sockets, settings ------------------------------------------------------------
 
     async def exec(self, namespace: str, *command: str) -> str:
-        """Run a command in a namespace to its end: its stdout; raises netns.CommandError."""
+        """Run a command in a namespace; returns its stdout. Raises netns.CommandError."""
         process = await self.popen(
             namespace, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         try:
-            out, complaint = await process.communicate()
+            out, errors = await process.communicate()
         finally:
             await _end(process)
             self._processes.remove(process)
         if process.returncode != 0:
-            raise netns.CommandError(f"`{' '.join(command)}`: {complaint.decode().strip()}")
+            raise netns.CommandError(f"`{' '.join(command)}`: {errors.decode().strip()}")
         return out.decode()
 
     async def popen(
@@ -129,9 +129,9 @@ class Lab:
         stderr: int | IO[bytes] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
-        """Start a command in a namespace (/sys shows that namespace); ended at the end of all.
+        """Start a command in a namespace (with its /sys). It is stopped when the lab closes.
 
-        The process id is the command's own.
+        The process id is that of the command itself.
         """
         process = await asyncio.create_subprocess_exec(
             *("ip", "netns", "exec", namespace, *command),
@@ -144,13 +144,13 @@ class Lab:
         return process
 
     def socket(self, namespace: str, family: int, kind: int = socket.SOCK_STREAM) -> Socket:
-        """A non-blocking socket of a namespace. Whoever asked for it closes it."""
+        """A non-blocking socket of a namespace. The caller closes it."""
         opened = netns.open_socket(namespace, family, kind)
         self._sockets.add(opened)
         return opened
 
     def listen(self, namespace: str, address: str, port: int) -> Socket:
-        """A listening TCP socket of a namespace, IPv6 only where the address is IPv6."""
+        """A listening TCP socket of a namespace; IPv6-only for an IPv6 address."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         opened = self.socket(namespace, family)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,7 +170,7 @@ class Lab:
 
 
 async def _end(process: Process) -> None:
-    """SIGTERM, and SIGKILL for who does not listen."""
+    """Send SIGTERM, and SIGKILL if the process does not exit."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -1,11 +1,11 @@
-"""A kernel in memory that keeps the contract of `nicwatchd.core.port`, for tests.
+"""A kernel in memory that implements the contract of `nicwatchd.core.port`, for tests.
 
-It is faithful where decisions depend on it: which errno answers what, and what goes along when a
-link goes down, a link is deleted, or an address is removed. The contract tests hold it to a real
-network namespace. What it holds can be read in the syntax of `ip`.
+It is faithful where decisions depend on it: the errno of each request, and the side effects when a
+link goes down, a link is deleted, or an address is removed. The contract tests compare it with a
+real network namespace. Its state can be printed in the syntax of `ip`.
 
-The program speaks to it through `Kernel`; the rest of the world (DHCP, operators, other daemons)
-through `add_link`, `set_link`, `remove_link`, `put` and `drop`, inside a running event loop.
+The program uses it through `Kernel`; the rest of the world (DHCP, operators, other daemons) through
+`add_link`, `set_link`, `remove_link`, `put` and `drop`, inside a running event loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from nicwatchd.core.model import IPAddress
 
-PORT_ID: Final = 4242  # the program's; the world's are what `put` and `drop` are told
+PORT_ID: Final = 4242  # of nicwatchd; `put` and `drop` take the port ids of other programs
 
 
 class FakeEvents:
@@ -58,7 +58,7 @@ class FakeEvents:
         self._listeners.remove(self)
 
     def emit(self, event: Event) -> None:
-        """Deliver an event in the loop's next turn, as a socket would."""
+        """Deliver an event in the next iteration of the event loop, as a socket would."""
         asyncio.get_running_loop().call_soon(self._deliver, event)
 
     def _deliver(self, event: Event) -> None:
@@ -67,7 +67,7 @@ class FakeEvents:
 
 
 class FakeKernel:
-    """One network namespace with a loopback link. `writes` counts the operations that were run."""
+    """One network namespace with a loopback link. `writes` counts the operations that it ran."""
 
     def __init__(self) -> None:
         self.writes = 0
@@ -135,7 +135,7 @@ class FakeKernel:
         self._emit(Overrun())
 
     def add_link(self, name: str, mac: str, *, kind: str | None = None, driver: str = "ena") -> int:
-        """Plug a link in, which is down at first. Its index, which is never used again."""
+        """Plug in a link, which is down at first. Returns its index, which is never reused."""
         self._last_index += 1
         driver = kind or driver
         link = Link(self._last_index, mac, name, up=False, running=False, kind=kind, driver=driver)
@@ -143,25 +143,25 @@ class FakeKernel:
         return link.index
 
     def set_link(self, link: Link) -> None:
-        """Put a link in the place of the one with its index: rename it, flap it, enslave it, ..."""
+        """Replace the link with the same index: rename it, flap it, enslave it, ..."""
         self._state.set_link(link)
 
     def remove_link(self, index: int) -> None:
-        """Unplug a link: its addresses and routes go along, its rules stay."""
+        """Unplug a link, with its addresses and routes. Rules that name it stay."""
         self._state.remove_link(index)
 
     def put(self, thing: Address | Route | Rule, *, pid: int = 0, replacing: bool = False) -> None:
-        """Add what somebody else brings, or change an address; `OSError` as the kernel has it.
+        """Add an object of another program, or change an address; `OSError` as from the kernel.
 
-        `replacing` is for routes: in the place of the one with its key, ours too.
+        `replacing` is for routes: replace the one with the same key, even if it is ours.
         """
         _raise(self._state.put(thing, pid, replacing=replacing), thing)
 
     def drop(self, thing: Address | Route | Rule, *, pid: int = 0) -> None:
-        """Remove something, ours too; `OSError` as the kernel has it."""
+        """Remove an object, of another program or ours; `OSError` as from the kernel."""
         _raise(self._state.drop(thing, pid), thing)
 
-    # --- what it holds, as `ip` prints it ------------------------------------------------------
+    # --- its state, as `ip` prints it ----------------------------------------------------------
 
     def ip_rule(self, family: Family) -> str:
         """`ip -4|-6 rule`."""

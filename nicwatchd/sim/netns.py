@@ -1,6 +1,6 @@
-"""Network namespaces by name: making, entering, configuring and removing them.
+"""Network namespaces by name: creates, enters, configures and removes them.
 
-Blocking, and quick: one process for each batch of commands.
+Blocking but quick: each batch of commands takes one process.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
 
 
 class CommandError(Exception):
-    """A command failed; the message has its words and what it wrote to stderr."""
+    """A command failed; the message has the command and what it wrote to stderr."""
 
 
 def run(*command: str, stdin: str | None = None) -> str:
-    """Run a command to its end and return what it wrote to stdout; raises CommandError."""
+    """Run a command and return what it wrote to stdout. Raises CommandError."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CommandError(f"`{' '.join(command)}`: {done.stderr.strip()}")
@@ -42,10 +42,10 @@ def run(*command: str, stdin: str | None = None) -> str:
 
 
 def create(*names: str) -> None:
-    """Make namespaces, each with its loopback up and nothing inherited from the machine."""
+    """Create namespaces, each with its loopback up and no settings inherited from the machine."""
     run("ip", "-batch", "-", stdin="".join(f"netns add {name}\n" for name in names))
     for name in names:
-        # The machine's IPv4 settings are copied into each new namespace: start from known ones.
+        # The kernel copies the machine's IPv4 settings into each new namespace: reset them.
         sysctl(
             name,
             {
@@ -58,14 +58,14 @@ def create(*names: str) -> None:
 
 
 def delete(*names: str) -> None:
-    """Remove namespaces and all that is in them (once no process and no socket is left there)."""
+    """Remove namespaces and everything in them (once no process and no socket uses them)."""
     run("ip", "-batch", "-", stdin="".join(f"netns del {name}\n" for name in names))
 
 
 def ip(name: str, commands: Iterable[str], family: Family | None = None) -> None:
     """Run `ip` commands (without the word `ip`) in a namespace, all in one process.
 
-    `family` is for those that cannot tell from their arguments: the rules.
+    Commands for rules need `family`, because their arguments do not imply it.
     """
     lines = list(commands)
     flags = [f"-{family}"] if family else []
@@ -105,7 +105,7 @@ def _setns(descriptor: int) -> None:
 
 
 def open_socket(name: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
-    """A non-blocking socket of a namespace; it stays there wherever it is used."""
+    """A non-blocking socket of a namespace. It belongs to that namespace wherever it is used."""
     with inside(name):
         opened = socket.socket(family, kind, protocol)
     opened.settimeout(0)
@@ -120,7 +120,7 @@ def sysctl(name: str, settings: Mapping[str, str]) -> None:
 
 
 def wait_until_running(name: str, interfaces: Iterable[str], patience: float = 5.0) -> None:
-    """Wait until links carry packets, which is a little after their other ends came up."""
+    """Wait until links carry packets, a little after their other ends have come up."""
     deadline = time.monotonic() + patience
     with open_socket(name, socket.AF_INET, socket.SOCK_DGRAM) as asking:
         for interface in interfaces:
@@ -132,17 +132,17 @@ def wait_until_running(name: str, interfaces: Iterable[str], patience: float = 5
 
 
 def ifindex(name: str, interface: str) -> int:
-    """The index of an interface in a namespace; OSError when there is none."""
+    """The index of an interface in a namespace. Raises OSError if there is none."""
     with inside(name):
         return socket.if_nametoindex(interface)
 
 
 def processes(*names: str) -> list[int]:
-    """The ids of the processes that live in any of these namespaces."""
+    """The ids of the processes that run in any of these namespaces."""
     wanted = {(NAMES / name).stat().st_ino for name in names}
     found = []
     for entry in Path("/proc").iterdir():
-        # Processes end while we look, and those of other users are not ours to look into.
+        # Processes may exit while we look, and we may not inspect those of other users.
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             if entry.name.isdigit() and (entry / "ns/net").stat().st_ino in wanted:
                 found.append(int(entry.name))

@@ -1,4 +1,4 @@
-"""What a VPC is made of, as values: subnets, ENIs, and the hosts that talk to them."""
+"""The parts of a VPC as values: subnets, ENIs, and the hosts that talk to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUTER_V6: Final = IPv6Address("fe80:ec2::1")  # EC2's router, the same on each 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet. Its neighbour (a host of the sim's) has the 6th-last IPv4 and IPv6 number 250."""
+    """A subnet. Its neighbour, a simulated host, has the 6th-last IPv4 address and IPv6 250."""
 
     name: str
     ipv4: IPv4Network | None
@@ -40,12 +40,12 @@ class Subnet:
 
     @property
     def neighbour_ipv4(self) -> IPv4Address | None:
-        """Where the neighbour lives; also in a /28 clear of EC2's five reserved addresses."""
+        """The neighbour's address; even in a /28 it is not one of EC2's five reserved addresses."""
         return self.ipv4[-6] if self.ipv4 else None
 
     @property
     def neighbour_ipv6(self) -> IPv6Address | None:
-        """Where the neighbour lives."""
+        """The neighbour's address."""
         return self.ipv6[0][250] if self.ipv6 else None
 
 
@@ -67,7 +67,7 @@ class Eni:
     ) -> Eni:
         """An ENI with the addresses `first` to `first + count - 1` of each family of its subnet.
 
-        Without a MAC it gets one that is made from the subnet's name and `first`.
+        Without a MAC, it gets one derived from the subnet's name and `first`.
         """
         numbers = range(first, first + count)
         crc = zlib.crc32(f"{subnet.name}/{first}".encode())
@@ -80,7 +80,7 @@ class Eni:
         )
 
     def addresses(self, *families: Family) -> tuple[IPAddress, ...]:
-        """The addresses of these families (none named: both)."""
+        """The addresses of these families (default: both)."""
         wanted = families or BOTH
         return (
             *(self.ipv4 if Family.V4 in wanted else ()),
@@ -103,16 +103,16 @@ class Peer:
     ipv6: IPv6Address | None
 
     def address(self, family: Family) -> IPAddress | None:
-        """Its address of a family."""
+        """Its address in a family."""
         return self.ipv4 if family is Family.V4 else self.ipv6
 
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
-        """The addresses that it has."""
+        """All its addresses."""
         return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)
 
 
-# Six hosts out of six networks: equal-cost routes let one flow or another through by luck.
+# Six hosts in six networks, because with equal-cost routes a single flow may get through by luck.
 FAR_HOSTS: Final = (
     ("another subnet", "10.0.200.10", "2001:db8:ec2:c8::10"),
     ("the VPC's second CIDR", "100.64.9.20", "2001:db8:ec3:9::20"),

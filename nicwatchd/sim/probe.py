@@ -1,7 +1,7 @@
-"""Reachability as TCP sees it.
+"""Tests reachability with TCP.
 
-Never ping: the kernel answers an ICMPv6 echo out of the interface that it came in by, which hides
-wrong routes.
+Never with ping: the kernel answers an ICMPv6 echo through the interface on which it arrived, and
+that hides wrong routes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from nicwatchd.sim.vpc import Vpc
 
 PORT: Final = 7777
-INTERVAL: Final = 0.1  # s between fresh connections of a watch
-# s. Below the first SYN retransmission (1 s), so that each attempt tells of one moment only.
+INTERVAL: Final = 0.1  # s between new connections of a watch
+# s. Below the first SYN retransmission (1 s), so that each attempt tests one moment only.
 TIMEOUT: Final = 0.9
-AT_ONCE: Final = 64  # connections that a matrix has open together
+AT_ONCE: Final = 64  # concurrent connections of a matrix
 UNDISTURBED: Final = 0.3  # s without a reply that nobody notices
 
 
@@ -36,7 +36,7 @@ UNDISTURBED: Final = 0.3  # s without a reply that nobody notices
 
 
 class _Greeting(asyncio.Protocol):
-    """Says who is calling, and hangs up."""
+    """Sends the client its own address, and disconnects."""
 
     def __init__(self, calls: set[asyncio.Transport]) -> None:
         self._calls = calls
@@ -45,7 +45,7 @@ class _Greeting(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._calls.add(self._transport)
         caller = self._transport.get_extra_info("peername")
-        if caller:  # who has gone already has no name
+        if caller:  # None if the client has already disconnected
             self._transport.write(f"{caller[0]}\n".encode())
         self._transport.close()
 
@@ -56,7 +56,7 @@ class _Greeting(asyncio.Protocol):
 class Acceptor:
     """`async with Acceptor(vpc, vpc.host)`: answers TCP on all addresses of a namespace.
 
-    The answer is one line with the caller's address.
+    The answer is one line with the client's address.
     """
 
     def __init__(self, vpc: Vpc, namespace: str, port: int = PORT) -> None:
@@ -86,10 +86,10 @@ class Acceptor:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A connection was made and answered."""
+    """A connection was established and answered."""
 
     elapsed: float  # s
-    seen_as: IPAddress  # our address, as the other side sees it
+    seen_as: IPAddress  # the client's address, as the server sees it
 
 
 async def reach(
@@ -102,7 +102,7 @@ async def reach(
     port: int = PORT,
     timeout: float = TIMEOUT,  # noqa: ASYNC109, part of what is measured
 ) -> Reply | None:
-    """Connect from a namespace, bound to a source address or a device or neither; None: no reply.
+    """Connect from a namespace, optionally from a source address or a device; None: no reply.
 
     `timeout` in s.
     """
@@ -112,7 +112,7 @@ async def reach(
         try:
             async with asyncio.timeout(timeout):
                 line = await _call(caller, to, source, device, port)
-        except OSError:  # refused, no route, no such source; a TimeoutError is one, too
+        except OSError:  # refused, no route, no such source; includes TimeoutError
             return None
     return Reply(time.monotonic() - started, line)
 
@@ -131,10 +131,10 @@ async def _call(
         caller.bind((str(source), 0))
     await loop.sock_connect(caller, (str(to), port))
     line = await loop.sock_recv(caller, 64)
-    # Close by reset: thousands of connections leave no TIME_WAIT behind.
+    # Close with a reset, so that thousands of connections leave no TIME_WAIT behind.
     caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if not line.endswith(b"\n"):
-        raise ConnectionError("hung up without an answer")
+        raise ConnectionError("disconnected without an answer")
     return ip_address(line.decode().strip())
 
 
@@ -149,13 +149,13 @@ class Path:
         return f"{self.peer.name} to {self.to}"
 
     async def try_once(self, vpc: Vpc, port: int = PORT) -> Reply | None:
-        """One fresh connection from the peer's address."""
+        """Open one new connection from the peer's address."""
         source = self.peer.address(Family(self.to.version))
         return await reach(vpc, self.peer.namespace, self.to, source=source, port=port)
 
 
 def paths(peers: Iterable[Peer], addresses: Iterable[IPAddress]) -> tuple[Path, ...]:
-    """From each peer to each address of a family that the peer has."""
+    """The paths from each peer to each address whose family the peer has."""
     wanted = list(addresses)
     return tuple(
         Path(peer, to) for peer in peers for to in wanted if peer.address(Family(to.version))
@@ -163,7 +163,7 @@ def paths(peers: Iterable[Peer], addresses: Iterable[IPAddress]) -> tuple[Path, 
 
 
 async def matrix(vpc: Vpc, wanted: Iterable[Path], port: int = PORT) -> dict[Path, Reply | None]:
-    """Each path tried once, many at a time."""
+    """Try each path once, many at a time."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(path: Path) -> Reply | None:
@@ -186,9 +186,9 @@ class Attempt:
 
 
 class Watch:
-    """`async with Watch(vpc, paths)`: a fresh connection on each path every 100 ms, recorded.
+    """`async with Watch(vpc, paths)`: records a new connection on each path every 100 ms.
 
-    `interval` (s) is another beat, for hosts to which ten connections a second are work.
+    A longer `interval` (s) is for hosts on which ten connections per second are a load.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Watch:
             for beat in count():
                 for path in self.attempts:
                     attempts.create_task(self._try(path))
-                # On the beat, however long the creation of tasks took.
+                # Keep the beat, however long it took to create the tasks.
                 await asyncio.sleep(self._began + (beat + 1) * self._interval - time.monotonic())
 
     async def _try(self, path: Path) -> None:
@@ -226,7 +226,7 @@ class Watch:
         self._news.set()
 
     def reachable(self, path: Path) -> bool:
-        """Whether the latest attempt that ended was answered."""
+        """Whether the latest completed attempt was answered."""
         history = self.attempts[path]
         return bool(history) and history[-1].replied is not None
 
@@ -236,7 +236,7 @@ class Watch:
         return min((a.replied for a in tail if a.replied is not None), default=None)
 
     async def all_reachable(self, timeout: float) -> None:  # noqa: ASYNC109, callers read better
-        """Wait until every path answers; raises TimeoutError that names those which do not."""
+        """Wait until every path answers. Raises TimeoutError, which names those that do not."""
         try:
             async with asyncio.timeout(timeout):
                 while not all(map(self.reachable, self.attempts)):
@@ -251,7 +251,7 @@ class Watch:
         return sum(attempt.replied is None for attempt in self.attempts[path])
 
     def silence(self, path: Path) -> float:
-        """The longest time without an answer on a path, in s, from the start until now (or end)."""
+        """The longest time without an answer on a path, in s, from the start to now or the end."""
         answers = sorted(a.replied for a in self.attempts[path] if a.replied is not None)
         end = self._ended if self._ended is not None else time.monotonic()
         return max(b - a for a, b in pairwise([self._began, *answers, max(end, self._began)]))
@@ -268,10 +268,10 @@ class Watch:
 
 
 async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> None:
-    """Return once all paths answer in one and the same round; else TimeoutError, after `within` s.
+    """Return once all paths answer in one matrix. Raises TimeoutError after `within` s.
 
-    A host that was just configured drops packets for a second (its link-local address is
-    tentative), and a busy machine for longer.
+    A host that was just configured drops packets for a second, while its link-local address is
+    tentative; on a busy machine for longer.
     """
     tried = list(wanted)
     deadline = time.monotonic() + within
@@ -285,6 +285,6 @@ async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> 
 
 
 def watch_primary(vpc: Vpc, interval: float = INTERVAL) -> Watch:
-    """A watch from one far host on the first addresses of the primary, both families."""
+    """A watch from one far host on the first address of the primary in each family."""
     first = [a[0] for a in (vpc.primary.ipv4, vpc.primary.ipv6) if a]
     return Watch(vpc, paths(vpc.far_hosts[:1], first), interval=interval)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 TYPE_RA: Final = 134
 MANAGED: Final = 0x80  # "addresses by DHCPv6"
-ON_LINK: Final = 0x80  # and not 0x40, autonomous: EC2 has no SLAAC
-HOP_LIMIT: Final = 255  # anything else is refused by the receiver
+ON_LINK: Final = 0x80  # without 0x40 (autonomous), because EC2 has no SLAAC
+HOP_LIMIT: Final = 255  # the receiver refuses any other value
 LIFETIME: Final = 1800  # s, of the router
 PREFIX_LIFETIME: Final = 86400  # s
 
@@ -42,7 +42,7 @@ def advertisement(prefixes: Iterable[IPv6Network], *, managed: bool) -> bytes:
 
 
 def send(namespace: str, device: str, packet: bytes) -> None:
-    """Send it to all nodes of a link, from EC2's router address."""
+    """Send a packet to all nodes of a link, from EC2's router address."""
     index = netns.ifindex(namespace, device)
     with netns.open_socket(
         namespace, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6

@@ -1,9 +1,9 @@
-"""The VPC's router as text: what `ip` and `nft` are told for each port of it.
+"""The VPC's router as text: the input of `ip` and `nft` for each of its ports.
 
-A port is the router's end of a veth; at its other end is an ENI of the host, a neighbour or the
-far hosts. (Where the host is a virtual machine, the port of an ENI is a tap.) There is no bridge:
-the router answers for everybody (proxy ARP and NDP) and delivers by MAC, as EC2 does, so a packet
-also reaches a host that has not configured its address yet.
+A port is the router's end of a veth; at the other end is an ENI of the host, a neighbour or the far
+hosts. (If the host is a virtual machine, the port of an ENI is a tap.) There is no bridge. As on
+EC2, the router answers for all hosts (proxy ARP and NDP) and delivers by MAC, so a packet reaches a
+host even before the host has configured the address.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 IMDS_V4: Final = "169.254.169.254"
 IMDS_V6: Final = "fd00:ec2::254"
-# The gateway of neighbours and far hosts, and what an ENI is to the router: a next hop that is
-# a permanent neighbour with the ENI's MAC. Nobody has these addresses, nobody asks for them.
+# The gateway of neighbours and far hosts; and the next hop that stands for an ENI on the router,
+# which is a permanent neighbour entry with the ENI's MAC. No host has or resolves the next hops.
 GATEWAY_V4: Final = "169.254.0.1"
 NEXT_HOP_V4: Final = "169.254.0.2"
 NEXT_HOP_V6: Final = "fe80::ec2:2"
 
-# Only the host under test checks for duplicates, as a real one does: that takes 1 to 2 s.
+# Only the host under test does duplicate address detection, as a real one does: it takes 1 to 2 s.
 NO_DAD: Final = {"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0"}
 SYSCTLS: Final = {
     "ipv4/ip_forward": "1",
@@ -45,19 +45,19 @@ SYSCTLS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One port: whose MAC and sources may come in there, and are routed to there."""
+    """One port: the MAC and sources that it accepts packets from, and that are routed to it."""
 
     device: str  # the router's end of the veth, or the tap
     mac: str  # of the other end
     addresses: tuple[IPAddress, ...]
     prefixes: tuple[IPNetwork, ...] = ()
-    asks_for: tuple[IPNetwork, ...] = ()  # IPv4 networks that ARP may ask for
-    proxied: tuple[IPv6Address, ...] = ()  # what the router answers NDP for; it has no wildcard
+    asks_for: tuple[IPNetwork, ...] = ()  # IPv4 networks for which ARP requests are allowed
+    proxied: tuple[IPv6Address, ...] = ()  # addresses for which the router answers NDP
     tap: bool = False
 
     @property
     def sources(self) -> frozenset[str]:
-        """What the source check lets through, and what is routed to this port."""
+        """The sources that the source check accepts, and that are routed to this port."""
         return frozenset(map(str, (*self.addresses, *self.prefixes)))
 
     @property
@@ -67,7 +67,7 @@ class Port:
 
 
 def port_sysctls(port: Port) -> dict[str, str]:
-    """By default a proxy waits up to 0.8 s before it answers; this has no default to set."""
+    """Let proxies answer at once, not after up to 0.8 s. Per port: there is no default to set."""
     return {f"{ip}/neigh/{port.device}/proxy_delay": "0" for ip in ("ipv4", "ipv6")}
 
 
@@ -80,9 +80,9 @@ def lines_for_router(subnets: Iterable[Subnet]) -> list[str]:
 
 
 def lines_to_prepare(port: Port) -> list[str]:
-    """The router's end of a new link, complete before anybody sees the other end."""
+    """The router's end of a new link, complete before the other end appears anywhere."""
     veth = [f"link add {port.device} type veth peer name x{port.device} address {port.mac}"]
-    # No second link-local address: a DHCP server could send from that one.
+    # No second link-local address, because a DHCP server might send from it.
     tap = [f"tuntap add {port.device} mode tap", f"link set {port.device} addrgenmode none"]
     return [
         *(tap if port.tap else veth),
@@ -96,12 +96,12 @@ def lines_to_prepare(port: Port) -> list[str]:
 
 
 def line_to_hand_over(port: Port, name: str, namespace: str) -> str:
-    """The other end appears in its namespace, under its name: the hot-plug itself."""
+    """Move the other end into its namespace, under its name: the hot-plug itself."""
     return f"link set x{port.device} netns {namespace} name {name}"
 
 
 def lines_to_add(old: Port | None, new: Port) -> list[str]:
-    """The routes to a port that it did not have as it was before."""
+    """The routes that a changed port (or a new one) gains."""
     before = old.sources if old else frozenset()
     via = {4: f"via {NEXT_HOP_V4} onlink", 6: f"via {NEXT_HOP_V6}"}
     return [
@@ -111,18 +111,18 @@ def lines_to_add(old: Port | None, new: Port) -> list[str]:
 
 
 def lines_to_withdraw(old: Port, new: Port) -> list[str]:
-    """The routes to a port that are no more; an address that moves goes before it comes."""
+    """The routes that a changed port loses. An address that moves is removed before it is added."""
     return [f"route del {source} dev {new.device}" for source in sorted(old.sources - new.sources)]
 
 
 def source_check(port: Port) -> str:
-    """The ruleset that makes a port drop what EC2 drops; it replaces an earlier one at once."""
+    """The ruleset that makes a port drop what EC2 drops. Replaces an earlier one atomically."""
     v4, v6 = merged(port, Family.V4), merged(port, Family.V6)
     asked = ", ".join([*map(str, port.asks_for), "169.254.0.0/16"])
     rules = [
         f"ether saddr != {port.mac} counter name dropped drop",
-        # Duplicate address detection and group membership are local matters: there is no
-        # multicast on EC2, so nobody answers, and it is no spoof either.
+        # Duplicate address detection and group membership: EC2 has no multicast, so nobody
+        # answers. It is not spoofing either, so it is not counted.
         "ip6 saddr :: drop",
         "ip6 saddr fe80::/10 accept",
         "ip saddr 0.0.0.0 udp dport 67 accept",
@@ -149,7 +149,7 @@ table netdev {port.table} {{
 
 
 def merged(port: Port, family: Family) -> str:
-    """The sources of one family as elements of a set, where nftables allows no overlap."""
+    """The sources of one family as elements of an nftables set, which must not overlap."""
     mine = [source for source in port.sources if (":" in source) is (family is Family.V6)]
     if family is Family.V6:
         return ", ".join(map(str, collapse_addresses(map(IPv6Network, mine))))
@@ -157,12 +157,12 @@ def merged(port: Port, family: Family) -> str:
 
 
 def drop_source_check(port: Port) -> str:
-    """The ruleset that removes a port's table, whether or not it is there."""
+    """The ruleset that removes a port's table, whether or not it exists."""
     return f"table netdev {port.table}\ndelete table netdev {port.table}\n"
 
 
 def lines_for_peer(device: str, addresses: Iterable[IPAddress]) -> list[str]:
-    """A neighbour's or the far hosts' side: everything goes by the router, as EC2 does it."""
+    """The end of a neighbour or of the far hosts: all packets go to the router, as on EC2."""
     return [
         f"link set {device} up",
         *(f"addr add {address}/{address.max_prefixlen} dev {device}" for address in addresses),

@@ -1,8 +1,8 @@
-"""A place to play in: private network and mount namespaces around a whole command.
+"""The sandbox: runs a command in private network and mount namespaces.
 
-`python -m nicwatchd.sim.sandbox CMD ARGS...` becomes CMD inside of it. Everything is an exec, so
-that CMD keeps this process' id: its exit status and all signals are its own. Capable callers get
-plain namespaces (SO_RCVBUFFORCE works there); everybody else gets a user namespace as well.
+`python -m nicwatchd.sim.sandbox CMD ARGS...` executes CMD in it. Each step is an exec, so CMD has
+the id of this process: its exit status and all signals are its own. With enough capabilities, these
+are plain namespaces (SO_RCVBUFFORCE works there); without, there is a user namespace as well.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Final, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MARKER: Final = "NICWATCHD_SANDBOX"  # this environment variable says that we are inside
-USAGE_ERROR: Final = 2  # also: the sandbox cannot be made here
+MARKER: Final = "NICWATCHD_SANDBOX"  # set in the environment inside a sandbox
+USAGE_ERROR: Final = 2  # also: the sandbox cannot be created here
 TOOLS: Final = {"unshare": "util-linux", "mount": "mount", "ip": "iproute2", "nft": "nftables"}
 # CAP_NET_ADMIN (12) and CAP_SYS_ADMIN (21): with both, no user namespace is needed.
 NEEDED_CAPABILITIES: Final = 1 << 12 | 1 << 21
 # `ip netns` keeps its names in /run; a private tmpfs lets it do so without root.
 SET_UP: Final = 'mount -t tmpfs -o mode=0755 tmpfs /run && ip link set lo up && exec "$@"'
 
-# Each sysctl that forbids user namespaces, the value that does, and the command that allows them.
+# Each sysctl that can forbid user namespaces, the value that does, and the command to allow them.
 FORBIDDERS: Final = (
     ("kernel.unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
     (
@@ -38,7 +38,7 @@ FORBIDDERS: Final = (
 
 
 class SandboxError(Exception):
-    """The sandbox cannot be made, or is missing; the message is one line that says what to do."""
+    """The sandbox is missing, or cannot be created; the message says in one line what to do."""
 
 
 def inside() -> bool:
@@ -50,14 +50,14 @@ def require() -> None:
     """Refuse to touch the machine's own namespaces."""
     if not inside():
         raise SandboxError(
-            "this builds network namespaces: run it as `python -m nicwatchd.sim.sandbox COMMAND`"
+            "this creates network namespaces: run it as `python -m nicwatchd.sim.sandbox COMMAND`"
         )
 
 
 def reexec(command: Sequence[str] | None = None) -> None:
-    """Replace this process by `command` (by default: itself) in a sandbox; a no-op inside.
+    """Replace this process with `command` (default: its own) in a sandbox; inside one, do nothing.
 
-    Raises SandboxError where that is not possible.
+    Raises SandboxError if that is not possible.
     """
     if inside():
         return
@@ -69,7 +69,7 @@ def reexec(command: Sequence[str] | None = None) -> None:
 
 
 def search_path(environment: Mapping[str, str]) -> str:
-    """PATH with the system's tools, which Debian keeps from ordinary users."""
+    """PATH with the sbin directories, which Debian leaves out for ordinary users."""
     return os.pathsep.join(
         dict.fromkeys(
             [*environment.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/sbin"]
@@ -78,7 +78,7 @@ def search_path(environment: Mapping[str, str]) -> str:
 
 
 def has_capabilities() -> bool:
-    """Whether namespaces can be made without a user namespace."""
+    """Whether we can create namespaces without a user namespace."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
             return int(line.split()[1], 16) & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES
@@ -86,13 +86,13 @@ def has_capabilities() -> bool:
 
 
 def wrap(*, capable: bool) -> list[str]:
-    """The command that runs the words that follow it in a sandbox."""
+    """The command prefix that runs the words after it in a sandbox."""
     flags = ["--net", "--mount"] if capable else ["--map-root-user", "--net", "--mount"]
     return ["unshare", *flags, "--", "sh", "-c", SET_UP, "sh"]
 
 
 def check(wrapper: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Try the sandbox with a harmless command; raise SandboxError when it cannot be made."""
+    """Try the sandbox with a harmless command. Raises SandboxError if it cannot be created."""
     for tool, package in TOOLS.items():
         if shutil.which(tool, path=environment["PATH"]) is None:
             raise SandboxError(f"`{tool}` is missing: install the package {package}")
@@ -105,7 +105,7 @@ def check(wrapper: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def explain(complaint: str, root: Path = Path("/proc/sys")) -> str:
-    """One line that says why there is no sandbox here, and what to do about it."""
+    """One line that says why the sandbox cannot be created here, and what to do about it."""
     for name, value, remedy in FORBIDDERS:
         knob = root / name.replace(".", "/")
         if knob.exists() and knob.read_text().strip() == value:
@@ -113,7 +113,7 @@ def explain(complaint: str, root: Path = Path("/proc/sys")) -> str:
                 f"user namespaces are forbidden here ({name}={value}): run as root, or `{remedy}`"
             )
     reason = " ".join(complaint.split()) or "no reason given"
-    return f"namespaces cannot be made here ({reason}): run as root, outside of a container"
+    return f"namespaces cannot be created here ({reason}): run as root, outside a container"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

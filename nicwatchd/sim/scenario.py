@@ -1,9 +1,9 @@
-"""Scenario files: TOML to a `Scenario`, with one clear line for what is wrong in them.
+"""Scenario files: parses TOML into a `Scenario`, and reports an error in one clear line.
 
 [imds]
-mac = "02:00:00:00:00:01"        # the primary's; an ENI with this MAC is there from the start
+mac = "02:00:00:00:00:01"        # of the primary; an ENI with this MAC is plugged from the start
 
-[[imds.fault]]                   # seconds of the server's clock
+[[imds.fault]]                   # times in seconds of the server's clock
 on = "leaf:ipv6s"                # token, directory, leaf, leaf:KEY, all
 do = "503"                       # a status, or timeout refuse reset half redirect garbage ...
 from = 0.0
@@ -18,9 +18,9 @@ subnet_ipv4 = "10.0.2.0/24"
 
 [[eni.step]]                     # seconds since the ENI was plugged
 at = 1.0
-hide = ["ipv6s"]                 # not listed; replaces the list of the step before
-lag = ["interface-id"]           # listed, but 404; likewise
-set = { device-number = "0" }    # other texts, on top of those before
+hide = ["ipv6s"]                 # keys not listed; replaces the list of earlier steps
+lag = ["interface-id"]           # keys listed, but 404; likewise
+set = { device-number = "0" }    # other texts; adds to those of earlier steps
 
 [[eni.step]]
 at = 8.0
@@ -47,11 +47,11 @@ _FAULT_ON: Final = frozenset({"token", "directory", "leaf", "all"}) | {f"leaf:{k
 
 
 class ScenarioError(ValueError):
-    """What is wrong in a scenario, and where, in one line."""
+    """An error in a scenario, and where it is, in one line."""
 
 
 def load(path: Path, *, other: Mapping[str, Collection[str]] | None = None) -> Scenario:
-    """Read a scenario file. See `parse`; an unreadable file is a ScenarioError as well."""
+    """Read a scenario file. See `parse`; an unreadable file raises ScenarioError too."""
     try:
         return parse(path.read_text("utf-8"), path.name, other=other)
     except OSError as error:
@@ -61,10 +61,10 @@ def load(path: Path, *, other: Mapping[str, Collection[str]] | None = None) -> S
 def parse(
     text: str, name: str = "scenario", *, other: Mapping[str, Collection[str]] | None = None
 ) -> Scenario:
-    """A scenario from TOML text.
+    """Parse a scenario from TOML text.
 
-    `other` are sections that are someone else's to read: "" names those at the top, "eni" the
-    additional keys that an ENI may have.
+    `other` names what another reader handles: under "" the sections at the top level, under "eni"
+    the additional keys of an ENI.
     """
     other = other or {}
     try:
@@ -93,7 +93,7 @@ def parse(
 
 
 class _Table:
-    """A TOML table whose keys are known; asks for values by type."""
+    """A TOML table with a known set of keys; reads values by type."""
 
     def __init__(self, data: Mapping[str, Any], where: str, known: Collection[str]) -> None:
         self._data = data
@@ -105,7 +105,7 @@ class _Table:
         return ScenarioError(f"{self._where}: {why}")
 
     def check(self, word: str, known: Collection[str], what: str) -> str:
-        """The word, if it is a known one; else an error that names the nearest."""
+        """Return the word if it is known; else raise an error that suggests the nearest."""
         if word in known:
             return word
         near = difflib.get_close_matches(word, sorted(known), 1)
@@ -113,7 +113,7 @@ class _Table:
         raise self.fail(f"unknown {what} {word!r}{hint}")
 
     def get(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """A value of that type; without a default it must be there."""
+        """A value of this type. Without a default, the key is required."""
         value = self._data.get(key, default)
         if value is None:
             raise self.fail(f"{key!r} is missing")
@@ -139,7 +139,7 @@ class _Table:
         return tuple(values)
 
     def keys(self, key: str) -> frozenset[str] | None:
-        """A set of IMDS keys, or None where it is not named."""
+        """A set of IMDS keys, or None if it is not given."""
         if not self.has(key):
             return None
         return frozenset(self.check(word, KEYS, f"IMDS key in {key!r}") for word in self.texts(key))

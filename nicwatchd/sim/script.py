@@ -1,7 +1,7 @@
-"""The timeline of an imitated IMDS: which keys and faults there are at a time. Pure.
+"""The timeline of a simulated IMDS: the keys and faults at a given time. Pure.
 
-`EniScript.at(t)` folds the steps up to `t` (seconds since the ENI was plugged) into what IMDS says
-of it then. A key's text of None is the lag: the key is listed, and answers 404.
+`EniScript.at(t)` applies the steps up to `t` (seconds since the ENI was plugged), and returns what
+IMDS then says about the ENI. A text of None means that the key lags: it is listed, but answers 404.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KEYS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong from `start` to `end`, in seconds of the server's clock.
+    """A fault from `start` to `end`, in seconds of the server's clock.
 
     `on` is "token", "directory", "leaf" (any), "leaf:KEY" or "all".
     """
@@ -59,25 +59,25 @@ class Fault:
     retry_after: str | None = None  # the header as it is sent: seconds or an HTTP date
 
     def hits(self, what: str) -> bool:
-        """Whether a request for `what` ("token", "directory" or "leaf:KEY") meets this fault."""
+        """Whether this fault affects a request for `what`: "token", "directory" or "leaf:KEY"."""
         return self.on in {"all", what} or (self.on == "leaf" and what.startswith("leaf:"))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A change at a time. What a step does not name stays; `complete` undoes all before it."""
+    """A change at a given time. What a step does not name stays; `complete` undoes all steps."""
 
     at: float = 0.0
     complete: bool = False
     listed: bool | None = None
-    hide: frozenset[str] | None = None  # keys that are not listed, in the place of those before
-    lag: frozenset[str] | None = None  # keys that are listed and answer 404, likewise
-    set: Mapping[str, str] = field(default_factory=dict)  # key -> text, on top of those before
+    hide: frozenset[str] | None = None  # keys not listed; replaces those of earlier steps
+    lag: frozenset[str] | None = None  # keys listed that answer 404; likewise
+    set: Mapping[str, str] = field(default_factory=dict)  # key -> text; adds to earlier steps
 
 
 @dataclass(frozen=True, slots=True)
 class EniScript:
-    """An ENI: the facts that IMDS tells in the end, and the steps on the way there."""
+    """An ENI: the facts that IMDS lists in the end, and the steps until then."""
 
     name: str
     mac: str
@@ -100,7 +100,7 @@ class EniScript:
         return self.mac.upper() if self.directory_case == "upper" else self.mac
 
     def facts(self) -> dict[str, str]:
-        """The keys that IMDS has in the end. Those without a value are not listed, as on EC2."""
+        """The keys in the final state. Keys without a value are not listed, as on EC2."""
         vpc_ipv4 = self.subnet_ipv4 or "10.0.0.0/16"
         texts = {
             "device-number": str(self.device_number),
@@ -126,9 +126,9 @@ class EniScript:
         return {key: text for key, text in texts.items() if text}
 
     def at(self, seconds: float, by_hand: Iterable[Step] = ()) -> dict[str, str | None] | None:
-        """The keys that are listed then, None for those that lag; None when the MAC is not listed.
+        """The listed keys with their texts (None: it lags); None if the MAC is not listed.
 
-        `by_hand` are steps that a test fired; they come after the scripted ones of their time.
+        `by_hand` are steps that a test added; they come after scripted ones of the same time.
         """
         steps = sorted((*self.steps, *by_hand), key=lambda step: step.at)
         listed = True
@@ -150,20 +150,20 @@ class EniScript:
         return {key: text for key, text in texts.items() if key not in hidden}
 
     def complete_at(self) -> float:
-        """Seconds after the plug at which the last step has come: from then on nothing changes."""
+        """The time of the last step, in seconds after the plug: nothing changes after that."""
         return max((step.at for step in self.steps), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """All that IMDS will say: the primary's MAC, the ENIs by name, and the faults."""
+    """Everything IMDS will say: the primary's MAC, the ENIs, and the faults."""
 
     mac: str
     enis: tuple[EniScript, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     def eni(self, name: str) -> EniScript:
-        """The ENI of that name; KeyError where there is none."""
+        """The ENI with this name. Raises KeyError if there is none."""
         for eni in self.enis:
             if eni.name == name:
                 return eni

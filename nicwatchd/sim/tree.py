@@ -1,4 +1,4 @@
-"""The paths of an imitated IMDS: a path and the plugged ENIs in, the text or a 404 out. Pure."""
+"""The paths of a simulated IMDS: maps a path and the plugged ENIs to a text or a 404. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 META_DATA: Final = "meta-data/"
 MACS: Final = "network/interfaces/macs/"
-# Some of EC2's: those that cloud-init asks for, best first, and what everybody else asks for.
+# Some of EC2's: those that cloud-init asks for, best first, and the one that all others use.
 VERSIONS: Final = ("2021-03-23", "2018-09-24", "2016-09-02", "latest")
 
 _IDENTITY: Final = {
@@ -24,7 +24,7 @@ _IDENTITY: Final = {
     "region": "us-east-1",
     "version": "2017-09-30",
 }
-# What is the same for each host, by its path below the version. There is no user data: 404.
+# Texts that are the same for every host, by the path below the version. No user data: 404.
 _LEAVES: Final = {
     "dynamic/instance-identity/document": json.dumps(_IDENTITY, indent=2),
     "meta-data/ami-id": _IDENTITY["imageId"],
@@ -40,25 +40,25 @@ _LEAVES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What IMDS knows now: the primary's MAC, and for each listed MAC its keys (None: they lag)."""
+    """What IMDS knows now: the primary's MAC, and the keys of each listed MAC (None: it lags)."""
 
     mac: str
     enis: Mapping[str, Mapping[str, str | None]]
 
 
 def below_version(path: str) -> str | None:
-    """What a request's path asks for below its version: `/latest/user-data` is "user-data".
+    """The path below the version: "user-data" for `/latest/user-data`.
 
-    None where there is no such version.
+    None if the version is unknown.
     """
     version, _, rest = path.removeprefix("/").partition("/")
     return rest if version in VERSIONS else None
 
 
 def lookup(host: Host, path: str) -> str | None:
-    """The text at a path below the version; None is a 404.
+    """The text at a path below the version; None means 404.
 
-    A directory answers with and without its trailing slash, as EC2's does.
+    A directory answers with and without its trailing slash, as on EC2.
     """
     leaves = _LEAVES | {f"{META_DATA}mac": host.mac}
     if path in leaves:
@@ -77,14 +77,14 @@ def lookup(host: Host, path: str) -> str | None:
 
 
 def _listing(paths: tuple[str, ...], directory: str) -> str | None:
-    """The names in a directory, its own directories with a slash; None where it is none."""
+    """The names in a directory, subdirectories with a slash; None if it is not a directory."""
     below = [path.removeprefix(directory) for path in paths if path.startswith(directory)]
     names = {name + slash for name, slash, _ in (path.partition("/") for path in below)}
     return "\n".join(sorted(names)) or None
 
 
 def kind(path: str) -> str:
-    """What faults call a path below the version: "directory" or "leaf:KEY", of an ENI or not."""
+    """The name of a path below the version in faults: "directory" or "leaf:KEY"."""
     path = path.removeprefix(META_DATA)
     if path.startswith(MACS):
         key = path.removeprefix(MACS).partition("/")[2]

@@ -1,7 +1,7 @@
-"""An imitated VPC: a host under test, its router, six far hosts, and a neighbour per subnet.
+"""A simulated VPC: a host under test, its router, six far hosts, and a neighbour in each subnet.
 
-Each is a network namespace; many VPCs live side by side in one sandbox. The router drops what EC2
-drops: a packet whose source is not the ENI's own (see `nicwatchd.sim.router`).
+Each is a network namespace; one sandbox can hold many VPCs. The router drops what EC2 drops:
+packets whose source does not belong to the ENI (see `nicwatchd.sim.router`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from nicwatchd.core.model import Family, IPAddress
 
 HOST_SYSCTLS: Final = {
-    # What a kernel without a network manager learns from an RA ranks behind the primary's.
+    # Without a network manager, the kernel's default route from an RA ranks behind the primary's.
     "ipv6/conf/default/ra_defrtr_metric": str(dhcp.LEASE_METRIC),
 }
 
 
 class Vpc(Lab):
-    """`async with Vpc() as vpc`: the primary ENI is plugged, up, and has its addresses by DHCP.
+    """`async with Vpc() as vpc`: the primary ENI is plugged, up, and has its addresses from DHCP.
 
-    `host`, `router` and `far` are the names of namespaces; `subnets` are those whose neighbours
-    are to be there from the start (the primary's always is, others come with their first ENI).
+    `host`, `router` and `far` are the names of namespaces. The neighbours in `subnets` and in the
+    primary's subnet exist from the start; others appear with the first ENI of their subnet.
     """
 
     def __init__(self, primary: Eni | None = None, subnets: Sequence[Subnet] = ()) -> None:
@@ -58,7 +58,7 @@ class Vpc(Lab):
         self._open_host()
 
     def _open_host(self) -> None:
-        """Bring the primary to where it is after boot."""
+        """Bring the primary into its state after boot."""
         self._plug(self.primary)
         netns.ip(self.host, dhcp.lines_for_primary(self.primary))
         netns.wait_until_running(self.router, [self._ports[self.primary.mac].device])
@@ -72,13 +72,13 @@ class Vpc(Lab):
                 netns.sysctl(name, router.NO_DAD)
 
     async def add_namespace(self, part: str) -> str:
-        """One more namespace (for a container, say), gone with the VPC; returns its name."""
+        """Add a namespace, for a container for example; returns its name. It ends with the VPC."""
         name = f"{self.id}-{part}"
         await self._do(self._add_namespaces, name)
         return name
 
     def _add_subnets(self, subnets: Sequence[Subnet]) -> None:
-        """Routers and neighbours of subnets that are new; one that got a CIDR more is not."""
+        """Add gateways and neighbours of new subnets. A known subnet with a new CIDR is not new."""
         for subnet in subnets:
             for known, neighbour in list(self._neighbours.items()):
                 if known.name == subnet.name:
@@ -99,7 +99,7 @@ class Vpc(Lab):
             self._attach_peer(name, self._neighbours[subnet].addresses)
 
     def _attach_peer(self, namespace: str, addresses: Sequence[IPAddress]) -> None:
-        """Join a namespace that is not under test to the router."""
+        """Connect a namespace that is not under test to the router."""
         number = next(self._numbers)
         mac = f"0e:00:00:00:{number >> 8:02x}:{number & 255:02x}"
         self._attach(("eth0", namespace, router.Port(f"p{number}", mac, tuple(addresses))))
@@ -107,12 +107,12 @@ class Vpc(Lab):
         netns.wait_until_running(self.router, [f"p{number}"])
 
     def _attach(self, *ends: tuple[str, str, router.Port]) -> None:
-        """Join links (name, namespace, port) to the router, which is ready before they show."""
+        """Connect links (name, namespace, port) to the router, which is ready before they show."""
         self._prepare(*(port for _, _, port in ends))
         netns.ip(self.router, [router.line_to_hand_over(port, *to) for *to, port in ends])
 
     def _prepare(self, *ports: router.Port) -> None:
-        """Make the router's ends of new links."""
+        """Create the router's ends of new links."""
         netns.ip(self.router, [line for port in ports for line in router.lines_to_prepare(port)])
         for port in ports:
             netns.sysctl(self.router, router.port_sysctls(port))
@@ -122,11 +122,11 @@ class Vpc(Lab):
 
     @property
     def enis(self) -> tuple[Eni, ...]:
-        """All that are plugged, as they are now; the primary first."""
+        """All plugged ENIs as they are now, the primary first."""
         return tuple(self._enis.values())
 
     async def plug(self, *enis: Eni) -> float:
-        """Hot-plug ENIs, all at once; returns the monotonic time at which the links were there."""
+        """Hot-plug ENIs at once; returns the monotonic time when the links exist."""
         return await self._do(self._plug, *enis)
 
     def _plug(self, *enis: Eni) -> float:
@@ -150,7 +150,7 @@ class Vpc(Lab):
         )
 
     async def unplug(self, *enis: Eni) -> float:
-        """Detach ENIs: their links vanish. Returns the monotonic time after that."""
+        """Detach ENIs, so that their links vanish; returns the monotonic time after that."""
         return await self._do(self._unplug, *enis)
 
     def _unplug(self, *enis: Eni) -> float:
@@ -163,9 +163,9 @@ class Vpc(Lab):
         return now
 
     async def update(self, *enis: Eni) -> None:
-        """Addresses or prefixes of plugged ENIs (known by their MACs) are now these.
+        """Change the addresses or prefixes of plugged ENIs, which are identified by their MACs.
 
-        What moves from one to another is given in one call.
+        To move an address from one ENI to another, pass both in one call.
         """
         await self._do(self._update, *enis)
 
@@ -183,7 +183,7 @@ class Vpc(Lab):
             self._enis[eni.mac], self._ports[eni.mac] = eni, port
 
     async def rename(self, eni: Eni, name: str, after: float = 0.016) -> Eni:
-        """What udev does a few milliseconds after a link appeared. Returns the renamed ENI."""
+        """Rename a link, as udev does a few milliseconds after it appears; returns the new ENI."""
         await asyncio.sleep(after)
         await self._do(netns.ip, self.host, [f"link set {eni.name} name {name}"])
         renamed = replace(eni, name=name)
@@ -191,15 +191,15 @@ class Vpc(Lab):
         return renamed
 
     def ifindex(self, eni: Eni) -> int:
-        """The index of an ENI's link on the host; OSError when there is none of that name."""
+        """The index of an ENI's link on the host. Raises OSError if there is no such link."""
         return netns.ifindex(self.host, eni.name)
 
     async def lease(
         self, eni: Eni, family: Family, *, default: bool = False, metric: int = dhcp.LEASE_METRIC
     ) -> None:
-        """What a DHCP client does: link up, first address, with `default` also a default route.
+        """Act as a DHCP client: link up, first address, and with `default` a default route.
 
-        Call it again to renew. IPv6 goes through duplicate address detection (1 to 2 s), as ever.
+        Call it again to renew. IPv6 addresses go through duplicate address detection (1 to 2 s).
         """
         lines = dhcp.lines_for_lease(eni, family, metric)
         if default:
@@ -212,7 +212,7 @@ class Vpc(Lab):
         await self._do(ra.send, self.router, self._ports[eni.mac].device, packet)
 
     async def dropped(self, eni: Eni) -> int:
-        """How many packets of an ENI the source check has dropped since the last `update`."""
+        """How many packets from an ENI the source check has dropped since the last `update`."""
         table = self._ports[eni.mac].table
         listing = await self.exec(
             self.router, "nft", "-j", "list", "counter", "netdev", table, "dropped"
@@ -224,10 +224,10 @@ class Vpc(Lab):
         )
         return int(packets)
 
-    # --- who talks to whom -----------------------------------------------------------------------
+    # --- peers -----------------------------------------------------------------------------------
 
     def neighbour(self, subnet: Subnet) -> Peer:
-        """The sim's own host in a subnet."""
+        """The simulated host in a subnet."""
         return self._neighbours[subnet]
 
     def peers(self, *enis: Eni) -> tuple[Peer, ...]:

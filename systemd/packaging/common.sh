@@ -1,4 +1,4 @@
-# For the scripts that build packages, from the top of the source tree. Sets version and epoch.
+# Sourced by the scripts that build packages, at the top of the source tree. Sets version and epoch.
 
 die() {
     echo "build: $*" >&2
@@ -9,7 +9,7 @@ need() {
     type -P "$1" >/dev/null || die "please install the package $2"
 }
 
-# Prints the strip for a machine's programs (as uname -m names it).
+# Prints the name of the strip program for a machine (as in uname -m).
 strip_for() {
     if [ "$1" = "$(uname -m)" ]; then
         echo strip
@@ -19,5 +19,5 @@ strip_for() {
 }
 
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' nicwatchd/__init__.py)
-# The last commit's time makes the packages reproducible; without git, it is the present.
+# The time of the last commit makes the packages reproducible; without git, it is the current time.
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}

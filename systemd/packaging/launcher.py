@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -I
-"""The command `nicwatchd`: runs it with the libraries that were installed with it.
+"""The command `nicwatchd`: runs nicwatchd with the libraries that were installed with it.
 
-They lie in lib/nicwatchd beside bin. Their compiled parts are made for certain versions of Python;
-all else of them is the same for each. Written so that also a Python too old can say so.
+They are in lib/nicwatchd, beside bin. Their compiled modules are for certain versions of Python;
+the rest is the same for all. This file also runs in a Python that is too old, and says so.
 """
 
 import os
@@ -11,7 +11,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / "nicwatchd"
-COMPILED = "pydantic_core/_pydantic_core"  # one of the compiled parts stands for all
+COMPILED = "pydantic_core/_pydantic_core"  # one compiled module stands for all
 
 
 def complaint(library: Path, suffix: str) -> str:
@@ -29,7 +29,7 @@ if __name__ == "__main__":
         sys.stderr.write(problem)
         sys.exit(2)
     sys.path.insert(0, str(LIBRARY))
-    os.environ["PYTHONPATH"] = str(LIBRARY)  # the demo starts Pythons of its own
+    os.environ["PYTHONPATH"] = str(LIBRARY)  # the demo starts other Python processes
     from nicwatchd.cli.main import main
 
     sys.exit(main())

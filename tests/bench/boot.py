@@ -1,4 +1,4 @@
-"""Does a host boot more slowly with nicwatchd enabled? On a virtual machine, see tests/vm.
+"""Measures whether nicwatchd delays the boot, on a virtual machine (see tests/vm).
 
 `make bench-boot` boots one machine over and over, which takes minutes.
 """
@@ -27,9 +27,9 @@ KINDS: Final = (WITHOUT, ENABLED, SILENT)
 
 
 async def measure(_seed: int, *, quick: bool) -> list[Figure]:
-    """When multi-user.target is reached, from the start of userspace; the kinds take turns.
+    """The time from the start of userspace to multi-user.target. The kinds of boot take turns.
 
-    The machine counts its own time, see `Vm`: other work of this one is in no figure.
+    The machine counts its own time (see `Vm`), so other work of this host affects no figure.
     """
     reached: dict[str, list[float]] = {kind: [] for kind in KINDS}
     ready: list[float] = []
@@ -56,10 +56,10 @@ SHOWN: Final = ("median", "max")
 
 
 def _difference(reached: dict[str, list[float]], kind: str) -> Figure:
-    """How much later the target is reached than without nicwatchd."""
+    """By how much the target is delayed, compared with no nicwatchd."""
     pairs = zip(reached[kind], reached[WITHOUT], strict=True)
     return Figure(
-        f"boot: multi-user.target later {kind}",
+        f"boot: delay of multi-user.target, {kind}",
         [enabled - without for enabled, without in pairs],
         "s",
         limits=(Limit("median", LATER),),
@@ -85,7 +85,7 @@ async def _since_userspace(host: VmHost, unit: str) -> float:
 
 
 def main() -> int:
-    """The command line; the exit code: 1 where a limit is not kept."""
+    """Run the command; returns the exit code: 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="boot", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="one boot of each kind; writes nothing"

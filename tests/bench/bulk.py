@@ -1,4 +1,4 @@
-"""One NIC with many addresses: the daemon's way into the kernel against that of `ip -batch`."""
+"""One NIC with many addresses: how long the daemon takes, compared with `ip -batch`."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from tests.bench.figures import Figure, Limit
 ADDRESSES: Final = 50  # of each family
 ROUNDS: Final = 9
 QUICK_ROUNDS: Final = 2
-LAG: Final = 3.0  # s: DHCP and the link's own start are over
+LAG: Final = 3.0  # s: by then DHCP and the start of the link have finished
 DETACHED: Final = 0.200  # s
-TIMES: Final = 5.0  # as long as `ip -batch` may it take
+TIMES: Final = 5.0  # at most this many times as long as `ip -batch`
 LINK_LOCAL: Final = ip_network("fe80::/64")
 UNLISTED: Final = (Step(listed=False), Step(at=LAG, complete=True))
 
 
 async def measure(_seed: int, *, quick: bool) -> list[Figure]:
-    """Hot-plugs of an ENI with 50 + 50 addresses, of which DHCP brings the first of each family.
+    """Hot-plug an ENI with 50 + 50 addresses; DHCP configures the first of each family.
 
-    Start: the last request before the end reached IMDS, so that all that is behind its answer
-    counts. End: all is seen in the kernel from outside. `ip -batch`: from the start of the
+    Start: IMDS receives the last request before the end, so everything after its answer counts.
+    End: the probe outside sees everything in the kernel. `ip -batch`: from the start of the
     process to its end, with the same operations, on a host without the daemon.
     """
     rounds = QUICK_ROUNDS if quick else ROUNDS
     by_daemon, detached = await _by_daemon(rounds)
     by_batch = await _by_batch(rounds)
     baseline = median(by_batch)
-    what = f"one NIC of {ADDRESSES} + {ADDRESSES} addresses"
+    what = f"one NIC with {ADDRESSES} + {ADDRESSES} addresses"
     return [
-        Figure(f"{what}: IMDS's last answer -> applied", by_daemon, show=("median", "max")),
+        Figure(f"{what}: last answer from IMDS -> applied", by_daemon, show=("median", "max")),
         Figure(f"{what}: `ip -batch` of the same operations", by_batch, show=("median", "max")),
         Figure(
-            f"{what}: the one by the other",
+            f"{what}: nicwatchd relative to `ip -batch`",
             [taken / baseline for taken in by_daemon],
             unit="",
             suffix=" x",
@@ -56,7 +56,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
             show=("median",),
         ),
         Figure(
-            f"rules of one ENI of {ADDRESSES} + {ADDRESSES} addresses, by those of one of 1 + 1",
+            f"rules of one ENI with {ADDRESSES} + {ADDRESSES} addresses, relative to 1 + 1",
             [await _rules(ADDRESSES) / await _rules(1)],
             unit="",
             suffix=" x",
@@ -66,7 +66,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
 
 
 async def _by_daemon(rounds: int) -> tuple[list[float], list[float]]:
-    """The times to apply, and those to clean up after the unplug."""
+    """The times to apply, and the times to clean up after the unplug."""
     scripts = [host.script(n, UNLISTED, ADDRESSES) for n in range(1, rounds + 1)]
     times, detached = [], []
     async with host.host(*scripts) as ec2:
@@ -85,7 +85,7 @@ async def _by_daemon(rounds: int) -> tuple[list[float], list[float]]:
 
 
 async def _detach(ec2: Ec2, probe: outside.Outside, name: str) -> float:
-    """Unplug an ENI; s until nothing of ours is left of it. Its routes go with the link."""
+    """Unplug an ENI; returns the seconds until no rule of ours is left. Routes go with the link."""
 
     async def left() -> str:
         return ", ".join(str(r) for r in await probe.kernel.rules() if r.protocol == PROTOCOL)
@@ -98,7 +98,7 @@ async def _detach(ec2: Ec2, probe: outside.Outside, name: str) -> float:
 
 
 async def _rules(addresses: int) -> float:
-    """How many rules of ours there are for an ENI with so many addresses of each family."""
+    """The number of our rules for an ENI with this many addresses of each family."""
     script = host.script(1, (), addresses)
     async with host.host(script) as ec2:
         with outside.look_into(ec2.vpc.host) as probe:
@@ -126,7 +126,7 @@ async def _by_batch(rounds: int) -> list[float]:
 def _batch(ec2: Ec2, lines: list[str]) -> float:
     """Seconds that one `ip -batch` takes.
 
-    `ip` reads rules of one family alone, so there are two, less what an empty one takes.
+    `ip` accepts rules of one family only, so there are two processes, minus an empty one.
     """
     ipv6_rules = [line for line in lines if line.startswith("rule ") and "::" in line]
     others = [line for line in lines if line not in ipv6_rules]
@@ -147,7 +147,7 @@ async def _clean(ec2: Ec2, wanted: outside.Expected, name: str) -> None:
 
 
 def _lines(eni: Eni, wanted: outside.Expected) -> Iterator[str]:
-    """The operations as `ip` writes them, in the daemon's order. (It cannot mark addresses.)"""
+    """The operations as lines for `ip`, in the daemon's order. (`ip` cannot mark addresses.)"""
     yield f"link set dev {eni.name} group {LINK_GROUP}"
     for ip in (*eni.ipv4[1:], *eni.ipv6[1:]):
         flags = "nodad preferred_lft 0 valid_lft forever" if ip.version == Family.V6 else ""

@@ -1,4 +1,4 @@
-"""`nicwatchd status`: how long one waits for it."""
+"""How long `nicwatchd status` takes."""
 
 from __future__ import annotations
 

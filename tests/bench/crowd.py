@@ -1,4 +1,4 @@
-"""A full house: 64 ENIs with 50 addresses of each family, and what a start costs there."""
+"""A full host: what a start costs with 64 ENIs of 50 addresses in each family."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from tests.bench import host, outside
 from tests.bench.figures import Figure, Limit
 from tests.bench.quiet import Process
 
-ENIS: Final = 64  # what the largest instance types take
+ENIS: Final = 64  # the most that the largest instance types support
 QUICK_ENIS: Final = 16
 ADDRESSES: Final = 50
-DETECTION: Final = 3.0  # s that the kernel looks for duplicates of DHCPv6's addresses
-LOOK: Final = 0.1  # s between two looks at thousands of objects: more would be most of the load
+DETECTION: Final = 3.0  # s of duplicate address detection for DHCPv6 addresses
+LOOK: Final = (
+    0.1  # s between two reads of thousands of objects: more often would be most of the load
+)
 PATIENCE: Final = 120.0  # s
 
 
@@ -43,10 +45,10 @@ def script(number: int) -> EniScript:
 
 
 async def measure(_seed: int, *, quick: bool) -> list[Figure]:
-    """All is plugged and leased, and IMDS is complete, before the daemon starts; twice.
+    """Start the daemon twice, with all ENIs plugged and leased and IMDS complete.
 
-    Start: the daemon's process is started. End: all of it is seen in the kernel from outside, or,
-    at the second start, the daemon says of each ENI that it is applied. That writes nothing.
+    Start: the start of the daemon's process. End: the probe outside sees everything in the kernel;
+    for the second start, which writes nothing, the daemon reports every ENI as applied.
     """
     enis = QUICK_ENIS if quick else ENIS
     scripts = [script(number) for number in range(1, enis + 1)]
@@ -72,7 +74,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
                 second = time.monotonic() - again.at
                 written = _count(changes)
             again_cpu = again.process.cpu()
-    what = f"{enis} ENIs of {ADDRESSES} + {ADDRESSES} addresses"
+    what = f"{enis} ENIs with {ADDRESSES} + {ADDRESSES} addresses"
     return [
         Figure(
             f"{what}: start -> all applied",
@@ -92,7 +94,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
 
 
 async def _plug_all(ec2: Ec2, scripts: Sequence[EniScript]) -> None:
-    """Hot-plug all, with the first address of each family from DHCP, free of duplicates."""
+    """Hot-plug all, with the first addresses from DHCP, after duplicate address detection."""
     await ec2.plug(*(script.name for script in scripts))
     leases = [
         line
@@ -122,7 +124,7 @@ async def _start(ec2: Ec2) -> Started:
 
 
 async def _all_applied(daemon: DaemonProcess, enis: int) -> None:
-    """Return when the daemon says so of every ENI."""
+    """Return once the daemon reports every ENI as applied."""
     applied: set[str] = set()
     async with asyncio.timeout(PATIENCE), daemon.events() as events:
         async for status in events:
@@ -133,7 +135,7 @@ async def _all_applied(daemon: DaemonProcess, enis: int) -> None:
 
 
 def _count(changes: socket.socket) -> int:
-    """The addresses, routes and rules that came or went: on a host at rest, all by the daemon."""
+    """Count the addresses, routes and rules that come or go: on an idle host, by the daemon."""
     count = 0
     while True:
         try:

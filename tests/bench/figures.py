@@ -1,4 +1,4 @@
-"""What a measurement gives: samples of one unit, and the limits that they are held to."""
+"""The result of a measurement: samples in one unit, and their limits."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
-# Units as they are printed: how often one of it fits into the unit measured in, and its digits.
+# The printed units: the factor from the measured unit, and the number of decimals.
 UNITS: Final = {"ms": (1000.0, 0), "s": (1.0, 2), "MiB": (1.0, 1), "%": (100.0, 3), "": (1.0, 1)}
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A budget: the statistic ("median", "p99" or "max") that may be at most so much."""
+    """A budget: the upper limit of a statistic ("median", "p99" or "max")."""
 
     statistic: str
     at_most: float
@@ -25,7 +25,7 @@ class Figure:
     """One line of the table. `samples` are seconds, MiB, or numbers; `unit` is how to print them.
 
     `suffix` follows the printed number ("/s", "x"); `show` are the statistics to print beside
-    those with a limit. `details` go into the JSON alone.
+    those with a limit. `details` are only in the JSON.
     """
 
     what: str
@@ -38,7 +38,7 @@ class Figure:
     details: dict[str, object] = field(default_factory=dict)
 
     def value(self, statistic: str) -> float:
-        """A statistic of the samples; infinite where there are none, so that limits are missed."""
+        """A statistic of the samples; infinite without samples, so that every limit is missed."""
         if not self.samples:
             return math.inf
         match statistic:
@@ -63,12 +63,12 @@ class Figure:
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """What to print, once each, in a fixed order."""
+        """The statistics to print, in a fixed order."""
         wanted = {limit.statistic for limit in self.limits} | set(self.show)
         return tuple(name for name in ("median", "p99", "max") if name in wanted)
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile: a sample that was really seen, never one in between."""
+    """The nearest-rank percentile: always an actual sample, never an interpolation."""
     ordered = sorted(samples)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]

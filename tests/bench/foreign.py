@@ -1,4 +1,4 @@
-"""What is others' on the host: links of containers, routes of a routing daemon, and rules."""
+"""Objects of other software on the host: container links, routes of a routing daemon, rules."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.bench.quiet import Process
 
 VETHS, ROUTES, RULES = 5000, 100_000, 10_000
 QUICK_DIVISOR: Final = 20
-GROUP: Final = 77  # of the foreign links: they are removed all at once, as with their namespace
+GROUP: Final = 77  # of the foreign links, which are removed at once, as if with their namespace
 REST: Final = 10.0  # s
 HEALS: Final = 5
 SPACING: Final = 5.1  # s between two deletions: healing is limited to a burst, then 1 per 5 s
-# The ENI is a macvlan here, so that veths are to the daemon what they are on EC2: no business of
-# its own. Nothing is asked by the clock within the hour, so that each request is one too many.
+# The ENI is a macvlan here, so that veths are as irrelevant to the daemon as on EC2. No refresh is
+# due within the hour, so any request would be one that a veth caused.
 MACVLAN: Final = (
     SETTINGS.replace("veth", "macvlan")
     + """\
@@ -32,7 +32,7 @@ refresh = 3600.0
 
 
 async def measure(_seed: int, *, quick: bool) -> list[Figure]:
-    """See the two parts."""
+    """Measure both; see the two functions."""
     divisor = QUICK_DIVISOR if quick else 1
     return [
         *await _links(VETHS // divisor),
@@ -41,9 +41,9 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
 
 
 async def _links(veths: int) -> list[Figure]:
-    """Pairs of veths come and go beside an applied ENI; the daemon's CPU time, until it rests.
+    """The daemon's CPU time while pairs of veths come and go beside an applied ENI.
 
-    Nothing is lost: a rule of ours that is deleted right after them comes back.
+    Afterwards a rule of ours is deleted, and comes back: no event was lost.
     """
     script = host.script(1, addresses=1)
     async with host.host(script) as ec2:
@@ -64,20 +64,20 @@ async def _links(veths: int) -> list[Figure]:
             spent, asked = process.cpu() - before, len(ec2.imds.log) - asked
             await heal.delete(probe, next(iter(wanted.rules)))
             await probe.complete(wanted)
-    what = f"{veths} foreign pairs of veths added and removed"
+    what = f"{veths} foreign veth pairs added and removed"
     return [
-        Figure(f"{what}: the daemon's CPU", [spent], "s", limits=(Limit("max", 1.0),)),
+        Figure(f"{what}: CPU of the daemon", [spent], "s", limits=(Limit("max", 1.0),)),
         Figure(f"{what}: requests", [float(asked)], unit="", limits=(Limit("max", 0.0),)),
     ]
 
 
 async def _routes_and_rules(routes: int, rules: int) -> list[Figure]:
-    """Routes of a routing daemon in main, through the primary, and rules of others before ours."""
+    """Routes of a routing daemon in main, through the primary, and foreign rules before ours."""
     script = host.script(1)
     async with host.host(script) as ec2:
         daemon = await ec2.start_daemon()
         with outside.look_into(ec2.vpc.host) as probe:
-            # Rules first: with the routes there, the kernel takes 10 ms for each rule.
+            # Rules first: after the routes, the kernel takes 10 ms for each rule.
             coming = await _cpu(daemon, _add(ec2, routes, rules))
             eni = await host.plug(ec2, script.name, tuple(Family))
             wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
@@ -93,8 +93,8 @@ async def _routes_and_rules(routes: int, rules: int) -> list[Figure]:
             memory, _ = Process(daemon.process.pid).memory()
     what = f"{routes:,} foreign routes in main, {rules:,} foreign rules"
     return [
-        Figure(f"{what}: the daemon's CPU while they come", [coming], "s"),
-        Figure(f"{what}: CPU of a look at everything", [looking]),
+        Figure(f"{what}: CPU of the daemon while they are added", [coming], "s"),
+        Figure(f"{what}: CPU to read everything once", [looking]),
         Figure(f"{what}: CPU of one core, with an ENI polled 4 times a second", [resting], "%"),
         Figure(f"{what}: our rule deleted -> back", heals, show=("median", "max")),
         Figure(f"{what}: resident memory", [memory], "MiB"),
@@ -116,7 +116,7 @@ async def _add(ec2: Ec2, routes: int, rules: int) -> None:
 
 
 async def _cpu(daemon: DaemonProcess, doing: Awaitable[object]) -> float:
-    """The CPU seconds that the daemon took meanwhile."""
+    """The CPU seconds that the daemon uses during an awaitable."""
     process = Process(daemon.process.pid)
     before = process.cpu()
     await doing

@@ -1,4 +1,4 @@
-"""What is ours is deleted: how long until it is back?"""
+"""How long until nicwatchd restores an object that somebody deletes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SPACING: Final = (5.0, 5.3)
 
 @asynccontextmanager
 async def _applied() -> AsyncIterator[tuple[outside.Outside, outside.Expected]]:
-    """A host with a daemon and one ENI that is applied, seen from outside."""
+    """A host with a daemon and one applied ENI, observed from outside."""
     script = host.script(1)
     async with host.host(script) as ec2:
         with outside.look_into(ec2.vpc.host) as probe:
@@ -48,9 +48,9 @@ async def _applied() -> AsyncIterator[tuple[outside.Outside, outside.Expected]]:
 
 
 async def measure(seed: int, *, quick: bool) -> list[Figure]:
-    """Each kind of rule in turn, both families, deleted one at a time on an applied ENI.
+    """Delete each kind of rule in turn, in both families, one at a time, on an applied ENI.
 
-    Start: the kernel has confirmed the deletion. End: the rule is seen again from outside.
+    Start: the kernel confirms the deletion. End: the probe outside sees the rule again.
     """
     chance = random.Random(seed)
     times = []
@@ -69,15 +69,15 @@ async def measure(seed: int, *, quick: bool) -> list[Figure]:
     ]
 
 
-ALL: Final = "all of it at once"
+ALL: Final = "everything"
 KINDS: Final = ("route", "address", "link group", ALL)
 ROUNDS: Final = 7  # of each kind
 
 
 async def measure_kinds(seed: int, *, quick: bool) -> list[Figure]:
-    """Each other kind of object in turn, and everything of the ENI at once.
+    """Remove each other kind of object in turn, and everything of the ENI at once.
 
-    Start: the kernel is asked to remove it. End: as above.
+    Start: the request to the kernel. End: as above.
     """
     chance = random.Random(seed)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -91,9 +91,13 @@ async def measure_kinds(seed: int, *, quick: bool) -> list[Figure]:
                     operations = {kind: [chosen[number % len(chosen)]]}
                 times[kind].append(await _remove(probe, wanted, operations))
     return [
-        Figure(f"our {kind} removed -> back", samples, limits=(Limit("median", 0.150),), show=SHOW)
+        Figure(f"{_title(kind)} -> back", samples, limits=(Limit("median", 0.150),), show=SHOW)
         for kind, samples in times.items()
     ]
+
+
+def _title(kind: str) -> str:
+    return "everything of ours removed at once" if kind == ALL else f"our {kind} removed"
 
 
 SHOW: Final = ("max",)
@@ -101,7 +105,7 @@ Operations = dict[str, list[Operation]]
 
 
 async def _objects(probe: outside.Outside, index: int) -> Operations:
-    """What takes away all that is ours, by kind."""
+    """The operations that remove everything of ours, by kind."""
     kernel = probe.kernel
     rules = [rule for rule in await kernel.rules() if rule.protocol == PROTOCOL]
     added = [address for address in await kernel.addresses(index) if ours(address)]
@@ -116,9 +120,9 @@ async def _objects(probe: outside.Outside, index: int) -> Operations:
 async def _remove(
     probe: outside.Outside, wanted: outside.Expected, operations: Operations
 ) -> float:
-    """Remove some objects; s until all is there again."""
+    """Remove some objects; returns the seconds until all are back."""
     removals = [encode(operation) for some in operations.values() for operation in some]
-    start = time.monotonic()  # the daemon hears of the first before the last is removed
+    start = time.monotonic()  # the daemon is notified of the first before the last is removed
     replies = await probe.requests.batch(removals)
     if any(reply.errno for reply in replies):
         raise outside.NeverCameError(f"not removed: {replies}")
@@ -132,7 +136,7 @@ async def _remove(
 
 
 async def delete(probe: outside.Outside, rule: Rule) -> float:
-    """Delete one rule; s until it is back."""
+    """Delete one rule; returns the seconds until it is back."""
     (reply,) = await probe.requests.batch([encode(RemoveRule(rule))])
     if reply.errno:
         raise outside.NeverCameError(f"{rule} could not be deleted: {reply.message}")

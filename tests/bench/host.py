@@ -1,4 +1,4 @@
-"""The hosts that are measured: one ENI with all that an ENI can have, and what DHCP does to it."""
+"""The measured hosts: an ENI with everything an ENI can have, and its DHCP client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRIMARY: Final = EniScript(
     subnet_ipv6=("2001:db8:0:1::/64",),
     device_number=0,
 )
-# All that tells of IPv6: what comes last on EC2.
+# All keys about IPv6, which come last on EC2.
 IPV6_KEYS: Final = frozenset(
     {"ipv6s", "ipv6-prefix", "subnet-ipv6-cidr-blocks", "vpc-ipv6-cidr-blocks"}
 )
@@ -57,14 +57,14 @@ def late_steps(complete: float) -> tuple[Step, ...]:
 
 
 def host(*enis: EniScript) -> Ec2:
-    """A host with the primary, to which these can be hot-plugged."""
+    """A host with the primary; these ENIs can be hot-plugged."""
     return Ec2(Scenario(PRIMARY_MAC, (PRIMARY, *enis)))
 
 
 async def plug(ec2: Ec2, name: str, leases: Sequence[Family] = ()) -> Eni:
-    """Hot-plug an ENI; a DHCP client (and an RA, for IPv6) brings its first addresses at once.
+    """Hot-plug an ENI. A DHCP client (and an RA, for IPv6) configures its first addresses at once.
 
-    IMDS's clock for it starts when the link is there, so that a lag of 0 is one.
+    Its timeline in IMDS starts when the link exists, so that a lag of 0 is really 0.
     """
     eni = ec2.eni(name)
     await ec2.vpc.plug(eni)
@@ -82,7 +82,7 @@ async def wait_for_clock(until: float) -> None:
 
 
 def without_first(eni: Eni, family: Family) -> Eni:
-    """The ENI without the first address of a family, which is a DHCP client's to bring."""
+    """The ENI without the first address of a family, which a DHCP client would configure."""
     if family is Family.V4:
         return replace(eni, ipv4=eni.ipv4[1:])
     return replace(eni, ipv6=eni.ipv6[1:])

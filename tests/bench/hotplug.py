@@ -1,4 +1,4 @@
-"""From "IMDS is complete" to "all of it is in the kernel", by lags of 0 to 30 s."""
+"""The time from "IMDS is complete" to "everything is in the kernel", for lags of 0 to 30 s."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.bench.figures import Figure, Limit
 LANES: Final = 8  # hosts side by side; each costs about 2 % of a core while it waits
 PLUGS: Final = 12  # hot-plugs of each, one after another
 QUICK_PLUGS: Final = 1
-LONGEST_LAG: Final = 30.0  # s; the longest that was ever reported of EC2
+LONGEST_LAG: Final = 30.0  # s; the longest ever reported on EC2
 PAUSE: Final = 0.5  # s from applied to the unplug
-# A first address that no DHCP client brings is added 5 s after the link came (`address_wait`).
+# Without a DHCP client, the first address is added 5 s after the link appears (`address_wait`).
 FIRST_ADDRESS: Final = 6.0
-WINDOW: Final = 10.0  # s; IMDS throttles by the second, and its budget is meant for longer
+WINDOW: Final = 10.0  # s; IMDS throttles per second, but its budget is for longer periods
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A way in which metadata comes late, and the families that DHCP brings the first address of.
+    """A kind of lag, and the families in which DHCP configures the first address.
 
     `before` is what IMDS says until it is complete.
     """
@@ -49,7 +49,7 @@ KINDS: Final = (
 class Sample:
     """One hot-plug. Times in s.
 
-    `requests` about this ENI came while it waited, `busiest` of them within WINDOW.
+    `requests`: the requests about this ENI while it waited; `busiest`: the most within WINDOW.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Sample:
 
 
 def steps(kind: Kind, lag: float, chance: random.Random) -> tuple[Step, ...]:
-    """The timeline of one ENI: each stage before `lag` begins at a moment of its own."""
+    """The timeline of one ENI: its stages before `lag` begin at different times."""
     begins = [0.0, *sorted(chance.uniform(0, lag) for _ in kind.before[1:])]
     stages = {
         "unlisted": Step(listed=False),
@@ -72,10 +72,10 @@ def steps(kind: Kind, lag: float, chance: random.Random) -> tuple[Step, ...]:
 
 
 async def measure(seed: int, *, quick: bool) -> list[Figure]:
-    """Hot-plugs on several hosts side by side; lags drawn uniformly from 0 to 30 s.
+    """Hot-plug ENIs on several hosts in parallel, with lags drawn uniformly from 0 to 30 s.
 
-    Start: the IMDS server's clock, when the last scripted step came. End: the first look from
-    outside that finds every rule, route and address of the ENI in the kernel.
+    Start: the last scripted step, by the clock of the IMDS server. End: the probe outside first
+    finds every rule, route and address of the ENI in the kernel.
     """
     chance = random.Random(seed)
     plugs = QUICK_PLUGS if quick else PLUGS
@@ -92,9 +92,9 @@ async def measure(seed: int, *, quick: bool) -> list[Figure]:
 
 
 async def _lane(lane: int, plan: list[tuple[Kind, float, tuple[Step, ...]]]) -> list[Sample]:
-    """One host, to which one ENI after another is plugged."""
+    """One host, with one ENI plugged after another."""
     scripts = [host.script(number, steps) for number, (_, _, steps) in enumerate(plan, 1)]
-    await asyncio.sleep(lane * 0.7)  # hosts that are made all at once only wait for each other
+    await asyncio.sleep(lane * 0.7)  # hosts created at once would only wait for each other
     samples = []
     async with host.host(*scripts) as ec2:
         with outside.look_into(ec2.vpc.host) as probe:
@@ -128,9 +128,9 @@ async def _one(
 
 
 def requests_about(imds: ImdsServer, mac: str, start: float, end: float) -> list[Request]:
-    """The requests of a time about one ENI.
+    """The requests about one ENI in a period.
 
-    A listing of all MACs belongs to an ENI that is not listed yet, and there is one of those.
+    A request for the list of MACs is about the one ENI that is not listed yet.
     """
     about = (mac, "/network/interfaces/macs/")
     return [

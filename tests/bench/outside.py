@@ -1,8 +1,7 @@
-"""The probe outside: what is in the host's kernel, read by a socket of our own.
+"""The probe outside the daemon: reads the host's kernel through its own socket.
 
-It asks again and again and subscribes to nothing, and knows nothing of the daemon but the marks
-that the README documents. What ought to be there is `tests.promised`'s to say, and not the daemon's
-planner's.
+It polls and subscribes to nothing. It knows nothing about the daemon except the marks that the
+README documents. `tests.promised` says what should be in the kernel, not the daemon's planner.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ANY", "Expected", "NeverCameError", "Outside", "expected", "look_into"]
 
-INTERVAL: Final = 0.002  # s between two looks: what a figure may be too long by
-PATIENCE: Final = 20.0  # s after which something will not come any more
+INTERVAL: Final = 0.002  # s between two polls: the error of a figure
+PATIENCE: Final = 20.0  # s after which we give up
 
 
 class NeverCameError(Exception):
-    """What was waited for did not come; the text says what is missing."""
+    """The expected state was not reached; the text says what is missing."""
 
 
 class Outside:
@@ -41,7 +40,7 @@ class Outside:
         self.requests = requests
 
     async def missing(self, wanted: Expected) -> str:
-        """What is not in the kernel yet; "" when all is there."""
+        """What is missing in the kernel; "" if nothing is."""
         lacking: frozenset[object] = wanted.rules - frozenset(await self.kernel.rules())
         if not lacking:
             routes = await self.kernel.own_routes()
@@ -54,7 +53,7 @@ class Outside:
     async def complete(
         self, wanted: Expected, within: float = PATIENCE, interval: float = INTERVAL
     ) -> float:
-        """The monotonic time at which everything wanted was seen in the kernel."""
+        """The monotonic time at which everything wanted was first in the kernel."""
         return await self.until(lambda: self.missing(wanted), within, interval)
 
     async def until(
@@ -63,7 +62,7 @@ class Outside:
         within: float = PATIENCE,
         interval: float = INTERVAL,
     ) -> float:
-        """The monotonic time of the first look in which nothing is missing (to `interval`)."""
+        """The monotonic time of the first poll that finds nothing missing (to `interval`)."""
         give_up = time.monotonic() + within
         while lacking := await missing():
             if time.monotonic() > give_up:

@@ -1,4 +1,4 @@
-"""A host where nothing happens: what the daemon costs it."""
+"""What the daemon costs on a host where nothing happens."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from nicwatchd.sim.parts import Eni
 from tests.bench import host, hotplug, outside
 from tests.bench.figures import Figure, Limit
 
-SETTLE: Final = 180.0  # s after the hot-plug: nobody waits any more
+SETTLE: Final = 180.0  # s after the hot-plug: nothing is waiting any more
 QUIET: Final = 180.0  # s
 QUICK_SETTLE, QUICK_QUIET = 70.0, 70.0  # nothing is missing, so the slow refresh begins at 60 s
 # s. EC2's DHCPv6 leases are renewed at half of the preferred lifetime, 140 s.
 RENEWAL: Final = 70.0
-ROUND: Final = 30.0  # s of silence that lie between two rounds of the slow refresh, at the least
+ROUND: Final = 30.0  # s of silence, at least, between two sweeps of the slow refresh
 MIB: Final = 1024.0
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this machine, by /proc."""
+    """A process, read from /proc."""
 
     pid: int
 
     def cpu(self) -> float:
-        """Seconds on a CPU so far, all threads; to the nanosecond, where `stat` has ticks."""
+        """CPU seconds of all threads so far, in nanosecond precision (`stat` has only ticks)."""
         tasks = Path(f"/proc/{self.pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
@@ -48,10 +48,10 @@ def _fields(text: str) -> dict[str, int]:
 
 
 async def measure(_seed: int, *, quick: bool) -> list[Figure]:
-    """One applied ENI beside the primary, left alone for minutes but for DHCP's renewals.
+    """One applied ENI beside the primary; for minutes nothing happens but DHCP renewals.
 
-    CPU time is the daemon's over the quiet minutes, as a share of one core. Requests are those
-    about one NIC between the starts of its first and its last round, over that time.
+    CPU time: the daemon's during the quiet minutes, as a share of one core. Requests: those about
+    one NIC between the starts of its first and its last sweep, divided by that time.
     """
     script = host.script(1, host.late_steps(1.0))
     async with host.host(script) as ec2:
@@ -92,7 +92,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
 
 
 async def _rest(ec2: Ec2, eni: Eni, seconds: float) -> None:
-    """Let time pass; a DHCP client renews its leases meanwhile."""
+    """Let time pass, while a DHCP client renews its leases."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > RENEWAL:
         await asyncio.sleep(RENEWAL)
@@ -102,7 +102,7 @@ async def _rest(ec2: Ec2, eni: Eni, seconds: float) -> None:
 
 
 def _per_minute(ec2: Ec2, mac: str, start: float, end: float) -> float:
-    """The rate of requests about one NIC, over whole rounds."""
+    """The rate of requests about one NIC, over complete sweeps."""
     times = [r.at for r in hotplug.requests_about(ec2.imds, mac, start, end)]
     firsts = [b for a, b in zip([start - ROUND, *times], times, strict=False) if b - a > ROUND / 2]
     if len(firsts) < 2:

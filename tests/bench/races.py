@@ -1,4 +1,4 @@
-"""The race as a user sees it: TCP to the new ENI, by its IPv6, and to the primary meanwhile."""
+"""The race as a user sees it: TCP to the IPv6 addresses of the new ENI, and to the primary."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ from tests.bench import host
 from tests.bench.figures import Figure, Limit
 
 ALLOWED: Final = 0.2  # s beyond one poll interval
-LAGS: Final = {8.0: 0.25, 20.0: 0.25, 90.0: 5.0}  # s: when IPv6 is complete, the poll interval then
+LAGS: Final = {
+    8.0: 0.25,
+    20.0: 0.25,
+    90.0: 5.0,
+}  # s: the lag of IPv6, and the poll interval at that age
 LEASED_LAG: Final = 8.0
 QUICK_LAGS: Final = (8.0,)
-AFTER: Final = 2.0  # s to go on watching the primary, also after the unplug
+AFTER: Final = 2.0  # s to keep watching the primary, also after the unplug
 PATIENCE: Final = 20.0  # s
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """The outcome of one race, in s: IPv6 reachable after its start, and the primary's silence."""
+    """The result of one race, in s: the time until IPv6 is reachable, and the primary's silence."""
 
     after: float
     silence: float
 
 
 async def measure(_seed: int, *, quick: bool) -> list[Figure]:
-    """The race at each lag without DHCP, and once with DHCPv6, each on a host of its own.
+    """Run the race for each lag without DHCP, and once with DHCPv6, each on its own host.
 
-    End: the first answer to a TCP connection, tried every 100 ms, on the last of the paths from
-    six far hosts and two neighbours to each of the ENI's IPv6 addresses. Start: IMDS's clock, or
-    the moment of the lease.
+    Start: the clock of IMDS, or the moment of the lease. End: the first answer to a TCP connection,
+    tried every 100 ms, on the slowest of the paths from six far hosts and two neighbours to each
+    IPv6 address of the ENI.
     """
     lags = QUICK_LAGS if quick else tuple(LAGS)
     runs = [*(_race(lag, leased=False) for lag in lags), _race(LEASED_LAG, leased=True)]
@@ -97,7 +101,7 @@ async def _from_lease(ec2: Ec2, eni: Eni) -> float:
 
 
 async def _reachable(ec2: Ec2, eni: Eni) -> float:
-    """The monotonic time from which on every IPv6 path answered."""
+    """The monotonic time since when every IPv6 path answers."""
     wanted = paths(ec2.vpc.peers(eni), eni.addresses(Family.V6))
     async with Watch(ec2.vpc, wanted) as watch:
         await watch.all_reachable(PATIENCE)

@@ -1,4 +1,4 @@
-"""The figures as a table and as JSON, with the machine that they were measured on."""
+"""Writes the figures as a table and as JSON, with the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIBRARIES: Final = ("aiohttp", "pydantic", "pyroute2")
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on, and nothing that names the machine."""
+    """What the figures depend on; nothing that identifies the machine."""
     return {
         "CPU": f"{os.cpu_count()} x {_cpu_model()}",
         "kernel": platform.release().split("-")[0],
@@ -31,27 +31,27 @@ def machine() -> dict[str, str]:
 
 
 class Others:
-    """How much of the machine's CPU time was other people's work: it makes figures worse."""
+    """The share of the machine's CPU time that other work took, which makes figures worse."""
 
     def __init__(self) -> None:
         self._start, self._busy, self._ours = time.monotonic(), _busy(), _ours()
 
     def share(self) -> float:
-        """Their share since the beginning, 1.0 being all cores. Count when children have ended."""
+        """The share since the start; 1.0 is all cores. Call it after the children have exited."""
         theirs = _busy() - self._busy - (_ours() - self._ours)
         cores = os.cpu_count() or 1
         return max(0.0, theirs / (time.monotonic() - self._start) / cores)
 
 
 def _busy() -> float:
-    """CPU seconds that all cores together have worked; idle and iowait are no work."""
+    """CPU seconds of all cores together, without idle and iowait."""
     total = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
     user, nice, system, _, _, *interrupts_and_steal = map(int, total)
     return (user + nice + system + sum(interrupts_and_steal)) / os.sysconf("SC_CLK_TCK")
 
 
 def _ours() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """CPU seconds of this process and of its children that have exited."""
     return sum(os.times()[:4])
 
 
@@ -91,18 +91,18 @@ def write(figures: Sequence[Figure], seed: int, others: float) -> None:
         "figures": [_as_data(figure) for figure in figures],
     }
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    described = ", ".join(f"{name} {said}" for name, said in on.items())
+    described = ", ".join(f"{name} {value}" for name, value in on.items())
     described += f". Other work took {others:.0%} of its CPU time."
     fill_in("make bench", described, table(figures))
 
 
 def markers(command: str) -> tuple[str, str]:
-    """What stands in the page around that which a command writes."""
+    """The markers in the page around the part that a command writes."""
     return f"<!-- written by {command}: begin -->", f"<!-- written by {command}: end -->"
 
 
 def fill_in(command: str, *parts: str) -> None:
-    """Write what a command found into the page, between its markers."""
+    """Write the results of a command into the page, between its markers."""
     begin, end = markers(command)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
@@ -111,7 +111,7 @@ def fill_in(command: str, *parts: str) -> None:
 
 
 def _as_data(figure: Figure) -> dict[str, object]:
-    """A figure for programs, in the unit that it was measured in."""
+    """A figure for the JSON, in the unit in which it was measured."""
     return {
         "what": figure.what,
         "unit": "s" if figure.unit in ("ms", "s") else figure.unit + figure.suffix,

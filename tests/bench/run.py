@@ -1,4 +1,4 @@
-"""`make bench`: measures what docs/benchmarks.md tells, and exits 1 where a budget is missed."""
+"""`make bench`: measures the figures in docs/benchmarks.md; exits with 1 if a budget is missed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.bench.figures import Figure
 
 Measurement = Callable[..., Awaitable[list[Figure]]]
 
-# What runs side by side; one phase after another. The hot-plugs share their cores with nothing
-# but a host that rests, and so do the short ones, which compute more than they wait.
+# Measurements of one phase run in parallel; the phases run one after another. The hot-plugs, and
+# the short measurements, which compute more than they wait, run beside nothing but an idle host.
 PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"hotplug": hotplug.measure},
     {"races": races.measure, "heal": heal.measure, "kinds": heal.measure_kinds},
@@ -26,7 +26,7 @@ PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"foreign": foreign.measure},
     {"command": command.measure},
 )
-BESIDE: Final[dict[str, Measurement]] = {"quiet": quiet.measure}  # all the time, beside them
+BESIDE: Final[dict[str, Measurement]] = {"quiet": quiet.measure}  # runs in parallel with all phases
 NAMES: Final = tuple(name for phase in (*PHASES, BESIDE) for name in phase)
 
 

@@ -1,4 +1,4 @@
-"""The walk on a real kernel: an imitated EC2 host of network namespaces, and nicwatchd on it as
+"""The walk on a real kernel: a simulated EC2 host of network namespaces, and nicwatchd on it as
 a process of its own. Everything is the real thing but the ENIs, the VPC and the metadata service.
 """
 

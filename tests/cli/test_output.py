@@ -1,4 +1,4 @@
-"""What the commands print goes nowhere: one line, and the exit code that is documented."""
+"""The output of a command cannot be written: one line, and the documented exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `nicwatchd release` prints of what a daemon did, and how it ends."""
+"""The output and the exit code of `nicwatchd release`, carried out by a daemon."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STUCK = ("ip rule del pref 32601 from 10.0.2.10", "Operation not permitted")
 
 
 class Service(Well):
-    """A daemon that lets go as it was told to."""
+    """A daemon with a canned result."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ async def test_what_did_not_go(
     ("trouble", "said"),
     [
         (UnknownInterfaceError("eth7", ["eth1", "eth0"]), "no interface 'eth7'; there are: eth0, "),
-        (OSError(28, "No space left on device"), "nothing was done, as it could not be noted: No "),
+        (OSError(28, "No space left on device"), "nothing was done: it could not be recorded: No "),
         (KernelError("no answer from the kernel in 5 s"), "no answer from the kernel in 5 s"),
     ],
 )

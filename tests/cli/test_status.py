@@ -1,4 +1,4 @@
-"""What `nicwatchd status` prints, and how it ends; the daemon here is a canned answer."""
+"""The output and the exit code of `nicwatchd status`, for canned answers of a daemon."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WELL = HostStatus(version="1", pid=1, started=0.0, imds=ImdsStatus(state="ok"), 
 
 
 class Canned:
-    """A service that says what it was told to say."""
+    """A service with a canned status."""
 
     def __init__(self, status: HostStatus) -> None:
         self.said = status

@@ -29,13 +29,13 @@ ETH1 = EniScript(
     subnet_ipv6=("2001:db8:0:2::/64",),
     device_number=1,
 )
-# Short, so that the tests of time-outs are; nothing is asserted of how long anything took.
+# Short, so that tests of timeouts are short. No test asserts how long anything takes.
 TIMEOUTS = Timeouts(connect=1.0, read=0.8, total=1.0)
 
 
 @dataclass
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test sets."""
 
     now: float = 1000.0
 
@@ -65,7 +65,7 @@ async def client(server: ImdsServer, clock: Clock) -> AsyncIterator[ImdsClient]:
 
 
 class _Response(ClientResponse):
-    """aioresponses 0.7.9 does not know the argument that aiohttp 3.14 demands (its issue 289)."""
+    """aioresponses 0.7.9 lacks an argument that aiohttp 3.14 requires (its issue 289)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("stream_writer", Mock())

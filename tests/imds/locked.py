@@ -1,6 +1,6 @@
-"""Run by test_locked.py in a network namespace of its own: an IMDS that is locked as systemd does.
+"""Run by test_locked.py in its own network namespace: an IMDS that is locked as systemd does it.
 
-A prohibit route stands before the address, and only the mark gets past it; not before the server's
+A prohibit route covers the address, and only the mark gets past it. It does not cover the server's
 answers, which go to the same address here. Prints what the client
 answers, one line each.
 """

@@ -1,4 +1,4 @@
-"""The host's request budget, on an invented clock."""
+"""The host's request budget, with a simulated clock."""
 
 from __future__ import annotations
 

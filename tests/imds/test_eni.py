@@ -1,4 +1,4 @@
-"""An interface's reading, poll by poll, against the running server."""
+"""The metadata of an interface, poll by poll, from a running server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/imds-faults.md, row by row, against a running server: the fault, and its end."""
+"""docs/imds-faults.md, row by row, against a running server: each fault, and its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From text to values: what is taken, what is refused, and in which words."""
+"""From text to values: what is accepted, what is refused, and the messages for it."""
 
 from __future__ import annotations
 

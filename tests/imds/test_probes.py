@@ -1,4 +1,4 @@
-"""Which requests a poll sends, as tables; and what that comes to over time."""
+"""Which requests a poll sends, as tables; and how many that is over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mutants of what stands outside of functions: tables, constants, defaults, decorators."""
+"""Mutants of code outside functions: tables, constants, defaults, decorators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tally(Protocol):
 
 
 def run(copy: Path, found: Mapping[str, Tally], processes: int) -> None:
-    """Try every mutant; `copy` is the tree to change, of which each process gets another copy."""
+    """Try every mutant. Each process changes its own copy of the tree `copy`."""
     copies: SimpleQueue[Path] = SimpleQueue()
     for number in range(processes):
         another = copy.with_name(f"{copy.name}-{number}")
@@ -63,7 +63,7 @@ def _fail(folder: Path, tests: tuple[str, ...]) -> bool:
 
 
 def mutants_of(source: str) -> Iterator[tuple[str, str]]:
-    """Each change, in words, and the whole source with it."""
+    """Each change as text, and the complete source with it."""
     count = sum(1 for _ in _sites(ast.parse(source)))
     for number in range(count):
         tree = ast.parse(source)
@@ -83,7 +83,7 @@ Site = tuple[ast.AST, str, int | None, ast.expr | None]  # parent, field, place 
 
 
 def _sites(node: ast.AST) -> Iterator[Site]:
-    """What can be changed below a node, functions, annotations and docstrings aside."""
+    """The places below a node that can be changed, except functions, annotations and docstrings."""
     for name, value in ast.iter_fields(node):
         children = value if isinstance(value, list) else [value]
         for number, child in enumerate(children):

@@ -1,8 +1,8 @@
-"""`make mutants`: is each line of the core's decisions held by a test? Writes docs/mutants.md.
+"""`make mutants`: does a test notice each change to the core's decisions? Writes docs/mutants.md.
 
-mutmut changes one thing at a time inside functions, and runs the fast tests of the core that come
-by there. What stands outside of functions (the table of states, constants, defaults) it leaves, so
-`outside` does the same there. A copy in build/ is changed, never the tree.
+mutmut makes one change at a time inside functions, and runs the core's fast tests that execute it.
+It leaves out code outside functions (the table of states, constants, defaults), so `outside` does
+the same there. All changes are made in a copy in build/, never in the tree.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KILLED: Final = frozenset({"killed", "timeout", "segfault"})
 
 @dataclass
 class Module:
-    """What became of the mutants of one module."""
+    """The results for the mutants of one module."""
 
     mutants: int = 0
     killed: int = 0
@@ -57,7 +57,7 @@ class Module:
 
 
 def main() -> int:
-    """Run, tell the survivors, and write the table; 1 if a module has too many of them."""
+    """Run all, print the survivors, and write the table; returns 1 if a module has too many."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", help=f"of {', '.join(MODULES)}; all by default")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)

@@ -31,7 +31,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def network_namespace() -> Iterator[None]:
-    """This thread, its new sockets and its children are in a new network namespace meanwhile."""
+    """In the block, this thread, its new sockets and its children use a new network namespace."""
     with Path("/proc/thread-self/ns/net").open() as home:
         if libc.unshare(CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "unshare: run the tests as root or in `unshare -rnm`")
@@ -51,7 +51,7 @@ def ip(*words: object) -> str:
 
 
 class Heard:
-    """The events so far, and a way to wait for one."""
+    """The events received so far, and a way to wait for one."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -72,7 +72,7 @@ class Heard:
 
 
 class World(Protocol):
-    """A kernel, and what others do to it."""
+    """A kernel, and methods for what other programs do to it."""
 
     kernel: Kernel
     source: EventSource
@@ -89,7 +89,7 @@ class World(Protocol):
 
 
 class RealWorld:
-    """The current network namespace; others act by `ip`."""
+    """The current network namespace; other programs act through `ip`."""
 
     def __init__(self) -> None:
         self.heard = Heard()
@@ -177,7 +177,7 @@ class FakeWorld:
 
 @pytest.fixture
 def namespace() -> Iterator[None]:
-    """The test runs in a network namespace of its own."""
+    """Run the test in its own network namespace."""
     with network_namespace():
         yield
 

@@ -15,7 +15,7 @@ PROGRAM = "import sys\ndef main():\n    print(sys.argv[1:])\n    return 3\n"
 
 @pytest.fixture
 def prefix(tmp_path: Path) -> Path:
-    """A PREFIX with a program that says how it was called."""
+    """A PREFIX with a program that prints how it was called."""
     (tmp_path / "bin").mkdir()
     shutil.copy(LAUNCHER, tmp_path / "bin/nicwatchd")
     command = tmp_path / "lib/nicwatchd/nicwatchd/cli/main.py"

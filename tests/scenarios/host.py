@@ -1,4 +1,4 @@
-"""An imitated EC2 host with nicwatchd on it, and what the scenarios judge it by.
+"""A simulated EC2 host with nicwatchd, and the helpers with which scenarios judge it.
 
 async with ec2_host(numbered(1)) as host:
     await host.plug("eth1")
@@ -25,15 +25,15 @@ from nicwatchd.sim.probe import Acceptor, Watch, all_answer, paths, watch_primar
 from nicwatchd.sim.script import EniScript, Fault, Scenario, Step
 from nicwatchd.sim.vpc import Vpc
 
-# Generous: it ends what hangs, and measures nothing. The longest lag here is 90 s.
+# Generous, because it only ends what hangs. The longest lag here is 90 s.
 WITHIN: Final = 120.0
-# s without any answer of the primary's. Many tests share few cores, so a packet or two may be late;
+# s without any answer from the primary. Many tests share few cores, so a packet or two may be late;
 # the benchmarks measure the real figure.
 DISTURBED: Final = 2.0
 
-# No DHCP client is waited for where a scenario has none; all else is as shipped.
+# Do not wait for a DHCP client if the scenario has none; everything else is as shipped.
 NO_DHCP: Final = {"address_wait": 0.2}
-# The interface's whole life in seconds instead of minutes, for verdicts that take their time.
+# The whole life of an interface in seconds instead of minutes, for verdicts that take long.
 QUICK: Final = NO_DHCP | {
     "fast_for": 30.0,
     "keep": 2.0,
@@ -80,7 +80,7 @@ DEFAULT: Final = settings()
 
 @dataclass(frozen=True)
 class HostUnderTest:
-    """The host, and shorthands for what the scenarios do with it and ask of it."""
+    """The host, and shorthands for what scenarios do and check."""
 
     ec2: Ec2
     daemon: DaemonProcess
@@ -95,7 +95,7 @@ class HostUnderTest:
         return self.ec2.imds
 
     def eni(self, name: str) -> Eni:
-        """As it is plugged now, else as it will be."""
+        """The ENI as it is plugged now, or as it will be."""
         mac = self.ec2.scenario.eni(name).mac
         return next((eni for eni in self.vpc.enis if eni.mac == mac), self.ec2.eni(name))
 
@@ -103,18 +103,18 @@ class HostUnderTest:
         await self.ec2.plug(*names)
 
     async def change(self, script: EniScript) -> None:
-        """The ENI of this name has other addresses or prefixes now, and IMDS knows at once."""
+        """Change the addresses or prefixes of an ENI; IMDS lists them at once."""
         await self.reassign(script)
         self.tell(script)
 
     async def reassign(self, *scripts: EniScript) -> None:
-        """EC2 has assigned the ENIs other addresses or prefixes. No event on the host tells."""
+        """Change the addresses or prefixes that EC2 assigns. There is no event on the host."""
         for script in scripts:
             now = self.eni(script.name)
             await self.vpc.update(replace(eni_of(script), name=now.name, subnet=now.subnet))
 
     def tell(self, script: EniScript) -> None:
-        """Let IMDS say of the ENI of this name what the script says."""
+        """Make IMDS answer for this ENI what the script says."""
         facts = script.facts()
         gone = self.ec2.scenario.eni(script.name).facts().keys() - facts.keys()
         self.imds.step(script.name, complete=True, texts=facts, hide=set(gone))
@@ -122,7 +122,7 @@ class HostUnderTest:
     async def advertise(self, name: str) -> None:
         """Send router advertisements, as routers repeat them, until the kernel has taken one.
 
-        The first may be lost: a link carries nothing for a moment after it is up.
+        The first may be lost, because a link carries no packets for a moment after it is up.
         """
         async with asyncio.timeout(WITHIN):
             while not await self.ip(f"-6 route show default proto ra dev {self.eni(name).name}"):
@@ -137,7 +137,7 @@ class HostUnderTest:
         return status
 
     async def shows(self, name: str, key: str, value: object) -> None:
-        """Wait until an interface's status says this; what is for people only has no event."""
+        """Poll until an interface has this status. What is only for people has no event."""
         async with asyncio.timeout(WITHIN):
             while (await self.status(name))[key] != value:  # noqa: ASYNC110 (see above)
                 await asyncio.sleep(0.02)
@@ -145,7 +145,7 @@ class HostUnderTest:
     async def all_reachable(
         self, *names: str, addresses: Sequence[IPAddress] = (), peers: Sequence[Peer] = ()
     ) -> None:
-        """Each far host and each neighbour reaches each address (or those named) by TCP."""
+        """Wait until every far host and neighbour reaches each address (or those named) by TCP."""
         enis = [self.eni(name) for name in names]
         wanted = addresses or [address for eni in enis for address in eni.addresses()]
         tried = paths([*self.vpc.peers(*enis), *peers], wanted)
@@ -153,7 +153,7 @@ class HostUnderTest:
         await all_answer(self.vpc, tried, WITHIN)
 
     async def imds_is(self, state: str) -> None:
-        """Wait until the daemon finds the metadata service in this condition."""
+        """Wait until the daemon reports this state of the metadata service."""
         async with asyncio.timeout(WITHIN):
             while True:
                 status = await self.daemon.get("/v1/status")
@@ -162,7 +162,7 @@ class HostUnderTest:
                 await asyncio.sleep(0.02)
 
     async def logged(self, words: str) -> None:
-        """Wait until the daemon has said this on standard error."""
+        """Wait until the daemon has written this to standard error."""
         async with asyncio.timeout(WITHIN):
             while words not in self.daemon.log:  # noqa: ASYNC110 (a file has no event)
                 await asyncio.sleep(0.02)
@@ -186,9 +186,9 @@ class HostUnderTest:
 
     @asynccontextmanager
     async def changes(self, *kinds: str) -> AsyncIterator[list[str]]:
-        """What the kernel tells of changes of these kinds (`ip monitor`'s words) inside the block.
+        """The kernel's notifications of these kinds (as `ip monitor` names them) during the block.
 
-        Complete after the block: a mark of our own is waited for.
+        They are complete after the block, which waits for a marker that it adds itself.
         """
         said: list[str] = []
         pipe = asyncio.subprocess.PIPE
@@ -201,7 +201,7 @@ class HostUnderTest:
         await monitor.wait()
 
     async def _mark(self, monitor: asyncio.subprocess.Process, said: list[str]) -> None:
-        """Read what a monitor says until it tells of a rule of our own, and leave that out."""
+        """Read the output of a monitor up to our marker rule, and leave that out."""
         assert monitor.stdout is not None
         async with asyncio.timeout(WITHIN):
             while True:
@@ -214,7 +214,7 @@ class HostUnderTest:
                         said.append(line)
 
     async def as_before(self, before: Footprint) -> None:
-        """Wait until the daemon has as much open, and the kernel as many objects, as before."""
+        """Wait until the daemon's open files and the kernel's objects are as many as before."""
         async with asyncio.timeout(WITHIN):
             while await self.footprint() != before:  # noqa: ASYNC110 (what closes has no event)
                 await asyncio.sleep(0.05)
@@ -224,7 +224,7 @@ class HostUnderTest:
 
 
 async def _line_within(stream: asyncio.StreamReader, seconds: float) -> str:
-    """The next line; none when there is none so long."""
+    """The next line, or none if there is none for so long."""
     try:
         async with asyncio.timeout(seconds):
             return (await stream.readline()).decode().strip()
@@ -234,14 +234,14 @@ async def _line_within(stream: asyncio.StreamReader, seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What may not grow: objects in the kernel, and what the daemon has open, by kind."""
+    """What must not grow: the number of kernel objects and of the daemon's open files, by kind."""
 
     kernel: dict[str, list[str]]
     descriptors: Counter[str]
 
 
 def descriptors(pid: int) -> Counter[str]:
-    """What a process has open, by kind. TCP aside: kept connections to IMDS come and go."""
+    """The open files of a process, by kind. Without TCP: connections to IMDS come and go."""
     kinds = _socket_kinds(pid)
     found: Counter[str] = Counter()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -274,9 +274,9 @@ async def ec2_host(
     wrapper: Sequence[str] = (),
     settled: bool = True,
 ) -> AsyncIterator[HostUnderTest]:
-    """A host whose primary is plugged, and never disturbed until the end.
+    """A host with its primary plugged, which must not be disturbed until the end.
 
-    `settled`: begin when the daemon knows the primary. `wrapper` becomes the daemon.
+    `settled`: start once the daemon knows the primary. `wrapper`: a command that execs the daemon.
     """
     scenario = Scenario(primary.mac, (primary, *enis), tuple(faults))
     async with AsyncExitStack() as stack:
@@ -317,7 +317,7 @@ def complete(status: Status) -> bool:
 
 
 def late(at: float) -> tuple[Step, ...]:
-    """The race: unlisted, then without IPv6 and with a wrong number, then at last all of it."""
+    """The race: unlisted, then without IPv6 and with a wrong number, then complete."""
     return (
         Step(0.0, listed=False),
         Step(1.0, listed=True, hide=IPV6_KEYS, set={"device-number": "0"}),

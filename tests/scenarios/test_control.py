@@ -126,7 +126,7 @@ async def test_sighup_takes_new_settings_and_refuses_bad_ones() -> None:
 
         config.write_text(SETTINGS + 'exclud = ["eth1"]\n')
         host.daemon.process.send_signal(signal.SIGHUP)
-        await host.logged("the old settings stay")
+        await host.logged("the old ones remain in effect")
         assert "did you mean 'exclude'?" in host.daemon.log
         assert complete(await host.status("eth1"))
 

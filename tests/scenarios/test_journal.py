@@ -155,4 +155,4 @@ async def test_an_empty_journal_is_said_to_be_one(journal: Journal) -> None:
     async with ec2_host() as host:  # whose daemon writes to standard error
         said = await nicwatchd_on(host.vpc, "status", "--journal", wrapper=journal.wrapper)
         assert said.code == 2
-        assert "the journal has no entry of nicwatchd since this boot" in said.complaint_line
+        assert "the journal has no entry of nicwatchd from this boot" in said.complaint_line

@@ -8,8 +8,8 @@ from nicwatchd.core.model import Family
 from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.host import WITHIN, HostUnderTest, complete, ec2_host, numbered
 
-# The ENI is a macvlan here, so that veths are to the daemon what they are on EC2: no business of
-# its own. Nothing is asked by the clock within the hour, so that each request is one too many.
+# The ENI is a macvlan here, so that veths are as irrelevant to the daemon as on EC2. No refresh is
+# due within the hour, so any request would be one that a veth caused.
 MACVLAN = (
     SETTINGS.replace("veth", "macvlan")
     + """\

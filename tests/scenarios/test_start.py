@@ -56,7 +56,7 @@ async def test_a_second_daemon_says_that_there_is_one() -> None:
     async with ec2_host(numbered(1)) as host:
         ended = await nicwatchd_on(host.vpc, "run", "--config", str(host.daemon.config))
         assert ended.code == 2
-        assert f"already runs here (pid {host.daemon.process.pid}, " in ended.complaint_line
+        assert f"is already running (pid {host.daemon.process.pid}, " in ended.complaint_line
         await host.plug("eth1")
         await host.until("eth1", complete)  # the first one serves on
 

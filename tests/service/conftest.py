@@ -41,7 +41,7 @@ ETH0 = EniScript(
     subnet_ipv4="10.0.1.0/24",
     device_number=0,
 )
-# Nobody brings an address by DHCP here.
+# There is no DHCP client here.
 AT_ONCE = replace(Policy(), address_wait=0.0)
 PATIENCE = 20.0  # s; ends what hangs
 
@@ -87,7 +87,7 @@ class Host:
     async def daemon(
         self, policy: Policy = AT_ONCE, clock: Callable[[], float] = time.monotonic
     ) -> AsyncIterator[Daemon]:
-        """A daemon that runs until the body ends; what it raises is raised there."""
+        """A daemon that runs until the body ends; its exceptions are raised there."""
         async with ImdsClient(ImdsOptions(self.imds.endpoints)) as client:
             ledger = Ledger(self.directory)
             events = self.kernel.events()
@@ -102,7 +102,7 @@ class Host:
 
 @pytest.fixture
 def eth1() -> EniScript:
-    """The secondary interface; a module may have another."""
+    """The secondary interface; a module may override it."""
     return ETH1
 
 
@@ -118,7 +118,7 @@ async def host(tmp_path: Path, eth1: EniScript) -> AsyncIterator[Host]:
 async def until(
     daemon: Daemon, name: str, wanted: Callable[[InterfaceStatus], bool]
 ) -> InterfaceStatus:
-    """The first status of an interface, now or at a later transition, that is wanted."""
+    """The first status of an interface, now or at a transition, for which `wanted` is true."""
     news: asyncio.Queue[InterfaceStatus] = asyncio.Queue()
 
     def observe(told: Told) -> None:
@@ -139,7 +139,7 @@ async def until(
 
 
 async def eventually(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
-    """Return once a condition of the world holds that nobody tells of."""
+    """Poll until a condition is true for which there is no event."""
     async with asyncio.timeout(PATIENCE):
         while True:
             held = condition()

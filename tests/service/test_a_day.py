@@ -1,4 +1,4 @@
-"""A day of a busy host in fast motion: what the daemon holds in memory does not grow with time."""
+"""A day of a busy host in fast motion: the daemon's memory does not grow with time."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class BusyHost:
         self.kernel.put(Address(self._eth1, ip_address("2001:db8:0:2::10"), 128, dynamic=True))
 
     async def hour(self) -> None:
-        """Ends with all as it was at its beginning, by other indexes."""
+        """Ends in the same state as it began, except for the link indexes."""
         begin = asyncio.get_running_loop().time()
         for minute in range(0, 3600, int(RENEWAL)):
             await _sleep_until(begin + minute)

@@ -1,4 +1,4 @@
-"""The control socket against those who mean no good, or know no better."""
+"""The control socket against malicious and broken clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ETH1 = InterfaceStatus(
 
 
 class Well:
-    """A service of which nothing is to be said."""
+    """A service with a minimal status."""
 
     def status(self) -> HostStatus:
         return HostStatus(version="1", pid=1, started=0.0, imds=ImdsStatus(state="ok"))
@@ -59,7 +59,7 @@ async def control(tmp_path: Path) -> AsyncIterator[Control]:
 
 
 async def say(control: Control, request: bytes) -> bytes:
-    """All that is answered until the connection ends."""
+    """Everything that the server sends until the connection ends."""
     reader, writer = await asyncio.open_unix_connection(control.path)
     try:
         writer.write(request)
@@ -86,7 +86,7 @@ async def test_connections_are_bounded_and_come_back(control: Control) -> None:
 async def test_connections_that_ended_leave_nothing_behind(control: Control) -> None:
     for _ in range(3 * CONNECTIONS):
         await say(control, HEALTHZ)
-    assert len(control._clocks._running) <= 2 * CONNECTIONS
+    assert len(control._timers._running) <= 2 * CONNECTIONS
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_streams_of_events_are_bounded(control: Control) -> None:
         writer.write(EVENTS)
         assert b" 200 OK" in await reader.readuntil(b"\r\n\r\n")
     last = EVENTS.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    assert b"too many streams" in await say(control, last)
+    assert b"too many event streams" in await say(control, last)
     assert await say(control, HEALTHZ)
     for _, writer in streams:
         writer.close()

@@ -1,4 +1,4 @@
-"""SIGKILL after any single operation: the next daemon ends as if nothing had happened."""
+"""SIGKILL after any single operation: the next daemon reaches the same state as without it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ OTHER_NUMBERS = Numbers(priority=31000, table_base=5_000_000, group=77)
 
 
 class Killed(BaseException):
-    """The daemon's process is no more: nothing of the program may catch this."""
+    """The daemon's process is dead: no part of the program may catch this."""
 
 
 class Mortal(FakeKernel):
-    """Whose program dies after `left` more operations, before it asks for the next."""
+    """A kernel whose program dies after `left` more operations, before it requests the next."""
 
     left: int | None = None
 
@@ -60,7 +60,7 @@ class Old(Mortal):
 
 @dataclass(frozen=True)
 class Case:
-    """What the daemon is about when it dies. `applied`: eth1 was, by a daemon before it."""
+    """What the daemon is doing when it dies. `applied`: an earlier daemon had applied eth1."""
 
     done: Callable[[Host], bool]  # whether it is complete
     act: Callable[[Host, Daemon], Awaitable[None]] | None = None
@@ -141,21 +141,21 @@ CASES = {
 
 
 def picture(host: Host) -> list[str]:
-    """All that the kernel holds, in words and without an order."""
+    """The state of the kernel as text, without an order."""
     state = host.kernel._state
     things = [*state.links.values(), *state.addresses, *state.routes, *state.rules]
     return sorted(map(str, things))
 
 
 def new(directory: Path) -> Path:
-    """A directory that is made now."""
+    """A new directory."""
     directory.mkdir()
     return directory
 
 
 @asynccontextmanager
 async def new_host(case: Case, directory: Path) -> AsyncIterator[Host]:
-    """A host on which the case may begin, with things of others."""
+    """A host on which the case can start, with objects of others."""
     async with AsyncExitStack() as stack:
         imds = ImdsServer(Scenario(mac=PRIMARY, enis=(ETH0, ETH1)))
         await imds.start(("127.0.0.1", 0))
@@ -172,7 +172,7 @@ async def new_host(case: Case, directory: Path) -> AsyncIterator[Host]:
 
 
 async def live(case: Case, host: Host, done: Callable[[], bool]) -> bool:
-    """A daemon until it is done, or dead; whether it was done."""
+    """Run a daemon until it is done or dead; returns whether it was done."""
     async with ImdsClient(ImdsOptions(host.imds.endpoints)) as client:
         ledger = Ledger(host.directory)
         events = host.kernel.events()
@@ -220,7 +220,7 @@ async def test_killed_after_any_operation(case: Case, tmp_path: Path) -> None:
 
 
 class Stopping(Mortal):
-    """Whose program is told to stop by the time that it has sent its `at`-th batch."""
+    """A kernel whose program is told to stop once it has sent its `at`-th batch."""
 
     at = 0
     stop: Callable[[], None] | None = None

@@ -1,4 +1,4 @@
-"""The loop, with a kernel in memory: what it writes, what it survives, what it tells."""
+"""The loop, with a kernel in memory: what it writes, what it survives, what it reports."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_lost_events_are_made_good(host: Host) -> None:
 
 
 class Moody(FakeKernel):
-    """Does not answer for a while."""
+    """A kernel that does not answer for a while."""
 
     silent = 0
 
@@ -146,7 +146,7 @@ async def test_a_kernel_that_does_not_answer_is_told_and_asked_again(host: Host)
 
 
 class Forbidding(FakeKernel):
-    """Refuses IPv6 routes, as a host with IPv6 switched off does."""
+    """A kernel that refuses IPv6 routes, as a host with IPv6 disabled does."""
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         outcomes = []

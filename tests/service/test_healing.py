@@ -1,4 +1,4 @@
-"""What others remove comes back: each kind and family by itself, all at once, again and again."""
+"""What others remove is restored: each kind and family alone, all at once, and repeatedly."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def is_applied(status: InterfaceStatus) -> bool:
 
 
 async def own(kernel: FakeKernel, index: int) -> list[Object]:
-    """All that is ours but for the link group."""
+    """Everything of ours except the link group."""
     rules = [rule for rule in await kernel.rules() if rule.protocol == PROTOCOL]
     addresses = [a for a in await kernel.addresses(index) if a.protocol == PROTOCOL]
     return [*rules, *await kernel.own_routes(), *addresses]
 
 
 async def as_before(host: Host, index: int, before: Iterable[Object]) -> None:
-    """Wait until all is there again, and nothing more."""
+    """Wait until everything is back, and nothing else."""
     wanted = set(before)
 
     async def back() -> bool:
@@ -115,7 +115,7 @@ CASES = [(kind, family) for kind in KINDS for family in Family] + [
 
 
 async def ready(host: Host, daemon: Daemon) -> int:
-    """eth1 applied, with an address and a route in each family that are the operator's."""
+    """eth1 applied, with an address and a route of the operator in each family."""
     host.plug_primary()
     index = host.plug()
     host.kernel.put(Address(index, ip_address("10.0.2.99"), 32))
@@ -175,7 +175,7 @@ async def test_a_group_of_somebody_s_is_left_and_told(host: Host) -> None:
 
 
 class Watchful(FakeKernel):
-    """Sees to it that no rule of ours is ever added without the guard before it."""
+    """Asserts that no rule of ours is ever added without its guard before it."""
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         outcomes = []
@@ -348,7 +348,7 @@ async def test_who_removed_an_address_is_known_too(host: Host) -> None:
 
 
 async def test_who_is_faster_than_we_are_is_not_raced(host: Host) -> None:
-    """A listener that removes a rule in the moment in which it comes."""
+    """A listener that removes a rule as soon as it appears."""
     async with host.daemon() as daemon:
         index = await ready(host, daemon)
         before = await own(host.kernel, index)

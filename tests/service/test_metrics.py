@@ -40,7 +40,7 @@ COUNTS = Counts(
     operations=Counter({("add_rule", Result.DONE): 9, ("add_route", Result.RETRY): 1}),
     imds=Counter({"200": 40, "none": 2}),
     overruns=4,
-    since_pass=1.5,
+    since_turn=1.5,
 )
 LABELS = {"state", "kind", "operation", "result", "code", "version"}  # of few values each
 Sample = tuple[str, frozenset[tuple[str, str]]]

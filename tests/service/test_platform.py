@@ -29,7 +29,7 @@ def test_the_firmware_says_what_host_it_is(
 
 def test_only_one_daemon_at_a_time(tmp_path: Path) -> None:
     first = Lock(tmp_path)
-    with pytest.raises(AlreadyRunningError, match=rf"already runs here \(pid {os.getpid()}, "):
+    with pytest.raises(AlreadyRunningError, match=rf"is already running \(pid {os.getpid()}, "):
         Lock(tmp_path)
     first.release()
     Lock(tmp_path).release()

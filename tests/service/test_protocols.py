@@ -1,4 +1,4 @@
-"""systemd's protocols, spoken directly: to a real journald, and to sockets that listen."""
+"""Our implementation of systemd's protocols, with a real journald and with listening sockets."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Journal:
         return subprocess.run(words, capture_output=True, text=True, check=False)
 
     def entries(self, *matches: str) -> list[dict[str, str]]:
-        """What journalctl reads, once all is written that was sent before."""
+        """What journalctl reads once everything sent before has been written."""
         assert self.inside("journalctl", "--sync").returncode == 0
         directory = f"--directory={self._run}/log/journal"
         return list(protocols.journal_entries(matches, (directory,)))
@@ -157,7 +157,7 @@ def test_without_an_entry_it_says_why(journald: Journal) -> None:
         "except journal.JournalUnreadableError as error: print(error)"
     )
     done = journald.inside(sys.executable, "-c", code)
-    assert done.stdout.startswith("the journal has no entry of nicwatchd since this boot")
+    assert done.stdout.startswith("the journal has no entry of nicwatchd from this boot")
 
 
 @pytest.mark.usefixtures("without_library")

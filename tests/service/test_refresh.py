@@ -77,7 +77,7 @@ async def test_a_link_that_went_and_came_between_two_looks_is_a_new_one(host: Ho
 
 
 class Slow(FakeKernel):
-    """A host on which a look takes its time, after which the daemon rests for as long."""
+    """A host on which a turn takes long, so that the daemon rests for as long after it."""
 
     async def rules(self) -> tuple[Rule, ...]:
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""`nicwatchd release`, after a daemon has really worked: in memory, and on real namespaces."""
+"""`nicwatchd release` after a daemon has run: in memory, and in real namespaces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nicwatchd.core.releases import Releases
 from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
-from nicwatchd.service.offline_release import alone, release
+from nicwatchd.service.offline_release import locked_ledger, release
 from nicwatchd.service.platform import AlreadyRunningError, Lock
 from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.sim.ec2 import Ec2
@@ -42,7 +42,7 @@ FOREIGN_TABLE = 77
 
 
 def picture(host: Host) -> list[str]:
-    """All that release may change, in words."""
+    """Everything that a release may change, as text."""
     kernel = host.kernel
     links = kernel._state.links.values()
     seen = [f"{link.name} {link.group} {kernel.ip_addr(link.index)}" for link in links]
@@ -53,7 +53,7 @@ def picture(host: Host) -> list[str]:
 
 
 def furnish(host: Host) -> list[str]:
-    """Plug both interfaces, and put things of others there; the picture of that."""
+    """Plug both interfaces, and add objects of others; returns the resulting state."""
     host.plug_primary()
     index = host.plug()
     host.kernel.set_link(replace(host.link(index), up=True, running=True))
@@ -66,7 +66,7 @@ def furnish(host: Host) -> list[str]:
 
 @pytest.fixture
 async def used(host: Host) -> tuple[Host, list[str]]:
-    """A host on which a daemon had applied eth1 and was stopped; and the picture without it."""
+    """A host on which a daemon applied eth1 and was stopped, and the state before that."""
     before = furnish(host)
     async with host.daemon() as daemon:
         await applied(daemon)
@@ -119,7 +119,7 @@ async def test_another_link_group_is_left(host: Host) -> None:
 
 
 def stubborn(host: Host, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """From now on the kernel keeps our rules, until the event is set."""
+    """Make the kernel refuse to remove our rules, until the event is set."""
     run, over = host.kernel.run, asyncio.Event()
 
     async def keep_rules(operations: list[Operation]) -> list[Outcome]:
@@ -169,13 +169,13 @@ async def test_where_there_is_no_rule_the_settings_tell_the_group(host: Host) ->
 
 def test_not_while_a_daemon_runs(tmp_path: Path) -> None:
     lock = Lock(tmp_path)
-    with pytest.raises(AlreadyRunningError), alone(tmp_path):
+    with pytest.raises(AlreadyRunningError), locked_ledger(tmp_path):
         pass
     lock.release()
 
 
 def test_where_no_daemon_ran_nothing_is_made(tmp_path: Path) -> None:
-    with alone(tmp_path / "nicwatchd"):
+    with locked_ledger(tmp_path / "nicwatchd"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -186,7 +186,7 @@ async def applied(daemon: Daemon) -> None:
 
 @asynccontextmanager
 async def in_use(host: Host) -> AsyncIterator[tuple[Daemon, list[str]]]:
-    """A daemon that has applied eth1, beside objects of others; and the picture without it."""
+    """A daemon that has applied eth1 beside objects of others, and the state before that."""
     before = furnish(host)
     async with host.daemon() as daemon:
         await applied(daemon)

@@ -1,4 +1,4 @@
-"""Events without an end on a host where a look takes long: the daemon leaves time for others."""
+"""Endless events on a host where a turn takes long: the daemon leaves time for others."""
 
 import asyncio
 from ipaddress import ip_network
@@ -18,7 +18,7 @@ EVERY = 0.05  # s between two changes of others
 
 
 class Slow(FakeKernel):
-    """Thousands of rules take their time. `spent` is how much, in s."""
+    """A kernel with thousands of rules, which take long to read: `spent` seconds in total."""
 
     spent = 0.0
 
@@ -34,7 +34,7 @@ def test_the_daemon_rests_for_as_long_as_it_looked(tmp_path: Path) -> None:
 
 
 async def _storm(directory: Path) -> float:
-    """Seconds of a minute of foreign changes that the daemon spent on looking."""
+    """Seconds that the daemon spent on reading in a minute of foreign changes."""
     clock = asyncio.get_running_loop().time
     kernel = Slow()
     async with ImdsClient(ImdsOptions(()), clock=clock) as client:

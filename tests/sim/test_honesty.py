@@ -1,6 +1,6 @@
-"""The sim itself on trial: what fails on EC2 fails here, and what works there works here.
+"""Tests of the simulator: what fails on EC2 fails here, and what works there works here.
 
-The host is configured by hand, with `ip`, as the daemon is to do it.
+The tests configure the host with `ip`, as the daemon would.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 async def put_addresses(vpc: Vpc, eni: Eni) -> None:
-    """All addresses, permanent and without duplicate detection, and nothing else."""
+    """Configure all addresses, permanent and without duplicate detection, and nothing else."""
     await vpc.ip(
         vpc.host,
         f"link set {eni.name} up",
@@ -49,7 +49,7 @@ def table_of(vpc: Vpc, eni: Eni) -> int:
 async def configure(
     vpc: Vpc, eni: Eni, *, sources: Iterable[object] | None = None, priority: int = 32602
 ) -> None:
-    """What the daemon does for an ENI: addresses, table, and rules that have these selectors."""
+    """Configure an ENI as the daemon does: addresses, table, and rules with these selectors."""
     await put_addresses(vpc, eni)
     table = f"table {table_of(vpc, eni)} proto 236"
     subnets = [n for n in (eni.subnet.ipv4, *eni.subnet.ipv6) if n]

@@ -1,4 +1,4 @@
-"""The timeline and its files: pure, and what a typo is answered with."""
+"""The timeline and its files, and the errors for typos."""
 
 from __future__ import annotations
 

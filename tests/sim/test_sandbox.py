@@ -19,7 +19,7 @@ INCAPABLE = ("setpriv", "--inh-caps=-all", "--bounding-set=-all,+setfcap", "--")
 def enter(
     *command: str, wrapper: tuple[str, ...] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the sandbox as a caller who is not in one."""
+    """Run the sandbox from outside a sandbox."""
     clean = {key: value for key, value in os.environ.items() if key != sandbox.MARKER}
     return subprocess.run(
         [*wrapper, sys.executable, "-m", "nicwatchd.sim.sandbox", *command],
@@ -96,7 +96,7 @@ def test_missing_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_forbidden_user_namespaces() -> None:
-    """In a user namespace that may have no further ones: a real refusal by the kernel."""
+    """In a user namespace that may not create others: a real refusal by the kernel."""
     forbid = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
     wrapper = ("unshare", "--map-root-user", "--", "sh", "-c", forbid, "sh", *INCAPABLE)
     result = enter("true", wrapper=wrapper)

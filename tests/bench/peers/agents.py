@@ -1,4 +1,4 @@
-"""Who takes nicwatchd's place, and how it is installed there."""
+"""The agents that are compared, and how each is installed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ PACKAGES: Final = ("amazon-ec2-net-utils", "cloud-init", "netplan.io", "iproute2
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One of those that are compared: a name for people, and the image that has it installed."""
+    """An agent: its name for people, and the image on which it is installed."""
 
     title: str
     recipe: str
     ours: bool = False  # nicwatchd: the package goes on top of the image
 
     def host(self, directory: Path) -> VmHost:
-        """A host of its own."""
+        """The host of an agent."""
         return VmHost(image.find(self.recipe), directory, package() if self.ours else None)
 
     async def settle(self, host: VmHost) -> dict[str, list[str]]:
-        """Return once it runs, the primary is in use, and nothing changes any more: what there is.
+        """Wait until it runs, the primary is in use and nothing changes; returns the state.
 
-        amazon-ec2-net-utils comes back 30 to 35 s after it has configured the primary.
+        amazon-ec2-net-utils runs again 30 to 35 s after it has configured the primary.
         """
         if self.ours:
             await host.install()
@@ -49,7 +49,7 @@ AGENTS: Final = {
 
 
 async def calm(host: VmHost) -> dict[str, list[str]]:
-    """Return once the primary is in use, and nothing changes any more: what there is."""
+    """Wait until the primary is in use and nothing changes; returns the state."""
     await all_answer(host.vpc, host.from_afar(host.vpc.primary), PATIENCE)
     before, now = None, await guest.snapshot(host)
     while before is None or judge.left_behind(before, now):
@@ -59,7 +59,7 @@ async def calm(host: VmHost) -> dict[str, list[str]]:
 
 
 async def versions(host: VmHost) -> dict[str, str]:
-    """The packages, the kernel, and nicwatchd where it is installed."""
+    """The versions of the packages, of the kernel, and of nicwatchd if it is installed."""
     query = ["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\n"]
     said = await host.vm.try_run(*query, *PACKAGES, "nicwatchd")  # exits 1 where one is unknown
     lines = (line.split() for line in said.out.splitlines() if line.startswith("ii"))

@@ -1,4 +1,4 @@
-"""What is asked of the guest, and done to it, by other ways than its network."""
+"""Inspects and changes the guest, not through its network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nicwatchd.core.model import Family, IPAddress
 from tests.bench.peers import judge
 from tests.vm.host import VmHost
 
-# What an agent may leave behind, by kind; a line each.
+# What an agent may leave behind, by kind; one item per line.
 LOOKS: Final = {
     "addresses": "ip -o address",
     "rules": "ip -4 rule; ip -6 rule",
     "routes": "ip -4 route show table all; ip -6 route show table all",
     "files": "find /run/systemd/network /etc/systemd/network /etc/netplan /run/netplan ! -type d",
 }
-# All but the kernel's own, one by one, by one process: as fast as what does so without being asked.
+# All except the kernel's, one by one, in one process: as fast as other software would do it.
 FLUSH: Final = r"""
 for family in -4 -6; do
   ip $family rule show |
@@ -29,7 +29,7 @@ DROP_IN: Final = "/run/systemd/networkd.conf.d/10-nicwatchd.conf"  # an empty on
 
 
 async def snapshot(host: VmHost) -> dict[str, list[str]]:
-    """All that LOOKS shows now."""
+    """The current output of all LOOKS."""
     return {
         kind: (await host.vm.try_run("sh", "-c", look)).out.splitlines()
         for kind, look in LOOKS.items()
@@ -37,17 +37,17 @@ async def snapshot(host: VmHost) -> dict[str, list[str]]:
 
 
 async def all_of_it(host: VmHost) -> str:
-    """The same in one text."""
+    """The same as one text."""
     return "\n".join(line for lines in (await snapshot(host)).values() for line in lines)
 
 
 async def flush_rules(host: VmHost) -> None:
-    """Delete all rules but the kernel's. Somebody else may be faster: what is gone is gone."""
+    """Delete all rules except the kernel's. Ignores rules that somebody else deletes first."""
     await host.vm.try_run("sh", "-c", FLUSH)
 
 
 async def hold(host: VmHost, address: IPAddress) -> None:
-    """Answer on an address out of a delegated prefix, as a container would."""
+    """Answer on an address of a delegated prefix, as a container would."""
     await host.vm.run("ip", "address", "add", f"{address}/{address.max_prefixlen}", "dev", "lo")
 
 
@@ -57,19 +57,19 @@ async def let_go(host: VmHost, address: IPAddress) -> None:
 
 
 async def mask_drop_in(host: VmHost) -> None:
-    """Take away what keeps systemd-networkd from deleting others' rules."""
+    """Disable the drop-in that keeps systemd-networkd from deleting the rules of others."""
     await host.vm.run("install", "-D", "/dev/null", DROP_IN)
     await host.vm.run("systemctl", "restart", "systemd-networkd")
 
 
 async def unmask_drop_in(host: VmHost) -> None:
-    """Put it back in force."""
+    """Enable the drop-in again."""
     await host.vm.run("rm", DROP_IN)
     await host.vm.run("systemctl", "restart", "systemd-networkd")
 
 
 class RuleLog:
-    """What became of the rules that were there at the beginning and are ours; known at the end."""
+    """What happened to our rules that existed at the beginning; known at the end."""
 
     missing: float | None = 0.0  # s; the longest time that one was not there; None: it stayed away
 

@@ -1,4 +1,4 @@
-"""What was seen from outside, judged: pure functions of times, counters and lines of text."""
+"""Judges what was observed from outside: pure functions of times, counters and lines of text."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
-# s. One probe that a busy machine loses (it gives up after 0.9 s) is no outage.
+# s. One probe that a busy machine loses (it gives up after 0.9 s) is not an outage.
 GAP: Final = 2.0
 
 RULE_EVENT: Final = re.compile(r"^\[(?P<at>[^]]+)\]\s*(?P<deleted>Deleted\s+)?(?P<rule>\d+:\s.*)$")
-# What changes by itself in what `ip` prints.
+# The parts of the output of `ip` that change by themselves.
 LIFETIME: Final = re.compile(r"\s+(valid_lft|preferred_lft|expires)\s+\S+")
 
 
 def stays_from(answers: Sequence[float], end: float) -> float | None:
-    """The first answer after the last outage; None where one lasts at `end`. Answers are sorted."""
+    """The first answer after the last outage; None if it lasts until `end`. Answers are sorted."""
     if not answers or end - answers[-1] > GAP:
         return None
     broken = [late for early, late in pairwise(answers) if late - early > GAP]
@@ -25,7 +25,7 @@ def stays_from(answers: Sequence[float], end: float) -> float | None:
 
 
 def latest(times: Iterable[float | None]) -> float | None:
-    """The latest of these; None where one of them never came, or there are none."""
+    """The latest of these; None if one is None, or there are none."""
     known = list(times)
     if not known or None in known:
         return None
@@ -33,7 +33,7 @@ def latest(times: Iterable[float | None]) -> float | None:
 
 
 def at_moment(samples: Sequence[tuple[float, float]], moment: float) -> float:
-    """A growing counter between its samples (time, value), by a straight line."""
+    """A growing counter, interpolated linearly between its samples (time, value)."""
     for (early, low), (late, high) in pairwise(samples):
         if moment <= late:
             share = (moment - early) / (late - early)
@@ -42,7 +42,7 @@ def at_moment(samples: Sequence[tuple[float, float]], moment: float) -> float:
 
 
 def usage(text: str, without: Collection[str]) -> float:
-    """CPU seconds out of `grep usage_usec FILE...`: the sum, less those of the files `without`."""
+    """CPU seconds from `grep usage_usec FILE...`: the sum, minus that of the files `without`."""
     total = 0
     for line in text.splitlines():
         path, _, counted = line.partition(":")
@@ -54,7 +54,7 @@ def usage(text: str, without: Collection[str]) -> float:
 def missing(log: str, rules: Iterable[str]) -> float | None:
     """The longest time that one of these rules was missing, in s, by `ip -ts -o monitor rule`.
 
-    None where one was deleted and did not come back.
+    None if one was deleted and did not come back.
     """
     gone: dict[str, datetime] = {}
     longest = 0.0
@@ -72,14 +72,14 @@ def missing(log: str, rules: Iterable[str]) -> float | None:
 
 
 def canonical(line: str) -> str:
-    """A line of `ip` without lifetimes, its words one blank apart."""
+    """A line of `ip` without lifetimes, with single spaces between words."""
     return " ".join(LIFETIME.sub("", line).split())
 
 
 def left_behind(
     before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """What is there that was not, by kind; kinds with nothing are left out."""
+    """The new lines, by kind; leaves out kinds without any."""
     found = {}
     for kind, lines in after.items():
         known = set(map(canonical, before.get(kind, ())))
@@ -90,7 +90,7 @@ def left_behind(
 
 
 def mentioned(text: str, things: Iterable[str]) -> set[str]:
-    """Which of these addresses and prefixes appear in a text as words of their own."""
+    """Which of these addresses and prefixes appear in a text as whole words."""
     return {
         thing for thing in things if re.search(rf"(?<![\w.:]){re.escape(thing)}(?![\w.:])", text)
     }

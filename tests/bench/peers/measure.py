@@ -13,14 +13,14 @@ from nicwatchd.sim.probe import Path, Watch, watch_primary
 from tests.bench.peers import judge
 from tests.vm.host import VmHost
 
-# s between two connections on a path: sixteen to the ENI, two to the primary. Each is work for an
-# emulated host, some 4 ms of a core.
+# s between two connections on a path: sixteen to the ENI, two to the primary. Each costs an
+# emulated host about 4 ms of a core.
 PROBES: Final = 0.5
 PROBES_PRIMARY: Final = 0.25
-SAMPLES: Final = 3.0  # s between two looks at the CPU counters
+SAMPLES: Final = 3.0  # s between two reads of the CPU counters
 
-# All processes that ever were, so that those that live for a moment count; then what only the
-# benchmark runs there. Not the root's: that one is counted by ticks, of which emulation loses some.
+# All processes so far, including short-lived ones; then those that only the benchmark runs. Not the
+# root's counter, which counts ticks, and emulation loses some of them.
 CGROUPS: Final = "/sys/fs/cgroup"
 SLICES: Final = tuple(f"{CGROUPS}/{name}/cpu.stat" for name in ("init.scope", "system.slice"))
 OWN_UNITS: Final = tuple(
@@ -28,13 +28,13 @@ OWN_UNITS: Final = tuple(
     for unit in ("answer", "qemu-guest-agent", "journal-stream")
 )
 
-Found = dict[str, Any]  # as it is written to the JSON; times in s, None: never
+Found = dict[str, Any]  # as in the JSON; times in s, None: never
 
 
 class Observation:
     """`async with Observation(host) as seen`: the primary is watched, the CPU counters are read.
 
-    `begin` sets the moment from which times count; the results are asked for after the end.
+    `begin` sets the start of all times; read the results after the end.
     """
 
     def __init__(self, host: VmHost) -> None:
@@ -59,14 +59,14 @@ class Observation:
         await self._stack.aclose()
 
     async def _sample(self) -> None:
-        """Until it is over, and once more. Never cancelled: that would leave an answer unread."""
+        """Sample until the end, and once more. Not cancelled, which would leave an answer unread."""
         while not self._over.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), SAMPLES)
             self._cpu.append(await cpu(self._host))
 
     def begin(self, at: float | None = None) -> None:
-        """Times count from now, or from a monotonic time."""
+        """Count times from now, or from a monotonic time."""
         self.began = time.monotonic() if at is None else at
 
     async def watch(self, paths: Iterable[Path]) -> Watch:
@@ -76,13 +76,13 @@ class Observation:
         return watch
 
     async def last(self, seconds: float) -> None:
-        """Return when so much time has passed since `begin`."""
+        """Return once this much time has passed since `begin`."""
         await asyncio.sleep(max(0.0, self.began + seconds - time.monotonic()))
 
     # --- afterwards ------------------------------------------------------------------------------
 
     def stays(self, wanted: Iterable[IPAddress]) -> float | None:
-        """From when on everybody reached these addresses until the end; None: not so."""
+        """Since when all peers reached these addresses until the end; None: they did not."""
         to = set(wanted)
         moments = [
             judge.stays_from(
@@ -96,7 +96,7 @@ class Observation:
         return None if moment is None else max(0.0, moment - self.began)
 
     def silence_of(self, wanted: Iterable[IPAddress]) -> float | None:
-        """The longest silence on the way to these addresses; None where it lasts to the end."""
+        """The longest silence on any path to these addresses; None if it lasts until the end."""
         to = set(wanted)
         if self.stays(to) is None:
             return None
@@ -108,7 +108,7 @@ class Observation:
         return self._primary.longest_silence
 
     def outcome(self, addresses: Iterable[IPAddress]) -> Found:
-        """All that is told of one ENI."""
+        """All results for one ENI."""
         to = list(addresses)
         found: Found = {
             family.label: self.stays(a for a in to if a.version == family) for family in Family
@@ -133,7 +133,7 @@ class Observation:
 
 
 async def cpu(host: VmHost) -> tuple[float, float]:
-    """Now, and the CPU seconds that the guest has spent, less those of the benchmark's units."""
+    """The time, and the guest's CPU seconds so far, minus those of the benchmark's units."""
     before = time.monotonic()
     text = await host.vm.run("grep", "usage_usec", *SLICES, *OWN_UNITS)
     return (before + time.monotonic()) / 2, judge.usage(text, OWN_UNITS)

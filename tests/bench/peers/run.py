@@ -17,8 +17,8 @@ from tests.bench.peers.scenarios import QUICK, WINDOWS, Play, Windows
 from tests.vm.channels import ChannelError
 from tests.vm.vm import VmError
 
-AT_ONCE: Final = 2  # machines; each has two cores of its own to believe in
-# What may go wrong with one host, and is nothing to the others.
+AT_ONCE: Final = 2  # machines; each emulates two cores
+# Errors of one host that do not affect the others.
 FAILURES: Final = (OSError, VmError, ChannelError)
 
 
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 async def _compare(names: frozenset[str], windows: Windows) -> dict[str, Any]:
-    """What was found of each agent, in the order of AGENTS, but for those that failed."""
+    """The results of each agent, in the order of AGENTS, except for those that failed."""
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(name: str) -> dict[str, Any] | None:
@@ -62,7 +62,7 @@ async def _compare(names: frozenset[str], windows: Windows) -> dict[str, Any]:
 
 
 async def _agent(name: str, windows: Windows) -> dict[str, Any]:
-    """Its host, from the boot to the end."""
+    """Run everything on the host of an agent, from its boot to the end."""
     agent = AGENTS[name]
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as directory:
         async with agent.host(Path(directory)) as host:

@@ -1,4 +1,4 @@
-"""What is done to each host, one thing after another, and what is seen of it from outside."""
+"""The scenarios that run on each host, one after another, and what is observed from outside."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.bench.peers.measure import PROBES, Found, Observation, cpu
 from tests.vm.enis import RACE, script
 from tests.vm.host import VmHost
 
-LAG: Final = 20.0  # s until IMDS knows of IPv6, and of the right device number
-PAUSE: Final = 10.0  # s from a detach to what comes next
+LAG: Final = 20.0  # s until IMDS lists IPv6 and the correct device number
+PAUSE: Final = 10.0  # s between a detach and the next step
 NEIGHBOURLY: Final = 5  # tries
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How long each thing is watched, in s."""
+    """How long each scenario is observed, in s."""
 
     race: float = 120.0
     usual: float = 90.0
@@ -48,7 +48,7 @@ class Play:
         self._host, self._agent, self._windows = host, agent, windows
 
     async def run(self, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
-        """What was found, by scenario. The host has its primary alone, at first and in the end."""
+        """The results by scenario. At the start and at the end, the host has only its primary."""
         found: dict[str, Found] = {}
         found["race"] = await self._race(2)
         found["race without DHCPv6"] = await self._race(3, dhcpv6=False)
@@ -77,7 +77,7 @@ class Play:
         return self._say("race" if dhcpv6 else "race without DHCPv6", found)
 
     async def _plug(self, eni: EniScript, window: float, *, dhcpv6: bool = True) -> Found:
-        """Hot-plug an ENI, and watch it that long from the moment at which IMDS's clock starts."""
+        """Hot-plug an ENI, and observe it for this long after IMDS's clock for it starts."""
         async with Observation(self._host) as seen:
             plugged = await self._host.plug(eni, dhcp=dhcpv6)
             if not dhcpv6:  # long before the link is up
@@ -105,7 +105,7 @@ class Play:
         return found
 
     async def _without_drop_in(self, number: int) -> Found:
-        """A second hot-plug where systemd-networkd deletes the rules of others."""
+        """A second hot-plug, while systemd-networkd deletes the rules of others."""
         first, second = (script(f"eni{n}", n) for n in (number, number + 1))
         plugged = await self._host.plug(first)
         await guest.mask_drop_in(self._host)
@@ -126,7 +126,7 @@ class Play:
         return {family.label: family in reached for family in Family}
 
     async def _quiet(self) -> Found:
-        """What it costs while nothing happens, and nobody probes."""
+        """The cost while nothing happens and nobody probes."""
         started, before = await cpu(self._host)
         await asyncio.sleep(self._windows.quiet)
         ended, after = await cpu(self._host)
@@ -135,7 +135,7 @@ class Play:
         return {"cpu": (after - before) / minutes, "requests": requests / minutes}
 
     async def _flush(self, number: int) -> Found:
-        """All rules deleted while another ENI is at rest."""
+        """Delete all rules while another ENI is idle."""
         eni = script(f"eni{number}", number)
         plugged = await self._host.plug(eni)
         await asyncio.sleep(self._windows.usual)
@@ -171,7 +171,7 @@ class Play:
         return {**found, "left": await self._taken_away(eni, more)}
 
     async def _taken_away(self, eni: EniScript, more: EniScript) -> Found:
-        """How long what the guest had for them stays there; None: to the end of the window."""
+        """How long the guest keeps what it had for them; None: until the end of the window."""
         for address in added(more)["prefix"]:
             await guest.let_go(self._host, address)
         gone = {str(a): "address" for a in added(more)["address"]}
@@ -216,7 +216,7 @@ class Play:
 
 
 def works(found: Found) -> bool:
-    """Whether everybody reached at least one family."""
+    """Whether all peers reached at least one family."""
     return any(found[family.label] is not None for family in Family)
 
 

@@ -17,7 +17,7 @@ from tests.bench.peers.scenarios import LAG
 from tests.vm.vm import QEMU
 
 DATA: Final = report.DOCS / "peers.json"
-NOTHING: Final = "-"  # not asked: it did not work before
+NOTHING: Final = "-"  # not measured: it did not work before
 
 Results = Mapping[str, Mapping[str, Any]]  # by agent, then scenario; "versions" beside those
 Cell = Callable[[Found], str]
@@ -29,14 +29,14 @@ Cell = Callable[[Found], str]
 POLL: Final = 0.25
 WORK: Final = 1.5
 REACT: Final = POLL + PROBES + WORK
-COALESCED: Final = 0.1  # s that a healing waits for more deletions
-REFRESH: Final = 60.0  # s between two looks at what may change in place
+COALESCED: Final = 0.1  # s that the daemon waits for more deletions before it heals
+REFRESH: Final = 60.0  # s between two reads of what may change in place
 RULES_MISSING: Final = 1.0  # s
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What nicwatchd is held to; `value` is None where it never came."""
+    """A budget of nicwatchd; `value` is None if it never happened."""
 
     what: str
     value: float | None
@@ -44,7 +44,7 @@ class Budget:
 
     @property
     def kept(self) -> bool:
-        """Whether it came, and soon enough."""
+        """Whether it happened, and in time."""
         return self.value is not None and self.value <= self.at_most
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Budget:
 
 
 def budgets(results: Results) -> list[Budget]:
-    """Those that its results speak of."""
+    """The budgets that apply to these results."""
     found = results.get("nicwatchd")
     return [] if found is None else list(_budgets(found))
 
@@ -96,47 +96,47 @@ def both(found: Found) -> str:
 
 
 def yes_no(found: Found) -> str:
-    """The same for what is so or not."""
+    """IPv4 and IPv6, as yes or no."""
     return ", ".join("yes" if found[family] else "no" for family in ("IPv4", "IPv6"))
 
 
 def time_of(key: str) -> Cell:
-    """A time that may not be there at all."""
+    """A time that may be missing."""
     return lambda found: seconds(found[key]) if key in found else NOTHING
 
 
 def cpu(found: Found) -> str:
-    """Until both families stayed reachable, and the whole window."""
+    """CPU until both families stayed reachable, and in the whole window."""
     never = found["IPv4"] is None or found["IPv6"] is None
     until = "" if never else f"{found['cpu until then']:.1f} s of "
     return f"{until}{found['cpu']:.1f} s"
 
 
 def requests(found: Found) -> str:
-    """As `cpu`."""
+    """Requests, like `cpu`."""
     never = found["IPv4"] is None or found["IPv6"] is None
     until = "" if never else f"{found['requests until then']} of "
     return f"{until}{found['requests']}"
 
 
 def pair(what: str) -> Cell:
-    """Times of both families of a thing that was added."""
+    """The times for both families of something that was added."""
     return lambda f: f"{seconds(f[f'{what}, IPv4'])}, {seconds(f[f'{what}, IPv6'])}"
 
 
 def taken(what: str) -> Cell:
-    """When the things of a kind were gone."""
+    """When the objects of a kind were gone."""
 
     def cell(found: Found) -> str:
         times = [value for name, value in found["left"].items() if name.startswith(what)]
-        said = ["stays" if time is None else seconds(time) for time in times]
-        return ", ".join(said) or NOTHING
+        texts = ["stays" if time is None else seconds(time) for time in times]
+        return ", ".join(texts) or NOTHING
 
     return cell
 
 
 def left(found: Found) -> str:
-    """How many lines of which kind."""
+    """The number of lines of each kind."""
     kinds = found["left behind"]
     return ", ".join(f"{kind}: {len(lines)}" for kind, lines in kinds.items()) or "nothing"
 
@@ -159,10 +159,10 @@ ROWS: Final[tuple[tuple[str, str, Cell], ...]] = (
     ("all rules flushed: longest silence of IPv4, IPv6", "flush", both),
     (f"a second address of each family added: {REACHED}", "in place", pair("address")),
     (f"a prefix of each family added: {REACHED}", "in place", pair("prefix")),
-    ("the addresses taken away: gone after", "in place", taken("address")),
-    ("the prefixes taken away: gone after", "in place", taken("prefix")),
+    ("the addresses removed: gone after", "in place", taken("address")),
+    ("the prefixes removed: gone after", "in place", taken("prefix")),
     ("second hot-plug: silence of the first ENI", "second", time_of("silence of the first")),
-    ("second hot-plug: the first's rules missing", "second", time_of("rules missing")),
+    ("second hot-plug: rules of the first ENI missing", "second", time_of("rules missing")),
     (
         "the same without the networkd drop-in",
         "second without the drop-in",
@@ -191,20 +191,20 @@ def markdown(results: Results) -> str:
 
 
 def described(results: Results, machine: Mapping[str, str]) -> str:
-    """The machine, and what was installed on each of those that it emulated."""
-    lines = [", ".join(f"{name} {said}" for name, said in machine.items()) + ".", ""]
+    """The machine, and the versions on each of the machines that it emulated."""
+    lines = [", ".join(f"{name} {value}" for name, value in machine.items()) + ".", ""]
     for name, found in results.items():
-        said = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
-        lines.append(f"- {AGENTS[name].title}: {said}")
+        versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
+        lines.append(f"- {AGENTS[name].title}: {versions}")
     return "\n".join(lines)
 
 
 def emulator() -> dict[str, str]:
-    """What the machines were emulated on, and by."""
-    said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
-    version = re.search(r"version ([\d.]+)", said)
+    """The host and the emulator of the machines."""
+    output = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"version ([\d.]+)", output)
     on = report.machine()
-    return {"CPU": on["CPU"], "kernel": on["kernel"], "QEMU": version[1] if version else said}
+    return {"CPU": on["CPU"], "kernel": on["kernel"], "QEMU": version[1] if version else output}
 
 
 def verdicts(results: Results) -> str:
@@ -220,7 +220,7 @@ def verdicts(results: Results) -> str:
 def write(results: Results, machine: Mapping[str, str]) -> None:
     """Write the JSON, and the tables into the page, between their markers.
 
-    Agents that were left out this time keep what was found of them on the same machine.
+    Agents that were left out this time keep their earlier results from the same machine.
     """
     known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
     agents = {**(known["agents"] if known.get("machine") == machine else {}), **results}
