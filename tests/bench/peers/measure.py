@@ -59,7 +59,7 @@ class Observation:
         await self._stack.aclose()
 
     async def _sample(self) -> None:
-        """Sample until the end, and once more. Not cancelled, which would leave an answer unread."""
+        """Sample until the end, and once more. Not cancelled: that would leave an answer unread."""
         while not self._over.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), SAMPLES)
