@@ -203,7 +203,10 @@ class FastMotion:
                     udev_done=step.udev & self.udev_done,
                 )
             case Apply(operations=operations):
-                return Applied(tuple(self._apply(operations)))
+                outcomes = tuple(self._apply(operations))
+                if any(each.result in (Result.DONE, Result.GONE) for each in outcomes):
+                    self.at(self.now, lambda: None)  # the kernel tells of what we do, too
+                return Applied(outcomes)
             case LookUp(probes=probes):
                 return LookedUp(tuple(kernel.route_get(probe) for probe in probes))
 

@@ -75,6 +75,7 @@ class RoughMotion(FastMotion):
                 if self.unplugs[0] in self.kernel.links:
                     self.kernel.unplug(self.unplugs[0])
                 self.unplugs, self._troubled = None, True
+                self.at(self.now, lambda: None)  # the kernel tells of that
             foreign = self.kernel.foreign
             outcomes.append(Outcome(operation, self._try(operation)))
             assert self.kernel.foreign == foreign, f"touches what is others': {operation}"
