@@ -43,11 +43,19 @@ class Agenda:
     def __init__(self, now: float) -> None:
         self.next = Appointment(now, Why.START)
         self._rested_at = now  # when news may make a turn due
+        self._news: Appointment | None = None  # that the next turn is for
         self._retry = RETRY_FIRST
 
     def news(self, now: float, delay: float = 0.0) -> None:
         """Something happened that is to be looked at after `delay`."""
-        self._earlier(Appointment(max(now + delay, self._rested_at), Why.NEWS))
+        news = Appointment(max(now + delay, self._rested_at), Why.NEWS)
+        if self._news is None or news.at < self._news.at:
+            self._news = news
+        self._earlier(news)
+
+    def started(self) -> None:
+        """A turn begins: it is for all news so far, and for none that comes meanwhile."""
+        self._news = None
 
     def turned(
         self,
@@ -72,6 +80,8 @@ class Agenda:
         self._retry = RETRY_FIRST if settled else min(self._retry * 2, RETRY_CAP)
         if waits_for_udev:
             self._earlier(Appointment(now + UDEV_POLL, Why.UDEV))
+        if self._news:
+            self._earlier(self._news)
 
     def failed(self, now: float) -> None:
         """A turn was broken off, since the kernel did not answer."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from nicwatchd.core.fights import Place
-from nicwatchd.core.interface import Interface
+from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import Address, AddRule, Item, Key, Link, Route, Rule
@@ -141,19 +141,21 @@ class Host:
         if not isinstance(self.primary_mac, Value):
             self.primary_mac = answer
 
-    def learn(self, index: int, mac: str, heard: EniMetadata, now: float) -> bool:
-        """Take a reading of one ENI; whether it says anything new.
-
-        A late one for a link that has gone is dropped.
-        """
-        interface = self.interfaces.get(index)
-        if interface is None or interface.link.mac != mac:
-            return False
-        had: tuple[Item, ...] = ()
+    def learn(self, interface: Interface, heard: EniMetadata, now: float) -> bool:
+        """Take a reading of one ENI, and arrange the next one; whether it says anything new."""
         facts = interface.facts
-        if facts.memory.unread and isinstance(heard.directory, Value):  # else no list is heard
-            had = programmed(index, facts.addresses, self.rules, self.owners.of)
-        return interface.learn(heard, now, self.policy, self._random, had)
+        try:
+            had: tuple[Item, ...] = ()
+            if facts.memory.unread and isinstance(heard.directory, Value):  # else no list is read
+                had = programmed(facts.link.index, facts.addresses, self.rules, self.owners.of)
+            return facts.learn(heard, now, self.policy, had)
+        except Exception as error:
+            if self.strict:
+                raise
+            self.caught(interface, ASKING, error)
+            return True
+        finally:
+            interface.arrange_poll(heard, now, self.policy, self._random)
 
     def snapshot(self) -> Snapshot:
         """What the kernel has, as far as it is of interest."""

@@ -17,7 +17,6 @@ from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
     Family,
-    Item,
     Key,
     Link,
     Plan,
@@ -90,19 +89,10 @@ class Interface:
         self.lifecycle.patience = policy.patience
         self.numbers = policy.numbers
 
-    def learn(
-        self,
-        heard: EniMetadata,
-        now: float,
-        policy: Policy,
-        random: Callable[[], float],
-        had: tuple[Item, ...] = (),
-    ) -> bool:
-        """Take a reading of IMDS, and arrange the next one; whether it says anything new.
-
-        `had` is what was programmed by an earlier life.
-        """
-        is_news = self.facts.learn(heard, now, policy, had)
+    def arrange_poll(
+        self, heard: EniMetadata, now: float, policy: Policy, random: Callable[[], float]
+    ) -> None:
+        """A poll was answered, with this reading: arrange the next one."""
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),
@@ -111,7 +101,6 @@ class Interface:
             is_slow=isinstance(self.treatment, Primary) and isinstance(heard.directory, Value),
         )
         self.polling.heard(now, progress, policy, random)
-        return is_news
 
     def hint(self, now: float) -> None:
         """Something happened to the link: ask IMDS at once, where the same may show; in measure."""

@@ -25,6 +25,7 @@ class Staleness:
 
     def __init__(self) -> None:
         self.everything = True
+        self._reading_everything = False
         self.own = True  # routes of ours, and rules
         self.rules_changed = False  # since it was last asked who wins
         self._links: set[int] = set()
@@ -78,23 +79,24 @@ class Staleness:
     def take_links(self) -> frozenset[int] | None:
         """The links to read; None: all."""
         links, self._links = frozenset(self._links), set()
-        return None if self.everything else links
+        # What becomes void from here on is for the next read.
+        self._reading_everything, self.everything = self.everything, False
+        return None if self._reading_everything else links
 
     def take_addresses(self, interfaces: Iterable[Key]) -> tuple[Key, ...]:
         """Of these interfaces, those whose addresses are to be read."""
         stale, self._addresses = self._addresses, set()
         known, self._known = self._known, frozenset(interfaces)
-        return tuple(
-            key for key in interfaces if self.everything or key[0] in stale or key not in known
-        )
+        everything = self._reading_everything
+        return tuple(key for key in interfaces if everything or key[0] in stale or key not in known)
 
     def forget(self, interfaces: Iterable[Key]) -> None:
         """Only these live: of others nothing was read."""
         self._known &= frozenset(interfaces)
 
     def take_own(self) -> bool:
-        """Whether routes of ours and rules are to be read. Ends everything's staleness."""
-        own, self.own, self.everything = self.own or self.everything, False, False
+        """Whether routes of ours and rules are to be read."""
+        own, self.own = self.own or self._reading_everything, False
         return own
 
     def take_tables(self) -> frozenset[int]:

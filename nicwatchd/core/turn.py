@@ -95,6 +95,14 @@ TURN: Final[Mapping[Phase, Mapping[Move, Phase]]] = {
 }
 
 
+ANSWERS: Final = {
+    ReadLinks: LinksRead,
+    ReadObjects: ObjectsRead,
+    Apply: Applied,
+    LookUp: LookedUp,
+}
+
+
 @dataclass(slots=True)
 class Request:
     """Something that was asked for at a time; reached when the turn of its revision is over.
@@ -152,14 +160,15 @@ class Turn:
             self.host.learn_primary(reading.answer)
             interface, is_news = None, True
         else:
-            is_news = self.host.learn(reading.index, reading.mac, reading.metadata, now)
             interface = self.host.interfaces.get(reading.index)
             if interface and interface.link.mac != reading.mac:
                 interface = None  # a late one, of a link that had this index before
+            is_news = False
+            if interface:
+                interface.surprise(ASKING, reading.error or None)
+                is_news = self.host.learn(interface, reading.metadata, now)
         if reading.error:
             self.host.surprise(interface, ASKING, reading.error, reading.trace)
-        if interface:
-            interface.surprise(ASKING, reading.error or None)
         if is_news or reading.error:
             self._agenda.news(now)
         self._number_requests(self._decider.revision + 1, now)
@@ -205,26 +214,37 @@ class Turn:
     def start(self, now: float) -> None:
         """Begin a turn; the first step is there then."""
         self._began, self._round, self._wrote = now, 0, False
+        self._agenda.started()
         self._move(Move.DUE, now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
         """Take what became of the step; the next one is there then, or none: the turn is over."""
-        step = self.step
-        match step, answer:
-            case ReadLinks(), LinksRead():
+        if type(answer) is not ANSWERS.get(type(self.step)):
+            raise TypeError(f"{answer} answers no {self.step}")
+        try:
+            self._advance(answer, now)
+        except Exception as error:
+            if self.host.strict:
+                raise
+            trace = "".join(traceback.format_exception(error))
+            self.broken = repr(error)
+            self.host.surprise(None, "deciding", repr(error), trace)
+            self.fail(now)
+
+    def _advance(self, answer: StepAnswer, now: float) -> None:
+        match self.step, answer:
+            case ReadLinks() as step, LinksRead():
                 self.picture.take_links(step, answer, now)
                 self._move(Move.READ, now)
             case ReadObjects(), ObjectsRead():
                 self.picture.take_objects(answer, now)
                 self._decide(answer, now)
-            case Apply(), Applied():
+            case Apply() as step, Applied():
                 self._close(step, answer)
                 self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
-            case LookUp(), LookedUp():
+            case LookUp() as step, LookedUp():
                 self._take_shadows(step, answer)
                 self._end(Move.ANSWERED, now)
-            case _:
-                raise TypeError(f"{answer} answers no {step}")
 
     def fail(self, now: float) -> None:
         """The kernel did not answer: what we know of it is void, and the turn is broken off."""
@@ -252,19 +272,10 @@ class Turn:
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
         before = self.decision.operations if self.decision and self._round else ()
-        try:
-            if self._failed is not None:
-                failures, self._failed = self._failed, None  # tried once: it must not bar the way
-                self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
-            self.decision = self._decider.decide(now)
-        except Exception as error:
-            if self.host.strict:
-                raise
-            trace = "".join(traceback.format_exception(error))
-            self.broken = repr(error)
-            self.host.surprise(None, "deciding", repr(error), trace)
-            self.fail(now)
-            return
+        if self._failed is not None:
+            failures, self._failed = self._failed, None  # tried once: it must not bar the way
+            self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
+        self.decision = self._decider.decide(now)
         # Whose answers are missing may have gone, or be asked no more: then this decision will do.
         self._number_requests(self._decider.revision, now)
         operations = self.decision.operations

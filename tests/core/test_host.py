@@ -347,7 +347,7 @@ def test_input_off_the_table() -> None:
     for strict in (True, False):
         host, decider = known(strict=strict)
         host.interfaces[3].lifecycle.state = State.GONE
-        host.learn(3, MAC, FULL, 0.0)
+        host.learn(host.interfaces[3], FULL, 0.0)
         host.learn_primary(Value(PRIMARY))
         if strict:
             with pytest.raises(OffTheTableError):
@@ -388,9 +388,9 @@ def test_a_question_at_a_time() -> None:
     assert host.questions(0.0) == [Question(3, MAC, sweep=True)]
     host.poll_all(0.1)
     assert host.questions(0.1) == []
-    host.learn(3, MAC, UNREAD, 0.2)
+    host.learn(host.interfaces[3], UNREAD, 0.2)
     assert asked(host, 0.2) == [True], "it was asked for meanwhile"
-    host.learn(3, MAC, UNREAD, 0.3)
+    host.learn(host.interfaces[3], UNREAD, 0.3)
     assert host.questions(0.54) == []
     assert asked(host, 0.56) == [False], "fast polls only probe"
 
@@ -400,7 +400,7 @@ def test_the_slow_refresh_reads_everything(refresh: float) -> None:
     host, decider = known(Policy(schedule=Schedule(refresh=refresh)))
     decider.decide(0.0)
     host.questions(0.0)
-    host.learn(3, MAC, UNREAD, 200.0)
+    host.learn(host.interfaces[3], UNREAD, 200.0)
     assert host.questions(200.0 + 0.9 * refresh) == []
     assert asked(host, 200.0 + refresh) == [True]
 
@@ -411,7 +411,7 @@ def test_a_poll_for_a_doubt_reads_everything() -> None:
     for at, reading in ((200.0, FULL), (202.0, eni(FULL4))):
         decider.decide(at)
         assert host.questions(at)
-        host.learn(3, MAC, reading, at)
+        host.learn(host.interfaces[3], reading, at)
     assert host.questions(202.9) == []
     assert asked(host, 203.0) == [True]
 

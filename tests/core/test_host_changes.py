@@ -8,6 +8,7 @@ import pytest
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
 from nicwatchd.core.model import MAIN_TABLE, RemoveAddress, SetGroup, SetUp
+from nicwatchd.core.steps import Reading
 from tests.core.build import (
     ERROR,
     ETH1,
@@ -284,8 +285,8 @@ def test_another_mac_under_the_same_index() -> None:
 
 def test_a_late_answer_of_a_link_that_went_is_dropped() -> None:
     motion = applied()
-    motion.host.learn(9, MAC, FULL, motion.now)
-    motion.host.learn(3, MAC2, eni(mac=Value(MAC)), motion.now)
+    motion.turn.take_reading(Reading(9, MAC, FULL), motion.now)
+    motion.turn.take_reading(Reading(3, MAC2, eni(mac=Value(MAC))), motion.now)
     assert quiet(motion)
 
 

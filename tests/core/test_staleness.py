@@ -284,6 +284,7 @@ def test_what_we_touched_is_read_back(
 ) -> None:
     stale = Staleness()
     keys = ((2, PRIMARY), (3, MAC))
+    stale.take_links()
     stale.take_addresses(keys)
     stale.take_own()
     stale.touched([operation])
@@ -359,3 +360,14 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
     assert world.turn.host.interfaces[3].facts.flapped is down
     world.look(NOW)
     assert not world.turn.host.interfaces[3].facts.flapped, "the decision took it in"
+
+
+def test_what_becomes_void_while_it_is_read_is_read_again() -> None:
+    stale = Staleness()
+    assert stale.take_links() is None
+    stale.void()
+    assert stale.take_own()
+    assert stale.take_links() is None
+    assert stale.take_own()
+    assert stale.take_links() == frozenset()
+    assert not stale.take_own()

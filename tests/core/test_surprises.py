@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import decide, host_plan, interface, turn
+from nicwatchd.core import decide, facts, host_plan, interface, memory, turn
 from nicwatchd.core.agenda import KERNEL_PAUSE, Appointment, Why
 from nicwatchd.core.host import SURPRISES_TOLD
 from nicwatchd.core.interface import ASKING, JUDGING, PLANNING
@@ -303,3 +303,49 @@ def test_a_bug_in_words_for_a_failure_bars_no_turn(monkeypatch: pytest.MonkeyPat
     assert motion.turn.broken == ""
     assert ip("10.0.2.11") in {a.ip for a in motion.kernel.addresses_of(3)}
     assert motion.state() is APPLIED
+
+
+@pytest.mark.parametrize("name", ["take_links", "take_objects"])
+def test_what_was_read_and_raises_ends_the_turn_only(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    motion = lenient(two_enis())
+
+    def raises(*_: Any) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(type(motion.turn.picture), name, raises)
+    motion.run(motion.now + KERNEL_PAUSE / 2)
+    assert motion.turn.broken == ERROR
+    assert motion.turn.next_at().why is Why.KERNEL
+    monkeypatch.undo()
+    motion.run(motion.now + 2 * KERNEL_PAUSE)
+    assert motion.turn.broken == ""
+    assert [news.view for news in surprises(motion)] == [None]
+
+
+def test_a_reading_that_raises_is_that_interfaces_and_it_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    motion = lenient(two_enis())
+    motion.imds(MAC, motion.now, MORE)
+    real = memory.remember
+
+    def raises(known: Any, heard: Any, mac: str, *rest: Any) -> Any:
+        if mac == MAC:
+            raise RuntimeError("planted")
+        return real(known, heard, mac, *rest)
+
+    monkeypatch.setattr(facts, "remember", raises)
+    motion.run(motion.now + 200.0)
+    (told,) = surprises(motion)
+    assert told.view
+    assert (told.view.link.mac, told.where, told.error) == (MAC, ASKING, ERROR)
+    assert motion.state(4) is APPLIED
+    before = motion.host.surprises
+    motion.run(motion.now + 200.0)
+    assert motion.host.surprises > before, "it is asked again all the same"
+    monkeypatch.undo()
+    motion.run(motion.now + 200.0)
+    assert ip("10.0.2.11") in {a.ip for a in motion.kernel.addresses_of(3)}
+    assert motion.host.interfaces[3].view().surprise is None
