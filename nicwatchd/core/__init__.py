@@ -15,7 +15,9 @@ How to read it
     policy, backoff    what the operator wants; when to ask IMDS again
     port        what is asked of a kernel, and what its answers mean
     lifecycle   the state of an interface, in one table
-    memory      what is known of an ENI from all readings so far, and what of it is doubted
+    bounds      what an address, a prefix or a subnet can be at all
+    known       what is known of one list from all readings so far, and what of it is doubted
+    memory      ... of a whole ENI, and what it cannot lose
     evidence    is a family complete? The verdicts
     moves       an address belongs to one ENI at a time: to which
     treatment   is an interface ours to configure? The rules for that

@@ -12,7 +12,7 @@ Reads: a `Witness`, all that is known of one interface. Gives: a `Verdict` for e
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
@@ -102,7 +102,8 @@ class Witness:
 
     `addresses` are the link's, `routes` the main table's through the link, `imds` what is believed
     of IMDS's answers. `age` is seconds since the link came, `listed_for` since IMDS first listed
-    it (None: never). `confirmed` are the families that were READY before.
+    it (None: never). `confirmed` are the families that were READY before. `forgot` is what the last
+    reading lacked though an ENI does not lose it.
     """
 
     link: Link
@@ -113,6 +114,7 @@ class Witness:
     age: float = 0.0
     listed_for: float | None = None
     confirmed: frozenset[Family] = frozenset()
+    forgot: Mapping[Family, tuple[Reason, ...]] = field(default_factory=dict)
 
 
 def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
@@ -137,14 +139,17 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     if told_none and not leases and _patience_over(family, witness, policy):
         return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
     reasons = _missing(family, witness.imds) + _strays(family, said)
+    # What only delays a family that was never whole. Of one that was READY before nothing is taken
+    # for it, so what works goes on: it is worth a note, and a damaged line has its own already.
+    forgot = witness.forgot.get(family, ())
     unlisted = _unlisted_leases(family, said, leases)
     if not confirmed:
-        reasons += unlisted
-        unlisted = ()
+        reasons += _damaged(family, witness.imds) + forgot + unlisted
+        forgot = unlisted = ()
     elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    return Verdict(family, status, reasons, notes=unlisted, usable=usable)
+    return Verdict(family, status, reasons, notes=forgot + unlisted, usable=usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +326,15 @@ def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
         key = KEYS[family]["cidrs"]
         reasons.append(Reason(f"no-{key}", f"IMDS lists no {key} yet"))
     return tuple(reasons)
+
+
+def _damaged(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
+    """The lists of which a part was refused: what else they have is not known."""
+    return tuple(
+        Reason(f"unread-{key}", f"{key}: a part of it was refused, so it may lack something")
+        for key, answer in imds.lists(family)
+        if isinstance(answer, Value) and not answer.whole
+    )
 
 
 def _unread(key: ImdsKey, answer: Unknown) -> str:

@@ -138,6 +138,7 @@ class Interface:
             age=facts.age(now),
             listed_for=None if first is None else now - first,
             confirmed=self._confirmed,
+            forgot=facts.memory.forgot,
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
         self.witness = witness

@@ -10,10 +10,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Protocol
 
-from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things
-from nicwatchd.core.interface import Interface
+from nicwatchd.core.facts import Facts
+from nicwatchd.core.fights import KINDS, Fights, Place, Thing, has, place, thing, things
 from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan
+
+
+class Loser(Protocol):
+    """What the books need of an interface."""
+
+    @property
+    def facts(self) -> Facts:
+        """Tell what the kernel itself takes."""
+
+    @property
+    def fights(self) -> Fights:
+        """Count what others take."""
 
 
 class Losses:
@@ -41,7 +54,7 @@ class Losses:
         self,
         before: Mapping[int, Plan],
         operations: Sequence[Operation],
-        interfaces: Mapping[int, Interface],
+        interfaces: Mapping[int, Loser],
         owners: Mapping[Operation, int | None],
         now: float,
     ) -> None:

@@ -1,26 +1,27 @@
 """What is known of one ENI from all readings of IMDS so far.
 
 One reading is not to be believed when it takes something away: IMDS forgets and remembers again
-while it catches up, and an error is not an absence. So a known item is kept until it was seen
-absent several times over a while, and `Unknown` never takes anything back. That holds across a
-restart: of the life before, the kernel shows what was programmed.
+while it catches up, and an error is not an absence. What an ENI has for its life, its first IPv4
+address and its subnet's CIDRs, is never given up for a reading without it: that is amnesia. All
+this holds across a restart: of the life before, the kernel shows what was programmed.
 
-Reads: one reading after the other. Gives: what to believe of them, and what is doubted.
+Reads: one reading after the other. Gives: what to believe of them, what is doubted, what it forgot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
+from nicwatchd.core.bounds import bounded, distinct, no_item
+from nicwatchd.core.known import Known
 from nicwatchd.core.metadata import (
     ENI_KEYS,
     KEYS,
-    NOT_ASKED,
     Absent,
     Answer,
     EniMetadata,
@@ -32,83 +33,23 @@ from nicwatchd.core.metadata import (
     Value,
     contradicts,
 )
-from nicwatchd.core.model import Family, Item
+from nicwatchd.core.model import Family, IPNetwork, Item, Reason
 from nicwatchd.core.policy import Policy
 
-T = TypeVar("T", bound=Hashable)
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """A known item was not in so many readings, the first of them at `since`."""
-
-    times: int
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Known(Generic[T]):
-    """What is known of one list: its items in IMDS's order, as it was before a doubt."""
-
-    items: tuple[T, ...] = ()
-    doubts: tuple[tuple[T, Doubt], ...] = ()
-    definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
-    listed: bool = False  # whether the directory had the key at that answer
-
-    def learn(
-        self,
-        answer: Answer[tuple[T, ...]],
-        now: float,
-        policy: Policy,
-        *,
-        listed: bool,
-        had: tuple[T, ...] = (),
-    ) -> Known[T]:
-        """What is known after one more answer. The first one is doubted where it lacks `had`."""
-        never = isinstance(self.definite, Unknown)
-        if isinstance(answer, Unknown):
-            # A key that appears and cannot be read yet is news: absent no more.
-            news = listed and not self.listed and not self.items
-            return replace(self, definite=answer) if news or never else self
-        said = answer.value if isinstance(answer, Value) else ()
-        present = frozenset(said)
-        doubts = []
-        for item in had if never else self.items:
-            if item in present:
-                continue
-            doubt = dict(self.doubts).get(item, Doubt(0, now))
-            doubt = replace(doubt, times=doubt.times + 1)
-            if doubt.times < policy.doubts or now - doubt.since < policy.doubt_span:
-                doubts.append((item, doubt))
-        # A doubted item keeps its place: the first IPv4 address is the source of unbound traffic.
-        # Of an earlier life no order is known, so its items come last.
-        kept = tuple(item for item, _ in doubts)
-        items = tuple(i for i in self.items if i in present or i in kept) if kept else ()
-        return Known(tuple(dict.fromkeys((*items, *said, *kept))), tuple(doubts), answer, listed)
-
-    def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
-        """What is known once doubted items are given up before their time."""
-        doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in given_up)
-        gone = self.doubted & given_up
-        return replace(self, items=tuple(i for i in self.items if i not in gone), doubts=doubts)
-
-    @property
-    def doubted(self) -> frozenset[T]:
-        """The items that the last reading did not have."""
-        return frozenset(item for item, _ in self.doubts)
-
-    @property
-    def answer(self) -> Answer[tuple[T, ...]]:
-        """The answer to believe: what is known, doubted or not, else the last one."""
-        return Value(self.items) if self.items else self.definite
-
-
-@dataclass(frozen=True, slots=True)
 class KnownFamily:
-    """What is known of each list of one family."""
+    """What is known of each list of one family.
+
+    `forgot` is what the last reading lacked though an ENI does not lose it: nothing is given up for
+    such a reading. `refused` are the parts of it that cannot be in the ENI's subnets.
+    """
 
     lists: Mapping[ImdsKey, Known[Any]]
+    forgot: tuple[Reason, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @classmethod
     def unread_of(cls, family: Family) -> KnownFamily:
@@ -120,27 +61,66 @@ class KnownFamily:
     ) -> KnownFamily:
         """What is known after one more reading, one whose directory could be read."""
         listed = heard.directory.value if isinstance(heard.directory, Value) else frozenset()
-        return KnownFamily(
-            {
-                key: known.learn(
-                    heard.answer(key),
-                    now,
-                    policy,
-                    listed=key.name in listed,
-                    had=_had_of(key, had),
-                )
-                for key, known in self.lists.items()
-            }
-        )
+        forgot = tuple(self._forgotten(heard, had))
+        lists, refused = dict(self.lists), list[str]()
+        for key in sorted(lists, key=lambda key: key.assigned):  # the subnets first
+            answer, texts = _within_bounds(key, heard.answer(key), _subnets(lists))
+            refused += texts
+            lists[key] = lists[key].learn(
+                answer,
+                now,
+                policy,
+                listed=key.name in listed,
+                had=_had_of(key, had),
+                gives_up=not forgot,
+            )
+        return KnownFamily(lists, forgot, tuple(refused))
+
+    def without_word(self, now: float, policy: Policy) -> KnownFamily:
+        """What is known after one more reading in which IMDS did not have the ENI."""
+        lists = {key: known.without_word(now, policy) for key, known in self.lists.items()}
+        return replace(self, lists=lists)
 
     def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:
-        """What is known once addresses or prefixes that are doubted are given up."""
-        return KnownFamily(
-            {
-                key: known.without(given_up) if key.assigned else known
-                for key, known in self.lists.items()
-            }
-        )
+        """What is known once addresses or prefixes that are not confirmed are given up."""
+        lists = {
+            key: known.without(given_up) if key.assigned else known
+            for key, known in self.lists.items()
+        }
+        return replace(self, lists=lists)
+
+    def _forgotten(self, heard: EniMetadata, had: tuple[Item, ...]) -> Iterator[Reason]:
+        """What this reading lacks though an ENI has it for its life.
+
+        IPv6 has no such address: each can be unassigned, also the last, while the CIDRs are listed.
+        """
+        fields = {key.field: key for key in self.lists}
+        addresses, cidrs = fields["addresses"], fields["cidrs"]
+        said, of = heard.answer(addresses), addresses.family
+        mine = tuple(item for item in had if item.version == of)
+        assigned = [item for known in self.assigned for item in known.items]
+        no_cidrs = isinstance(heard.answer(cidrs), Absent)
+        had_cidrs = self.lists[cidrs].items or self.forgot  # of an earlier life none are known
+        no_cidrs = no_cidrs and bool(mine or (had_cidrs and assigned))
+        has_first = of is Family.V4 and bool(self.lists[addresses].items or mine)
+        if isinstance(said, Absent) and (no_cidrs or has_first):
+            yield Reason(f"no-{addresses}", _forgot(str(addresses)))
+        elif of is Family.V4 and isinstance(said, Value) and said.whole:
+            yield from self._first_forgotten(addresses, said.value, _had_of(addresses, had))
+        if no_cidrs:
+            yield Reason(f"no-{cidrs}", _forgot(str(cidrs)))
+
+    def _first_forgotten(
+        self, key: ImdsKey, said: tuple[Item, ...], had: tuple[Item, ...]
+    ) -> Iterator[Reason]:
+        """The ENI's first IPv4 address, if a list without it begins with a known one.
+
+        A list that begins with a new one says that the other was wrong from the beginning.
+        """
+        known = self.lists[key]
+        items = tuple(dict.fromkeys((*known.items, *had)))
+        if items and items[0] not in said and items[0] not in known.doubted and said[0] in items:
+            yield Reason("no-first-ipv4", _forgot(f"{items[0]}, its first IPv4 address"))
 
     @property
     def assigned(self) -> tuple[Known[Item], ...]:
@@ -154,8 +134,14 @@ class KnownFamily:
 
     @property
     def believed(self) -> FamilyMetadata:
-        """The answers to believe."""
-        return FamilyMetadata.from_lists({of: known.answer for of, known in self.lists.items()})
+        """The answers to believe: what is known, as far as it can be in the ENI's subnets."""
+        subnets = _subnets(self.lists)
+        return FamilyMetadata.from_lists(
+            {
+                key: known.answer if not known.items else _possible(key, known.answer, subnets)
+                for key, known in self.lists.items()
+            }
+        )
 
     @property
     def doubted(self) -> bool:
@@ -181,13 +167,29 @@ class Memory:
     @property
     def listed(self) -> frozenset[Item]:
         """The addresses and prefixes that the last reading had."""
-        items = frozenset(item for known in self._assigned for item in known.items)
-        return items - self.missing
+        return self._items - self.unconfirmed
 
     @property
     def missing(self) -> frozenset[Item]:
-        """The addresses and prefixes that are known, but that the last reading did not have."""
-        return frozenset(item for known in self._assigned for item in known.doubted)
+        """The addresses and prefixes that are known, but that IMDS does not confirm."""
+        return self._items & self.unconfirmed
+
+    @property
+    def unconfirmed(self) -> frozenset[Item]:
+        """What the last reading did not have, and all of lists that IMDS does not have any more."""
+        return frozenset(item for known in self._assigned for item in known.unconfirmed)
+
+    @property
+    def lapsed(self) -> frozenset[Item]:
+        """... of these, what is of such lists."""
+        return frozenset(item for known in self._assigned if known.lapsed for item in known.items)
+
+    @property
+    def _items(self) -> frozenset[Item]:
+        """The addresses and prefixes that are known and can be."""
+        said = (self.believed.answer(key) for key in ENI_KEYS if key.assigned)
+        lists = (answer.value for answer in said if isinstance(answer, Value))
+        return frozenset(item for items in lists for item in items)
 
     @property
     def _assigned(self) -> tuple[Known[Item], ...]:
@@ -202,6 +204,16 @@ class Memory:
     def doubted(self) -> bool:
         """Whether something known was missing from the last reading."""
         return self.v4.doubted or self.v6.doubted
+
+    @property
+    def lapses(self) -> bool:
+        """Whether IMDS did not have a known list of addresses or prefixes, and may yet."""
+        return any(known.unheard and not known.lapsed for known in self._assigned)
+
+    @property
+    def forgot(self) -> dict[Family, tuple[Reason, ...]]:
+        """What the last reading lacked though an ENI does not lose it."""
+        return {Family.V4: self.v4.forgot, Family.V6: self.v6.forgot}
 
 
 def remember(
@@ -221,15 +233,61 @@ def remember(
     nothing away.
     """
     v4, v6, first = memory.v4, memory.v6, memory.first_listed
-    if isinstance(heard.directory, Value) and not contradicts(heard, mac):
+    directory, another = heard.directory, contradicts(heard, mac)
+    if isinstance(directory, Value) and not another:
         v4, v6 = (known.learn(heard, now, policy, had) for known in (v4, v6))
         first = now if first is None else first
+    elif isinstance(directory, Absent) or (isinstance(directory, Unknown) and directory.listed):
+        v4, v6 = (known.without_word(now, policy) for known in (v4, v6))
     newer: dict[str, Any] = {
-        key.field: _newer(memory.believed.answer(key), heard.answer(key))
+        key.field: _newer(memory.believed.answer(key), heard.answer(key), another=another)
         for key in ENI_KEYS
         if not key.many and key.role is not Role.WHOSE  # that is about this reading alone
     }
-    return Memory(replace(heard, v4=v4.believed, v6=v6.believed, **newer), v4, v6, first)
+    refused = (*heard.refused, *v4.refused, *v6.refused)
+    believed = replace(heard, v4=v4.believed, v6=v6.believed, refused=refused, **newer)
+    return Memory(believed, v4, v6, first)
+
+
+def _subnets(lists: Mapping[ImdsKey, Known[Any]]) -> tuple[IPNetwork, ...]:
+    """The CIDRs of one family that are known, as far as they can stand beside each other."""
+    (cidrs,) = (known.items for key, known in lists.items() if key.kind is Kind.CIDRS)
+    return tuple(cidr for cidr, reason in distinct(cidrs).items() if reason is None)
+
+
+def _reasons(
+    key: ImdsKey, items: tuple[Any, ...], subnets: tuple[IPNetwork, ...]
+) -> dict[Any, str | None]:
+    """Each item of a list, with why it cannot be; None if it can."""
+    if key.kind is Kind.CIDRS:
+        return distinct(items)
+    return {item: no_item(item, subnets) for item in items}
+
+
+def _within_bounds(
+    key: ImdsKey, answer: Answer[Any], subnets: tuple[IPNetwork, ...]
+) -> tuple[Answer[Any], tuple[str, ...]]:
+    """The answer without what cannot be, and that in words."""
+    if not isinstance(answer, Value):
+        return answer, ()
+    reasons = _reasons(key, answer.value, subnets)
+    bad = [f"{key}: {str(item)!r}: {reason}" for item, reason in reasons.items() if reason]
+    if not bad:
+        return answer, ()
+    return _possible(key, Value(answer.value, whole=False), subnets), bounded(key.name, bad)
+
+
+def _possible(key: ImdsKey, answer: Answer[Any], subnets: tuple[IPNetwork, ...]) -> Answer[Any]:
+    """The answer without what cannot be; Unknown if nothing is left."""
+    if not isinstance(answer, Value):
+        return answer
+    reasons = _reasons(key, answer.value, subnets)
+    good = tuple(item for item, reason in reasons.items() if reason is None)
+    return Value(good, answer.whole) if good else Unknown(f"{key}: all of it is refused")
+
+
+def _forgot(what: str) -> str:
+    return f"IMDS forgot {what}, which an ENI cannot lose; what is known is kept"
 
 
 def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -245,8 +303,10 @@ def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
     )
 
 
-def _newer(old: Answer[S], new: Answer[S]) -> Answer[S]:
-    """The newer answer of a single value, unless it takes a known one away."""
+def _newer(old: Answer[S], new: Answer[S], *, another: bool) -> Answer[S]:
+    """The newer answer of a single value, unless it takes a known one away or is another ENI's."""
+    if another:
+        return old
     if isinstance(new, Value):
         return new
     if isinstance(old, Value):

@@ -22,9 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Value(Generic[T]):
-    """IMDS gave a value."""
+    """IMDS gave a value. One that is not `whole` had parts that were refused: there may be more."""
 
     value: T
+    whole: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Unknown:
     """IMDS did not say: an error, a time-out, garbage, or listed-but-404 (the lag)."""
 
     why: str
+    # The 404 of what is listed: IMDS itself was there, and did not have it. It words no other way.
+    listed: bool = field(default=False, compare=False)
 
 
 ABSENT: Final = Absent()

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from nicwatchd.core.model import PROTOCOL, Address, Family, Item, Rule, ours
+from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, Item, Rule, ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,16 @@ def programmed(
     addresses: Iterable[Address],
     rules: Iterable[Rule],
     owners: Callable[[int], AbstractSet[int]],
+    sources: AbstractSet[IPAddress] = frozenset(),
 ) -> tuple[Item, ...]:
     """What one ENI was given by IMDS's lists in an earlier life, as the kernel still shows it.
 
-    Leases are left out: they speak for themselves.
+    Leases are left out: they speak for themselves. `sources` are those that our routes prefer,
+    which is the ENI's first address; they come first.
     """
     ruled = _ruled(rules, lambda table: owners(table) & {index})
     ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in ruled)]
+    ips.sort(key=lambda ip: ip not in sources)
     return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
 
 

@@ -408,7 +408,7 @@ def test_the_slow_refresh_reads_everything(refresh: float) -> None:
 def test_a_poll_for_a_doubt_reads_everything() -> None:
     host, decider = known(Policy(schedule=Schedule(refresh=2.0), doubts=3, doubt_span=2.0))
     host.learn_primary(Value(PRIMARY))
-    for at, reading in ((200.0, FULL), (202.0, eni(FULL4))):
+    for at, reading in ((200.0, FULL), (202.0, eni(FULL4, family(cidrs=NET6)))):
         decider.decide(at)
         assert host.questions(at)
         host.learn(host.interfaces[3], reading, at)

@@ -1,0 +1,145 @@
+"""What is known of one list of IMDS from all readings so far, and what of it is doubted.
+
+One answer is not to be believed when it takes something away: a known item is kept until it was
+seen absent several times over a while, and `Unknown` never takes anything back. An answer of which
+a part was refused says what there is at least, and nothing of what there is not.
+
+Reads: one answer after the other. Gives: what to believe of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from nicwatchd.core.bounds import MOST_ITEMS
+from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, Unknown, Value
+from nicwatchd.core.policy import Policy
+
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something known was not in so many readings, the first of them at `since`."""
+
+    times: int
+    since: float
+
+    def once_more(self) -> Doubt:
+        """After one more reading."""
+        return replace(self, times=self.times + 1)
+
+    def is_enough(self, now: float, policy: Policy) -> bool:
+        """Whether it is taken for gone."""
+        return self.times >= policy.doubts and now - self.since >= policy.doubt_span
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """What is known of one list: its items in IMDS's order, as it was before a doubt."""
+
+    items: tuple[T, ...] = ()
+    doubts: tuple[tuple[T, Doubt], ...] = ()
+    definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
+    listed: bool = False  # whether the directory had the key at that answer
+    whole: bool = True  # whether nothing of that answer was refused
+    unheard: Doubt | None = None  # readings since then in which IMDS did not have the list
+    lapsed: bool = False  # ... and they were enough: what IMDS lists elsewhere counts for more
+
+    def learn(
+        self,
+        answer: Answer[tuple[T, ...]],
+        now: float,
+        policy: Policy,
+        *,
+        listed: bool,
+        had: tuple[T, ...] = (),
+        gives_up: bool = True,
+    ) -> Known[T]:
+        """What is known after one more answer. The first one is doubted where it lacks `had`.
+
+        Nothing is doubted for an answer that is not whole, nor where nothing is to be given up.
+        """
+        never = isinstance(self.definite, Unknown)
+        if isinstance(answer, Unknown):
+            # A key that appears and cannot be read yet is news: absent no more.
+            news = listed and not self.listed and not self.items
+            known = replace(self, definite=answer) if news or never else self
+            return known.without_word(now, policy) if answer.listed else known
+        whole = not isinstance(answer, Value) or answer.whole
+        before = dict.fromkeys((*self.items, *had) if never else self.items)
+        said = self._added(answer, before, whole=whole)
+        present = frozenset(said)
+        missing = [item for item in before if item not in present]
+        if whole and gives_up:
+            doubts = tuple(self._doubted_still(missing, now, policy))
+            missing = [item for item, _ in doubts]
+        else:
+            doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in present)
+        # A missing item keeps its place: the first IPv4 address is the source of unbound traffic.
+        # Of an earlier life only the first is known, so its items come last where that is not it.
+        stay, in_order = present.union(missing), self.items if gives_up else before
+        items = tuple(item for item in in_order if item in stay) if missing else ()
+        items = tuple(dict.fromkeys((*items, *said, *missing)))
+        # A first answer that is not whole leaves it open what an earlier life had.
+        definite = self.definite if never and not whole else answer
+        return Known(items, doubts, definite, listed, whole)
+
+    def _added(
+        self, answer: Answer[tuple[T, ...]], before: dict[T, None], *, whole: bool
+    ) -> tuple[T, ...]:
+        """The items of an answer. Lists that are never whole must not add up without an end."""
+        said = answer.value if isinstance(answer, Value) else ()
+        if whole:
+            return said
+        room = max(0, MOST_ITEMS - len(before))
+        new = frozenset([item for item in said if item not in before][:room])
+        return tuple(item for item in said if item in before or item in new)
+
+    def _doubted_still(
+        self, missing: Iterable[T], now: float, policy: Policy
+    ) -> Iterator[tuple[T, Doubt]]:
+        """The missing items, each doubted once more, but for those that were doubted enough."""
+        before = dict(self.doubts)
+        for item in missing:
+            doubt = before.get(item, Doubt(0, now)).once_more()
+            if not doubt.is_enough(now, policy):
+                yield item, doubt
+
+    def without_word(self, now: float, policy: Policy) -> Known[T]:
+        """What is known after one more reading in which IMDS did not have the list."""
+        if self.lapsed or not self.items:
+            return self
+        unheard = (self.unheard or Doubt(0, now)).once_more()
+        return replace(self, unheard=unheard, lapsed=unheard.is_enough(now, policy))
+
+    def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
+        """What is known once items that IMDS does not confirm are given up before their time."""
+        gone = self.unconfirmed & given_up
+        if not gone:
+            return self
+        items = tuple(item for item in self.items if item not in gone)
+        doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in gone)
+        definite = self.definite
+        if isinstance(definite, Value):
+            said = tuple(item for item in definite.value if item not in gone)
+            definite = Value(said, definite.whole) if said else ABSENT
+        return replace(self, items=items, doubts=doubts, definite=definite)
+
+    @property
+    def doubted(self) -> frozenset[T]:
+        """The items that the last reading did not have."""
+        return frozenset(item for item, _ in self.doubts)
+
+    @property
+    def unconfirmed(self) -> frozenset[T]:
+        """The items that are only known from before: doubted, or of a list that lapsed."""
+        return frozenset(self.items) if self.lapsed else self.doubted
+
+    @property
+    def answer(self) -> Answer[tuple[T, ...]]:
+        """The answer to believe: what is known, doubted or not, else the last one."""
+        return Value(self.items, self.whole) if self.items else self.definite
