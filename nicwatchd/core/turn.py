@@ -266,7 +266,7 @@ class Turn:
                 macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
                 self.step = Apply(operations, macs)
             case Phase.LOOKING_UP:
-                self.step = LookUp(self._probes())
+                self.step = self._look_up()
                 if not self.step.probes:
                     self._end(Move.ANSWERED, now)
 
@@ -316,13 +316,17 @@ class Turn:
 
     # --- whose rule wins ---------------------------------------------------------------------
 
-    def _probes(self) -> tuple[shadow.Probe, ...]:
+    def _look_up(self) -> LookUp:
+        """What to ask, where the answer may be another than before; else nothing."""
         interfaces = self.host.interfaces.values()
         changed, self.picture.stale.rules_changed = self.picture.stale.rules_changed, False
         if not (self._wrote or changed or any(i.is_shadowed for i in interfaces)):
-            return ()
+            return LookUp(())
         probes = (shadow.probes(i.plan, i.facts.addresses) for i in interfaces)
-        return tuple(probe for each in probes for probe in each)
+        step = LookUp(tuple(probe for each in probes for probe in each))
+        if not step.probes:
+            self._take_shadows(step, LookedUp(()))  # there is nothing left to win over
+        return step
 
     def _take_shadows(self, step: LookUp, found: LookedUp) -> None:
         shadows: dict[int, dict[Reason, None]] = {index: {} for index in self.host.interfaces}
