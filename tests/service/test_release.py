@@ -19,6 +19,7 @@ from nicwatchd.core.model import (
     LINK_GROUP,
     Address,
     Family,
+    Link,
     Numbers,
     Operation,
     RemoveRule,
@@ -103,6 +104,30 @@ async def test_another_interface_keeps_what_is_its_own(used: tuple[Host, list[st
     rules = [host.kernel.ip_rule(family) for family in Family]
     await release(host.kernel, Ledger(host.directory), only=PRIMARY)
     assert [host.kernel.ip_rule(family) for family in Family] == rules
+
+
+@pytest.mark.parametrize("other", [{"master": 9}, {"driver": None}, {"kind": "veth"}])
+async def test_one_that_the_settings_would_leave_alone_keeps_it_too(
+    used: tuple[Host, list[str]], other: dict[str, Any]
+) -> None:
+    host, _ = used
+    index = next(i for i, link in host.kernel._state.links.items() if link.name == "eth1")
+    host.kernel.set_link(replace(host.link(index), **other))
+    there = _without_primary(picture(host))
+    await release(host.kernel, Ledger(host.directory), only="eth0")
+    assert _without_primary(picture(host)) == there
+
+
+async def test_all_links_with_a_mac(used: tuple[Host, list[str]]) -> None:
+    """A bond has the MAC of its port, and may be the first of the two."""
+    host, before = used
+    links = host.kernel._state.links
+    ports = dict(links)
+    links.clear()
+    links |= {900: Link(900, MAC, "bond0", up=True, kind="bond", driver="bonding")} | ports
+    await release(host.kernel, Ledger(host.directory), only=MAC.upper())
+    del links[900]
+    assert _without_primary(picture(host)) == _without_primary(before)
 
 
 async def test_an_unknown_interface_is_named(used: tuple[Host, list[str]]) -> None:
