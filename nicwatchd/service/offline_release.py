@@ -55,6 +55,8 @@ async def release(
     turn.start(now=0.0)
     while turn.step:
         turn.answer(await driver.carry_out(turn.step), now=0.0)
+    if turn.broken:
+        raise RuntimeError(f"internal error, not everything is released: {turn.broken}")
     released = Released.of(request.outcomes, turn.host.name_of)
     if only is None:
         ledger.keep_releases(Releases())

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from nicwatchd.core import decide
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     LINK_GROUP,
@@ -166,6 +167,25 @@ async def test_what_the_kernel_does_not_let_go_is_told(
     assert released.failed
     assert all(" rule del" in words for words, _ in released.failed)
     assert Ledger(host.directory)._entries  # so that a second try knows them still
+
+
+async def test_a_bug_is_not_taken_for_a_release(
+    used: tuple[Host, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells that the addresses are ours must stay for a second try."""
+    host, before = used
+    entries = Ledger(host.directory)._entries
+
+    def raises(*_args: object) -> None:
+        raise ValueError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decide, "diff", raises)
+        with pytest.raises(RuntimeError, match="planted"):
+            await release(host.kernel, Ledger(host.directory))
+    assert Ledger(host.directory)._entries == entries
+    await release(host.kernel, Ledger(host.directory))
+    assert picture(host) == before
 
 
 OTHER = Numbers(priority=31000, table_base=5_000_000, group=77)
