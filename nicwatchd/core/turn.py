@@ -215,14 +215,18 @@ class Turn:
         """Begin a turn; the first step is there then."""
         self._began, self._round, self._wrote = now, 0, False
         self._agenda.started()
-        self._move(Move.DUE, now)
+        self._guard(lambda: self._move(Move.DUE, now), now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
         """Take what became of the step; the next one is there then, or none: the turn is over."""
         if type(answer) is not ANSWERS.get(type(self.step)):
             raise TypeError(f"{answer} answers no {self.step}")
+        self._guard(lambda: self._advance(answer, now), now)
+
+    def _guard(self, work: Callable[[], None], now: float) -> None:
+        """Do a part of the turn. What it raises ends this turn, and no other."""
         try:
-            self._advance(answer, now)
+            work()
         except Exception as error:
             if self.host.strict:
                 raise
