@@ -169,9 +169,8 @@ class Turn:
                 is_news = self.host.learn(interface, reading.metadata, now)
         if reading.error:
             self.host.surprise(interface, ASKING, reading.error, reading.trace)
-        if is_news or reading.error:
+        if self._number_requests(self._decider.revision + 1) or is_news or reading.error:
             self._agenda.news(now)
-        self._number_requests(self._decider.revision + 1, now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Decide by other settings from now on."""
@@ -184,7 +183,7 @@ class Turn:
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))
-        self._number_requests(self._decider.revision + 1, now)
+        self._number_requests(self._decider.revision + 1)
         return request
 
     def release(self, only: Key | None, now: float) -> Request:
@@ -202,12 +201,13 @@ class Turn:
         self.picture.stale.void()
         self._agenda.news(now)
 
-    def _number_requests(self, revision: int, now: float) -> None:
-        """The decision of this revision uses all answers that a request waits for."""
-        for request in self._requests:
-            if request.revision is None and self.host.answered_since(request.at):
-                request.revision = revision
-                self._agenda.news(now)
+    def _number_requests(self, revision: int) -> bool:
+        """The decision of this revision uses all answers that requests wait for; if any does."""
+        waiting = [request for request in self._requests if request.revision is None]
+        answered = [request for request in waiting if self.host.answered_since(request.at)]
+        for request in answered:
+            request.revision = revision
+        return bool(answered)
 
     # --- the turn ----------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class Turn:
             self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
         self.decision = self._decider.decide(now)
         # Whose answers are missing may have gone, or be asked no more: then this decision will do.
-        self._number_requests(self._decider.revision, now)
+        self._number_requests(self._decider.revision)
         operations = self.decision.operations
         self.settled = not operations
         self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)

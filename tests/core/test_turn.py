@@ -387,6 +387,7 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     ends(motion)
     assert APPLYING not in phases(motion), "nothing was programmed, so nothing goes"
     assert turn.is_reached(request), "by the very turn that saw it"
+    assert turn.next_at().why is not Why.NEWS, "and by no other"
 
 
 def test_a_reconcile_of_an_empty_host_is_a_turn() -> None:
