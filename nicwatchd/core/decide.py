@@ -186,7 +186,8 @@ class Decider:
         allowed = tuple(without(operations, until.keys()))
         if len(allowed) == len(operations):
             return operations, ()
-        waiting = (operation for operation in operations if operation not in set(allowed))
+        now_due = set(allowed)
+        waiting = (operation for operation in operations if operation not in now_due)
         later = ((operation, thing(operation)) for operation in waiting)
         throttled = (Throttled(o, until.get(lost) if lost else None) for o, lost in later)
         return allowed, tuple(throttled)
