@@ -69,6 +69,8 @@ GROUP = SetGroup(3, 3778)
         pytest.param([0.0, 100.0, 200.0], False, id="too rarely"),
         pytest.param([0.0, 100.0, 200.0, 210.0], True, id="the last of them count"),
         pytest.param([0.0, 1.0, 1.0 + WINDOW], False, id="forgotten meanwhile"),
+        pytest.param([0.0, 1.0, WINDOW], True, id="just often enough"),
+        pytest.param([0.0, 1.0, 2.0, 100.0, 200.0], True, id="slower, but never quiet"),
     ],
 )
 def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
