@@ -8,7 +8,7 @@ from errno import EBUSY, EEXIST
 import pytest
 
 from nicwatchd.core.failures import Failure, explain, failed
-from nicwatchd.core.model import PROTOCOL, RTPROT_STATIC, AddRoute, AddRule, Route, Rule, SetUp
+from nicwatchd.core.model import RTPROT_STATIC, AddRoute, AddRule, Route, Rule, SetUp
 from nicwatchd.core.port import Outcome, Result
 from tests.core.build import IPV4, NET4, TABLE, V4, ip, net
 
@@ -73,9 +73,7 @@ def test_each_failure_is_told() -> None:
         (rule, "kernel-refused"),
         (SetUp(7), "kernel-refused"),
     ]
-    assert told[1].text == f"ip rule add pref 9 from all lookup {TABLE} proto {PROTOCOL}: " + (
-        "File exists"
-    )
+    assert told[1].text == f"ip rule add pref 9 from all lookup {TABLE} proto 236: File exists"
     assert told[2].text == "ip link set dev if7 up: busy"
 
 

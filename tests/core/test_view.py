@@ -32,8 +32,10 @@ VERDICTS = {
 DOWN = ("link-down", "the link is down; its routes return when it is up")
 FOREIGN = (
     "foreign-group",
-    "somebody else put the link into group 5 (ours is 3778): the other interfaces' rules do not "
-    "hide its on-link routes",
+    (
+        "somebody else put the link into group 5 (ours is 3778): the other interfaces' rules do "
+        "not hide its on-link routes"
+    ),
 )
 FAILED = Reason("kernel-refused", "no")
 IGNORED: dict[str, Any] = {"state": State.IGNORED, "failures": (FAILED,)}
