@@ -38,7 +38,7 @@ class Staleness:
         """What we know of the kernel is void, and who wins as well."""
         self.everything = self.rules_changed = True
 
-    def link(self, index: int, *, gone: bool = False) -> None:
+    def link(self, index: int, *, gone: bool) -> None:
         """A link changed, with all that is on it: a flap drops IPv4 routes without an event."""
         self._links.add(index)
         if gone:

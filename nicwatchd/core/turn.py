@@ -184,7 +184,6 @@ class Turn:
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))
-        self._number_requests(self._decider.revision + 1, now)
         return request
 
     def release(self, only: Key | None, now: float) -> Request:
@@ -244,13 +243,13 @@ class Turn:
                 self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
             case LookUp() as step, LookedUp():
                 self._take_shadows(step, answer)
-                self._end(Move.ANSWERED, now)
+                self._end(now)
 
     def fail(self, now: float) -> None:
         """The kernel did not answer: what we know of it is void, and the turn is broken off."""
         self.picture.stale.void()
         self._agenda.failed(now)
-        self._end(Move.FAILED, now)
+        self._move(Move.FAILED, now)
 
     def _move(self, move: Move, now: float) -> None:
         self.phase = TURN[self.phase][move]
@@ -268,7 +267,7 @@ class Turn:
             case Phase.LOOKING_UP:
                 self.step = LookUp(self._probes())
                 if not self.step.probes:
-                    self._end(Move.ANSWERED, now)
+                    self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
         before = self.decision.operations if self.decision and self._round else ()
@@ -295,18 +294,17 @@ class Turn:
         if self.decision:
             self.decision = replace(self.decision, outcomes=applied.outcomes)
 
-    def _end(self, move: Move, now: float) -> None:
-        if move is not Move.FAILED:
-            self.completed, self.broken = self._decider.revision, ""
-            self._agenda.turned(
-                self._began,
-                now,
-                settled=self.settled,
-                deadline=self._next_deadline(now),
-                waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
-            )
-            self._requests = [r for r in self._requests if not self.is_reached(r)]
-        self._move(move, now)
+    def _end(self, now: float) -> None:
+        self.completed, self.broken = self._decider.revision, ""
+        self._agenda.turned(
+            self._began,
+            now,
+            settled=self.settled,
+            deadline=self._next_deadline(now),
+            waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
+        )
+        self._requests = [r for r in self._requests if not self.is_reached(r)]
+        self._move(Move.ANSWERED, now)
 
     def _next_deadline(self, now: float) -> float | None:
         """When to decide again, if nothing happens before: `now`, if a deadline was missed."""

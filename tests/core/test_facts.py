@@ -8,7 +8,7 @@ import pytest
 
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.memory import Memory
-from nicwatchd.core.model import AddAddress, Address, AddRoute, Route
+from nicwatchd.core.model import AddAddress, Address, AddRoute, Item, Route
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ETH1,
@@ -24,6 +24,7 @@ from tests.core.build import (
     eni,
     family,
     ip,
+    ips,
     lease,
     net,
     on_link,
@@ -163,9 +164,9 @@ def test_what_an_earlier_life_programmed_is_doubted() -> None:
 def test_subnets_are_imdss_and_the_kernels_each_once() -> None:
     facts = Facts(ETH1, 0.0)
     facts.update((LEASE4, permanent("192.168.5.1/24")), (SUBNET, on_link("192.168.5.0/24")))
-    assert facts.subnets == (net(NET4), net("192.168.5.0/24"))
+    assert list(facts.subnets) == [net(NET4), net("192.168.5.0/24")]
     facts.learn(eni(v6=FULL6), 1.0, POLICY)
-    assert facts.subnets == (net(NET6), net(NET4), net("192.168.5.0/24"))
+    assert list(facts.subnets) == [net(NET6), net(NET4), net("192.168.5.0/24")]
 
 
 def test_what_ties_addresses_to_the_link() -> None:
@@ -189,11 +190,11 @@ def test_what_another_eni_owns_is_told_once_and_doubted_no_more() -> None:
     facts.learn(eni(family(f"{IPV4} 10.0.2.8")), 2.0, POLICY)
     assert facts.leave({}) == frozenset()
     assert facts.memory.missing == {ip("10.0.2.9")}, "nobody else has it"
-    others = {ip("10.0.2.8"): "eth2", ip("10.0.2.9"): "eth2", ip("10.0.2.7"): "eth2"}
+    others: dict[Item, str] = dict.fromkeys(ips("10.0.2.7", "10.0.2.8", "10.0.2.9"), "eth2")
     assert facts.leave(others) == {ip("10.0.2.8")}, "only that is listed here"
     assert facts.elsewhere == others
     assert facts.memory.missing == frozenset()
     assert facts.leave(others) == frozenset()
-    assert facts.leave({**others, ip(IPV4): "eth2"}) == {ip(IPV4)}
+    assert facts.leave(others | {ip(IPV4): "eth2"}) == {ip(IPV4)}
     assert facts.leave({}) == frozenset()
     assert facts.elsewhere == {}

@@ -362,6 +362,16 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
     assert not world.turn.host.interfaces[3].facts.flapped, "the decision took it in"
 
 
+def test_only_what_was_read_and_lives_is_fresh() -> None:
+    stale, (eth0, eth1, new) = Staleness(), ((2, PRIMARY), (3, MAC), (4, MAC2))
+    assert stale.take_links() is None
+    assert stale.take_addresses((eth0, eth1)) == (eth0, eth1)
+    assert stale.take_links() == frozenset()
+    assert stale.take_addresses((eth0, eth1)) == ()
+    stale.forget((eth1, new))
+    assert stale.take_addresses((eth0, eth1, new)) == (eth0, new)
+
+
 def test_what_becomes_void_while_it_is_read_is_read_again() -> None:
     stale = Staleness()
     assert stale.take_links() is None

@@ -397,6 +397,8 @@ def test_a_release_is_reached_after_its_turn_and_says_what_was_done() -> None:
     turn = motion.turn
     theirs = motion.kernel.foreign
     request = turn.release((3, MAC), motion.now)
+    assert [key in motion.host.releases for key in [(3, MAC), (4, MAC2)]] == [True, False]
+    assert (request.at, request.outcomes) == (motion.now, [])
     assert not turn.is_reached(request)
     assert turn.is_due(motion.now)
     reached = []
@@ -414,6 +416,14 @@ def test_a_release_is_reached_after_its_turn_and_says_what_was_done() -> None:
     turn.release((4, MAC2), motion.now)
     phases(motion)
     assert len(request.outcomes) == before, "what comes later is another's"
+
+
+def test_a_release_of_what_has_nothing_of_ours_is_one_turn() -> None:
+    motion = two_enis()
+    request = motion.turn.release((9, "02:00:00:00:00:09"), motion.now)
+    assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP], "who wins is asked anew"
+    assert motion.turn.is_reached(request)
+    assert request.outcomes == []
 
 
 def test_a_release_that_the_kernel_refuses_is_reached_and_says_so() -> None:
