@@ -76,6 +76,7 @@ def test_a_link_that_was_up_once_is_not_set_up_again() -> None:
 
 
 def test_udev_is_waited_for_until_it_is_done_or_had_its_time() -> None:
+    assert UDEV_PATIENCE == 5.0
     facts = Facts(replace(ETH1, up=False), 7.0)
     assert facts.waits_for_udev is True
     assert not facts.udev_is_over(7.0 + UDEV_PATIENCE - 0.1)

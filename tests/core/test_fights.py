@@ -89,6 +89,12 @@ def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
     assert fights.news() is (False if fought else None)
 
 
+def test_what_a_fight_is_and_what_it_may_cost() -> None:
+    """A timer of each minute is one: three of its runs lie within the window."""
+    assert (LOSSES, WINDOW) == (3, 150.0)
+    assert (BURST, INTERVAL) == (10, 5.0)
+
+
 def test_the_pace() -> None:
     """At once, as often as an accident may happen; then slowly, for as long as it lasts."""
     fights = Fights()

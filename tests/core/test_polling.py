@@ -8,7 +8,7 @@ import pytest
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.polling import HINT_BURST, HINT_INTERVAL, Polling, Progress
+from nicwatchd.core.polling import HINT_BURST, HINT_INTERVAL, SWEEP_INTERVAL, Polling, Progress
 
 YOUNG = Progress(age=0.0, complete=False, doubted=False, is_slow=False)
 OLD = replace(YOUNG, age=1000.0)
@@ -24,6 +24,12 @@ def polled(polling: Polling, progress: Progress = OLD, policy: Policy | None = N
     polling.send(NOW)
     polling.heard(NOW, progress, policy or Policy(), no_jitter)
     return polling
+
+
+def test_how_much_a_host_may_ask_at_the_most() -> None:
+    """Of IMDS, which others need too: every key at most each 5 s, and 3 hints, then one in 10 s."""
+    assert SWEEP_INTERVAL == 5.0
+    assert (HINT_BURST, HINT_INTERVAL) == (3, 10.0)
 
 
 def test_the_first_poll_is_at_once_and_for_everything() -> None:

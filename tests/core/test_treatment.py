@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, Value
-from nicwatchd.core.model import Link, Rule
+from nicwatchd.core.model import Link, Reason, Rule
 from nicwatchd.core.policy import Coexist, Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.treatment import (
@@ -146,6 +146,13 @@ def test_what_is_released_says_how_to_have_it_back() -> None:
     assert reason
     assert reason.code == "released"
     assert "`nicwatchd reconcile eth1`" in reason.text
+
+
+def test_the_primary_says_whose_it_is() -> None:
+    assert Primary().reason == Reason(
+        "primary", "the primary interface, which the host's own software configures"
+    )
+    assert not is_asked_about(Unmanaged(Reason("x", "y")))
 
 
 def test_released_and_primary_are_asked_about() -> None:

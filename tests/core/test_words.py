@@ -42,7 +42,7 @@ from nicwatchd.core.words import (
 T = 1000003
 V4, V6 = ip_address("10.0.2.12"), ip_address("2001:db8::12")
 LINKS = {3: Link(3, "02:00:00:00:00:03", "eth1", up=True)}
-NAMES = names_in(LINKS)
+NAMES = {3: "eth1"}.get
 
 SUBNET_V4 = Route(ip_network("10.0.2.0/24"), T, 3, scope=SCOPE_LINK, prefsrc=V4)
 DEFAULT_V4 = Route(
@@ -180,8 +180,10 @@ def test_what_an_operation_is_about_in_few_words(operation: Operation, expected:
 
 
 def test_a_link_that_is_gone_goes_by_its_index() -> None:
-    assert command(SetUp(7), NAMES) == "ip link set dev if7 up"
-    assert command(SetUp(3), {3: "eth1"}.get) == "ip link set dev eth1 up"
+    name_of = names_in(LINKS)
+    assert (name_of(3), name_of(7)) == ("eth1", None)
+    assert command(SetUp(7), name_of) == "ip link set dev if7 up"
+    assert command(SetUp(3), name_of) == "ip link set dev eth1 up"
 
 
 def test_no_name_of_a_link_runs_as_a_command() -> None:
