@@ -58,6 +58,7 @@ from tests.core.scenes import (
     APPLIED,
     AWAITING,
     CALM,
+    ETH2,
     FULL,
     IGNORED,
     LEASE4,
@@ -375,6 +376,15 @@ def test_a_deadline_that_passes_during_a_look_is_kept() -> None:
 def test_no_deadline_without_interfaces() -> None:
     turn = Turn(Policy(), lambda: 0.0, 0.0)
     assert turn._next_deadline(0.0) is None
+
+
+def test_links_have_names_while_they_are_there() -> None:
+    host = Host(Policy(), lambda: 0.0)
+    assert host.name_of(3) is None, "nobody looked yet"
+    host.update_links({3: ETH1, 4: replace(ETH2, kind="bridge")}, 0.0)
+    assert [host.name_of(index) for index in (3, 4, 9)] == ["eth1", "eth2", None]
+    host.update_links({}, 1.0)
+    assert host.name_of(3) is None
 
 
 def asked(host: Host, now: float) -> list[bool]:
