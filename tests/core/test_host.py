@@ -27,6 +27,7 @@ from nicwatchd.core.model import (
     Rule,
     SetGroup,
 )
+from nicwatchd.core.news import StateChanged
 from nicwatchd.core.policy import AddressMode, Coexist, Policy, RuleMode
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
@@ -385,6 +386,21 @@ def test_links_have_names_while_they_are_there() -> None:
     assert [host.name_of(index) for index in (3, 4, 9)] == ["eth1", "eth2", None]
     host.update_links({}, 1.0)
     assert host.name_of(3) is None
+
+
+def test_all_that_end_at_one_moment_are_told() -> None:
+    host = Host(Policy(), lambda: 0.0)
+    host.update_links({3: ETH1, 4: ETH2}, 0.0)
+    host.update_links({}, 1.0)
+    changes = [it for it in host.news() if isinstance(it, StateChanged)]
+    assert [(it.view.link.name, it.transition.state) for it in changes] == [
+        ("eth1", State.DETECTED),
+        ("eth1", State.GONE),
+        ("eth2", State.DETECTED),
+        ("eth2", State.GONE),
+    ]
+    assert host.news() == []
+    assert host.interfaces == {}
 
 
 def asked(host: Host, now: float) -> list[bool]:

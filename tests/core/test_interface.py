@@ -80,7 +80,8 @@ def test_what_it_is_at_first() -> None:
         groups=frozenset({3778}),
     )
     assert eth1.key == (3, MAC)
-    assert (eth1.is_polled, eth1.is_shadowed, eth1.undecided) == (True, False, {V4, V6})
+    assert (eth1.is_polled, eth1.is_shadowed) == (True, False)
+    assert eth1.undecided == {V4, V6}
     assert (eth1.lifecycle.patience, eth1.polling.next_at) == (180.0, 100.0)
     assert [(view.state, told.state) for view, told in eth1.drain()] == [
         (State.DETECTED, State.DETECTED)
@@ -158,7 +159,8 @@ def test_an_interface_without_addresses_is_ignored_until_it_has_some() -> None:
 def test_nothing_is_concluded_before_imds_was_asked() -> None:
     eth1 = interface()
     eth1.conclude(Value(PRIMARY), 101.0, POLICY)
-    assert (eth1.lifecycle.state, eth1.undecided) == (State.DETECTED, {V4, V6})
+    assert eth1.lifecycle.state is State.DETECTED
+    assert eth1.undecided == {V4, V6}
 
 
 def test_what_is_not_ours_is_not_judged() -> None:
@@ -166,7 +168,9 @@ def test_what_is_not_ours_is_not_judged() -> None:
     eth1.treat(Unmanaged(reason), frozenset({77}))
     eth1.conclude(Value(PRIMARY), 102.0, POLICY)
     view = eth1.view()
-    assert (view.witness, view.verdicts, view.groups) == (None, {}, {77})
+    assert view.witness is None
+    assert view.verdicts == {}
+    assert view.groups == {77}
     assert (view.state, view.since, view.reasons) == (State.IGNORED, 102.0, (reason,))
     assert not eth1.is_polled
     eth1.treat(Managed(), frozenset({77}))

@@ -161,6 +161,20 @@ def test_what_is_told_of_a_bug() -> None:
     assert view.surprise.text == f"internal error in {JUDGING}: {ERROR}; what is configured stays"
 
 
+def test_what_was_told_is_forgotten_with_its_interface() -> None:
+    host = Host(CALM, lambda: 0.0)
+
+    def bug(index: int) -> list[Surprised]:
+        host.caught(host.interfaces[index], JUDGING, RuntimeError("planted"))
+        return [news for news in host.news() if isinstance(news, Surprised)]
+
+    host.update_links({3: ETH1, 4: ETH2}, 0.0)
+    assert (len(bug(3)), len(bug(4))) == (1, 1)
+    host.update_links({4: ETH2}, 1.0)
+    host.update_links({3: ETH1, 4: ETH2}, 2.0)
+    assert (len(bug(3)), len(bug(4))) == (1, 0)
+
+
 @pytest.mark.parametrize("where", PLACES)
 def test_a_bug_is_counted_each_time_and_told_once(
     where: str, monkeypatch: pytest.MonkeyPatch
