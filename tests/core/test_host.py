@@ -244,6 +244,16 @@ def test_a_container_network_owns_the_secondary_enis() -> None:
     assert motion.state() is APPLIED
 
 
+def test_cilium_is_known_by_its_link() -> None:
+    motion = applied()
+    motion.plug(140.0, Link(9, "02:00:00:00:00:09", "cilium_host", up=True, kind="veth"))
+    motion.run(150.0)
+    assert motion.turn.decision
+    assert motion.turn.decision.container_network == "Cilium"
+    assert (motion.state(), motion.reasons()) == (IGNORED, {"cni"})
+    assert 9 not in motion.host.interfaces
+
+
 def test_an_enslaved_eni_is_left() -> None:
     motion = applied()
     motion.at(140.0, lambda: motion.kernel.set_link(replace(motion.kernel.links[3], master=9)))
@@ -374,9 +384,12 @@ def test_a_deadline_that_passes_during_a_look_is_kept() -> None:
     assert turn._next_deadline(5.3) == pytest.approx(180.0)
 
 
-def test_no_deadline_without_interfaces() -> None:
-    turn = Turn(Policy(), lambda: 0.0, 0.0)
-    assert turn._next_deadline(0.0) is None
+def test_all_deadlines_are_to_come_before_the_first_decision() -> None:
+    turn = Turn(Policy(address_wait=3.0), lambda: 0.0, 0.0)
+    assert turn._next_deadline(0.0) is None, "there is no interface"
+    turn.host.update_links({3: ETH1}, 0.0)
+    assert turn._next_deadline(0.0) == pytest.approx(3.0)
+    assert turn._next_deadline(9.0) == 9.0, "it was missed"
 
 
 def test_links_have_names_while_they_are_there() -> None:
