@@ -140,11 +140,12 @@ class Turn:
         self._decider = Decider(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
-        self._began = now
-        self._round = 0
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
-        self._wrote = False
+        # Of the turn under way: when it began, its rounds so far, and whether it applied anything.
+        self._began: float
+        self._round: int
+        self._wrote: bool
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -160,9 +161,9 @@ class Turn:
             self.host.learn_primary(reading.answer)
             interface, is_news = None, True
         else:
-            interface = self.host.interfaces.get(reading.index)
-            if interface and interface.link.mac != reading.mac:
-                interface = None  # a late one, of a link that had this index before
+            known = self.host.interfaces.get(reading.index)
+            # A late answer may be of a link that had this index before.
+            interface = known if known and known.link.mac == reading.mac else None
             is_news = False
             if interface:
                 interface.surprise(ASKING, reading.error or None)
@@ -323,13 +324,13 @@ class Turn:
         return tuple(probe for each in probes for probe in each)
 
     def _take_shadows(self, step: LookUp, found: LookedUp) -> None:
-        shadows: dict[int, dict[Reason, None]] = {index: {} for index in self.host.interfaces}
+        shadows: dict[int, list[Reason]] = {index: [] for index in self.host.interfaces}
         for probe, answer in zip(step.probes, found.answers, strict=True):
             reason = shadow.shadow(probe, answer, self.host.rules)
             if reason:
-                shadows[probe.index][reason] = None
+                shadows[probe.index].append(reason)
         for index, reasons in shadows.items():
-            self.host.interfaces[index].shadow(tuple(reasons))
+            self.host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
         if self.decision:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EBUSY
+from errno import EBUSY, ENETUNREACH
 from itertools import permutations
 
 import pytest
@@ -119,6 +119,14 @@ def test_each_phase_is_left_and_leads_back_to_rest() -> None:
         ends |= more
     assert ends == {*Phase}
     assert all(TURN[phase][Move.FAILED] is RESTING for phase in Phase if phase is not RESTING)
+
+
+def test_before_the_first_turn() -> None:
+    turn = Turn(Policy(), lambda: 0.0, 7.0)
+    assert (turn.phase, turn.step, turn.decision) == (RESTING, None, None)
+    assert (turn.completed, turn.settled, turn.broken) == (0, True, "")
+    assert turn.next_at() == Appointment(7.0, Why.START)
+    assert not turn.host.strict, "a bug is caught"
 
 
 def test_nothing_to_do() -> None:
@@ -240,6 +248,14 @@ def test_the_answer_to_another_question_is_a_bug(phase: Phase, wrong: Phase) -> 
     turn = up_to(applied(), phase)
     with pytest.raises(TypeError, match=r"answers no"):
         turn.answer(ANSWERS[wrong], 0.0)
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_an_answer_to_more_or_less_than_was_asked_is_a_bug(more: int) -> None:
+    turn = up_to(applied(), LOOKING_UP)
+    assert isinstance(turn.step, LookUp)
+    with pytest.raises(ValueError, match=r"zip"):
+        turn.answer(LookedUp((ENETUNREACH,) * (len(turn.step.probes) + more)), 0.0)
 
 
 def test_an_answer_without_a_question_is_a_bug() -> None:
@@ -366,6 +382,20 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     ends(motion)
     assert APPLYING not in phases(motion), "nothing was programmed, so nothing goes"
     assert turn.is_reached(request), "by the very turn that saw it"
+
+
+def test_a_reconcile_does_not_wait_for_what_comes_after_all_answers() -> None:
+    motion = two_enis()
+    turn = motion.turn
+    request = turn.reconcile(None, motion.now)
+    turn.questions(motion.now)
+    for index in (2, 3, 4):
+        learn(motion, index)
+    motion.kernel.set_link(replace(ETH1, index=5, mac="02:00:00:00:00:05", name="eth3"))
+    turn.take_event(LinkEvent(5, "eth3"), motion.now)
+    phases(motion)
+    assert 5 in motion.host.interfaces
+    assert turn.is_reached(request)
 
 
 def test_a_reconcile_of_an_empty_host_is_a_turn() -> None:
