@@ -74,8 +74,7 @@ class Polling:
         self.sweep_at = self.next_at if interval >= sweep else NEVER
         if self._hinted_until > now:  # what is hinted until then waits for that poll
             again_at = min(again_at, self._hinted_until)
-        if again_at < NEVER:
-            self.at(max(now, again_at))
+        self.at(max(now, again_at))
 
     def at(self, when: float) -> None:
         """Poll then at the latest, for every key; once more, if a poll is under way."""

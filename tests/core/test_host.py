@@ -403,17 +403,34 @@ def test_links_have_names_while_they_are_there() -> None:
 
 def test_all_that_end_at_one_moment_are_told() -> None:
     host = Host(Policy(), lambda: 0.0)
+    eth3, eth4 = replace(ETH2, index=5, name="eth3"), replace(ETH2, index=6, name="eth4")
+
+    def told() -> list[tuple[str, State]]:
+        changes = (it for it in host.news() if isinstance(it, StateChanged))
+        return [(it.view.link.name, it.transition.state) for it in changes]
+
     host.update_links({3: ETH1, 4: ETH2}, 0.0)
-    host.update_links({}, 1.0)
-    changes = [it for it in host.news() if isinstance(it, StateChanged)]
-    assert [(it.view.link.name, it.transition.state) for it in changes] == [
+    host.update_links({5: eth3, 6: eth4}, 1.0)
+    assert told() == [
         ("eth1", State.DETECTED),
         ("eth1", State.GONE),
         ("eth2", State.DETECTED),
         ("eth2", State.GONE),
+        ("eth3", State.DETECTED),
+        ("eth4", State.DETECTED),
     ]
-    assert host.news() == []
-    assert host.interfaces == {}
+    assert told() == []
+    assert set(host.interfaces) == {5, 6}
+
+
+def test_only_a_link_that_came_meanwhile_is_nobodys_to_set_down() -> None:
+    """One that was there, of no interest, or at the first look, may have been set down."""
+    down = replace(ETH1, up=False, group=5)
+    host = Host(Policy(), lambda: 0.0)
+    host.update_links({3: down, 4: replace(ETH2, kind="veth")}, 0.0)
+    host.update_links({3: down, 4: replace(down, index=4), 5: replace(down, index=5)}, 1.0)
+    found = {index: it.facts.to_bring_up for index, it in host.interfaces.items()}
+    assert found == {3: False, 4: False, 5: True}
 
 
 def asked(host: Host, now: float) -> list[bool]:

@@ -15,11 +15,11 @@ from nicwatchd.core.host_plan import _before
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import Rule
 from nicwatchd.core.policy import Policy, RuleMode
-from tests.core.build import ETH0, ETH1, FULL4, FULL6, NET4, PRIMARY, TABLE, V4, eni, net
+from tests.core.build import ETH0, ETH1, IPV4, IPV6, NET4, PRIMARY, TABLE, V4, eni, family, ips, net
 from tests.core.scenes import ETH2, FULL, MAC2
 
 OURS = Rule(V4, 40, TABLE, src=net(NET4), dst=net("10.0.3.0/24"))
-OTHER = eni(FULL4, FULL6, mac=Value(MAC2))
+OTHER = eni(family("10.0.3.10", cidrs="10.0.3.0/24"), mac=Value(MAC2))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,28 @@ OTHER = eni(FULL4, FULL6, mac=Value(MAC2))
 )
 def test_where_rules_stand_in_for_guards(rules: list[Rule], expected: int) -> None:
     assert _before(100, rules) == expected
+
+
+def test_what_waits_is_planned_when_its_time_is_over() -> None:
+    """For a DHCP client, and for udev; not a moment later."""
+    host = Host(Policy(address_wait=3.0), lambda: 0.0, strict=True)
+    decider = Decider(host)
+    host.learn_primary(Value(PRIMARY))
+    host.update_links({3: ETH1, 4: replace(ETH2, up=False)}, 0.0)
+    host.learn(host.interfaces[3], FULL, 0.0)
+    host.learn(host.interfaces[4], OTHER, 0.0)
+    eth1, eth2 = host.interfaces[3], host.interfaces[4]
+    decider.decide(2.9)
+    assert (eth1.plan.awaited, eth1.plan.addresses) == (ips(IPV4, IPV6), ())
+    assert eth1.plan.group == 3778
+    assert (eth2.plan.bring_up, eth2.plan.group) == (False, None)
+    decider.decide(3.0)
+    assert (eth1.plan.awaited, eth1.plan.addresses) == ((), ips(IPV4, IPV6))
+    decider.decide(4.9)
+    assert (eth2.plan.bring_up, eth2.plan.group) == (False, None)
+    decider.decide(5.0)
+    assert (eth2.plan.bring_up, eth2.plan.group) == (True, 3778)
+    assert (eth1.plan.bring_up, eth1.plan.group) == (False, 3778)
 
 
 def test_nothing_is_planned_anew_while_its_facts_are_the_same(

@@ -217,6 +217,16 @@ def test_a_link_that_went_is_forgotten() -> None:
     assert world.turn._agenda.next.why is Why.HEARTBEAT, "it is known no more"
 
 
+def test_a_link_that_is_not_there_when_it_is_read_is_gone() -> None:
+    """Its end may be told later, or never."""
+    world = World()
+    del world.links[3]
+    world.turn.take_event(LinkEvent(3, "eth1"), NOW)
+    world.look(NOW)
+    assert set(world.turn.host.interfaces) == {2}
+    assert set(world.turn.host.links or ()) == {1, 2}
+
+
 def test_a_link_that_went_and_came_back_is_a_new_one() -> None:
     """From another network namespace, before anybody looked: same index, same MAC, all lost."""
     world = World()

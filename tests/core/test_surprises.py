@@ -139,6 +139,7 @@ def raises() -> None:
 
 def test_what_is_told_of_a_bug() -> None:
     host = Host(CALM, lambda: 0.0)
+    assert not host.strict, "only tests are"
     host.update_links({3: ETH1, 4: ETH2}, 0.0)
     host.news()
     told = []
@@ -173,6 +174,20 @@ def test_what_was_told_is_forgotten_with_its_interface() -> None:
     host.update_links({4: ETH2}, 1.0)
     host.update_links({3: ETH1, 4: ETH2}, 2.0)
     assert (len(bug(3)), len(bug(4))) == (1, 0)
+
+
+def test_a_reading_that_raises_makes_a_turn_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which tells it; and the next question is arranged."""
+    host = Host(CALM, lambda: 0.0)
+    host.update_links({3: ETH1}, 0.0)
+    eth1 = host.interfaces[3]
+    assert host.questions(0.0)
+    monkeypatch.setattr(facts, "remember", lambda *_: raises())
+    assert host.learn(eth1, FULL, 0.1) is True
+    assert (host.surprises, eth1.polling.in_flight) == (1, False)
+    host.strict = True
+    with pytest.raises(RuntimeError, match="planted"):
+        host.learn(eth1, FULL, 0.2)
 
 
 @pytest.mark.parametrize("where", PLACES)
