@@ -25,7 +25,7 @@ class Staleness:
 
     def __init__(self) -> None:
         self.everything = True
-        self._reading_everything = False
+        self._reading_everything: bool  # since links were taken the last time
         self.own = True  # routes of ours, and rules
         self.rules_changed = False  # since it was last asked who wins
         self._links: set[int] = set()

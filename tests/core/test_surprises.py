@@ -162,6 +162,20 @@ def test_what_is_told_of_a_bug() -> None:
     assert view.surprise.text == f"internal error in {JUDGING}: {ERROR}; what is configured stays"
 
 
+def test_no_bug_of_one_thing_fills_the_journal() -> None:
+    host = Host(CALM, lambda: 0.0)
+    host.update_links({3: ETH1, 4: ETH2}, 0.0)
+    for number in range(SURPRISES_TOLD + 5):
+        host.caught(host.interfaces[3], JUDGING, RuntimeError(f"planted, {number}"))
+    host.caught(host.interfaces[4], JUDGING, RuntimeError("planted"))
+    for _ in range(2):
+        host.surprise(None, "deciding", ERROR, "its trace")
+    told = [news for news in host.news() if isinstance(news, Surprised)]
+    assert [it.view and it.view.link.index for it in told] == [3] * SURPRISES_TOLD + [4, None]
+    assert (told[-1].where, told[-1].error, told[-1].trace) == ("deciding", ERROR, "its trace")
+    assert SURPRISES_TOLD == 8
+
+
 def test_what_was_told_is_forgotten_with_its_interface() -> None:
     host = Host(CALM, lambda: 0.0)
 
