@@ -7,6 +7,7 @@ It is called from one place, the turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from nicwatchd.core.decision import Decision, Throttled
 from nicwatchd.core.diff import diff, protected
@@ -43,7 +44,7 @@ class Decider:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.revision = 0
-        self.at = float("-inf")  # when the last decision was made
+        self.at = -inf  # when the last decision was made
         self._groups = frozenset({host.policy.numbers.group})  # that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # the last plans, and from what
@@ -172,9 +173,8 @@ class Decider:
             interface.confirm(now, self.host.policy, equal=index not in unequal)
 
     def _is_contested(self, operation: Operation) -> bool:
-        owner = self._owner(operation)
-        interface = None if owner is None else self.host.interfaces.get(owner)
-        return interface is not None and interface.fights.over(thing(operation))
+        owner, interfaces = self._owner(operation), self.host.interfaces
+        return owner in interfaces and interfaces[owner].fights.over(thing(operation))
 
     def _throttle(
         self, operations: tuple[Operation, ...], now: float
@@ -183,13 +183,16 @@ class Decider:
         until: dict[Thing, float] = {}
         for interface in self.host.interfaces.values():
             until |= interface.fights.throttled(now)
-        allowed = tuple(without(operations, until.keys()))
-        if len(allowed) == len(operations):
+        if not until:
             return operations, ()
-        now_due = set(allowed)
-        waiting = (operation for operation in operations if operation not in now_due)
-        later = ((operation, thing(operation)) for operation in waiting)
-        throttled = (Throttled(o, until.get(lost) if lost else None) for o, lost in later)
+        allowed = tuple(without(operations, until.keys()))
+        at_once = frozenset(allowed)
+        later = ((operation, thing(operation)) for operation in operations)
+        throttled = (
+            Throttled(operation, until.get(lost) if lost else None)
+            for operation, lost in later
+            if operation not in at_once
+        )
         return allowed, tuple(throttled)
 
     def _owner(self, operation: Operation) -> int | None:

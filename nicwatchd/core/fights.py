@@ -63,13 +63,9 @@ class Place(NamedTuple):
 
 def thing(operation: Operation) -> Thing | None:
     """What an operation adds or sets; None for a removal."""
-    match operation:
-        case AddRoute():
-            return replace(operation, replace=False)
-        case AddAddress() | AddRule() | SetGroup():
-            return operation
-        case _:
-            return None
+    if isinstance(operation, AddRoute):
+        return replace(operation, replace=False)
+    return operation if isinstance(operation, AddAddress | AddRule | SetGroup) else None
 
 
 def things(operations: Iterable[Operation]) -> frozenset[Thing]:
@@ -164,8 +160,7 @@ class Fights:
 
     def over(self, lost: Thing | None) -> bool:
         """Whether this thing is fought over."""
-        losses = self._losses.get(lost) if lost else None
-        return losses is not None and losses.fought
+        return lost in self._losses and self._losses[lost].fought
 
     @property
     def reason(self) -> Reason | None:

@@ -60,8 +60,9 @@ class HostPlan:
             return self._all(before)  # what is still being judged needs the old group
         bridge = _before(min(numbers.priority, *(g.priority for g in guards)), self.rules)
         bridged = self._all(policy, bridge)
-        rules = {rule for each in bridged.values() for rule in each.rules}
-        if {rule for rule in rules if rule.dst is not None} <= set(self.rules):
+        standing = frozenset(self.rules)
+        rules = (rule for each in bridged.values() for rule in each.rules)
+        if all(rule in standing for rule in rules if rule.dst is not None):
             return bridged
         return self._all(before, bridge)
 

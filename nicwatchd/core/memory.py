@@ -15,13 +15,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from nicwatchd.core.metadata import (
     ENI_KEYS,
     KEYS,
     NOT_ASKED,
-    Absent,
     Answer,
     EniMetadata,
     FamilyMetadata,
@@ -116,10 +115,14 @@ class KnownFamily:
         return cls({key: Known() for key in KEYS[family].values()})
 
     def learn(
-        self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
+        self,
+        heard: EniMetadata,
+        listed: AbstractSet[str],
+        now: float,
+        policy: Policy,
+        had: tuple[Item, ...],
     ) -> KnownFamily:
-        """What is known after one more reading, one whose directory could be read."""
-        listed = heard.directory.value if isinstance(heard.directory, Value) else frozenset()
+        """What is known after one more reading; `listed` are the keys that its directory has."""
         return KnownFamily(
             {
                 key: known.learn(
@@ -222,7 +225,8 @@ def remember(
     """
     v4, v6, first = memory.v4, memory.v6, memory.first_listed
     if isinstance(heard.directory, Value) and not contradicts(heard, mac):
-        v4, v6 = (known.learn(heard, now, policy, had) for known in (v4, v6))
+        listed = heard.directory.value
+        v4, v6 = (known.learn(heard, listed, now, policy, had) for known in (v4, v6))
         first = now if first is None else first
     newer: dict[str, Any] = {
         key.field: _newer(memory.believed.answer(key), heard.answer(key))
@@ -247,8 +251,6 @@ def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
 
 def _newer(old: Answer[S], new: Answer[S]) -> Answer[S]:
     """The newer answer of a single value, unless it takes a known one away."""
-    if isinstance(new, Value):
+    if isinstance(new, Value) or isinstance(old, Unknown):
         return new
-    if isinstance(old, Value):
-        return old
-    return cast("Answer[S]", old if isinstance(new, Unknown) and isinstance(old, Absent) else new)
+    return old if isinstance(old, Value) or isinstance(new, Unknown) else new

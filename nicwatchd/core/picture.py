@@ -99,7 +99,7 @@ class Picture:
     def links_wanted(self, now: float) -> ReadLinks:
         """Which links to read."""
         gone = self.stale.take_gone()
-        if gone & self._host.interfaces.keys():
+        if gone:
             # One that is back from another network namespace already may look as if it had been
             # set down: same index, same MAC. But it has lost all, and is a new one.
             self._links = {i: link for i, link in self._links.items() if i not in gone}
@@ -132,6 +132,6 @@ class Picture:
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
-            self._host.update_addresses(index, addresses, read.routes.get(index, ()), now)
+            self._host.update_addresses(index, addresses, read.routes[index], now)
         if read.own is not None:
             self._host.update_own(*read.own)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from nicwatchd.core.backoff import Limiter, jittered
 from nicwatchd.core.policy import Policy
 
-NEVER: Final = float("inf")
+NEVER: Final = inf
 # From this interval on, each poll reads every key: there is time for it. The slow refresh, and a
 # poll for a doubt, always do: a partial poll says nothing about the keys it skipped.
 SWEEP_INTERVAL: Final = 5.0
@@ -40,7 +41,7 @@ class Polling:
         self.interval = 0.0
         self.sweep_at = 0.0  # from then on a poll reads every key; before, one, and more upon news
         self.sent_at: float | None = None  # of the poll that is under way
-        self.as_of = float("-inf")  # when the last answered poll was sent: as old as the facts are
+        self.as_of = -inf  # when the last answered poll was sent: as old as the facts are
         self._again_at = NEVER  # something happened while a poll was under way: one more then
         self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
         self._hinted_until = now  # the poll that is due then is for all hints before it
@@ -73,8 +74,7 @@ class Polling:
         self.sweep_at = self.next_at if interval >= sweep else NEVER
         if self._hinted_until > now:  # what is hinted until then waits for that poll
             again_at = min(again_at, self._hinted_until)
-        if again_at < NEVER:
-            self.at(max(now, again_at))
+        self.at(max(now, again_at))
 
     def at(self, when: float) -> None:
         """Poll then at the latest, for every key; once more, if a poll is under way."""

@@ -25,7 +25,7 @@ class Staleness:
 
     def __init__(self) -> None:
         self.everything = True
-        self._reading_everything = False
+        self._reading_everything: bool  # since links were taken the last time
         self.own = True  # routes of ours, and rules
         self.rules_changed = False  # since it was last asked who wins
         self._links: set[int] = set()
@@ -38,7 +38,7 @@ class Staleness:
         """What we know of the kernel is void, and who wins as well."""
         self.everything = self.rules_changed = True
 
-    def link(self, index: int, *, gone: bool = False) -> None:
+    def link(self, index: int, *, gone: bool) -> None:
         """A link changed, with all that is on it: a flap drops IPv4 routes without an event."""
         self._links.add(index)
         if gone:

@@ -140,11 +140,12 @@ class Turn:
         self._decider = Decider(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
-        self._began = now
-        self._round = 0
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
-        self._wrote = False
+        # Of the turn under way: when it began, its rounds so far, and whether it applied anything.
+        self._began: float
+        self._round: int
+        self._wrote: bool
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -160,9 +161,9 @@ class Turn:
             self.host.learn_primary(reading.answer)
             interface, is_news = None, True
         else:
-            interface = self.host.interfaces.get(reading.index)
-            if interface and interface.link.mac != reading.mac:
-                interface = None  # a late one, of a link that had this index before
+            known = self.host.interfaces.get(reading.index)
+            # A late answer may be of a link that had this index before.
+            interface = known if known and known.link.mac == reading.mac else None
             is_news = False
             if interface:
                 interface.surprise(ASKING, reading.error or None)
@@ -183,7 +184,6 @@ class Turn:
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))
-        self._number_requests(self._decider.revision + 1)
         return request
 
     def release(self, only: Key | None, now: float) -> Request:
@@ -248,13 +248,13 @@ class Turn:
                 self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
             case LookUp() as step, LookedUp():
                 self._take_shadows(step, answer)
-                self._end(Move.ANSWERED, now)
+                self._end(now)
 
     def fail(self, now: float) -> None:
         """The kernel did not answer: what we know of it is void, and the turn is broken off."""
         self.picture.stale.void()
         self._agenda.failed(now)
-        self._end(Move.FAILED, now)
+        self._move(Move.FAILED, now)
 
     def _move(self, move: Move, now: float) -> None:
         self.phase = TURN[self.phase][move]
@@ -272,7 +272,7 @@ class Turn:
             case Phase.LOOKING_UP:
                 self.step = self._look_up()
                 if not self.step.probes:
-                    self._end(Move.ANSWERED, now)
+                    self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
         before = self.decision.operations if self.decision and self._round else ()
@@ -299,18 +299,17 @@ class Turn:
         if self.decision:
             self.decision = replace(self.decision, outcomes=applied.outcomes)
 
-    def _end(self, move: Move, now: float) -> None:
-        if move is not Move.FAILED:
-            self.completed, self.broken = self._decider.revision, ""
-            self._agenda.turned(
-                self._began,
-                now,
-                settled=self.settled,
-                deadline=self._next_deadline(now),
-                waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
-            )
-            self._requests = [r for r in self._requests if not self.is_reached(r)]
-        self._move(move, now)
+    def _end(self, now: float) -> None:
+        self.completed, self.broken = self._decider.revision, ""
+        self._agenda.turned(
+            self._began,
+            now,
+            settled=self.settled,
+            deadline=self._next_deadline(now),
+            waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
+        )
+        self._requests = [r for r in self._requests if not self.is_reached(r)]
+        self._move(Move.ANSWERED, now)
 
     def _next_deadline(self, now: float) -> float | None:
         """When to decide again, if nothing happens before: `now`, if a deadline was missed."""
@@ -333,13 +332,13 @@ class Turn:
         return step
 
     def _take_shadows(self, step: LookUp, found: LookedUp) -> None:
-        shadows: dict[int, dict[Reason, None]] = {index: {} for index in self.host.interfaces}
+        shadows: dict[int, list[Reason]] = {index: [] for index in self.host.interfaces}
         for probe, answer in zip(step.probes, found.answers, strict=True):
             reason = shadow.shadow(probe, answer, self.host.rules)
             if reason:
-                shadows[probe.index][reason] = None
+                shadows[probe.index].append(reason)
         for index, reasons in shadows.items():
-            self.host.interfaces[index].shadow(tuple(reasons))
+            self.host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
         if self.decision:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)

@@ -69,6 +69,8 @@ GROUP = SetGroup(3, 3778)
         pytest.param([0.0, 100.0, 200.0], False, id="too rarely"),
         pytest.param([0.0, 100.0, 200.0, 210.0], True, id="the last of them count"),
         pytest.param([0.0, 1.0, 1.0 + WINDOW], False, id="forgotten meanwhile"),
+        pytest.param([0.0, 1.0, WINDOW], True, id="just often enough"),
+        pytest.param([0.0, 1.0, 2.0, 100.0, 200.0], True, id="slower, but never quiet"),
     ],
 )
 def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
@@ -85,6 +87,12 @@ def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
     fights.forget(losses[-1] + WINDOW)
     assert fights.reason is None
     assert fights.news() is (False if fought else None)
+
+
+def test_what_a_fight_is_and_what_it_may_cost() -> None:
+    """A timer of each minute is one: three of its runs lie within the window."""
+    assert (LOSSES, WINDOW) == (3, 150.0)
+    assert (BURST, INTERVAL) == (10, 5.0)
 
 
 def test_the_pace() -> None:

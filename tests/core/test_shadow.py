@@ -43,6 +43,12 @@ def test_probes(addresses: list[Address], expected: list[Probe]) -> None:
     assert list(probes(PLAN, addresses)) == expected
 
 
+def test_what_is_asked_about_is_nobodys_own() -> None:
+    """Ranges for benchmarks: no host is there, and no table has a route for them but a default."""
+    assert ip("198.18.0.1") == FAR4
+    assert ip("2001:2::1") == FAR6
+
+
 def test_nothing_is_asked_of_a_link_that_is_down() -> None:
     down = replace(PLAN, routes=())
     assert list(probes(down, [lease(f"{IPV4}/24"), lease(f"{IPV6}/128")])) == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, Value
-from nicwatchd.core.model import Link, Rule
+from nicwatchd.core.model import Link, Reason, Rule
 from nicwatchd.core.policy import Coexist, Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.treatment import (
@@ -27,6 +27,7 @@ from tests.core.build import ETH0, ETH1, IPV6, MAC, NET4, PRIMARY, V4, V6, lease
 DEFAULT = Policy()
 VETH = Policy(drivers=frozenset({"veth"}))
 EVERY = Policy(exclude=("eth1",), every_link=True)
+IN_NET4 = nets(NET4)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,15 @@ def test_why_in_words(link: Link, owner: str | None, text: str) -> None:
     assert reason.text == text
 
 
+def test_what_the_settings_exclude_says_by_what() -> None:
+    for policy, text in (
+        (Policy(exclude=("eth1",)), "excluded by the settings"),
+        (Policy(exclude_subnets=nets(NET4)), "its subnet is excluded by the settings"),
+    ):
+        treatment = treat(ETH1, IN_NET4, policy, Releases(), Value(PRIMARY), None)
+        assert treatment == Unmanaged(Reason("excluded", text), asked=False)
+
+
 AWS_NODE = Rule(V4, 1024, 254, protocol=3, fwmark=0x80, fwmask=0x80)
 
 
@@ -117,7 +127,6 @@ def test_the_primary_is_the_one_that_imds_names(*, answer: Answer[str], expected
 RELEASED = Releases().plus((ETH1.index, MAC))
 OUTSIDE = replace(ETH1, driver="e1000", master=9)
 EXCLUDED = Policy(exclude=("eth*",), exclude_subnets=nets("10.0.0.0/8"))
-IN_NET4 = nets(NET4)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +159,13 @@ def test_what_is_released_says_how_to_have_it_back() -> None:
     assert reason
     assert reason.code == "released"
     assert "`nicwatchd reconcile eth1`" in reason.text
+
+
+def test_the_primary_says_whose_it_is() -> None:
+    assert Primary().reason == Reason(
+        "primary", "the primary interface, which the host's own software configures"
+    )
+    assert not is_asked_about(Unmanaged(Reason("x", "y")))
 
 
 def test_released_and_primary_are_asked_about() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EBUSY
+from errno import EBUSY, ENETUNREACH
 from itertools import permutations
 
 import pytest
@@ -119,6 +119,14 @@ def test_each_phase_is_left_and_leads_back_to_rest() -> None:
         ends |= more
     assert ends == {*Phase}
     assert all(TURN[phase][Move.FAILED] is RESTING for phase in Phase if phase is not RESTING)
+
+
+def test_before_the_first_turn() -> None:
+    turn = Turn(Policy(), lambda: 0.0, 7.0)
+    assert (turn.phase, turn.step, turn.decision) == (RESTING, None, None)
+    assert (turn.completed, turn.settled, turn.broken) == (0, True, "")
+    assert turn.next_at() == Appointment(7.0, Why.START)
+    assert not turn.host.strict, "a bug is caught"
 
 
 def test_nothing_to_do() -> None:
@@ -263,6 +271,14 @@ def test_the_answer_to_another_question_is_a_bug(phase: Phase, wrong: Phase) -> 
         turn.answer(ANSWERS[wrong], 0.0)
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+def test_an_answer_to_more_or_less_than_was_asked_is_a_bug(more: int) -> None:
+    turn = up_to(applied(), LOOKING_UP)
+    assert isinstance(turn.step, LookUp)
+    with pytest.raises(ValueError, match=r"zip"):
+        turn.answer(LookedUp((ENETUNREACH,) * (len(turn.step.probes) + more)), 0.0)
+
+
 def test_an_answer_without_a_question_is_a_bug() -> None:
     turn = applied().turn
     for answer in ANSWERS.values():
@@ -390,6 +406,20 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     assert turn.next_at().why is not Why.NEWS, "and by no other"
 
 
+def test_a_reconcile_does_not_wait_for_what_comes_after_all_answers() -> None:
+    motion = two_enis()
+    turn = motion.turn
+    request = turn.reconcile(None, motion.now)
+    turn.questions(motion.now)
+    for index in (2, 3, 4):
+        learn(motion, index)
+    motion.kernel.set_link(replace(ETH1, index=5, mac="02:00:00:00:00:05", name="eth3"))
+    turn.take_event(LinkEvent(5, "eth3"), motion.now)
+    phases(motion)
+    assert 5 in motion.host.interfaces
+    assert turn.is_reached(request)
+
+
 def test_a_reconcile_of_an_empty_host_is_a_turn() -> None:
     turn = Turn(Policy(), lambda: 0.0, 0.0, strict=True)
     request = turn.reconcile(None, 0.0)
@@ -419,6 +449,8 @@ def test_a_release_is_reached_after_its_turn_and_says_what_was_done() -> None:
     turn = motion.turn
     theirs = motion.kernel.foreign
     request = turn.release((3, MAC), motion.now)
+    assert [key in motion.host.releases for key in [(3, MAC), (4, MAC2)]] == [True, False]
+    assert (request.at, request.outcomes) == (motion.now, [])
     assert not turn.is_reached(request)
     assert turn.is_due(motion.now)
     reached = []
@@ -436,6 +468,14 @@ def test_a_release_is_reached_after_its_turn_and_says_what_was_done() -> None:
     turn.release((4, MAC2), motion.now)
     phases(motion)
     assert len(request.outcomes) == before, "what comes later is another's"
+
+
+def test_a_release_of_what_has_nothing_of_ours_is_one_turn() -> None:
+    motion = two_enis()
+    request = motion.turn.release((9, "02:00:00:00:00:09"), motion.now)
+    assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP], "who wins is asked anew"
+    assert motion.turn.is_reached(request)
+    assert request.outcomes == []
 
 
 def test_a_release_that_the_kernel_refuses_is_reached_and_says_so() -> None:
