@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from nicwatchd.core.bounds import bounded, distinct, no_item
 from nicwatchd.core.known import Known
@@ -57,10 +57,14 @@ class KnownFamily:
         return cls({key: Known() for key in KEYS[family].values()})
 
     def learn(
-        self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
+        self,
+        heard: EniMetadata,
+        listed: AbstractSet[str],
+        now: float,
+        policy: Policy,
+        had: tuple[Item, ...],
     ) -> KnownFamily:
-        """What is known after one more reading, one whose directory could be read."""
-        listed = heard.directory.value if isinstance(heard.directory, Value) else frozenset()
+        """What is known after one more reading; `listed` are the keys that its directory has."""
         forgot = tuple(self._forgotten(heard, had))
         lists, refused = dict(self.lists), list[str]()
         for key in sorted(lists, key=lambda key: key.assigned):  # the subnets first
@@ -235,7 +239,8 @@ def remember(
     v4, v6, first = memory.v4, memory.v6, memory.first_listed
     directory, another = heard.directory, contradicts(heard, mac)
     if isinstance(directory, Value) and not another:
-        v4, v6 = (known.learn(heard, now, policy, had) for known in (v4, v6))
+        listed = directory.value
+        v4, v6 = (known.learn(heard, listed, now, policy, had) for known in (v4, v6))
         first = now if first is None else first
     elif isinstance(directory, Absent) or (isinstance(directory, Unknown) and directory.listed):
         v4, v6 = (known.without_word(now, policy) for known in (v4, v6))
@@ -307,8 +312,6 @@ def _newer(old: Answer[S], new: Answer[S], *, another: bool) -> Answer[S]:
     """The newer answer of a single value, unless it takes a known one away or is another ENI's."""
     if another:
         return old
-    if isinstance(new, Value):
+    if isinstance(new, Value) or isinstance(old, Unknown):
         return new
-    if isinstance(old, Value):
-        return old
-    return cast("Answer[S]", old if isinstance(new, Unknown) and isinstance(old, Absent) else new)
+    return old if isinstance(old, Value) or isinstance(new, Unknown) else new

@@ -69,6 +69,8 @@ GROUP = SetGroup(3, 3778)
         pytest.param([0.0, 100.0, 200.0], False, id="too rarely"),
         pytest.param([0.0, 100.0, 200.0, 210.0], True, id="the last of them count"),
         pytest.param([0.0, 1.0, 1.0 + WINDOW], False, id="forgotten meanwhile"),
+        pytest.param([0.0, 1.0, WINDOW], True, id="just often enough"),
+        pytest.param([0.0, 1.0, 2.0, 100.0, 200.0], True, id="slower, but never quiet"),
     ],
 )
 def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
@@ -85,6 +87,12 @@ def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
     fights.forget(losses[-1] + WINDOW)
     assert fights.reason is None
     assert fights.news() is (False if fought else None)
+
+
+def test_what_a_fight_is_and_what_it_may_cost() -> None:
+    """A timer of each minute is one: three of its runs lie within the window."""
+    assert (LOSSES, WINDOW) == (3, 150.0)
+    assert (BURST, INTERVAL) == (10, 5.0)
 
 
 def test_the_pace() -> None:
@@ -114,14 +122,14 @@ def test_what_is_told() -> None:
     assert reason.code == "fought-over"
     assert reason.text == (
         "the IPv4 rule 32602 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the kernel's "
-        "notifications name port id 77, perhaps networkd; nicwatchd puts it back, at most once "
-        "in 5 s"
+        "notifications name port id 77, perhaps networkd; nicwatchd puts it back each time: "
+        "10 times at once, then once in 5 s"
     )
     for at in (13.0, 13.0, 13.0):
         fights.lose(GROUP, "", at)
     reason = fights.reason
     assert reason is not None
-    assert ", and 1 more of ours repeatedly; the kernel's notifications" in reason.text
+    assert ", and 1 more of nicwatchd's objects repeatedly; the kernel's" in reason.text
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,16 @@ def test_a_link_that_went_is_forgotten() -> None:
     assert world.turn._agenda.next.why is Why.HEARTBEAT, "it is known no more"
 
 
+def test_a_link_that_is_not_there_when_it_is_read_is_gone() -> None:
+    """Its end may be told later, or never."""
+    world = World()
+    del world.links[3]
+    world.turn.take_event(LinkEvent(3, "eth1"), NOW)
+    world.look(NOW)
+    assert set(world.turn.host.interfaces) == {2}
+    assert set(world.turn.host.links or ()) == {1, 2}
+
+
 def test_a_link_that_went_and_came_back_is_a_new_one() -> None:
     """From another network namespace, before anybody looked: same index, same MAC, all lost."""
     world = World()
@@ -360,6 +370,16 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
     assert world.turn.host.interfaces[3].facts.flapped is down
     world.look(NOW)
     assert not world.turn.host.interfaces[3].facts.flapped, "the decision took it in"
+
+
+def test_only_what_was_read_and_lives_is_fresh() -> None:
+    stale, (eth0, eth1, new) = Staleness(), ((2, PRIMARY), (3, MAC), (4, MAC2))
+    assert stale.take_links() is None
+    assert stale.take_addresses((eth0, eth1)) == (eth0, eth1)
+    assert stale.take_links() == frozenset()
+    assert stale.take_addresses((eth0, eth1)) == ()
+    stale.forget((eth1, new))
+    assert stale.take_addresses((eth0, eth1, new)) == (eth0, new)
 
 
 def test_what_becomes_void_while_it_is_read_is_read_again() -> None:
