@@ -20,6 +20,7 @@ How to read it
     memory      ... of a whole ENI, and what an ENI cannot lose
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
+    contest     what each interface has to leave to other links of the host
     treatment   which interfaces we configure, and how we treat the others
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     eni_plan, host_plan    what should be in the kernel, for one ENI and for all

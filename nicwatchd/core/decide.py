@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
+from nicwatchd.core.contest import Contest
 from nicwatchd.core.decision import Decision, Throttled
 from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
@@ -31,7 +32,6 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.moves import rightful_owners
 from nicwatchd.core.ownership import Owners, Undecided
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
@@ -61,7 +61,7 @@ class Decider:
             interface.surprise(JUDGING, None)
             interface.surprise(PLANNING, None)
         self._each(lambda interface: self._treat(interface, network))
-        self._settle_moves(now)
+        self._contest().settle(now)
         self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now)
@@ -121,16 +121,11 @@ class Decider:
         interfaces = self.host.interfaces.items()
         return {(index, family) for index, i in interfaces for family in i.undecided}
 
-    def _settle_moves(self, now: float) -> None:
-        """Tell each interface what others own, and poll IMDS about the owner of a moving item."""
-        interfaces = self.host.interfaces
-        claims = [i.facts.claims for i in interfaces.values() if i.is_polled]
-        owned = rightful_owners(claims, self.host.rules, self.host.owners.of)
-        for index, interface in interfaces.items():
-            others = {item: owner for item, owner in owned.items() if owner != index}
-            names = {item: interfaces[owner].link.name for item, owner in others.items()}
-            for item in interface.facts.leave(names):
-                interfaces[others[item]].hint(now)
+    def _contest(self) -> Contest:
+        host = self.host
+        return Contest(
+            host.interfaces, host.foreign_addresses, host.rules, host.owners.of, host.name_of
+        )
 
     def _plan(self, now: float) -> None:
         host = self.host

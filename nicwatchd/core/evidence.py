@@ -103,8 +103,8 @@ class Witness:
 
     `addresses` are those on the link, `routes` those of the main table through the link, `imds` the
     answers of IMDS that we believe. `age` is seconds since the link appeared, `listed_for` since
-    IMDS first listed it (None: never). `confirmed` are the families that were READY before. `forgot` is
-    what the last reading lacked although an ENI cannot lose it.
+    IMDS first listed it (None: never). `confirmed` are the families that were READY before.
+    `forgot` is what the last reading lacked although an ENI cannot lose it.
     """
 
     link: Link

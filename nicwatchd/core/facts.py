@@ -6,24 +6,27 @@ other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from nicwatchd.core.bounds import never
 from nicwatchd.core.evidence import leased, on_link_prefixes
 from nicwatchd.core.memory import Memory, remember
-from nicwatchd.core.metadata import EniMetadata, Value
+from nicwatchd.core.metadata import EniMetadata, Value, contradicts
 from nicwatchd.core.model import (
+    SCOPE_UNIVERSE,
     AddAddress,
     Address,
     AddRoute,
     Family,
+    IPAddress,
     IPNetwork,
     Item,
     Link,
     Route,
     ours,
 )
-from nicwatchd.core.moves import Claims
+from nicwatchd.core.moves import Claims, Elsewhere
 from nicwatchd.core.policy import Policy
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
@@ -40,7 +43,9 @@ class Facts:
         self.addresses: tuple[Address, ...] = ()
         self.routes: tuple[Route, ...] = ()  # the main table's, through this link
         self.memory = Memory()
-        self.elsewhere: Mapping[Item, str] = {}  # what another ENI owns, and that ENI's name
+        self.elsewhere: Mapping[Item, Elsewhere] = {}  # what others have instead
+        self.moved: dict[Item, str] = {}  # what went to another ENI, of that name, unconfirmed here
+        self.contested = False  # whether others claim what is here
         self.flapped = False  # since the last decision
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
         # We set our group when we set the link up, so a link in our group was up before. A link in
@@ -108,6 +113,9 @@ class Facts:
         """
         before = self.memory
         self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
+        if self.moved and not contradicts(heard, self.link.mac):
+            listed = self.memory.listed
+            self.moved = {item: to for item, to in self.moved.items() if item not in listed}
         return self.memory != before
 
     # --- from both ---------------------------------------------------------------------------
@@ -135,17 +143,34 @@ class Facts:
             leased=frozenset(leased(self.addresses)),
             added=frozenset(address.ip for address in self.addresses if ours(address)),
             unread=frozenset(family for family, of in families.items() if of.unread),
+            own=own_addresses(self.addresses),
         )
 
-    def leave(self, elsewhere: Mapping[Item, str]) -> frozenset[Item]:
-        """Take what other ENIs own; returns what is new in it and still listed here by IMDS."""
+    @property
+    def doubts_matter(self) -> bool:
+        """Whether IMDS is to be read soon again: something is missing, or others claim it."""
+        return self.memory.doubted or (self.contested and self.memory.lapses)
+
+    def leave(self, elsewhere: Mapping[Item, Elsewhere]) -> frozenset[Item]:
+        """Take what others have; returns what is new in it and still listed here by IMDS."""
         news = elsewhere.keys() - self.elsewhere.keys()
         self.elsewhere = elsewhere
         if not elsewhere:
             return frozenset()  # nearly always: nothing to change
-        # A doubted item that another ENI owns is not in doubt any more: it has moved there.
+        # What IMDS does not confirm and others have is not in doubt any more: it has moved there.
+        for item in self.memory.lapsed & elsewhere.keys():
+            self.moved[item] = elsewhere[item].name
         self.memory = self.memory.without(elsewhere.keys())
         return self.memory.listed & news
+
+
+def own_addresses(addresses: Iterable[Address]) -> frozenset[IPAddress]:
+    """The addresses that others put on a link, as far as an ENI could have them."""
+    return frozenset(
+        address.ip
+        for address in addresses
+        if address.scope == SCOPE_UNIVERSE and not ours(address) and not never(address.ip)
+    )
 
 
 def _has_ipv4(addresses: tuple[Address, ...]) -> bool:

@@ -47,6 +47,7 @@ class Host:
         self.links: Mapping[int, Link] | None = None  # None before the first read
         self.routes: tuple[Route, ...] = ()  # only ours
         self.rules: tuple[Rule, ...] = ()  # all
+        self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()

@@ -97,7 +97,7 @@ class Interface:
         progress = Progress(
             age=self.facts.age(now),
             complete=bool(verdicts) and all(v.status is Status.READY for v in verdicts),
-            doubted=self.facts.memory.doubted,
+            doubted=self.facts.doubts_matter,
             is_slow=isinstance(self.treatment, Primary) and isinstance(heard.directory, Value),
         )
         self.polling.heard(now, progress, policy, random)
@@ -142,12 +142,23 @@ class Interface:
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
         self.witness = witness
-        self.verdicts = {
-            family: replace(verdict, usable=verdict.usable.without(facts.elsewhere))
-            for family, verdict in verdicts.items()
-        }
+        self.verdicts = {family: self._left(verdict) for family, verdict in verdicts.items()}
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
         self._confirmed = (self._confirmed | ready) - absent
+
+    def _left(self, verdict: Verdict) -> Verdict:
+        """The verdict without what others have; an ENI is not ready with nothing of its own left.
+
+        Of a few items it is worth a note: the rest works. With none of its addresses, "applied"
+        would say that it works.
+        """
+        usable = verdict.usable.without(self.facts.elsewhere)
+        if verdict.status is Status.READY and verdict.usable.listed and not usable.listed:
+            name = self.facts.elsewhere[verdict.usable.listed[0]].name
+            text = f"none of the addresses that IMDS lists is here; {name} has them"
+            waiting = (Reason("held-elsewhere", text),)
+            return replace(verdict, status=Status.WAITING, reasons=waiting, usable=usable)
+        return replace(verdict, usable=usable)
 
     def _move(self, now: float, policy: Policy) -> None:
         """Give the state machine the conclusion from the verdicts."""
@@ -260,6 +271,7 @@ class Interface:
             verdicts=self.verdicts,
             plan=self.plan,
             elsewhere=facts.elsewhere,
+            moved=dict(facts.moved),
             fight=self.fights.reason,
             shadows=self._shadows,
             failures=self._failures,
