@@ -46,8 +46,9 @@ class Known(Generic[T]):
     definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
     listed: bool = False  # whether the directory had the key at that answer
     whole: bool = True  # whether nothing of that answer was refused
-    unheard: Doubt | None = None  # readings since then in which IMDS did not have the list
-    lapsed: bool = False  # ... and they were enough: what IMDS lists elsewhere counts for more
+    forgotten: frozenset[T] = frozenset()  # not in that answer, and kept all the same
+    unheard: Doubt | None = None  # readings since the last whole answer that left items open
+    lapsed: frozenset[T] = frozenset()  # the items that were left open for as long as a doubt takes
 
     def learn(
         self,
@@ -65,10 +66,7 @@ class Known(Generic[T]):
         """
         never = isinstance(self.definite, Unknown)
         if isinstance(answer, Unknown):
-            # A key that appears and cannot be read yet is news: absent no more.
-            news = listed and not self.listed and not self.items
-            known = replace(self, definite=answer) if news or never else self
-            return known.without_word(now, policy) if answer.listed else known
+            return self._unanswered(answer, now, policy, listed=listed)
         whole = not isinstance(answer, Value) or answer.whole
         before = dict.fromkeys((*self.items, *had) if never else self.items)
         said = self._added(answer, before, whole=whole)
@@ -86,7 +84,19 @@ class Known(Generic[T]):
         items = tuple(dict.fromkeys((*items, *said, *missing)))
         # A first answer that is not whole leaves it open what an earlier life had.
         definite = self.definite if never and not whole else answer
-        return Known(items, doubts, definite, listed, whole)
+        if whole:
+            forgotten = frozenset(() if gives_up else missing)
+            return Known(items, doubts, definite, listed, whole, forgotten)
+        open_ = self._left_open(missing, now, policy)
+        return replace(
+            open_, items=items, doubts=doubts, definite=definite, listed=listed, whole=whole
+        )
+
+    def _unanswered(self, why: Unknown, now: float, policy: Policy, *, listed: bool) -> Known[T]:
+        # A key that is listed for the first time, but cannot be read yet, is no longer absent.
+        news = listed and not self.listed and not self.items
+        known = replace(self, definite=why) if news or isinstance(self.definite, Unknown) else self
+        return known.without_word(now, policy) if why.listed else known
 
     def _added(
         self, answer: Answer[tuple[T, ...]], before: dict[T, None], *, whole: bool
@@ -111,10 +121,20 @@ class Known(Generic[T]):
 
     def without_word(self, now: float, policy: Policy) -> Known[T]:
         """What is known after one more reading in which IMDS did not have the list."""
-        if self.lapsed or not self.items:
-            return self
+        return self._left_open(self.items, now, policy)
+
+    def _left_open(self, items: Iterable[T], now: float, policy: Policy) -> Known[T]:
+        """... that did not tell of these items, neither that they are there nor that they are not.
+
+        Nothing is given up for that. But after a while another ENI's list counts for more.
+        """
+        still = frozenset(items)
+        left = replace(self, forgotten=self.forgotten & still, lapsed=self.lapsed & still)
+        if still <= self.lapsed:
+            return left if still else replace(left, unheard=None)
         unheard = (self.unheard or Doubt(0, now)).once_more()
-        return replace(self, unheard=unheard, lapsed=unheard.is_enough(now, policy))
+        lapsed = still if unheard.is_enough(now, policy) else left.lapsed
+        return replace(left, unheard=unheard, lapsed=lapsed)
 
     def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
         """What is known once items that IMDS does not confirm are given up before their time."""
@@ -127,7 +147,14 @@ class Known(Generic[T]):
         if isinstance(definite, Value):
             said = tuple(item for item in definite.value if item not in gone)
             definite = Value(said, definite.whole) if said else ABSENT
-        return replace(self, items=items, doubts=doubts, definite=definite)
+        return replace(
+            self,
+            items=items,
+            doubts=doubts,
+            definite=definite,
+            forgotten=self.forgotten - gone,
+            lapsed=self.lapsed - gone,
+        )
 
     @property
     def doubted(self) -> frozenset[T]:
@@ -136,8 +163,8 @@ class Known(Generic[T]):
 
     @property
     def unconfirmed(self) -> frozenset[T]:
-        """The items that are only known from before: doubted, or of a list that lapsed."""
-        return frozenset(self.items) if self.lapsed else self.doubted
+        """The items that are only known from before."""
+        return self.doubted | self.forgotten | self.lapsed
 
     @property
     def answer(self) -> Answer[tuple[T, ...]]:

@@ -100,31 +100,39 @@ class KnownFamily:
         """
         fields = {key.field: key for key in self.lists}
         addresses, cidrs = fields["addresses"], fields["cidrs"]
+        before = {key: self._before(key, had) for key in self.lists}
         said, of = heard.answer(addresses), addresses.family
-        mine = tuple(item for item in had if item.version == of)
-        assigned = [item for known in self.assigned for item in known.items]
-        no_cidrs = isinstance(heard.answer(cidrs), Absent)
-        had_cidrs = self.lists[cidrs].items or self.forgot  # of an earlier life none are known
-        no_cidrs = no_cidrs and bool(mine or (had_cidrs and assigned))
-        has_first = of is Family.V4 and bool(self.lists[addresses].items or mine)
+        assigned = [item for key, items in before.items() if key.assigned for item in items]
+        # Of an earlier life no CIDRs are known, only what lies in them.
+        had_cidrs = before[cidrs] or self.forgot or self.never(cidrs)
+        no_cidrs = bool(isinstance(heard.answer(cidrs), Absent) and had_cidrs and assigned)
+        has_first = of is Family.V4 and before[addresses]
         if isinstance(said, Absent) and (no_cidrs or has_first):
             yield Reason(f"no-{addresses}", _forgot(str(addresses)))
         elif of is Family.V4 and isinstance(said, Value) and said.whole:
-            yield from self._first_forgotten(addresses, said.value, _had_of(addresses, had))
+            yield from self._first_forgotten(addresses, said.value, before[addresses])
         if no_cidrs:
             yield Reason(f"no-{cidrs}", _forgot(str(cidrs)))
 
     def _first_forgotten(
-        self, key: ImdsKey, said: tuple[Item, ...], had: tuple[Item, ...]
+        self, key: ImdsKey, said: tuple[Item, ...], before: tuple[Item, ...]
     ) -> Iterator[Reason]:
         """The ENI's first IPv4 address, if a list without it begins with a known one.
 
         A list that begins with a new one says that the other was wrong from the beginning.
         """
-        known = self.lists[key]
-        items = tuple(dict.fromkeys((*known.items, *had)))
-        if items and items[0] not in said and items[0] not in known.doubted and said[0] in items:
-            yield Reason("no-first-ipv4", _forgot(f"{items[0]}, its first IPv4 address"))
+        doubted = self.lists[key].doubted
+        if before and before[0] not in said and before[0] not in doubted and said[0] in before:
+            yield Reason("no-first-ipv4", _forgot(f"{before[0]}, its first IPv4 address"))
+
+    def _before(self, key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
+        """What is known of a list; of one that was never read, what an earlier life had, too."""
+        items = self.lists[key].items
+        return (*items, *_had_of(key, had)) if self.never(key) else items
+
+    def never(self, key: ImdsKey) -> bool:
+        """Whether IMDS has not yet answered for a list."""
+        return isinstance(self.lists[key].definite, Unknown)
 
     @property
     def assigned(self) -> tuple[Known[Item], ...]:
@@ -186,7 +194,7 @@ class Memory:
     @property
     def lapsed(self) -> frozenset[Item]:
         """... of these, what is of such lists."""
-        return frozenset(item for known in self._assigned if known.lapsed for item in known.items)
+        return frozenset(item for known in self._assigned for item in known.lapsed)
 
     @property
     def _items(self) -> frozenset[Item]:
