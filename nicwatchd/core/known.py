@@ -77,11 +77,7 @@ class Known(Generic[T]):
             missing = [item for item, _ in doubts]
         else:
             doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in present)
-        # A missing item keeps its place: the first IPv4 address is the source of unbound traffic.
-        # Of an earlier life only the first is known, so its items come last where that is not it.
-        stay, in_order = present.union(missing), self.items if gives_up else before
-        items = tuple(item for item in in_order if item in stay) if missing else ()
-        items = tuple(dict.fromkeys((*items, *said, *missing)))
+        items = _in_order(said, missing, self.items if gives_up else before)
         # A first answer that is not whole leaves it open what an earlier life had.
         definite = self.definite if never and not whole else answer
         if whole:
@@ -170,3 +166,14 @@ class Known(Generic[T]):
     def answer(self) -> Answer[tuple[T, ...]]:
         """The answer to believe: what is known, doubted or not, else the last one."""
         return Value(self.items, self.whole) if self.items else self.definite
+
+
+def _in_order(said: tuple[T, ...], missing: Iterable[T], before: Iterable[T]) -> tuple[T, ...]:
+    """The items of an answer, and the missing ones at their places of before.
+
+    The first IPv4 address is the source of unbound traffic. Of an earlier life no order is known
+    but which is the first; where that is not it, its items come last.
+    """
+    stay = {*said, *missing}
+    kept = [item for item in before if item in stay] if missing else []
+    return tuple(dict.fromkeys((*kept, *said, *missing)))
