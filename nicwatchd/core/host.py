@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from nicwatchd.core.facts import Facts
 from nicwatchd.core.fights import Place
 from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
@@ -149,7 +148,7 @@ class Host:
         try:
             had: tuple[Item, ...] = ()
             if facts.memory.unread and isinstance(heard.directory, Value):  # else no list is read
-                had = self._programmed(facts)
+                had = programmed(facts.link.index, facts.addresses, self.rules, self.owners.of)
             return facts.learn(heard, now, self.policy, had)
         except Exception as error:
             if self.strict:
@@ -158,11 +157,6 @@ class Host:
             return True
         finally:
             interface.arrange_poll(heard, now, self.policy, self._random)
-
-    def _programmed(self, facts: Facts) -> tuple[Item, ...]:
-        index = facts.link.index
-        sources = frozenset(r.prefsrc for r in self.routes if r.oif == index and r.prefsrc)
-        return programmed(index, facts.addresses, self.rules, self.owners.of, sources)
 
     def snapshot(self) -> Snapshot:
         """The part of what the kernel has that decisions depend on."""

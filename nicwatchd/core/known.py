@@ -77,7 +77,7 @@ class Known(Generic[T]):
             missing = [item for item, _ in doubts]
         else:
             doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in present)
-        items = _in_order(said, missing, self.items if gives_up else before)
+        items = _in_order(said, missing, self.items)
         # A first answer that is not whole leaves it open what an earlier life had.
         definite = self.definite if never and not whole else answer
         if whole:
@@ -171,8 +171,8 @@ class Known(Generic[T]):
 def _in_order(said: tuple[T, ...], missing: Iterable[T], before: Iterable[T]) -> tuple[T, ...]:
     """The items of an answer, and the missing ones at their places of before.
 
-    The first IPv4 address is the source of unbound traffic. Of an earlier life no order is known
-    but which is the first; where that is not it, its items come last.
+    The first IPv4 address is the source of unbound traffic. Of an earlier life no order is known,
+    so its items come last.
     """
     stay = {*said, *missing}
     kept = [item for item in before if item in stay] if missing else []

@@ -110,20 +110,20 @@ class KnownFamily:
         if isinstance(said, Absent) and (no_cidrs or has_first):
             yield Reason(f"no-{addresses}", _forgot(str(addresses)))
         elif of is Family.V4 and isinstance(said, Value) and said.whole:
-            yield from self._first_forgotten(addresses, said.value, before[addresses])
+            yield from self._first_forgotten(addresses, said.value)
         if no_cidrs:
             yield Reason(f"no-{cidrs}", _forgot(str(cidrs)))
 
-    def _first_forgotten(
-        self, key: ImdsKey, said: tuple[Item, ...], before: tuple[Item, ...]
-    ) -> Iterator[Reason]:
+    def _first_forgotten(self, key: ImdsKey, said: tuple[Item, ...]) -> Iterator[Reason]:
         """The ENI's first IPv4 address, if a list without it begins with a known one.
 
-        A list that begins with a new one says that the other was wrong from the beginning.
+        A list that begins with a new one says that the other was wrong from the beginning. Of an
+        earlier life nothing tells for sure which was the first.
         """
-        doubted = self.lists[key].doubted
-        if before and before[0] not in said and before[0] not in doubted and said[0] in before:
-            yield Reason("no-first-ipv4", _forgot(f"{before[0]}, its first IPv4 address"))
+        known = self.lists[key]
+        first = next(iter(known.items), None)
+        if first and first not in said and first not in known.doubted and said[0] in known.items:
+            yield Reason("no-first-ipv4", _forgot(f"{first}, its first IPv4 address"))
 
     def _before(self, key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
         """What is known of a list; of one that was never read, what an earlier life had, too."""

@@ -85,16 +85,13 @@ def programmed(
     addresses: Iterable[Address],
     rules: Iterable[Rule],
     owners: Callable[[int], AbstractSet[int]],
-    sources: AbstractSet[IPAddress] = frozenset(),
 ) -> tuple[Item, ...]:
     """What an earlier run programmed for one ENI from IMDS's lists, as the kernel still shows.
 
-    Leases are left out: they are evidence by themselves. `sources` are those that our routes
-    prefer, so the ENI's first address; they come first.
+    Leases are left out: they are evidence by themselves.
     """
     ruled = _ruled(rules, lambda table: owners(table) & {index})
     ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in ruled)]
-    ips.sort(key=lambda ip: ip not in sources)
     return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
 
 

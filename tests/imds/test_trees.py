@@ -12,11 +12,12 @@ from typing import Final
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from nicwatchd.core.bounds import never, no_item, no_subnet
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.metadata import Absent, Value
+from nicwatchd.core.metadata import KEYS as KEYS_OF
+from nicwatchd.core.metadata import Absent, Kind, Unknown, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
     TABLE_BASE,
@@ -56,6 +57,7 @@ LINES: Final = (
 )  # fmt: skip
 DAMAGES: Final = (
     lambda text: text[:-1],
+    lambda text: f"{text[:-1]}\ufffd",
     lambda text: text[1:],
     lambda text: text.replace(".", "\ufffd", 1),
     lambda text: f"\ufeff{text}",
@@ -66,6 +68,9 @@ DAMAGES: Final = (
 )
 
 
+WAITS: Final = st.sampled_from([0.0, 0.5, 2.0, 60.0])
+
+
 class TreeMachine(RuleBasedStateMachine):
     """A primary, two ENIs in its subnet, and a bridge with addresses of that subnet."""
 
@@ -74,6 +79,10 @@ class TreeMachine(RuleBasedStateMachine):
         self.motion = TreeMotion()
         self.motion.watch = self.watch
         self.covered: set[tuple[int, Item]] = set()
+
+    @initialize(wait=WAITS)
+    def begin(self, wait: float) -> None:
+        self.motion.run(wait)
 
     # --- the tree ----------------------------------------------------------------------------
 
@@ -91,10 +100,16 @@ class TreeMachine(RuleBasedStateMachine):
     def another_text(self, mac: str, key: str, line: str) -> None:
         self.branch(mac).texts[key] = line
 
-    @rule(mac=st.sampled_from(MACS), key=st.sampled_from(KEYS), how=st.sampled_from(DAMAGES))
-    def damaged(self, mac: str, key: str, how: Callable[[str], str]) -> None:
+    @rule(
+        mac=st.sampled_from(MACS),
+        key=st.sampled_from(LISTS4 + LISTS6 + ("mac",)),
+        how=st.sampled_from(DAMAGES),
+        wait=WAITS,
+    )
+    def damaged(self, mac: str, key: str, how: Callable[[str], str], wait: float) -> None:
         texts = self.branch(mac).texts
         texts[key] = how(texts.get(key) or "")
+        self.motion.run(self.motion.now + wait)
 
     @rule(
         mac=st.sampled_from(MACS), key=st.sampled_from(KEYS), how=st.sampled_from(["404", "gone"])
@@ -107,16 +122,20 @@ class TreeMachine(RuleBasedStateMachine):
             texts.pop(key, None)
 
     @rule(
-        mac=st.sampled_from(MACS), keys=st.sampled_from([LISTS4, LISTS6, LISTS4 + LISTS6, KEYS[1:]])
+        mac=st.sampled_from(MACS),
+        keys=st.sampled_from([LISTS4, LISTS6, LISTS4 + LISTS6, KEYS[1:]]),
+        wait=WAITS,
     )
-    def forgotten(self, mac: str, keys: tuple[str, ...]) -> None:
+    def forgotten(self, mac: str, keys: tuple[str, ...], wait: float) -> None:
         for key in keys:
             self.branch(mac).texts.pop(key, None)
+        self.motion.run(self.motion.now + wait)
 
-    @rule(mac=st.sampled_from(MACS), key=st.sampled_from(KEYS))
-    def a_damaged_name(self, mac: str, key: str) -> None:
+    @rule(mac=st.sampled_from(MACS), key=st.sampled_from(LISTS4 + LISTS6), wait=WAITS)
+    def a_damaged_name(self, mac: str, key: str, wait: float) -> None:
         branch = self.branch(mac)
         branch.names = [name if name != key else f"{name[:3]}\ufffd" for name in branch.texts]
+        self.motion.run(self.motion.now + wait)
 
     @rule(mac=st.sampled_from(MACS), key=st.sampled_from(["", *KEYS]))
     def failing(self, mac: str, key: str) -> None:
@@ -223,9 +242,9 @@ class TreeMachine(RuleBasedStateMachine):
         """Everything that IMDS ever listed of this ENI."""
         lists = (
             answer
-            for _, reading in self.motion.words.get(mac, ())
-            if is_about(reading, mac)
-            for said in (reading.v4, reading.v6)
+            for word in self.motion.words.get(mac, ())
+            if is_about(word.reading, mac)
+            for said in (word.reading.v4, word.reading.v6)
             for answer in (said.addresses, said.prefixes)
         )
         return {item for answer in lists if isinstance(answer, Value) for item in answer.value}
@@ -241,17 +260,17 @@ class TreeMachine(RuleBasedStateMachine):
         for other in MACS:
             if other != mac and any(covers(item, i) or covers(i, item) for i in self.told(other)):
                 return False
-        family = Family(item.version)
+        kind = Kind.PREFIXES if isinstance(item, IPv4Network | IPv6Network) else Kind.ADDRESSES
+        (key,) = (k for k in KEYS_OF[Family(item.version)].values() if k.kind is kind)
         listed, misses = False, list[float]()
-        for at, reading in self.motion.words.get(mac, ()):
-            said = reading.of(family)
-            is_prefix = isinstance(item, IPv4Network | IPv6Network)
-            answer = said.prefixes if is_prefix else said.addresses
-            if not is_about(reading, mac) or not (answer == Absent() or isinstance(answer, Value)):
+        for at, reading, lines in self.motion.words.get(mac, ()):
+            answer = reading.answer(key)
+            if not is_about(reading, mac) or isinstance(answer, Unknown):
                 continue
-            if isinstance(answer, Value) and item in answer.value:
+            items = answer.value if isinstance(answer, Value) else ()
+            if item in items:
                 listed, misses = True, []
-            elif not isinstance(answer, Value) or answer.whole:
+            elif isinstance(answer, Absent) or len(items) == lines[key.name]:
                 misses.append(at)
         enough = len(misses) >= QUICK.doubts and misses[-1] - misses[0] >= QUICK.doubt_span
         in_subnet = any(covers(cidr, item) for cidr in self.subnets(index))

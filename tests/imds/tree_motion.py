@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.metadata import EniMetadata, Value
+from nicwatchd.core.metadata import ENI_KEYS, EniMetadata, Value
 from nicwatchd.core.model import Address, Link
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
@@ -53,6 +53,14 @@ def whole_tree() -> dict[str, Branch]:
     return {PRIMARY: primary, MAC: branch(MAC, more=second), MAC2: branch(MAC2, host=32)}
 
 
+class Word(NamedTuple):
+    """A reading, and how many lines there were in each key's text when it was last read."""
+
+    at: float
+    reading: EniMetadata
+    lines: dict[str, int]
+
+
 class TreeMotion(FastMotion):
     """`tree` is what IMDS says from now on. `words` are the readings, by interface.
 
@@ -61,7 +69,7 @@ class TreeMotion(FastMotion):
 
     def __init__(self, kernel: StrictKernel | None = None) -> None:
         self.tree = Tree(whole_tree())
-        self.words: dict[str, list[tuple[float, EniMetadata]]] = {}
+        self.words: dict[str, list[Word]] = {}
         self.watch: Callable[[tuple[Operation, ...], bool], None] = lambda _batch, _done: None
         self._loop = asyncio.new_event_loop()
         self._readers: dict[str, EniReader] = {}
@@ -90,9 +98,14 @@ class TreeMotion(FastMotion):
             reader = self._readers.setdefault(question.mac, self.tree.reader(question.mac))
             poll = reader.poll(sweep=question.sweep)
             reading = self._loop.run_until_complete(poll)
-            self.words.setdefault(question.mac, []).append((self.now, reading))
+            word = Word(self.now, reading, self._lines(question.mac))
+            self.words.setdefault(question.mac, []).append(word)
             self._readings[question.mac] = [(self.now, reading)]
             self._answer(question.index, question.mac)
+
+    def _lines(self, mac: str) -> dict[str, int]:
+        served = {key.name: self.tree.served.get(f"{mac}/{key.name}", "") for key in ENI_KEYS}
+        return {name: len({*text.split()}) for name, text in served.items()}
 
     def _apply(self, operations: tuple[Operation, ...]) -> list[Outcome]:
         self.watch(operations, False)

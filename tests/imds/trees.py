@@ -44,6 +44,7 @@ class Tree:
     listing: str | None = None  # the text of the list of MACs; None: the branches
     stands_in: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    served: dict[str, str] = field(default_factory=dict)  # MAC/key -> the last text, in any case
 
     async def get(self, path: str) -> Answer[str]:
         mac, _, key = path.removeprefix(MACS).partition("/")
@@ -51,7 +52,10 @@ class Tree:
         if not mac:
             return Value("\n".join(self.branches) if self.listing is None else self.listing)
         branch = self.branches.get(self.stands_in.get(mac, mac))
-        return branch.get(key) if branch else ABSENT
+        answer = branch.get(key) if branch else ABSENT
+        if isinstance(answer, Value):
+            self.served[f"{mac}/{key}".lower()] = answer.value
+        return answer
 
     def reader(self, mac: str) -> EniReader:
         return EniReader(cast("ImdsClient", self), mac)
