@@ -153,6 +153,7 @@ def test_one_family_needs_not_the_other() -> None:
 def test_a_foreign_group_is_left(group: int, expected: int | None) -> None:
     link = replace(ETH1, group=group)
     assert group_for(link, 3778, set()) == expected
+    assert plan(Subject(link), DEFAULT).group == expected
 
 
 @pytest.mark.parametrize(("group", "expected"), [(3778, 0), (77, 0), (0, None), (5, None)])
@@ -171,7 +172,6 @@ def test_groups_of_ours_are_known_by_our_guards() -> None:
     guard = Rule(V4, 32600, MAIN_TABLE, suppress_ifgroup=77)
     rules = [guard, replace(guard, suppress_ifgroup=3778), replace(guard, suppress_ifgroup=None)]
     assert groups_of([*rules, replace(guard, suppress_ifgroup=5, protocol=3)]) == {77, 3778}
-    assert plan(Subject(link), DEFAULT).group == expected
 
 
 def test_the_table_is_the_index() -> None:
