@@ -187,8 +187,12 @@ class Decider:
             return operations, ()
         allowed = tuple(without(operations, until.keys()))
         at_once = frozenset(allowed)
-        waiting = (operation for operation in operations if operation not in at_once)
-        throttled = (Throttled(o, until.get(lost)) for o in waiting if (lost := thing(o)))
+        later = ((operation, thing(operation)) for operation in operations)
+        throttled = (
+            Throttled(operation, until.get(lost) if lost else None)
+            for operation, lost in later
+            if operation not in at_once
+        )
         return allowed, tuple(throttled)
 
     def _owner(self, operation: Operation) -> int | None:

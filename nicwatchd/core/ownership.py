@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nicwatchd.core.model import (
     MAIN_TABLE,
@@ -90,13 +91,21 @@ class Owners:
         }
         return frozenset(named | addressed)
 
+    @cached_property
+    def _guarded(self) -> Mapping[Selector, list[Rule]]:
+        """The rules that lead to a table of ours, by what they share with their guards."""
+        found: dict[Selector, list[Rule]] = {}
+        for rule in self._own:
+            if rule.table != MAIN_TABLE:
+                found.setdefault(selector(rule), []).append(rule)
+        return found
+
     def protects(
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()
     ) -> bool:
         """Whether a rule is of what is undecided; a guard belongs to the rule that it guards."""
         if rule.table == MAIN_TABLE:
-            of = selector(rule)
-            guarded = [r for r in self._own if r.table != MAIN_TABLE and selector(r) == of]
+            guarded = self._guarded.get(selector(rule))
             if guarded:
                 return any(self.protects(r, undecided, elsewhere) for r in guarded)
         owners = self.of(rule.table)

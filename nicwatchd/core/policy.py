@@ -53,6 +53,7 @@ class Policy:
     rules: RuleMode = RuleMode.SUBNET
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE
+    every_link: bool = False  # everything that has a MAC is an ENI to manage; for a release
     numbers: Numbers = field(default_factory=Numbers)
     kernel_proof: bool = True  # program what DHCP and RA prove before IMDS knows of it
     schedule: Schedule = field(default_factory=Schedule)

@@ -53,17 +53,17 @@ def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
     A family without routes (the link is down) is not asked about: there is nothing to win over.
     """
     routed = {route.family for route in plan.routes}
-    local = [a for a in addresses if not a.tentative and not a.ip.is_link_local]
+    usable = [a.ip for a in addresses if not a.tentative and not a.ip.is_link_local]
+    hosts = {ip_network(ip): ip for ip in usable}
     for rule in plan.rules:
         if rule.table == MAIN_TABLE or rule.family not in routed:
             continue
         fitting = (
-            address.ip
-            for address in local
-            if address.family is rule.family
-            and (rule.src is None or contains(rule.src, ip_network(address.ip)))
+            ip
+            for host, ip in hosts.items()
+            if ip.version == rule.family and (rule.src is None or contains(rule.src, host))
         )
-        source = next(fitting, None)
+        source = hosts[rule.src] if rule.src in hosts else next(fitting, None)
         if source is not None:
             oif = plan.index if rule.oif else 0
             yield Probe(plan.index, rule, source, FAR[rule.family], oif)

@@ -76,6 +76,8 @@ def treat(
         return Released(Reason("released", f"released by the operator; {back}"))
     if is_primary(link, primary_mac):
         return Primary()
+    if policy.every_link:
+        return Managed()
     if hands_off := _hands_off(link, policy, owner):
         return hands_off
     if any(contains(outer, place) for outer in policy.exclude_subnets for place in places):
@@ -101,7 +103,8 @@ def places_of(subnets: Iterable[IPNetwork], addresses: Iterable[Address]) -> tup
 def is_candidate(link: Link, policy: Policy) -> bool:
     """Whether a link is hardware, or of a driver that the settings name, and so worth a word."""
     has_mac = link.mac not in ("", LOOPBACK_MAC)
-    return has_mac and (link.kind is None or link.driver in policy.drivers)
+    is_hardware = link.kind is None or link.driver in policy.drivers
+    return has_mac and (is_hardware or policy.every_link)
 
 
 def container_network(links: Mapping[int, Link], rules: Iterable[Rule]) -> str | None:

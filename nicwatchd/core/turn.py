@@ -170,9 +170,8 @@ class Turn:
                 is_news = self.host.learn(interface, reading.metadata, now)
         if reading.error:
             self.host.surprise(interface, ASKING, reading.error, reading.trace)
-        if is_news or reading.error:
+        if self._number_requests(self._decider.revision + 1) or is_news or reading.error:
             self._agenda.news(now)
-        self._number_requests(self._decider.revision + 1, now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Decide by other settings from now on."""
@@ -202,12 +201,13 @@ class Turn:
         self.picture.stale.void()
         self._agenda.news(now)
 
-    def _number_requests(self, revision: int, now: float) -> None:
-        """The decision of this revision uses all answers that a request waits for."""
-        for request in self._requests:
-            if request.revision is None and self.host.answered_since(request.at):
-                request.revision = revision
-                self._agenda.news(now)
+    def _number_requests(self, revision: int) -> bool:
+        """The decision of this revision uses all answers that requests wait for; if any does."""
+        waiting = [request for request in self._requests if request.revision is None]
+        answered = [request for request in waiting if self.host.answered_since(request.at)]
+        for request in answered:
+            request.revision = revision
+        return bool(answered)
 
     # --- the turn ----------------------------------------------------------------------------
 
@@ -215,14 +215,18 @@ class Turn:
         """Begin a turn; the first step is there then."""
         self._began, self._round, self._wrote = now, 0, False
         self._agenda.started()
-        self._move(Move.DUE, now)
+        self._guard(lambda: self._move(Move.DUE, now), now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
         """Take what became of the step; the next one is there then, or none: the turn is over."""
         if type(answer) is not ANSWERS.get(type(self.step)):
             raise TypeError(f"{answer} answers no {self.step}")
+        self._guard(lambda: self._advance(answer, now), now)
+
+    def _guard(self, work: Callable[[], None], now: float) -> None:
+        """Do a part of the turn. What it raises ends this turn, and no other."""
         try:
-            self._advance(answer, now)
+            work()
         except Exception as error:
             if self.host.strict:
                 raise
@@ -266,7 +270,7 @@ class Turn:
                 macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
                 self.step = Apply(operations, macs)
             case Phase.LOOKING_UP:
-                self.step = LookUp(self._probes())
+                self.step = self._look_up()
                 if not self.step.probes:
                     self._end(now)
 
@@ -277,7 +281,7 @@ class Turn:
             self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
         self.decision = self._decider.decide(now)
         # Whose answers are missing may have gone, or be asked no more: then this decision will do.
-        self._number_requests(self._decider.revision, now)
+        self._number_requests(self._decider.revision)
         operations = self.decision.operations
         self.settled = not operations
         self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)
@@ -315,13 +319,17 @@ class Turn:
 
     # --- whose rule wins ---------------------------------------------------------------------
 
-    def _probes(self) -> tuple[shadow.Probe, ...]:
+    def _look_up(self) -> LookUp:
+        """What to ask, where the answer may be another than before; else nothing."""
         interfaces = self.host.interfaces.values()
         changed, self.picture.stale.rules_changed = self.picture.stale.rules_changed, False
         if not (self._wrote or changed or any(i.is_shadowed for i in interfaces)):
-            return ()
+            return LookUp(())
         probes = (shadow.probes(i.plan, i.facts.addresses) for i in interfaces)
-        return tuple(probe for each in probes for probe in each)
+        step = LookUp(tuple(probe for each in probes for probe in each))
+        if not step.probes:
+            self._take_shadows(step, LookedUp(()))  # there is nothing left to win over
+        return step
 
     def _take_shadows(self, step: LookUp, found: LookedUp) -> None:
         shadows: dict[int, list[Reason]] = {index: [] for index in self.host.interfaces}

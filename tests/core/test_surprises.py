@@ -379,8 +379,8 @@ def test_a_bug_in_words_for_a_failure_bars_no_turn(monkeypatch: pytest.MonkeyPat
     assert motion.state() is APPLIED
 
 
-@pytest.mark.parametrize("name", ["take_links", "take_objects"])
-def test_what_was_read_and_raises_ends_the_turn_only(
+@pytest.mark.parametrize("name", ["links_wanted", "take_links", "objects_wanted", "take_objects"])
+def test_what_is_read_and_raises_ends_the_turn_only(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     motion = lenient(two_enis())

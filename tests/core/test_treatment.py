@@ -26,6 +26,7 @@ from tests.core.build import ETH0, ETH1, IPV6, MAC, NET4, PRIMARY, V4, V6, lease
 
 DEFAULT = Policy()
 VETH = Policy(drivers=frozenset({"veth"}))
+EVERY = Policy(exclude=("eth1",), every_link=True)
 IN_NET4 = nets(NET4)
 
 
@@ -36,6 +37,8 @@ IN_NET4 = nets(NET4)
         pytest.param(replace(ETH1, driver="e1000"), DEFAULT, True, id="other hardware"),
         pytest.param(replace(ETH1, kind="veth", driver="veth"), DEFAULT, False, id="virtual"),
         pytest.param(replace(ETH1, kind="veth", driver="veth"), VETH, True, id="in the settings"),
+        pytest.param(replace(ETH1, kind="veth", driver=None), EVERY, True, id="every link"),
+        pytest.param(replace(ETH1, mac=""), EVERY, False, id="every link, but it has no MAC"),
         pytest.param(replace(ETH1, mac=""), DEFAULT, False, id="no MAC"),
         pytest.param(replace(ETH1, mac="00:00:00:00:00:00"), DEFAULT, False, id="loopback"),
     ],
@@ -59,6 +62,7 @@ def test_candidates(*, link: Link, policy: Policy, expected: bool) -> None:
         pytest.param(replace(ETH1, master=9), DEFAULT, None, "enslaved", id="enslaved"),
         pytest.param(ETH1, DEFAULT, "Cilium", "cni", id="CNI"),
         pytest.param(ETH1, Policy(coexist=Coexist.FORCE), "Cilium", None, id="CNI, forced"),
+        pytest.param(replace(ETH1, driver=None, master=9), EVERY, "Cilium", None, id="every link"),
     ],
 )
 def test_hands_off(link: Link, policy: Policy, owner: str | None, code: str | None) -> None:

@@ -173,6 +173,27 @@ def test_who_wins_is_asked_when_rules_changed_and_while_somebody_does() -> None:
     assert motion.turn.decision.interfaces[3].notes == ()
 
 
+def let_go(motion: FastMotion) -> None:
+    motion.turn.release(None, motion.now)
+
+
+def set_down(motion: FastMotion) -> None:
+    motion.kernel.set_link(replace(motion.kernel.links[3], up=False))
+
+
+@pytest.mark.parametrize("end", [let_go, set_down])
+def test_nobody_wins_where_nothing_is_left_to_ask_about(end: Callable[[FastMotion], None]) -> None:
+    motion = applied()
+    motion.kernel.put(VPN, VPNS_ROUTE)
+    motion.run(motion.now + 1.0)
+    assert motion.host.interfaces[3].is_shadowed
+    end(motion)
+    motion.run(motion.now + 1.0)
+    assert not motion.host.interfaces[3].is_shadowed
+    assert motion.turn.decision
+    assert motion.turn.decision.interfaces[3].shadows == ()
+
+
 def test_enough_rounds() -> None:
     """Each finds something else missing: what still differs waits a moment."""
     motion = applied()
@@ -382,6 +403,7 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     ends(motion)
     assert APPLYING not in phases(motion), "nothing was programmed, so nothing goes"
     assert turn.is_reached(request), "by the very turn that saw it"
+    assert turn.next_at().why is not Why.NEWS, "and by no other"
 
 
 def test_a_reconcile_does_not_wait_for_what_comes_after_all_answers() -> None:
