@@ -1,7 +1,7 @@
 """One decision: judge and plan everything, and compare it with what the kernel has.
 
-Reads: a host whose facts were just read. Gives: a `Decision`, the operations to carry out in it.
-It is called from one place, the turn.
+Reads: a host whose facts were just read. Gives: a `Decision`, with the operations to carry out.
+Only the turn calls it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Decider:
         self.host = host
         self.revision = 0
         self.at = -inf  # when the last decision was made
-        self._groups = frozenset({host.policy.numbers.group})  # that were ever ours
+        self._groups = frozenset({host.policy.numbers.group})  # all link groups that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
-        self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # the last plans, and from what
+        self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
 
     def decide(self, now: float) -> Decision:
         """Judge and plan everything anew."""
@@ -88,12 +88,12 @@ class Decider:
         )
 
     def close(self, failures: Sequence[Outcome]) -> None:
-        """Take what the operations of the last decision did not achieve."""
+        """Take the failed operations of the last decision, to count what others removed."""
         lost = (thing(outcome.operation) for outcome in failures)
         self.host.losses.close(frozenset(each for each in lost if each))
 
     def explain(self, failures: Sequence[Failure]) -> None:
-        """Take why they did not, for the next decision to show."""
+        """Take the reasons of failures, for the next decision to show."""
         whose = [(self._owner(failure.operation), failure) for failure in failures]
         for index, interface in self.host.interfaces.items():
             interface.fail(tuple(Reason(f.code, f.text) for owner, f in whose if owner == index))
@@ -101,7 +101,7 @@ class Decider:
     # --- facts to conclusions ----------------------------------------------------------------
 
     def _each(self, work: Callable[[Interface], None]) -> None:
-        """Do something for every interface. What one raises is its own, and costs no other."""
+        """Do something for every interface. If it raises for one, the others are still served."""
         host = self.host
         for interface in host.interfaces.values():
             try:
@@ -122,7 +122,7 @@ class Decider:
         return {(index, family) for index, i in interfaces for family in i.undecided}
 
     def _settle_moves(self, now: float) -> None:
-        """Tell each interface what another one owns; of a move, the other end is asked at once."""
+        """Tell each interface what others own, and poll IMDS about the owner of a moving item."""
         interfaces = self.host.interfaces
         claims = [i.facts.claims for i in interfaces.values() if i.is_polled]
         owned = rightful_owners(claims, self.host.rules, self.host.owners.of)
@@ -166,7 +166,7 @@ class Decider:
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
         """Tell each interface whether the kernel is as planned.
 
-        What is contested comes and goes. It is told by itself, once; the state tells the rest.
+        What is fought over comes and goes, and is reported separately: the state leaves it out.
         """
         unequal = {self._owner(o) for o in operations if not self._is_contested(o)}
         for index, interface in self.host.interfaces.items():
@@ -179,7 +179,7 @@ class Decider:
     def _throttle(
         self, operations: tuple[Operation, ...], now: float
     ) -> tuple[tuple[Operation, ...], tuple[Throttled, ...]]:
-        """What is to be carried out now, and what later."""
+        """The operations to carry out now, and those to carry out later."""
         until: dict[Thing, float] = {}
         for interface in self.host.interfaces.values():
             until |= interface.fights.throttled(now)
@@ -196,7 +196,7 @@ class Decider:
         return allowed, tuple(throttled)
 
     def _owner(self, operation: Operation) -> int | None:
-        """The ifindex of the interface that an operation is for; None for a leftover's."""
+        """The ifindex of the interface that an operation is for; None: not known."""
         match operation:
             case SetGroup(index=i) | SetUp(index=i) | AddAddress(index=i) | RemoveAddress(index=i):
                 return i

@@ -1,7 +1,7 @@
-"""The plans of all interfaces: each knows of the others' subnets, and all share a link group.
+"""The plans of all interfaces. Each depends on the others' subnets, and all share a link group.
 
-Reads: the interfaces with their treatment and verdicts, and the rules that there are. Gives: a plan
-for each, and the exceptions that planning one raised; the plan from before stands then.
+Reads: the interfaces with their treatment and verdicts, and the rules in the kernel. Gives: a plan
+for each, and the exceptions that planning raised; such an interface keeps its previous plan.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """What the plans are made from: all interfaces, concluded, and the rules that there are.
+    """What the plans are made from: all interfaces with their verdicts, and the kernel's rules.
 
     Nothing may be removed of what is `undecided`. `made` has the last plan of each interface, by
-    ifindex, and what it was made from: nothing is planned anew while that is the same. `errors` are
-    by ifindex, too.
+    ifindex, with its input; the plan is made anew only if that changes. `errors` has the exceptions
+    by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
@@ -37,11 +37,12 @@ class HostPlan:
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def plans(self, policy: Policy) -> dict[int, Plan]:
-        """Plan every interface; another link group than before in steps, so that none is wrong.
+        """Plan every interface. The link group changes in steps, each of which routes correctly.
 
-        A packet that one guard suppresses may pass the next, so guards of two groups cannot stand
-        side by side, nor can all links change at one moment. While they do, rules stand in for
-        the guards that send what is for another ENI's subnet to the interface's own table.
+        A packet that one guard suppresses may pass another, so there must not be guards with two
+        groups at the same time, and the links cannot all change group at the same moment. Until
+        they have, bridge rules replace the guards: they send packets for another ENI's subnet to
+        the interface's own table.
         """
         numbers = policy.numbers
         final = self._all(policy)
@@ -113,7 +114,7 @@ class HostPlan:
         policy: Policy,
         bridge: int | None,
     ) -> Subject:
-        """The interface as its plan sees it."""
+        """The input of an interface's plan."""
         facts = interface.facts
         udev_is_over = facts.udev_is_over(self.now)
         return Subject(
@@ -131,6 +132,6 @@ class HostPlan:
 
 
 def _before(priority: int, rules: Iterable[Rule]) -> int:
-    """A priority before this one: that of the rules which stand in already, if there are any."""
+    """A priority before this one: that of the bridge rules in the kernel, if there are any."""
     standing = (r.priority for r in rules if r.protocol == PROTOCOL and r.dst is not None)
     return max((p for p in standing if p < priority), default=priority - 1)

@@ -1,18 +1,18 @@
-"""The turn: read, decide, apply, read back. There is no second way.
+"""The turn: read, decide, apply, read back. There is no second path.
 
-Whatever happens - an event, an answer of IMDS, a signal, a request, a time that runs out - only
-makes a turn due. The turn says what to read, what to apply and what to look up, one `Step` after
-the other, and when to come back and why; it leaves a `Decision`. The daemon, `nicwatchd release`,
-a dry run and the tests drive this same turn: they carry out its steps, and decide nothing.
+Whatever happens - an event, an answer of IMDS, a signal, a request, a time-out - only makes a turn
+due. The turn says what to read, what to apply and what to look up, one `Step` at a time, and when
+the next turn is due. Its result is a `Decision`. The daemon, `nicwatchd release`, a dry run and the
+tests drive this same turn: they carry out its steps, and decide nothing.
 
 Reads: events, readings, settings, requests, and the answers to its steps. Gives: steps, questions
-to IMDS, news, the next appointment, and the decision. Times are monotonic seconds of the caller's.
+to IMDS, news, the next appointment, and the decision. Times are monotonic seconds.
 
     turn.start(now)
     while turn.step:
         turn.answer(<what the driver got for turn.step>, now)
 
-The way from step to step is one table, `TURN`; the diagram in docs/turn.md is made from it.
+One table, `TURN`, says which phase follows which; the diagram in docs/turn.md is made from it.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ from nicwatchd.core.steps import (
     StepAnswer,
 )
 
-ROUNDS: Final = 4  # of applying and reading back before what still differs waits a moment
+ROUNDS: Final = 4  # of applying and reading back in one turn; the rest waits for the next turn
 
 
 class Phase(StrEnum):
     """What the turn waits for."""
 
-    RESTING = "resting"  # nothing: until the next appointment
+    RESTING = "resting"  # for the next appointment
     LINKS = "reading links"
     OBJECTS = "reading objects"  # addresses, routes and rules
     APPLYING = "applying"
-    LOOKING_UP = "looking up"  # whose rule wins, by the kernel's own word
+    LOOKING_UP = "looking up"  # whose rule wins, according to the kernel
 
 
 class Move(StrEnum):
@@ -71,11 +71,11 @@ class Move(StrEnum):
     DUE = "due"
     READ = "read"
     DIFFERS = "differs"  # decided: the kernel is not as planned
-    EQUAL = "equal"  # decided: it is, or a round has changed nothing
+    EQUAL = "equal"  # decided: it is as planned, or a round changed nothing
     APPLIED = "applied"  # to be read back
-    ENOUGH = "enough rounds"  # what differs still waits for the next turn
+    ENOUGH = "enough rounds"  # what still differs waits for the next turn
     ANSWERED = "answered"
-    FAILED = "failed"  # the kernel did not answer, or deciding raised
+    FAILED = "failed"  # the kernel did not answer, or deciding raised an exception
 
 
 TURN: Final[Mapping[Phase, Mapping[Move, Phase]]] = {
@@ -105,10 +105,10 @@ ANSWERS: Final = {
 
 @dataclass(slots=True)
 class Request:
-    """Something that was asked for at a time; reached when the turn of its revision is over.
+    """An operator's request, made at the time `at`. It is done when the turn of `revision` is over.
 
-    `revision` is None while answers of IMDS are waited for. `outcomes` are of what was carried out
-    since.
+    `revision` is None while the request waits for answers of IMDS. `outcomes` are those of all
+    operations since the request.
     """
 
     at: float
@@ -117,7 +117,7 @@ class Request:
 
 
 class Turn:
-    """The turns of one host, and all that they leave behind. One after the other.
+    """The turns of one host, one after the other, and their results.
 
     `random` and `strict` are as in `Host`.
     """
@@ -150,7 +150,7 @@ class Turn:
     # --- what happens ------------------------------------------------------------------------
 
     def take_event(self, event: Event, now: float, *, by_us: bool = False) -> None:
-        """The kernel tells of a change; `by_us`: one that our own request socket asked for."""
+        """The kernel reported a change; `by_us`: our own request socket caused it."""
         delay = self.picture.take_event(event, now, by_us=by_us)
         if delay is not None:
             self._agenda.news(now, delay)
@@ -162,7 +162,7 @@ class Turn:
             interface, is_news = None, True
         else:
             known = self.host.interfaces.get(reading.index)
-            # A late answer may be of a link that had this index before.
+            # A late answer may be about a former link with this index.
             interface = known if known and known.link.mac == reading.mac else None
             is_news = False
             if interface:
@@ -174,12 +174,12 @@ class Turn:
             self._agenda.news(now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
-        """Decide by other settings from now on."""
+        """Use other settings from now on."""
         self.host.set_policy(policy)
         self._look_at_everything(now)
 
     def reconcile(self, only: Key | None, now: float) -> Request:
-        """Look at everything, IMDS too, and manage again what was released; `only`, or all."""
+        """Read everything again, IMDS too, and end the release of `only`; None: all releases."""
         self.host.releases = self.host.releases.minus(only)
         self.host.poll_all(now)
         self._look_at_everything(now)
@@ -187,14 +187,14 @@ class Turn:
         return request
 
     def release(self, only: Key | None, now: float) -> Request:
-        """Take all that is ours away, of `only` or of the host, and leave it alone from now on."""
+        """Remove what we configured for `only` (None: the host), and leave it alone from now on."""
         self.host.releases = self.host.releases.plus(only)
         self._look_at_everything(now)
         self._requests.append(request := Request(now, self._decider.revision + 1))
         return request
 
     def is_reached(self, request: Request) -> bool:
-        """Whether what was asked for has been done, as far as the kernel let it."""
+        """Whether a request has been carried out, as far as the kernel allowed it."""
         return request.revision is not None and request.revision <= self.completed
 
     def _look_at_everything(self, now: float) -> None:
@@ -202,7 +202,7 @@ class Turn:
         self._agenda.news(now)
 
     def _number_requests(self, revision: int) -> bool:
-        """The decision of this revision uses all answers that requests wait for; if any does."""
+        """Give this revision to the requests for which IMDS has answered everything; if any."""
         waiting = [request for request in self._requests if request.revision is None]
         answered = [request for request in waiting if self.host.answered_since(request.at)]
         for request in answered:
@@ -212,13 +212,13 @@ class Turn:
     # --- the turn ----------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Begin a turn; the first step is there then."""
+        """Begin a turn; `step` is then the first step."""
         self._began, self._round, self._wrote = now, 0, False
         self._agenda.started()
         self._guard(lambda: self._move(Move.DUE, now), now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
-        """Take what became of the step; the next one is there then, or none: the turn is over."""
+        """Take the answer to `step`, which is then the next step, or None: the turn is over."""
         if type(answer) is not ANSWERS.get(type(self.step)):
             raise TypeError(f"{answer} answers no {self.step}")
         self._guard(lambda: self._advance(answer, now), now)
@@ -251,7 +251,7 @@ class Turn:
                 self._end(now)
 
     def fail(self, now: float) -> None:
-        """The kernel did not answer: what we know of it is void, and the turn is broken off."""
+        """The kernel did not answer: what we know about it is void, and the turn is aborted."""
         self.picture.stale.void()
         self._agenda.failed(now)
         self._move(Move.FAILED, now)
@@ -277,10 +277,10 @@ class Turn:
     def _decide(self, read: ObjectsRead, now: float) -> None:
         before = self.decision.operations if self.decision and self._round else ()
         if self._failed is not None:
-            failures, self._failed = self._failed, None  # tried once: it must not bar the way
+            failures, self._failed = self._failed, None  # once only, even if it raises
             self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
         self.decision = self._decider.decide(now)
-        # Whose answers are missing may have gone, or be asked no more: then this decision will do.
+        # An interface whose answer is missing may be gone or not polled now: do not wait for it.
         self._number_requests(self._decider.revision)
         operations = self.decision.operations
         self.settled = not operations
@@ -312,7 +312,7 @@ class Turn:
         self._move(Move.ANSWERED, now)
 
     def _next_deadline(self, now: float) -> float | None:
-        """When to decide again, if nothing happens before: `now`, if a deadline was missed."""
+        """When to decide again if nothing happens; `now` if a deadline was missed."""
         decided, policy = self._decider.at, self.host.policy
         deadlines = (i.next_deadline(decided, policy) for i in self.host.interfaces.values())
         return min((max(now, time) for time in deadlines if time is not None), default=None)
@@ -343,10 +343,10 @@ class Turn:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
 
-    # --- when, what to ask, and what to tell -------------------------------------------------
+    # --- when, what to ask, and what to report -----------------------------------------------
 
     def next_at(self) -> Appointment:
-        """When to come back, and why: for a turn, or for questions to IMDS."""
+        """When the driver must act next, and why: start a turn, or ask IMDS its questions."""
         due, poll = self._agenda.next, self.host.next_poll()
         return due if poll is None or due.at <= poll else Appointment(poll, Why.POLL)
 

@@ -17,13 +17,14 @@ ADD = AddRoute(OURS)
 THEIRS = replace(OURS, protocol=RTPROT_STATIC, gateway=ip(IPV4))
 OTHER = replace(THEIRS, metric=7)
 EXISTS = Outcome(ADD, Result.REFUSED, EEXIST, "File exists")
-REFUSED = f"ip route add {NET4} dev eth1 table {TABLE} proto 236 scope global: File exists"
+COMMAND = f"ip route add {NET4} dev eth1 table {TABLE} proto 236 scope global"
+REFUSED = f"`{COMMAND}` failed: File exists"
 
 
 def in_the_way(whose: str) -> str:
     return (
-        f"somebody else's route to {NET4}{whose} in table {TABLE} takes the place of ours; "
-        "nicwatchd leaves it alone and adds its own when it goes"
+        f"somebody else's route to {NET4}{whose} in table {TABLE} stands in the place of "
+        "nicwatchd's; nicwatchd does not replace it, and adds its own once that route is gone"
     )
 
 
@@ -73,7 +74,10 @@ def test_each_failure_is_told() -> None:
         (rule, "kernel-refused"),
         (SetUp(7), "kernel-refused"),
     ]
-    assert told[1].text == f"ip rule add pref 9 from all lookup {TABLE} proto 236: File exists"
+    assert (
+        told[1].text
+        == f"`ip rule add pref 9 from all lookup {TABLE} proto 236` failed: File exists"
+    )
     assert told[2].text == "ip link set dev if7 up: busy"
 
 

@@ -122,14 +122,14 @@ def test_what_is_told() -> None:
     assert reason.code == "fought-over"
     assert reason.text == (
         "the IPv4 rule 32602 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the kernel's "
-        "notifications name port id 77, perhaps networkd; nicwatchd puts it back, at most once "
-        "in 5 s"
+        "notifications name port id 77, perhaps networkd; nicwatchd puts it back each time: "
+        "10 times at once, then once in 5 s"
     )
     for at in (13.0, 13.0, 13.0):
         fights.lose(GROUP, "", at)
     reason = fights.reason
     assert reason is not None
-    assert ", and 1 more of ours repeatedly; the kernel's notifications" in reason.text
+    assert ", and 1 more of nicwatchd's objects repeatedly; the kernel's" in reason.text
 
 
 @pytest.mark.parametrize(

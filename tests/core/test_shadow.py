@@ -57,8 +57,12 @@ def test_nothing_is_asked_of_a_link_that_is_down() -> None:
 PROBE = Probe(3, SUBNET6, ip(IPV6), FAR6)
 BOUND = Probe(3, OIF6, ip(IPV6), FAR6, oif=3)
 VPN = Rule(V6, 5270, 52, protocol=3)
-BY_VPN = f"packets from {IPV6} follow table 52 by the rule at priority 5270, not ours"
-BY_MAIN = f"packets from {IPV6} follow table 52 by a route of the main table, not ours"
+BY_VPN = (
+    f"packets from {IPV6} are routed by the rule at priority 5270 (table 52), "
+    "not by nicwatchd's rule"
+)
+BY_ROUTE = f"packets from {IPV6} are routed by a route in table 52, not by nicwatchd's rule"
+BY_MAIN = BY_ROUTE.replace("table 52", "the main table")
 
 
 BY52, OURS = RouteAnswer(52, oif=7), RouteAnswer(TABLE, oif=3)
@@ -76,21 +80,22 @@ def test_our_own_table_answers() -> None:
             PROBE,
             ENETUNREACH,
             [VPN],
-            f"packets from {IPV6} have no route: a rule before ours rejects them",
+            f"packets from {IPV6} have no route: a rule before nicwatchd's rejects them",
             id="forbidden",
         ),
         pytest.param(
             PROBE,
             EHOSTUNREACH,
             [VPN],
-            f"packets from {IPV6} have no route: a rule before ours rejects them",
+            f"packets from {IPV6} have no route: a rule before nicwatchd's rejects them",
             id="prohibited",
         ),
         pytest.param(
             BOUND,
             EACCES,
             [],
-            f"packets from {IPV6} bound to eth1 have no route: a rule before ours rejects them",
+            f"packets from {IPV6} bound to eth1 have no route: "
+            "a rule before nicwatchd's rejects them",
             id="a bound socket",
         ),
         pytest.param(PROBE, BY52, [replace(VPN, priority=32602)], BY_VPN.replace("5270", "32602"),
@@ -102,19 +107,24 @@ def test_our_own_table_answers() -> None:
         pytest.param(PROBE, BY52, [replace(VPN, iif="lo", fwmark=0, fwmask=255)], BY_VPN,
                      id="unmarked, from this host"),
         pytest.param(BOUND, BY52, [replace(VPN, oif="eth1")],
-                     BY_VPN.replace(" follow", " bound to eth1 follow"), id="by device"),
-        pytest.param(PROBE, BY52, [], BY_MAIN, id="a route of main"),
-        pytest.param(PROBE, BY52, [replace(VPN, protocol=236)], BY_MAIN, id="ours does not shadow"),
-        pytest.param(PROBE, BY52, [replace(VPN, table=53)], BY_MAIN, id="another table"),
-        pytest.param(PROBE, BY52, [replace(VPN, priority=32603)], BY_MAIN, id="behind ours"),
-        pytest.param(PROBE, BY52, [replace(VPN, family=V4)], BY_MAIN, id="the other family"),
-        pytest.param(PROBE, BY52, [replace(VPN, fwmark=1, fwmask=1)], BY_MAIN, id="marked packets"),
-        pytest.param(PROBE, BY52, [replace(VPN, src=net("2001:db8:5::/64"))], BY_MAIN,
+                     BY_VPN.replace(" are", " bound to eth1 are"), id="by device"),
+        pytest.param(PROBE, RouteAnswer(MAIN_TABLE, oif=7), [], BY_MAIN, id="a route of main"),
+        pytest.param(PROBE, BY52, [], BY_ROUTE, id="a route of another table"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=0)], BY_VPN.replace("5270", "0"),
+                     id="the very first"),
+        pytest.param(PROBE, BY52, [replace(VPN, protocol=236)], BY_ROUTE,
+                     id="ours does not shadow"),
+        pytest.param(PROBE, BY52, [replace(VPN, table=53)], BY_ROUTE, id="another table"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=32603)], BY_ROUTE, id="behind ours"),
+        pytest.param(PROBE, BY52, [replace(VPN, family=V4)], BY_ROUTE, id="the other family"),
+        pytest.param(PROBE, BY52, [replace(VPN, fwmark=1, fwmask=1)], BY_ROUTE,
+                     id="marked packets"),
+        pytest.param(PROBE, BY52, [replace(VPN, src=net("2001:db8:5::/64"))], BY_ROUTE,
                      id="another source"),
-        pytest.param(PROBE, BY52, [replace(VPN, dst=net("2001:db8:5::/64"))], BY_MAIN,
+        pytest.param(PROBE, BY52, [replace(VPN, dst=net("2001:db8:5::/64"))], BY_ROUTE,
                      id="another destination"),
-        pytest.param(PROBE, BY52, [replace(VPN, iif="eth0")], BY_MAIN, id="forwarded packets"),
-        pytest.param(PROBE, BY52, [replace(VPN, oif="eth0")], BY_MAIN, id="another device"),
+        pytest.param(PROBE, BY52, [replace(VPN, iif="eth0")], BY_ROUTE, id="forwarded packets"),
+        pytest.param(PROBE, BY52, [replace(VPN, oif="eth0")], BY_ROUTE, id="another device"),
     ],
 )  # fmt: skip
 def test_the_winner_is_named(

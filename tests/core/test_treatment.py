@@ -163,7 +163,7 @@ def test_what_is_released_says_how_to_have_it_back() -> None:
 
 def test_the_primary_says_whose_it_is() -> None:
     assert Primary().reason == Reason(
-        "primary", "the primary interface, which the host's own software configures"
+        "primary", "this is the primary interface, which the host's own software configures"
     )
     assert not is_asked_about(Unmanaged(Reason("x", "y")))
 

@@ -33,8 +33,8 @@ DOWN = ("link-down", "the link is down; its routes return when it is up")
 FOREIGN = (
     "foreign-group",
     (
-        "somebody else put the link into group 5 (ours is 3778): the other interfaces' rules do "
-        "not hide its on-link routes"
+        "somebody else put the link into group 5, so nicwatchd does not put it into 3778; packets "
+        "from other interfaces' addresses may take the main table's routes through this link"
     ),
 )
 FAILED = Reason("kernel-refused", "no")
