@@ -78,7 +78,7 @@ def test_each_failure_is_told() -> None:
         told[1].text
         == f"`ip rule add pref 9 from all lookup {TABLE} proto 236` failed: File exists"
     )
-    assert told[2].text == "ip link set dev if7 up: busy"
+    assert told[2].text == "`ip link set dev if7 up` failed: busy"
 
 
 @pytest.mark.parametrize(
