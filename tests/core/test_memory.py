@@ -242,7 +242,7 @@ WRONG = replace(eni(family("10.9.9.9", cidrs="10.9.9.0/24"), NONE), mac=Value("0
 
 
 def test_before_the_first_reading_nothing_is_known() -> None:
-    unread = Known[Any](items=(), doubts=(), definite=NOT_ASKED, listed=False)
+    unread: Known[Any] = Known(items=(), doubts=(), definite=NOT_ASKED, listed=False)
     assert Known() == unread
     memory = Memory()
     for which, known in ((Family.V4, memory.v4), (Family.V6, memory.v6)):
