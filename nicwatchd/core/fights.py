@@ -135,8 +135,8 @@ class Fights:
         self._losses: dict[Thing, _Losses] = {}
         self._told = False
 
-    def lose(self, lost: Thing, who: str, now: float) -> None:
-        """Count a thing that others removed. `who` is for people; empty: not known."""
+    def lose(self, lost: Thing, who: str | None, now: float) -> None:
+        """Count a thing that others removed. `who` is for people; None: not known."""
         losses = self._losses.setdefault(lost, _Losses(now))
         losses.times += 1
         losses.recent.append(now)

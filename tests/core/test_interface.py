@@ -230,7 +230,7 @@ def test_what_is_told_of_it() -> None:
     eth1.follow(replace(POLICY, numbers=Numbers(group=77), schedule=Schedule(patience=9.0)))
     assert (eth1.view().numbers.group, eth1.lifecycle.patience) == (77, 9.0)
     for at in (101.0, 102.0, 103.0):
-        eth1.fights.lose(SetGroup(3, 3778), "", at)
+        eth1.fights.lose(SetGroup(3, 3778), None, at)
     assert eth1.view().fight == eth1.fights.reason is not None
     eth1.treat(Released(Reason("released", "x")), frozenset())
     assert eth1.view().fight is None, "nothing of a released one is put back"
@@ -272,7 +272,7 @@ def test_when_times_run_out(reading: EniMetadata, now: float, expected: list[flo
 def test_what_is_throttled_has_its_time() -> None:
     eth1 = concluded()
     for _ in range(11):
-        eth1.fights.lose(SetGroup(3, 3778), "", 101.0)
+        eth1.fights.lose(SetGroup(3, 3778), None, 101.0)
     assert deadlines(eth1)[:3] == [at + ROUNDING for at in (103.0, 105.0, 106.0)]
 
 
