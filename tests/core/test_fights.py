@@ -116,7 +116,7 @@ def test_the_pace() -> None:
 def test_what_is_told() -> None:
     fights = Fights()
     for at in (1.0, 4.0, 13.0):
-        fights.lose(LOOKUP, "port id 77, perhaps networkd" if at < 13.0 else "", at)
+        fights.lose(LOOKUP, "port id 77, perhaps networkd" if at < 13.0 else None, at)
     reason = fights.reason
     assert reason is not None
     assert reason.code == "fought-over"
