@@ -23,7 +23,7 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate
+from nicwatchd.core.treatment import is_candidate, is_primary
 
 # Of one interface; a bug that words its error anew each time must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -155,7 +155,9 @@ class Host:
             self.caught(interface, ASKING, error)
             return True
         finally:
-            interface.arrange_poll(heard, now, self.policy, self._random)
+            # Released or not: it is the primary all the same.
+            slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
+            interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
     def snapshot(self) -> Snapshot:
         """What the kernel has, as far as it is of interest."""
