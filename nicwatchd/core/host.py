@@ -205,9 +205,10 @@ class Host:
             view = interface.view() if interface else None
             self._news.append(Surprised(view, where, error, trace))
 
-    def caught(self, interface: Interface, where: str, error: Exception) -> None:
-        """Take an exception in the work on one interface. It never ends the service of others."""
-        interface.surprise(where, repr(error))
+    def caught(self, interface: Interface | None, where: str, error: Exception) -> None:
+        """Take an exception, of the work on one interface or on all: it ends nothing else."""
+        if interface:
+            interface.surprise(where, repr(error))
         trace = "".join(traceback.format_exception(error))
         self.surprise(interface, where, repr(error), trace)
 
