@@ -143,6 +143,7 @@ def test_what_is_told() -> None:
 )
 def test_names_and_places(lost: Thing, said: str, where: Place) -> None:
     assert (brief(lost), place(lost)) == (said, where)
+    assert Place(AddAddress, 3).family == 0, "either"
 
 
 @pytest.mark.parametrize(
