@@ -124,7 +124,8 @@ class Decider:
     def _settle_moves(self, now: float) -> None:
         """Tell each interface what others own, and poll IMDS about the owner of a moving item."""
         interfaces = self.host.interfaces
-        claims = [i.facts.claims for i in interfaces.values() if i.is_polled]
+        movable = () if self.host.policy.every_link else interfaces.values()
+        claims = [interface.facts.claims for interface in movable if interface.is_polled]
         owned = rightful_owners(claims, self.host.rules, self.host.owners.of)
         for index, interface in interfaces.items():
             others = {item: owner for item, owner in owned.items() if owner != index}

@@ -17,7 +17,6 @@ One table, `TURN`, says which phase follows which; the diagram in docs/turn.md i
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -230,9 +229,8 @@ class Turn:
         except Exception as error:
             if self.host.strict:
                 raise
-            trace = "".join(traceback.format_exception(error))
             self.broken = repr(error)
-            self.host.surprise(None, "deciding", repr(error), trace)
+            self.host.caught(None, "deciding", error)
             self.fail(now)
 
     def _advance(self, answer: StepAnswer, now: float) -> None:

@@ -304,7 +304,8 @@ def test_when_imds_is_asked_again(
         eth1.facts.learn(reading, now, POLICY)
         eth1.conclude(Value(PRIMARY), now, POLICY)
     eth1.polling.send(now)
-    eth1.arrange_poll(readings[-1], now, POLICY, lambda: 0.0)
+    slow = isinstance(treatment, Primary) and isinstance(readings[-1].directory, Value)
+    eth1.arrange_poll(now, POLICY, lambda: 0.0, is_slow=slow)
     assert eth1.polling.interval == interval
     assert eth1.polling.next_at == now + interval
 
@@ -312,7 +313,7 @@ def test_when_imds_is_asked_again(
 def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1 = concluded()
     eth1.polling.send(101.0)
-    eth1.arrange_poll(FULL, 101.0, POLICY, lambda: 0.5)
+    eth1.arrange_poll(101.0, POLICY, lambda: 0.5, is_slow=False)
     assert eth1.polling.next_at == pytest.approx(101.2375), "with jitter"
     eth1.hint(101.1)
     assert eth1.polling.next_at == 101.1
