@@ -25,7 +25,8 @@ How to read it
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     ownership, diff        what in the kernel is ours, and the operations that make it as planned
-    losses, failures, shadow   what others removed, what the kernel refused, whose rule wins
+    losses, failures          what others removed, what the kernel refused
+    shadow, lookups           whose rule wins, by the kernel's own word
     host        all interfaces, and the facts that they share
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again

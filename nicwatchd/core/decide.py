@@ -61,7 +61,8 @@ class Decider:
             interface.surprise(JUDGING, None)
             interface.surprise(PLANNING, None)
         self._each(lambda interface: self._treat(interface, network))
-        self._contest().settle(now)
+        if not host.policy.every_link:  # a release finishes no move
+            self._contest().settle(now)
         self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now)

@@ -42,6 +42,6 @@ class Decision:
     kernel: Snapshot  # as it was read
     interfaces: Mapping[int, View]  # by ifindex; each has its treatment, verdicts, plan and state
     operations: tuple[Operation, ...]  # to carry out, in order
-    throttled: tuple[Throttled, ...] = ()
-    protected: tuple[Object, ...] = ()  # in no plan, kept while their interface is undecided
+    throttled: tuple[Throttled, ...]
+    protected: tuple[Object, ...]  # in no plan, kept while their interface is undecided
     outcomes: tuple[Outcome, ...] | None = None  # None: not carried out (yet)

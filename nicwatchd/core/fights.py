@@ -119,11 +119,11 @@ def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> I
 class _Losses:
     """The losses of one thing; `recent` are the times of the last few."""
 
+    first: float
     limiter: Limiter = field(default_factory=lambda: Limiter(BURST, INTERVAL))
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=LOSSES))
-    first: float = 0.0
     times: int = 0
-    back_at: float = 0.0
+    back_at: float = field(init=False)
     fought: bool = False
     who: str = ""
 
@@ -135,9 +135,9 @@ class Fights:
         self._losses: dict[Thing, _Losses] = {}
         self._told = False
 
-    def lose(self, lost: Thing, who: str, now: float) -> None:
-        """Count a thing that others removed. `who` is for people; empty: not known."""
-        losses = self._losses.setdefault(lost, _Losses(first=now))
+    def lose(self, lost: Thing, who: str | None, now: float) -> None:
+        """Count a thing that others removed. `who` is for people; None: not known."""
+        losses = self._losses.setdefault(lost, _Losses(now))
         losses.times += 1
         losses.recent.append(now)
         losses.back_at = now + losses.limiter.delay(now)

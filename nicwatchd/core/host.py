@@ -23,7 +23,7 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate
+from nicwatchd.core.treatment import is_candidate, is_primary
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -156,7 +156,9 @@ class Host:
             self.caught(interface, ASKING, error)
             return True
         finally:
-            interface.arrange_poll(heard, now, self.policy, self._random)
+            # Released or not: it is the primary all the same.
+            slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
+            interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
     def snapshot(self) -> Snapshot:
         """The part of what the kernel has that decisions depend on."""
@@ -204,9 +206,10 @@ class Host:
             view = interface.view() if interface else None
             self._news.append(Surprised(view, where, error, trace))
 
-    def caught(self, interface: Interface, where: str, error: Exception) -> None:
-        """Record an exception in the work on one interface. The others are still served."""
-        interface.surprise(where, repr(error))
+    def caught(self, interface: Interface | None, where: str, error: Exception) -> None:
+        """Record an exception in the work on one interface, or on all. All else goes on."""
+        if interface:
+            interface.surprise(where, repr(error))
         trace = "".join(traceback.format_exception(error))
         self.surprise(interface, where, repr(error), trace)
 

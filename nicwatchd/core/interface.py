@@ -14,7 +14,7 @@ from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -26,7 +26,6 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Polling, Progress
 from nicwatchd.core.treatment import (
     Managed,
-    Primary,
     Released,
     Treatment,
     is_asked_about,
@@ -90,15 +89,15 @@ class Interface:
         self.numbers = policy.numbers
 
     def arrange_poll(
-        self, heard: EniMetadata, now: float, policy: Policy, random: Callable[[], float]
+        self, now: float, policy: Policy, random: Callable[[], float], *, is_slow: bool
     ) -> None:
-        """A poll gave this reading: schedule the next one."""
+        """A poll was answered: schedule the next one. `is_slow`: as in `Progress`."""
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),
             complete=bool(verdicts) and all(v.status is Status.READY for v in verdicts),
             doubted=self.facts.doubts_matter,
-            is_slow=isinstance(self.treatment, Primary) and isinstance(heard.directory, Value),
+            is_slow=is_slow,
         )
         self.polling.heard(now, progress, policy, random)
 

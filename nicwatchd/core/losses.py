@@ -35,7 +35,7 @@ class Losses:
     def __init__(self) -> None:
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
         self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
-        self._throttled: frozenset[Thing] = frozenset()  # of the open decision
+        self._throttled: frozenset[Thing]  # of the open decision
         self._suspects: dict[Place, str] = {}
 
     def suspect(self, where: Place, who: str) -> None:
@@ -74,7 +74,7 @@ class Losses:
                 lost, AddRoute | AddAddress
             ) and interface.facts.was_taken_by_kernel(lost)
             if has(before[index], lost) and not by_kernel:
-                interface.fights.lose(lost, self._suspects.get(place(lost), ""), now)
+                interface.fights.lose(lost, self._suspects.get(place(lost)), now)
                 self.heals[KINDS[type(lost)]] += 1
         for interface in interfaces.values():
             interface.facts.count_begins_anew()

@@ -53,7 +53,8 @@ class Policy:
     rules: RuleMode = RuleMode.SUBNET
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE
-    every_link: bool = False  # everything that has a MAC is an ENI to manage; for a release
+    # For a release that asks no IMDS: all that has a MAC is an ENI, and no move is seen as over.
+    every_link: bool = False
     numbers: Numbers = field(default_factory=Numbers)
     kernel_proof: bool = True  # program what DHCP and RA prove before IMDS lists it
     schedule: Schedule = field(default_factory=Schedule)

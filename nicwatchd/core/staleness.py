@@ -99,6 +99,11 @@ class Staleness:
         own, self.own = self.own or self._reading_everything, False
         return own
 
+    def take_rules_changed(self) -> bool:
+        """Whether rules changed since it was last asked whose rule wins."""
+        changed, self.rules_changed = self.rules_changed, False
+        return changed
+
     def take_tables(self) -> frozenset[int]:
         """The tables to read, to find what is in the way of our routes."""
         tables, self._tables = frozenset(self._tables), set()

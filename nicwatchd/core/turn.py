@@ -17,21 +17,20 @@ One table, `TURN`, says which phase follows which; the diagram in docs/turn.md i
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from nicwatchd.core import shadow
 from nicwatchd.core.agenda import Agenda, Appointment, Why
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ASKING
+from nicwatchd.core.lookups import Lookups
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import Key, Reason
+from nicwatchd.core.model import Key
 from nicwatchd.core.news import News
 from nicwatchd.core.picture import Picture
 from nicwatchd.core.policy import Policy
@@ -138,6 +137,7 @@ class Turn:
         self.completed = 0  # the revision up to which turns were completed
         self.picture = Picture(self.host)
         self._decider = Decider(self.host)
+        self._lookups = Lookups(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
@@ -230,9 +230,8 @@ class Turn:
         except Exception as error:
             if self.host.strict:
                 raise
-            trace = "".join(traceback.format_exception(error))
             self.broken = repr(error)
-            self.host.surprise(None, "deciding", repr(error), trace)
+            self.host.caught(None, "deciding", error)
             self.fail(now)
 
     def _advance(self, answer: StepAnswer, now: float) -> None:
@@ -247,7 +246,8 @@ class Turn:
                 self._close(step, answer)
                 self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
             case LookUp() as step, LookedUp():
-                self._take_shadows(step, answer)
+                self._lookups.take(step, answer)
+                self._show_shadows()
                 self._end(now)
 
     def fail(self, now: float) -> None:
@@ -270,8 +270,10 @@ class Turn:
                 macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
                 self.step = Apply(operations, macs)
             case Phase.LOOKING_UP:
-                self.step = self._look_up()
+                changed = self.picture.stale.take_rules_changed() or self._wrote
+                self.step = self._lookups.wanted(changed=changed)
                 if not self.step.probes:
+                    self._show_shadows()
                     self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
@@ -299,6 +301,12 @@ class Turn:
         if self.decision:
             self.decision = replace(self.decision, outcomes=applied.outcomes)
 
+    def _show_shadows(self) -> None:
+        """Have the decision show who wins: it was made before that was asked."""
+        if self.decision:
+            views = {index: i.view() for index, i in self.host.interfaces.items()}
+            self.decision = replace(self.decision, interfaces=views)
+
     def _end(self, now: float) -> None:
         self.completed, self.broken = self._decider.revision, ""
         self._agenda.turned(
@@ -316,32 +324,6 @@ class Turn:
         decided, policy = self._decider.at, self.host.policy
         deadlines = (i.next_deadline(decided, policy) for i in self.host.interfaces.values())
         return min((max(now, time) for time in deadlines if time is not None), default=None)
-
-    # --- whose rule wins ---------------------------------------------------------------------
-
-    def _look_up(self) -> LookUp:
-        """What to ask, where the answer may be another than before; else nothing."""
-        interfaces = self.host.interfaces.values()
-        changed, self.picture.stale.rules_changed = self.picture.stale.rules_changed, False
-        if not (self._wrote or changed or any(i.is_shadowed for i in interfaces)):
-            return LookUp(())
-        probes = (shadow.probes(i.plan, i.facts.addresses) for i in interfaces)
-        step = LookUp(tuple(probe for each in probes for probe in each))
-        if not step.probes:
-            self._take_shadows(step, LookedUp(()))  # there is nothing left to win over
-        return step
-
-    def _take_shadows(self, step: LookUp, found: LookedUp) -> None:
-        shadows: dict[int, list[Reason]] = {index: [] for index in self.host.interfaces}
-        for probe, answer in zip(step.probes, found.answers, strict=True):
-            reason = shadow.shadow(probe, answer, self.host.rules)
-            if reason:
-                shadows[probe.index].append(reason)
-        for index, reasons in shadows.items():
-            self.host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
-        if self.decision:
-            views = {index: i.view() for index, i in self.host.interfaces.items()}
-            self.decision = replace(self.decision, interfaces=views)
 
     # --- when, what to ask, and what to report -----------------------------------------------
 

@@ -101,7 +101,7 @@ class _Snapshot(Collector):
         )
         yield CounterMetricFamily(
             "nicwatchd_surprises",
-            "Exceptions of nicwatchd itself that it caught; each is a bug.",
+            "Internal errors that were caught; each is a bug.",
             self._status.surprises,
         )
         yield GaugeMetricFamily(

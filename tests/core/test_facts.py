@@ -61,8 +61,10 @@ def test_what_is_known_at_first() -> None:
     ],
 )
 def test_which_link_is_to_be_set_up(*, up: bool, group: int, came: bool, expected: bool) -> None:
-    facts = Facts(replace(ETH1, up=up, group=group), 0.0, came=came)
-    assert facts.to_bring_up is expected
+    link = replace(ETH1, up=up, group=group)
+    assert Facts(link, 0.0, came=came).to_bring_up is expected
+    if not came:
+        assert Facts(link, 0.0).to_bring_up is expected
 
 
 def test_a_link_that_was_up_once_is_not_set_up_again() -> None:

@@ -30,6 +30,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.news import StateChanged
 from nicwatchd.core.policy import AddressMode, Coexist, Policy, RuleMode
 from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
 from nicwatchd.core.turn import Turn
 from tests.core.build import (
@@ -272,6 +273,17 @@ def test_the_primary_is_left_but_for_its_group() -> None:
     assert motion.state(2) is IGNORED
     assert motion.host.interfaces[2].plan == Plan(2, group=3778)
     assert motion.host.interfaces[2].view().notes == ()
+
+
+def test_the_primary_is_asked_about_seldom_and_if_released_as_seldom() -> None:
+    polls = []
+    for releases in (Releases(), Releases(everything=True)):
+        motion = FastMotion()
+        motion.host.releases = releases
+        motion.imds(PRIMARY, 0.0, eni(family("10.0.1.10", cidrs="10.0.1.0/24"), mac=Value(PRIMARY)))
+        motion.run(600.0)
+        polls.append(motion.polls(2, 1.0, 600.0))
+    assert polls[0] == polls[1] <= 600 / 60 + 1
 
 
 def test_a_virtual_link_is_nobodys_business() -> None:

@@ -233,7 +233,7 @@ def test_what_is_told_of_it() -> None:
     eth1.follow(replace(POLICY, numbers=Numbers(group=77), schedule=Schedule(patience=9.0)))
     assert (eth1.view().numbers.group, eth1.lifecycle.patience) == (77, 9.0)
     for at in (101.0, 102.0, 103.0):
-        eth1.fights.lose(SetGroup(3, 3778), "", at)
+        eth1.fights.lose(SetGroup(3, 3778), None, at)
     assert eth1.view().fight == eth1.fights.reason is not None
     eth1.treat(Released(Reason("released", "x")), frozenset())
     assert eth1.view().fight is None, "nothing of a released one is put back"
@@ -275,7 +275,7 @@ def test_when_times_run_out(reading: EniMetadata, now: float, expected: list[flo
 def test_what_is_throttled_has_its_time() -> None:
     eth1 = concluded()
     for _ in range(11):
-        eth1.fights.lose(SetGroup(3, 3778), "", 101.0)
+        eth1.fights.lose(SetGroup(3, 3778), None, 101.0)
     assert deadlines(eth1)[:3] == [at + ROUNDING for at in (103.0, 105.0, 106.0)]
 
 
@@ -307,7 +307,8 @@ def test_when_imds_is_asked_again(
         eth1.facts.learn(reading, now, POLICY)
         eth1.conclude(Value(PRIMARY), now, POLICY)
     eth1.polling.send(now)
-    eth1.arrange_poll(readings[-1], now, POLICY, lambda: 0.0)
+    slow = isinstance(treatment, Primary) and isinstance(readings[-1].directory, Value)
+    eth1.arrange_poll(now, POLICY, lambda: 0.0, is_slow=slow)
     assert eth1.polling.interval == interval
     assert eth1.polling.next_at == now + interval
 
@@ -315,7 +316,7 @@ def test_when_imds_is_asked_again(
 def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1 = concluded()
     eth1.polling.send(101.0)
-    eth1.arrange_poll(FULL, 101.0, POLICY, lambda: 0.5)
+    eth1.arrange_poll(101.0, POLICY, lambda: 0.5, is_slow=False)
     assert eth1.polling.next_at == pytest.approx(101.2375), "with jitter"
     eth1.hint(101.1)
     assert eth1.polling.next_at == 101.1

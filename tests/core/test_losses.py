@@ -22,7 +22,7 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.policy import Policy
-from tests.core.build import ETH1, IPV4, NET4, TABLE, V4, ip, ips, net
+from tests.core.build import ETH1, IPV4, NET4, TABLE, V4, ip, ips, lease, net
 from tests.core.scenes import ETH2
 
 RULE, OTHER = Rule(V4, 32601, TABLE, oif="eth1"), Rule(V4, 32602, TABLE, src=net(NET4))
@@ -94,6 +94,17 @@ def test_what_the_kernel_took_as_the_link_was_down_is_no_loss(kind: str, taken: 
     assert books.count(EACH[kind]) == taken
     assert books.count(EACH[kind]) == 1
     assert not books.links[4].facts.flapped, "of every link"
+
+
+def test_ipv4_routes_that_went_with_the_last_ipv4_address_are_no_loss() -> None:
+    """But the address is; and so is the route, once it is there without its cause."""
+    books = Books()
+    facts = books.links[3].facts
+    facts.update((lease(f"{IPV4}/24"),), ())
+    facts.update((), ())
+    assert books.count(EACH["route"], EACH["address"]) == 1
+    assert books.losses.heals == {"address": 1}
+    assert books.count(EACH["route"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,16 @@ FULL = eni(FULL4, FULL6, interface_id=Value("eni-1"), device_number=Value(1))
 WRONG = replace(eni(family("10.9.9.9", cidrs="10.9.9.0/24"), NONE), mac=Value("02:99"))
 
 
+def test_before_the_first_reading_nothing_is_known() -> None:
+    unread: Known[Any] = Known(items=(), doubts=(), definite=NOT_ASKED, listed=False)
+    assert Known() == unread
+    memory = Memory()
+    for which, known in ((Family.V4, memory.v4), (Family.V6, memory.v6)):
+        assert known.lists == dict.fromkeys(KEYS[which].values(), unread)
+    assert memory.believed == EniMetadata()
+    assert (memory.first_listed, memory.unread, memory.doubted) == (None, True, False)
+
+
 def test_a_first_reading_is_believed() -> None:
     memory = after((5.0, FULL))
     assert memory.believed == FULL

@@ -153,6 +153,7 @@ def test_one_family_needs_not_the_other() -> None:
 def test_a_foreign_group_is_left(group: int, expected: int | None) -> None:
     link = replace(ETH1, group=group)
     assert group_for(link, 3778, set()) == expected
+    assert plan(Subject(link), DEFAULT).group == expected
 
 
 @pytest.mark.parametrize(("group", "expected"), [(3778, 0), (77, 0), (0, None), (5, None)])

@@ -20,7 +20,7 @@ def test_what_nobody_set() -> None:
     assert policy.ipv6_router is Ipv6Router.EC2
     assert policy.coexist is Coexist.BESIDE
     assert policy.numbers == Numbers()
-    assert policy.kernel_proof is True
+    assert (policy.kernel_proof, policy.every_link) == (True, False)
     assert (policy.settling, policy.address_wait) == (30.0, 5.0)
     assert (policy.doubts, policy.doubt_span) == (3, 30.0)
     assert policy.schedule == Schedule(

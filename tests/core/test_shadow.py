@@ -8,7 +8,9 @@ import pytest
 from nicwatchd.core.model import MAIN_TABLE, Address, Plan, Route, Rule
 from nicwatchd.core.port import RouteAnswer
 from nicwatchd.core.shadow import FAR, Probe, probes, shadow
-from tests.core.build import IPV4, IPV6, NET4, NET6, TABLE, V4, V6, ip, lease, net, permanent
+from tests.core.build import IPV4, IPV6, MAC, NET4, NET6, TABLE, V4, V6, ip, lease, net, permanent
+from tests.core.fast_motion import FastMotion
+from tests.core.scenes import CALM, FULL, applied
 
 GUARD = Rule(V6, 32600, MAIN_TABLE, oif="eth1", suppress_prefixlength=0, suppress_ifgroup=3778)
 OIF6 = Rule(V6, 32601, TABLE, oif="eth1")
@@ -138,3 +140,14 @@ def test_the_winner_is_named(
 @pytest.mark.parametrize("errno", [EINVAL, ENODEV, ENOBUFS])
 def test_other_errors_prove_nothing_of_rules(errno: int) -> None:
     assert shadow(PROBE, errno, [VPN]) is None
+
+
+def test_who_wins_is_asked_after_a_restart_that_writes_nothing() -> None:
+    motion = applied()
+    foreign = Rule(V4, 100, 77, protocol=3, src=net(NET4))
+    motion.kernel.put(replace(ROUTES[0], table=77, dst=net("0.0.0.0/0"), protocol=3), foreign)
+    again = FastMotion(CALM, motion.kernel, motion.now)
+    again.imds(MAC, 0.0, FULL)
+    again.run(again.now + 10.0)
+    assert again.written == []
+    assert "shadowed" in {note.code for note in again.host.interfaces[3].view().notes}

@@ -133,6 +133,10 @@ def test_a_bug_from_the_start_removes_nothing(where: str, monkeypatch: pytest.Mo
     assert notes(again)
 
 
+def test_what_was_done_is_said_in_words() -> None:
+    assert (JUDGING, PLANNING, ASKING) == ("judging", "planning", "asking IMDS")
+
+
 def raises() -> None:
     raise RuntimeError("planted")
 

@@ -18,6 +18,7 @@ from nicwatchd.core import decide
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     LINK_GROUP,
+    PROTOCOL,
     Address,
     Family,
     Link,
@@ -117,6 +118,17 @@ async def test_one_that_the_settings_would_leave_alone_keeps_it_too(
     there = _without_primary(picture(host))
     await release(host.kernel, Ledger(host.directory), only="eth0")
     assert _without_primary(picture(host)) == there
+
+
+async def test_a_move_that_was_broken_off_is_not_finished(used: tuple[Host, list[str]]) -> None:
+    """Of an address: it is still on eth1, and already leads to eth0's table. IMDS knows why."""
+    host, _ = used
+    table = Numbers().table_of(2)
+    src = ip_network("10.0.2.11/32")
+    host.kernel.put(Rule(Family.V4, 32602, table, protocol=PROTOCOL, src=src))
+    there = await host.kernel.addresses(3)
+    await release(host.kernel, Ledger(host.directory), only="eth0")
+    assert await host.kernel.addresses(3) == there
 
 
 async def test_all_links_with_a_mac(used: tuple[Host, list[str]]) -> None:
