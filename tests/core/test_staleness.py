@@ -372,6 +372,33 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
     assert not world.turn.host.interfaces[3].facts.flapped, "the decision took it in"
 
 
+def test_at_first_everything_is_stale() -> None:
+    stale = Staleness()
+    assert (stale.everything, stale.own, stale.rules_changed) == (True, True, False)
+
+
+def test_what_happens_before_the_first_read_is_in_it() -> None:
+    stale, keys = Staleness(), ((2, PRIMARY), (3, MAC))
+    stale.forget(keys)
+    stale.addresses(3)
+    stale.link(3, gone=True)
+    stale.rules()
+    for addresses, own in ((keys, True), ((), False)):
+        stale.take_gone()
+        assert stale.take_links() == (None if own else frozenset())
+        assert stale.take_addresses(keys) == addresses
+        assert stale.take_own() is own
+
+
+def test_events_before_the_first_turn_cost_nothing() -> None:
+    turn = Turn(Policy(), lambda: 0.0, 0.0)
+    for event in (Overrun(), LinkEvent(9, "veth9", "veth"), LinkEvent(3, gone=True), Overrun()):
+        turn.take_event(event, 0.0)
+    assert turn.picture.overruns == 2
+    turn.start(0.0)
+    assert turn.step == ReadLinks(None, frozenset())
+
+
 def test_only_what_was_read_and_lives_is_fresh() -> None:
     stale, (eth0, eth1, new) = Staleness(), ((2, PRIMARY), (3, MAC), (4, MAC2))
     assert stale.take_links() is None
