@@ -194,6 +194,9 @@ def test_one_turn_is_for_all_that_happened() -> None:
     world.turn.take_event(RuleEvent(V4, 1, 3), NOW)
     world.turn.take_event(LinkEvent(9, "eth9"), NOW)
     assert world.reads() == ({1, 9}, [2], True)
+    world.turn.take_event(RuleEvent(V4, 1, 3), NOW)
+    world.turn.take_event(AddressEvent(2), NOW)
+    assert world.reads() == (set(), [2], True), "what comes later takes nothing back"
 
 
 def test_a_new_link_is_read_with_its_addresses() -> None:
