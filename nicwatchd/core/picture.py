@@ -44,7 +44,8 @@ class Picture:
             case LinkEvent():
                 return self._note_link(event, now)
             case AddressEvent(index=index, deleted=deleted):
-                self._suspect(event, Place(AddAddress, index), by_us=by_us)
+                if not by_us:
+                    self._suspect(event, Place(AddAddress, index))
                 # With the last IPv4 address all IPv4 routes go, without an event for each.
                 self.stale.own |= deleted and index in self._host.interfaces
                 noted = self._note_addresses(index)
@@ -56,19 +57,17 @@ class Picture:
             ):
                 return self._note_addresses(event.oif)
             case RouteEvent(family=family, oif=oif):
-                self._suspect(event, Place(AddRoute, oif, family), by_us=by_us)
+                self._suspect(event, Place(AddRoute, oif, family))
                 self.stale.own = True
                 return COALESCE
             case RuleEvent(family=family, priority=priority):
-                self._suspect(event, Place(AddRule, priority, family), by_us=by_us)
+                self._suspect(event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
 
-    def _suspect(
-        self, event: AddressEvent | RouteEvent | RuleEvent, where: Place, *, by_us: bool
-    ) -> None:
+    def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
         """Record who removed something of ours. The kernel itself is no suspect."""
-        if event.culprit and event.pid and not by_us:
+        if event.culprit and event.pid:
             self._host.suspect(where, event.culprit)
 
     def _note_link(self, event: LinkEvent, now: float) -> float | None:

@@ -166,6 +166,14 @@ def test_nothing_is_concluded_before_imds_was_asked() -> None:
     assert eth1.undecided == {V4, V6}
 
 
+def test_what_both_families_wait_for_is_said_once() -> None:
+    eth1 = concluded(UNLISTED)
+    assert eth1.lifecycle.state is State.AWAITING
+    assert [reason.code for reason in eth1.view().reasons] == ["mac-unlisted"]
+    eth1 = concluded(UNREAD)
+    assert [reason.code for reason in eth1.view().reasons] == ["imds-unread"]
+
+
 def test_what_is_not_ours_is_not_judged() -> None:
     eth1, reason = concluded(), Reason("excluded", "x")
     eth1.treat(Unmanaged(reason), frozenset({77}))

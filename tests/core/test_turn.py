@@ -13,7 +13,7 @@ from nicwatchd.core.agenda import HEARTBEAT, KERNEL_PAUSE, RETRY_FIRST, Appointm
 from nicwatchd.core.decision import Throttled
 from nicwatchd.core.fights import BURST, INTERVAL
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.metadata import Value
+from nicwatchd.core.metadata import NOT_ASKED, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
     AddAddress,
@@ -127,6 +127,7 @@ def test_before_the_first_turn() -> None:
     assert (turn.completed, turn.settled, turn.broken) == (0, True, "")
     assert turn.next_at() == Appointment(7.0, Why.START)
     assert not turn.host.strict, "a bug is caught"
+    assert turn.host.primary_mac == NOT_ASKED
 
 
 def test_nothing_to_do() -> None:
