@@ -46,6 +46,7 @@ class Known(Generic[T]):
     definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
     listed: bool = False  # whether the directory had the key at that answer
     whole: bool = True  # whether nothing of that answer was refused
+    first: T | None = None  # of the last whole answer that had any item, and lacked none for life
     forgotten: frozenset[T] = frozenset()  # not in that answer, and kept all the same
     unheard: Doubt | None = None  # readings since the last whole answer that left items open
     lapsed: frozenset[T] = frozenset()  # the items that were left open for as long as a doubt takes
@@ -82,7 +83,8 @@ class Known(Generic[T]):
         definite = self.definite if never and not whole else answer
         if whole:
             forgotten = frozenset(() if gives_up else missing)
-            return Known(items, doubts, definite, listed, whole, forgotten)
+            first = said[0] if said and gives_up else self.first
+            return Known(items, doubts, definite, listed, whole, first, forgotten)
         open_ = self._left_open(missing, now, policy)
         return replace(
             open_, items=items, doubts=doubts, definite=definite, listed=listed, whole=whole

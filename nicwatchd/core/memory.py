@@ -115,15 +115,15 @@ class KnownFamily:
             yield Reason(f"no-{cidrs}", _forgot(str(cidrs)))
 
     def _first_forgotten(self, key: ImdsKey, said: tuple[Item, ...]) -> Iterator[Reason]:
-        """The ENI's first IPv4 address, if a list without it begins with a known one.
+        """The ENI's first IPv4 address, if a list without it begins with one that is not in doubt.
 
-        A list that begins with a new one says that the other was wrong from the beginning. Of an
+        A list that begins with another one says that the first was wrong from the beginning. Of an
         earlier life nothing tells for sure which was the first.
         """
         known = self.lists[key]
-        first = next(iter(known.items), None)
-        if first and first not in said and first not in known.doubted and said[0] in known.items:
-            yield Reason("no-first-ipv4", _forgot(f"{first}, its first IPv4 address"))
+        sure = frozenset(known.items) - known.doubted
+        if known.first in sure and known.first not in said and said[0] in sure:
+            yield Reason("no-first-ipv4", _forgot(f"{known.first}, its first IPv4 address"))
 
     def _before(self, key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
         """What is known of a list; of one that was never read, what an earlier life had, too."""

@@ -161,6 +161,21 @@ def test_a_first_address_that_was_wrong_from_the_beginning_is_given_up() -> None
     assert {str(a.ip) for a in motion.kernel.addresses_of(3)} == {IPV4}
 
 
+def test_a_first_address_that_was_wrong_for_a_moment_is_given_up() -> None:
+    """Also where the right one is in doubt meanwhile, and across a restart."""
+    motion = without_dhcp(eni(FULL4))
+    motion.imds(MAC, 130.0, eni(family("10.0.2.99", cidrs=NET4)))
+    motion.run(150.0)
+    again = FastMotion(CALM, kernel=motion.kernel, start=150.0)
+    again.imds(MAC, 0.0, eni(family("10.0.2.99", cidrs=NET4)))
+    again.run(160.0)
+    for each in (motion, again):
+        each.imds(MAC, each.now, eni(FULL4))
+        each.run(each.now + 200.0)
+        assert each.state() is APPLIED
+        assert {str(a.ip) for a in each.kernel.addresses_of(3)} == {IPV4}
+
+
 def test_a_cidr_that_was_wrong_from_the_beginning_is_given_up() -> None:
     motion = hot_plugged(eni(family("10.0.2.20", cidrs="10.0.2.16/28")), CALM)
     motion.run(130.0)
