@@ -53,6 +53,13 @@ def overlap(one: IPNetwork, other: IPNetwork) -> bool:
     return contains(one, other) or contains(other, one)
 
 
+def within(item: Item, networks: Iterable[IPNetwork]) -> bool:
+    """Whether an address or a prefix lies in one of the networks."""
+    if isinstance(item, IPv4Address | IPv6Address):
+        return any(item in network for network in networks)
+    return any(contains(network, item) for network in networks)
+
+
 def no_subnet(network: IPNetwork) -> str | None:
     """Why a network cannot be a subnet's CIDR; None if it can."""
     family = Family(network.version)

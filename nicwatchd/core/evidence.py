@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv4Network, ip_interface
 from typing import Final, TypeVar
 
+from nicwatchd.core.bounds import within
 from nicwatchd.core.metadata import (
     KEYS,
     NOT_ASKED,
@@ -41,7 +42,6 @@ from nicwatchd.core.model import (
     Link,
     Reason,
     Route,
-    contains,
 )
 from nicwatchd.core.policy import Policy
 
@@ -173,8 +173,8 @@ class _Lists:
             addresses,
             prefixes,
             subnets,
-            good_addresses=tuple(ip for ip in addresses if _within(ip, subnets)),
-            good_prefixes=tuple(prefix for prefix in prefixes if _within(prefix, subnets)),
+            good_addresses=tuple(ip for ip in addresses if within(ip, subnets)),
+            good_prefixes=tuple(prefix for prefix in prefixes if within(prefix, subnets)),
         )
 
 
@@ -185,7 +185,7 @@ def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
     return tuple(
         Reason(code, f"{item} is outside the subnet's CIDRs ({subnets}); nicwatchd does not use it")
         for item in (*said.addresses, *said.prefixes)
-        if said.subnets and not _within(item, said.subnets)
+        if said.subnets and not within(item, said.subnets)
     )
 
 
@@ -270,7 +270,7 @@ def _kernel_proof(
     )
     # The kernel sets ra_received only if it had solicited the RA, but ra_managed in any case.
     advertised = family is Family.V6 and (witness.link.ra_received or witness.link.ra_managed)
-    proven = tuple(ip for ip in leases if advertised or _within(ip, subnets))
+    proven = tuple(ip for ip in leases if advertised or within(ip, subnets))
     return Usable(addresses=proven, subnets=subnets)
 
 
@@ -351,13 +351,6 @@ def _in_subnets(addresses: tuple[Address, ...]) -> list[Address]:
 
 def _network(address: Address) -> IPNetwork:
     return ip_interface((address.ip, address.prefixlen)).network
-
-
-def _within(item: IPAddress | IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:
-    """Whether an address or a prefix lies in one of the networks."""
-    if isinstance(item, IPv4Address | IPv6Address):
-        return any(item in network for network in networks)
-    return any(contains(network, item) for network in networks)
 
 
 def _union(first: tuple[T, ...], second: tuple[T, ...]) -> tuple[T, ...]:

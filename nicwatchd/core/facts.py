@@ -142,7 +142,7 @@ class Facts:
             doubted=self.memory.missing,
             leased=frozenset(leased(self.addresses)),
             added=frozenset(address.ip for address in self.addresses if ours(address)),
-            unread=frozenset(family for family, of in families.items() if of.unread),
+            unread=frozenset(family for family, of in families.items() if of.awaited),
             own=own_addresses(self.addresses),
         )
 
@@ -158,7 +158,9 @@ class Facts:
         if not elsewhere:
             return frozenset()  # nearly always: nothing to change
         # What IMDS does not confirm and others have is not in doubt any more: it has moved there.
-        for item in self.memory.lapsed & elsewhere.keys():
+        memory, added = self.memory, self.claims.added
+        earlier = added - memory.listed - memory.missing  # IMDS told nothing of it in this life
+        for item in (memory.lapsed | earlier) & elsewhere.keys():
             self.moved[item] = elsewhere[item].name
         self.memory = self.memory.without(elsewhere.keys())
         return self.memory.listed & news

@@ -15,7 +15,7 @@ from typing import Final
 from nicwatchd.core.fights import Place
 from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
-from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import Address, AddRule, Item, Key, Link, Route, Rule
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
@@ -147,7 +147,7 @@ class Host:
         facts = interface.facts
         try:
             had: tuple[Item, ...] = ()
-            if facts.memory.unread and isinstance(heard.directory, Value):  # else no list is read
+            if facts.memory.unread and not is_error(heard.directory):  # else nothing is told
                 had = programmed(facts.link.index, facts.addresses, self.rules, self.owners.of)
             return facts.learn(heard, now, self.policy, had)
         except Exception as error:

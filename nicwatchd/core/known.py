@@ -46,10 +46,11 @@ class Known(Generic[T]):
     definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
     listed: bool = False  # whether the directory had the key at that answer
     whole: bool = True  # whether nothing of that answer was refused
-    first: T | None = None  # of the last whole answer that had any item, and lacked none for life
+    first: T | None = None  # as the first whole answer had it, unless that proved wrong
     forgotten: frozenset[T] = frozenset()  # not in that answer, and kept all the same
     unheard: Doubt | None = None  # readings since the last whole answer that left items open
     lapsed: frozenset[T] = frozenset()  # the items that were left open for as long as a doubt takes
+    silent: bool = False  # not answered for in so many readings, after an earlier life
 
     def learn(
         self,
@@ -59,15 +60,17 @@ class Known(Generic[T]):
         *,
         listed: bool,
         had: tuple[T, ...] = (),
+        earlier: bool = False,
         gives_up: bool = True,
     ) -> Known[T]:
         """What is known after one more answer. The first one is doubted where it lacks `had`.
 
+        `earlier`: an earlier life had something of the ENI, in this list or in another.
         Nothing is doubted for an answer that is not whole, nor where nothing is to be given up.
         """
         never = isinstance(self.definite, Unknown)
         if isinstance(answer, Unknown):
-            return self._unanswered(answer, now, policy, listed=listed)
+            return self._unanswered(answer, now, policy, listed=listed, earlier=earlier)
         whole = not isinstance(answer, Value) or answer.whole
         before = dict.fromkeys((*self.items, *had) if never else self.items)
         said = self._added(answer, before, whole=whole)
@@ -83,18 +86,18 @@ class Known(Generic[T]):
         definite = self.definite if never and not whole else answer
         if whole:
             forgotten = frozenset(() if gives_up else missing)
-            first = said[0] if said and gives_up else self.first
+            first = said[0] if said and gives_up and self.first not in present else self.first
             return Known(items, doubts, definite, listed, whole, first, forgotten)
-        open_ = self._left_open(missing, now, policy)
-        return replace(
-            open_, items=items, doubts=doubts, definite=definite, listed=listed, whole=whole
-        )
+        known = replace(self, items=items, doubts=doubts, definite=definite)
+        return replace(known, listed=listed, whole=whole)._left_open(missing, now, policy)
 
-    def _unanswered(self, why: Unknown, now: float, policy: Policy, *, listed: bool) -> Known[T]:
+    def _unanswered(
+        self, why: Unknown, now: float, policy: Policy, *, listed: bool, earlier: bool
+    ) -> Known[T]:
         # A key that is listed for the first time, but cannot be read yet, is no longer absent.
         news = listed and not self.listed and not self.items
         known = replace(self, definite=why) if news or isinstance(self.definite, Unknown) else self
-        return known.without_word(now, policy) if why.listed else known
+        return known.without_word(now, policy, earlier=earlier) if why.listed else known
 
     def _added(
         self, answer: Answer[tuple[T, ...]], before: dict[T, None], *, whole: bool
@@ -117,8 +120,11 @@ class Known(Generic[T]):
             if not doubt.is_enough(now, policy):
                 yield item, doubt
 
-    def without_word(self, now: float, policy: Policy) -> Known[T]:
+    def without_word(self, now: float, policy: Policy, *, earlier: bool = False) -> Known[T]:
         """What is known after one more reading in which IMDS did not have the list."""
+        if earlier and isinstance(self.definite, Unknown) and not self.silent:
+            unheard = (self.unheard or Doubt(0, now)).once_more()
+            return replace(self, unheard=unheard, silent=unheard.is_enough(now, policy))
         return self._left_open(self.items, now, policy)
 
     def _left_open(self, items: Iterable[T], now: float, policy: Policy) -> Known[T]:

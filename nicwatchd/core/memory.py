@@ -17,7 +17,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 
-from nicwatchd.core.bounds import bounded, distinct, no_item
+from nicwatchd.core.bounds import bounded, distinct, no_item, within
 from nicwatchd.core.known import Known
 from nicwatchd.core.metadata import (
     ENI_KEYS,
@@ -32,6 +32,7 @@ from nicwatchd.core.metadata import (
     Unknown,
     Value,
     contradicts,
+    is_error,
 )
 from nicwatchd.core.model import Family, IPNetwork, Item, Reason
 from nicwatchd.core.policy import Policy
@@ -76,13 +77,17 @@ class KnownFamily:
                 policy,
                 listed=key.name in listed,
                 had=_had_of(key, had),
+                earlier=bool(had),
                 gives_up=not forgot,
             )
         return KnownFamily(lists, forgot, tuple(refused))
 
-    def without_word(self, now: float, policy: Policy) -> KnownFamily:
+    def without_word(self, now: float, policy: Policy, had: tuple[Item, ...]) -> KnownFamily:
         """What is known after one more reading in which IMDS did not have the ENI."""
-        lists = {key: known.without_word(now, policy) for key, known in self.lists.items()}
+        lists = {
+            key: known.without_word(now, policy, earlier=bool(had))
+            for key, known in self.lists.items()
+        }
         return replace(self, lists=lists)
 
     def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:
@@ -113,6 +118,23 @@ class KnownFamily:
             yield from self._first_forgotten(addresses, said.value)
         if no_cidrs:
             yield Reason(f"no-{cidrs}", _forgot(str(cidrs)))
+        yield from self._cidr_forgotten(cidrs, heard)
+
+    def _cidr_forgotten(self, key: ImdsKey, heard: EniMetadata) -> Iterator[Reason]:
+        """A known CIDR that a reading lacks, though it lists an item that lies in no other."""
+        said, known = heard.answer(key), self.lists[key]
+        if not isinstance(said, Value) or not said.whole:
+            return
+        missing = [cidr for cidr in known.items if cidr not in said.value]
+        if not missing:
+            return
+        lists = (heard.answer(other) for other in self.lists if other.assigned)
+        items = [i for answer in lists if isinstance(answer, Value) for i in answer.value]
+        strays = [item for item in items if not within(item, said.value)]
+        for cidr in missing:
+            item = next((item for item in strays if within(item, (cidr,))), None)
+            if item is not None:
+                yield Reason(f"no-{key}", _forgot(f"{cidr}, the subnet of {item}"))
 
     def _first_forgotten(self, key: ImdsKey, said: tuple[Item, ...]) -> Iterator[Reason]:
         """The ENI's first IPv4 address, if a list without it begins with one that is not in doubt.
@@ -143,6 +165,11 @@ class KnownFamily:
     def unread(self) -> bool:
         """Whether IMDS never answered for the addresses, or for the prefixes."""
         return any(isinstance(known.definite, Unknown) for known in self.assigned)
+
+    @property
+    def awaited(self) -> bool:
+        """... and whether what an earlier life had may still be in them, for all that IMDS says."""
+        return any(isinstance(k.definite, Unknown) and not k.silent for k in self.assigned)
 
     @property
     def believed(self) -> FamilyMetadata:
@@ -220,7 +247,7 @@ class Memory:
     @property
     def lapses(self) -> bool:
         """Whether IMDS did not have a known list of addresses or prefixes, and may yet."""
-        return any(known.unheard and not known.lapsed for known in self._assigned)
+        return any(k.unheard and not (k.lapsed or k.silent) for k in self._assigned)
 
     @property
     def forgot(self) -> dict[Family, tuple[Reason, ...]]:
@@ -250,8 +277,8 @@ def remember(
         listed = directory.value
         v4, v6 = (known.learn(heard, listed, now, policy, had) for known in (v4, v6))
         first = now if first is None else first
-    elif isinstance(directory, Absent) or (isinstance(directory, Unknown) and directory.listed):
-        v4, v6 = (known.without_word(now, policy) for known in (v4, v6))
+    elif not isinstance(directory, Value) and not is_error(directory):
+        v4, v6 = (known.without_word(now, policy, had) for known in (v4, v6))
     newer: dict[str, Any] = {
         key.field: _newer(memory.believed.answer(key), heard.answer(key), another=another)
         for key in ENI_KEYS

@@ -189,6 +189,11 @@ class EniMetadata:
         return ((key, self.answer(key)) for key in KEYS[family].values())
 
 
+def is_error(answer: Answer[Any]) -> bool:
+    """Whether IMDS itself told nothing; what is listed but 404 it does not have, or not yet."""
+    return isinstance(answer, Unknown) and not answer.listed
+
+
 def contradicts(heard: EniMetadata, mac: str) -> bool:
     """Whether the reading says that it is about another interface than the one with this MAC."""
     return isinstance(heard.mac, Value) and heard.mac.value != mac

@@ -103,12 +103,12 @@ class EniReader:
     async def _read_directory(self) -> set[str]:
         """Read the directory; returns the needed keys that are newly listed."""
         text = await self._directory_text()
+        before = self._listed or frozenset()
         if isinstance(text, Value):
-            parsed = parse_directory(text.value)
+            parsed = parse_directory(text.value, before)
             directory, self._refused[DIRECTORY] = parsed.answer, parsed.refused
         else:
             directory = text
-        before = self._listed or frozenset()
         if isinstance(directory, Value) and not directory.whole:
             directory = Value(directory.value | (before & LEAVES.keys()), whole=False)
         self._answers[DIRECTORY] = directory

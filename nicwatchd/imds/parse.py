@@ -168,17 +168,30 @@ def parse_leaf(key: str, text: str) -> Parsed:
     return Parsed(Value(next(iter(good))), refused)
 
 
-def parse_directory(text: str) -> Parsed:
-    """The names in a MAC's directory, subdirectories without their slash; whole as a list is."""
+def parse_directory(text: str, before: frozenset[str] = frozenset()) -> Parsed:
+    """The names in a MAC's directory, subdirectories without their slash; whole as a list is.
+
+    `before` are its names so far. If it lacks one of them and has a new one that is nearly the
+    same, that is damage, too.
+    """
     lines = _lines(text)
     if not lines:
         return Parsed(ABSENT)
     names = {line.removesuffix("/") for line in lines}
     good = frozenset(name for name in names if KEY_NAME.fullmatch(name))
+    lost = (before & LEAVES.keys()) - good
+    good -= {name for name in good - before if any(_is_damaged(name, key) for key in lost)}
     bad = [f"directory: {_quote(name)}: not a key's name" for name in sorted(names - good)]
     refused = bounded("directory", bad)
     answer = Value(good, whole=not bad) if good else Unknown("directory: garbage")
     return Parsed(answer, refused)
+
+
+def _is_damaged(name: str, key: str) -> bool:
+    """Whether a name is a key's, but cut, run together with the next, or with one wrong letter."""
+    if len(name) == len(key):
+        return sum(one != other for one, other in zip(name, key, strict=True)) == 1
+    return key.startswith(name) or name.startswith(key)
 
 
 def find_mac(listing: str, mac: str) -> Answer[str]:

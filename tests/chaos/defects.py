@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import decide, diff, memory
+from nicwatchd.core import decide, diff
 from nicwatchd.core.decide import Decider
+from nicwatchd.core.known import Known
 from nicwatchd.core.metadata import ABSENT, Unknown
 from nicwatchd.core.model import (
     PROTOCOL,
@@ -51,12 +52,12 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
 
 def unknown_read_as_absent(patch: pytest.MonkeyPatch) -> None:
     """A key that could not be read counts as one that is not there."""
-    right = memory.Known.learn
+    right = Known.learn
 
     def wrong(self: Any, answer: Any, *rest: Any, **more: Any) -> Any:
         return right(self, ABSENT if isinstance(answer, Unknown) else answer, *rest, **more)
 
-    patch.setattr(memory.Known, "learn", wrong)
+    patch.setattr(Known, "learn", wrong)
 
 
 def _reordered(patch: pytest.MonkeyPatch, rank: Callable[[Operation], int]) -> None:

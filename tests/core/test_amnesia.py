@@ -17,7 +17,7 @@ from nicwatchd.core.metadata import (
     Unknown,
     Value,
 )
-from nicwatchd.core.model import AddRule, Family, RemoveAddress, RemoveRoute, RemoveRule
+from nicwatchd.core.model import AddRoute, AddRule, Family, RemoveAddress, RemoveRoute, RemoveRule
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ERROR,
@@ -87,24 +87,40 @@ AMNESIA: list[tuple[str, EniMetadata, set[str]]] = [
         "no-local-ipv4s", "no-subnet-ipv4-cidr-block", "no-ipv6s", "no-subnet-ipv6-cidr-blocks"
     }),
 ]  # fmt: skip
-amnesia = pytest.mark.parametrize(
-    ("reading", "codes"), [row[1:] for row in AMNESIA], ids=[row[0] for row in AMNESIA]
+OTHER_CIDRS: list[tuple[str, EniMetadata, set[str]]] = [
+    (
+        "IPv4 CIDR, for another",
+        eni(replace(RICH4, cidrs=Value(nets("10.9.0.0/24"))), RICH6),
+        {"no-subnet-ipv4-cidr-block"},
+    ),
+    (
+        "IPv6 CIDRs, for another",
+        eni(RICH4, replace(RICH6, cidrs=Value(nets("2001:db8:7::/64")))),
+        {"no-subnet-ipv6-cidr-blocks"},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("reading", "codes"),
+    [row[1:] for row in AMNESIA + OTHER_CIDRS],
+    ids=[row[0] for row in AMNESIA + OTHER_CIDRS],
 )
-
-
-@amnesia
 def test_amnesia_gives_nothing_up(reading: EniMetadata, codes: set[str]) -> None:
     motion = without_dhcp()
     before = len(motion.written)
     motion.imds(MAC, 130.0, reading)
     motion.run(4000.0)
-    assert motion.written[before:] == []
+    assert removed(motion) == []
+    said = {str(o.route.dst) for _, o in motion.written[before:] if isinstance(o, AddRoute)}
+    assert said <= {"2001:db8:7::/64"}, "a lower bound, in IPv6; an ENI has one IPv4 CIDR"
     assert (motion.state(), notes(motion)) == (APPLIED, codes)
     assert quiet(motion)
     motion.imds(MAC, motion.now, RICH)
-    motion.run(motion.now + 61.0)
+    motion.run(motion.now + 200.0)
     assert (motion.state(), notes(motion)) == (APPLIED, set())
-    assert motion.written[before:] == []
+    gone = [o for o in removed(motion) if isinstance(o, RemoveRoute)]
+    assert {str(o.route.dst) for o in gone} == said
 
 
 @pytest.mark.parametrize(
@@ -126,6 +142,20 @@ def test_amnesia_across_a_restart(reading: EniMetadata, codes: set[str]) -> None
     motion.run(motion.now + 61.0)
     assert (motion.state(), motion.reasons(), notes(motion)) == (APPLIED, set(), set())
     assert removed(motion) == []
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_cidr_for_another_across_a_restart(which: int) -> None:
+    """Nothing tells which of two is right: nothing goes, and it is waited for."""
+    before = without_dhcp()
+    motion = FastMotion(CALM, kernel=before.kernel, start=200.0)
+    motion.imds(MAC, 0.0, OTHER_CIDRS[which][1])
+    motion.run(4000.0)
+    assert removed(motion) == []
+    assert (motion.state(), motion.reasons()) == (AWAITING, {f"outside-subnet-ipv{4 + 2 * which}"})
+    motion.imds(MAC, motion.now, RICH)
+    motion.run(motion.now + 200.0)
+    assert (motion.state(), motion.reasons(), notes(motion)) == (APPLIED, set(), set())
 
 
 @pytest.mark.parametrize(
@@ -174,6 +204,23 @@ def test_a_first_address_that_was_wrong_for_a_moment_is_given_up() -> None:
         each.run(each.now + 200.0)
         assert each.state() is APPLIED
         assert {str(a.ip) for a in each.kernel.addresses_of(3)} == {IPV4}
+
+
+def test_the_first_address_is_what_was_first_at_first() -> None:
+    """That another stands before it for a while makes no other the first."""
+    motion = without_dhcp(eni(FULL4))
+    motion.imds(MAC, 130.0, eni(family(f"10.0.2.99 {IPV4}", cidrs=NET4)))
+    motion.run(300.0)
+    motion.imds(MAC, 300.0, eni(FULL4))
+    motion.run(500.0)
+    assert {str(a.ip) for a in motion.kernel.addresses_of(3)} == {IPV4}
+    motion.imds(MAC, 500.0, eni(family(f"10.0.2.99 {IPV4}", cidrs=NET4)))
+    motion.run(700.0)
+    motion.imds(MAC, 700.0, eni(family("10.0.2.99", cidrs=NET4)))
+    motion.run(1000.0)
+    assert {str(a.ip) for a in motion.kernel.addresses_of(3)} == {IPV4, "10.0.2.99"}
+    assert motion.state() is APPLIED
+    assert "no-first-ipv4" in notes(motion)
 
 
 def test_a_cidr_that_was_wrong_from_the_beginning_is_given_up() -> None:

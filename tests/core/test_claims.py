@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -371,6 +372,55 @@ def test_it_is_given_up_in_the_time_of_the_doubts(
     motion.at(300.0, lambda: happens(motion))
     motion.run(300.0 + 60.0 + 60.0)
     assert (on(motion, X4), on(motion, X6)) == ({4}, {4})
+
+
+@dead
+@pytest.mark.parametrize("when", ["dead before", "dies meanwhile"])
+def test_it_is_given_up_to_others_after_a_restart(
+    after: EniMetadata, happens: Callable[[FastMotion], None], when: str
+) -> None:
+    """IMDS never tells this daemon what the dead NIC had; the kernel does, and it has an age."""
+    before = plugged(OLD)
+    before.plug(10.0, ETH2)
+    before.imds(MAC2, 10.0, says(MAC2, "10.0.2.20", "2001:db8:0:2::20"))
+    before.run(130.0)
+    if when == "dead before":
+        before.imds(MAC, 130.0, after)
+        happens(before)
+        before.run(500.0)
+    motion = FastMotion(CALM, kernel=before.kernel, start=600.0)
+    if when == "dies meanwhile" or happens is released:  # a release is known from the ledger
+        happens(motion)
+    motion.imds(MAC, 0.0, after)
+    motion.imds(MAC2, 0.0, NEW)
+    motion.run(700.0)
+    assert (on(motion, X4), on(motion, X6)) == ({4}, {4})
+    assert not taken(motion, 3, X4)
+    assert not taken(motion, 3, X6)
+    assert motion.state(4) is APPLIED
+    assert not notes(motion, 4)
+    if happens is not released:
+        assert len(notes(motion, 3)) == 2
+        assert on(motion, "10.0.2.10") == {3}, "nobody else has it"
+    motion.run(1200.0)  # when waiting is overdue
+    assert quiet(motion)
+
+
+def test_it_is_kept_while_imds_may_yet_tell_after_a_restart() -> None:
+    """An error says nothing, and a few readings are not enough."""
+    before = plugged(OLD)
+    before.run(130.0)
+    for silence, until in ((UNREAD, 4000.0), (UNLISTED, 625.0), (ALL_LAG, 625.0)):
+        motion = FastMotion(CALM, kernel=deepcopy(before.kernel), start=600.0)
+        motion.imds(MAC, 0.0, silence)
+        motion.plug(600.0, ETH2)
+        motion.imds(MAC2, 0.0, NEW)
+        motion.run(until)
+        assert (on(motion, X4), on(motion, X6)) == ({3}, {3})
+        motion.imds(MAC, motion.now, OLD)
+        motion.run(motion.now + 100.0)
+        assert (on(motion, X4), on(motion, X6)) == ({3}, {3})
+        assert motion.state(3) is APPLIED
 
 
 def test_an_eni_that_dies_alone_keeps_all() -> None:

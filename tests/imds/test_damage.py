@@ -57,6 +57,39 @@ async def test_a_damaged_directory_makes_no_key_absent(key: str, sweep: bool) ->
 
 
 @both_polls
+@pytest.mark.parametrize("key", LISTS)
+@pytest.mark.parametrize("how", ["cut", "a wrong letter", "no end of line"])
+async def test_a_name_that_is_nearly_a_keys_is_damage_too(how: str, key: str, sweep: bool) -> None:
+    tree = Tree({MAC: branch(MAC, more={"ipv4-prefix": "10.0.2.64/28"})})
+    eni = tree.branches[MAC]
+    eni.texts["ipv6-prefix"] = "2001:db8:0:2:1::/80"
+    reader = tree.reader(MAC)
+    before = await seen(reader, sweep=sweep)
+    odd = {
+        "cut": key[:-2],
+        "a wrong letter": f"{key[:3]}x{key[4:]}",
+        "no end of line": f"{key}mac",
+    }[how]
+    eni.names = [name if name != key else odd for name in eni.texts]
+    metadata = await seen(reader, sweep=sweep)
+    assert [answer(metadata, each) for each in LISTS] == [answer(before, each) for each in LISTS]
+    assert metadata.refused == (f"directory: {odd!a}: not a key's name",)
+
+
+async def test_a_new_name_is_no_damage() -> None:
+    """EC2 adds keys; and a list that goes is gone, whatever else there is."""
+    tree = Tree({MAC: branch(MAC, more={"ipv6-prefix": "2001:db8:0:2:1::/80"})})
+    reader = tree.reader(MAC)
+    await seen(reader, sweep=True)
+    texts = tree.branches[MAC].texts
+    del texts["ipv6-prefix"]
+    texts |= dict.fromkeys(["network-card-index", "public-ipv4s", "vpc-ipv6-cidr-blocks", "x"], "0")
+    metadata = await seen(reader, sweep=True)
+    assert (metadata.v6.prefixes, metadata.refused) == (ABSENT, ())
+    assert metadata.directory == Value(frozenset(texts))
+
+
+@both_polls
 async def test_what_a_damaged_directory_does_not_name_is_unknown(sweep: bool) -> None:
     tree = Tree({MAC: branch(MAC)})
     tree.branches[MAC].names = ["mac", "local-ipv4s", "subnet-ipv4-cidr-block", "<html>"]
