@@ -236,7 +236,7 @@ def on_link_prefixes(
         route.dst
         for route in routes
         if route.family is family
-        and route.gateway is None
+        and route.is_on_link
         and route.protocol in (RTPROT_KERNEL, RTPROT_RA)
     ]
     usable = (
