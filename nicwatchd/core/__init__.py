@@ -20,7 +20,7 @@ How to read it
     moves       an address belongs to one ENI at a time: to which
     treatment   is an interface ours to configure? The rules for that
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
-    eni_plan, host_plan    what there should be in the kernel, for one ENI and for all
+    eni_routes, eni_plan, host_plan    what there should be in the kernel, for one ENI and for all
     ownership, diff        what there is of ours, and the operations that lead to the plans
     losses, failures, shadow   what others took, what the kernel refused, whose rule wins
     host        all interfaces, and the facts that they share
