@@ -209,7 +209,10 @@ async def test_more_routes_than_are_copied_are_told(family: Family) -> None:
     async with ec2_host(ETH1) as host:
         await applied(host)
         table = (await host.status("eth1"))["table"]
-        net = "198.18.{}.0/24" if family is Family.V4 else "3fff:{:x}::/32"
+
+        def net(number: int) -> str:
+            v4 = family is Family.V4
+            return f"198.18.{number >> 4}.{number % 16 << 4}/28" if v4 else f"3fff:{number:x}::/32"
 
         async def copied() -> int:
             shown = await host.ip(f"-{family} route show table {table}")
@@ -217,7 +220,7 @@ async def test_more_routes_than_are_copied_are_told(family: Family) -> None:
 
         async def change(verb: str, first: int, last: int) -> None:
             rest = f"via {HOP[family]} dev eth1 proto bird"
-            many = (f"route {verb} {net.format(n)} {rest}" for n in range(first, last))
+            many = (f"route {verb} {net(n)} {rest}" for n in range(first, last))
             await host.vpc.ip(host.vpc.host, *many, family=family)
 
         async def is_copied(count: int) -> bool:
