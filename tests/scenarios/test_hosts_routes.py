@@ -33,6 +33,18 @@ HOP = {Family.V4: "10.0.2.7", Family.V6: "fe80::77"}
 HOP2 = {Family.V4: "10.0.2.8", Family.V6: "fe80::78"}
 FAR = {Family.V4: "198.51.100.50", Family.V6: "2001:db8:5100::50"}
 ROUTER = {Family.V4: "10.0.2.1", Family.V6: "fe80:ec2::1"}
+OWN = {Family.V4: "192.168.5.2/24", Family.V6: "fd05::2/64"}
+NEAR = {Family.V4: "192.168.5.1", Family.V6: "fd05::1"}
+WORDS = {
+    family: {
+        "net": NET[family],
+        "hop": HOP[family],
+        "hop2": HOP2[family],
+        "own": OWN[family],
+        "near": NEAR[family],
+    }
+    for family in Family
+}
 
 BOTH = pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
 FIRST = pytest.mark.parametrize("first", ["route", "daemon"])
@@ -42,7 +54,7 @@ FIRST = pytest.mark.parametrize("first", ["route", "daemon"])
 class Form:
     """How a route is added and removed, and what the look-up says then.
 
-    `{net}`, `{hop}` and `{hop2}` are of the family.
+    `{net}` and the like are of the family: WORDS.
     """
 
     add: tuple[str, ...]
@@ -73,6 +85,12 @@ FORMS = {
         "proto bird nexthop via {hop} dev eth1 nexthop via {away} dev eth0"
     ),
     "another ENI first": plain("proto bird nexthop via {away} dev eth0 nexthop via {hop} dev eth1"),
+    # On-link by the kernel's own route in main alone, which is not copied.
+    "another network": Form(
+        ("addr add {own} dev eth1", "route add {net} via {near} dev eth1"),
+        ("route del {net}", "addr del {own} dev eth1"),
+        ("via {near} dev eth1",),
+    ),
     "an object": Form((BY_ID[0], "route add {net} nhid 7"), ("route del {net}",)),
     "an object that goes": Form((BY_ID[0], "route add {net} nhid 7"), ("nexthop del id 7",)),
     "a group": Form(
@@ -86,7 +104,7 @@ FORMS = {
 async def do(host: HostUnderTest, family: Family, *commands: str) -> None:
     away = "10.0.1.9" if family is Family.V4 else "fe80::99"
     for command in commands:
-        words = command.format(net=NET[family], hop=HOP[family], hop2=HOP2[family], away=away)
+        words = command.format(**WORDS[family], away=away)
         await host.ip(words if command.startswith("nexthop") else f"-{family} {words}")
 
 
@@ -128,7 +146,7 @@ async def test_a_route_of_main_through_the_eni_is_the_eni_s(
     form: str, first: str, family: Family
 ) -> None:
     its = FORMS[form]
-    wanted = [text.format(hop=HOP[family], hop2=HOP2[family]) for text in its.shows]
+    wanted = [text.format(**WORDS[family]) for text in its.shows]
     async with ec2_host(ETH1) as host:
 
         async def leads() -> bool:
