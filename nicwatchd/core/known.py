@@ -88,8 +88,9 @@ class Known(Generic[T]):
             forgotten = frozenset(() if gives_up else missing)
             first = said[0] if said and gives_up and self.first not in present else self.first
             return Known(items, doubts, definite, listed, whole, first, forgotten)
-        known = replace(self, items=items, doubts=doubts, definite=definite)
-        return replace(known, listed=listed, whole=whole)._left_open(missing, now, policy)
+        known = self._left_open(missing, now, policy)
+        known = replace(known, items=items, doubts=doubts, definite=definite)
+        return replace(known, listed=listed, whole=whole)
 
     def _unanswered(
         self, why: Unknown, now: float, policy: Policy, *, listed: bool, earlier: bool

@@ -44,6 +44,18 @@ def leases(interface: Interface, which: Family) -> set[IPAddress]:
     }  # fmt: skip
 
 
+def strangers(interface: Interface, which: Family) -> set[IPAddress]:
+    """IPv4 leases of another network than IMDS names: a note, and nothing to wait for."""
+    cidrs = items(lists(interface.facts.memory.believed, which)[2])
+    if which is Family.V6 or not cidrs:
+        return set()
+    return {
+        ip
+        for ip in leases(interface, which)
+        if not any(contains(cidr, ip_network(ip)) for cidr in cidrs)
+    }
+
+
 def refusals(interface: Interface, words: Words, primary: Answer[str]) -> set[str]:
     """Why nothing of what IMDS says can be used; `words` are those of the lists."""
     believed, found = interface.facts.memory.believed, set()
@@ -62,7 +74,7 @@ def causes(interface: Interface, which: Family) -> set[str]:
     believed, name = interface.facts.memory.believed, which.label.lower()
     found = causes_in_lists(interface, which)
     addresses, _, _ = lists(believed, which)
-    if leases(interface, which) - set(items(addresses)):
+    if leases(interface, which) - set(items(addresses)) - strangers(interface, which):
         found.add(f"lease-unlisted-{name}")
     return found | forgot(interface, which)
 
