@@ -131,10 +131,15 @@ class TreeMachine(RuleBasedStateMachine):
             self.branch(mac).texts.pop(key, None)
         self.motion.run(self.motion.now + wait)
 
-    @rule(mac=st.sampled_from(MACS), key=st.sampled_from(LISTS4 + LISTS6), wait=WAITS)
-    def a_damaged_name(self, mac: str, key: str, wait: float) -> None:
+    @rule(
+        mac=st.sampled_from(MACS),
+        key=st.sampled_from(LISTS4 + LISTS6),
+        how=st.sampled_from(["{}\ufffd", "{}", "{}x", "{}\nmac"]),
+        wait=WAITS,
+    )
+    def a_damaged_name(self, mac: str, key: str, how: str, wait: float) -> None:
         branch = self.branch(mac)
-        branch.names = [name if name != key else f"{name[:3]}\ufffd" for name in branch.texts]
+        branch.names = [name if name != key else how.format(name[:-1]) for name in branch.texts]
         self.motion.run(self.motion.now + wait)
 
     @rule(mac=st.sampled_from(MACS), key=st.sampled_from(["", *KEYS]))

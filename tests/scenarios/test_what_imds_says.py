@@ -74,17 +74,8 @@ LACKING: Mapping[str, tuple[dict[str, Any], set[str]]] = {
         },
         {"refused"},
     ),
-    "the lists cut": (
-        {"texts": {"ipv6s": "2001:db8:ec2:2::11\n2001:db8:e", "ipv4-prefix": "10.0.2.128/2"}},
-        {"refused"},
-    ),
     "no first address": ({"texts": {"local-ipv4s": "10.0.2.20"}}, {"no-first-ipv4"}),
     "no addresses": ({"hide": {"local-ipv4s"}}, {"no-local-ipv4s"}),
-    "an empty list": ({"texts": {"local-ipv4s": ""}}, {"no-local-ipv4s"}),
-    "no CIDRs": (
-        {"hide": {"subnet-ipv4-cidr-block", "subnet-ipv6-cidr-blocks"}},
-        {"no-subnet-ipv4-cidr-block", "no-subnet-ipv6-cidr-blocks"},
-    ),
     "another CIDR": (
         {"texts": {"subnet-ipv4-cidr-block": "10.0.9.0/24"}},
         {"no-subnet-ipv4-cidr-block"},
