@@ -11,7 +11,7 @@ from typing import Final
 
 from nicwatchd.core.bounds import never
 from nicwatchd.core.evidence import leased, on_link_prefixes
-from nicwatchd.core.memory import Memory, remember
+from nicwatchd.core.memory import KnownFamily, Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value, contradicts
 from nicwatchd.core.model import (
     HEEDED,
@@ -140,14 +140,13 @@ class Facts:
     @property
     def claims(self) -> Claims:
         """The claims of this link to addresses and prefixes."""
-        families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
         return Claims(
             self.link.index,
             listed=self.memory.listed,
             doubted=self.memory.missing,
             leased=frozenset(leased(self.addresses)),
             added=frozenset(address.ip for address in self.addresses if ours(address)),
-            unread=frozenset(family for family, of in families.items() if of.awaited),
+            unread=frozenset(family for family, of in self._families() if of.awaited),
             own=own_addresses(self.addresses),
         )
 
@@ -163,12 +162,19 @@ class Facts:
         if not elsewhere:
             return frozenset()  # nearly always: nothing to change
         # What IMDS does not confirm and others have is not in doubt any more: it has moved there.
-        memory, added = self.memory, self.claims.added
-        earlier = added - memory.listed - memory.missing  # IMDS told nothing of it in this life
-        for item in (memory.lapsed | earlier) & elsewhere.keys():
+        for item in (self.memory.lapsed | self._earlier()) & elsewhere.keys():
             self.moved[item] = elsewhere[item].name
         self.memory = self.memory.without(elsewhere.keys())
         return self.memory.listed & news
+
+    def _earlier(self) -> frozenset[Item]:
+        """What we added in an earlier life, and IMDS has not told of since."""
+        unread = {family: of.unread for family, of in self._families()}
+        told = self.memory.listed | self.memory.missing
+        return frozenset(i for i in self.claims.added - told if unread[Family(i.version)])
+
+    def _families(self) -> tuple[tuple[Family, KnownFamily], ...]:
+        return (Family.V4, self.memory.v4), (Family.V6, self.memory.v6)
 
 
 def own_addresses(addresses: Iterable[Address]) -> frozenset[IPAddress]:
