@@ -161,11 +161,13 @@ class Kernel(Protocol):
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Carry the operations out in order, all of them; an outcome for each."""
 
-    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+    async def route_get(
+        self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0
+    ) -> RouteAnswer | int:
         """Which table decides on a packet of this host; an errno when none lets it pass.
 
         `oif` stands for a socket that is bound to the link. The source must be an address of the
-        host, else the answer proves nothing.
+        host, else the answer proves nothing; None stands for a socket that is not bound to one.
         """
 
 

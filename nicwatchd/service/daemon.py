@@ -26,12 +26,13 @@ from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.counts import Counters, Counts
+from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.questions import Questions
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
-from nicwatchd.service.status import HostStatus, ImdsStatus, headline, of_view, problem_of
+from nicwatchd.service.status import HostStatus, ImdsStatus, headline, of_view, problem_of, shown
 from nicwatchd.service.telling import (
     ImdsChanged,
     KernelTrouble,
@@ -67,12 +68,13 @@ class Daemon:
         self.turn = Turn(policy, random.random, clock())
         self.turn.host.releases = ledger.releases
         self._driver = Driver(kernel, ledger)
+        imds.detour = HostDetour(self.turn.host, kernel)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._questions = Questions(imds, self._inbox.put_nowait, clock)
         self._stopping = asyncio.Event()
         self._waiting: list[tuple[Reconcile | Release, Request]] = []
         self._last_turn = clock()  # when the last turn ended
-        self._imds_state = ""
+        self._imds_state: tuple[str, str | None] = ("unasked", None)  # and the link bound to
         self._trouble = ""
         self._teller = Teller(clock)
         self._counters = Counters()
@@ -228,8 +230,9 @@ class Daemon:
         for news in self.turn.news():
             self._teller.tell(news)
         condition = self._imds.condition
-        if condition.state not in (self._imds_state, "unasked"):
-            self._imds_state = condition.state
+        state = (condition.state, condition.device)
+        if state != self._imds_state:
+            self._imds_state = state
             self._teller.tell(ImdsChanged(condition))
 
     def status(self) -> HostStatus:
@@ -246,6 +249,7 @@ class Daemon:
                 state=condition.state,
                 detail=condition.detail,
                 endpoint=condition.endpoint,
+                device=shown(condition.device) if condition.device else None,
                 requests=self._imds.requests,
             ),
             problems=[*self.problems(), *filter(None, map(problem_of, views))],

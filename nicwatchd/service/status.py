@@ -74,11 +74,15 @@ class InterfaceStatus(_Model):
 
 
 class ImdsStatus(_Model):
-    """The state of IMDS: unasked, ok, disabled, unreachable, throttled or failing; and why."""
+    """The state of IMDS: unasked, ok, disabled, unreachable, throttled or failing; and why.
+
+    `device`: the link that requests are bound to, where the host's routes do not lead to IMDS.
+    """
 
     state: str
     detail: str = ""
     endpoint: str | None = None
+    device: str | None = None
     requests: int = 0
 
 
