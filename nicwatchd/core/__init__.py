@@ -16,6 +16,7 @@ How to read it
     port        what we ask of a kernel, and what its answers mean
     lifecycle   the state of an interface, in one table
     memory      what is known of an ENI from all readings so far, and what of it is in doubt
+    protocols   does the link have a family at all?
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
     treatment   which interfaces we configure, and how we treat the others
@@ -25,6 +26,7 @@ How to read it
     losses, failures          what others removed, what the kernel refused
     shadow, lookups           whose rule wins, by the kernel's own word
     host        all interfaces, and the facts that they share
+    ways        by which links IMDS may be asked where the host's routes do not lead to it
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
     agenda      when the next turn is due, and why

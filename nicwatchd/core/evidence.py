@@ -3,7 +3,8 @@
 IMDS's lists arrive late and in parts, so we must tell "not there" from "not there yet". A family is
 READY when its lists agree with each other and with what DHCP configured. It is WAITING while
 something is missing, or evidence for it may still come. It is ABSENT when no evidence came in
-time, or when the subnet has the family and nothing of it is assigned to the interface.
+time, or when the subnet has the family and nothing of it is assigned to the interface. It is OFF
+while the kernel has no such protocol on the link.
 
 The kernel is often faster than IMDS. EC2's DHCP server hands out only addresses that belong to the
 ENI, so a leased address is proof enough for routes and rules before IMDS lists it.
@@ -44,6 +45,7 @@ from nicwatchd.core.model import (
     contains,
 )
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.protocols import why_off
 
 T = TypeVar("T")
 
@@ -57,6 +59,7 @@ class Status(StrEnum):
     READY = "ready"
     WAITING = "waiting"
     ABSENT = "absent"
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Usable:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of one family. `reasons` say what it waits for, or why it is absent."""
+    """The judgement of one family. `reasons`: what it waits for, or why it is absent or off."""
 
     family: Family
     status: Status
@@ -118,6 +121,8 @@ class Witness:
 
 def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     """The verdict on one family of one interface."""
+    if off := why_off(family, witness.link):
+        return Verdict(family, Status.OFF, (off,))
     leases = tuple(ip for ip in leased(witness.addresses) if ip.version == family)
     proof = _kernel_proof(family, witness, leases, policy)
     said = _Lists.of(family, witness.imds)

@@ -95,7 +95,8 @@ class Interface:
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),
-            complete=bool(verdicts) and all(v.status is Status.READY for v in verdicts),
+            complete=any(v.status is Status.READY for v in verdicts)
+            and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
             doubted=self.facts.memory.doubted,
             is_slow=is_slow,
         )
@@ -149,8 +150,10 @@ class Interface:
 
     def _move(self, now: float, policy: Policy) -> None:
         """Give the state machine the conclusion from the verdicts."""
-        if self._families(Status.ABSENT) == frozenset(Family):
-            reason = Reason("no-ip", "the interface has no IP addresses (EFA-only, perhaps)")
+        off = self._families(Status.OFF)
+        if self._families(Status.ABSENT) | off == frozenset(Family):
+            why = "and IPv6 is off" if off else "(EFA-only, perhaps)"
+            reason = Reason("no-ip", f"the interface has no IP addresses {why}")
             self._handle(Event.DISQUALIFIED, now, (reason,))
             return
         if self.lifecycle.state is State.IGNORED:

@@ -9,8 +9,9 @@ from typing import Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, AddRoute, AddRule, Link
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, AddRoute, AddRule, Family, Link
 from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
+from nicwatchd.core.protocols import why_off
 from nicwatchd.core.staleness import Staleness
 from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
 from nicwatchd.core.treatment import CILIUM_LINK
@@ -18,6 +19,8 @@ from nicwatchd.core.treatment import CILIUM_LINK
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one turn for all of them.
 COALESCE: Final = 0.1
+# s; a little less than from one heartbeat to the next, at which such links are read again.
+LOOK_AGAIN: Final = 4.0
 
 
 class Picture:
@@ -28,6 +31,7 @@ class Picture:
         self.overruns = 0  # how often events were lost
         self._host = host
         self._links: dict[int, Link] = {}  # all links of the host, as last read
+        self._again_at = 0.0  # when links that no event may tell of are read again
 
     # --- events ------------------------------------------------------------------------------
 
@@ -46,8 +50,10 @@ class Picture:
             case AddressEvent(index=index, deleted=deleted):
                 if not by_us:
                     self._suspect(event, Place(AddAddress, index))
-                # With the last IPv4 address all IPv4 routes go, without an event for each.
-                self.stale.own |= deleted and index in self._host.interfaces
+                if deleted and index in self._host.interfaces:
+                    # With the last IPv4 address all IPv4 routes go, without an event for each. And
+                    # disable_ipv6 takes the addresses without an event of the link.
+                    self.stale.link(index, gone=False)
                 noted = self._note_addresses(index)
                 return COALESCE if deleted and noted is not None else noted
             case RouteEvent() | RuleEvent() if by_us:
@@ -104,7 +110,20 @@ class Picture:
             self._links = {i: link for i, link in self._links.items() if i not in gone}
             self._host.update_links(dict(self._links), now)
             self.stale.forget(self._host.keys)
-        return ReadLinks(self.stale.take_links(), self._host.keys)
+        stale = self.stale.take_links()
+        if stale is not None and self._again_at <= now:
+            self._again_at = now + LOOK_AGAIN
+            stale |= self._untold()
+        return ReadLinks(stale, self._host.keys)
+
+    def _untold(self) -> frozenset[int]:
+        """The links of which something may change without an event.
+
+        The driver of one could not be told, perhaps because it was just being renamed. IPv6 is off
+        on another, and may be switched on while the link is down.
+        """
+        links = (interface.link for interface in self._host.interfaces.values())
+        return frozenset(i.index for i in links if i.driver is None or why_off(Family.V6, i))
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
         """Take the links that were wanted and read; a wanted link that was not found is gone."""

@@ -297,6 +297,7 @@ class Turn:
         self._failed = failed(applied.outcomes)
         self._decider.close(self._failed)
         self.picture.stale.touched(step.operations)
+        self.picture.stale.refused(self._failed)
         self.picture.stale.in_the_way(o for o in self._failed if is_in_the_way(o))
         if self.decision:
             self.decision = replace(self.decision, outcomes=applied.outcomes)

@@ -57,7 +57,7 @@ def _notes(view: View) -> Iterator[Reason]:
     verdicts = view.verdicts.values()
     yield from (note for verdict in verdicts for note in verdict.notes)
     for verdict in verdicts:
-        if verdict.status is Status.ABSENT:
+        if verdict.status in (Status.ABSENT, Status.OFF):
             yield from verdict.reasons
     yield from _owned_elsewhere(view)
     yield from view.shadows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import (
+    EACCES,
     EEXIST,
     EHOSTUNREACH,
     EINVAL,
@@ -47,6 +48,11 @@ FIRST_RULES: Final = (
 )
 
 
+def lacks_ipv6(link: Link) -> bool:
+    """Whether the kernel refuses anything of IPv6 on a link."""
+    return link.disable_ipv6 or not link.has_ipv6
+
+
 class Routing:
     """The routes and rules of one network namespace, with the links and addresses they need."""
 
@@ -83,6 +89,8 @@ class Routing:
             return ENODEV
         if not link.up:
             return ENETDOWN
+        if route.family is Family.V6 and lacks_ipv6(link):
+            return EACCES
         local = {address.ip for address in self.addresses}
         if route.prefsrc is not None and route.prefsrc not in local:
             return EINVAL

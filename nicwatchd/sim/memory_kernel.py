@@ -155,6 +155,10 @@ class FakeKernel:
         """Replace the link with the same index: rename it, flap it, enslave it, ..."""
         self._state.set_link(link)
 
+    def disable_ipv6(self, index: int, *, disabled: bool = True) -> None:
+        """Set the link's sysctl of this name. There is no event of the link when it is set."""
+        self._state.disable_ipv6(index, disabled=disabled)
+
     def remove_link(self, index: int) -> None:
         """Unplug a link, with its addresses and routes. Rules that name it stay."""
         self._state.remove_link(index)

@@ -528,7 +528,7 @@ def test_a_family_that_was_unassigned_ends(age: float, status: Status, reasons: 
 
 
 def test_the_status_shows_verdicts_by_these_names() -> None:
-    assert [status.value for status in Status] == ["ready", "waiting", "absent"]
+    assert [status.value for status in Status] == ["ready", "waiting", "absent", "off"]
 
 
 # --- the kernel's prefixes ---------------------------------------------------------------------

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
 from nicwatchd.core.model import Family
 from nicwatchd.sim.ec2 import Ec2
+from nicwatchd.sim.probe import Watch
 from nicwatchd.sim.script import Scenario
 from nicwatchd.sim.vpc import Vpc
 from tests.scenarios.host import PRIMARY, QUICK, WITHIN, HostUnderTest, numbered, settings
@@ -77,7 +79,7 @@ async def host_with(
     async with Ec2(Scenario(PRIMARY.mac, (PRIMARY, numbered(1)))) as ec2:
         await change(ec2.vpc, before)
         daemon = await ec2.start_daemon(config, wrapper)
-        yield HostUnderTest(ec2, daemon, None)  # type: ignore[arg-type] - nobody watches
+        yield HostUnderTest(ec2, daemon, cast("Watch", None))
 
 
 async def imds_by(host: HostUnderTest, device: str | None) -> dict[str, str]:
