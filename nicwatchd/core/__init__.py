@@ -19,6 +19,7 @@ How to read it
     protocols   does the link have a family at all?
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
+    container_networks     who else manages the ENIs of this host
     treatment   which interfaces we configure, and how we treat the others
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     eni_plan, host_plan    what should be in the kernel, for one ENI and for all

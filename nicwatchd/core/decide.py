@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
+from nicwatchd.core.container_networks import container_network
 from nicwatchd.core.decision import Decision, Throttled
 from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
@@ -35,7 +36,7 @@ from nicwatchd.core.moves import rightful_owners
 from nicwatchd.core.ownership import Owners, Undecided
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
-from nicwatchd.core.treatment import container_network, places_of, treat
+from nicwatchd.core.treatment import places_of, treat
 
 
 class Decider:
@@ -54,7 +55,7 @@ class Decider:
         host = self.host
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
-        network = container_network(host.links or {}, host.rules)
+        network = container_network(host.link_names, host.rules)
         kernel = host.snapshot()
         host.owners = Owners(kernel, host.policy.numbers)
         for interface in host.interfaces.values():

@@ -14,7 +14,7 @@ from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer
+from nicwatchd.core.metadata import NOT_ASKED, Answer, Value
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -166,6 +166,18 @@ class Interface:
             self._handle(Event.INCOMPLETE, now, tuple(dict.fromkeys(reasons)))
         else:
             self._handle(Event.COMPLETE, now, self._unfinished(policy))
+
+    def may_be_excluded(self, policy: Policy) -> bool:
+        """Whether `exclude_subnets` may still turn out to name this ENI.
+
+        It may while a family that is named there is undecided, and its subnets are not known.
+        """
+        believed = self.facts.memory.believed
+        named = {Family(net.version) for net in policy.exclude_subnets}
+        return any(
+            not isinstance(believed.of(family).cidrs, Value)
+            for family in named & self._families(Status.WAITING)
+        )
 
     def _families(self, status: Status) -> frozenset[Family]:
         return frozenset(f for f, verdict in self.verdicts.items() if verdict.status is status)

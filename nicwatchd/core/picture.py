@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
 from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, AddRoute, AddRule, Family, Link
@@ -14,7 +15,6 @@ from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEv
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.staleness import Staleness
 from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
-from nicwatchd.core.treatment import CILIUM_LINK
 
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one turn for all of them.
