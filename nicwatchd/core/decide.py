@@ -114,7 +114,9 @@ class Decider:
 
     def _treat(self, interface: Interface, network: str | None) -> None:
         host, facts = self.host, interface.facts
-        places = places_of(facts.subnets, facts.addresses) if host.policy.exclude_subnets else ()
+        # What is released needs no facts, so no mistake in judging them can hold it back.
+        needs_places = host.policy.exclude_subnets and interface.key not in host.releases
+        places = places_of(facts.subnets, facts.addresses) if needs_places else ()
         treatment = treat(facts.link, places, host.policy, host.releases, host.primary_mac, network)
         interface.treat(treatment, self._groups)
 
@@ -171,8 +173,8 @@ class Decider:
         What is fought over comes and goes, and is reported separately: the state leaves it out.
         """
         unequal = {self._owner(o) for o in operations if not self._is_contested(o)}
-        for index, interface in self.host.interfaces.items():
-            interface.confirm(now, self.host.policy, equal=index not in unequal)
+        policy = self.host.policy
+        self._each(lambda i: i.confirm(now, policy, equal=i.link.index not in unequal))
 
     def _is_contested(self, operation: Operation) -> bool:
         owner, interfaces = self._owner(operation), self.host.interfaces
