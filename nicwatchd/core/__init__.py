@@ -18,9 +18,12 @@ How to read it
     bounds      what an address, a prefix or a subnet can be at all
     known       what is known of one list from all readings so far, and what of it is in doubt
     memory      ... of a whole ENI, and what an ENI cannot lose
+    protocols   does the link have a family at all?
+    kernel_proof    what the kernel proves about an ENI without IMDS
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
     contest     what each interface has to leave to other links of the host
+    container_networks     who else manages the ENIs of this host
     treatment   which interfaces we configure, and how we treat the others
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
@@ -28,6 +31,7 @@ How to read it
     losses, failures       what others removed, what the kernel refused
     shadow, lookups        whose rule wins, by the kernel's own word
     host        all interfaces, and the facts that they share
+    ways        by which links IMDS may be asked where the host's routes do not lead to it
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
     agenda      when the next turn is due, and why

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
+from nicwatchd.core.container_networks import container_network
 from nicwatchd.core.contest import Contest
 from nicwatchd.core.decision import Decision, Throttled
 from nicwatchd.core.diff import diff, protected
@@ -35,7 +36,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.ownership import Owners, Undecided
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
-from nicwatchd.core.treatment import container_network, places_of, treat
+from nicwatchd.core.treatment import places_of, treat
 
 
 class Decider:
@@ -54,7 +55,7 @@ class Decider:
         host = self.host
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
-        network = container_network(host.links or {}, host.rules)
+        network = container_network(host.link_names, host.rules)
         kernel = host.snapshot()
         host.owners = Owners(kernel, host.policy.numbers)
         for interface in host.interfaces.values():
@@ -114,7 +115,9 @@ class Decider:
 
     def _treat(self, interface: Interface, network: str | None) -> None:
         host, facts = self.host, interface.facts
-        places = places_of(facts.subnets, facts.addresses) if host.policy.exclude_subnets else ()
+        # What is released needs no facts, so no mistake in judging them can hold it back.
+        needs_places = host.policy.exclude_subnets and interface.key not in host.releases
+        places = places_of(facts.subnets, facts.addresses) if needs_places else ()
         treatment = treat(facts.link, places, host.policy, host.releases, host.primary_mac, network)
         interface.treat(treatment, self._groups)
 
@@ -165,8 +168,8 @@ class Decider:
         What is fought over comes and goes, and is reported separately: the state leaves it out.
         """
         unequal = {self._owner(o) for o in operations if not self._is_contested(o)}
-        for index, interface in self.host.interfaces.items():
-            interface.confirm(now, self.host.policy, equal=index not in unequal)
+        policy = self.host.policy
+        self._each(lambda i: i.confirm(now, policy, equal=i.link.index not in unequal))
 
     def _is_contested(self, operation: Operation) -> bool:
         owner, interfaces = self._owner(operation), self.host.interfaces

@@ -90,7 +90,7 @@ def groups_of(rules: Iterable[Rule]) -> frozenset[int]:
 
 
 def nothing_for(link: Link, groups: AbstractSet[int]) -> Plan:
-    """The plan of a released link: it has nothing of ours, and is in no group of ours."""
+    """The plan of a link that is not ours: it has nothing of ours, and is in no group of ours."""
     return Plan(link.index, group=DEFAULT_GROUP if link.group in groups else None)
 
 

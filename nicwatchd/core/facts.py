@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from nicwatchd.core.bounds import never
-from nicwatchd.core.evidence import leased, on_link_prefixes
+from nicwatchd.core.kernel_proof import leased, on_link_prefixes
 from nicwatchd.core.memory import KnownFamily, Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value, contradicts
 from nicwatchd.core.model import (

@@ -60,6 +60,11 @@ class Host:
         """The keys of the present interfaces, to tell them from former ones."""
         return frozenset(interface.key for interface in self.interfaces.values())
 
+    @property
+    def link_names(self) -> frozenset[str]:
+        """The names of all links of the host that are known."""
+        return frozenset(link.name for link in (self.links or {}).values())
+
     def name_of(self, index: int) -> str | None:
         """The name of a link; None for one that is not there."""
         link = (self.links or {}).get(index)
@@ -79,8 +84,9 @@ class Host:
         before, self.links = self.links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
-            # With another MAC it is another interface: IMDS identifies interfaces by their MAC.
-            if link is None or link.mac != interface.link.mac or not self._tracks(link):
+            # With another MAC it is another interface: IMDS identifies interfaces by their MAC. One
+            # whose driver is no longer in the settings goes on: what is ours is removed from it.
+            if link is None or link.mac != interface.link.mac:
                 self._end(interface, now)
         for index, link in links.items():
             if index in self.interfaces:

@@ -91,7 +91,7 @@ class HostPlan:
     ) -> Plan:
         link, groups = interface.link, interface.groups
         match interface.treatment:
-            case Released():
+            case Released() | Unmanaged(asked=False):
                 return nothing_for(link, groups)
             case Primary():
                 return Plan(link.index, group=group_for(link, policy.numbers.group, groups))
@@ -116,7 +116,8 @@ class HostPlan:
     ) -> Subject:
         """The input of an interface's plan."""
         facts = interface.facts
-        udev_is_over = facts.udev_is_over(self.now)
+        # A link that is perhaps excluded stays as it was found.
+        is_time = facts.udev_is_over(self.now) and not interface.may_be_excluded(policy)
         return Subject(
             link=facts.link,
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
@@ -124,8 +125,8 @@ class HostPlan:
             routes=facts.routes,
             neighbours=neighbours,
             first_due=facts.age(self.now) >= policy.address_wait,
-            bring_up=facts.to_bring_up and udev_is_over,
-            waits_for_udev=facts.to_bring_up and not udev_is_over,
+            bring_up=facts.to_bring_up and is_time,
+            waits_for_udev=facts.to_bring_up and not is_time,
             groups=interface.groups,
             bridge=bridge,
             enis=frozenset(

@@ -14,7 +14,7 @@ from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer
+from nicwatchd.core.metadata import NOT_ASKED, Answer, Value
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -95,7 +95,8 @@ class Interface:
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),
-            complete=bool(verdicts) and all(v.status is Status.READY for v in verdicts),
+            complete=any(v.status is Status.READY for v in verdicts)
+            and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
             doubted=self.facts.doubts_matter,
             is_slow=is_slow,
         )
@@ -161,8 +162,10 @@ class Interface:
 
     def _move(self, now: float, policy: Policy) -> None:
         """Give the state machine the conclusion from the verdicts."""
-        if self._families(Status.ABSENT) == frozenset(Family):
-            reason = Reason("no-ip", "the interface has no IP addresses (EFA-only, perhaps)")
+        off = self._families(Status.OFF)
+        if self._families(Status.ABSENT) | off == frozenset(Family):
+            why = "and IPv6 is off" if off else "(EFA-only, perhaps)"
+            reason = Reason("no-ip", f"the interface has no IP addresses {why}")
             self._handle(Event.DISQUALIFIED, now, (reason,))
             return
         if self.lifecycle.state is State.IGNORED:
@@ -175,6 +178,18 @@ class Interface:
             self._handle(Event.INCOMPLETE, now, tuple(dict.fromkeys(reasons)))
         else:
             self._handle(Event.COMPLETE, now, self._unfinished(policy))
+
+    def may_be_excluded(self, policy: Policy) -> bool:
+        """Whether `exclude_subnets` may still turn out to name this ENI.
+
+        It may while a family that is named there is undecided, and its subnets are not known.
+        """
+        believed = self.facts.memory.believed
+        named = {Family(net.version) for net in policy.exclude_subnets}
+        return any(
+            not isinstance(believed.of(family).cidrs, Value)
+            for family in named & self._families(Status.WAITING)
+        )
 
     def _families(self, status: Status) -> frozenset[Family]:
         return frozenset(f for f, verdict in self.verdicts.items() if verdict.status is status)

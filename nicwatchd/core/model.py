@@ -128,6 +128,11 @@ class Link:
     master: int = 0  # ifindex of the bridge, bond or VRF it is enslaved to; 0 for none
     ra_received: bool = False  # IFLA_INET6_FLAGS: a router advertisement came (0x20)
     ra_managed: bool = False  # ... with the flag "addresses by DHCPv6" (0x40)
+    mtu: int = 0  # 0: not known
+    # Whether the kernel has IPv6 on the link at all: not with a smaller MTU than IPv6 needs, and on
+    # no link with `ipv6.disable=1`. IPv4 is always there: no NIC's MTU may be too small for it.
+    has_ipv6: bool = True
+    disable_ipv6: bool = False  # the sysctl of this name, of the link
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from enum import Enum
 from errno import (
     EACCES,
     EADDRNOTAVAIL,
+    EAFNOSUPPORT,
     EAGAIN,
     EBUSY,
     EEXIST,
@@ -28,6 +29,7 @@ from errno import (
     ENOENT,
     ENOMEM,
     ENOSPC,
+    EOPNOTSUPP,
     EPERM,
     ESRCH,
 )
@@ -95,11 +97,16 @@ RESULTS: Final[Mapping[int, Result]] = {
     ENOSPC: Result.RETRY,
     EPERM: Result.REFUSED,
     EACCES: Result.REFUSED,  # IPv6 is switched off on the link (disable_ipv6)
+    # ... and on the whole host (ipv6.disable=1): rules, and all else.
+    EAFNOSUPPORT: Result.REFUSED,
+    EOPNOTSUPP: Result.REFUSED,
 }
 EXCEPTIONS: Final[Mapping[tuple[type[Operation], int], Result]] = {
     # An address exists once on a link, and a rule is all of its fields: "exists" means "done".
     (AddAddress, EEXIST): Result.DONE,
     (AddRule, EEXIST): Result.DONE,
+    # The link has just lost IPv6, since its MTU is too small for it now: the next read shows it.
+    (AddAddress, EINVAL): Result.RETRY,
     # The existing route with this key may lead elsewhere: the next read shows what it is.
     (AddRoute, EEXIST): Result.RETRY,
     # The preferred source is not on the host (any more): the kernel has no errno of its own for it.
@@ -162,11 +169,13 @@ class Kernel(Protocol):
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Carry the operations out in order, all of them; an outcome for each."""
 
-    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+    async def route_get(
+        self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0
+    ) -> RouteAnswer | int:
         """Which table decides on a packet of this host; an errno when none lets it pass.
 
         `oif` stands for a socket that is bound to the link. The source must be an address of the
-        host, else the answer proves nothing.
+        host, else the answer proves nothing; None stands for a socket that is not bound to one.
         """
 
 

@@ -14,6 +14,7 @@ from nicwatchd.core.model import (
     Key,
     Operation,
     RemoveAddress,
+    Route,
     SetGroup,
     SetUp,
 )
@@ -62,6 +63,13 @@ class Staleness:
                 case AddAddress(index=index) | RemoveAddress(index=index):
                     self._addresses.add(index)
             self.own = True  # routes go with addresses, and come with links
+
+    def refused(self, outcomes: Iterable[Outcome]) -> None:
+        """Operations failed: perhaps their link has changed, which not every sysctl reports."""
+        for outcome in outcomes:
+            match outcome.operation:
+                case AddAddress(index=index) | AddRoute(route=Route(oif=index)):
+                    self._links.add(index)
 
     def in_the_way(self, outcomes: Iterable[Outcome]) -> None:
         """Routes were refused because there is one already: find out whose it is."""

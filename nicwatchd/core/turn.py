@@ -253,6 +253,8 @@ class Turn:
     def fail(self, now: float) -> None:
         """The kernel did not answer: what we know about it is void, and the turn is aborted."""
         self.picture.stale.void()
+        # What the tables would have told is still to be explained.
+        self.picture.stale.in_the_way(o for o in self._failed or () if is_in_the_way(o))
         self._agenda.failed(now)
         self._move(Move.FAILED, now)
 
@@ -297,6 +299,7 @@ class Turn:
         self._failed = failed(applied.outcomes)
         self._decider.close(self._failed)
         self.picture.stale.touched(step.operations)
+        self.picture.stale.refused(self._failed)
         self.picture.stale.in_the_way(o for o in self._failed if is_in_the_way(o))
         if self.decision:
             self.decision = replace(self.decision, outcomes=applied.outcomes)

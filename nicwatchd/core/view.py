@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nicwatchd.core.evidence import Status, Verdict, Witness, leased
+from nicwatchd.core.evidence import Status, Verdict, Witness
+from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.model import Address, Family, Item, Key, Link, Numbers, Plan, Reason
@@ -61,7 +62,7 @@ def _notes(view: View) -> Iterator[Reason]:
     verdicts = view.verdicts.values()
     yield from (note for verdict in verdicts for note in verdict.notes)
     for verdict in verdicts:
-        if verdict.status is Status.ABSENT:
+        if verdict.status in (Status.ABSENT, Status.OFF):
             yield from verdict.reasons
     yield from _owned_elsewhere(view)
     yield from view.plan.notes

@@ -103,5 +103,11 @@ class Driver:
 
 
 def udev_is_done(index: int, udev: Path = UDEV) -> bool:
-    """Whether udev has processed a link, so that it no longer renames it; true without udev."""
-    return not (udev / "control").exists() or (udev / "data" / f"n{index}").exists()
+    """Whether udev has processed a link, so that it no longer renames it; true without udev.
+
+    Not, where that cannot be told: then the core waits for as long as udev may take.
+    """
+    try:
+        return not (udev / "control").exists() or (udev / "data" / f"n{index}").exists()
+    except OSError:  # exists() hides only that there is no such file
+        return False

@@ -4,7 +4,7 @@ planner: what ought to be there is written down in `tests.promised`."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nicwatchd.core.model import LINK_GROUP, PROTOCOL, Address, Link, Route, Rule, ours
 from nicwatchd.core.port import Kernel
@@ -65,8 +65,7 @@ def _links(truth: Truth, seen: Seen) -> list[str]:
 def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
     link, port = seen.links[mac], truth.ports[mac]
     copied = [f.on(link.index) for f in truth.foreign_on(mac) if isinstance(f, ForeignRoute)]
-    eni = replace(truth.enis[mac], name=port.name)
-    return expected(eni, link.index, truth.shared(mac), copied, up=port.up)
+    return expected(truth.usable(mac), link.index, truth.shared(mac), copied, up=port.up)
 
 
 def _ours(promised: Mapping[str, Expected], seen: Seen) -> list[str]:
@@ -115,7 +114,8 @@ def _states(truth: Truth, seen: Seen) -> list[str]:
     """Applied, or the lasting state."""
     wrong = []
     for mac in truth.ports:
-        left_alone = mac == PRIMARY or not truth.items(mac)
+        eni = truth.usable(mac)
+        left_alone = mac == PRIMARY or not (*eni.addresses(), *eni.prefixes)
         wanted, state = "ignored" if left_alone else "applied", seen.states.get(mac)
         if state != wanted:
             wrong.append(f"{mac} is {state}, not {wanted}")

@@ -245,9 +245,14 @@ def test_a_container_network_owns_the_secondary_enis() -> None:
     assert motion.state() is APPLIED
 
 
-def test_cilium_is_known_by_its_link() -> None:
+def test_cilium_is_known_by_its_rules_and_not_by_its_link_alone() -> None:
+    """It has the link in every mode, and owns the ENIs only in one."""
     motion = applied()
     motion.plug(140.0, Link(9, "02:00:00:00:00:09", "cilium_host", up=True, kind="veth"))
+    motion.run(145.0)
+    assert motion.state() is APPLIED
+    to_pod = Rule(V4, 20, MAIN_TABLE, protocol=2, dst=net("10.0.2.77/32"))
+    motion.at(146.0, lambda: motion.kernel.put(to_pod))
     motion.run(150.0)
     assert motion.turn.decision
     assert motion.turn.decision.container_network == "Cilium"

@@ -55,6 +55,9 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "master": 0,
         "ra_received": False,
         "ra_managed": False,
+        "mtu": 0,
+        "has_ipv6": True,
+        "disable_ipv6": False,
     },
     Address: {
         "scope": 0,

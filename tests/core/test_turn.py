@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EBUSY, ENETUNREACH
+from errno import EBUSY, EEXIST, ENETUNREACH
 from itertools import permutations
 
 import pytest
@@ -16,6 +16,7 @@ from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import NOT_ASKED, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
+    RTPROT_STATIC,
     AddAddress,
     Address,
     AddRoute,
@@ -39,6 +40,7 @@ from nicwatchd.core.steps import (
     ObjectsRead,
     PrimaryReading,
     Reading,
+    ReadObjects,
     StepAnswer,
 )
 from nicwatchd.core.treatment import Managed, Primary, Released
@@ -402,7 +404,8 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     phases(motion)
     assert not turn.is_reached(request)
     ends(motion)
-    assert APPLYING not in phases(motion), "nothing was programmed, so nothing goes"
+    goes = APPLYING in phases(motion)
+    assert goes == (ends is is_excluded), "nothing was programmed but the link's group"
     assert turn.is_reached(request), "by the very turn that saw it"
     assert turn.next_at().why is not Why.NEWS, "and by no other"
 
@@ -667,3 +670,23 @@ def test_the_primarys_answer_makes_a_turn_due() -> None:
     turn.answer(ObjectsRead({2: (), 3: ()}, {2: (), 3: ()}, ((), ())), 0.0)
     turn.take_reading(PrimaryReading(Value(PRIMARY)), 1.0)
     assert turn.is_due(1.0)
+
+
+def test_a_kernel_that_fails_meanwhile_does_not_change_the_reason() -> None:
+    """What is in a refused route's way is asked for again, and named as it would have been."""
+    motion = applied()
+    [route, *_] = [r for r in motion.kernel.own_routes if r.table == TABLE and r.prefsrc]
+    theirs = replace(route, protocol=RTPROT_STATIC)
+    motion.kernel.drop(route)
+    motion.kernel.put(theirs)
+    add = AddRoute(route)
+    assert motion.decide() == (add,)
+    turn = motion.turn
+    turn.answer(Applied((Outcome(add, Result.RETRY, EEXIST, "File exists"),)), motion.now)
+    while not isinstance(turn.step, ReadObjects):
+        assert turn.step
+        turn.answer(motion._carry_out(turn.step), motion.now)
+    assert turn.step.tables == {TABLE}
+    turn.fail(motion.now)
+    motion.decide()
+    assert motion.reasons() == {"route-in-the-way"}
