@@ -21,12 +21,14 @@ How to read it
     treatment   is an interface ours to configure? The rules for that
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     eni_plan, host_plan    what there should be in the kernel, for one ENI and for all
-    ownership, diff        what there is of ours, and the operations that lead to the plans
+    neighbourhood          what stands beside an ENI on its host
+    ownership, rule_chains, diff   what there is of ours, and the operations that lead to the plans
     losses, failures, shadow   what others took, what the kernel refused, whose rule wins
     host        all interfaces, and the facts that they share
     decide -> decision, news   one decision, the value that it leaves behind, and what is told
     staleness, picture     what to read again
     agenda      when to come back, and why
+    application the operations of a decision on their way: additions first, then removals
     steps       what the loop asks of its driver, and the answers
     turn        the loop over all of it, in one table; the edge that drivers use
     words       how objects are called for people, in the syntax of `ip`

@@ -31,6 +31,7 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.moves import rightful_owners
+from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
@@ -140,6 +141,9 @@ class Decider:
             undecided=self._undecided(),
             knows_primary=isinstance(host.primary_mac, Value),
             now=now,
+            neighbourhood=Neighbourhood(
+                host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers
+            ),
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -160,7 +164,8 @@ class Decider:
         self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
     ) -> None:
         owners = {operation: self._owner(operation) for operation in operations}
-        self.host.losses.count(before, operations, self.host.interfaces, owners, now)
+        rules = frozenset(self.host.rules)
+        self.host.losses.count(before, operations, self.host.interfaces, owners, rules, now)
 
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
         """Tell each interface whether the kernel is as planned.

@@ -1,17 +1,18 @@
 """What there should be in the kernel for one interface, from what is certain about it.
 
-Each interface has a routing table of its own, and rules that send to it what comes from its
-addresses. The rules stand last before `main`, so that whatever else manages the host wins, and
-ours fill what it leaves open:
+Each interface has a routing table T of its own, and rules that send to it what comes from its
+addresses. They have one priority, the last before main's: whatever else manages the host comes
+first, and ours fill what it leaves open. A SELECTOR is one of `oif NAME`, `from PREFIX`,
+`from ADDRESS` and `iif lo from SUBNET`. For each there is a chain, in this order:
 
-    32600  SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
-    32601  from PREFIX | from ADDRESS | oif NAME   lookup T
-    32602  iif lo from SUBNET                      lookup T
+    SELECTOR lookup local                  where the kernel's own rule for that comes later
+    SELECTOR to SUBNET lookup T            see `Subject.detours`
+    SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
+    SELECTOR lookup T
 
-The numbers are the defaults. The guard at 32600 repeats each selector below it: what main knows of
-containers and VPNs is honoured, but not main's on-link routes of *other* ENIs (all ENIs are in
-group 3778). An answer to a host in the primary's subnet would leave by the primary with this ENI's
-source, and EC2 drops it.
+The third is the guard: what main knows of containers and VPNs is honoured, but not main's on-link
+routes of *other* ENIs (all ENIs are in group 3778). An answer to a host in the primary's subnet
+would leave by the primary with this ENI's source, and EC2 drops it.
 
 Reads: a `Subject`, one ENI with what is certain about it. Gives: its `Plan`.
 """
@@ -28,12 +29,14 @@ from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     IPV6_DEFAULT_METRIC,
+    LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_BOOT,
     RTPROT_RA,
     RTPROT_STATIC,
     SCOPE_LINK,
+    SCOPE_UNIVERSE,
     Address,
     Family,
     IPAddress,
@@ -52,6 +55,8 @@ ANY: Final[Mapping[Family, IPNetwork]] = {
     Family.V4: IPv4Network("0.0.0.0/0"),
     Family.V6: IPv6Network("::/0"),
 }
+# Up to so many addresses of a family have a rule each; beyond, rules grow with the ENIs.
+FEW_ADDRESSES: Final = 4
 COPIED_AT_MOST: Final = 256  # of an operator's routes; a full BGP table is no static route
 
 
@@ -59,23 +64,25 @@ COPIED_AT_MOST: Final = 256  # of an operator's routes; a full BGP table is no s
 class Subject:
     """One managed interface as its plan sees it.
 
-    `addresses` are all that the link has, ours too; `routes` the main table's through the link;
-    `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client brought
-    the first address in time. `bring_up`: the link is to be set up, once; `waits_for_udev`: later.
-    `groups` are the link groups that are ours, former ones too. `bridge` is the priority of rules
-    that stand in for the guards while those change to another link group; None: they do not.
+    `addresses` are all that the link has, ours too; `routes` the main table's through the link.
+    `first_due`: no DHCP client brought the first address in time. `bring_up`: the link is to be set
+    up, once; `waits_for_udev`: later. `groups` are the link groups that are ours, former ones too.
+    `alone` are the subnets in which no other link of the host has an address or can get one.
+    `detours` are subnets that are not reached as main says: main's route there leads through a link
+    that no guard hides. `behind_local` are the families whose local table comes after our rules.
     """
 
     link: Link
     usable: Mapping[Family, Usable] = field(default_factory=dict)
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
-    neighbours: tuple[IPNetwork, ...] = ()
     first_due: bool = False
     bring_up: bool = False
     waits_for_udev: bool = False
     groups: frozenset[int] = frozenset()
-    bridge: int | None = None
+    alone: frozenset[IPNetwork] = frozenset()
+    detours: tuple[IPNetwork, ...] = ()
+    behind_local: frozenset[Family] = frozenset()
 
 
 def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
@@ -122,7 +129,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         addresses=tuple(addresses),
         awaited=tuple(awaited),
         routes=tuple(routes),
-        rules=tuple(sorted(rules, key=lambda rule: rule.priority)),
+        rules=tuple(rules),
     )
 
 
@@ -204,40 +211,50 @@ def _gateway(
 
 
 def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
-    """The rules of one family, each with its guard."""
-    for rule in _selectors(family, usable, subject, policy):
+    """The rules of one family, chain by chain."""
+    numbers = policy.numbers
+    own = numbers.table_of(subject.link.index)
+    for selector in _selectors(family, usable, subject, policy):
+        if family in subject.behind_local:
+            yield replace(selector, table=LOCAL_TABLE)
+        for subnet in subject.detours:
+            if subnet.version == family and subnet not in usable.subnets:
+                yield replace(selector, dst=subnet, table=own)
         yield replace(
-            rule,
-            priority=policy.numbers.priority,
+            selector,
             table=MAIN_TABLE,
             suppress_prefixlength=0,
-            suppress_ifgroup=policy.numbers.group,
+            suppress_ifgroup=numbers.group,
         )
-        yield rule
-        if subject.bridge is not None:
-            for other in subject.neighbours:
-                if other.version == family:
-                    yield replace(rule, priority=subject.bridge, dst=other)
+        yield replace(selector, table=own)
 
 
 def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
-    """Who is sent to the interface's table.
+    """Who is sent to the interface's table, as rules without one.
 
-    A subnet that is on two ENIs does not tell which of them a source belongs to; addresses do.
+    A subnet selects also what is of nobody on this host: what a proxy sends in the name of others.
+    And it tells whose a source is only where it is this ENI's alone. Addresses always do, but they
+    are many.
     """
-    numbers = policy.numbers
-    base = Rule(family, numbers.source_priority, numbers.table_of(subject.link.index))
+    base = Rule(family, policy.numbers.priority, 0)
     yield replace(base, oif=subject.link.name)
     for prefix in usable.prefixes:
         yield replace(base, src=prefix)
-    whole = [
-        subnet
-        for subnet in usable.subnets
-        if policy.rules is RuleMode.SUBNET
-        and not any(subnet.overlaps(other) for other in subject.neighbours)
-    ]
+    whole = [subnet for subnet in usable.subnets if subnet in subject.alone]
+    few = len(usable.addresses) <= FEW_ADDRESSES
+    if policy.rules is RuleMode.ADDRESS or (policy.rules is RuleMode.AUTO and few):
+        whole = []
     for subnet in whole:
-        yield replace(base, priority=numbers.subnet_priority, iif="lo", src=subnet)
-    for ip in usable.addresses:
+        yield replace(base, iif="lo", src=subnet)
+    for ip in dict.fromkeys((*usable.addresses, *_of_others(family, subject))):
         if not any(ip in subnet for subnet in whole):
             yield replace(base, src=ip_network(ip))
+
+
+def _of_others(family: Family, subject: Subject) -> Iterator[IPAddress]:
+    """Permanent addresses that others put on the link: an operator, or a cluster its overlay."""
+    for address in subject.addresses:
+        permanent = not (address.dynamic or address.from_ra or ours(address))
+        usable = address.scope == SCOPE_UNIVERSE and not address.ip.is_link_local
+        if address.family is family and permanent and usable:
+            yield address.ip

@@ -19,13 +19,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 from nicwatchd.core.backoff import Limiter
 from nicwatchd.core.model import (
-    MAIN_TABLE,
     AddAddress,
     AddRoute,
     AddRule,
     Operation,
     Plan,
     Reason,
+    RemoveRule,
     SetGroup,
 )
 from nicwatchd.core.ownership import selector
@@ -104,16 +104,16 @@ def place(lost: Thing) -> Place:
 def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> Iterator[Operation]:
     """The operations but for what is throttled, and for what would be wrong without that.
 
-    A route needs its source on the link; a rule leads traffic astray where its guard is missing.
+    A route needs its source on the link; a rule leads traffic astray where its guard is missing, or
+    where its copy that stands rightly is not there yet.
     """
     sources = {(t.index, t.ip) for t in throttled if isinstance(t, AddAddress)}
-    rules = [t.rule for t in throttled if isinstance(t, AddRule)]
-    guards = {selector(rule) for rule in rules if rule.table == MAIN_TABLE}
+    chains = {selector(t.rule) for t in throttled if isinstance(t, AddRule)}
     for operation in operations:
         match operation:
             case AddRoute(route=route) if (route.oif, route.prefsrc) in sources:
                 continue
-            case AddRule(rule=rule) if selector(rule) in guards:
+            case AddRule(rule=rule) | RemoveRule(rule=rule) if selector(rule) in chains:
                 continue
             case _ if thing(operation) not in throttled:
                 yield operation

@@ -46,6 +46,7 @@ class Host:
         self.links: Mapping[int, Link] | None = None  # before the first look
         self.routes: tuple[Route, ...] = ()  # of ours
         self.rules: tuple[Rule, ...] = ()  # all
+        self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator took from us
         self.losses = Losses()

@@ -6,13 +6,14 @@ for each, and the exceptions that planning one raised; the plan from before stan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, IPNetwork, Plan, Rule
+from nicwatchd.core.model import PROTOCOL, Plan, Rule
+from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
@@ -33,6 +34,7 @@ class HostPlan:
     undecided: Undecided
     knows_primary: bool
     now: float
+    neighbourhood: Neighbourhood
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -40,8 +42,8 @@ class HostPlan:
         """Plan every interface; another link group than before in steps, so that none is wrong.
 
         A packet that one guard suppresses may pass the next, so guards of two groups cannot stand
-        side by side, nor can all links change at one moment. While they do, rules stand in for
-        the guards that send what is for another ENI's subnet to the interface's own table.
+        side by side, nor can all links change at one moment. While they do, detours stand in for
+        the guards: what is for another ENI's subnet goes to the interface's own table.
         """
         numbers = policy.numbers
         final = self._all(policy)
@@ -58,35 +60,25 @@ class HostPlan:
         surplus = (guard for guard in guards if selector(guard) not in wanted)
         if any(self.owners.protects(guard, self.undecided) for guard in surplus):
             return self._all(before)  # what is still being judged needs the old group
-        bridge = _before(min(numbers.priority, *(g.priority for g in guards)), self.rules)
-        bridged = self._all(policy, bridge)
+        bridged = self._all(policy, detour=True)
         rules = {rule for each in bridged.values() for rule in each.rules}
         if {rule for rule in rules if rule.dst is not None} <= set(self.rules):
             return bridged
-        return self._all(before, bridge)
+        return self._all(before, detour=True)
 
-    def _all(self, policy: Policy, bridge: int | None = None) -> dict[int, Plan]:
-        subnets = {index: i.facts.subnets for index, i in self.interfaces.items()}
+    def _all(self, policy: Policy, *, detour: bool = False) -> dict[int, Plan]:
         plans = {}
         for index, interface in self.interfaces.items():
-            others = tuple(s for other, of in subnets.items() if other != index for s in of)
-            neighbours = tuple(dict.fromkeys(others))
             elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
             try:
-                its = self._one(interface, neighbours, policy, bridge)
+                its = self._one(interface, policy, detour=detour)
             except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
                 self.errors[index] = error
                 its = interface.plan
             plans[index] = replace(its, elsewhere=elsewhere)
         return plans
 
-    def _one(
-        self,
-        interface: Interface,
-        neighbours: tuple[IPNetwork, ...],
-        policy: Policy,
-        bridge: int | None,
-    ) -> Plan:
+    def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
         link, groups = interface.link, interface.groups
         match interface.treatment:
             case Released():
@@ -94,7 +86,7 @@ class HostPlan:
             case Primary():
                 return Plan(link.index, group=group_for(link, policy.numbers.group, groups))
             case Managed() if interface.verdicts and self.knows_primary:
-                return self._plan(self._subject(interface, neighbours, policy, bridge), policy)
+                return self._plan(self._subject(interface, policy, detour=detour), policy)
             case Managed() | Unmanaged():
                 return Plan(link.index)
 
@@ -105,31 +97,21 @@ class HostPlan:
             before = self.made[index] = (subject, policy, plan(subject, policy))
         return before[2]
 
-    def _subject(
-        self,
-        interface: Interface,
-        neighbours: tuple[IPNetwork, ...],
-        policy: Policy,
-        bridge: int | None,
-    ) -> Subject:
+    def _subject(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
         """The interface as its plan sees it."""
         facts = interface.facts
         udev_is_over = facts.udev_is_over(self.now)
+        index = facts.link.index
         return Subject(
             link=facts.link,
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
             addresses=facts.addresses,
             routes=facts.routes,
-            neighbours=neighbours,
             first_due=facts.age(self.now) >= policy.address_wait,
             bring_up=facts.to_bring_up and udev_is_over,
             waits_for_udev=facts.to_bring_up and not udev_is_over,
             groups=interface.groups,
-            bridge=bridge,
+            alone=self.neighbourhood.alone(interface),
+            detours=self.neighbourhood.detours(index, everywhere=detour),
+            behind_local=self.neighbourhood.behind_local,
         )
-
-
-def _before(priority: int, rules: Iterable[Rule]) -> int:
-    """A priority before this one: that of the rules which stand in already, if there are any."""
-    standing = (r.priority for r in rules if r.protocol == PROTOCOL and r.dst is not None)
-    return max((p for p in standing if p < priority), default=priority - 1)

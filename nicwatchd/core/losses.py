@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 
 from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan
+from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan, Rule
 
 
 class Losses:
@@ -43,17 +43,21 @@ class Losses:
         operations: Sequence[Operation],
         interfaces: Mapping[int, Interface],
         owners: Mapping[Operation, int | None],
+        rules: AbstractSet[Rule],
         now: float,
     ) -> None:
         """Count what was there as planned, and is planned still, but missing: others took it.
 
-        `before` are the plans until now; `owners` tells whose each operation is.
+        `before` are the plans until now; `owners` tells whose each operation is. `rules` are there:
+        what is added once more, to stand behind its guard, is not lost.
         """
         for interface in interfaces.values():
             interface.fights.forget(now)
         for operation in operations:
             lost, index = thing(operation), owners[operation]
             if lost is None or index is None or lost in self._missing:
+                continue
+            if isinstance(lost, AddRule) and lost.rule in rules:
                 continue
             interface = interfaces[index]
             by_kernel = isinstance(

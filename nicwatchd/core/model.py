@@ -43,6 +43,7 @@ DEFAULT_GROUP: Final = 0  # the only group that a link can have been in before o
 TABLE_BASE: Final = 1_000_000  # the default of `Numbers.table_base`, and the least there may be
 TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases are never the same
 MAIN_TABLE: Final = 254
+LOCAL_TABLE: Final = 255
 
 # Kernel constants (linux/rtnetlink.h) that decisions depend on.
 RTPROT_KERNEL: Final = 2
@@ -58,6 +59,16 @@ SCOPE_LINK: Final = 253
 IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric
 
 
+# Of one priority the first rule that was added comes first, and the kernel gives rules that name
+# none the one before the second rule's: this, and then down. So all rules of others that name no
+# priority come before ours, whether they are older or younger.
+RULE_PRIORITY: Final = 32765
+# Tables are 255 modulo 256: a dump of all tables goes by that, so main (254) comes before ours.
+TABLE_OFFSET: Final = 191
+TABLE_STRIDE: Final = 256
+INDEX_MODULUS: Final = 2**23  # a table's number has 32 bits
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """The numbers in the kernel that settings may change, for hosts where others use ours.
@@ -65,23 +76,18 @@ class Numbers:
     What was made with other numbers is ours all the same, by its protocol, and is replaced.
     """
 
-    priority: int = 32600  # of the guards; the rules that they guard have the next two
-    table_base: int = TABLE_BASE  # an interface's table is this plus its ifindex
+    priority: int = RULE_PRIORITY  # of every rule
+    table_base: int = TABLE_BASE  # of the numbers of the interfaces' tables
     group: int = LINK_GROUP  # of every ENI, so that rules can tell ENIs from other links
-
-    @property
-    def source_priority(self) -> int:
-        """Of the rules for prefixes, single addresses and bound sockets."""
-        return self.priority + 1
-
-    @property
-    def subnet_priority(self) -> int:
-        """Of the rules for whole subnets."""
-        return self.priority + 2
 
     def table_of(self, index: int) -> int:
         """The routing table of the interface with this ifindex."""
-        return self.table_base + index
+        return self.table_base + TABLE_OFFSET + TABLE_STRIDE * (index % INDEX_MODULUS)
+
+    def index_of(self, table: int) -> int | None:
+        """The ifindex of the interface that has this table; None where it is no interface's."""
+        index, rest = divmod(table - self.table_base - TABLE_OFFSET, TABLE_STRIDE)
+        return index if rest == 0 and 0 < index < INDEX_MODULUS else None
 
 
 class Family(IntEnum):
@@ -191,6 +197,8 @@ class Rule:
     fwmask: int | None = None
     suppress_prefixlength: int | None = None
     suppress_ifgroup: int | None = None
+    inverted: bool = False  # FIB_RULE_INVERT: `not`; never of ours
+    exotic: bool = False  # selects by more than is read here (user, port, TOS, ...); never of ours
     action: int = 1  # FR_ACT_TO_TBL; others are foreign: 2 goto, 6 blackhole, 7 unreachable, ...
 
 

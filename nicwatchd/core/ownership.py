@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Final
 
 from nicwatchd.core.model import (
+    LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
-    TABLE_STEP,
     Address,
     Family,
     IPNetwork,
@@ -48,11 +49,13 @@ def own_rules(kernel: Snapshot) -> tuple[Rule, ...]:
     return tuple(rule for rule in kernel.rules if rule.protocol == PROTOCOL)
 
 
+SHARED_TABLES: Final = (MAIN_TABLE, LOCAL_TABLE)  # nobody's: what leads there is a guard
+
 Selector = tuple[Family, IPNetwork | None, str | None, str | None]
 
 
 def selector(rule: Rule) -> Selector:
-    """What a rule selects by, which it shares with its guard."""
+    """What a rule selects by, which it shares with those that stand before it."""
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 
@@ -61,9 +64,16 @@ class Owners:
 
     def __init__(self, kernel: Snapshot, numbers: Numbers) -> None:
         self._kernel = kernel
-        self._base = numbers.table_base
-        self._own = own_rules(kernel)
-        self._known: dict[int, frozenset[int]] = {MAIN_TABLE: frozenset()}
+        self._numbers = numbers
+        self._chains: dict[Selector, list[Rule]] = {}
+        self._by_table: dict[int, list[Rule]] = {}
+        for rule in own_rules(kernel):
+            self._chains.setdefault(selector(rule), []).append(rule)
+            self._by_table.setdefault(rule.table, []).append(rule)
+        self._away: dict[int, set[int]] = {}
+        for route in kernel.routes:
+            self._away.setdefault(route.table, set()).add(route.oif)
+        self._known: dict[int, frozenset[int]] = dict.fromkeys(SHARED_TABLES, frozenset())
 
     def of(self, table: int) -> frozenset[int]:
         """The ifindices that rules of ours look up a table for; none where it cannot be told."""
@@ -72,14 +82,15 @@ class Owners:
         return self._known[table]
 
     def _find(self, table: int) -> frozenset[int]:
+        """By the routes that lead away, for numbers of two editions may mean two interfaces."""
+        if table in self._away:
+            return frozenset(self._away[table])
         links = self._kernel.links
-        index = table - self._base
-        if 0 < index < TABLE_STEP or index in links:
-            return frozenset({index})
-        leading_away = frozenset(r.oif for r in self._kernel.routes if r.table == table)
-        if leading_away:
-            return leading_away
-        rules = [rule for rule in self._own if rule.table == table]
+        index = self._numbers.index_of(table)
+        numbered = frozenset() if index is None else frozenset({index})
+        if numbered & links.keys():
+            return numbered
+        rules = self._by_table.get(table, [])
         names = {rule.oif for rule in rules}
         sources = [rule.src for rule in rules if rule.src is not None]
         named = {index for index, link in links.items() if link.name in names}
@@ -88,23 +99,25 @@ class Owners:
             for index, addresses in self._kernel.addresses.items()
             if any(address.ip in source for address in addresses for source in sources)
         }
-        return frozenset(named | addressed)
+        return frozenset(named | addressed) or numbered
 
     def protects(
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()
     ) -> bool:
         """Whether a rule is of what is undecided; a guard belongs to the rule that it guards."""
-        if rule.table == MAIN_TABLE:
-            of = selector(rule)
-            guarded = [r for r in self._own if r.table != MAIN_TABLE and selector(r) == of]
+        if rule.table in SHARED_TABLES:
+            chain = self._chains.get(selector(rule), [])
+            guarded = [each for each in chain if each.table not in SHARED_TABLES]
             if guarded:
-                return any(self.protects(r, undecided, elsewhere) for r in guarded)
+                return any(self.protects(each, undecided, elsewhere) for each in guarded)
         owners = self.of(rule.table)
         if not owners:  # whose it was cannot be told
             return any(family is rule.family for _, family in undecided)
-        holding = {
-            i for i in owners if (i, rule.family) in undecided and (i, rule.src) not in elsewhere
+        protecting = {
+            index
+            for index in owners
+            if (index, rule.family) in undecided and (index, rule.src) not in elsewhere
         }
-        names = {self._kernel.links[i].name for i in holding}
+        names = {self._kernel.links[index].name for index in protecting}
         # A name that its link has no more may be another's soon: that is no doubt.
         return bool(names) if rule.oif is None else rule.oif in names

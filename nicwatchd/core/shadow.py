@@ -14,7 +14,6 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from nicwatchd.core.model import (
-    MAIN_TABLE,
     PROTOCOL,
     Address,
     Family,
@@ -24,6 +23,7 @@ from nicwatchd.core.model import (
     Rule,
     contains,
 )
+from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.port import RouteAnswer
 
 # Somewhere off the host: of the ranges for benchmarks (RFC 2544, RFC 5180), so nobody's own.
@@ -55,7 +55,7 @@ def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
     routed = {route.family for route in plan.routes}
     local = [a for a in addresses if not a.tentative and not a.ip.is_link_local]
     for rule in plan.rules:
-        if rule.table == MAIN_TABLE or rule.family not in routed:
+        if rule.table in SHARED_TABLES or rule.dst or rule.family not in routed:
             continue
         fitting = (
             address.ip

@@ -60,7 +60,7 @@ class KernelState(Routing):
             case RemoveRoute(route):
                 return self.remove_route(route, pid)
             case AddRule(rule):
-                return self.add_rule(rule, pid)
+                return self.add_rule(rule, pid, exclusive=False)
             case RemoveRule(rule):
                 return self.remove_rule(rule, pid)
 
@@ -72,7 +72,7 @@ class KernelState(Routing):
             case Route():
                 return self.add_route(thing, pid, replacing=replacing)
             case Rule():
-                return self.add_rule(thing, pid)
+                return self.add_rule(thing, pid, exclusive=True)
 
     def drop(self, thing: Address | Route | Rule, pid: int) -> int:
         """Remove an object, of another program or ours."""
