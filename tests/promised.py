@@ -17,10 +17,10 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     SCOPE_LINK,
-    TABLE_BASE,
     Family,
     IPAddress,
     IPNetwork,
+    Numbers,
     Route,
     Rule,
 )
@@ -65,12 +65,12 @@ def expected(
     rules: set[Rule] = set()
     routes: set[Route] = set()
     sourced: set[Route] = set()
-    table = TABLE_BASE + index
+    table = Numbers().table_of(index)
     for family in Family:
         addresses, prefixes, cidrs = _parts(eni, family)
         if not addresses and not prefixes:
             continue
-        rules |= _rules(Rule(family, 32601, table), eni.name, addresses, prefixes, cidrs, others)
+        rules |= _rules(Rule(family, 32765, table), eni.name, addresses, prefixes, cidrs, others)
         if up:
             plain = _routes(eni, family, index)
             routes |= plain
@@ -98,7 +98,7 @@ def _parts(
 
 
 def _routes(eni: Eni, family: Family, index: int) -> set[Route]:
-    base = Route(ANY[family], TABLE_BASE + index, index)
+    base = Route(ANY[family], Numbers().table_of(index), index)
     _, _, cidrs = _parts(eni, family)
     if family is Family.V4:
         default = replace(base, gateway=eni.subnet.gateway, onlink=True)
@@ -121,11 +121,11 @@ def _rules(
     by_address = [ip for ip in addresses if not any(ip in cidr for cidr in alone)]
     rules = {replace(base, oif=name)}
     rules |= {replace(base, src=source) for source in (*prefixes, *map(ip_network, by_address))}
-    rules |= {replace(base, priority=32602, src=cidr, iif="lo") for cidr in alone}
+    rules |= {replace(base, priority=32765, src=cidr, iif="lo") for cidr in alone}
     guards = {
         replace(
             rule,
-            priority=32600,
+            priority=32765,
             table=MAIN_TABLE,
             suppress_prefixlength=0,
             suppress_ifgroup=LINK_GROUP,

@@ -48,6 +48,9 @@ class Picture:
                 # The last IPv4 address takes all IPv4 routes along, and no event tells of these.
                 self.stale.own |= deleted and index in self._host.interfaces
                 noted = self._note_addresses(index)
+                if noted is None and not event.link_local:
+                    self.stale.everywhere = True  # it may be in a subnet of an ENI's
+                    return COALESCE
                 return COALESCE if deleted and noted is not None else noted
             case RouteEvent() | RuleEvent() if by_us:
                 return None  # the echo of our own work, which is read back anyway
@@ -121,6 +124,7 @@ class Picture:
         interfaces = self._host.interfaces.values()
         return ReadObjects(
             links=self.stale.take_addresses(tuple(i.key for i in interfaces)),
+            everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
             tables=self.stale.take_tables(),
             udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
@@ -133,5 +137,7 @@ class Picture:
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
             self._host.update_addresses(index, addresses, read.routes.get(index, ()), now)
+        if read.everywhere is not None:
+            self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:
             self._host.update_own(*read.own)

@@ -96,11 +96,12 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
 
 def _selects(rule: Rule, probe: Probe) -> bool:
     """Whether a rule looks at the probe's packet, which is unmarked and made on this host."""
-    return (
-        rule.family is probe.rule.family
-        and (rule.src is None or contains(rule.src, ip_network(probe.src)))
+    matches = (
+        (rule.src is None or contains(rule.src, ip_network(probe.src)))
         and (rule.dst is None or contains(rule.dst, ip_network(probe.dst)))
         and rule.iif in (None, "lo")
         and rule.oif in (None, probe.rule.oif)
         and not rule.fwmark
     )
+    # Of an exotic selector only the kernel knows; where its table answered, it was met.
+    return rule.family is probe.rule.family and (rule.exotic or matches is not rule.inverted)

@@ -27,6 +27,7 @@ class Staleness:
         self.everything = True
         self._reading_everything = False
         self.own = True  # routes of ours, and rules
+        self.everywhere = True  # the addresses of all links
         self.rules_changed = False  # since it was last asked who wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -93,6 +94,11 @@ class Staleness:
     def forget(self, interfaces: Iterable[Key]) -> None:
         """Only these live: of others nothing was read."""
         self._known &= frozenset(interfaces)
+
+    def take_everywhere(self) -> bool:
+        """Whether the addresses of all links are to be read."""
+        everywhere, self.everywhere = self.everywhere or self._reading_everything, False
+        return everywhere
 
     def take_own(self) -> bool:
         """Whether routes of ours and rules are to be read."""

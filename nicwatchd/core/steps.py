@@ -39,11 +39,13 @@ class LinksRead:
 class ReadObjects:
     """Read the addresses of these links, the main table's routes through them, and the rest.
 
-    `own`: all routes of ours and all rules of the host. `tables`: everybody's routes in these
-    tables. `udev`: of which links to ask whether udev has finished with them. `known`: as above.
+    `everywhere`: the addresses of all links of the host. `own`: all routes of ours and all rules.
+    `tables`: everybody's routes in these tables. `udev`: of which links to ask whether udev has
+    finished with them. `known`: as above.
     """
 
     links: tuple[Key, ...]
+    everywhere: bool
     own: bool
     tables: frozenset[int]
     udev: frozenset[int]
@@ -56,6 +58,7 @@ class ObjectsRead:
 
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
     routes: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
+    everywhere: Mapping[int, tuple[Address, ...]] | None = None
     own: tuple[tuple[Route, ...], tuple[Rule, ...]] | None = None
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     udev_done: frozenset[int] = frozenset()

@@ -13,7 +13,9 @@ from nicwatchd.core.model import (
     Rule,
 )
 from nicwatchd.netlink.constants import (
+    FIB_RULE_INVERT,
     FRA_DST,
+    FRA_EXOTIC,
     FRA_FWMARK,
     FRA_FWMASK,
     FRA_IIFNAME,
@@ -160,7 +162,7 @@ def decode_route(body: bytes) -> Route | None:
 @lru_cache(maxsize=16384)  # every dump repeats the same rules, and a host may have thousands
 def decode_rule(body: bytes) -> Rule | None:
     """RTM_NEWRULE. Leaves out selectors that only foreign rules have (ports, TOS, UIDs, ...)."""
-    number, dst_len, src_len, _, table, _, _, action, _ = RULE.unpack_from(body)
+    number, dst_len, src_len, tos, table, _, _, action, flags = RULE.unpack_from(body)
     family = FAMILY.get(number)
     if family is None:
         return None  # a rule of multicast routing
@@ -180,6 +182,8 @@ def decode_rule(body: bytes) -> Rule | None:
         fwmask=_optional(found.get(FRA_FWMASK)),
         suppress_prefixlength=_unless_none(found.get(FRA_SUPPRESS_PREFIXLEN)),
         suppress_ifgroup=_unless_none(found.get(FRA_SUPPRESS_IFGROUP)),
+        inverted=bool(flags & FIB_RULE_INVERT),
+        exotic=bool(tos) or not FRA_EXOTIC.isdisjoint(found),
         action=action,
     )
 

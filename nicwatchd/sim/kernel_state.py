@@ -135,7 +135,7 @@ class KernelState(Routing):
         if known:
             self.addresses.remove(known)
         self.addresses.append(address)
-        self._emit(AddressEvent(address.index, pid))
+        self._emit(AddressEvent(address.index, pid, link_local=address.ip.is_link_local))
         self._connect(address)
         return 0
 
@@ -155,7 +155,8 @@ class KernelState(Routing):
             return EADDRNOTAVAIL
         self.addresses.remove(address)
         culprit = f"port id {pid}" if address.protocol == PROTOCOL and pid else ""
-        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit))
+        local = ip.is_link_local
+        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit, link_local=local))
         connected = self._connected(address)
         if connected in self.routes:
             self.remove_route(connected, 0)

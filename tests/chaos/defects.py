@@ -13,7 +13,7 @@ from nicwatchd.core.decide import Decider
 from nicwatchd.core.metadata import ABSENT, Unknown
 from nicwatchd.core.model import (
     PROTOCOL,
-    TABLE_BASE,
+    Numbers,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -42,7 +42,7 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
     def wrong(plans: Any, kernel: Snapshot, *rest: Any) -> Iterable[Operation]:
         for operation in right(plans, kernel, *rest):
             assert isinstance(operation, RemoveRule)
-            gone = operation.rule.table - TABLE_BASE not in kernel.links
+            gone = Numbers().index_of(operation.rule.table) not in kernel.links
             if not (gone and operation.rule.oif):
                 yield operation
 

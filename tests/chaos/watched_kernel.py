@@ -20,6 +20,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     Link,
+    Numbers,
     Operation,
     RemoveAddress,
     Route,
@@ -161,7 +162,7 @@ class WatchedKernel(FakeKernel):
         standing = {(mac, item) for mac, item in self._truth.steady if self._stands(mac, item)}
         led = {(r.table, r.family) for r in state.rules if r.table >= TABLE_BASE}
         defaults = {(r.table, r.family) for r in state.routes if not r.dst.prefixlen}
-        up = {TABLE_BASE + link.index for link in state.links.values() if link.up}
+        up = {Numbers().table_of(link.index) for link in state.links.values() if link.up}
         hollow = {(table, family) for table, family in led - defaults if table in up}
         own = [rule for rule in state.rules if rule.protocol == PROTOCOL]
         guards = {_selector(rule) for rule in own if rule.table == MAIN_TABLE}
@@ -179,7 +180,7 @@ class WatchedKernel(FakeKernel):
         else:
             there, source = True, item[1]
         answer = lookup(self._state, source, FAR[Family(item.version)], 0) if there else None
-        return isinstance(answer, RouteAnswer) and answer.table == TABLE_BASE + index
+        return isinstance(answer, RouteAnswer) and answer.table == Numbers().table_of(index)
 
 
 def _selector(rule: Rule) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import EniMetadata, Value
-from nicwatchd.core.model import Address, AddRule, Link
+from nicwatchd.core.model import Address, AddRule, Link, Numbers
 from nicwatchd.core.news import FightChanged
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
@@ -87,7 +87,7 @@ def programmed(motion: FastMotion, since: float = 0.0) -> dict[int, float]:
 
 
 def selectors(motion: FastMotion, index: int, which: int = 4) -> set[str]:
-    rules = [r for r in motion.kernel.own_rules if r.table == 1_000_000 + index]
+    rules = [r for r in motion.kernel.own_rules if r.table == Numbers().table_of(index)]
     return {str(r.oif or r.src) for r in rules if r.family == which}
 
 

@@ -40,11 +40,11 @@ from tests.core.build import FULL4, FULL6, IPV4, MAC, NET4, TABLE, eni, family, 
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, FULL, applied, fights
 
-LOOKUP = AddRule(Rule(Family.V4, 32602, TABLE, iif="lo", src=net(NET4)))
+LOOKUP = AddRule(Rule(Family.V4, 32765, TABLE, iif="lo", src=net(NET4)))
 GUARD = AddRule(
     replace(
         LOOKUP.rule,
-        priority=32600,
+        priority=32765,
         table=MAIN_TABLE,
         suppress_prefixlength=0,
         suppress_ifgroup=3778,
@@ -113,7 +113,7 @@ def test_what_is_told() -> None:
     assert reason is not None
     assert reason.code == "fought-over"
     assert reason.text == (
-        "the IPv4 rule 32602 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the kernel's "
+        "the IPv4 rule 32765 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the kernel's "
         "notifications name port id 77, perhaps networkd; nicwatchd puts it back, at most once "
         "in 5 s"
     )
@@ -127,7 +127,7 @@ def test_what_is_told() -> None:
 @pytest.mark.parametrize(
     ("lost", "said", "where"),
     [
-        (LOOKUP, "the IPv4 rule 32602 (iif lo from 10.0.2.0/24)", Place(AddRule, 32602, 4)),
+        (LOOKUP, "the IPv4 rule 32765 (iif lo from 10.0.2.0/24)", Place(AddRule, 32765, 4)),
         (SOURCED, f"the route to 10.0.2.0/24 in table {TABLE}", Place(AddRoute, 3, 4)),
         (ADDRESS, "the address 10.0.2.10", Place(AddAddress, 3)),
         (GROUP, "the link group 3778", Place(SetGroup, 3)),

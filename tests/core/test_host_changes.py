@@ -177,7 +177,7 @@ def test_detached_in_each_state_while_imds_goes_on_listing_it(
 ) -> None:
     """In the end nothing of it is left; another ENI of the host has noticed nothing."""
     motion = reached(state)
-    others = {rule for rule in motion.kernel.own_rules if rule.table == 1_000_004}
+    others = {rule for rule in motion.kernel.own_rules if rule.table == 1_001_215}
     motion.imds(MAC, motion.now, eni(family(ERROR, cidrs=ERROR), family(ERROR, cidrs=ERROR)))
     motion.at(motion.now, partial(motion.kernel.unplug, 3))
     motion.run(motion.now + 1.0)

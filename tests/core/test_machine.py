@@ -27,11 +27,11 @@ from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Valu
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
-    TABLE_BASE,
     Address,
     AddRule,
     Family,
     IPNetwork,
+    Numbers,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -307,7 +307,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         """By interface of ours: what IMDS told, did not take back, and what has a rule."""
         found = {}
         for interface in self.living:
-            table = TABLE_BASE + interface.link.index
+            table = Numbers().table_of(interface.link.index)
             sources = [r.src for r in self.kernel.own_rules if r.table == table and r.src]
             if self.is_ours(interface):
                 told = self.told(interface, Family.V4) | self.told(interface, Family.V6)

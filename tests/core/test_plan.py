@@ -115,16 +115,16 @@ def one(which: Usable, **more: Any) -> Subject:
 
 def test_a_plan_for_both_families() -> None:
     assert rules(BOTH, family=V4) == [
-        "32600: oif eth1 main guard",
-        "32600: iif lo from 10.0.2.0/24 main guard",
-        "32601: oif eth1 T",
-        "32602: iif lo from 10.0.2.0/24 T",
+        "32765: oif eth1 main guard",
+        "32765: iif lo from 10.0.2.0/24 main guard",
+        "32765: oif eth1 T",
+        "32765: iif lo from 10.0.2.0/24 T",
     ]
     assert rules(BOTH, family=V6) == [
-        "32600: oif eth1 main guard",
-        "32600: iif lo from 2001:db8:0:2::/64 main guard",
-        "32601: oif eth1 T",
-        "32602: iif lo from 2001:db8:0:2::/64 T",
+        "32765: oif eth1 main guard",
+        "32765: iif lo from 2001:db8:0:2::/64 main guard",
+        "32765: oif eth1 T",
+        "32765: iif lo from 2001:db8:0:2::/64 T",
     ]
     assert routes(BOTH) == [
         "10.0.2.0/24 src 10.0.2.10 scope link",
@@ -157,7 +157,7 @@ def test_a_foreign_group_is_left(group: int, expected: int | None) -> None:
 
 
 def test_the_table_is_the_index() -> None:
-    assert Numbers().table_of(3) == 1_000_003
+    assert Numbers().table_of(3) == 1_000_959
 
 
 # --- rules -----------------------------------------------------------------------------------
@@ -173,10 +173,10 @@ PAIR = usable(f"{IPV4} 10.0.2.11", "", NET4, f"{IPV4} 10.0.2.11")
             one(PREFIXED),
             DEFAULT,
             [
-                "32601: oif eth1 T",
-                "32601: from 2001:db8:0:2:1::/80 T",
-                "32601: from 2001:db8:0:2:2::/80 T",
-                "32602: iif lo from 2001:db8:0:2::/64 T",
+                "32765: oif eth1 T",
+                "32765: from 2001:db8:0:2:1::/80 T",
+                "32765: from 2001:db8:0:2:2::/80 T",
+                "32765: iif lo from 2001:db8:0:2::/64 T",
             ],
             id="prefixes",
         ),
@@ -184,57 +184,57 @@ PAIR = usable(f"{IPV4} 10.0.2.11", "", NET4, f"{IPV4} 10.0.2.11")
             one(usable(prefixes="10.0.2.16/28", subnets=NET4)),
             DEFAULT,
             [
-                "32601: oif eth1 T",
-                "32601: from 10.0.2.16/28 T",
-                "32602: iif lo from 10.0.2.0/24 T",
+                "32765: oif eth1 T",
+                "32765: from 10.0.2.16/28 T",
+                "32765: iif lo from 10.0.2.0/24 T",
             ],
             id="prefix only",
         ),
         pytest.param(
             one(PAIR),
             DEFAULT,
-            ["32601: oif eth1 T", "32602: iif lo from 10.0.2.0/24 T"],
+            ["32765: oif eth1 T", "32765: iif lo from 10.0.2.0/24 T"],
             id="one rule for many addresses",
         ),
         pytest.param(
             one(PAIR, neighbours=nets("10.0.1.0/24", NET4)),
             DEFAULT,
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            ["32765: oif eth1 T", "32765: from 10.0.2.10/32 T", "32765: from 10.0.2.11/32 T"],
             id="two ENIs in one subnet",
         ),
         pytest.param(
             one(PAIR, neighbours=nets("10.0.0.0/16")),
             DEFAULT,
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            ["32765: oif eth1 T", "32765: from 10.0.2.10/32 T", "32765: from 10.0.2.11/32 T"],
             id="a wider neighbour",
         ),
         pytest.param(
             one(PAIR, neighbours=nets("10.0.2.128/25")),
             DEFAULT,
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            ["32765: oif eth1 T", "32765: from 10.0.2.10/32 T", "32765: from 10.0.2.11/32 T"],
             id="a narrower neighbour",
         ),
         pytest.param(
             one(PAIR, neighbours=nets("10.0.1.0/24", "10.0.3.0/24", NET6)),
             DEFAULT,
-            ["32601: oif eth1 T", "32602: iif lo from 10.0.2.0/24 T"],
+            ["32765: oif eth1 T", "32765: iif lo from 10.0.2.0/24 T"],
             id="neighbours elsewhere",
         ),
         pytest.param(
             one(PREFIXED, neighbours=nets(NET6)),
             Policy(rules=RuleMode.ADDRESS),
             [
-                "32601: oif eth1 T",
-                "32601: from 2001:db8:0:2:1::/80 T",
-                "32601: from 2001:db8:0:2:2::/80 T",
-                f"32601: from {IPV6}/128 T",
+                "32765: oif eth1 T",
+                "32765: from 2001:db8:0:2:1::/80 T",
+                "32765: from 2001:db8:0:2:2::/80 T",
+                f"32765: from {IPV6}/128 T",
             ],
             id="by address",
         ),
         pytest.param(
             one(PAIR),
             Policy(rules=RuleMode.ADDRESS),
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
+            ["32765: oif eth1 T", "32765: from 10.0.2.10/32 T", "32765: from 10.0.2.11/32 T"],
             id="rules = address",
         ),
         pytest.param(
@@ -242,16 +242,16 @@ PAIR = usable(f"{IPV4} 10.0.2.11", "", NET4, f"{IPV4} 10.0.2.11")
                 neighbours=nets(NET6)),
             DEFAULT,
             [
-                "32601: oif eth1 T",
-                f"32601: from {IPV6}/128 T",
-                "32602: iif lo from 2001:db8:5::/64 T",
+                "32765: oif eth1 T",
+                f"32765: from {IPV6}/128 T",
+                "32765: iif lo from 2001:db8:5::/64 T",
             ],
             id="one of two CIDRs is shared",
         ),
         pytest.param(
             one(usable(IPV6)),
             DEFAULT,
-            ["32601: oif eth1 T", f"32601: from {IPV6}/128 T"],
+            ["32765: oif eth1 T", f"32765: from {IPV6}/128 T"],
             id="a lease by RA, its subnet unknown",
         ),
     ],
@@ -263,12 +263,12 @@ def test_rules(subject: Subject, policy: Policy, expected: list[str]) -> None:
     guards = [rule for rule in made if "guard" in rule]
     assert guards == made[: len(guards)]
     selectors = [rule.split(": ")[1].removesuffix(" T") for rule in made[len(guards) :]]
-    assert sorted(guards) == sorted(f"32600: {selector} main guard" for selector in selectors)
+    assert sorted(guards) == sorted(f"32765: {selector} main guard" for selector in selectors)
 
 
 def test_the_rule_follows_the_name() -> None:
     link = replace(ETH1, name="ens6")
-    assert rules(replace(BOTH, link=link), family=V6)[2] == "32601: oif ens6 T"
+    assert rules(replace(BOTH, link=link), family=V6)[2] == "32765: oif ens6 T"
 
 
 # --- routes ----------------------------------------------------------------------------------

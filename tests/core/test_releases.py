@@ -51,7 +51,7 @@ def test_the_last_word_about_a_link_counts(words: list[tuple[str, Key | None]]) 
 def two() -> FastMotion:
     """Two ENIs that are applied, and things of others; those are watched throughout."""
     motion = applied(eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6))
-    motion.kernel.put(Rule(V4, 32601, 77, protocol=4, src=net("192.0.2.0/24")))
+    motion.kernel.put(Rule(V4, 32765, 77, protocol=4, src=net("192.0.2.0/24")))
     motion.kernel.put(permanent("10.0.2.99/24"))
     motion.plug(140.0, ETH2)
     said = eni(family("10.0.3.10 10.0.3.11", cidrs="10.0.3.0/24"), mac=Value(MAC2))
@@ -73,7 +73,7 @@ def left(motion: FastMotion, index: int) -> list[object]:
     """All that is ours of one interface."""
     kernel = motion.kernel
     found: list[object] = [route for route in kernel.own_routes if route.oif == index]
-    found += [rule for rule in kernel.own_rules if rule.table == 1_000_000 + index]
+    found += [rule for rule in kernel.own_rules if rule.table == Numbers().table_of(index)]
     found += [address for address in kernel.addresses_of(index) if ours(address)]
     if kernel.links[index].group != DEFAULT_GROUP:
         found.append(kernel.links[index].group)
@@ -119,7 +119,7 @@ def test_the_primary_alone_gives_its_group_back() -> None:
 
 def test_what_was_fought_over_is_not_any_more() -> None:
     motion = two()
-    rule = next(rule for rule in motion.kernel.own_rules if rule.table == 1_000_003)
+    rule = next(rule for rule in motion.kernel.own_rules if rule.table == 1_000_959)
 
     def remove() -> None:
         motion.kernel.drop(rule)

@@ -10,10 +10,10 @@ from nicwatchd.core.port import RouteAnswer
 from nicwatchd.core.shadow import FAR, Probe, probes, shadow
 from tests.core.build import IPV4, IPV6, NET4, NET6, TABLE, V4, V6, ip, lease, net, permanent
 
-GUARD = Rule(V6, 32600, MAIN_TABLE, oif="eth1", suppress_prefixlength=0, suppress_ifgroup=3778)
-OIF6 = Rule(V6, 32601, TABLE, oif="eth1")
-SUBNET6 = Rule(V6, 32602, TABLE, iif="lo", src=net(NET6))
-SUBNET4 = Rule(V4, 32602, TABLE, iif="lo", src=net(NET4))
+GUARD = Rule(V6, 32765, MAIN_TABLE, oif="eth1", suppress_prefixlength=0, suppress_ifgroup=3778)
+OIF6 = Rule(V6, 32765, TABLE, oif="eth1")
+SUBNET6 = Rule(V6, 32765, TABLE, iif="lo", src=net(NET6))
+SUBNET4 = Rule(V4, 32765, TABLE, iif="lo", src=net(NET4))
 ROUTES = (Route(net(NET4), TABLE, 3), Route(net(NET6), TABLE, 3))
 PLAN = Plan(3, routes=ROUTES, rules=(GUARD, OIF6, SUBNET4, SUBNET6))
 LINK_LOCAL = permanent("fe80::3/64")
@@ -87,7 +87,7 @@ def test_our_own_table_answers() -> None:
             f"packets from {IPV6} bound to eth1 have no route: a rule before ours rejects them",
             id="a bound socket",
         ),
-        pytest.param(PROBE, BY52, [replace(VPN, priority=32602)], BY_VPN.replace("5270", "32602"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=32765)], BY_VPN.replace("5270", "32765"),
                      id="the same priority"),
         pytest.param(PROBE, BY52, [replace(VPN, priority=9), VPN], BY_VPN.replace("5270", "9"),
                      id="the first one"),

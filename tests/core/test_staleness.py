@@ -143,7 +143,7 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
             (set(), [], True),
             id="another's in our table",
         ),
-        pytest.param(RuleEvent(V4, 32601, PROTOCOL), COALESCE, (set(), [], True), id="our rule"),
+        pytest.param(RuleEvent(V4, 32765, PROTOCOL), COALESCE, (set(), [], True), id="our rule"),
         pytest.param(RuleEvent(V4, 100, 3), COALESCE, (set(), [], True), id="another's rule"),
     ],
 )
@@ -164,7 +164,7 @@ def test_what_is_read_after_an_event(
     [
         OURS,
         THEIRS,
-        RuleEvent(V4, 32601, PROTOCOL),
+        RuleEvent(V4, 32765, PROTOCOL),
     ],
 )
 def test_the_echo_of_our_own_work_is_nothing_new(event: Event) -> None:
@@ -262,7 +262,7 @@ def test_what_makes_all_that_is_known_void(void: Callable[[Turn], object]) -> No
 
 # --- what we did ourselves -----------------------------------------------------------------------
 
-RULE = Rule(V4, 32601, TABLE, src=net(NET4))
+RULE = Rule(V4, 32765, TABLE, src=net(NET4))
 ROUTE = Route(net(NET4), TABLE, 3)
 
 

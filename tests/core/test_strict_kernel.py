@@ -22,7 +22,7 @@ from tests.core.strict_kernel import StrictKernel
 
 THEIRS = Route(net("10.9.0.0/16"), TABLE, 3, RTPROT_STATIC, scope=253)
 OURS = Route(net(NET4), TABLE, 3, scope=253)
-NARROW = Rule(V4, 32602, TABLE, src=net(NET4), iif="lo")
+NARROW = Rule(V4, 32765, TABLE, src=net(NET4), iif="lo")
 AWS = Rule(V4, 1024, MAIN_TABLE, protocol=RTPROT_STATIC, fwmark=0x80, fwmask=0x80)
 
 
@@ -51,7 +51,7 @@ def kernel() -> StrictKernel:
         (RemoveRoute(on_link(NET4)), "others'"),
         (RemoveRoute(THEIRS), "others'"),
         (AddRule(NARROW), "EEXIST"),
-        (RemoveRule(Rule(V4, 32602, TABLE)), "removes another"),
+        (RemoveRule(Rule(V4, 32765, TABLE)), "removes another"),
         (RemoveRule(AWS), "others'"),
     ],
     ids=str,

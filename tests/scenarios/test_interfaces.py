@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from nicwatchd.core.model import Family
+from nicwatchd.core.model import Family, Numbers
 from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.host import QUICK, complete, ec2_host, late, numbered, settings
 
 
 def table(index: int) -> str:
-    return str(1_000_000 + index)
+    return str(Numbers().table_of(index))
 
 
 async def test_two_in_one_subnet() -> None:

@@ -20,6 +20,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    Numbers,
     Operation,
     Route,
     Rule,
@@ -127,7 +128,7 @@ async def ready(host: Host, daemon: Daemon) -> int:
                 onlink=True,
             )
         )  # fmt: skip
-    table = 1_000_000 + index
+    table = Numbers().table_of(index)
     await eventually(lambda: "10.9.0.0/16" in host.kernel.ip_route(V4, table))
     await eventually(lambda: "2001:db8:9::/48" in host.kernel.ip_route(V6, table))
     await until(daemon, "eth1", is_applied)
@@ -301,7 +302,7 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
     async with host.daemon(clock=clock) as daemon:
         index = await ready(host, daemon)
         before = await own(host.kernel, index)
-        victims = [t for t in before if isinstance(t, Rule) and t.priority == 32602]
+        victims = [t for t in before if isinstance(t, Rule) and t.priority == 32765]
         for _ in range(LOSSES + 2):
             for victim in victims:
                 host.kernel.drop(victim, pid=OTHER)

@@ -58,8 +58,8 @@ def test_later_files_override_single_keys(tmp_path: Path) -> None:
             "kernel.table_base: 0 is wrong; it should be greater than",
         ),
         (
-            "[kernel]\ntable_base = 1000001",
-            "kernel.table_base: 1000001 is wrong; it should be a multiple of 1000000",
+            "[kernel]\ntable_base = 1000447",
+            "kernel.table_base: 1000447 is wrong; it should be a multiple of 1000000",
         ),
         ("interfaces = 3", "interfaces: 3 is wrong; it should be a section, [interfaces]"),
         ("[imds]\nendpoints = []", "imds.endpoints: [] is wrong; it should be a list with"),
