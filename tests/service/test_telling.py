@@ -72,7 +72,8 @@ def test_each_is_one_entry(kind: type) -> None:
 def test_a_surprise_has_its_traceback_and_is_an_error() -> None:
     ((_, message, priority, fields),) = tell(TOLD[Surprised][0])
     assert message == (
-        "eth1 (02:00:00:00:00:02): internal error in judging: ValueError('x'); everything else continues"
+        "eth1 (02:00:00:00:00:02): internal error in judging: ValueError('x'); "
+        "everything else continues"
     )
     assert (priority, fields["NICWATCHD_TRACEBACK"]) == (journal.ERROR, "Traceback ...")
     ((_, message, _, fields),) = tell(Surprised(None, "deciding", "KeyError(3)", "Traceback"))
