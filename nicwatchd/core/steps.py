@@ -45,11 +45,11 @@ class ReadObjects:
     """
 
     links: tuple[Key, ...]
-    everywhere: bool
     own: bool
     tables: frozenset[int]
     udev: frozenset[int]
     known: frozenset[Key]
+    everywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class ObjectsRead:
 
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
     routes: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
-    everywhere: Mapping[int, tuple[Address, ...]] | None = None
     own: tuple[tuple[Route, ...], tuple[Rule, ...]] | None = None
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     udev_done: frozenset[int] = frozenset()
+    everywhere: Mapping[int, tuple[Address, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,7 @@ class FastMotion:
                 return ObjectsRead(
                     addresses={index: kernel.addresses_of(index) for index in read},
                     routes={index: kernel.main_routes_of(index) for index in read},
+                    everywhere=kernel.all_addresses() if step.everywhere else None,
                     own=(kernel.own_routes, tuple(kernel.rules)) if step.own else None,
                     tables={table: kernel.table_routes(table) for table in step.tables},
                     udev_done=step.udev & self.udev_done,

@@ -150,6 +150,12 @@ class StrictKernel:
     def addresses_of(self, index: int) -> tuple[Address, ...]:
         return tuple(address for address in self.state.addresses if address.index == index)
 
+    def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        return {
+            index: tuple(a for a in self.addresses_of(index) if not a.ip.is_link_local)
+            for index in self.links
+        }
+
     def main_routes_of(self, index: int) -> tuple[Route, ...]:
         main = (r for r in self.state.routes if (r.table, r.oif) == (MAIN_TABLE, index))
         return tuple(route for route in main if route.protocol in HEEDED)

@@ -73,14 +73,18 @@ async def test_a_start_adopts_what_is_there(host: Host) -> None:
     assert host.kernel.writes == written
 
 
-@pytest.mark.parametrize("priority", [32765, 32765, 32765])
-async def test_a_rule_that_somebody_removes_comes_back(host: Host, priority: int) -> None:
+@pytest.mark.parametrize("table", ["main", "its own"])
+async def test_a_rule_that_somebody_removes_comes_back(host: Host, table: str) -> None:
     host.plug_primary()
     host.plug()
     async with host.daemon() as daemon:
         await until(daemon, "eth1", is_applied)
         rules = await host.kernel.rules()
-        victim = next(rule for rule in rules if rule.priority == priority)
+        victim = next(
+            rule
+            for rule in rules
+            if rule.protocol == PROTOCOL and (rule.table == MAIN_TABLE) is (table == "main")
+        )
         host.kernel.drop(victim, pid=77)
 
         async def back() -> bool:
