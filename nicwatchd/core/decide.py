@@ -26,13 +26,14 @@ from nicwatchd.core.model import (
     Reason,
     RemoveAddress,
     RemoveRoute,
+    RemoveRule,
     Rule,
     SetGroup,
     SetUp,
 )
 from nicwatchd.core.moves import rightful_owners
 from nicwatchd.core.neighbourhood import Neighbourhood
-from nicwatchd.core.ownership import Owners, Undecided
+from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import container_network, places_of, treat
@@ -170,9 +171,20 @@ class Decider:
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
         """Tell each interface whether the kernel is as planned.
 
-        What is contested comes and goes. It is told by itself, once; the state tells the rest.
+        What is contested comes and goes, and with it the copies of rules that are to stand behind
+        it. It is told by itself, once; the state tells the rest.
         """
-        unequal = {self._owner(o) for o in operations if not self._is_contested(o)}
+        contested = {operation for operation in operations if self._is_contested(operation)}
+        chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
+        there = set(self.host.rules)
+        contested |= {
+            operation
+            for operation in operations
+            if isinstance(operation, AddRule | RemoveRule)
+            and operation.rule in there
+            and selector(operation.rule) in chains
+        }
+        unequal = {self._owner(operation) for operation in operations if operation not in contested}
         for index, interface in self.host.interfaces.items():
             interface.confirm(now, self.host.policy, equal=index not in unequal)
 

@@ -28,7 +28,7 @@ from nicwatchd.core.model import (
     RemoveRule,
     SetGroup,
 )
-from nicwatchd.core.ownership import selector
+from nicwatchd.core.ownership import Selector, selector
 from nicwatchd.core.words import brief
 
 # Twice is chance. Tools that work from a timer (ec2-net-utils') do so each minute: three of their
@@ -104,17 +104,19 @@ def place(lost: Thing) -> Place:
 def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> Iterator[Operation]:
     """The operations but for what is throttled, and for what would be wrong without that.
 
-    A route needs its source on the link; a rule leads traffic astray where its guard is missing, or
-    where its copy that stands rightly is not there yet.
+    A route needs its source on the link. Of one chain of rules nothing overtakes what waits, and
+    nothing is removed before all that replaces it is there.
     """
     sources = {(t.index, t.ip) for t in throttled if isinstance(t, AddAddress)}
-    chains = {selector(t.rule) for t in throttled if isinstance(t, AddRule)}
+    waiting: set[Selector] = set()
     for operation in operations:
         match operation:
             case AddRoute(route=route) if (route.oif, route.prefsrc) in sources:
                 continue
-            case AddRule(rule=rule) | RemoveRule(rule=rule) if selector(rule) in chains:
+            case AddRule(rule=rule) | RemoveRule(rule=rule) if selector(rule) in waiting:
                 continue
+            case AddRule(rule=rule) if operation in throttled:
+                waiting.add(selector(rule))
             case _ if thing(operation) not in throttled:
                 yield operation
 

@@ -43,7 +43,8 @@ class HostPlan:
 
         A packet that one guard suppresses may pass the next, so guards of two groups cannot stand
         side by side, nor can all links change at one moment. While they do, detours stand in for
-        the guards: what is for another ENI's subnet goes to the interface's own table.
+        the guards: what is for another ENI's subnet goes to the interface's own table. First they
+        come, then the new guards in the place of the old ones, then the links change their group.
         """
         numbers = policy.numbers
         final = self._all(policy)
@@ -63,8 +64,12 @@ class HostPlan:
         bridged = self._all(policy, detour=True)
         rules = {rule for each in bridged.values() for rule in each.rules}
         if {rule for rule in rules if rule.dst is not None} <= set(self.rules):
-            return bridged
+            return {index: self._without_group(each, policy) for index, each in bridged.items()}
         return self._all(before, detour=True)
+
+    @staticmethod
+    def _without_group(its: Plan, policy: Policy) -> Plan:
+        return replace(its, group=None) if its.group == policy.numbers.group else its
 
     def _all(self, policy: Policy, *, detour: bool = False) -> dict[int, Plan]:
         plans = {}

@@ -41,7 +41,9 @@ PROTOCOL: Final = 236  # 0xEC; of every route, rule and (kernel 5.18 on) address
 LINK_GROUP: Final = 3778  # 0xEC2; the default of `Numbers.group`
 DEFAULT_GROUP: Final = 0  # the only group that a link can have been in before ours
 TABLE_BASE: Final = 1_000_000  # the default of `Numbers.table_base`, and the least there may be
-TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases are never the same
+TABLE_STEP: Final = (
+    1_000_000  # bases are multiples of it; so far a number alone tells whose a table is
+)
 MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 
@@ -64,7 +66,7 @@ IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route wi
 # priority come before ours, whether they are older or younger.
 RULE_PRIORITY: Final = 32765
 # Tables are 255 modulo 256: a dump of all tables goes by that, so main (254) comes before ours.
-TABLE_OFFSET: Final = 191
+TABLE_REST: Final = 255
 TABLE_STRIDE: Final = 256
 INDEX_MODULUS: Final = 2**23  # a table's number has 32 bits
 
@@ -82,12 +84,17 @@ class Numbers:
 
     def table_of(self, index: int) -> int:
         """The routing table of the interface with this ifindex."""
-        return self.table_base + TABLE_OFFSET + TABLE_STRIDE * (index % INDEX_MODULUS)
+        return self._first_table + TABLE_STRIDE * (index % INDEX_MODULUS)
 
     def index_of(self, table: int) -> int | None:
         """The ifindex of the interface that has this table; None where it is no interface's."""
-        index, rest = divmod(table - self.table_base - TABLE_OFFSET, TABLE_STRIDE)
+        index, rest = divmod(table - self._first_table, TABLE_STRIDE)
         return index if rest == 0 and 0 < index < INDEX_MODULUS else None
+
+    @property
+    def _first_table(self) -> int:
+        """The first number from the base on that is no interface's and has the right rest."""
+        return self.table_base - self.table_base % TABLE_STRIDE + TABLE_REST
 
 
 class Family(IntEnum):

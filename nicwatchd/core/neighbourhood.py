@@ -1,7 +1,7 @@
 """What stands beside an ENI on its host: other links in its subnets, and ways that avoid its rules.
 
 Reads: all interfaces with their treatment, the addresses of all other links, all rules.
-Gives: the subnets that are an ENI's alone, and the subnets that its packets reach by its own table only.
+Gives: the subnets that are an ENI's alone, and those that its packets reach by its own table only.
 """
 
 from __future__ import annotations

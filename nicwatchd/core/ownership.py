@@ -17,6 +17,7 @@ from nicwatchd.core.model import (
     LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
+    TABLE_STEP,
     Address,
     Family,
     IPNetwork,
@@ -82,14 +83,14 @@ class Owners:
         return self._known[table]
 
     def _find(self, table: int) -> frozenset[int]:
-        """By the routes that lead away, for numbers of two editions may mean two interfaces."""
+        """By the routes that lead away, for numbers of two settings may mean two interfaces."""
         if table in self._away:
             return frozenset(self._away[table])
         links = self._kernel.links
         index = self._numbers.index_of(table)
-        numbered = frozenset() if index is None else frozenset({index})
-        if numbered & links.keys():
-            return numbered
+        is_near = table < self._numbers.table_base + TABLE_STEP  # else it may be of another base
+        if index is not None and (is_near or index in links):
+            return frozenset({index})
         rules = self._by_table.get(table, [])
         names = {rule.oif for rule in rules}
         sources = [rule.src for rule in rules if rule.src is not None]
@@ -99,7 +100,7 @@ class Owners:
             for index, addresses in self._kernel.addresses.items()
             if any(address.ip in source for address in addresses for source in sources)
         }
-        return frozenset(named | addressed) or numbered
+        return frozenset(named | addressed)
 
     def protects(
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()

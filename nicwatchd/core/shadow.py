@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from errno import EACCES, EHOSTUNREACH, ENETUNREACH
 from ipaddress import ip_address, ip_network
+from itertools import takewhile
 from typing import Final
 
 from nicwatchd.core.model import (
@@ -82,7 +83,7 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
     winner = next(
         (
             rule.priority
-            for rule in rules
+            for rule in takewhile(lambda rule: rule != probe.rule, rules)
             if rule.protocol != PROTOCOL
             and rule.table == table
             and rule.priority <= probe.rule.priority

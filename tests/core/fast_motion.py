@@ -141,6 +141,9 @@ class FastMotion:
             self._tell()
         assert self.kernel.foreign == foreign, "what is others' was touched"
         assert turn.settled, f"it does not converge: {self.wanted}"
+        if turn.decision and not turn.decision.throttled:
+            own = self.kernel.own_rules
+            assert len(set(own)) == len(own), "copies are for moments only"
 
     def decide(self) -> tuple[Operation, ...]:
         """Begin a turn, and stop where it wants something applied: that; nothing, if it is over."""

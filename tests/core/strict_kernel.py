@@ -79,7 +79,7 @@ class StrictKernel:
 
     def _run(self, operation: Operation) -> None:
         before, foreign = self._holds(), self._foreign(operation)
-        routes, rules = {*self.routes}, {*self.rules}
+        routes, rules = {*self.routes}, [*self.rules]
         _accepted(self.state.run(operation, PORT_ID), operation)
         assert self._holds() != before, f"changes nothing: {operation}"
         assert self._foreign(operation) == foreign, f"touches what is others': {operation}"
@@ -91,7 +91,10 @@ class StrictKernel:
             case RemoveRoute(route):
                 assert route in routes - {*self.routes}, f"removes another: {operation}"
             case RemoveRule(rule):
-                assert rule in rules - {*self.rules}, f"removes another: {operation}"
+                first = rules.index(rule) if rule in rules else len(rules)
+                assert [*self.rules] == rules[:first] + rules[first + 1 :], (
+                    f"removes another: {operation}"
+                )
 
     def _holds(self) -> tuple[object, ...]:
         return dict(self.links), self.addresses, self.routes, self.rules

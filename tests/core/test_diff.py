@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.model import (
+    INDEX_MODULUS,
     MAIN_TABLE,
     PROTOCOL,
+    TABLE_BASE,
     TABLE_STEP,
     AddAddress,
     Address,
@@ -62,7 +64,7 @@ PLAN = Plan(
     bring_up=True,
     addresses=(ip(IPV4), ip(IPV6)),
     routes=(ROUTE4, ROUTE6, DEFAULT6),
-    rules=(guard(SUBNET4), guard(SUBNET6), guard(OIF6), OIF6, SUBNET4, SUBNET6),
+    rules=(guard(SUBNET4), SUBNET4, guard(SUBNET6), SUBNET6, guard(OIF6), OIF6),
 )
 DONE = Snapshot(
     {3: replace(ETH1, group=3778)},
@@ -83,11 +85,11 @@ def test_all_of_it_in_order() -> None:
         AddRoute(ROUTE6),
         AddRoute(DEFAULT6),
         AddRule(guard(SUBNET4)),
+        AddRule(SUBNET4),
         AddRule(guard(SUBNET6)),
+        AddRule(SUBNET6),
         AddRule(guard(OIF6)),
         AddRule(OIF6),
-        AddRule(SUBNET4),
-        AddRule(SUBNET6),
     )
 
 
@@ -290,13 +292,18 @@ def test_what_another_eni_owns_is_not_protected() -> None:
     [
         pytest.param(0, set(), id="no ifindex"),
         pytest.param(1, {1}, id="the first"),
-        pytest.param(TABLE_STEP - 1, {TABLE_STEP - 1}, id="the last that needs no link"),
-        pytest.param(TABLE_STEP, set(), id="too far to be told by the number alone"),
+        pytest.param(3905, {3905}, id="the last that needs no link"),
+        pytest.param(3906, set(), id="too far to be told by the number alone"),
+        pytest.param(INDEX_MODULUS - 1, set(), id="as far as numbers go"),
     ],
 )
-def test_a_table_tells_whose_it_is(index: int, owners: set[int]) -> None:
-    numbers = Numbers()
-    assert Owners(Snapshot(), numbers).of(numbers.table_of(index)) == owners
+@pytest.mark.parametrize("base", [TABLE_BASE, 2 * TABLE_STEP, 2_000_000_000])
+def test_a_table_tells_whose_it_is(index: int, owners: set[int], base: int) -> None:
+    numbers = Numbers(table_base=base)
+    table = numbers.table_of(index)
+    assert Owners(Snapshot(), numbers).of(table) == owners
+    assert base < table < 2**32
+    assert table % 256 == 255, "a dump of all tables goes by that: main's 254 comes first"
 
 
 # --- any kernel, any plan --------------------------------------------------------------------
@@ -318,8 +325,8 @@ def all_rules(index: int, name: str) -> list[Rule]:
 
 
 def guarded(rules: list[Rule]) -> tuple[Rule, ...]:
-    """As a plan has them: the guards first."""
-    return (*(guard(rule) for rule in rules), *rules)
+    """As a plan has them: each guard before its rule."""
+    return tuple(each for rule in rules for each in (guard(rule), rule))
 
 
 def all_routes(index: int) -> list[Route]:
@@ -467,6 +474,8 @@ def test_any_kernel_keeps_what_is_undecided(
     assert {route for plan in wanted for route in plan.routes} <= set(kernel.own_routes)
     for operation in operations:
         match operation:
+            case RemoveRule(rule) if rule in kernel.rules:
+                assert rule in {each for plan in wanted for each in plan.rules}  # a copy of it
             case RemoveRule(rule) if rule.table != MAIN_TABLE:
                 assert (Numbers().index_of(rule.table), rule.family) not in undecided
             case RemoveRoute(route):
