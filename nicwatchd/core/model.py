@@ -56,6 +56,7 @@ RTPROT_DHCP: Final = 16
 # Who makes routes of the main table that decisions depend on: the kernel, operators, and what
 # configures addresses. A routing daemon's are by the hundred thousand, and change all day.
 HEEDED: Final = (RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP)
+TO_TABLE: Final = 1  # FR_ACT_TO_TBL
 SCOPE_UNIVERSE: Final = 0
 SCOPE_LINK: Final = 253
 IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric
@@ -206,7 +207,7 @@ class Rule:
     suppress_ifgroup: int | None = None
     inverted: bool = False  # FIB_RULE_INVERT: `not`; never of ours
     exotic: bool = False  # selects by more than is read here (user, port, TOS, ...); never of ours
-    action: int = 1  # FR_ACT_TO_TBL; others are foreign: 2 goto, 6 blackhole, 7 unreachable, ...
+    action: int = TO_TABLE  # others are foreign: 2 goto, 6 blackhole, 7 unreachable, ...
 
 
 Object: TypeAlias = Address | Route | Rule

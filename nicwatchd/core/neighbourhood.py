@@ -13,6 +13,7 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.metadata import Unknown
 from nicwatchd.core.model import (
     LOCAL_TABLE,
+    TO_TABLE,
     Address,
     Family,
     IPAddress,
@@ -113,8 +114,9 @@ class Neighbourhood:
 
     def _is_local_first(self, rule: Rule) -> bool:
         selects = (rule.src, rule.dst, rule.iif, rule.oif, rule.fwmark)
-        plain = rule.table == LOCAL_TABLE and not any(each is not None for each in selects)
-        return plain and not rule.inverted and rule.priority < self._numbers.priority
+        plain = not (rule.inverted or rule.exotic or any(each is not None for each in selects))
+        looks_up = rule.table == LOCAL_TABLE and rule.action == TO_TABLE
+        return plain and looks_up and rule.priority < self._numbers.priority
 
     @staticmethod
     def _families(rules: Iterable[Rule]) -> set[Family]:

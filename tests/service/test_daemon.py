@@ -10,7 +10,16 @@ from ipaddress import ip_address
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import PROTOCOL, Address, Family, Numbers, Operation, Route, Rule
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    Address,
+    Family,
+    Numbers,
+    Operation,
+    Route,
+    Rule,
+)
 from nicwatchd.core.port import KernelError, Outcome, Result
 from nicwatchd.service import journal
 from nicwatchd.service.status import InterfaceStatus
