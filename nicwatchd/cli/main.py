@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="nicwatchd",
         description="Configure hot-plugged network interfaces (ENIs) on an EC2 host.",
         epilog="Exit codes: 0 everything is well; 1 not everything is well; "
-        "2 usage or settings error, permission denied, or no daemon.",
+        "2 usage or settings error, permission denied, or the daemon is not running.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -67,8 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """Add a command; `text` describes it, also in its own `--help`."""
+    description = f"{text[0].upper()}{text[1:]}."
+    return commands.add_parser(name, help=text, description=description)
+
+
 def _add_run(commands: Commands) -> None:
-    run = commands.add_parser("run", help="run the daemon (normally done by nicwatchd.service)")
+    run = _add_command(commands, "run", "run the daemon (nicwatchd.service normally does this)")
     _add_config(run)
     _add_runtime_directory(run)
     run.set_defaults(command=_run)
@@ -76,8 +82,10 @@ def _add_run(commands: Commands) -> None:
 
 def _add_status(commands: Commands) -> None:
     text = "show the state of each interface, and what it is waiting for"
-    status = commands.add_parser("status", help=text)
-    status.add_argument("interface", nargs="?", help="show only this one (name, MAC or ENI id)")
+    status = _add_command(commands, "status", text)
+    status.add_argument(
+        "interface", nargs="?", help="show this interface only (name, MAC or ENI id)"
+    )
     text = "read the journal instead of asking the daemon"
     status.add_argument("--journal", action="store_true", help=text)
     _add_json(status)
@@ -86,9 +94,9 @@ def _add_status(commands: Commands) -> None:
 
 
 def _add_reconcile(commands: Commands) -> None:
-    text = "re-read kernel and IMDS now, and manage released interfaces again (root)"
-    reconcile = commands.add_parser("reconcile", help=text)
-    text = "end the release of only this one (name, MAC or ENI id)"
+    text = "read the kernel and IMDS again now, and end all releases (root)"
+    reconcile = _add_command(commands, "reconcile", text)
+    text = "end the release of this interface only (name, MAC or ENI id)"
     reconcile.add_argument("interface", nargs="?", help=text)
     _add_json(reconcile)
     _add_runtime_directory(reconcile)
@@ -96,9 +104,9 @@ def _add_reconcile(commands: Commands) -> None:
 
 
 def _add_release(commands: Commands) -> None:
-    text = "remove everything nicwatchd configured; breaks its connections (root)"
-    release = commands.add_parser("release", help=text)
-    text = "release only this one (name or MAC); default: the whole host"
+    text = "remove everything nicwatchd configured, and stop managing the host or interface (root)"
+    release = _add_command(commands, "release", text)
+    text = "release this interface only (name or MAC); default: the whole host"
     release.add_argument("interface", nargs="?", help=text)
     _add_config(release)
     _add_json(release)
@@ -107,7 +115,8 @@ def _add_release(commands: Commands) -> None:
 
 
 def _add_plan(commands: Commands) -> None:
-    plan = commands.add_parser("plan", help="show what would change now, without changing it")
+    text = "show what nicwatchd would change now, as ip commands; changes nothing"
+    plan = _add_command(commands, "plan", text)
     _add_config(plan)
     _add_json(plan)
     _add_runtime_directory(plan)
@@ -115,7 +124,7 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _add_demo(commands: Commands) -> None:
-    demo = commands.add_parser("demo", help="simulate a hot-plug with late IPv6 metadata")
+    demo = _add_command(commands, "demo", "simulate a hot-plug with late IPv6 metadata")
     _add_json(demo)
     demo.set_defaults(command=_demo)
 

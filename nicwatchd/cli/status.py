@@ -14,7 +14,7 @@ SETTLED: Final = ("applied", "ignored")
 MARKS: Final = ("overdue", "shadowed", "fought_over")  # conditions beside the state
 RELEASED: Final = (
     "released: nicwatchd leaves this host alone, including interfaces that are attached later; "
-    "`nicwatchd reconcile` ends that"
+    "to have it managed again, run `nicwatchd reconcile`"
 )
 
 
@@ -95,7 +95,7 @@ def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:
     state = interface["state"] + (f" ({', '.join(marks)})" if marks else "")
     ids = " ".join(filter(None, (interface["mac"], interface["eni"])))
     lines = [f"{interface['name']}  {state}  for {_duration(now - interface['since'])}  {ids}"]
-    lines += [f"    {_why(interface)}: {reason['text']}" for reason in interface["reasons"]]
+    lines += [f"    reason: {reason['text']}" for reason in interface["reasons"]]
     for family in ("ipv4", "ipv6"):
         part = interface[family]
         items = [*part["addresses"], *part["prefixes"]] if part else []
@@ -103,10 +103,6 @@ def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:
             lines.append(f"    {family}: {', '.join(items)}  (table {interface['table']})")
     lines += [f"    note: {note['text']}" for note in interface["notes"]]
     return lines
-
-
-def _why(interface: dict[str, Any]) -> str:
-    return "because" if interface["state"] == "ignored" else "waits"
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""When to come back, and why. Pure: times are monotonic seconds of the caller's clock.
+"""When the next turn is due, and why. Times are monotonic seconds of the caller's clock.
 
 Reads: what happened and what is due. Gives: one appointment, the earliest, with its reason.
 """
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-HEARTBEAT: Final = 5.0  # a turn at least so often; WatchdogSec is several times that
-RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # between tries at what the kernel did not accept
+HEARTBEAT: Final = 5.0  # s; the longest time between two turns; WatchdogSec is several times that
+RETRY_FIRST, RETRY_CAP = 0.1, 5.0  # s, between two tries of what the kernel refused
 KERNEL_PAUSE: Final = 1.0  # after the kernel did not answer
 REST_CAP: Final = 1.0  # between two turns, at the most
-UDEV_POLL: Final = 0.1  # udev's database sends no event that we could wait for
+UDEV_POLL: Final = 0.1  # s; there is no event to wait for when udev updates its database
 
 
 class Why(StrEnum):
@@ -22,9 +22,9 @@ class Why(StrEnum):
     START = "start"
     NEWS = "news"  # an event of the kernel, news from IMDS, settings, a request
     DEADLINE = "deadline"  # a time runs out: settling, patience, a DHCP client's, a throttle's
-    RETRY = "retry"  # the kernel did not accept something
+    RETRY = "retry"  # the kernel refused something
     UDEV = "udev"  # a link is set up as soon as udev has finished with it
-    KERNEL = "kernel"  # it did not answer
+    KERNEL = "kernel"  # the kernel did not answer
     HEARTBEAT = "heartbeat"
     POLL = "poll"  # of IMDS
 
@@ -43,18 +43,18 @@ class Agenda:
     def __init__(self, now: float) -> None:
         self.next = Appointment(now, Why.START)
         self._rested_at = now  # when news may make a turn due
-        self._news: Appointment | None = None  # that the next turn is for
+        self._news: Appointment | None = None  # what the next turn will cover
         self._retry = RETRY_FIRST
 
     def news(self, now: float, delay: float = 0.0) -> None:
-        """Something happened that is to be looked at after `delay`."""
+        """Something happened: a turn is due after `delay`."""
         news = Appointment(max(now + delay, self._rested_at), Why.NEWS)
         if self._news is None or news.at < self._news.at:
             self._news = news
         self._earlier(news)
 
     def started(self) -> None:
-        """A turn begins: it is for all news so far, and for none that comes meanwhile."""
+        """A turn begins. It covers the news so far; what comes meanwhile is for the next turn."""
         self._news = None
 
     def turned(
@@ -66,10 +66,10 @@ class Agenda:
         deadline: float | None,
         waits_for_udev: bool,
     ) -> None:
-        """A turn ended. `settled`: the kernel is as planned; `deadline`: of the earliest time-out.
+        """A turn ended. `settled`: the kernel is as planned; `deadline`: the earliest time-out.
 
-        On a host where a turn takes long, and events come without an end, news waits for as long as
-        the turn took: there are other things to do.
+        News then waits for as long as the turn took, REST_CAP at most. This leaves time for other
+        work on a host where turns take long and events never end.
         """
         self._rested_at = now + min(now - began, REST_CAP)
         self.next = Appointment(now + HEARTBEAT, Why.HEARTBEAT)
@@ -84,7 +84,7 @@ class Agenda:
             self._earlier(self._news)
 
     def failed(self, now: float) -> None:
-        """A turn was broken off, since the kernel did not answer."""
+        """A turn was aborted, because the kernel did not answer or deciding failed."""
         self.next = Appointment(now + KERNEL_PAUSE, Why.KERNEL)
 
     def _earlier(self, appointment: Appointment) -> None:

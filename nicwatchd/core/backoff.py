@@ -1,7 +1,7 @@
-"""When to ask IMDS again.
+"""When to poll IMDS again.
 
-AWS offers no ready signal and no long poll, so a new interface is asked about often while the lag
-that was ever reported (30 s) may last, then less and less, and in the end once a minute for ever.
+AWS offers no ready signal and no long poll. So we poll often while the interface is younger than
+the longest lag that was ever reported (30 s), then less and less, and once a minute for ever.
 
 Reads: ages and intervals. Gives: the next interval, jitter, and a limiter of bursts.
 """
@@ -12,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-JITTER: Final = 0.1  # of each interval, so that many hosts, and many interfaces, do not beat as one
+JITTER: Final = 0.1  # of each interval, so that hosts and interfaces do not poll in step
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The polling schedule of one interface; all figures but `growth` are seconds.
 
-    `interval` holds for ages below `fast_for`; it then grows by `growth` with each poll up to
-    `cap`. Once `patience` is over, or after `keep` when nothing is missing, `refresh` holds.
+    Below the age `fast_for`, the interval is `interval`; then it grows by `growth` with each poll,
+    up to `cap`. From the age `patience` on, or from `keep` if nothing is missing, it is `refresh`.
     """
 
     interval: float = 0.25
@@ -43,7 +43,7 @@ class Schedule:
 def jittered(interval: float, random: Callable[[], float]) -> float:
     """`interval`, at most JITTER shorter; `random` returns a float in [0, 1).
 
-    Only ever shorter: the interval is a promise of how long a change can stay unseen.
+    Never longer: the interval is the longest time for which a change may go unnoticed.
     """
     return interval * (1.0 - JITTER * random())
 
@@ -57,7 +57,7 @@ class Limiter:
         self._allowed_from: float | None = None  # when the bucket would be full again
 
     def delay(self, now: float) -> float:
-        """Count one more; seconds until it is allowed."""
+        """Count one more thing; returns the seconds until it is allowed."""
         full = now if self._allowed_from is None else max(self._allowed_from, now)
         self._allowed_from = full + self._interval
         return max(0.0, self._allowed_from - now - self._burst * self._interval)

@@ -1,12 +1,13 @@
 """One decision: judge and plan everything, and compare it with what the kernel has.
 
-Reads: a host whose facts were just read. Gives: a `Decision`, the operations to carry out in it.
-It is called from one place, the turn.
+Reads: a host whose facts were just read. Gives: a `Decision`, with the operations to carry out.
+Only the turn calls it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from nicwatchd.core.decision import Decision, Throttled
 from nicwatchd.core.diff import diff, protected
@@ -45,10 +46,10 @@ class Decider:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.revision = 0
-        self.at = float("-inf")  # when the last decision was made
-        self._groups = frozenset({host.policy.numbers.group})  # that were ever ours
+        self.at = -inf  # when the last decision was made
+        self._groups = frozenset({host.policy.numbers.group})  # all link groups that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
-        self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # the last plans, and from what
+        self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
 
     def decide(self, now: float) -> Decision:
         """Judge and plan everything anew."""
@@ -89,12 +90,12 @@ class Decider:
         )
 
     def close(self, failures: Sequence[Outcome]) -> None:
-        """Take what the operations of the last decision did not achieve."""
+        """Take the failed operations of the last decision, to count what others removed."""
         lost = (thing(outcome.operation) for outcome in failures)
         self.host.losses.close(frozenset(each for each in lost if each))
 
     def explain(self, failures: Sequence[Failure]) -> None:
-        """Take why they did not, for the next decision to show."""
+        """Take the reasons of failures, for the next decision to show."""
         whose = [(self._owner(failure.operation), failure) for failure in failures]
         for index, interface in self.host.interfaces.items():
             interface.fail(tuple(Reason(f.code, f.text) for owner, f in whose if owner == index))
@@ -102,7 +103,7 @@ class Decider:
     # --- facts to conclusions ----------------------------------------------------------------
 
     def _each(self, work: Callable[[Interface], None]) -> None:
-        """Do something for every interface. What one raises is its own, and costs no other."""
+        """Do something for every interface. If it raises for one, the others are still served."""
         host = self.host
         for interface in host.interfaces.values():
             try:
@@ -123,9 +124,10 @@ class Decider:
         return {(index, family) for index, i in interfaces for family in i.undecided}
 
     def _settle_moves(self, now: float) -> None:
-        """Tell each interface what another one owns; of a move, the other end is asked at once."""
+        """Tell each interface what others own, and poll IMDS about the owner of a moving item."""
         interfaces = self.host.interfaces
-        claims = [i.facts.claims for i in interfaces.values() if i.is_polled]
+        movable = () if self.host.policy.every_link else interfaces.values()
+        claims = [interface.facts.claims for interface in movable if interface.is_polled]
         owned = rightful_owners(claims, self.host.rules, self.host.owners.of)
         for index, interface in interfaces.items():
             others = {item: owner for item, owner in owned.items() if owner != index}
@@ -171,8 +173,8 @@ class Decider:
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
         """Tell each interface whether the kernel is as planned.
 
-        What is contested comes and goes, and with it the copies of rules that are to stand behind
-        it. It is told by itself, once; the state tells the rest.
+        What is fought over comes and goes, and with it the copies of rules that are to stand behind
+        it. It is reported separately: the state leaves it out.
         """
         contested = {operation for operation in operations if self._is_contested(operation)}
         chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
@@ -189,27 +191,30 @@ class Decider:
             interface.confirm(now, self.host.policy, equal=index not in unequal)
 
     def _is_contested(self, operation: Operation) -> bool:
-        owner = self._owner(operation)
-        interface = None if owner is None else self.host.interfaces.get(owner)
-        return interface is not None and interface.fights.over(thing(operation))
+        owner, interfaces = self._owner(operation), self.host.interfaces
+        return owner in interfaces and interfaces[owner].fights.over(thing(operation))
 
     def _throttle(
         self, operations: tuple[Operation, ...], now: float
     ) -> tuple[tuple[Operation, ...], tuple[Throttled, ...]]:
-        """What is to be carried out now, and what later."""
+        """The operations to carry out now, and those to carry out later."""
         until: dict[Thing, float] = {}
         for interface in self.host.interfaces.values():
             until |= interface.fights.throttled(now)
-        allowed = tuple(without(operations, until.keys()))
-        if len(allowed) == len(operations):
+        if not until:
             return operations, ()
-        waiting = (operation for operation in operations if operation not in set(allowed))
-        later = ((operation, thing(operation)) for operation in waiting)
-        throttled = (Throttled(o, until.get(lost) if lost else None) for o, lost in later)
+        allowed = tuple(without(operations, until.keys()))
+        at_once = frozenset(allowed)
+        later = ((operation, thing(operation)) for operation in operations)
+        throttled = (
+            Throttled(operation, until.get(lost) if lost else None)
+            for operation, lost in later
+            if operation not in at_once
+        )
         return allowed, tuple(throttled)
 
     def _owner(self, operation: Operation) -> int | None:
-        """The ifindex of the interface that an operation is for; None for a leftover's."""
+        """The ifindex of the interface that an operation is for; None: not known."""
         match operation:
             case SetGroup(index=i) | SetUp(index=i) | AddAddress(index=i) | RemoveAddress(index=i):
                 return i

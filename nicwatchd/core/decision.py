@@ -1,7 +1,7 @@
-"""What one decision was made from, and what it came to: the raw material of every "why".
+"""One decision: what it was made from, and what it concluded. It answers every "why".
 
 Reads: nothing; `nicwatchd.core.decide` fills it in. Gives: facts, verdicts, plans, operations, and
-what was held back, for what reason.
+what is throttled or protected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nicwatchd.core.view import View
 class Throttled:
     """An operation that is not carried out yet: others keep undoing it, or it needs what they undo.
 
-    `until` is when it is carried out at the earliest; None: with what it depends on.
+    `until` is the earliest time to carry it out; None: together with what it depends on.
     """
 
     operation: Operation
@@ -38,10 +38,10 @@ class Decision:
     policy: Policy
     releases: Releases
     primary_mac: Answer[str]
-    container_network: str | None  # that owns the secondary ENIs of this host
+    container_network: str | None  # the owner of this host's secondary ENIs
     kernel: Snapshot  # as it was read
     interfaces: Mapping[int, View]  # by ifindex; each has its treatment, verdicts, plan and state
     operations: tuple[Operation, ...]  # to carry out, in order
-    throttled: tuple[Throttled, ...] = ()
-    protected: tuple[Object, ...] = ()  # in no plan, kept while their interface is undecided
+    throttled: tuple[Throttled, ...]
+    protected: tuple[Object, ...]  # in no plan, kept while their interface is undecided
     outcomes: tuple[Outcome, ...] | None = None  # None: not carried out (yet)

@@ -1,8 +1,8 @@
-"""The plans against what the kernel has: the operations that lead from one to the other.
+"""Compares the plans with the kernel: the operations that make the kernel as planned.
 
 Reads: the plans, the kernel's objects, and what is undecided. Gives: the operations, and what is
-protected: nothing is removed of an interface and family that is still being judged, since a restart
-would begin with taking everything away.
+protected from removal. Nothing is removed of an interface and family that is still being judged;
+otherwise each restart would begin by removing everything.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def diff(
 ) -> tuple[Operation, ...]:
     """The operations, in their order: all adds before all removals, and those in reverse.
 
-    `owners` are those of this kernel; without any, the numbers are taken to be the defaults.
+    `owners` are those of this kernel; without them, the default numbers are assumed.
     """
     plans = tuple(plans)
     owners = owners or Owners(kernel, Numbers())
@@ -61,7 +61,7 @@ def is_removal(operation: Operation) -> bool:
 
 
 def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    """The group comes last: if we crash in between, it alone tells that the link was set up."""
+    """The group is set last: it records, also across a crash, that the link was set up."""
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
@@ -159,7 +159,7 @@ def _surplus_rules(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Rule]:
 def protected(
     plans: Iterable[Plan], kernel: Snapshot, operations: Iterable[Operation]
 ) -> tuple[Object, ...]:
-    """What is in no plan and stays all the same, since its interface is still being judged.
+    """What is in no plan, but stays because its interface is still being judged.
 
     `operations` are those of `diff`: what they remove is not protected.
     """

@@ -1,18 +1,18 @@
 """What there should be in the kernel for one interface, from what is certain about it.
 
-Each interface has a routing table T of its own, and rules that send to it what comes from its
-addresses. They have one priority, the last before main's: whatever else manages the host comes
-first, and ours fill what it leaves open. A SELECTOR is one of `oif NAME`, `from PREFIX`,
-`from ADDRESS` and `iif lo from SUBNET`. For each there is a chain, in this order:
+Each interface has its own routing table T, and rules that send packets from its addresses there.
+All have one priority, the last before `main`'s, so that the rules of other software win, and ours
+fill the gaps. A SELECTOR is one of `oif NAME`, `from PREFIX`, `from ADDRESS` and
+`iif lo from SUBNET`. For each there is a chain, in this order:
 
     SELECTOR lookup local                  where the kernel's own rule for that comes later
     SELECTOR to SUBNET lookup T            see `Subject.detours`
     SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
     SELECTOR lookup T
 
-The third is the guard: what main knows of containers and VPNs is honoured, but not main's on-link
-routes of *other* ENIs (all ENIs are in group 3778). An answer to a host in the primary's subnet
-would leave by the primary with this ENI's source, and EC2 drops it.
+The third is the guard. It uses main's routes to containers and VPNs, but neither main's default
+route nor its routes through ENIs (all ENIs are in group 3778). Otherwise a reply to a host in the
+primary's subnet would leave by the primary with this ENI's source address, and EC2 drops it.
 
 Reads: a `Subject`, one ENI with what is certain about it. Gives: its `Plan`.
 """
@@ -57,7 +57,7 @@ ANY: Final[Mapping[Family, IPNetwork]] = {
 }
 # Up to so many addresses of a family have a rule each; beyond, rules grow with the ENIs.
 FEW_ADDRESSES: Final = 4
-COPIED_AT_MOST: Final = 256  # of an operator's routes; a full BGP table is no static route
+COPIED_AT_MOST: Final = 256  # of an operator's routes; a full BGP table must not be copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class Subject:
     """One managed interface as its plan sees it.
 
     `addresses` are all that the link has, ours too; `routes` the main table's through the link.
-    `first_due`: no DHCP client brought the first address in time. `bring_up`: the link is to be set
-    up, once; `waits_for_udev`: later. `groups` are the link groups that are ours, former ones too.
+    `first_due`: no DHCP client has configured the first address in time. `bring_up`: set the link
+    up now; `waits_for_udev`: set it up later. `groups` are our link groups, former ones too.
     `alone` are the subnets in which no other link of the host has an address or can get one.
     `detours` are subnets that are not reached as main says: main's route there leads through a link
     that no guard hides. `behind_local` are the families whose local table comes after our rules.
@@ -86,25 +86,25 @@ class Subject:
 
 
 def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
-    """The link group to set; None where another group than those of ours was set by others."""
+    """The link group to set; None if others have put the link into a group that is not ours."""
     return wanted if link.group in {DEFAULT_GROUP, wanted, *groups} else None
 
 
 def groups_of(rules: Iterable[Rule]) -> frozenset[int]:
-    """The link groups that rules of ours tell apart: only we can have put links into them."""
+    """The link groups that rules of ours name: only we can have put links into them."""
     own = (rule.suppress_ifgroup for rule in rules if rule.protocol == PROTOCOL)
     return frozenset(group for group in own if group is not None)
 
 
 def nothing_for(link: Link, groups: AbstractSet[int]) -> Plan:
-    """The plan of a link that was released: nothing of ours is left, no group of ours either."""
+    """The plan of a released link: it has nothing of ours, and is in no group of ours."""
     return Plan(link.index, group=DEFAULT_GROUP if link.group in groups else None)
 
 
 def plan(subject: Subject, policy: Policy) -> Plan:
     """The plan of one interface.
 
-    While the link is down only what survives that is planned: no routes, no IPv6 addresses.
+    While the link is down, the plan has only what survives this: no routes, no IPv6 addresses.
     """
     addresses: list[IPAddress] = []
     awaited: list[IPAddress] = []
@@ -123,7 +123,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
             awaited += first
     return Plan(
         index=subject.link.index,
-        # Its group tells a later start that the link was set up, so it has to come with that.
+        # The group tells a later start that we set the link up, so both are set together.
         group=None if subject.waits_for_udev else _group(subject, policy),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
@@ -143,13 +143,13 @@ def _group(subject: Subject, policy: Policy) -> int | None:
 def _addresses_to_add(
     family: Family, usable: Usable, subject: Subject, policy: Policy
 ) -> tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]]:
-    """The listed addresses for us to add, and the one that a DHCP client has time to bring."""
+    """The listed addresses that we add, and the one that a DHCP client may still configure."""
     if policy.addresses is AddressMode.NONE:
         return (), ()
     mine = {address.ip for address in subject.addresses if ours(address)}
     others = {address.ip for address in subject.addresses if not ours(address)}
     at_once = policy.addresses is AddressMode.ALL or subject.first_due
-    # DHCPv6 may have brought another one of the list; then the first will not come.
+    # DHCPv6 may have configured another listed address; then the first will not come.
     at_once = at_once or (family is Family.V6 and any(ip in others for ip in usable.listed))
     missing = tuple(ip for ip in usable.listed if ip not in others)
     may_come = tuple(ip for ip in usable.listed[:1] if ip in missing and ip not in mine)
@@ -166,8 +166,8 @@ def _routes(
 ) -> list[Route]:
     """The routes of the interface's table: subnets, default, and the operator's own."""
     link = subject.link
-    # The kernel takes no tentative address for this. Without it a socket that is bound to the
-    # device alone, with all our IPv6 addresses deprecated, would get the primary's address.
+    # The preferred source; the kernel accepts no tentative address as such. Without one, a socket
+    # that is bound only to the device would get the primary's address, since ours are deprecated.
     on_link = {a.ip for a in subject.addresses if not a.tentative} | set(wanted)
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
     metric = IPV6_DEFAULT_METRIC if family is Family.V6 else 0
@@ -186,7 +186,7 @@ def _routes(
         if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC):
             copy = replace(route, table=base.table, protocol=PROTOCOL)
             if len(unique) < most:
-                # Two with one key (they may differ by TOS) would replace each other for ever.
+                # Two routes with one key (they may differ in TOS) would always replace each other.
                 unique.setdefault(copy.key, copy)
     return list(unique.values())
 
@@ -230,11 +230,11 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
 
 
 def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
-    """Who is sent to the interface's table, as rules without one.
+    """The rules that send packets to the interface's table, without a table.
 
-    A subnet selects also what is of nobody on this host: what a proxy sends in the name of others.
-    And it tells whose a source is only where it is this ENI's alone. Addresses always do, but they
-    are many.
+    A subnet also selects sources that nobody on this host has: those that a proxy uses in the name
+    of others. And where two ENIs share a subnet, only the address tells whose a source is.
+    Addresses always do, but there are many.
     """
     base = Rule(family, policy.numbers.priority, 0)
     yield replace(base, oif=subject.link.name)

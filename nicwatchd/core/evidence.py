@@ -1,13 +1,14 @@
-"""Are the facts of one family complete? Each family is judged alone, from both witnesses.
+"""Are the facts of one family complete? Each family is judged alone, from kernel and IMDS.
 
-IMDS's lists arrive late and in parts, so "not there" must be told from "not there yet": a family
-is READY when its lists agree with each other and with what DHCP brought, WAITING while something
-points to it that is not explained yet, and ABSENT when nothing ever pointed to it.
+IMDS's lists arrive late and in parts, so we must tell "not there" from "not there yet". A family is
+READY when its lists agree with each other and with what DHCP configured. It is WAITING while
+something is missing, or evidence for it may still come. It is ABSENT when no evidence came in
+time, or when the subnet has the family and nothing of it is assigned to the interface.
 
-The kernel is the faster witness: EC2's DHCP server hands out only addresses that belong to the
-ENI, so an address that it brought is proof enough for routes and rules, before IMDS knows of it.
+The kernel is often faster than IMDS. EC2's DHCP server hands out only addresses that belong to the
+ENI, so a leased address is proof enough for routes and rules before IMDS lists it.
 
-Reads: a `Witness`, all that is known of one interface. Gives: a `Verdict` for each family.
+Reads: a `Witness`, everything known about one interface. Gives: a `Verdict` for each family.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Usable:
     listed: tuple[IPAddress, ...] = ()
 
     def without(self, elsewhere: Container[IPAddress | IPNetwork]) -> Usable:
-        """The same, but for what another ENI has."""
+        """The same without the addresses and prefixes that another ENI owns."""
         return replace(
             self,
             addresses=tuple(ip for ip in self.addresses if ip not in elsewhere),
@@ -81,13 +82,13 @@ class Usable:
         )
 
     def __bool__(self) -> bool:
-        """Whether there is anything that traffic could come from."""
+        """Whether there is an address or prefix that traffic can come from."""
         return bool(self.addresses or self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of one family. `reasons` say what is waited for, or why it is absent."""
+    """The judgement of one family. `reasons` say what it waits for, or why it is absent."""
 
     family: Family
     status: Status
@@ -98,11 +99,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """All that is known of one interface when it is judged.
+    """Everything known about one interface when it is judged.
 
-    `addresses` are the link's, `routes` the main table's through the link, `imds` what is believed
-    of IMDS's answers. `age` is seconds since the link came, `listed_for` since IMDS first listed
-    it (None: never). `confirmed` are the families that were READY before.
+    `addresses` are those on the link, `routes` those of the main table through the link, `imds` the
+    answers of IMDS that we believe. `age` is seconds since the link appeared, `listed_for` since
+    IMDS first listed it (None: never). `confirmed` are the families that were READY before.
     """
 
     link: Link
@@ -128,7 +129,7 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     )
     confirmed = family in witness.confirmed
     refusal = _refuse_all(witness, policy)
-    if refusal:  # what was confirmed before stands: it is of other answers than this one
+    if refusal:  # what earlier answers confirmed stays usable
         usable = usable if confirmed else proof
         return Verdict(family, Status.WAITING, (refusal,), usable=usable)
     if not _has_evidence(family, witness, leases, policy):
@@ -149,7 +150,7 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """IMDS's three lists of one family, as far as it gave them; good is what lies in a subnet."""
+    """IMDS's three lists of one family, empty where unknown; the good items lie in a subnet."""
 
     addresses: tuple[IPAddress, ...]
     prefixes: tuple[IPNetwork, ...]
@@ -173,11 +174,11 @@ class _Lists:
 
 
 def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
-    """The addresses and prefixes that cannot be right."""
+    """A reason for each address and prefix that lies in none of the subnets."""
     subnets = ", ".join(str(subnet) for subnet in said.subnets)
     code = f"outside-subnet-{family.label.lower()}"
     return tuple(
-        Reason(code, f"{item} is in none of the subnet's CIDRs ({subnets}), so it is ignored")
+        Reason(code, f"{item} is outside the subnet's CIDRs ({subnets}); nicwatchd does not use it")
         for item in (*said.addresses, *said.prefixes)
         if said.subnets and not _within(item, said.subnets)
     )
@@ -186,7 +187,7 @@ def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
 def _unlisted_leases(
     family: Family, said: _Lists, leases: tuple[IPAddress, ...]
 ) -> tuple[Reason, ...]:
-    """What DHCP brought and IMDS does not know of: IMDS lags, or the lease is a leftover."""
+    """A reason for each leased address that IMDS does not list: it lags, or the lease is old."""
     key = KEYS[family]["addresses"]
     code = f"lease-unlisted-{family.label.lower()}"
     return tuple(
@@ -197,25 +198,25 @@ def _unlisted_leases(
 
 
 def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
-    """Why nothing that IMDS says of this interface can be used yet, if so."""
+    """Why no answer of IMDS about this interface can be used yet; None: they can be used."""
     imds = witness.imds
     if isinstance(imds.mac, Value) and contradicts(imds, witness.link.mac):
-        text = f"IMDS was asked about {witness.link.mac} and answers about {imds.mac.value!r}"
+        text = f"IMDS was asked about {witness.link.mac} but answered about {imds.mac.value!r}"
         return Reason("wrong-mac", text)
     if not isinstance(witness.primary_mac, Value):
-        why = getattr(witness.primary_mac, "why", "IMDS names none")
+        why = getattr(witness.primary_mac, "why", "IMDS does not list it")
         return Reason("primary-unknown", f"the primary interface's MAC is not known: {why}")
     if witness.listed_for is not None:
         return None
     if isinstance(imds.directory, Unknown):
-        return Reason("imds-unread", f"IMDS has not answered: {imds.directory.why}")
+        return Reason("imds-unread", f"no usable answer from IMDS: {imds.directory.why}")
     overdue = witness.age >= policy.patience
-    advice = "; is the interface attached by EC2?" if overdue else " yet"
+    advice = "; did EC2 attach this interface?" if overdue else " yet"
     return Reason("mac-unlisted", f"IMDS does not list the MAC {witness.link.mac}{advice}")
 
 
 def leased(addresses: tuple[Address, ...]) -> tuple[IPAddress, ...]:
-    """The addresses that DHCP brought. A permanent one is the operator's and proves nothing."""
+    """The addresses from DHCP. A permanent address is the operator's and proves nothing."""
     return tuple(
         address.ip
         for address in addresses
@@ -230,7 +231,7 @@ def leased(addresses: tuple[Address, ...]) -> tuple[IPAddress, ...]:
 def on_link_prefixes(
     family: Family, addresses: tuple[Address, ...], routes: tuple[Route, ...]
 ) -> tuple[IPNetwork, ...]:
-    """The prefixes that the kernel holds to be on this link, host routes and link-local aside."""
+    """The on-link prefixes according to the kernel, without host routes and link-local ones."""
     said = [_network(address) for address in _in_subnets(addresses) if address.family is family]
     said += [
         route.dst
@@ -255,14 +256,14 @@ def _kernel_proof(
         return Usable()
     in_subnets = _in_subnets(witness.addresses)
     leased = {_network(address) for address in in_subnets if address.ip in leases}
-    # An operator's own address may be of a network that is far wider than the ENI's subnet.
+    # The network of an operator's own address may be far larger than the ENI's subnet.
     operators = {_network(address) for address in in_subnets if not address.dynamic} - leased
     subnets = tuple(
         prefix
         for prefix in on_link_prefixes(family, witness.addresses, witness.routes)
         if prefix not in operators and any(ip in prefix for ip in leases)
     )
-    # The kernel notes the RA itself only if it had asked for one, but always what the RA said.
+    # The kernel sets ra_received only if it had solicited the RA, but ra_managed in any case.
     advertised = family is Family.V6 and (witness.link.ra_received or witness.link.ra_managed)
     proven = tuple(ip for ip in leases if advertised or _within(ip, subnets))
     return Usable(addresses=proven, subnets=subnets)
@@ -271,7 +272,7 @@ def _kernel_proof(
 def _has_evidence(
     family: Family, witness: Witness, leases: tuple[IPAddress, ...], policy: Policy
 ) -> bool:
-    """Whether anything says that the interface has, or will have, this family."""
+    """Whether there is evidence that the interface has, or will have, this family."""
     imds = witness.imds.of(family)
     told = any(not isinstance(key, Absent) for key in (imds.addresses, imds.prefixes, imds.cidrs))
     managed = family is Family.V6 and witness.link.ra_managed
@@ -279,11 +280,12 @@ def _has_evidence(
 
 
 def _undecided(family: Family, witness: Witness, policy: Policy) -> Verdict:
-    """The verdict when nothing points to a family: wait while it may still lag, then absent."""
+    """The verdict without evidence: WAITING for the settling time, then ABSENT."""
     listed_for = witness.listed_for or 0.0
     name = family.label.lower()
     if listed_for >= policy.settling:
-        text = f"IMDS listed the interface for {policy.settling:g} s without any {family.label}"
+        text = f"IMDS has listed the interface for at least {policy.settling:g} s, without "
+        text += family.label
         return Verdict(family, Status.ABSENT, (Reason(f"no-sign-of-{name}", text),))
     left = f"{policy.settling - listed_for:.0f} s more"
     text = f"no {family.label} in IMDS yet ({KEYS[family]['addresses']}); waiting {left}"
@@ -297,17 +299,18 @@ def _told_none(family: Family, witness: Witness) -> bool:
 
 
 def _patience_over(family: Family, witness: Witness, policy: Policy) -> bool:
-    """Whether evidence without an address is to be taken as a lasting state."""
+    """Whether to stop waiting for an address of a family that the subnet seems to have."""
     return witness.age >= policy.patience and family not in policy.expect
 
 
 def _nothing_assigned(family: Family) -> Reason:
     code = f"no-{family.label.lower()}-assigned"
-    return Reason(code, f"the subnet has {family.label}, but the interface has none")
+    text = f"the subnet has {family.label}, but the interface has no address or prefix of it"
+    return Reason(code, text)
 
 
 def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
-    """The lists that are not there, or could not be read, each as a reason."""
+    """A reason for each list that is missing or could not be read."""
     said = imds.of(family)
     reasons = [
         Reason(f"unread-{key}", _unread(key, answer))
@@ -328,7 +331,7 @@ def _unread(key: ImdsKey, answer: Unknown) -> str:
 
 
 def _in_subnets(addresses: tuple[Address, ...]) -> list[Address]:
-    """Those that say of a network that it is on the link; the many that we add say nothing."""
+    """The addresses that prove an on-link network; those that we add (/32, /128) do not."""
     return [address for address in addresses if address.prefixlen < address.ip.max_prefixlen]
 
 
@@ -344,5 +347,5 @@ def _within(item: IPAddress | IPNetwork, networks: tuple[IPNetwork, ...]) -> boo
 
 
 def _union(first: tuple[T, ...], second: tuple[T, ...]) -> tuple[T, ...]:
-    """Both without repetition, in order."""
+    """The items of both, without duplicates, in order."""
     return tuple(dict.fromkeys((*first, *second)))

@@ -1,7 +1,7 @@
-"""What is known of one link, from the kernel and from IMDS, before anything is concluded.
+"""What is known about one link, from the kernel and from IMDS, before we conclude anything.
 
 Reads: the link, its addresses and the main table's routes through it, readings of IMDS, and what
-other ENIs own. Gives: its subnets, and what ties addresses and prefixes to it.
+other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ class Facts:
     """The facts of one link. Times are monotonic seconds."""
 
     def __init__(self, link: Link, now: float, *, came: bool = False) -> None:
-        """`came`: the link was not there at the last look, so it is no operator who set it down."""
+        """`came`: the link has appeared since the last read, so no operator has set it down."""
         self.link = link
         self.seen = now
         self.addresses: tuple[Address, ...] = ()
         self.routes: tuple[Route, ...] = ()  # the main table's, through this link
         self.memory = Memory()
-        self.elsewhere: Mapping[Item, str] = {}  # what another ENI, of that name, owns instead
+        self.elsewhere: Mapping[Item, str] = {}  # what another ENI owns, and that ENI's name
         self.flapped = False  # since the last decision
-        self.ipv4_ended = False  # since then: the last IPv4 address went, and all IPv4 routes along
-        # Our group is set together with the link, so a link that has it was set up before. One in
-        # another group is in somebody's care: after a restart nothing else tells that it was up.
-        # Only a link that came meanwhile has one and is down by that.
+        self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
+        # We set our group when we set the link up, so a link in our group was up before. A link in
+        # another group is managed by somebody else, who may have set it down. But a link that has
+        # just appeared is down for that reason, whatever its group.
         self.to_bring_up = not link.up and (came or link.group == 0)
         self._udev_done = False
 
     def age(self, now: float) -> float:
-        """Seconds since the link was seen."""
+        """Seconds since the link was first seen."""
         return now - self.seen
 
-    # --- the kernel's ------------------------------------------------------------------------
+    # --- from the kernel ---------------------------------------------------------------------
 
     def update_link(self, link: Link) -> None:
-        """Take the link as it is now. One that was up once is never set up by us again."""
+        """Take the link as it is now. We never set up a link that was up before."""
         self.link = link
         self.to_bring_up = self.to_bring_up and not link.up
 
     def note_udev(self, *, done: bool) -> None:
-        """Take whether udev has finished with the link."""
+        """Record whether udev has finished with the link."""
         self._udev_done = done
 
     def note_flap(self) -> None:
-        """The link was down, if only for a moment: the kernel itself removes much then."""
+        """The link was down, if only for a moment, so the kernel itself removed objects."""
         self.flapped = True
 
     def count_begins_anew(self) -> None:
-        """What the kernel itself took has been counted as its doing."""
+        """The losses so far were counted: what the kernel removed is no longer an excuse."""
         self.flapped = self.ipv4_ended = False
 
     def was_taken_by_kernel(self, lost: AddAddress | AddRoute) -> bool:
-        """Whether the kernel itself removes such a thing upon what has happened to the link."""
+        """Whether the kernel itself removed it, because of what happened to the link."""
         if isinstance(lost, AddRoute) and lost.route.family is Family.V4 and self.ipv4_ended:
             return True
         return self.flapped
 
     def update(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
-        """Take the link's addresses and main-table routes; whether others' work changed."""
+        """Take the link's addresses and main-table routes; True if others changed something."""
         before = (self._foreign(), frozenset(self.routes))
         self.ipv4_ended |= _has_ipv4(self.addresses) and not _has_ipv4(addresses)
         self.addresses, self.routes = addresses, routes
@@ -94,27 +94,27 @@ class Facts:
         return self.to_bring_up and not self._udev_done
 
     def udev_is_over(self, now: float) -> bool:
-        """Whether udev is done with the link, or had its time."""
+        """Whether udev is done with the link, or has had enough time for it."""
         return self._udev_done or self.age(now) >= UDEV_PATIENCE
 
-    # --- IMDS's ------------------------------------------------------------------------------
+    # --- from IMDS ---------------------------------------------------------------------------
 
     def learn(
         self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
     ) -> bool:
-        """Take a reading of IMDS; whether it says anything new.
+        """Take a reading of IMDS; True if it changed what we know.
 
-        `had` is what was programmed by an earlier life.
+        `had` is what an earlier run of the daemon programmed.
         """
         before = self.memory
         self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
         return self.memory != before
 
-    # --- together ----------------------------------------------------------------------------
+    # --- from both ---------------------------------------------------------------------------
 
     @property
     def subnets(self) -> tuple[IPNetwork, ...]:
-        """The subnets that are on this link, as the kernel or IMDS say."""
+        """The subnets that are on this link according to the kernel or IMDS."""
         believed = self.memory.believed
         listed = [
             answer.value
@@ -126,7 +126,7 @@ class Facts:
 
     @property
     def claims(self) -> Claims:
-        """What ties addresses and prefixes to this link."""
+        """The claims of this link to addresses and prefixes."""
         families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
         return Claims(
             self.link.index,
@@ -138,12 +138,12 @@ class Facts:
         )
 
     def leave(self, elsewhere: Mapping[Item, str]) -> frozenset[Item]:
-        """Take what other ENIs own; gives what is new of it and IMDS still lists here too."""
+        """Take what other ENIs own; returns what is new in it and still listed here by IMDS."""
         news = elsewhere.keys() - self.elsewhere.keys()
         self.elsewhere = elsewhere
         if not elsewhere:
-            return frozenset()  # as nearly always: what is known needs no second look
-        # Its own list lacks it and another's has it: no doubt is left.
+            return frozenset()  # nearly always: nothing to change
+        # A doubted item that another ENI owns is not in doubt any more: it has moved there.
         self.memory = self.memory.without(elsewhere.keys())
         return self.memory.listed & news
 

@@ -1,7 +1,7 @@
 """Why an operation was not carried out, in words for the operator.
 
 Reads: outcomes, and everybody's routes of the tables in question. Gives: a `Failure` for each
-outcome that is none of "done" and "gone with its link".
+outcome other than "done" and "gone together with its link".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nicwatchd.core.words import NameOf, command
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An operation that the kernel did not carry out, and why; `code` is a reason's."""
+    """An operation that the kernel did not carry out, and why; `code` is the reason code."""
 
     operation: Operation
     text: str
@@ -30,14 +30,14 @@ def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def is_in_the_way(outcome: Outcome) -> bool:
-    """Whether a route was not added since one is there already; whose, only its table tells."""
+    """Whether a route was not added because there is one already; only its table tells whose."""
     return isinstance(outcome.operation, AddRoute) and outcome.errno == EEXIST
 
 
 def explain(
     outcomes: Iterable[Outcome], tables: Mapping[int, tuple[Route, ...]], name_of: NameOf
 ) -> Iterator[Failure]:
-    """What is to be told of failures. A foreign route in our table is left, and named."""
+    """Each failure in words. A foreign route in our table stays, and is named."""
     for outcome in outcomes:
         operation = outcome.operation
         if isinstance(operation, AddRoute) and outcome.errno == EEXIST:
@@ -47,14 +47,14 @@ def explain(
             if there is not None and (other is None or other.protocol != PROTOCOL):
                 yield Failure(operation, _in_the_way(route, other), "route-in-the-way")
                 continue
-        yield Failure(operation, f"{command(operation, name_of)}: {outcome.message}")
+        yield Failure(operation, f"`{command(operation, name_of)}` failed: {outcome.message}")
 
 
 def _in_the_way(ours: Route, other: Route | None) -> str:
-    """`other` is None for what we do not read: no unicast route, or one with several next hops."""
+    """`other` is None for a route that we do not read: not unicast, or with several next hops."""
     via = f" via {other.gateway}" if other and other.gateway else ""
     made = f" (protocol {other.protocol})" if other else ""
     return (
-        f"somebody else's route to {ours.dst}{via}{made} in table {ours.table} takes the place of "
-        "ours; nicwatchd leaves it alone and adds its own when it goes"
+        f"somebody else's route to {ours.dst}{via}{made} in table {ours.table} stands in the place "
+        "of nicwatchd's; nicwatchd does not replace it, and adds its own once that route is gone"
     )

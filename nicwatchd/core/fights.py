@@ -1,10 +1,11 @@
-"""Tells a fight from an accident, and keeps it slow.
+"""Tells a fight from an accident, and limits its pace.
 
-What goes missing is put back: that heals an accident. Who removes the same thing each time may have
-a reason, and may be faster than we are: it is still put back, but at a limited pace, and told.
+What goes missing is put back: that heals an accident. But whoever keeps removing the same thing may
+have a reason, and may be faster than we are. We still put it back, but at a limited pace, and
+report it.
 
-A thing is named by the operation that adds it. Each has its own count and pace, so that a fight
-over one delays nothing else, unless that depends on it.
+A thing is identified by the operation that adds it. Each has its own count and pace, so that a
+fight over one delays nothing else, except what depends on it.
 
 Reads: each loss, and whom notifications name. Gives: what is throttled, and the fight's reason.
 """
@@ -31,13 +32,12 @@ from nicwatchd.core.model import (
 from nicwatchd.core.ownership import Selector, selector
 from nicwatchd.core.words import brief
 
-# Twice is chance. Tools that work from a timer (ec2-net-utils') do so each minute: three of their
-# runs lie within the window, and who removes something more rarely does no harm that a heal in a
-# tenth of a second leaves.
+# Twice is chance. Tools that run from a timer (ec2-net-utils) do so once a minute: three of their
+# runs fit into the window. Rarer removals do no lasting harm, because we heal each within 0.1 s.
 LOSSES: Final = 3
-WINDOW: Final = 150.0  # s; a fight is over after as long without a loss
-# What was removed is put back at once so often, and then once in so many seconds: ten is more than
-# any restart of a network manager takes, and a write in 5 s costs nobody anything.
+WINDOW: Final = 150.0  # s; a fight is over after this time without a loss
+# A thing is put back at once the first BURST times, then once in INTERVAL seconds. Ten is more than
+# any restart of a network manager causes, and one write in 5 s costs next to nothing.
 BURST, INTERVAL = 10, 5.0
 
 Thing: TypeAlias = AddAddress | AddRoute | AddRule | SetGroup
@@ -51,7 +51,7 @@ KINDS: Final[Mapping[type[Thing], str]] = {
 
 
 class Place(NamedTuple):
-    """Where something was removed, as closely as a notification tells.
+    """Where something was removed, as precisely as a notification says.
 
     `number` is a rule's priority, else the ifindex; `family` 0 is either.
     """
@@ -63,13 +63,9 @@ class Place(NamedTuple):
 
 def thing(operation: Operation) -> Thing | None:
     """What an operation adds or sets; None for a removal."""
-    match operation:
-        case AddRoute():
-            return replace(operation, replace=False)
-        case AddAddress() | AddRule() | SetGroup():
-            return operation
-        case _:
-            return None
+    if isinstance(operation, AddRoute):
+        return replace(operation, replace=False)
+    return operation if isinstance(operation, AddAddress | AddRule | SetGroup) else None
 
 
 def things(operations: Iterable[Operation]) -> frozenset[Thing]:
@@ -78,7 +74,7 @@ def things(operations: Iterable[Operation]) -> frozenset[Thing]:
 
 
 def has(plan: Plan, lost: Thing) -> bool:
-    """Whether a plan has this very thing."""
+    """Whether a plan contains exactly this thing."""
     match lost:
         case AddAddress(ip=ip):
             return ip in plan.addresses
@@ -91,7 +87,7 @@ def has(plan: Plan, lost: Thing) -> bool:
 
 
 def place(lost: Thing) -> Place:
-    """Where a notification of its removal would have pointed."""
+    """The place that a notification of its removal names."""
     match lost:
         case AddRule(rule=rule):
             return Place(AddRule, rule.priority, rule.family)
@@ -102,9 +98,9 @@ def place(lost: Thing) -> Place:
 
 
 def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> Iterator[Operation]:
-    """The operations but for what is throttled, and for what would be wrong without that.
+    """The operations without those that are throttled, and without those that depend on these.
 
-    A route needs its source on the link. Of one chain of rules nothing overtakes what waits, and
+    A route needs its source on the link. In one chain of rules nothing overtakes what waits, and
     nothing is removed before all that replaces it is there.
     """
     sources = {(t.index, t.ip) for t in throttled if isinstance(t, AddAddress)}
@@ -125,25 +121,25 @@ def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> I
 class _Losses:
     """The losses of one thing; `recent` are the times of the last few."""
 
+    first: float
     limiter: Limiter = field(default_factory=lambda: Limiter(BURST, INTERVAL))
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=LOSSES))
-    first: float = 0.0
     times: int = 0
-    back_at: float = 0.0
+    back_at: float = field(init=False)
     fought: bool = False
     who: str = ""
 
 
 class Fights:
-    """The losses of one interface's things. Times are monotonic seconds."""
+    """What others removed of one interface's things, and how often. Times: monotonic seconds."""
 
     def __init__(self) -> None:
         self._losses: dict[Thing, _Losses] = {}
         self._told = False
 
-    def lose(self, lost: Thing, who: str, now: float) -> None:
-        """Count a thing that others removed. `who` is for people; empty: not known."""
-        losses = self._losses.setdefault(lost, _Losses(first=now))
+    def lose(self, lost: Thing, who: str | None, now: float) -> None:
+        """Count a thing that others removed. `who` is for people; None: not known."""
+        losses = self._losses.setdefault(lost, _Losses(now))
         losses.times += 1
         losses.recent.append(now)
         losses.back_at = now + losses.limiter.delay(now)
@@ -151,23 +147,22 @@ class Fights:
         losses.who = who or losses.who
 
     def forget(self, now: float) -> None:
-        """End what was quiet for long enough."""
+        """Forget the things that nobody has removed for WINDOW seconds."""
         quiet = [lost for lost, losses in self._losses.items() if now >= _end(losses)]
         for lost in quiet:
             del self._losses[lost]
 
     def give_up(self) -> None:
-        """Forget all: nothing of these is put back any more."""
+        """Forget all losses: none of these things is put back any more."""
         self._losses.clear()
 
     def throttled(self, now: float) -> dict[Thing, float]:
-        """What is not to be put back yet, and until when."""
+        """The things that must not be put back yet, and until when."""
         return {lost: each.back_at for lost, each in self._losses.items() if now < each.back_at}
 
     def over(self, lost: Thing | None) -> bool:
         """Whether this thing is fought over."""
-        losses = self._losses.get(lost) if lost else None
-        return losses is not None and losses.fought
+        return lost in self._losses and self._losses[lost].fought
 
     @property
     def reason(self) -> Reason | None:
@@ -179,11 +174,10 @@ class Fights:
         text = f"{brief(lost)} was removed {worst.times} times in "
         text += f"{max(1.0, worst.recent[-1] - worst.first):.0f} s"
         if len(fought) > 1:
-            text += f", and {len(fought) - 1} more of ours repeatedly"
+            text += f", and {len(fought) - 1} more of nicwatchd's objects repeatedly"
         text += f"; the kernel's notifications name {worst.who}" if worst.who else ""
-        return Reason(
-            "fought-over", f"{text}; nicwatchd puts it back, at most once in {INTERVAL:g} s"
-        )
+        text += f"; nicwatchd puts it back each time: {BURST} times at once, then once in "
+        return Reason("fought-over", f"{text}{INTERVAL:g} s")
 
     def news(self) -> bool | None:
         """Whether a fight began (True) or ended (False) since the last call; None: neither."""

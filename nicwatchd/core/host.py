@@ -1,8 +1,8 @@
-"""What is known of the whole host: its interfaces, and the facts that they share.
+"""What is known about the whole host: its interfaces, and the facts that they share.
 
-Reads: what was read from the kernel and from IMDS, settings, releases, and what events hint at.
-Gives: the interfaces, which questions to IMDS are due, and the news. It concludes nothing; that is
-`nicwatchd.core.decide`.
+Reads: what was read from the kernel and from IMDS, settings, releases, and hints from events.
+Gives: the interfaces, the polls of IMDS that are due, and the news. It concludes nothing; that is
+done in `nicwatchd.core.decide`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate
+from nicwatchd.core.treatment import is_candidate, is_primary
 
-# Of one interface; a bug that words its error anew each time must not fill the journal.
+# Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
 
 
 class Host:
     """All interfaces of one host. Times are seconds of one monotonic clock.
 
-    `random` gives floats in [0, 1) for the jitter. `strict` lets exceptions of ours raise, as tests
-    want it; otherwise they are caught for each interface, counted in `surprises`, and told once.
+    `random` returns floats in [0, 1) for the jitter. `strict`, for tests, lets exceptions of ours
+    propagate. Otherwise they are caught, counted in `surprises`, and reported once.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class Host:
         self.strict = strict
         self.interfaces: dict[int, Interface] = {}
         self.primary_mac: Answer[str] = NOT_ASKED
-        self.links: Mapping[int, Link] | None = None  # before the first look
-        self.routes: tuple[Route, ...] = ()  # of ours
+        self.links: Mapping[int, Link] | None = None  # None before the first read
+        self.routes: tuple[Route, ...] = ()  # only ours
         self.rules: tuple[Rule, ...] = ()  # all
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.owners = Owners(Snapshot(), policy.numbers)
-        self.releases = Releases()  # what the operator took from us
+        self.releases = Releases()  # what the operator released
         self.losses = Losses()
         self.surprises = 0
         self._random = random
@@ -57,7 +57,7 @@ class Host:
 
     @property
     def keys(self) -> frozenset[Key]:
-        """What tells the interfaces that live from those that lived."""
+        """The keys of the present interfaces, to tell them from former ones."""
         return frozenset(interface.key for interface in self.interfaces.values())
 
     def name_of(self, index: int) -> str | None:
@@ -66,7 +66,7 @@ class Host:
         return link.name if link else None
 
     def set_policy(self, policy: Policy) -> None:
-        """Decide by other settings from now on."""
+        """Use other settings from now on."""
         self.policy = policy
         for interface in self.interfaces.values():
             interface.follow(policy)
@@ -74,12 +74,12 @@ class Host:
     # --- facts -------------------------------------------------------------------------------
 
     def update_links(self, links: Mapping[int, Link], now: float) -> None:
-        """Take all links of the host: new ones begin, missing ones end."""
+        """Take all links of the host: interfaces begin with new ones, and end with missing ones."""
         links = {index: self._with_driver(link) for index, link in links.items()}
         before, self.links = self.links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
-            # A MAC that changed is another interface: IMDS knows it by nothing else.
+            # With another MAC it is another interface: IMDS identifies interfaces by their MAC.
             if link is None or link.mac != interface.link.mac or not self._tracks(link):
                 self._end(interface, now)
         for index, link in links.items():
@@ -91,7 +91,7 @@ class Host:
         self.releases = self.releases.among(self.keys)
 
     def _with_driver(self, link: Link) -> Link:
-        """The link with its driver, which is asked for by name and so not told during a rename."""
+        """The link with its driver, which is queried by name and so may be unknown in a rename."""
         known = self.interfaces.get(link.index)
         if link.driver is None and known and known.link.mac == link.mac:
             return replace(link, driver=known.link.driver)
@@ -112,7 +112,7 @@ class Host:
     ) -> None:
         """Take one link's addresses and the main table's routes through it.
 
-        A change that others made asks IMDS at once: it is often the same change arriving there.
+        If others changed something, poll IMDS at once: it often shows the same change.
         """
         interface = self.interfaces.get(index)
         if interface and interface.facts.update(addresses, routes):
@@ -129,12 +129,12 @@ class Host:
         self.routes, self.rules = routes, rules
 
     def hint(self, index: int, now: float) -> None:
-        """Ask IMDS about an interface at once: the kernel told of its link, whatever it was."""
+        """Poll IMDS about an interface at once, since the kernel reported a change of its link."""
         if index in self.interfaces:
             self.interfaces[index].hint(now)
 
     def suspect(self, where: Place, who: str) -> None:
-        """Take whom a notification names for the removal of something of ours."""
+        """Record whom a notification names for the removal of something of ours."""
         if where.kind is AddRule or where.number in self.interfaces:
             self.losses.suspect(where, who)
 
@@ -144,12 +144,12 @@ class Host:
             self.interfaces[index].facts.note_flap()
 
     def learn_primary(self, answer: Answer[str]) -> None:
-        """Take IMDS's word for the primary's MAC. It never changes, so errors change nothing."""
+        """Take IMDS's answer for the primary's MAC. It never changes: later answers are ignored."""
         if not isinstance(self.primary_mac, Value):
             self.primary_mac = answer
 
     def learn(self, interface: Interface, heard: EniMetadata, now: float) -> bool:
-        """Take a reading of one ENI, and arrange the next one; whether it says anything new."""
+        """Take a reading of one ENI, and schedule the next; True if it changed what we know."""
         facts = interface.facts
         try:
             had: tuple[Item, ...] = ()
@@ -162,10 +162,12 @@ class Host:
             self.caught(interface, ASKING, error)
             return True
         finally:
-            interface.arrange_poll(heard, now, self.policy, self._random)
+            # Released or not: it is the primary all the same.
+            slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
+            interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
     def snapshot(self) -> Snapshot:
-        """What the kernel has, as far as it is of interest."""
+        """The part of what the kernel has that decisions depend on."""
         return Snapshot(
             links={index: i.facts.link for index, i in self.interfaces.items()},
             addresses={index: i.facts.addresses for index, i in self.interfaces.items()},
@@ -201,7 +203,7 @@ class Host:
     # --- news --------------------------------------------------------------------------------
 
     def surprise(self, interface: Interface | None, where: str, error: str, trace: str) -> None:
-        """Count an exception of ours that was caught, and tell it once."""
+        """Count an exception of ours that was caught, and report it once."""
         self.surprises += 1
         key = interface.key if interface else None
         told = (key, where, error)
@@ -210,9 +212,10 @@ class Host:
             view = interface.view() if interface else None
             self._news.append(Surprised(view, where, error, trace))
 
-    def caught(self, interface: Interface, where: str, error: Exception) -> None:
-        """Take an exception in the work on one interface. It never ends the service of others."""
-        interface.surprise(where, repr(error))
+    def caught(self, interface: Interface | None, where: str, error: Exception) -> None:
+        """Record an exception in the work on one interface, or on all. All else goes on."""
+        if interface:
+            interface.surprise(where, repr(error))
         trace = "".join(traceback.format_exception(error))
         self.surprise(interface, where, repr(error), trace)
 

@@ -1,7 +1,7 @@
-"""The plans of all interfaces: each knows of the others' subnets, and all share a link group.
+"""The plans of all interfaces. Each depends on the others' subnets, and all share a link group.
 
-Reads: the interfaces with their treatment and verdicts, and the rules that there are. Gives: a plan
-for each, and the exceptions that planning one raised; the plan from before stands then.
+Reads: the interfaces with their treatment and verdicts, and the rules in the kernel. Gives: a plan
+for each, and the exceptions that planning raised; such an interface keeps its previous plan.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """What the plans are made from: all interfaces, concluded, and the rules that there are.
+    """What the plans are made from: all interfaces with their verdicts, and the kernel's rules.
 
     Nothing may be removed of what is `undecided`. `made` has the last plan of each interface, by
-    ifindex, and what it was made from: nothing is planned anew while that is the same. `errors` are
-    by ifindex, too.
+    ifindex, with its input; the plan is made anew only if that changes. `errors` has the exceptions
+    by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
@@ -39,12 +39,13 @@ class HostPlan:
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def plans(self, policy: Policy) -> dict[int, Plan]:
-        """Plan every interface; another link group than before in steps, so that none is wrong.
+        """Plan every interface. The link group changes in steps, each of which routes correctly.
 
-        A packet that one guard suppresses may pass the next, so guards of two groups cannot stand
-        side by side, nor can all links change at one moment. While they do, detours stand in for
-        the guards: what is for another ENI's subnet goes to the interface's own table. First they
-        come, then the new guards in the place of the old ones, then the links change their group.
+        A packet that one guard suppresses may pass another, so there must not be guards with two
+        groups at the same time, and the links cannot all change group at the same moment. Until
+        they have, detours replace the guards: they send packets for another ENI's subnet to the
+        interface's own table. First they come, then the new guards replace the old ones, then the
+        links change their group.
         """
         numbers = policy.numbers
         final = self._all(policy)
@@ -62,8 +63,9 @@ class HostPlan:
         if any(self.owners.protects(guard, self.undecided) for guard in surplus):
             return self._all(before)  # what is still being judged needs the old group
         bridged = self._all(policy, detour=True)
-        rules = {rule for each in bridged.values() for rule in each.rules}
-        if {rule for rule in rules if rule.dst is not None} <= set(self.rules):
+        standing = frozenset(self.rules)
+        rules = (rule for each in bridged.values() for rule in each.rules)
+        if all(rule in standing for rule in rules if rule.dst is not None):
             return {index: self._without_group(each, policy) for index, each in bridged.items()}
         return self._all(before, detour=True)
 
@@ -103,7 +105,7 @@ class HostPlan:
         return before[2]
 
     def _subject(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
-        """The interface as its plan sees it."""
+        """The input of an interface's plan."""
         facts = interface.facts
         udev_is_over = facts.udev_is_over(self.now)
         index = facts.link.index

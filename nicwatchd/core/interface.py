@@ -1,7 +1,7 @@
-"""One link: the facts of it, and what was concluded from them.
+"""One interface: the facts about its link, and the conclusions from them.
 
-Reads: the link, its addresses and routes, and readings of IMDS, as the host feeds them. Gives: its
-verdicts, its state, and a `View` of all of it. Nothing outside of this module writes its fields.
+Reads: the link, its addresses and routes, and readings of IMDS; the host passes them in. Gives: its
+verdicts, its state, and a `View` of everything. No other module writes its fields.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -26,7 +26,6 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Polling, Progress
 from nicwatchd.core.treatment import (
     Managed,
-    Primary,
     Released,
     Treatment,
     is_asked_about,
@@ -34,14 +33,14 @@ from nicwatchd.core.treatment import (
 )
 from nicwatchd.core.view import View
 
-# Where an exception of ours can be caught.
+# The work in which an exception of ours can be caught.
 JUDGING, PLANNING, ASKING = "judging", "planning", "asking IMDS"
-# Times are floats: just at a deadline, an age can come out a hair below its span.
+# Times are floats: exactly at a deadline, an age can come out slightly too small.
 ROUNDING: Final = 1e-6
 
 
 class Interface:
-    """One interface. The host feeds it facts, and a decision has it conclude."""
+    """One interface. The host gives it facts; each decision makes it draw conclusions."""
 
     def __init__(self, link: Link, now: float, policy: Policy, *, came: bool = False) -> None:
         """`came`: as in `Facts`."""
@@ -54,11 +53,11 @@ class Interface:
         self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
         self.numbers = policy.numbers
-        self.groups = frozenset({policy.numbers.group})  # the link groups of ours, former ones too
+        self.groups = frozenset({policy.numbers.group})  # our link groups, former ones too
         self._confirmed: frozenset[Family] = frozenset()
-        self._failures: tuple[Reason, ...] = ()  # of the operations of the last round
+        self._failures: tuple[Reason, ...] = ()  # operations that failed in the last round
         self._shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
-        self._surprises: dict[str, Reason] = {}  # the exceptions that stand, by where
+        self._surprises: dict[str, Reason] = {}  # exceptions that persist, by work
         self._changes: list[tuple[View, Transition]] = []
         self._note_transitions()
 
@@ -69,7 +68,7 @@ class Interface:
 
     @property
     def key(self) -> Key:
-        """What tells it from all others; never the name."""
+        """What identifies it: ifindex and MAC; never the name."""
         return (self.link.index, self.link.mac)
 
     @property
@@ -85,38 +84,38 @@ class Interface:
     # --- facts -------------------------------------------------------------------------------
 
     def follow(self, policy: Policy) -> None:
-        """Go by other settings from now on."""
+        """Use other settings from now on."""
         self.lifecycle.patience = policy.patience
         self.numbers = policy.numbers
 
     def arrange_poll(
-        self, heard: EniMetadata, now: float, policy: Policy, random: Callable[[], float]
+        self, now: float, policy: Policy, random: Callable[[], float], *, is_slow: bool
     ) -> None:
-        """A poll was answered, with this reading: arrange the next one."""
+        """A poll was answered: schedule the next one. `is_slow`: as in `Progress`."""
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),
             complete=bool(verdicts) and all(v.status is Status.READY for v in verdicts),
             doubted=self.facts.memory.doubted,
-            is_slow=isinstance(self.treatment, Primary) and isinstance(heard.directory, Value),
+            is_slow=is_slow,
         )
         self.polling.heard(now, progress, policy, random)
 
     def hint(self, now: float) -> None:
-        """Something happened to the link: ask IMDS at once, where the same may show; in measure."""
+        """Something happened to the link: poll IMDS at once, it may know more now. Rate-limited."""
         if self.is_polled:
             self.polling.hint(now)
 
     # --- conclusions -------------------------------------------------------------------------
 
     def treat(self, treatment: Treatment, groups: frozenset[int]) -> None:
-        """Take how it is treated, and which link groups are ours."""
+        """Set how it is treated, and which link groups are ours."""
         self.treatment, self.groups = treatment, groups
         if isinstance(treatment, Released):
             self.fights.give_up()
 
     def conclude(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
-        """Judge both families, where that is ours to do, and move the state accordingly."""
+        """Judge both families if we manage the interface, and move the state accordingly."""
         reason = reason_of(self.treatment)
         if reason:
             self.witness, self.verdicts, self._confirmed = None, {}, frozenset()
@@ -149,7 +148,7 @@ class Interface:
         self._confirmed = (self._confirmed | ready) - absent
 
     def _move(self, now: float, policy: Policy) -> None:
-        """Tell the state machine what the verdicts come to."""
+        """Give the state machine the conclusion from the verdicts."""
         if self._families(Status.ABSENT) == frozenset(Family):
             reason = Reason("no-ip", "the interface has no IP addresses (EFA-only, perhaps)")
             self._handle(Event.DISQUALIFIED, now, (reason,))
@@ -169,15 +168,15 @@ class Interface:
         return frozenset(f for f, verdict in self.verdicts.items() if verdict.status is status)
 
     def take_plan(self, plan: Plan) -> None:
-        """Take what there should be in the kernel."""
+        """Set the plan: what should be in the kernel."""
         self.plan = plan
 
     def fail(self, failures: tuple[Reason, ...]) -> None:
-        """Take what the kernel did not accept in the last round."""
+        """Record what the kernel refused in the last round."""
         self._failures = failures
 
     def confirm(self, now: float, policy: Policy, *, equal: bool) -> None:
-        """Conclude whether the kernel equals the plan, where that is the question."""
+        """Conclude whether the kernel equals the plan, if the state depends on it."""
         if equal:
             self._failures = ()
         if self.lifecycle.state in (State.VALIDATED, State.APPLIED):
@@ -186,7 +185,7 @@ class Interface:
             self._handle(event, now, unfinished)
 
     def _unfinished(self, policy: Policy) -> tuple[Reason, ...]:
-        """Why the kernel is not as planned yet: what it refused, what DHCP is given time for."""
+        """Why the kernel is not as planned yet: what it refused, and what DHCP may still add."""
         wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
         awaited = (Reason("address-awaited", f"{wait} {ip}") for ip in self.plan.awaited)
         return (*self._failures, *awaited)
@@ -196,11 +195,11 @@ class Interface:
         self._handle(Event.REMOVED, now)
 
     def shadow(self, shadows: tuple[Reason, ...]) -> None:
-        """Take which foreign rules win over ours."""
+        """Record which foreign rules win over ours."""
         self._shadows = shadows
 
     def surprise(self, where: str, error: str | None) -> None:
-        """Take an exception of ours that was caught; None: it is over."""
+        """Record an exception of ours that was caught; None clears it."""
         if error is None:
             self._surprises.pop(where, None)
         else:
@@ -209,7 +208,7 @@ class Interface:
 
     @property
     def undecided(self) -> frozenset[Family]:
-        """The families that nothing may be removed of: those still being judged."""
+        """The families of which nothing may be removed, because they are still being judged."""
         if self._surprises.keys() & {JUDGING, PLANNING}:
             return frozenset(Family)
         if self.lifecycle.state is State.IGNORED:
@@ -217,7 +216,7 @@ class Interface:
         return self._families(Status.WAITING) if self.verdicts else frozenset(Family)
 
     def next_deadline(self, decided: float, policy: Policy) -> float | None:
-        """When to judge this interface anew, if nothing happens; `decided`: the last time."""
+        """When to judge it again if nothing happens; `decided`: when it was judged last."""
         seen = self.facts.seen
         times = [seen + UDEV_PATIENCE, seen + policy.address_wait, seen + policy.patience]
         if self.facts.memory.first_listed is not None:
@@ -228,7 +227,7 @@ class Interface:
         times += self.fights.deadlines()
         return min((t + ROUNDING for t in times if t + ROUNDING > decided), default=None)
 
-    # --- what is told ------------------------------------------------------------------------
+    # --- what is reported --------------------------------------------------------------------
 
     def _handle(self, event: Event, now: float, reasons: tuple[Reason, ...] = ()) -> None:
         self.lifecycle.handle(event, now, reasons)
@@ -243,7 +242,7 @@ class Interface:
         return changes
 
     def view(self) -> View:
-        """All of it as it is now, frozen."""
+        """The interface as it is now, frozen."""
         facts, lifecycle = self.facts, self.lifecycle
         return View(
             link=facts.link,

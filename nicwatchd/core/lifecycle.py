@@ -1,11 +1,11 @@
 """The state of one interface.
 
-Everything that moves the state stands in one table, `TRANSITIONS`: state x event -> state. What
-is not in the table cannot happen; if it does all the same, that is a bug, and `OffTheTableError`
-says so without changing anything. The diagram in docs/states.md is made from this table.
+Everything that moves the state is in one table, `TRANSITIONS`: state x event -> state. An event
+that the table does not have is a bug: it raises `OffTheTableError` and changes nothing. The diagram
+in docs/states.md is made from this table.
 
-Events are conclusions, not messages: the host looks at everything anew, judges, and tells each
-machine what it concluded. So no order of netlink messages or IMDS answers can confuse a machine.
+Events are conclusions, not messages: each decision judges everything anew, and tells each machine
+the conclusion. So no order of netlink messages or IMDS answers can confuse a machine.
 
 Reads: conclusions, as events, with reasons. Gives: the state, and each transition.
 """
@@ -21,18 +21,18 @@ from nicwatchd.core.model import Reason
 
 
 class State(StrEnum):
-    """Where an interface is on its way."""
+    """How far our work on an interface has got."""
 
-    DETECTED = "detected"  # the kernel has a link that qualifies; IMDS not yet asked
+    DETECTED = "detected"  # the kernel has a link that qualifies; IMDS has not been read yet
     AWAITING = "awaiting-imds"  # a fact is missing, contradicts another, or could not be read
     VALIDATED = "validated"  # the facts are complete; the plan is being programmed
     APPLIED = "applied"  # the kernel, read back, equals the plan
-    IGNORED = "ignored"  # not ours to program, and why
+    IGNORED = "ignored"  # not ours to program; the reason says why
     GONE = "gone"  # the link went; the machine ends
 
 
 class Event(StrEnum):
-    """What was concluded of an interface after a look at everything."""
+    """What a decision concluded about an interface."""
 
     INCOMPLETE = "incomplete"  # a family still waits for something
     COMPLETE = "complete"  # each family is ready or absent
@@ -82,7 +82,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
 
 
 class OffTheTableError(Exception):
-    """An event that the table has no entry for: a bug, never a fault of the world."""
+    """An event without an entry in the table: a bug, whatever the kernel or IMDS did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Transition:
     reasons: tuple[Reason, ...]
     overdue: bool
     at: float
-    elapsed: float  # since the link was seen
+    elapsed: float  # since the link was first seen
 
 
 class Lifecycle:
@@ -110,7 +110,7 @@ class Lifecycle:
         self._pending = [Transition(None, self.state, (), overdue=False, at=now, elapsed=0.0)]
 
     def handle(self, event: Event, now: float, reasons: tuple[Reason, ...] = ()) -> None:
-        """Take one conclusion. `reasons` replace those before; their codes tell change."""
+        """Take one conclusion. `reasons` replace the former; other codes make a transition."""
         try:
             state = TRANSITIONS[self.state][event]
         except KeyError:

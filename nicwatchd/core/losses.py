@@ -1,8 +1,8 @@
-"""What others took of ours: told from what we never had, and counted for each interface's fights.
+"""Counts what others removed of ours, as opposed to what was never there, for the fights.
 
-Reads: each decision's plans and operations, what became of them, and whom notifications name.
-Gives: how often what was healed, and whose removals are a fight. The books are opened by a
-decision and closed by its outcomes: until then nothing of it counts as achieved.
+Reads: each decision's plans and operations, their outcomes, and whom notifications name. Gives: the
+number of heals of each kind, and the losses of each interface. A decision opens the books, and its
+outcomes close them: until then, none of its operations counts as done.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan,
 
 
 class Losses:
-    """The books of one host."""
+    """The books on the losses of one host."""
 
     def __init__(self) -> None:
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
         self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
-        self._throttled: frozenset[Thing] = frozenset()  # of the open decision
+        self._throttled: frozenset[Thing]  # of the open decision
         self._suspects: dict[Place, str] = {}
 
     def suspect(self, where: Place, who: str) -> None:
-        """Take whom a notification names for the removal of something of ours."""
+        """Record whom a notification names for the removal of something of ours."""
         self._suspects[where] = who
 
     def forget(self, index: int) -> None:
-        """A link is gone: nobody is suspected there."""
+        """A link is gone: forget who was suspected there."""
         self._suspects = {
             where: who
             for where, who in self._suspects.items()
@@ -46,10 +46,11 @@ class Losses:
         rules: AbstractSet[Rule],
         now: float,
     ) -> None:
-        """Count what was there as planned, and is planned still, but missing: others took it.
+        """Count what the kernel had as planned and what is still planned, but is now missing.
 
-        `before` are the plans until now; `owners` tells whose each operation is. `rules` are there:
-        what is added once more, to stand behind its guard, is not lost.
+        Others have removed it. `before` are the plans until now; `owners` gives the ifindex of the
+        interface that each operation is for. `rules` are in the kernel: a rule that is added once
+        more, to stand behind its guard, is not lost.
         """
         for interface in interfaces.values():
             interface.fights.forget(now)
@@ -64,16 +65,16 @@ class Losses:
                 lost, AddRoute | AddAddress
             ) and interface.facts.was_taken_by_kernel(lost)
             if has(before[index], lost) and not by_kernel:
-                interface.fights.lose(lost, self._suspects.get(place(lost), ""), now)
+                interface.fights.lose(lost, self._suspects.get(place(lost)), now)
                 self.heals[KINDS[type(lost)]] += 1
         for interface in interfaces.values():
             interface.facts.count_begins_anew()
 
     def open(self, operations: Iterable[Operation], allowed: Iterable[Operation]) -> None:
-        """A decision was made. What is missing is known, and not achieved before `close`."""
+        """A decision was made: what its operations add is missing until `close`."""
         self._missing = things(operations)
         self._throttled = self._missing - things(allowed)
 
     def close(self, failed: AbstractSet[Thing]) -> None:
-        """Its operations were carried out, but for these: the rest is there from now on."""
+        """Its operations were carried out: all but `failed` is in the kernel from now on."""
         self._missing = self._throttled | failed

@@ -1,11 +1,11 @@
-"""What is known of one ENI from all readings of IMDS so far.
+"""What is known about one ENI from all readings of IMDS so far.
 
-One reading is not to be believed when it takes something away: IMDS forgets and remembers again
-while it catches up, and an error is not an absence. So a known item is kept until it was seen
-absent several times over a while, and `Unknown` never takes anything back. That holds across a
-restart: of the life before, the kernel shows what was programmed.
+A single reading that lacks a known item is not believed: while IMDS catches up, it may leave out an
+item and list it again later. So an item is kept until several readings in a row, over some time,
+have lacked it. `Unknown` never removes anything. All this also holds across a restart, because the
+kernel shows what the previous run programmed.
 
-Reads: one reading after the other. Gives: what to believe of them, and what is doubted.
+Reads: one reading after the other. Gives: what to believe, and what is in doubt.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from nicwatchd.core.metadata import (
     ENI_KEYS,
     KEYS,
     NOT_ASKED,
-    Absent,
     Answer,
     EniMetadata,
     FamilyMetadata,
@@ -41,7 +40,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A known item was not in so many readings, the first of them at `since`."""
+    """The last `times` readings lacked a known item; the first of them was at `since`."""
 
     times: int
     since: float
@@ -49,7 +48,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Known(Generic[T]):
-    """What is known of one list: its items in IMDS's order, as it was before a doubt."""
+    """What is known about one list: its items in IMDS's order; doubted ones keep their place."""
 
     items: tuple[T, ...] = ()
     doubts: tuple[tuple[T, Doubt], ...] = ()
@@ -65,10 +64,10 @@ class Known(Generic[T]):
         listed: bool,
         had: tuple[T, ...] = (),
     ) -> Known[T]:
-        """What is known after one more answer. The first one is doubted where it lacks `had`."""
+        """What is known after one more answer. What the first lacks of `had` is doubted."""
         never = isinstance(self.definite, Unknown)
         if isinstance(answer, Unknown):
-            # A key that appears and cannot be read yet is news: absent no more.
+            # A key that is listed for the first time, but cannot be read yet, is no longer absent.
             news = listed and not self.listed and not self.items
             return replace(self, definite=answer) if news or never else self
         said = answer.value if isinstance(answer, Value) else ()
@@ -82,7 +81,7 @@ class Known(Generic[T]):
             if doubt.times < policy.doubts or now - doubt.since < policy.doubt_span:
                 doubts.append((item, doubt))
         # A doubted item keeps its place: the first IPv4 address is the source of unbound traffic.
-        # Of an earlier life no order is known, so its items come last.
+        # The order in the previous run is not known, so its items come last.
         kept = tuple(item for item, _ in doubts)
         items = tuple(i for i in self.items if i in present or i in kept) if kept else ()
         return Known(tuple(dict.fromkeys((*items, *said, *kept))), tuple(doubts), answer, listed)
@@ -106,7 +105,7 @@ class Known(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class KnownFamily:
-    """What is known of each list of one family."""
+    """What is known about each list of one family."""
 
     lists: Mapping[ImdsKey, Known[Any]]
 
@@ -116,10 +115,14 @@ class KnownFamily:
         return cls({key: Known() for key in KEYS[family].values()})
 
     def learn(
-        self, heard: EniMetadata, now: float, policy: Policy, had: tuple[Item, ...] = ()
+        self,
+        heard: EniMetadata,
+        listed: AbstractSet[str],
+        now: float,
+        policy: Policy,
+        had: tuple[Item, ...],
     ) -> KnownFamily:
-        """What is known after one more reading, one whose directory could be read."""
-        listed = heard.directory.value if isinstance(heard.directory, Value) else frozenset()
+        """What is known after one more reading; `listed` are the keys that its directory has."""
         return KnownFamily(
             {
                 key: known.learn(
@@ -149,7 +152,7 @@ class KnownFamily:
 
     @property
     def unread(self) -> bool:
-        """Whether IMDS never answered for the addresses, or for the prefixes."""
+        """Whether IMDS has not yet answered for the addresses, or not for the prefixes."""
         return any(isinstance(known.definite, Unknown) for known in self.assigned)
 
     @property
@@ -159,13 +162,13 @@ class KnownFamily:
 
     @property
     def doubted(self) -> bool:
-        """Whether an item is known that the last reading did not have."""
+        """Whether the last reading lacked a known item."""
         return any(known.doubts for known in self.lists.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known of one ENI. `believed` is what to judge by; `first_listed` a time, or None."""
+    """What is known about one ENI. Verdicts use `believed`. `first_listed` is a time, or None."""
 
     believed: EniMetadata = field(default_factory=EniMetadata)
     v4: KnownFamily = field(default_factory=partial(KnownFamily.unread_of, Family.V4))
@@ -186,7 +189,7 @@ class Memory:
 
     @property
     def missing(self) -> frozenset[Item]:
-        """The addresses and prefixes that are known, but that the last reading did not have."""
+        """The known addresses and prefixes that the last reading lacked."""
         return frozenset(item for known in self._assigned for item in known.doubted)
 
     @property
@@ -195,7 +198,7 @@ class Memory:
 
     @property
     def unread(self) -> bool:
-        """Whether there is a list of addresses or prefixes that IMDS never answered for."""
+        """Whether there is a list of addresses or prefixes that IMDS has not answered for yet."""
         return self.v4.unread or self.v6.unread
 
     @property
@@ -214,26 +217,26 @@ def remember(
 ) -> Memory:
     """What is known after one more reading of the ENI with this (the link's) MAC.
 
-    `had` is what was programmed before this memory began; it counts where a list was never read.
+    `had` is what was programmed before this memory began; it counts for lists not read so far.
 
-    Only a reading that lists the MAC, and says that it is about it, says anything of the lists. An
-    ENI whose link is there is attached: that IMDS does not list it is IMDS's delay, and takes
-    nothing away.
+    Only a reading that lists the MAC, and is not about another one, can change the lists. An ENI
+    that has a link is attached: if IMDS does not list it, IMDS lags, and nothing is removed.
     """
     v4, v6, first = memory.v4, memory.v6, memory.first_listed
     if isinstance(heard.directory, Value) and not contradicts(heard, mac):
-        v4, v6 = (known.learn(heard, now, policy, had) for known in (v4, v6))
+        listed = heard.directory.value
+        v4, v6 = (known.learn(heard, listed, now, policy, had) for known in (v4, v6))
         first = now if first is None else first
     newer: dict[str, Any] = {
         key.field: _newer(memory.believed.answer(key), heard.answer(key))
         for key in ENI_KEYS
-        if not key.many and key.role is not Role.WHOSE  # that is about this reading alone
+        if not key.many and key.role is not Role.WHOSE  # that says only what this reading is about
     }
     return Memory(replace(heard, v4=v4.believed, v6=v6.believed, **newer), v4, v6, first)
 
 
 def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
-    """The part of `had` that this list would have named. A subnet's CIDRs are never of it."""
+    """The part of `had` that belongs in this list; nothing for a subnet's CIDRs."""
     if not key.assigned:
         return ()
     of_addresses = key.kind is Kind.ADDRESSES
@@ -247,8 +250,6 @@ def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
 
 def _newer(old: Answer[S], new: Answer[S]) -> Answer[S]:
     """The newer answer of a single value, unless it takes a known one away."""
-    if isinstance(new, Value):
+    if isinstance(new, Value) or isinstance(old, Unknown):
         return new
-    if isinstance(old, Value):
-        return old
-    return cast("Answer[S]", old if isinstance(new, Unknown) and isinstance(old, Absent) else new)
+    return old if isinstance(old, Value) or isinstance(new, Unknown) else new

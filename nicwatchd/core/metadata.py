@@ -1,9 +1,10 @@
-"""The keys of IMDS that matter, and what it said of an ENI: each key has one of three answers.
+"""The keys of IMDS that we use, and a reading of one ENI.
 
-A `Value`, `ABSENT`, or `Unknown`. Unknown proves nothing and removes nothing.
+Each key has one of three answers: a `Value`, `ABSENT` or `Unknown`. Unknown proves nothing and
+removes nothing.
 
 `ENI_KEYS` is the only list of the keys. The parser, the prober, the reader and the memory are made
-from it. To add a key, add a row and a field of the same name; then judge by it in `evidence`.
+from it. To add a key, add a row and a field of the same name, then use it in `evidence`.
 
 Reads: nothing. Gives: the table of keys, and a reading of one ENI as a value.
 """
@@ -34,7 +35,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """IMDS did not say: an error, a time-out, garbage, or listed-but-404 (the lag)."""
+    """IMDS gave no usable answer: an error, a time-out, garbage, or listed-but-404 (the lag)."""
 
     why: str
 
@@ -46,7 +47,7 @@ Answer: TypeAlias = Value[T] | Absent | Unknown
 
 
 class Kind(Enum):
-    """What a key holds, which decides how its text is parsed and what its memory means."""
+    """What a key contains. This determines how it is parsed and remembered."""
 
     MAC = auto()
     ENI_ID = auto()
@@ -61,20 +62,20 @@ class Kind(Enum):
 
 
 class Role(Enum):
-    """What a key is for, which decides when it is asked."""
+    """What a key is for. This determines when it is read."""
 
     WHOSE = auto()
-    """Says which ENI the reading is of; asked until that is the link's."""
+    """Says which ENI the reading is about; read until it is the link's."""
     NAME = auto()
-    """Names the ENI in the journal; asked at first sight, then until known. It never changes."""
+    """Names the ENI in the journal; read at once, and until known. It never changes."""
     ONCE = auto()
-    """Asked until known. It never changes while the ENI exists."""
+    """Read until known. It never changes while the ENI exists."""
     SELDOM = auto()
-    """Wrong at first and only for people to read."""
+    """Wrong at first, and only shown to people; so read seldom."""
     ESSENTIAL = auto()
-    """A list that tells whether its family is complete; awaited until it has a value."""
+    """A list without which its family is not complete; we wait until it has a value."""
     OPTIONAL = auto()
-    """A list that comes and goes with an operator's wish; awaited only when it cannot be read."""
+    """A list that an ENI need not have; we wait for it only while it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ KEYS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FamilyMetadata:
-    """What IMDS says of one family of one ENI, in IMDS's order (the first IPv4 is the primary)."""
+    """IMDS's answers on one family of one ENI, in its order (the first IPv4 is the primary)."""
 
     addresses: Answer[tuple[IPAddress, ...]] = NOT_ASKED
     prefixes: Answer[tuple[IPNetwork, ...]] = NOT_ASKED
@@ -131,7 +132,7 @@ class FamilyMetadata:
 
     @classmethod
     def from_lists(cls, lists: Mapping[ImdsKey, Answer[Any]]) -> FamilyMetadata:
-        """Made of the answers for one family's keys; a list that it has no key for is ABSENT."""
+        """From the answers for one family's keys; a list that has no key is ABSENT."""
         said = {key.field: answer for key, answer in lists.items()}
         return cls(**{name: said.get(name, ABSENT) for name in cls.__dataclass_fields__})
 
@@ -152,7 +153,7 @@ class EniMetadata:
     network_card: Answer[int] = NOT_ASKED
     v4: FamilyMetadata = field(default_factory=FamilyMetadata)
     v6: FamilyMetadata = field(default_factory=FamilyMetadata)
-    refused: tuple[str, ...] = ()  # parts of values that were refused, each with key and reason
+    refused: tuple[str, ...] = ()  # refused parts of values, each with key and reason
 
     @classmethod
     def from_answers(
@@ -161,7 +162,7 @@ class EniMetadata:
         answers: Mapping[str, Answer[Any]],
         refused: tuple[str, ...] = (),
     ) -> EniMetadata:
-        """The reading made of an answer for the name of each key of ENI_KEYS."""
+        """From an answer for each key of ENI_KEYS, by its name."""
         v4, v6 = (
             FamilyMetadata.from_lists({key: answers[key.name] for key in KEYS[family].values()})
             for family in (Family.V4, Family.V6)

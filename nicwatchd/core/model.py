@@ -1,10 +1,10 @@
 """The facts and the decisions, as frozen values that the whole program shares.
 
-Facts come from two witnesses. The kernel's are `Link`, `Address`, `Route` and `Rule`; they are
-true when read. The instance metadata service's (IMDS) are in `nicwatchd.core.metadata`.
+Facts have two sources. Those of the kernel are `Link`, `Address`, `Route` and `Rule`; they are
+true when read. Those of the instance metadata service (IMDS) are in `nicwatchd.core.metadata`.
 
-Decisions are `Plan` (what there should be for one interface) and `Operation`, of which
-`nicwatchd.core.diff` makes the steps that lead there.
+Decisions are `Plan` (what there should be for one interface) and `Operation` (one step towards it,
+from `nicwatchd.core.diff`).
 
 Reads: nothing. Gives: the kernel's objects, operations and plans, as values.
 """
@@ -35,15 +35,13 @@ class Reason:
     text: str
 
 
-# --- marks: how we know our own objects again ------------------------------------------------
+# --- marks: how we recognise our own objects -------------------------------------------------
 
 PROTOCOL: Final = 236  # 0xEC; of every route, rule and (kernel 5.18 on) address of ours
 LINK_GROUP: Final = 3778  # 0xEC2; the default of `Numbers.group`
 DEFAULT_GROUP: Final = 0  # the only group that a link can have been in before ours
-TABLE_BASE: Final = 1_000_000  # the default of `Numbers.table_base`, and the least there may be
-TABLE_STEP: Final = (
-    1_000_000  # bases are multiples of it; so far a number alone tells whose a table is
-)
+TABLE_BASE: Final = 1_000_000  # the default of `Numbers.table_base`, and its minimum
+TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases are never the same
 MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 
@@ -53,8 +51,9 @@ RTPROT_BOOT: Final = 3
 RTPROT_STATIC: Final = 4
 RTPROT_RA: Final = 9
 RTPROT_DHCP: Final = 16
-# Who makes routes of the main table that decisions depend on: the kernel, operators, and what
-# configures addresses. A routing daemon's are by the hundred thousand, and change all day.
+# The protocols of the main table's routes that decisions depend on: those of the kernel, of
+# operators, and of what configures addresses. A routing daemon's routes are not read: there may be
+# a hundred thousand, which change all day.
 HEEDED: Final = (RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP)
 TO_TABLE: Final = 1  # FR_ACT_TO_TBL
 SCOPE_UNIVERSE: Final = 0
@@ -74,9 +73,9 @@ INDEX_MODULUS: Final = 2**23  # a table's number has 32 bits
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The numbers in the kernel that settings may change, for hosts where others use ours.
+    """The numbers in the kernel. Settings can change them, for hosts where others use the same.
 
-    What was made with other numbers is ours all the same, by its protocol, and is replaced.
+    What was made with former numbers is still ours, by its protocol, and is replaced.
     """
 
     priority: int = RULE_PRIORITY  # of every rule
@@ -119,12 +118,12 @@ def contains(outer: IPNetwork, inner: IPNetwork) -> bool:
     return False
 
 
-# --- what the kernel says --------------------------------------------------------------------
+# --- the kernel's objects --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network interface of the kernel. The key of a machine is (index, mac), never the name."""
+    """A network interface of the kernel. It is identified by (index, mac), never by its name."""
 
     index: int
     mac: str  # lower case, colons; "" where the link has none
@@ -136,12 +135,12 @@ class Link:
     group: int = 0
     master: int = 0  # ifindex of the bridge, bond or VRF it is enslaved to; 0 for none
     ra_received: bool = False  # IFLA_INET6_FLAGS: a router advertisement came (0x20)
-    ra_managed: bool = False  # ... and it said "addresses by DHCPv6" (0x40)
+    ra_managed: bool = False  # ... with the flag "addresses by DHCPv6" (0x40)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address on a link. Remaining lifetimes are left out: they change, the fact does not."""
+    """An address on a link. Remaining lifetimes are left out, because they always change."""
 
     index: int
     ip: IPAddress
@@ -151,7 +150,7 @@ class Address:
     deprecated: bool = False  # a preferred lifetime of 0
     tentative: bool = False  # duplicate address detection is under way, or failed
     from_ra: bool = False  # made by a router advertisement (SLAAC, temporary)
-    protocol: int = 0  # IFA_PROTO; 0 where the kernel does not tell
+    protocol: int = 0  # IFA_PROTO; 0 on kernels without it
 
     @property
     def family(self) -> Family:
@@ -160,7 +159,7 @@ class Address:
 
 
 def ours(address: Address) -> bool:
-    """Whether we added an address; not any more once a DHCP client took it over."""
+    """Whether an address is ours: we added it, and no DHCP client has taken it over since."""
     return address.protocol == PROTOCOL and not address.dynamic
 
 
@@ -185,7 +184,7 @@ class Route:
 
     @property
     def key(self) -> tuple[int, IPNetwork, int]:
-        """What the kernel holds to be the same route: table, destination and metric."""
+        """Table, destination and metric: the kernel has only one route for each of these."""
         return (self.table, self.dst, self.metric)
 
 
@@ -220,8 +219,8 @@ Object: TypeAlias = Address | Route | Rule
 class Plan:
     """What there should be for one interface. `addresses` are those that we add, in order.
 
-    `awaited` are addresses that a DHCP client still has time to bring; without them the interface
-    is not finished.
+    `awaited` are addresses that a DHCP client still has time to configure; until then the interface
+    is not `applied`.
     """
 
     index: int
@@ -231,7 +230,7 @@ class Plan:
     awaited: tuple[IPAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
-    elsewhere: frozenset[IPNetwork] = frozenset()  # addresses and prefixes that another ENI has
+    elsewhere: frozenset[IPNetwork] = frozenset()  # items that another ENI owns
 
 
 @dataclass(frozen=True, slots=True)

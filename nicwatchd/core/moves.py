@@ -1,10 +1,10 @@
-"""An address or a prefix belongs to one ENI at a time: to which, when it moves between two.
+"""Which ENI owns an address or a prefix that moves between two: it belongs to one at a time.
 
-IMDS does not change the lists of both ENIs at one moment. The old one keeps what it has until its
-own list lacks it; then there is no doubt left, for the other one's list says where it went. What
-an ENI "has" is read from the kernel, so a restart in the middle of a move decides no other way.
+IMDS does not change the lists of both ENIs at the same moment. The old ENI keeps an item until its
+own list lacks it; then there is no doubt, because the list of the other shows where the item went.
+What an ENI "has" is read from the kernel, so a restart in the middle of a move changes no decision.
 
-Reads: what ties items to each ENI, and the rules that there are. Gives: whose each item is.
+Reads: the claims of each ENI to items, and the rules in the kernel. Gives: the owner of each item.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from nicwatchd.core.model import PROTOCOL, Address, Family, Item, Rule, ours
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What ties items to one ENI. `unread` are families of which IMDS gave no lists so far."""
+    """The claims of one ENI to items. `unread` are families whose lists IMDS has not given yet."""
 
     index: int
-    listed: frozenset[Item] = frozenset()  # the last reading has them
+    listed: frozenset[Item] = frozenset()  # the last reading had them
     doubted: frozenset[Item] = frozenset()  # only an earlier one had them
-    leased: frozenset[Item] = frozenset()  # DHCP brought them
-    added: frozenset[Item] = frozenset()  # we did, to the link
+    leased: frozenset[Item] = frozenset()  # DHCP configured them
+    added: frozenset[Item] = frozenset()  # we added them to the link
     unread: frozenset[Family] = frozenset()
 
     @property
     def items(self) -> frozenset[Item]:
-        """All of them."""
+        """All items that the ENI has any claim to."""
         return self.listed | self.doubted | self.leased | self.added
 
 
@@ -40,9 +40,9 @@ def programmed(
     rules: Iterable[Rule],
     owners: Callable[[int], AbstractSet[int]],
 ) -> tuple[Item, ...]:
-    """What one ENI was given by IMDS's lists in an earlier life, as the kernel still shows it.
+    """What an earlier run programmed for one ENI from IMDS's lists, as the kernel still shows.
 
-    Leases are left out: they speak for themselves.
+    Leases are left out: they are evidence by themselves.
     """
     ruled = _ruled(rules, lambda table: owners(table) & {index})
     ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in ruled)]
@@ -52,7 +52,7 @@ def programmed(
 def rightful_owners(
     claims: Iterable[Claims], rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]
 ) -> dict[Item, int]:
-    """Which ENI (by ifindex) owns each of the items that several have to do with."""
+    """Which ENI (by ifindex) owns each of the items that several have a claim to."""
     by_index = {one.index: one for one in claims}
     ruled = _ruled(rules, owners)
     of: dict[Item, list[Claims]] = {}
@@ -67,7 +67,7 @@ def rightful_owners(
 
 
 def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> dict[Item, int]:
-    """To whose table our rules for addresses and prefixes lead; of equal ones the first wins."""
+    """To which ENI's table our rules send each address and prefix; the first rule counts."""
     found: dict[Item, int] = {}
     for rule in rules:
         src = rule.src
@@ -79,7 +79,7 @@ def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> 
 
 
 def _owner(item: Item, claims: Sequence[Claims], ruled: Mapping[Item, int]) -> int | None:
-    """Of those that list it, and those that had it and were not read yet: who had it before."""
+    """Of the ENIs that list the item, or had it and are unread: preferably one that had it."""
     ruler = ruled.get(item)
     had = [one for one in claims if ruler == one.index]
     had += [one for one in claims if item in one.leased | one.added and one not in had]

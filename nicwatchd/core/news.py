@@ -1,4 +1,4 @@
-"""What the core tells, as values: whoever journals, streams or counts observes these.
+"""What the core reports, as values: for the journal, the event streams and the counters.
 
 Reads: nothing; the host makes them. Gives: values.
 """
@@ -22,7 +22,7 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class FightChanged:
-    """Others began to remove the same things of ours again and again, or have ceased to."""
+    """Others have begun to remove the same things of ours repeatedly, or have stopped."""
 
     view: View
     began: bool
@@ -30,7 +30,7 @@ class FightChanged:
 
 @dataclass(frozen=True, slots=True)
 class Surprised:
-    """An exception was caught: a bug. `where` says what was done, `trace` is its traceback."""
+    """An exception was caught: a bug. `where` is the work that raised it, `trace` the traceback."""
 
     view: View | None  # None: it is about no interface
     where: str

@@ -1,9 +1,9 @@
 """Which of the kernel's objects are ours, and which interface each was made for.
 
-What belongs to one interface is found again by its table, whose number has the ifindex in it; where
-the settings had another number before, by what leads there or away.
+The objects of an interface are recognised by their table, whose number contains the ifindex. A
+table with a number from former settings is recognised by its routes and by the rules for it.
 
-Reads: a snapshot of the kernel. Gives: whose a rule is, and whether it is protected.
+Reads: a snapshot of the kernel. Gives: which interfaces a rule is for, and whether it is protected.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from nicwatchd.core.model import (
@@ -30,7 +31,7 @@ from nicwatchd.core.model import (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the kernel has: the ENIs' links and addresses, all routes of ours, and all rules."""
+    """What the kernel has: the ENIs' links and addresses, all our routes, and all rules."""
 
     links: Mapping[int, Link] = field(default_factory=dict)
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
@@ -39,14 +40,14 @@ class Snapshot:
 
 
 Undecided = AbstractSet[tuple[int, Family]]
-"""Interfaces (by ifindex) and families that nothing may be removed of."""
+"""Interfaces (by ifindex) and families of which nothing may be removed."""
 
 Elsewhere = AbstractSet[tuple[int, IPNetwork | None]]
-"""... but for these: another ENI has the address or the prefix, which is no doubt."""
+"""Exceptions from `Undecided`: addresses and prefixes that certainly belong to another ENI."""
 
 
 def own_rules(kernel: Snapshot) -> tuple[Rule, ...]:
-    """The rules of ours, in the order in which the kernel walks them."""
+    """Our rules, in the order in which the kernel evaluates them."""
     return tuple(rule for rule in kernel.rules if rule.protocol == PROTOCOL)
 
 
@@ -56,20 +57,19 @@ Selector = tuple[Family, IPNetwork | None, str | None, str | None]
 
 
 def selector(rule: Rule) -> Selector:
-    """What a rule selects by, which it shares with those that stand before it."""
+    """What a rule matches on. A rule and what stands before it have the same selector."""
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 
 class Owners:
-    """Which interfaces the rules in the kernel were made for, whatever the numbers were then."""
+    """Which interfaces the rules in the kernel were made for, whatever numbers they have."""
 
     def __init__(self, kernel: Snapshot, numbers: Numbers) -> None:
         self._kernel = kernel
         self._numbers = numbers
-        self._chains: dict[Selector, list[Rule]] = {}
+        self._own = own_rules(kernel)
         self._by_table: dict[int, list[Rule]] = {}
-        for rule in own_rules(kernel):
-            self._chains.setdefault(selector(rule), []).append(rule)
+        for rule in self._own:
             self._by_table.setdefault(rule.table, []).append(rule)
         self._away: dict[int, set[int]] = {}
         for route in kernel.routes:
@@ -77,7 +77,7 @@ class Owners:
         self._known: dict[int, frozenset[int]] = dict.fromkeys(SHARED_TABLES, frozenset())
 
     def of(self, table: int) -> frozenset[int]:
-        """The ifindices that rules of ours look up a table for; none where it cannot be told."""
+        """The ifindices of the interfaces that a table is for; empty if not known."""
         if table not in self._known:
             self._known[table] = self._find(table)
         return self._known[table]
@@ -102,17 +102,25 @@ class Owners:
         }
         return frozenset(named | addressed)
 
+    @cached_property
+    def _guarded(self) -> Mapping[Selector, list[Rule]]:
+        """The rules that lead to a table of ours, by what they share with their guards."""
+        found: dict[Selector, list[Rule]] = {}
+        for rule in self._own:
+            if rule.table not in SHARED_TABLES:
+                found.setdefault(selector(rule), []).append(rule)
+        return found
+
     def protects(
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()
     ) -> bool:
-        """Whether a rule is of what is undecided; a guard belongs to the rule that it guards."""
+        """Whether a rule belongs to what is undecided; a guard belongs to the rule it guards."""
         if rule.table in SHARED_TABLES:
-            chain = self._chains.get(selector(rule), [])
-            guarded = [each for each in chain if each.table not in SHARED_TABLES]
+            guarded = self._guarded.get(selector(rule))
             if guarded:
                 return any(self.protects(each, undecided, elsewhere) for each in guarded)
         owners = self.of(rule.table)
-        if not owners:  # whose it was cannot be told
+        if not owners:  # it is not known whose rule it was
             return any(family is rule.family for _, family in undecided)
         protecting = {
             index
@@ -120,5 +128,5 @@ class Owners:
             if (index, rule.family) in undecided and (index, rule.src) not in elsewhere
         }
         names = {self._kernel.links[index].name for index in protecting}
-        # A name that its link has no more may be another's soon: that is no doubt.
+        # A rule with a former name of its link may match another link soon: it is not protected.
         return bool(names) if rule.oif is None else rule.oif in names

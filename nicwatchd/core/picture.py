@@ -1,6 +1,6 @@
-"""Our picture of the kernel: what of it is stale, what to read, and taking in what was read.
+"""Our picture of the kernel: which parts are stale, what to read, and what was read.
 
-Reads: events of the kernel, and what the driver read. Gives: read steps, and the host its facts.
+Reads: events of the kernel, and what the driver read. Gives: steps that read; facts, to the host.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ COALESCE: Final = 0.1
 
 
 class Picture:
-    """What we know of the kernel of one host."""
+    """What we know about the kernel of one host."""
 
     def __init__(self, host: Host) -> None:
         self.stale = Staleness()
         self.overruns = 0  # how often events were lost
         self._host = host
-        self._links: dict[int, Link] = {}  # of all of the host, as last read
+        self._links: dict[int, Link] = {}  # all links of the host, as last read
 
     # --- events ------------------------------------------------------------------------------
 
     def take_event(self, event: Event, now: float, *, by_us: bool) -> float | None:
-        """Mark what an event is about as stale. Seconds until a turn is due; None: no need.
+        """Mark what an event is about as stale; returns in how many seconds a turn is due, or None.
 
         `by_us`: the event names our own request socket.
         """
@@ -44,8 +44,9 @@ class Picture:
             case LinkEvent():
                 return self._note_link(event, now)
             case AddressEvent(index=index, deleted=deleted):
-                self._suspect(event, Place(AddAddress, index), by_us=by_us)
-                # The last IPv4 address takes all IPv4 routes along, and no event tells of these.
+                if not by_us:
+                    self._suspect(event, Place(AddAddress, index))
+                # With the last IPv4 address all IPv4 routes go, without an event for each.
                 self.stale.own |= deleted and index in self._host.interfaces
                 noted = self._note_addresses(index)
                 if noted is None and not event.link_local:
@@ -59,19 +60,17 @@ class Picture:
             ):
                 return self._note_addresses(event.oif)
             case RouteEvent(family=family, oif=oif):
-                self._suspect(event, Place(AddRoute, oif, family), by_us=by_us)
+                self._suspect(event, Place(AddRoute, oif, family))
                 self.stale.own = True
                 return COALESCE
             case RuleEvent(family=family, priority=priority):
-                self._suspect(event, Place(AddRule, priority, family), by_us=by_us)
+                self._suspect(event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
 
-    def _suspect(
-        self, event: AddressEvent | RouteEvent | RuleEvent, where: Place, *, by_us: bool
-    ) -> None:
-        """Take down who removed something of ours. What the kernel took, it took for a reason."""
-        if event.culprit and event.pid and not by_us:
+    def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
+        """Record who removed something of ours. The kernel itself is no suspect."""
+        if event.culprit and event.pid:
             self._host.suspect(where, event.culprit)
 
     def _note_link(self, event: LinkEvent, now: float) -> float | None:
@@ -88,7 +87,7 @@ class Picture:
             self._host.flapped(event.index)
         self.stale.link(event.index, gone=event.gone)
         self._note_addresses(event.index)
-        self._host.hint(event.index, now)  # of what is not in our picture, too: MTU
+        self._host.hint(event.index, now)  # also if it is not in our picture: the MTU
         return AT_ONCE
 
     def _note_addresses(self, index: int) -> float | None:
@@ -102,16 +101,16 @@ class Picture:
     def links_wanted(self, now: float) -> ReadLinks:
         """Which links to read."""
         gone = self.stale.take_gone()
-        if gone & self._host.interfaces.keys():
-            # One that is back from another network namespace already may look as if it had been
-            # set down: same index, same MAC. But it has lost all, and is a new one.
+        if gone:
+            # A link that went to another network namespace and is back already looks as if it had
+            # only been set down: same index, same MAC. But it has lost everything, so it is new.
             self._links = {i: link for i, link in self._links.items() if i not in gone}
             self._host.update_links(dict(self._links), now)
             self.stale.forget(self._host.keys)
         return ReadLinks(self.stale.take_links(), self._host.keys)
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
-        """Take what was read of the links that were wanted; one that is not there is gone."""
+        """Take the links that were wanted and read; a wanted link that was not found is gone."""
         if wanted.indices is None:
             self._links = {}
         for index in wanted.indices or ():
@@ -132,11 +131,11 @@ class Picture:
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
-        """Take what was read of them."""
+        """Take the addresses, routes and rules that were read."""
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
-            self._host.update_addresses(index, addresses, read.routes.get(index, ()), now)
+            self._host.update_addresses(index, addresses, read.routes[index], now)
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:

@@ -15,7 +15,7 @@ from nicwatchd.core.model import Family, IPNetwork, Numbers
 class AddressMode(StrEnum):
     """Which of the addresses that IMDS lists nicwatchd adds to the link."""
 
-    AUTO = "auto"  # secondary ones at once, the first only when no DHCP client brings it
+    AUTO = "auto"  # secondary ones at once; the first only if no DHCP client configures it
     ALL = "all"
     NONE = "none"
 
@@ -54,15 +54,17 @@ class Policy:
     rules: RuleMode = RuleMode.AUTO
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE
+    # For a release that asks no IMDS: all that has a MAC is an ENI, and no move is seen as over.
+    every_link: bool = False
     numbers: Numbers = field(default_factory=Numbers)
-    kernel_proof: bool = True  # program what DHCP and RA prove before IMDS knows of it
+    kernel_proof: bool = True  # program what DHCP and RA prove before IMDS lists it
     schedule: Schedule = field(default_factory=Schedule)
     settling: float = 30.0  # without evidence for a family until then, it is absent
     address_wait: float = 5.0  # how long a DHCP client has for an interface's first address
-    doubts: int = 3  # a known fact must be seen absent so often ...
-    doubt_span: float = 30.0  # ... over so long, before it is given up
+    doubts: int = 3  # a known item is given up once so many readings in a row lack it ...
+    doubt_span: float = 30.0  # ... over at least this time
 
     @property
     def patience(self) -> float:
-        """After this age, waiting is overdue, and an empty IPv6 subnet is accepted as empty."""
+        """When waiting becomes overdue, and a family without addresses counts as absent."""
         return self.schedule.patience

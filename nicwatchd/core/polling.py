@@ -1,4 +1,4 @@
-"""When IMDS is asked about one interface, and for how much.
+"""When IMDS is polled about one interface, and for which keys.
 
 Reads: the policy's schedule, the interface's age, what its facts lack, and what happened to its
 link. Gives: when the next poll is due, and whether it reads every key. Times are monotonic seconds.
@@ -8,28 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from nicwatchd.core.backoff import Limiter, jittered
 from nicwatchd.core.policy import Policy
 
-NEVER: Final = float("inf")
+NEVER: Final = inf
 # From this interval on, each poll reads every key: there is time for it. The slow refresh, and a
 # poll for a doubt, always do: a partial poll says nothing about the keys it skipped.
 SWEEP_INTERVAL: Final = 5.0
-# An event of a link asks IMDS at once, the first few of them; a link that changes all the time (an
-# operator's script, a loose cable) causes no more than 7 requests in so many seconds.
+# The first few events of a link cause a poll at once. A link that changes all the time (an
+# operator's script, a loose cable) causes at most 7 requests in HINT_INTERVAL seconds.
 HINT_BURST, HINT_INTERVAL = 3, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the facts of an interface are, as the schedule of its polls needs it."""
+    """How complete the facts of an interface are: what the schedule of its polls depends on."""
 
-    age: float  # seconds since the link came
+    age: float  # seconds since the link appeared
     complete: bool  # every family is ready
     doubted: bool  # something known was missing from the last reading
-    is_slow: bool  # the primary, once listed: it is there from launch, only its subnets count
+    is_slow: bool  # the primary, once listed: it exists since launch; only its subnets matter
 
 
 class Polling:
@@ -38,12 +39,12 @@ class Polling:
     def __init__(self, now: float) -> None:
         self.next_at = now
         self.interval = 0.0
-        self.sweep_at = 0.0  # from then on a poll reads every key; before, one, and more upon news
+        self.sweep_at = 0.0  # from then on a poll reads every key, before that as few as it can
         self.sent_at: float | None = None  # of the poll that is under way
-        self.as_of = float("-inf")  # when the last answered poll was sent: as old as the facts are
-        self._again_at = NEVER  # something happened while a poll was under way: one more then
+        self.as_of = -inf  # when the last answered poll was sent
+        self._again_at = NEVER  # when to poll once more after the poll that is under way
         self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
-        self._hinted_until = now  # the poll that is due then is for all hints before it
+        self._hinted_until = now  # a poll that is due then covers all hints before it
 
     @property
     def in_flight(self) -> bool:
@@ -58,7 +59,7 @@ class Polling:
     def heard(
         self, now: float, progress: Progress, policy: Policy, random: Callable[[], float]
     ) -> None:
-        """The poll was answered: arrange the next one."""
+        """The poll was answered: schedule the next one."""
         interval = policy.schedule.after(self.interval, progress.age, complete=progress.complete)
         if progress.is_slow:
             interval = policy.schedule.refresh
@@ -71,22 +72,21 @@ class Polling:
         again_at, self._again_at = self._again_at, NEVER
         self.interval, self.next_at = interval, now + jittered(interval, random)
         self.sweep_at = self.next_at if interval >= sweep else NEVER
-        if self._hinted_until > now:  # what is hinted until then waits for that poll
+        if self._hinted_until > now:  # hints until then wait for that poll
             again_at = min(again_at, self._hinted_until)
-        if again_at < NEVER:
-            self.at(max(now, again_at))
+        self.at(max(now, again_at))
 
     def at(self, when: float) -> None:
-        """Poll then at the latest, for every key; once more, if a poll is under way."""
+        """Poll every key at `when` at the latest; if a poll is under way, once more after it."""
         if self.in_flight:
             self._again_at = min(when, self._again_at)
         else:
-            # What is due before that is no larger for it.
+            # A poll that is due earlier does not read more keys because of this.
             self.next_at = min(when, self.next_at)
             self.sweep_at = min(when, self.sweep_at)
 
     def hint(self, now: float) -> None:
-        """Something happened to the link: poll at once, where the same may show; in measure."""
+        """Something happened to the link: poll at once, IMDS may know more now. Rate-limited."""
         if now > self._hinted_until:
             self._hinted_until = now + self._hints.delay(now)
             self.at(self._hinted_until)

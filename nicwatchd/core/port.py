@@ -1,9 +1,9 @@
 """What the rest of the program may ask of a kernel, and what a kernel may answer.
 
-`Kernel` and `EventSource` are the contract. `nicwatchd.netlink` keeps it over rtnetlink,
-`nicwatchd.sim.memory_kernel` in memory, and one set of tests holds both to it. Errors that are part
-of life (a link that went, a rule that was there already) are data: an `Outcome`. `KernelError` is
-what is left: the kernel did not answer, so what we know of it is void.
+`Kernel` and `EventSource` are the contract. `nicwatchd.netlink` implements it over rtnetlink,
+`nicwatchd.sim.memory_kernel` in memory, and one set of tests checks both. Expected errors (a link
+that is gone, a rule that exists already) are data: an `Outcome`. `KernelError` means that the
+kernel did not answer, so everything has to be read again.
 
 Reads: a kernel's answers. Gives: what they mean (`judge`), and the contract of a kernel.
 """
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class KernelError(Exception):
-    """The kernel did not answer, or not as agreed. What we know of it is void: look again."""
+    """The kernel did not answer, or the answer was not usable. Read everything again."""
 
 
 # --- operations and what became of them --------------------------------------------------------
@@ -61,11 +61,11 @@ class KernelError(Exception):
 class Result(Enum):
     """What an answer of the kernel means to us."""
 
-    DONE = "done"  # it is as the operation wants it, by us or by another
-    GONE = "gone"  # the link is no more
-    RETRY = "retry"  # not now: the state that we planned for is not the kernel's; look again
-    REFUSED = "refused"  # we lack the right, or the host forbids it
-    BUG = "bug"  # no answer that a right request can get
+    DONE = "done"  # it is as the operation wants it, whoever did it
+    GONE = "gone"  # the link is gone
+    RETRY = "retry"  # not now: the kernel is not in the state that we planned for; read again
+    REFUSED = "refused"  # permission denied, or the host forbids it
+    BUG = "bug"  # an answer that no correct request can get
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ RESULTS: Final[Mapping[int, Result]] = {
     EACCES: Result.REFUSED,  # IPv6 is switched off on the link (disable_ipv6)
 }
 EXCEPTIONS: Final[Mapping[tuple[type[Operation], int], Result]] = {
-    # An address is one per link, a rule is all of its fields: there means as wanted.
+    # An address exists once on a link, and a rule is all of its fields: "exists" means "done".
     (AddAddress, EEXIST): Result.DONE,
     (AddRule, EEXIST): Result.DONE,
-    # A route with this key may lead elsewhere: what it is, the next look tells.
+    # The existing route with this key may lead elsewhere: the next read shows what it is.
     (AddRoute, EEXIST): Result.RETRY,
     # The preferred source is not on the host (any more): the kernel has no errno of its own for it.
     (AddRoute, EINVAL): Result.RETRY,
-    # Not there means removed.
+    # "Does not exist" means "removed".
     (RemoveAddress, EADDRNOTAVAIL): Result.DONE,
     (RemoveRoute, ESRCH): Result.DONE,
     (RemoveRule, ENOENT): Result.DONE,
@@ -147,7 +147,7 @@ class Kernel(Protocol):
         """The addresses of all links, both families, link-local ones left out; by ifindex."""
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
-        """The main table's unicast routes with the one next hop through the link.
+        """The main table's unicast routes whose only next hop is through the link.
 
         Only those of the protocols in HEEDED.
         """
@@ -159,7 +159,7 @@ class Kernel(Protocol):
         """Every unicast route with one next hop in a table, whoever made it."""
 
     async def rules(self) -> tuple[Rule, ...]:
-        """Every rule of the host, by family and in the order in which the kernel walks them."""
+        """Every rule of the host, by family, in the order in which the kernel evaluates them."""
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Carry the operations out in order, all of them; an outcome for each."""
@@ -177,7 +177,7 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LinkEvent:
-    """A link changed. Without a name it says only: look at that link again."""
+    """A link changed. Without a name it says only that the link must be read again."""
 
     index: int
     name: str | None = None
@@ -188,10 +188,10 @@ class LinkEvent:
 
 @dataclass(frozen=True, slots=True)
 class AddressEvent:
-    """An address of the link came, went or changed."""
+    """An address of the link was added, removed or changed."""
 
     index: int
-    pid: int = 0  # of who asked for it; 0: the kernel did it itself, or (mostly for IPv6) anybody
+    pid: int = 0  # port id of the requester; 0: the kernel itself, or (mostly for IPv6) unknown
     deleted: bool = False
     culprit: str = ""  # as in RouteEvent; the kernel marks our addresses from 5.18 on
     link_local: bool = False  # no route of ours can be about it
@@ -199,7 +199,7 @@ class AddressEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route of ours, of the main table or of a table that may be ours came or went.
+    """A route was added or removed: one of ours, in the main table, or in a table that may be ours.
 
     The main table's routes of protocols that are not in HEEDED may be left out.
     """
@@ -209,13 +209,13 @@ class RouteEvent:
     protocol: int
     oif: int  # 0: none, or several
     deleted: bool = False
-    pid: int = 0  # of who asked for it; 0: the kernel did it itself
+    pid: int = 0  # port id of the requester; 0: the kernel itself
     culprit: str = ""  # for people; filled in when an object of ours was deleted
 
 
 @dataclass(frozen=True, slots=True)
 class RuleEvent:
-    """A rule came or went."""
+    """A rule was added or removed."""
 
     family: Family
     priority: int
@@ -227,7 +227,7 @@ class RuleEvent:
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """Events were lost. What we know is void: look at everything again."""
+    """Events were lost. What we know is void: read everything again."""
 
 
 Event: TypeAlias = LinkEvent | AddressEvent | RouteEvent | RuleEvent | Overrun
@@ -239,7 +239,7 @@ class EventSource(Protocol):
     def start(self, notify: Callable[[Event], None]) -> None:
         """Begin; `notify` is called in the running loop, once for each event, and must not block.
 
-        What happens after the return is reported, so look at the kernel after it, not before.
+        All that happens after it returns is reported, so read the kernel after it, not before.
         """
 
     def close(self) -> None:

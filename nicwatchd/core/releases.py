@@ -1,6 +1,6 @@
-"""What the operator took from us: links that are left alone until they are given back.
+"""Which links the operator released. They are left alone until the operator ends that.
 
-Reads: what the operator asked for. Gives: whether a link is released.
+Reads: the operator's requests. Gives: whether a link is released.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ class Releases:
     """The links that were released; with `everything` also those that come later."""
 
     everything: bool = False
-    exceptions: frozenset[Key] = frozenset()  # links that it is the other way round for
+    exceptions: frozenset[Key] = frozenset()  # links for which the opposite holds
 
     def __contains__(self, key: Key) -> bool:
         """Whether a link is released."""
         return (key in self.exceptions) is not self.everything
 
     def plus(self, key: Key | None) -> Releases:
-        """... and this link too; None is the whole host."""
+        """These releases and this link; None: the whole host."""
         if key is None:
             return Releases(everything=True)
         return self if key in self else self._other_way_round(key)
 
     def minus(self, key: Key | None) -> Releases:
-        """... but not this link; None is the whole host."""
+        """These releases without this link; None: no releases at all."""
         if key is None:
             return Releases()
         return self._other_way_round(key) if key in self else self
@@ -38,5 +38,5 @@ class Releases:
         return replace(self, exceptions=self.exceptions ^ {key})
 
     def among(self, alive: Iterable[Key]) -> Releases:
-        """... without what is said of links that are gone."""
+        """These releases without links that are gone."""
         return replace(self, exceptions=self.exceptions & set(alive))

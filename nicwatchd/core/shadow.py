@@ -1,8 +1,9 @@
-"""Does the kernel really decide by our rules? One question for each, and who wins if not.
+"""Does the kernel really use our rules? A look-up for each rule shows it, or which rule wins.
 
 Reads: a plan, the link's addresses, the kernel's answers to look-ups, and all rules. Gives: the
-look-ups to make, and a reason for each that somebody else's rule wins. Foreign rules stand before
-ours on purpose: a VPN or a CNI may want the traffic. That is no fault, but it must not be a riddle.
+look-ups to make, and a reason for each rule of ours over which another wins. Foreign rules come
+before ours by design, since a VPN or a CNI may want the traffic. This is not a fault, but the
+operator should know.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from itertools import takewhile
 from typing import Final
 
 from nicwatchd.core.model import (
+    MAIN_TABLE,
     PROTOCOL,
     Address,
     Family,
@@ -27,10 +29,10 @@ from nicwatchd.core.model import (
 from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.port import RouteAnswer
 
-# Somewhere off the host: of the ranges for benchmarks (RFC 2544, RFC 5180), so nobody's own.
+# Destinations off the host, from the ranges for benchmarks (RFC 2544, RFC 5180): nobody has them.
 FAR: Final = {Family.V4: ip_address("198.18.0.1"), Family.V6: ip_address("2001:2::1")}
 
-# How the kernel says that a rule or route forbids a packet; other errors prove nothing of rules.
+# The errors that mean: a rule or route forbids the packet. Others prove nothing about rules.
 FORBIDDEN: Final = frozenset({ENETUNREACH, EHOSTUNREACH, EACCES})
 
 
@@ -49,29 +51,29 @@ class Probe:
 
 
 def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
-    """The questions for one interface. Only a source on the host itself proves anything.
+    """The look-ups for one interface. Only a source address of this host proves anything.
 
-    A family without routes (the link is down) is not asked about: there is nothing to win over.
+    There are none for a family without routes (the link is down): our rules decide nothing then.
     """
     routed = {route.family for route in plan.routes}
-    local = [a for a in addresses if not a.tentative and not a.ip.is_link_local]
+    usable = [a.ip for a in addresses if not a.tentative and not a.ip.is_link_local]
+    hosts = {ip_network(ip): ip for ip in usable}
     for rule in plan.rules:
         if rule.table in SHARED_TABLES or rule.dst or rule.family not in routed:
             continue
         fitting = (
-            address.ip
-            for address in local
-            if address.family is rule.family
-            and (rule.src is None or contains(rule.src, ip_network(address.ip)))
+            ip
+            for host, ip in hosts.items()
+            if ip.version == rule.family and (rule.src is None or contains(rule.src, host))
         )
-        source = next(fitting, None)
+        source = hosts[rule.src] if rule.src in hosts else next(fitting, None)
         if source is not None:
             oif = plan.index if rule.oif else 0
             yield Probe(plan.index, rule, source, FAR[rule.family], oif)
 
 
 def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Reason | None:
-    """Who wins over the probed rule, given the kernel's answer; None where nobody is shown to."""
+    """Who wins over the probed rule, according to the kernel's answer; None: nobody, or unknown."""
     if isinstance(answer, int) and answer not in FORBIDDEN:
         return None
     table = answer.table if isinstance(answer, RouteAnswer) else None
@@ -79,7 +81,7 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
         return None
     what = f"packets from {probe.src}" + (f" bound to {probe.rule.oif}" if probe.oif else "")
     if table is None:
-        return Reason("shadowed", f"{what} have no route: a rule before ours rejects them")
+        return Reason("shadowed", f"{what} have no route: a rule before nicwatchd's rejects them")
     winner = next(
         (
             rule.priority
@@ -91,12 +93,15 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
         ),
         None,
     )
-    by = "a route of the main table" if winner is None else f"the rule at priority {winner}"
-    return Reason("shadowed", f"{what} follow table {table} by {by}, not ours")
+    where = "the main table" if table == MAIN_TABLE else f"table {table}"
+    by = f"by a route in {where}"
+    if winner is not None:
+        by = f"by the rule at priority {winner} ({where})"
+    return Reason("shadowed", f"{what} are routed {by}, not by nicwatchd's rule")
 
 
 def _selects(rule: Rule, probe: Probe) -> bool:
-    """Whether a rule looks at the probe's packet, which is unmarked and made on this host."""
+    """Whether a rule matches the probe's packet, which has no fwmark and is from this host."""
     matches = (
         (rule.src is None or contains(rule.src, ip_network(probe.src)))
         and (rule.dst is None or contains(rule.dst, ip_network(probe.dst)))

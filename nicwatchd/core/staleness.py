@@ -1,7 +1,7 @@
-"""Which parts of our picture of the kernel are stale, and so to be read again.
+"""Which parts of our picture of the kernel are stale, and must be read again.
 
-Reads: that something happened. Gives: what to read. An event never carries a fact into the core:
-a lost, late or repeated one can cost a read, and nothing else.
+Reads: that something happened. Gives: what to read. An event never carries a fact into the core: a
+late or repeated one costs a read, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Staleness:
 
     def __init__(self) -> None:
         self.everything = True
-        self._reading_everything = False
-        self.own = True  # routes of ours, and rules
+        self._reading_everything: bool  # since links were taken the last time
+        self.own = True  # our routes, and all rules
         self.everywhere = True  # the addresses of all links
-        self.rules_changed = False  # since it was last asked who wins
+        self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
         self._addresses: set[int] = set()
@@ -36,11 +36,11 @@ class Staleness:
         self._known: frozenset[Key] = frozenset()  # the interfaces whose addresses were read
 
     def void(self) -> None:
-        """What we know of the kernel is void, and who wins as well."""
+        """Everything that we know about the kernel is void, also whose rule wins."""
         self.everything = self.rules_changed = True
 
-    def link(self, index: int, *, gone: bool = False) -> None:
-        """A link changed, with all that is on it: a flap drops IPv4 routes without an event."""
+    def link(self, index: int, *, gone: bool) -> None:
+        """A link changed, and perhaps what is on it: a flap drops IPv4 routes without an event."""
         self._links.add(index)
         if gone:
             self._gone.add(index)
@@ -51,11 +51,11 @@ class Staleness:
         self._addresses.add(index)
 
     def rules(self) -> None:
-        """Rules changed: ours, or who wins over them."""
+        """Rules changed: ours, or those that may win over ours."""
         self.own = self.rules_changed = True
 
     def touched(self, operations: Iterable[Operation]) -> None:
-        """Operations of ours changed something, or tried to: read that back."""
+        """Our operations changed something, or tried to: read that back."""
         for operation in operations:
             match operation:
                 case SetGroup(index=index) | SetUp(index=index):
@@ -65,7 +65,7 @@ class Staleness:
             self.own = True  # routes go with addresses, and come with links
 
     def in_the_way(self, outcomes: Iterable[Outcome]) -> None:
-        """Routes were not accepted since there is one already: find out whose it is."""
+        """Routes were refused because there is one already: find out whose it is."""
         for outcome in outcomes:
             if isinstance(outcome.operation, AddRoute):
                 self._tables.add(outcome.operation.route.table)
@@ -80,19 +80,19 @@ class Staleness:
     def take_links(self) -> frozenset[int] | None:
         """The links to read; None: all."""
         links, self._links = frozenset(self._links), set()
-        # What becomes void from here on is for the next read.
+        # What becomes void from here on is left for the next read.
         self._reading_everything, self.everything = self.everything, False
         return None if self._reading_everything else links
 
     def take_addresses(self, interfaces: Iterable[Key]) -> tuple[Key, ...]:
-        """Of these interfaces, those whose addresses are to be read."""
+        """The interfaces, out of these, whose addresses are to be read."""
         stale, self._addresses = self._addresses, set()
         known, self._known = self._known, frozenset(interfaces)
         everything = self._reading_everything
         return tuple(key for key in interfaces if everything or key[0] in stale or key not in known)
 
     def forget(self, interfaces: Iterable[Key]) -> None:
-        """Only these live: of others nothing was read."""
+        """Only these interfaces exist: forget that others were read."""
         self._known &= frozenset(interfaces)
 
     def take_everywhere(self) -> bool:
@@ -101,11 +101,16 @@ class Staleness:
         return everywhere
 
     def take_own(self) -> bool:
-        """Whether routes of ours and rules are to be read."""
+        """Whether to read our routes and all rules."""
         own, self.own = self.own or self._reading_everything, False
         return own
 
+    def take_rules_changed(self) -> bool:
+        """Whether rules changed since it was last asked whose rule wins."""
+        changed, self.rules_changed = self.rules_changed, False
+        return changed
+
     def take_tables(self) -> frozenset[int]:
-        """The tables to read for what is in the way."""
+        """The tables to read, to find what is in the way of our routes."""
         tables, self._tables = frozenset(self._tables), set()
         return tables

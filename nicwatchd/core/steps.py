@@ -1,4 +1,4 @@
-"""What the core asks of its driver in the course of a turn, and what the driver answers.
+"""What a turn asks of its driver, and what the driver answers.
 
 A driver takes a step, carries it out, and hands the answer back. It decides nothing.
 
@@ -21,7 +21,7 @@ from nicwatchd.core.shadow import Probe
 class ReadLinks:
     """Read these links, by ifindex; None: every link of the host.
 
-    `known` are the interfaces that live: what is noted of others is void.
+    `known` are the present interfaces: what the driver has recorded about others is void.
     """
 
     indices: frozenset[int] | None
@@ -30,7 +30,7 @@ class ReadLinks:
 
 @dataclass(frozen=True, slots=True)
 class LinksRead:
-    """The links that were asked for and are there."""
+    """Those of the requested links that exist."""
 
     links: Mapping[int, Link]
 
@@ -39,9 +39,9 @@ class LinksRead:
 class ReadObjects:
     """Read the addresses of these links, the main table's routes through them, and the rest.
 
-    `everywhere`: the addresses of all links of the host. `own`: all routes of ours and all rules.
-    `tables`: everybody's routes in these tables. `udev`: of which links to ask whether udev has
-    finished with them. `known`: as above.
+    `everywhere`: whether to read the addresses of all links of the host. `own`: whether to read all
+    routes of ours and all rules of the host. `tables`: the tables in which to read everybody's
+    routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
     """
 
     links: tuple[Key, ...]
@@ -54,7 +54,7 @@ class ReadObjects:
 
 @dataclass(frozen=True, slots=True)
 class ObjectsRead:
-    """What was read: addresses and main-table routes by ifindex, marked ours where they are."""
+    """What was read: addresses (ours are marked) and main-table routes, both by ifindex."""
 
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
     routes: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class ObjectsRead:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Carry these operations out, in order, all of them. `macs`: of the links, by ifindex."""
+    """Carry out all these operations, in order. `macs`: the links' MACs, by ifindex."""
 
     operations: tuple[Operation, ...]
     macs: Mapping[int, str]
@@ -88,7 +88,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """What it answered to each, in order; an errno where no route lets the packet pass."""
+    """The kernel's answer to each, in order; an errno where no route lets the packet pass."""
 
     answers: tuple[RouteAnswer | int, ...]
 
@@ -97,7 +97,7 @@ Step: TypeAlias = ReadLinks | ReadObjects | Apply | LookUp
 StepAnswer: TypeAlias = LinksRead | ObjectsRead | Applied | LookedUp
 
 
-# --- IMDS: asked beside the turns; an answer may take long ---------------------------------------
+# --- IMDS: polled independently of turns, because an answer may take long ------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What IMDS says of one interface. `trace`: of an exception that asking raised, a bug."""
+    """IMDS's answers on one interface. `error`, `trace`: of an exception in asking, a bug."""
 
     index: int
     mac: str
@@ -122,7 +122,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class PrimaryReading:
-    """What IMDS says of the primary's MAC. `error` and `trace` as above."""
+    """IMDS's answer for the primary's MAC. `error` and `trace` as above."""
 
     answer: Answer[str]
     error: str = ""

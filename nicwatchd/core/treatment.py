@@ -1,8 +1,8 @@
-"""What kind of interface something is, and so how it is treated. Decided once in each turn.
+"""How we treat an interface, depending on what it is. Determined anew in each decision.
 
-Reads: the link, its subnets, the policy, the releases, IMDS's word for the primary's MAC, and who
-else manages the ENIs of this host. Gives: one `Treatment`, which polling, planning and the
-lifecycle go by.
+Reads: the link, its subnets, the policy, the releases, the primary's MAC as IMDS gives it, and who
+else manages the ENIs of this host. Gives: one `Treatment`, on which polling, planning and the
+lifecycle depend.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ VPC_CNI_MARK: Final = 0x80
 LOOPBACK_MAC: Final = "00:00:00:00:00:00"
 CILIUM_LINK: Final = "cilium_host"
 PRIMARY: Final = Reason(
-    "primary", "the primary interface, which the host's own software configures"
+    "primary", "this is the primary interface, which the host's own software configures"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The operator took it from us: everything of ours goes, and it is left alone."""
+    """The operator released it: we remove everything of ours, and leave it alone."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Primary:
-    """The primary interface: the host's own software configures it; only its group is set."""
+    """The primary interface: the host's own software configures it; we set only its group."""
 
     reason: Reason = PRIMARY
 
 
 @dataclass(frozen=True, slots=True)
 class Unmanaged:
-    """Not ours to program. `asked`: IMDS is asked about it all the same, for the others' sake."""
+    """Not ours to program. `asked`: we still poll IMDS about it, because other ENIs need that."""
 
     reason: Reason
     asked: bool = False
@@ -72,10 +72,12 @@ def treat(
     secondary ENIs of this host, if one does.
     """
     if (link.index, link.mac) in releases:
-        back = f"`nicwatchd reconcile {link.name}` manages it again"
+        back = f"to have it managed again, run `nicwatchd reconcile {link.name}`"
         return Released(Reason("released", f"released by the operator; {back}"))
     if is_primary(link, primary_mac):
         return Primary()
+    if policy.every_link:
+        return Managed()
     if hands_off := _hands_off(link, policy, owner):
         return hands_off
     if any(contains(outer, place) for outer in policy.exclude_subnets for place in places):
@@ -84,7 +86,7 @@ def treat(
 
 
 def is_asked_about(treatment: Treatment) -> bool:
-    """Whether IMDS is asked about an interface: all but those that nothing depends on."""
+    """Whether to poll IMDS about an interface: about all except those that nothing depends on."""
     return not isinstance(treatment, Unmanaged) or treatment.asked
 
 
@@ -94,18 +96,19 @@ def reason_of(treatment: Treatment) -> Reason | None:
 
 
 def places_of(subnets: Iterable[IPNetwork], addresses: Iterable[Address]) -> tuple[IPNetwork, ...]:
-    """Where an interface is. DHCPv6 brings a single address, and its subnet may come later."""
+    """The networks of an interface. DHCPv6 configures a /128, and its subnet may come later."""
     return (*subnets, *(ip_network(address.ip) for address in addresses))
 
 
 def is_candidate(link: Link, policy: Policy) -> bool:
-    """Whether a link is hardware, or of a driver that the settings name, and so worth a word."""
+    """Whether to track a link: it is hardware, or the settings name its driver."""
     has_mac = link.mac not in ("", LOOPBACK_MAC)
-    return has_mac and (link.kind is None or link.driver in policy.drivers)
+    is_hardware = link.kind is None or link.driver in policy.drivers
+    return has_mac and (is_hardware or policy.every_link)
 
 
 def container_network(links: Mapping[int, Link], rules: Iterable[Rule]) -> str | None:
-    """The container network that owns this host's secondary ENIs, if one shows its marks."""
+    """The container network that owns this host's secondary ENIs; None: there are no signs."""
     if any(link.name == CILIUM_LINK for link in links.values()):
         return "Cilium"
     if any(rule.priority == VPC_CNI_PRIORITY and rule.fwmark == VPC_CNI_MARK for rule in rules):
@@ -119,7 +122,7 @@ def is_primary(link: Link, primary_mac: Answer[str]) -> bool:
 
 
 def _hands_off(link: Link, policy: Policy, owner: str | None) -> Unmanaged | None:
-    """Why nothing at all of this link may be touched; None when it is an ENI for us to manage."""
+    """Why we must not touch this link; None if it is an ENI for us to manage."""
     if any(fnmatchcase(link.name, p) or link.mac == p.lower() for p in policy.exclude):
         return Unmanaged(Reason("excluded", "excluded by the settings"))
     if link.driver not in policy.drivers:
@@ -129,7 +132,7 @@ def _hands_off(link: Link, policy: Policy, owner: str | None) -> Unmanaged | Non
         )
     if link.master:
         text = f"the link is a port of the interface with index {link.master}"
-        # It shares its subnet with others, and its addresses may be on a bridge that is no ENI.
+        # Other ENIs may share its subnet, and its addresses may be on a bridge, which is no ENI.
         return Unmanaged(Reason("enslaved", text), asked=True)
     if owner and policy.coexist is not Coexist.FORCE:
         return Unmanaged(Reason("cni", f"{owner} owns the secondary interfaces of this host"))

@@ -1,29 +1,27 @@
-"""The turn: read, decide, apply, read back. There is no second way.
+"""The turn: read, decide, apply, read back. There is no second path.
 
-Whatever happens - an event, an answer of IMDS, a signal, a request, a time that runs out - only
-makes a turn due. The turn says what to read, what to apply and what to look up, one `Step` after
-the other, and when to come back and why; it leaves a `Decision`. The daemon, `nicwatchd release`,
-a dry run and the tests drive this same turn: they carry out its steps, and decide nothing.
+Whatever happens - an event, an answer of IMDS, a signal, a request, a time-out - only makes a turn
+due. The turn says what to read, what to apply and what to look up, one `Step` at a time, and when
+the next turn is due. Its result is a `Decision`. The daemon, `nicwatchd release`, a dry run and the
+tests drive this same turn: they carry out its steps, and decide nothing.
 
 Reads: events, readings, settings, requests, and the answers to its steps. Gives: steps, questions
-to IMDS, news, the next appointment, and the decision. Times are monotonic seconds of the caller's.
+to IMDS, news, the next appointment, and the decision. Times are monotonic seconds.
 
     turn.start(now)
     while turn.step:
         turn.answer(<what the driver got for turn.step>, now)
 
-The way from step to step is one table, `TURN`; the diagram in docs/turn.md is made from it.
+One table, `TURN`, says which phase follows which; the diagram in docs/turn.md is made from it.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from nicwatchd.core import shadow
 from nicwatchd.core.agenda import Agenda, Appointment, Why
 from nicwatchd.core.application import Application
 from nicwatchd.core.decide import Decider
@@ -31,8 +29,9 @@ from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ASKING
+from nicwatchd.core.lookups import Lookups
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import Key, Reason
+from nicwatchd.core.model import Key
 from nicwatchd.core.news import News
 from nicwatchd.core.picture import Picture
 from nicwatchd.core.policy import Policy
@@ -53,17 +52,17 @@ from nicwatchd.core.steps import (
     StepAnswer,
 )
 
-ROUNDS: Final = 4  # of applying and reading back before what still differs waits a moment
+ROUNDS: Final = 4  # of applying and reading back in one turn; the rest waits for the next turn
 
 
 class Phase(StrEnum):
     """What the turn waits for."""
 
-    RESTING = "resting"  # nothing: until the next appointment
+    RESTING = "resting"  # for the next appointment
     LINKS = "reading links"
     OBJECTS = "reading objects"  # addresses, routes and rules
     APPLYING = "applying"
-    LOOKING_UP = "looking up"  # whose rule wins, by the kernel's own word
+    LOOKING_UP = "looking up"  # whose rule wins, according to the kernel
 
 
 class Move(StrEnum):
@@ -72,12 +71,12 @@ class Move(StrEnum):
     DUE = "due"
     READ = "read"
     DIFFERS = "differs"  # decided: the kernel is not as planned
-    EQUAL = "equal"  # decided: it is, or a round has changed nothing
-    MORE = "more"  # what was to be added is: now for the removals
+    EQUAL = "equal"  # decided: it is as planned, or a round changed nothing
+    MORE = "more"  # the additions were carried out: now the removals
     APPLIED = "applied"  # to be read back
-    ENOUGH = "enough rounds"  # what differs still waits for the next turn
+    ENOUGH = "enough rounds"  # what still differs waits for the next turn
     ANSWERED = "answered"
-    FAILED = "failed"  # the kernel did not answer, or deciding raised
+    FAILED = "failed"  # the kernel did not answer, or deciding raised an exception
 
 
 TURN: Final[Mapping[Phase, Mapping[Move, Phase]]] = {
@@ -108,10 +107,10 @@ ANSWERS: Final = {
 
 @dataclass(slots=True)
 class Request:
-    """Something that was asked for at a time; reached when the turn of its revision is over.
+    """An operator's request, made at the time `at`. It is done when the turn of `revision` is over.
 
-    `revision` is None while answers of IMDS are waited for. `outcomes` are of what was carried out
-    since.
+    `revision` is None while the request waits for answers of IMDS. `outcomes` are those of all
+    operations since the request.
     """
 
     at: float
@@ -120,7 +119,7 @@ class Request:
 
 
 class Turn:
-    """The turns of one host, and all that they leave behind. One after the other.
+    """The turns of one host, one after the other, and their results.
 
     `random` and `strict` are as in `Host`.
     """
@@ -141,19 +140,21 @@ class Turn:
         self.completed = 0  # the revision up to which turns were completed
         self.picture = Picture(self.host)
         self._decider = Decider(self.host)
+        self._lookups = Lookups(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
-        self._began = now
-        self._round = 0
         self._application = Application()  # of the decision that is carried out
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
-        self._wrote = False
+        # Of the turn under way: when it began, its rounds so far, and whether it applied anything.
+        self._began: float
+        self._round: int
+        self._wrote: bool
 
     # --- what happens ------------------------------------------------------------------------
 
     def take_event(self, event: Event, now: float, *, by_us: bool = False) -> None:
-        """The kernel tells of a change; `by_us`: one that our own request socket asked for."""
+        """The kernel reported a change; `by_us`: our own request socket caused it."""
         delay = self.picture.take_event(event, now, by_us=by_us)
         if delay is not None:
             self._agenda.news(now, delay)
@@ -164,75 +165,77 @@ class Turn:
             self.host.learn_primary(reading.answer)
             interface, is_news = None, True
         else:
-            interface = self.host.interfaces.get(reading.index)
-            if interface and interface.link.mac != reading.mac:
-                interface = None  # a late one, of a link that had this index before
+            known = self.host.interfaces.get(reading.index)
+            # A late answer may be about a former link with this index.
+            interface = known if known and known.link.mac == reading.mac else None
             is_news = False
             if interface:
                 interface.surprise(ASKING, reading.error or None)
                 is_news = self.host.learn(interface, reading.metadata, now)
         if reading.error:
             self.host.surprise(interface, ASKING, reading.error, reading.trace)
-        if is_news or reading.error:
+        if self._number_requests(self._decider.revision + 1) or is_news or reading.error:
             self._agenda.news(now)
-        self._number_requests(self._decider.revision + 1, now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
-        """Decide by other settings from now on."""
+        """Use other settings from now on."""
         self.host.set_policy(policy)
         self._look_at_everything(now)
 
     def reconcile(self, only: Key | None, now: float) -> Request:
-        """Look at everything, IMDS too, and manage again what was released; `only`, or all."""
+        """Read everything again, IMDS too, and end the release of `only`; None: all releases."""
         self.host.releases = self.host.releases.minus(only)
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))
-        self._number_requests(self._decider.revision + 1, now)
         return request
 
     def release(self, only: Key | None, now: float) -> Request:
-        """Take all that is ours away, of `only` or of the host, and leave it alone from now on."""
+        """Remove what we configured for `only` (None: the host), and leave it alone from now on."""
         self.host.releases = self.host.releases.plus(only)
         self._look_at_everything(now)
         self._requests.append(request := Request(now, self._decider.revision + 1))
         return request
 
     def is_reached(self, request: Request) -> bool:
-        """Whether what was asked for has been done, as far as the kernel let it."""
+        """Whether a request has been carried out, as far as the kernel allowed it."""
         return request.revision is not None and request.revision <= self.completed
 
     def _look_at_everything(self, now: float) -> None:
         self.picture.stale.void()
         self._agenda.news(now)
 
-    def _number_requests(self, revision: int, now: float) -> None:
-        """The decision of this revision uses all answers that a request waits for."""
-        for request in self._requests:
-            if request.revision is None and self.host.answered_since(request.at):
-                request.revision = revision
-                self._agenda.news(now)
+    def _number_requests(self, revision: int) -> bool:
+        """Give this revision to the requests for which IMDS has answered everything; if any."""
+        waiting = [request for request in self._requests if request.revision is None]
+        answered = [request for request in waiting if self.host.answered_since(request.at)]
+        for request in answered:
+            request.revision = revision
+        return bool(answered)
 
     # --- the turn ----------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Begin a turn; the first step is there then."""
+        """Begin a turn; `step` is then the first step."""
         self._began, self._round, self._wrote = now, 0, False
         self._agenda.started()
-        self._move(Move.DUE, now)
+        self._guard(lambda: self._move(Move.DUE, now), now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
-        """Take what became of the step; the next one is there then, or none: the turn is over."""
+        """Take the answer to `step`, which is then the next step, or None: the turn is over."""
         if type(answer) is not ANSWERS.get(type(self.step)):
             raise TypeError(f"{answer} answers no {self.step}")
+        self._guard(lambda: self._advance(answer, now), now)
+
+    def _guard(self, work: Callable[[], None], now: float) -> None:
+        """Do a part of the turn. What it raises ends this turn, and no other."""
         try:
-            self._advance(answer, now)
+            work()
         except Exception as error:
             if self.host.strict:
                 raise
-            trace = "".join(traceback.format_exception(error))
             self.broken = repr(error)
-            self.host.surprise(None, "deciding", repr(error), trace)
+            self.host.caught(None, "deciding", error)
             self.fail(now)
 
     def _advance(self, answer: StepAnswer, now: float) -> None:
@@ -246,14 +249,15 @@ class Turn:
             case Apply() as step, Applied():
                 self._take_outcomes(step, answer, now)
             case LookUp() as step, LookedUp():
-                self._take_shadows(step, answer)
-                self._end(Move.ANSWERED, now)
+                self._lookups.take(step, answer)
+                self._show_shadows()
+                self._end(now)
 
     def fail(self, now: float) -> None:
-        """The kernel did not answer: what we know of it is void, and the turn is broken off."""
+        """The kernel did not answer: what we know about it is void, and the turn is aborted."""
         self.picture.stale.void()
         self._agenda.failed(now)
-        self._end(Move.FAILED, now)
+        self._move(Move.FAILED, now)
 
     def _move(self, move: Move, now: float) -> None:
         self.phase = TURN[self.phase][move]
@@ -268,18 +272,20 @@ class Turn:
                 macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
                 self.step = Apply(self._application.batch(), macs)
             case Phase.LOOKING_UP:
-                self.step = LookUp(self._probes())
+                changed = self.picture.stale.take_rules_changed() or self._wrote
+                self.step = self._lookups.wanted(changed=changed)
                 if not self.step.probes:
-                    self._end(Move.ANSWERED, now)
+                    self._show_shadows()
+                    self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
         before = self.decision.operations if self.decision and self._round else ()
         if self._failed is not None:
-            failures, self._failed = self._failed, None  # tried once: it must not bar the way
+            failures, self._failed = self._failed, None  # once only, even if it raises
             self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
         self.decision = self._decider.decide(now)
-        # Whose answers are missing may have gone, or be asked no more: then this decision will do.
-        self._number_requests(self._decider.revision, now)
+        # An interface whose answer is missing may be gone or not polled now: do not wait for it.
+        self._number_requests(self._decider.revision)
         operations = self.decision.operations
         self.settled = not operations
         self._application = Application(operations)
@@ -303,51 +309,34 @@ class Turn:
             self.decision = replace(self.decision, outcomes=self._application.outcomes)
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
-    def _end(self, move: Move, now: float) -> None:
-        if move is not Move.FAILED:
-            self.completed, self.broken = self._decider.revision, ""
-            self._agenda.turned(
-                self._began,
-                now,
-                settled=self.settled,
-                deadline=self._next_deadline(now),
-                waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
-            )
-            self._requests = [r for r in self._requests if not self.is_reached(r)]
-        self._move(move, now)
-
-    def _next_deadline(self, now: float) -> float | None:
-        """When to decide again, if nothing happens before: `now`, if a deadline was missed."""
-        decided, policy = self._decider.at, self.host.policy
-        deadlines = (i.next_deadline(decided, policy) for i in self.host.interfaces.values())
-        return min((max(now, time) for time in deadlines if time is not None), default=None)
-
-    # --- whose rule wins ---------------------------------------------------------------------
-
-    def _probes(self) -> tuple[shadow.Probe, ...]:
-        interfaces = self.host.interfaces.values()
-        changed, self.picture.stale.rules_changed = self.picture.stale.rules_changed, False
-        if not (self._wrote or changed or any(i.is_shadowed for i in interfaces)):
-            return ()
-        probes = (shadow.probes(i.plan, i.facts.addresses) for i in interfaces)
-        return tuple(probe for each in probes for probe in each)
-
-    def _take_shadows(self, step: LookUp, found: LookedUp) -> None:
-        shadows: dict[int, dict[Reason, None]] = {index: {} for index in self.host.interfaces}
-        for probe, answer in zip(step.probes, found.answers, strict=True):
-            reason = shadow.shadow(probe, answer, self.host.rules)
-            if reason:
-                shadows[probe.index][reason] = None
-        for index, reasons in shadows.items():
-            self.host.interfaces[index].shadow(tuple(reasons))
+    def _show_shadows(self) -> None:
+        """Have the decision show who wins: it was made before that was asked."""
         if self.decision:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
 
-    # --- when, what to ask, and what to tell -------------------------------------------------
+    def _end(self, now: float) -> None:
+        self.completed, self.broken = self._decider.revision, ""
+        self._agenda.turned(
+            self._began,
+            now,
+            settled=self.settled,
+            deadline=self._next_deadline(now),
+            waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
+        )
+        self._requests = [r for r in self._requests if not self.is_reached(r)]
+        self._move(Move.ANSWERED, now)
+
+    def _next_deadline(self, now: float) -> float | None:
+        """When to decide again if nothing happens; `now` if a deadline was missed."""
+        decided, policy = self._decider.at, self.host.policy
+        deadlines = (i.next_deadline(decided, policy) for i in self.host.interfaces.values())
+        return min((max(now, time) for time in deadlines if time is not None), default=None)
+
+    # --- when, what to ask, and what to report -----------------------------------------------
 
     def next_at(self) -> Appointment:
-        """When to come back, and why: for a turn, or for questions to IMDS."""
+        """When the driver must act next, and why: start a turn, or ask IMDS its questions."""
         due, poll = self._agenda.next, self.host.next_poll()
         return due if poll is None or due.at <= poll else Appointment(poll, Why.POLL)
 

@@ -1,7 +1,7 @@
-"""One interface as it was at one moment: what status, the journal and `explain` are made from.
+"""One interface as it was at one moment: status and journal entries are made from this.
 
-Reads: nothing; `nicwatchd.core.interface` fills it in. Gives: the facts, what was concluded from
-them, and what is worth a note.
+Reads: nothing; `nicwatchd.core.interface` fills it in. Gives: the facts, the conclusions from them,
+and the notes.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class View:
     overdue: bool  # it has waited for longer than the patience
     memory: Memory  # what is known from IMDS
     addresses: tuple[Address, ...]  # on the link
-    witness: Witness | None  # what it was judged from; None: it was not
+    witness: Witness | None  # what it was judged from; None: not judged
     verdicts: Mapping[Family, Verdict]
     plan: Plan
-    elsewhere: Mapping[Item, str]  # what another ENI, of that name, owns instead
-    fight: Reason | None  # what is contested, and with whom
+    elsewhere: Mapping[Item, str]  # what another ENI owns, and that ENI's name
+    fight: Reason | None  # what is fought over, and with whom
     shadows: tuple[Reason, ...]  # foreign rules that win over ours
     failures: tuple[Reason, ...]  # what the kernel did not accept
     surprise: Reason | None  # the exception that kept it from being judged or planned
     numbers: Numbers
-    groups: frozenset[int]  # the link groups of ours, former ones too
+    groups: frozenset[int]  # our link groups, present and former
 
     @property
     def key(self) -> Key:
-        """What tells the interface from all others."""
+        """What identifies the interface: ifindex and MAC."""
         return (self.link.index, self.link.mac)
 
     @property
     def notes(self) -> tuple[Reason, ...]:
-        """What is worth knowing of it and is nothing to wait for."""
+        """What is worth knowing, but nothing to wait for."""
         return tuple(_notes(self))
 
 
@@ -65,13 +65,13 @@ def _notes(view: View) -> Iterator[Reason]:
         yield view.fight
     yield from (Reason("refused", text) for text in view.memory.believed.refused)
     if view.state is State.IGNORED:
-        yield from view.failures  # what does not let itself be removed
+        yield from view.failures  # what could not be removed
     else:
         yield from _link_notes(view)
 
 
 def _owned_elsewhere(view: View) -> Iterator[Reason]:
-    """What IMDS or DHCP say is here, but another ENI owns."""
+    """A note for each item that IMDS or DHCP assigns to this link, but another ENI owns."""
     listed, brought = view.memory.listed, frozenset(leased(view.addresses))
     for item, name in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
         if item in listed:
@@ -88,7 +88,6 @@ def _link_notes(view: View) -> Iterator[Reason]:
     if not link.up:
         yield Reason("link-down", "the link is down; its routes return when it is up")
     if link.group not in {0, *view.groups}:
-        text = f"somebody else put the link into group {link.group} (ours is {group})"
-        yield Reason(
-            "foreign-group", f"{text}: the other interfaces' rules do not hide its on-link routes"
-        )
+        text = f"somebody else put the link into group {link.group}, so nicwatchd does not put it "
+        text += f"into {group}; packets from other interfaces' addresses may take the main table's "
+        yield Reason("foreign-group", f"{text}routes through this link")

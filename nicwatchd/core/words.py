@@ -1,7 +1,7 @@
-"""What objects and operations are called for people: as `ip` prints them, and as `ip` is told.
+"""Objects and operations in words: as `ip` prints them, and as commands for `ip`.
 
-Everybody who tells of a rule, a route, an address or an operation takes the
-words from here, so that a message can be compared with `ip`'s output, and tried by hand.
+All messages about rules, routes, addresses and operations take their words from here. So they can
+be compared with the output of `ip`, and tried by hand.
 
 Reads: objects of the model. Gives: text.
 """
@@ -34,9 +34,9 @@ from nicwatchd.core.model import (
 )
 
 NameOf: TypeAlias = Callable[[int], str | None]
-"""A link's name by its ifindex, None for a link that is gone: the `get` of a dict will do."""
+"""A link's name by its ifindex, None for a link that is gone; for example the `get` of a dict."""
 
-# What `ip` knows without its files in /etc/iproute2.
+# The names that `ip` knows without its files in /etc/iproute2.
 TABLES: Final = {253: "default", 254: "main", 255: "local"}
 PROTOCOLS: Final = {2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}
 SCOPES: Final = {SCOPE_UNIVERSE: "global", SCOPE_LINK: "link", 254: "host"}
@@ -57,7 +57,7 @@ def names_in(links: Mapping[int, Link]) -> NameOf:
 
 
 def device(index: int, name_of: NameOf) -> str:
-    """A link's name. One that is gone is `if7`, as `ip` prints it, and understands it."""
+    """A link's name; for a link that is gone `if7`, which `ip` prints and accepts too."""
     return name_of(index) or f"if{index}"
 
 
@@ -80,12 +80,12 @@ def address_text(address: Address, name_of: NameOf) -> str:
 
 
 def group_text(group: int) -> str:
-    """Of links: `group 3778`."""
+    """A link group: `group 3778`."""
     return f"group {_named(GROUPS, group)}"
 
 
 def brief(operation: Operation) -> str:
-    """What an operation is about, in few words: `the IPv4 rule 32600 (oif eth1)`."""
+    """The object of an operation, briefly: `the IPv4 rule 32600 (oif eth1)`."""
     match operation:
         case AddAddress(ip=ip) | RemoveAddress(ip=ip):
             return f"the address {ip}"
@@ -102,7 +102,7 @@ def brief(operation: Operation) -> str:
 
 
 def rule_words(rule: Rule) -> list[str]:
-    """What `ip rule` prints behind the priority."""
+    """What `ip rule` prints after the priority."""
     words = ["from", _prefix(rule.src) if rule.src else "all"]
     if rule.dst:
         words += ["to", _prefix(rule.dst)]
@@ -127,7 +127,7 @@ def rule_words(rule: Rule) -> list[str]:
 
 
 def route_words(route: Route, name_of: NameOf, *, in_table: bool) -> list[str]:
-    """What `ip route` prints; `in_table` says in which table, which `show table N` leaves out."""
+    """What `ip route` prints; `in_table`: with the table, which `show table N` leaves out."""
     words = [_prefix(route.dst) if route.dst.prefixlen else "default"]
     if route.gateway:
         words += ["via", str(route.gateway)]
@@ -152,8 +152,8 @@ def route_words(route: Route, name_of: NameOf, *, in_table: bool) -> list[str]:
 def command(operation: Operation, name_of: NameOf) -> str:
     """The command that does the same as an operation, to be pasted into a shell.
 
-    But for the mark of an address (IFA_PROTO): the `ip` of Debian 12 (6.1) has no word for it, and
-    refuses those that later ones have. An address that is added so is the operator's own.
+    It leaves out the mark of an address (IFA_PROTO): the `ip` of Debian 12 (6.1) has no option for
+    it, and rejects that of later versions. So an address added by it counts as the operator's own.
     """
     return join(["ip", *_arguments(operation, name_of)])
 

@@ -19,7 +19,7 @@ from nicwatchd import __version__
 from nicwatchd.core.host import Host
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.port import Event, EventSource, Kernel, KernelError, RouteEvent, RuleEvent
+from nicwatchd.core.port import Event, EventSource, Kernel, KernelError
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Applied, PrimaryReading, Reading
 from nicwatchd.core.turn import Request, Turn
@@ -162,8 +162,6 @@ class Daemon:
             case Release(only=only):
                 if self._record(item, self.host.releases.plus(only)):
                     self._waiting.append((item, self.turn.release(only, now)))
-            case RouteEvent(pid=pid) | RuleEvent(pid=pid):
-                self.turn.take_event(item, now, by_us=pid == self._kernel.port_id)
             case _:
                 by_us = getattr(item, "pid", 0) == self._kernel.port_id
                 self.turn.take_event(item, now, by_us=by_us)

@@ -30,7 +30,7 @@ UDEV: Final = Path("/run/udev")
 
 
 class Driver:
-    """Drives turns on one kernel. `read_only`: nothing is applied or recorded."""
+    """Drives turns on one kernel. `read_only`: records nothing, and refuses to apply anything."""
 
     def __init__(self, kernel: Kernel, ledger: Ledger, *, read_only: bool = False) -> None:
         self._kernel = kernel
@@ -76,6 +76,8 @@ class Driver:
         )
 
     async def _apply(self, step: Apply) -> Applied:
+        if self._read_only:
+            raise RuntimeError("a dry run applies nothing")
         operations, failed = self._record_additions(step)
         return Applied((*failed, *await self._kernel.run(operations)))
 

@@ -42,7 +42,8 @@ async def _decide(turn: Turn, driver: Driver, now: float) -> Decision:
         turn.answer(await driver.carry_out(turn.step), now)
     if turn.step:
         turn.fail(now)
-    assert turn.decision, "each turn decides"  # noqa: S101 (for the type checker)
+    if turn.broken or not turn.decision:
+        raise RuntimeError(f"internal error, nothing is decided: {turn.broken}")
     return turn.decision
 
 

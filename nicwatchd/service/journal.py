@@ -159,10 +159,10 @@ def write_transition(send: Sink, transition: Transition, status: InterfaceStatus
 def write_fight(send: Sink, status: InterfaceStatus, *, began: bool) -> None:
     """Write that a fight began or ended: somebody keeps removing what is ours, or has stopped."""
     if began and status.fight:
-        text = f"{_label(status)} is contested: {status.fight.text}"
+        text = f"{_label(status)} is fought over: {status.fight.text}"
         send(FIGHT_BEGAN, text, WARNING, interface_fields(status, [status.fight]))
     else:
-        text = f"{_label(status)} is no longer contested: no repeated removals for {WINDOW:g} s"
+        text = f"{_label(status)} is no longer fought over: no repeated removals for {WINDOW:g} s"
         send(FIGHT_ENDED, text, NOTICE, interface_fields(status, status.reasons))
 
 

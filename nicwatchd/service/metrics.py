@@ -101,7 +101,7 @@ class _Snapshot(Collector):
         )
         yield CounterMetricFamily(
             "nicwatchd_surprises",
-            "Conclusions without an entry in the table of states; each is a bug.",
+            "Internal errors that were caught; each is a bug.",
             self._status.surprises,
         )
         yield GaugeMetricFamily(

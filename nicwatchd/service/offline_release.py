@@ -6,12 +6,12 @@ A running daemon does this itself, because it would restore everything at once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from nicwatchd.core.model import Key, Link
-from nicwatchd.core.policy import Coexist, Policy
+from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Kernel
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.turn import Turn
@@ -47,32 +47,29 @@ async def release(
     Records no release, so the next daemon manages it again. A release of the host also ends earlier
     releases. Raises KernelError, UnknownInterfaceError, OSError.
     """
-    links = (await kernel.links()).values()
-    key = None if only is None else _key(links, only)
+    keys = [None] if only is None else _keys((await kernel.links()).values(), only)
     # We do not ask IMDS, so the turn decides and removes nothing for the other interfaces.
-    turn = Turn(_for_every_link(links, policy or Policy()), lambda: 0.0, now=0.0)
-    request = turn.release(key, now=0.0)
+    turn = Turn(replace(policy or Policy(), every_link=True), lambda: 0.0, now=0.0)
+    request, *_ = [turn.release(key, now=0.0) for key in keys]
     driver = Driver(kernel, ledger)
     turn.start(now=0.0)
     while turn.step:
         turn.answer(await driver.carry_out(turn.step), now=0.0)
+    if turn.broken:
+        raise RuntimeError(f"internal error, not everything is released: {turn.broken}")
     released = Released.of(request.outcomes, turn.host.name_of)
-    if key is None:
+    if only is None:
         ledger.keep_releases(Releases())
     if not released.failed:
-        ledger.keep_only(turn.host.keys - {key} if key else ())
+        ledger.keep_only(() if only is None else turn.host.keys - {*keys})
     return released
 
 
-def _for_every_link(links: Iterable[Link], policy: Policy) -> Policy:
-    """The policy without exclusions, so that what is ours is removed from every link."""
-    drivers = policy.drivers | {link.driver for link in links if link.driver}
-    return replace(policy, drivers=drivers, exclude=(), exclude_subnets=(), coexist=Coexist.FORCE)
-
-
-def _key(links: Iterable[Link], wanted: str) -> Key:
-    """The interface with this name or MAC."""
-    for link in links:
-        if wanted.lower() in (link.name.lower(), link.mac):
-            return (link.index, link.mac)
-    raise UnknownInterfaceError(wanted, (link.name for link in links))
+def _keys(links: Collection[Link], wanted: str) -> list[Key | None]:
+    """The interface with this name, or all with this MAC: a VLAN has that of its ENI, say."""
+    found: list[Key | None] = [
+        (link.index, link.mac) for link in links if wanted.lower() in (link.name.lower(), link.mac)
+    ]
+    if not found:
+        raise UnknownInterfaceError(wanted, (link.name for link in links))
+    return found

@@ -35,8 +35,10 @@ class Questions:
         self._primary: asyncio.Task[None] | None = None
 
     def ask(self, question: Question) -> None:
-        """Ask about one interface. The caller ensures that no question about it is open."""
+        """Ask about one interface. A question that is still open is of the link before it went."""
         key = (question.index, question.mac)
+        if key in self._tasks:
+            self._drop(key)
         self._asked[key] = self._clock()
         self._tasks[key] = asyncio.create_task(self._read(key, question))
 
@@ -73,11 +75,15 @@ class Questions:
 
     def keep_only(self, keys: AbstractSet[Key]) -> None:
         """Cancel the questions about all other interfaces."""
-        for key in set(self._readers) - keys:
-            del self._readers[key]
-        for key in set(self._tasks) - keys:
+        for key in (self._readers.keys() | self._tasks.keys()) - keys:
+            self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        """Cancel the question about an interface, and forget what IMDS answered so far."""
+        self._readers.pop(key, None)
+        self._asked.pop(key, None)
+        if key in self._tasks:
             self._tasks.pop(key).cancel()
-            self._asked.pop(key, None)
 
     def oldest(self) -> float | None:
         """When the oldest open question was asked; None if there is none."""

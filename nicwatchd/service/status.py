@@ -86,7 +86,7 @@ class HostStatus(_Model):
     """The whole host. `idle` says why nicwatchd manages nothing, if so.
 
     `released`: the operator released the whole host, including interfaces attached later.
-    `surprises` counts conclusions without an entry in the table of states: each is a bug.
+        `surprises` counts internal errors that were caught: each is a bug.
     """
 
     version: str

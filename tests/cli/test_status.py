@@ -92,7 +92,7 @@ async def test_settled_interfaces(
     assert await run(tmp_path, "status") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("eth0  ignored  for ")
-    assert lines[1] == "    because: the primary interface"
+    assert lines[1] == "    reason: the primary interface"
     assert lines[2].startswith("eth1  applied (link down)  for ")
     assert lines[2].endswith("02:00:00:00:00:02 eni-2")
     assert lines[3:] == ["    ipv4: 10.0.2.10  (table 1000959)", "    note: the link is down"]
@@ -105,7 +105,7 @@ async def test_an_interface_that_waits(
     assert await run(tmp_path, "status") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("eth2  awaiting-imds (overdue)  for ")
-    assert lines[1:] == ["    waits: IMDS does not list the MAC"]
+    assert lines[1:] == ["    reason: IMDS does not list the MAC"]
 
 
 async def test_an_interface_that_is_fought_over(

@@ -18,9 +18,10 @@ from nicwatchd.core.agenda import (
     Why,
 )
 from nicwatchd.core.metadata import Value
+from nicwatchd.core.picture import AT_ONCE, COALESCE
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.steps import LinksRead, ObjectsRead, PrimaryReading, Reading
-from nicwatchd.core.turn import Turn
+from nicwatchd.core.turn import ROUNDS, Turn
 from tests.core.build import ETH1, MAC, PRIMARY
 from tests.core.scenes import FULL
 
@@ -33,6 +34,13 @@ def rested(took: float = 0.0, **how: Any) -> Agenda:
     agenda = Agenda(0.0)
     agenda.turned(NOW - took, NOW, **CALM | how)
     return agenda
+
+
+def test_the_pace_is_the_one_that_docs_turn_md_tells() -> None:
+    assert (HEARTBEAT, KERNEL_PAUSE, REST_CAP) == (5.0, 1.0, 1.0)
+    assert (RETRY_FIRST, RETRY_CAP) == (0.1, 5.0)
+    assert (UDEV_POLL, COALESCE, AT_ONCE) == (0.1, 0.1, 0.0)
+    assert ROUNDS == 4
 
 
 def test_the_first_turn_is_due_at_once() -> None:

@@ -72,13 +72,15 @@ OTHER = AddRule(replace(LOOKUP.rule, table=LOCAL_TABLE))
         pytest.param([0.0, 100.0, 200.0], False, id="too rarely"),
         pytest.param([0.0, 100.0, 200.0, 210.0], True, id="the last of them count"),
         pytest.param([0.0, 1.0, 1.0 + WINDOW], False, id="forgotten meanwhile"),
+        pytest.param([0.0, 1.0, WINDOW], True, id="just often enough"),
+        pytest.param([0.0, 1.0, 2.0, 100.0, 200.0], True, id="slower, but never quiet"),
     ],
 )
 def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
     fights = Fights()
     for at in losses:
         fights.forget(at)
-        fights.lose(LOOKUP, "", at)
+        fights.lose(LOOKUP, None, at)
     assert fights.over(LOOKUP) is fought
     assert not fights.over(GUARD)
     assert fights.news() is (True if fought else None)
@@ -90,41 +92,47 @@ def test_when_it_is_a_fight(losses: list[float], fought: bool) -> None:
     assert fights.news() is (False if fought else None)
 
 
+def test_what_a_fight_is_and_what_it_may_cost() -> None:
+    """A timer of each minute is one: three of its runs lie within the window."""
+    assert (LOSSES, WINDOW) == (3, 150.0)
+    assert (BURST, INTERVAL) == (10, 5.0)
+
+
 def test_the_pace() -> None:
     """At once, as often as an accident may happen; then slowly, for as long as it lasts."""
     fights = Fights()
     now = 0.0
     for _ in range(BURST):
-        fights.lose(LOOKUP, "", now)
+        fights.lose(LOOKUP, None, now)
         assert not fights.throttled(now)
     for _ in range(50):  # removed whenever it is back
-        fights.lose(LOOKUP, "", now)
+        fights.lose(LOOKUP, None, now)
         assert fights.throttled(now + INTERVAL - 0.1) == {LOOKUP: now + INTERVAL}
         assert now + INTERVAL in set(fights.deadlines())
         now += INTERVAL
         assert not fights.throttled(now)
     assert not fights.throttled(now)
-    fights.lose(PLAIN, "", now)
+    fights.lose(PLAIN, None, now)
     assert not fights.throttled(now), "each thing has its own pace"
 
 
 def test_what_is_told() -> None:
     fights = Fights()
     for at in (1.0, 4.0, 13.0):
-        fights.lose(LOOKUP, "port id 77, perhaps networkd" if at < 13.0 else "", at)
+        fights.lose(LOOKUP, "port id 77, perhaps networkd" if at < 13.0 else None, at)
     reason = fights.reason
     assert reason is not None
     assert reason.code == "fought-over"
     assert reason.text == (
         "the IPv4 rule 32765 (iif lo from 10.0.2.0/24) was removed 3 times in 12 s; the kernel's "
-        "notifications name port id 77, perhaps networkd; nicwatchd puts it back, at most once "
-        "in 5 s"
+        "notifications name port id 77, perhaps networkd; nicwatchd puts it back each time: "
+        "10 times at once, then once in 5 s"
     )
     for at in (13.0, 13.0, 13.0):
-        fights.lose(GROUP, "", at)
+        fights.lose(GROUP, None, at)
     reason = fights.reason
     assert reason is not None
-    assert ", and 1 more of ours repeatedly; the kernel's notifications" in reason.text
+    assert ", and 1 more of nicwatchd's objects repeatedly; the kernel's" in reason.text
 
 
 @pytest.mark.parametrize(
@@ -138,6 +146,7 @@ def test_what_is_told() -> None:
 )
 def test_names_and_places(lost: Thing, said: str, where: Place) -> None:
     assert (brief(lost), place(lost)) == (said, where)
+    assert Place(AddAddress, 3).family == 0, "either"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +185,7 @@ def test_no_span_has_more_than_the_burst_and_the_pace(gaps: list[float]) -> None
     for gap in gaps:
         now += gap
         fights.forget(now)
-        fights.lose(LOOKUP, "", now)
+        fights.lose(LOOKUP, None, now)
         while fights.throttled(now):
             now = min(at for at in fights.deadlines() if at > now)
         healed.append(now)

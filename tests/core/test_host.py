@@ -27,8 +27,10 @@ from nicwatchd.core.model import (
     Rule,
     SetGroup,
 )
+from nicwatchd.core.news import StateChanged
 from nicwatchd.core.policy import AddressMode, Coexist, Policy, RuleMode
 from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
 from nicwatchd.core.turn import Turn
 from tests.core.build import (
@@ -58,6 +60,7 @@ from tests.core.scenes import (
     APPLIED,
     AWAITING,
     CALM,
+    ETH2,
     FULL,
     IGNORED,
     LEASE4,
@@ -248,6 +251,16 @@ def test_a_container_network_owns_the_secondary_enis() -> None:
     assert motion.state() is APPLIED
 
 
+def test_cilium_is_known_by_its_link() -> None:
+    motion = applied()
+    motion.plug(140.0, Link(9, "02:00:00:00:00:09", "cilium_host", up=True, kind="veth"))
+    motion.run(150.0)
+    assert motion.turn.decision
+    assert motion.turn.decision.container_network == "Cilium"
+    assert (motion.state(), motion.reasons()) == (IGNORED, {"cni"})
+    assert 9 not in motion.host.interfaces
+
+
 def test_an_enslaved_eni_is_left() -> None:
     motion = applied()
     motion.at(140.0, lambda: motion.kernel.set_link(replace(motion.kernel.links[3], master=9)))
@@ -266,6 +279,17 @@ def test_the_primary_is_left_but_for_its_group() -> None:
     assert motion.state(2) is IGNORED
     assert motion.host.interfaces[2].plan == Plan(2, group=3778)
     assert motion.host.interfaces[2].view().notes == ()
+
+
+def test_the_primary_is_asked_about_seldom_and_if_released_as_seldom() -> None:
+    polls = []
+    for releases in (Releases(), Releases(everything=True)):
+        motion = FastMotion()
+        motion.host.releases = releases
+        motion.imds(PRIMARY, 0.0, eni(family("10.0.1.10", cidrs="10.0.1.0/24"), mac=Value(PRIMARY)))
+        motion.run(600.0)
+        polls.append(motion.polls(2, 1.0, 600.0))
+    assert polls[0] == polls[1] <= 600 / 60 + 1
 
 
 def test_a_virtual_link_is_nobodys_business() -> None:
@@ -381,9 +405,53 @@ def test_a_deadline_that_passes_during_a_look_is_kept() -> None:
     assert turn._next_deadline(5.3) == pytest.approx(180.0)
 
 
-def test_no_deadline_without_interfaces() -> None:
-    turn = Turn(Policy(), lambda: 0.0, 0.0)
-    assert turn._next_deadline(0.0) is None
+def test_all_deadlines_are_to_come_before_the_first_decision() -> None:
+    turn = Turn(Policy(address_wait=3.0), lambda: 0.0, 0.0)
+    assert turn._next_deadline(0.0) is None, "there is no interface"
+    turn.host.update_links({3: ETH1}, 0.0)
+    assert turn._next_deadline(0.0) == pytest.approx(3.0)
+    assert turn._next_deadline(9.0) == 9.0, "it was missed"
+
+
+def test_links_have_names_while_they_are_there() -> None:
+    host = Host(Policy(), lambda: 0.0)
+    assert host.name_of(3) is None, "nobody looked yet"
+    host.update_links({3: ETH1, 4: replace(ETH2, kind="bridge")}, 0.0)
+    assert [host.name_of(index) for index in (3, 4, 9)] == ["eth1", "eth2", None]
+    host.update_links({}, 1.0)
+    assert host.name_of(3) is None
+
+
+def test_all_that_end_at_one_moment_are_told() -> None:
+    host = Host(Policy(), lambda: 0.0)
+    eth3, eth4 = replace(ETH2, index=5, name="eth3"), replace(ETH2, index=6, name="eth4")
+
+    def told() -> list[tuple[str, State]]:
+        changes = (it for it in host.news() if isinstance(it, StateChanged))
+        return [(it.view.link.name, it.transition.state) for it in changes]
+
+    host.update_links({3: ETH1, 4: ETH2}, 0.0)
+    host.update_links({5: eth3, 6: eth4}, 1.0)
+    assert told() == [
+        ("eth1", State.DETECTED),
+        ("eth1", State.GONE),
+        ("eth2", State.DETECTED),
+        ("eth2", State.GONE),
+        ("eth3", State.DETECTED),
+        ("eth4", State.DETECTED),
+    ]
+    assert told() == []
+    assert set(host.interfaces) == {5, 6}
+
+
+def test_only_a_link_that_came_meanwhile_is_nobodys_to_set_down() -> None:
+    """One that was there, of no interest, or at the first look, may have been set down."""
+    down = replace(ETH1, up=False, group=5)
+    host = Host(Policy(), lambda: 0.0)
+    host.update_links({3: down, 4: replace(ETH2, kind="veth")}, 0.0)
+    host.update_links({3: down, 4: replace(down, index=4), 5: replace(down, index=5)}, 1.0)
+    found = {index: it.facts.to_bring_up for index, it in host.interfaces.items()}
+    assert found == {3: False, 4: False, 5: True}
 
 
 def asked(host: Host, now: float) -> list[bool]:

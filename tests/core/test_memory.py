@@ -151,6 +151,14 @@ def test_an_answer_that_tells_nothing(
     assert known.answer == believed
 
 
+def test_what_is_given_up_leaves_the_list_and_nothing_else_does() -> None:
+    known = learn(Known(), (0.0, listing("abcd")), (1, listing("ad")))
+    left = known.without({"b", "d", "e"})
+    assert left.items == ("a", "c", "d"), "what is listed is not given up"
+    assert left.doubts == (("c", Doubt(1, 1)),)
+    assert (left.definite, left.listed) == (known.definite, known.listed)
+
+
 HAD = ("b", "c")
 
 
@@ -231,6 +239,16 @@ def after(*readings: tuple[float, EniMetadata]) -> Memory:
 
 FULL = eni(FULL4, FULL6, interface_id=Value("eni-1"), device_number=Value(1))
 WRONG = replace(eni(family("10.9.9.9", cidrs="10.9.9.0/24"), NONE), mac=Value("02:99"))
+
+
+def test_before_the_first_reading_nothing_is_known() -> None:
+    unread: Known[Any] = Known(items=(), doubts=(), definite=NOT_ASKED, listed=False)
+    assert Known() == unread
+    memory = Memory()
+    for which, known in ((Family.V4, memory.v4), (Family.V6, memory.v6)):
+        assert known.lists == dict.fromkeys(KEYS[which].values(), unread)
+    assert memory.believed == EniMetadata()
+    assert (memory.first_listed, memory.unread, memory.doubted) == (None, True, False)
 
 
 def test_a_first_reading_is_believed() -> None:
@@ -317,6 +335,20 @@ def test_what_was_programmed_before_a_restart_is_doubted_where_it_belongs() -> N
         [{ip("2001:db8:0:2::77")}, {net("2001:db8::/80")}],
     ]
     assert remember(Memory(), UNLISTED, MAC, 0.0, POLICY, had).v4 == Memory().v4
+
+
+def test_what_another_eni_has_is_given_up_of_both_families_but_no_subnet_is() -> None:
+    """Not even one that is a prefix elsewhere: other ENIs may be in the same subnet."""
+    memory = after((0.0, FULL), (1.0, eni()))
+    gone = {ip(IPV4), ip(IPV6), net(NET4), net(NET6)}
+    left = memory.without(gone)
+    assert memory.missing == {ip(IPV4), ip(IPV6)}
+    assert left.missing == frozenset()
+    for which, cidr in ((Family.V4, NET4), (Family.V6, NET6)):
+        believed = left.believed.of(which)
+        assert (believed.addresses, believed.cidrs) == (ABSENT, Value((net(cidr),)))
+    later = remember(left, eni(), MAC, 2.0, POLICY)
+    assert (later.believed.v4, later.believed.v6) == (left.believed.v4, left.believed.v6)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.eni_plan import COPIED_AT_MOST, Subject, group_for, plan
+from nicwatchd.core.eni_plan import COPIED_AT_MOST, Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     LOCAL_TABLE,
@@ -156,6 +156,24 @@ def test_a_foreign_group_is_left(group: int, expected: int | None) -> None:
     link = replace(ETH1, group=group)
     assert group_for(link, 3778, set()) == expected
     assert plan(Subject(link), DEFAULT).group == expected
+
+
+@pytest.mark.parametrize(("group", "expected"), [(3778, 0), (77, 0), (0, None), (5, None)])
+def test_a_released_link_is_in_no_group_of_ours(*, group: int, expected: int | None) -> None:
+    """Another's group stays, and the default one is nobody's."""
+    link = replace(ETH1, group=group)
+    assert nothing_for(link, {77, 3778}) == Plan(3, group=expected)
+
+
+@pytest.mark.parametrize(("group", "expected"), [(0, 3778), (3778, 3778), (77, 3778), (5, None)])
+def test_a_former_group_of_ours_is_replaced(*, group: int, expected: int | None) -> None:
+    assert group_for(replace(ETH1, group=group), 3778, {77}) == expected
+
+
+def test_groups_of_ours_are_known_by_our_guards() -> None:
+    guard = Rule(V4, 32600, MAIN_TABLE, suppress_ifgroup=77)
+    rules = [guard, replace(guard, suppress_ifgroup=3778), replace(guard, suppress_ifgroup=None)]
+    assert groups_of([*rules, replace(guard, suppress_ifgroup=5, protocol=3)]) == {77, 3778}
 
 
 def test_the_table_is_the_index() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.polling import HINT_BURST, HINT_INTERVAL, Polling, Progress
+from nicwatchd.core.polling import HINT_BURST, HINT_INTERVAL, SWEEP_INTERVAL, Polling, Progress
 
 YOUNG = Progress(age=0.0, complete=False, doubted=False, is_slow=False)
 OLD = replace(YOUNG, age=1000.0)
@@ -26,11 +26,17 @@ def polled(polling: Polling, progress: Progress = OLD, policy: Policy | None = N
     return polling
 
 
+def test_how_much_a_host_may_ask_at_the_most() -> None:
+    """Of IMDS, which others need too: every key at most each 5 s, and 3 hints, then one in 10 s."""
+    assert SWEEP_INTERVAL == 5.0
+    assert (HINT_BURST, HINT_INTERVAL) == (3, 10.0)
+
+
 def test_the_first_poll_is_at_once_and_for_everything() -> None:
-    polling = Polling(3.0)
-    assert not polling.is_due(2.9)
-    assert polling.is_due(3.0)
-    assert polling.send(3.0) is True
+    polling = Polling(0.5)
+    assert not polling.is_due(0.4)
+    assert polling.is_due(0.5)
+    assert polling.send(0.5) is True
     assert polling.in_flight
     assert not polling.is_due(100.0), "one at a time"
 
@@ -85,6 +91,10 @@ def test_the_next_poll(
     assert not polling.is_due(NOW + interval - 0.01)
     assert polling.is_due(NOW + interval)
     assert polling.send(NOW + interval) is whole
+
+
+def test_a_first_answer_that_came_late_is_followed_by_short_intervals() -> None:
+    assert polled(Polling(0.0), replace(YOUNG, age=40.0)).interval == 0.5
 
 
 def test_jitter_only_shortens() -> None:

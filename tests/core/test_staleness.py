@@ -221,6 +221,9 @@ def test_one_turn_is_for_all_that_happened() -> None:
     world.turn.take_event(RuleEvent(V4, 1, 3), NOW)
     world.turn.take_event(LinkEvent(9, "eth9"), NOW)
     assert world.reads() == ({1, 9}, [2], True)
+    world.turn.take_event(RuleEvent(V4, 1, 3), NOW)
+    world.turn.take_event(AddressEvent(2), NOW)
+    assert world.reads() == (set(), [2], True), "what comes later takes nothing back"
 
 
 def test_a_new_link_is_read_with_its_addresses() -> None:
@@ -242,6 +245,16 @@ def test_a_link_that_went_is_forgotten() -> None:
     assert set(world.turn.host.interfaces) == {2}
     world.turn.take_event(LinkEvent(3, gone=True), NOW)
     assert world.turn._agenda.next.why is Why.HEARTBEAT, "it is known no more"
+
+
+def test_a_link_that_is_not_there_when_it_is_read_is_gone() -> None:
+    """Its end may be told later, or never."""
+    world = World()
+    del world.links[3]
+    world.turn.take_event(LinkEvent(3, "eth1"), NOW)
+    world.look(NOW)
+    assert set(world.turn.host.interfaces) == {2}
+    assert set(world.turn.host.links or ()) == {1, 2}
 
 
 def test_a_link_that_went_and_came_back_is_a_new_one() -> None:
@@ -387,6 +400,43 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
     assert world.turn.host.interfaces[3].facts.flapped is down
     world.look(NOW)
     assert not world.turn.host.interfaces[3].facts.flapped, "the decision took it in"
+
+
+def test_at_first_everything_is_stale() -> None:
+    stale = Staleness()
+    assert (stale.everything, stale.own, stale.rules_changed) == (True, True, False)
+
+
+def test_what_happens_before_the_first_read_is_in_it() -> None:
+    stale, keys = Staleness(), ((2, PRIMARY), (3, MAC))
+    stale.forget(keys)
+    stale.addresses(3)
+    stale.link(3, gone=True)
+    stale.rules()
+    for addresses, own in ((keys, True), ((), False)):
+        stale.take_gone()
+        assert stale.take_links() == (None if own else frozenset())
+        assert stale.take_addresses(keys) == addresses
+        assert stale.take_own() is own
+
+
+def test_events_before_the_first_turn_cost_nothing() -> None:
+    turn = Turn(Policy(), lambda: 0.0, 0.0)
+    for event in (Overrun(), LinkEvent(9, "veth9", "veth"), LinkEvent(3, gone=True), Overrun()):
+        turn.take_event(event, 0.0)
+    assert turn.picture.overruns == 2
+    turn.start(0.0)
+    assert turn.step == ReadLinks(None, frozenset())
+
+
+def test_only_what_was_read_and_lives_is_fresh() -> None:
+    stale, (eth0, eth1, new) = Staleness(), ((2, PRIMARY), (3, MAC), (4, MAC2))
+    assert stale.take_links() is None
+    assert stale.take_addresses((eth0, eth1)) == (eth0, eth1)
+    assert stale.take_links() == frozenset()
+    assert stale.take_addresses((eth0, eth1)) == ()
+    stale.forget((eth1, new))
+    assert stale.take_addresses((eth0, eth1, new)) == (eth0, new)
 
 
 def test_what_becomes_void_while_it_is_read_is_read_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from itertools import count
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import pytest
 
 from nicwatchd.core import decide, facts, host_plan, interface, memory, turn
 from nicwatchd.core.agenda import KERNEL_PAUSE, Appointment, Why
-from nicwatchd.core.host import SURPRISES_TOLD
+from nicwatchd.core.host import SURPRISES_TOLD, Host
 from nicwatchd.core.interface import ASKING, JUDGING, PLANNING
 from nicwatchd.core.metadata import NOT_ASKED, Value
 from nicwatchd.core.model import Family, Object, ours
@@ -17,7 +18,7 @@ from nicwatchd.core.news import Surprised
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.steps import PrimaryReading, Reading
 from nicwatchd.core.turn import Phase
-from tests.core.build import FULL6, IPV4, MAC, NET4, TABLE, UNREAD, eni, family, ip
+from tests.core.build import ETH1, FULL6, IPV4, MAC, NET4, TABLE, UNREAD, eni, family, ip
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, CALM, ETH2, FULL, MAC2, two_enis
 
@@ -130,6 +131,81 @@ def test_a_bug_from_the_start_removes_nothing(where: str, monkeypatch: pytest.Mo
     assert again.turn.decision
     assert {*again.turn.decision.protected} >= before
     assert notes(again)
+
+
+def test_what_was_done_is_said_in_words() -> None:
+    assert (JUDGING, PLANNING, ASKING) == ("judging", "planning", "asking IMDS")
+
+
+def raises() -> None:
+    raise RuntimeError("planted")
+
+
+def test_what_is_told_of_a_bug() -> None:
+    host = Host(CALM, lambda: 0.0)
+    assert not host.strict, "only tests are"
+    host.update_links({3: ETH1, 4: ETH2}, 0.0)
+    host.news()
+    told = []
+    for index, where in ((3, JUDGING), (3, JUDGING), (3, PLANNING), (4, JUDGING)):
+        try:
+            raises()
+        except RuntimeError as error:
+            host.caught(host.interfaces[index], where, error)
+            trace = traceback.format_exc()
+        told += [news for news in host.news() if isinstance(news, Surprised)]
+    assert host.surprises == 4
+    assert [(it.view and it.view.key, it.where, it.error) for it in told] == [
+        ((3, MAC), JUDGING, ERROR),
+        ((3, MAC), PLANNING, ERROR),
+        ((4, MAC2), JUDGING, ERROR),
+    ]
+    assert told[-1].trace == trace
+    view = host.interfaces[4].view()
+    assert view.surprise
+    assert view.surprise.text == f"internal error in {JUDGING}: {ERROR}; what is configured stays"
+
+
+def test_no_bug_of_one_thing_fills_the_journal() -> None:
+    host = Host(CALM, lambda: 0.0)
+    host.update_links({3: ETH1, 4: ETH2}, 0.0)
+    for number in range(SURPRISES_TOLD + 5):
+        host.caught(host.interfaces[3], JUDGING, RuntimeError(f"planted, {number}"))
+    host.caught(host.interfaces[4], JUDGING, RuntimeError("planted"))
+    for _ in range(2):
+        host.surprise(None, "deciding", ERROR, "its trace")
+    told = [news for news in host.news() if isinstance(news, Surprised)]
+    assert [it.view and it.view.link.index for it in told] == [3] * SURPRISES_TOLD + [4, None]
+    assert (told[-1].where, told[-1].error, told[-1].trace) == ("deciding", ERROR, "its trace")
+    assert SURPRISES_TOLD == 8
+
+
+def test_what_was_told_is_forgotten_with_its_interface() -> None:
+    host = Host(CALM, lambda: 0.0)
+
+    def bug(index: int) -> list[Surprised]:
+        host.caught(host.interfaces[index], JUDGING, RuntimeError("planted"))
+        return [news for news in host.news() if isinstance(news, Surprised)]
+
+    host.update_links({3: ETH1, 4: ETH2}, 0.0)
+    assert (len(bug(3)), len(bug(4))) == (1, 1)
+    host.update_links({4: ETH2}, 1.0)
+    host.update_links({3: ETH1, 4: ETH2}, 2.0)
+    assert (len(bug(3)), len(bug(4))) == (1, 0)
+
+
+def test_a_reading_that_raises_makes_a_turn_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which tells it; and the next question is arranged."""
+    host = Host(CALM, lambda: 0.0)
+    host.update_links({3: ETH1}, 0.0)
+    eth1 = host.interfaces[3]
+    assert host.questions(0.0)
+    monkeypatch.setattr(facts, "remember", lambda *_: raises())
+    assert host.learn(eth1, FULL, 0.1) is True
+    assert (host.surprises, eth1.polling.in_flight) == (1, False)
+    host.strict = True
+    with pytest.raises(RuntimeError, match="planted"):
+        host.learn(eth1, FULL, 0.2)
 
 
 @pytest.mark.parametrize("where", PLACES)
@@ -271,7 +347,9 @@ def test_a_bug_in_what_is_for_all_breaks_the_turn_off(monkeypatch: pytest.Monkey
     assert len(motion.written) == written
     (surprise,) = surprises(motion)
     assert (surprise.view, surprise.where, surprise.error) == (None, "deciding", ERROR)
-    assert "in raises" in surprise.trace
+    first, *_, last = surprise.trace.splitlines()
+    assert (first, last) == ("Traceback (most recent call last):", "RuntimeError: planted")
+    assert 'in raises\n    raise RuntimeError("planted")\n' in surprise.trace
     monkeypatch.undo()
     motion._take_turn()
     assert turn_.broken == ""
@@ -305,8 +383,8 @@ def test_a_bug_in_words_for_a_failure_bars_no_turn(monkeypatch: pytest.MonkeyPat
     assert motion.state() is APPLIED
 
 
-@pytest.mark.parametrize("name", ["take_links", "take_objects"])
-def test_what_was_read_and_raises_ends_the_turn_only(
+@pytest.mark.parametrize("name", ["links_wanted", "take_links", "objects_wanted", "take_objects"])
+def test_what_is_read_and_raises_ends_the_turn_only(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     motion = lenient(two_enis())

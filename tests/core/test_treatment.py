@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, Value
-from nicwatchd.core.model import Link, Rule
+from nicwatchd.core.model import Link, Reason, Rule
 from nicwatchd.core.policy import Coexist, Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.treatment import (
@@ -26,6 +26,8 @@ from tests.core.build import ETH0, ETH1, IPV6, MAC, NET4, PRIMARY, V4, V6, lease
 
 DEFAULT = Policy()
 VETH = Policy(drivers=frozenset({"veth"}))
+EVERY = Policy(exclude=("eth1",), every_link=True)
+IN_NET4 = nets(NET4)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,8 @@ VETH = Policy(drivers=frozenset({"veth"}))
         pytest.param(replace(ETH1, driver="e1000"), DEFAULT, True, id="other hardware"),
         pytest.param(replace(ETH1, kind="veth", driver="veth"), DEFAULT, False, id="virtual"),
         pytest.param(replace(ETH1, kind="veth", driver="veth"), VETH, True, id="in the settings"),
+        pytest.param(replace(ETH1, kind="veth", driver=None), EVERY, True, id="every link"),
+        pytest.param(replace(ETH1, mac=""), EVERY, False, id="every link, but it has no MAC"),
         pytest.param(replace(ETH1, mac=""), DEFAULT, False, id="no MAC"),
         pytest.param(replace(ETH1, mac="00:00:00:00:00:00"), DEFAULT, False, id="loopback"),
     ],
@@ -51,13 +55,20 @@ def test_candidates(*, link: Link, policy: Policy, expected: bool) -> None:
         pytest.param(replace(ETH1, driver="ixgbevf"), DEFAULT, None, None, id="Intel"),
         pytest.param(ETH1, Policy(exclude=("eth1",)), None, "excluded", id="name"),
         pytest.param(ETH1, Policy(exclude=("ens*", "eth[1-9]")), None, "excluded", id="pattern"),
-        pytest.param(ETH1, Policy(exclude=(MAC.upper(),)), None, "excluded", id="MAC"),
+        pytest.param(
+            replace(ETH1, mac="02:00:00:00:00:ab"),
+            Policy(exclude=("02:00:00:00:00:AB",)),
+            None,
+            "excluded",
+            id="MAC, as anybody writes it",
+        ),
         pytest.param(ETH1, Policy(exclude=("eth", "ETH1")), None, None, id="another name"),
         pytest.param(replace(ETH1, driver="e1000"), DEFAULT, None, "driver", id="driver"),
         pytest.param(replace(ETH1, driver=None), DEFAULT, None, "driver", id="unknown driver"),
         pytest.param(replace(ETH1, master=9), DEFAULT, None, "enslaved", id="enslaved"),
         pytest.param(ETH1, DEFAULT, "Cilium", "cni", id="CNI"),
         pytest.param(ETH1, Policy(coexist=Coexist.FORCE), "Cilium", None, id="CNI, forced"),
+        pytest.param(replace(ETH1, driver=None, master=9), EVERY, "Cilium", None, id="every link"),
     ],
 )
 def test_hands_off(link: Link, policy: Policy, owner: str | None, code: str | None) -> None:
@@ -82,6 +93,15 @@ def test_why_in_words(link: Link, owner: str | None, text: str) -> None:
     reason = reason_of(treat(link, (), DEFAULT, Releases(), Value(PRIMARY), owner))
     assert reason
     assert reason.text == text
+
+
+def test_what_the_settings_exclude_says_by_what() -> None:
+    for policy, text in (
+        (Policy(exclude=("eth1",)), "excluded by the settings"),
+        (Policy(exclude_subnets=nets(NET4)), "its subnet is excluded by the settings"),
+    ):
+        treatment = treat(ETH1, IN_NET4, policy, Releases(), Value(PRIMARY), None)
+        assert treatment == Unmanaged(Reason("excluded", text), asked=False)
 
 
 AWS_NODE = Rule(V4, 1024, 254, protocol=3, fwmark=0x80, fwmask=0x80)
@@ -113,7 +133,6 @@ def test_the_primary_is_the_one_that_imds_names(*, answer: Answer[str], expected
 RELEASED = Releases().plus((ETH1.index, MAC))
 OUTSIDE = replace(ETH1, driver="e1000", master=9)
 EXCLUDED = Policy(exclude=("eth*",), exclude_subnets=nets("10.0.0.0/8"))
-IN_NET4 = nets(NET4)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +165,13 @@ def test_what_is_released_says_how_to_have_it_back() -> None:
     assert reason
     assert reason.code == "released"
     assert "`nicwatchd reconcile eth1`" in reason.text
+
+
+def test_the_primary_says_whose_it_is() -> None:
+    assert Primary().reason == Reason(
+        "primary", "this is the primary interface, which the host's own software configures"
+    )
+    assert not is_asked_about(Unmanaged(Reason("x", "y")))
 
 
 def test_released_and_primary_are_asked_about() -> None:

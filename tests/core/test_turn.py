@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EBUSY
+from errno import EBUSY, ENETUNREACH
 from itertools import permutations
 
 import pytest
@@ -13,7 +13,7 @@ from nicwatchd.core.agenda import HEARTBEAT, KERNEL_PAUSE, RETRY_FIRST, Appointm
 from nicwatchd.core.decision import Throttled
 from nicwatchd.core.fights import BURST, INTERVAL
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.metadata import Value
+from nicwatchd.core.metadata import NOT_ASKED, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
     AddAddress,
@@ -121,6 +121,15 @@ def test_each_phase_is_left_and_leads_back_to_rest() -> None:
     assert all(TURN[phase][Move.FAILED] is RESTING for phase in Phase if phase is not RESTING)
 
 
+def test_before_the_first_turn() -> None:
+    turn = Turn(Policy(), lambda: 0.0, 7.0)
+    assert (turn.phase, turn.step, turn.decision) == (RESTING, None, None)
+    assert (turn.completed, turn.settled, turn.broken) == (0, True, "")
+    assert turn.next_at() == Appointment(7.0, Why.START)
+    assert not turn.host.strict, "a bug is caught"
+    assert turn.host.primary_mac == NOT_ASKED
+
+
 def test_nothing_to_do() -> None:
     motion = applied()
     decided = motion.turn.decision
@@ -163,6 +172,27 @@ def test_who_wins_is_asked_when_rules_changed_and_while_somebody_does() -> None:
     assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP]
     assert phases(motion) == [LINKS, OBJECTS]
     assert motion.turn.decision.interfaces[3].notes == ()
+
+
+def let_go(motion: FastMotion) -> None:
+    motion.turn.release(None, motion.now)
+
+
+def set_down(motion: FastMotion) -> None:
+    motion.kernel.set_link(replace(motion.kernel.links[3], up=False))
+
+
+@pytest.mark.parametrize("end", [let_go, set_down])
+def test_nobody_wins_where_nothing_is_left_to_ask_about(end: Callable[[FastMotion], None]) -> None:
+    motion = applied()
+    motion.kernel.put(VPN, VPNS_ROUTE)
+    motion.run(motion.now + 1.0)
+    assert motion.host.interfaces[3].is_shadowed
+    end(motion)
+    motion.run(motion.now + 1.0)
+    assert not motion.host.interfaces[3].is_shadowed
+    assert motion.turn.decision
+    assert motion.turn.decision.interfaces[3].shadows == ()
 
 
 def test_enough_rounds() -> None:
@@ -241,6 +271,14 @@ def test_the_answer_to_another_question_is_a_bug(phase: Phase, wrong: Phase) -> 
     turn = up_to(applied(), phase)
     with pytest.raises(TypeError, match=r"answers no"):
         turn.answer(ANSWERS[wrong], 0.0)
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_an_answer_to_more_or_less_than_was_asked_is_a_bug(more: int) -> None:
+    turn = up_to(applied(), LOOKING_UP)
+    assert isinstance(turn.step, LookUp)
+    with pytest.raises(ValueError, match=r"zip"):
+        turn.answer(LookedUp((ENETUNREACH,) * (len(turn.step.probes) + more)), 0.0)
 
 
 def test_an_answer_without_a_question_is_a_bug() -> None:
@@ -367,6 +405,21 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     ends(motion)
     assert APPLYING not in phases(motion), "nothing was programmed, so nothing goes"
     assert turn.is_reached(request), "by the very turn that saw it"
+    assert turn.next_at().why is not Why.NEWS, "and by no other"
+
+
+def test_a_reconcile_does_not_wait_for_what_comes_after_all_answers() -> None:
+    motion = two_enis()
+    turn = motion.turn
+    request = turn.reconcile(None, motion.now)
+    turn.questions(motion.now)
+    for index in (2, 3, 4):
+        learn(motion, index)
+    motion.kernel.set_link(replace(ETH1, index=5, mac="02:00:00:00:00:05", name="eth3"))
+    turn.take_event(LinkEvent(5, "eth3"), motion.now)
+    phases(motion)
+    assert 5 in motion.host.interfaces
+    assert turn.is_reached(request)
 
 
 def test_a_reconcile_of_an_empty_host_is_a_turn() -> None:
@@ -398,6 +451,8 @@ def test_a_release_is_reached_after_its_turn_and_says_what_was_done() -> None:
     turn = motion.turn
     theirs = motion.kernel.foreign
     request = turn.release((3, MAC), motion.now)
+    assert [key in motion.host.releases for key in [(3, MAC), (4, MAC2)]] == [True, False]
+    assert (request.at, request.outcomes) == (motion.now, [])
     assert not turn.is_reached(request)
     assert turn.is_due(motion.now)
     reached = []
@@ -416,6 +471,14 @@ def test_a_release_is_reached_after_its_turn_and_says_what_was_done() -> None:
     turn.release((4, MAC2), motion.now)
     phases(motion)
     assert len(request.outcomes) == before, "what comes later is another's"
+
+
+def test_a_release_of_what_has_nothing_of_ours_is_one_turn() -> None:
+    motion = two_enis()
+    request = motion.turn.release((9, "02:00:00:00:00:09"), motion.now)
+    assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP], "who wins is asked anew"
+    assert motion.turn.is_reached(request)
+    assert request.outcomes == []
 
 
 def test_a_release_that_the_kernel_refuses_is_reached_and_says_so() -> None:

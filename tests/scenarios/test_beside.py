@@ -132,4 +132,4 @@ async def test_a_foreign_rule_that_wins_is_named() -> None:
         status = await host.status("eth1")
         assert status["state"] == "applied"
         assert status["shadowed"]
-        assert "by the rule at priority 500, not ours" in status["notes"][0]["text"]
+        assert "by the rule at priority 500 (table " in status["notes"][0]["text"]

@@ -79,7 +79,7 @@ async def test_the_commands() -> None:
         said = await nicwatchd_on(host.vpc, "status")
         assert said.code == 1  # not all is well
         assert "eth1  awaiting-imds" in said.out
-        assert "waits: no IPv6 in IMDS yet" in said.out
+        assert "reason: no IPv6 in IMDS yet" in said.out
         said = await nicwatchd_on(host.vpc, "status", "eth1", "--json")
         (eth1,) = json.loads(said.out)["interfaces"]
         assert eth1["reasons"][0]["code"] == "undecided-ipv6"

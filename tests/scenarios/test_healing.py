@@ -142,7 +142,7 @@ async def test_a_route_of_somebody_s_in_the_place_of_ours() -> None:
             assert f"via {gateway} (protocol 4) in table {table}" in reason["text"]
             said = await nicwatchd_on(host.vpc, "status", "eth1")
             assert said.code == 1
-            assert "    waits: somebody else's route to " in said.out
+            assert "    reason: somebody else's route to " in said.out
             await host.daemon.post("/v1/reconcile")
             assert gateway in await host.ip(f"{family} route show table {table} proto static")
             await host.ip(f"{family} route del {default}{metric}")
@@ -167,7 +167,7 @@ async def test_a_fight_is_told_and_goes_on_slowly() -> None:
         assert said.code == 1
         assert "eth1  applied (fought over)  for " in said.out
         assert f"    note: {text}" in said.out
-        assert host.daemon.log.count("is contested: ") == 1
+        assert host.daemon.log.count("is fought over: ") == 1
         assert "nicwatchd_fought_over_interfaces 1.0" in await metrics(host)
         await host.all_reachable("eth1")
 

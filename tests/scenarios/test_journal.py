@@ -92,7 +92,7 @@ async def test_status_from_the_journal_when_the_daemon_was_killed(journal: Journ
 
         said = await nicwatchd_on(host.vpc, "status", "eth2", "--journal", wrapper=journal.wrapper)
         assert "eth2  awaiting-imds" in said.out
-        assert "waits: no IPv6 in IMDS yet" in said.out
+        assert "reason: no IPv6 in IMDS yet" in said.out
         said = await nicwatchd_on(host.vpc, "status", wrapper=journal.wrapper)
         assert "`nicwatchd status --journal` shows the last known state" in said.complaint_line
 

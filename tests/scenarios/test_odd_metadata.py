@@ -53,17 +53,17 @@ WRONG = {
     "outside-its-ipv6-cidrs": (
         {"ipv6s": f"{GOOD}\n2001:db8:bad::1"},
         "outside-subnet-ipv6",
-        "2001:db8:bad::1 lies in none of the subnet's CIDRs",
+        "2001:db8:bad::1 is outside the subnet's CIDRs",
     ),
     "outside-its-ipv4-cidr": (
         {"local-ipv4s": "10.0.2.11\n10.9.9.9"},
         "outside-subnet-ipv4",
-        "10.9.9.9 lies in none of the subnet's CIDRs",
+        "10.9.9.9 is outside the subnet's CIDRs",
     ),
     "prefix-outside": (
         {"ipv6-prefix": "2001:db8:bad:1::/80"},
         "outside-subnet-ipv6",
-        "2001:db8:bad:1::/80 lies in none of the subnet's CIDRs",
+        "2001:db8:bad:1::/80 is outside the subnet's CIDRs",
     ),
 }
 

@@ -313,7 +313,7 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
         assert not status.is_settled
         (line,) = unready(daemon.status())
         assert line.startswith(f"eth1: {State.APPLIED}: the IPv")
-        assert ", and 1 more of ours" in line
+        assert ", and 1 more of nicwatchd's objects" in line
         assert headline(daemon.host.interfaces.values()) == "1 applied, 1 ignored, 1 fought over"
 
         clock.ahead += WINDOW

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from nicwatchd.core import decide
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     LINK_GROUP,
+    PROTOCOL,
     Address,
     Family,
+    Link,
     Numbers,
     Operation,
     RemoveRule,
@@ -105,6 +108,41 @@ async def test_another_interface_keeps_what_is_its_own(used: tuple[Host, list[st
     assert [host.kernel.ip_rule(family) for family in Family] == rules
 
 
+@pytest.mark.parametrize("other", [{"master": 9}, {"driver": None}, {"kind": "veth"}])
+async def test_one_that_the_settings_would_leave_alone_keeps_it_too(
+    used: tuple[Host, list[str]], other: dict[str, Any]
+) -> None:
+    host, _ = used
+    index = next(i for i, link in host.kernel._state.links.items() if link.name == "eth1")
+    host.kernel.set_link(replace(host.link(index), **other))
+    there = _without_primary(picture(host))
+    await release(host.kernel, Ledger(host.directory), only="eth0")
+    assert _without_primary(picture(host)) == there
+
+
+async def test_a_move_that_was_broken_off_is_not_finished(used: tuple[Host, list[str]]) -> None:
+    """Of an address: it is still on eth1, and already leads to eth0's table. IMDS knows why."""
+    host, _ = used
+    table = Numbers().table_of(2)
+    src = ip_network("10.0.2.11/32")
+    host.kernel.put(Rule(Family.V4, 32602, table, protocol=PROTOCOL, src=src))
+    there = await host.kernel.addresses(3)
+    await release(host.kernel, Ledger(host.directory), only="eth0")
+    assert await host.kernel.addresses(3) == there
+
+
+async def test_all_links_with_a_mac(used: tuple[Host, list[str]]) -> None:
+    """A bond has the MAC of its port, and may be the first of the two."""
+    host, before = used
+    links = host.kernel._state.links
+    ports = dict(links)
+    links.clear()
+    links |= {900: Link(900, MAC, "bond0", up=True, kind="bond", driver="bonding")} | ports
+    await release(host.kernel, Ledger(host.directory), only=MAC.upper())
+    del links[900]
+    assert _without_primary(picture(host)) == _without_primary(before)
+
+
 async def test_an_unknown_interface_is_named(used: tuple[Host, list[str]]) -> None:
     host, _ = used
     with pytest.raises(UnknownInterfaceError, match=r"no interface 'eth7'; there are: eth0, eth1"):
@@ -141,6 +179,25 @@ async def test_what_the_kernel_does_not_let_go_is_told(
     assert released.failed
     assert all(" rule del" in words for words, _ in released.failed)
     assert Ledger(host.directory)._entries  # so that a second try knows them still
+
+
+async def test_a_bug_is_not_taken_for_a_release(
+    used: tuple[Host, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells that the addresses are ours must stay for a second try."""
+    host, before = used
+    entries = Ledger(host.directory)._entries
+
+    def raises(*_args: object) -> None:
+        raise ValueError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decide, "diff", raises)
+        with pytest.raises(RuntimeError, match="planted"):
+            await release(host.kernel, Ledger(host.directory))
+    assert Ledger(host.directory)._entries == entries
+    await release(host.kernel, Ledger(host.directory))
+    assert picture(host) == before
 
 
 OTHER = Numbers(priority=31000, table_base=5_000_000, group=77)

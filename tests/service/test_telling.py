@@ -84,7 +84,7 @@ def test_a_surprise_has_its_traceback_and_is_an_error() -> None:
 def test_the_end_of_a_fight_is_no_claim_about_other_objects() -> None:
     ((_, message, _, _),) = tell(TOLD[FightChanged][0])
     assert message == (
-        f"eth1 (02:00:00:00:00:02) is no longer contested: no repeated removals for {WINDOW:g} s"
+        f"eth1 (02:00:00:00:00:02) is no longer fought over: no repeated removals for {WINDOW:g} s"
     )
 
 

@@ -1,0 +1,89 @@
+"""A bug in the work on one interface: the others are served, health says so, one journal entry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from nicwatchd.core import host_plan, interface
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import LINK_GROUP, Family
+from nicwatchd.imds.eni import EniReader
+from nicwatchd.service import journal
+from nicwatchd.service.control import Control
+from nicwatchd.service.daemon import Daemon
+from tests.service.conftest import MAC, Host, eventually, until
+
+PLACES: Final = {
+    "judging": (interface, "judge"),
+    "planning": (host_plan.HostPlan, "_subject"),
+    "asking IMDS": (EniReader, "poll"),
+}
+
+
+def plant(patch: pytest.MonkeyPatch, where: str) -> None:
+    """Have the work on eth1 raise there."""
+    place, name = PLACES[where]
+    real = getattr(place, name)
+
+    def is_eth1(thing: Any) -> bool:
+        link = getattr(thing, "link", None)
+        return getattr(thing, "_mac", getattr(link, "mac", None)) == MAC
+
+    def raises(*args: Any, **more: Any) -> Any:
+        if any(map(is_eth1, args)):
+            raise ZeroDivisionError("planted")
+        return real(*args, **more)
+
+    patch.setattr(place, name, raises)
+
+
+def entries(host: Host) -> list[str]:
+    return [e.message for e in host.entries if e.message_id == journal.SURPRISE]
+
+
+async def health(daemon: Daemon, host: Host) -> tuple[int, str]:
+    """What /healthz answers."""
+    control = Control(daemon, host.directory / "health.sock")
+    response = await control._healthz(None)  # type: ignore[arg-type] # it looks at no request
+    return response.status, response.text or ""
+
+
+@pytest.mark.parametrize("where", PLACES)
+async def test_a_bug_costs_one_interface(
+    host: Host, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary = host.plug_primary()
+    index = host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+        before = [host.kernel.ip_rule(family) for family in Family]
+        plant(monkeypatch, where)
+        host.kernel.overrun()
+        daemon.turn.host.poll_all(0.0)
+        await eventually(lambda: bool(entries(host)))
+
+        # The other one is served, again and again.
+        for _ in range(3):
+            host.kernel.set_link(replace(host.link(primary), group=0))
+            await eventually(lambda: host.link(primary).group == LINK_GROUP)
+
+        (message,) = entries(host)
+        assert message == (
+            f"eth1 ({MAC}): internal error in {where}: ZeroDivisionError('planted'); "
+            "everything else continues"
+        )
+        status, text = await health(daemon, host)
+        assert status == 503
+        assert f"eth1: internal error in {where}: ZeroDivisionError('planted')" in text
+        assert daemon.status().surprises >= 1
+        assert [host.kernel.ip_rule(family) for family in Family] == before
+
+        monkeypatch.undo()
+        host.kernel.overrun()
+        daemon.turn.host.poll_all(0.0)
+        await eventually(lambda: daemon.status().problems == [])
+        assert (await health(daemon, host))[0] == 200
+        assert host.link(index).group == LINK_GROUP
