@@ -6,7 +6,8 @@ for each, and the exceptions that planning raised; such an interface keeps its p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
@@ -16,6 +17,7 @@ from nicwatchd.core.model import PROTOCOL, Plan, Rule
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.rule_chains import by_selector
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 
@@ -45,29 +47,41 @@ class HostPlan:
         groups at the same time, and the links cannot all change group at the same moment. Until
         they have, detours replace the guards: they send packets for another ENI's subnet to the
         interface's own table. First they come, then the new guards replace the old ones, then the
-        links change their group.
+        links change their group. Until all have, an old guard stays behind each rule, where no
+        packet meets it: after a crash, only this tells that the old group was ours.
         """
-        numbers = policy.numbers
         final = self._all(policy)
-        of_now = (None, numbers.group)
-        guards = [
-            rule
-            for rule in self.rules
-            if rule.suppress_ifgroup not in of_now and rule.protocol == PROTOCOL
-        ]
-        if not guards:
+        former = groups_of(self.rules) - {policy.numbers.group}
+        if not former or self._are_grouped(final):
             return final
+        before = replace(policy, numbers=replace(policy.numbers, group=max(former)))
         wanted = {selector(rule) for each in final.values() for rule in each.rules}
-        before = replace(policy, numbers=replace(numbers, group=max(groups_of(guards))))
-        surplus = (guard for guard in guards if selector(guard) not in wanted)
+        surplus = [rule for rule in self._guards(former) if selector(rule) not in wanted]
         if any(self.owners.protects(guard, self.undecided) for guard in surplus):
             return self._all(before)  # what is still being judged needs the old group
-        bridged = self._all(policy, detour=True)
+        bridged = _remembering(self._all(policy, detour=True), former)
         standing = frozenset(self.rules)
-        rules = (rule for each in bridged.values() for rule in each.rules)
-        if all(rule in standing for rule in rules if rule.dst is not None):
+        rules = [rule for each in bridged.values() for rule in each.rules]
+        if not all(rule in standing for rule in rules if rule.dst is not None):
+            return _remembering(self._all(before, detour=True), former)
+        own = by_selector(rule for rule in self.rules if rule.protocol == PROTOCOL)
+        if surplus or any(own.get(key) != chain for key, chain in by_selector(rules).items()):
             return {index: self._without_group(each, policy) for index, each in bridged.items()}
-        return self._all(before, detour=True)
+        return bridged
+
+    def _are_grouped(self, plans: Mapping[int, Plan]) -> bool:
+        """Whether every link is in its group."""
+        return all(
+            each.group in (None, self.interfaces[index].link.group) for index, each in plans.items()
+        )
+
+    def _guards(self, groups: AbstractSet[int]) -> Iterator[Rule]:
+        """Our guards with these groups."""
+        return (
+            rule
+            for rule in self.rules
+            if rule.protocol == PROTOCOL and rule.suppress_ifgroup in groups
+        )
 
     @staticmethod
     def _without_group(its: Plan, policy: Policy) -> Plan:
@@ -122,3 +136,22 @@ class HostPlan:
             detours=self.neighbourhood.detours(index, everywhere=detour),
             behind_local=self.neighbourhood.behind_local,
         )
+
+
+def _remembering(plans: Mapping[int, Plan], groups: AbstractSet[int]) -> dict[int, Plan]:
+    """The plans, with a guard of each of these groups behind every rule."""
+    return {
+        index: replace(
+            each,
+            rules=(
+                *each.rules,
+                *(
+                    replace(rule, suppress_ifgroup=group)
+                    for rule in each.rules
+                    for group in sorted(groups)
+                    if rule.suppress_ifgroup not in (None, group)
+                ),
+            ),
+        )
+        for index, each in plans.items()
+    }

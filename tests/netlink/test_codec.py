@@ -158,7 +158,7 @@ def test_rule_requests(verb: type[AddRule | RemoveRule]) -> None:
 def test_flags_of_additions() -> None:
     assert encode(AddRoute(ROUTE_V4)).flags == 0x600  # NLM_F_CREATE | NLM_F_EXCL
     assert encode(AddRoute(ROUTE_V4, replace=True)).flags == 0x500  # ... | NLM_F_REPLACE
-    assert encode(AddRule(RULE_V4)).flags == 0x600
+    assert encode(AddRule(RULE_V4)).flags == 0x400  # NLM_F_CREATE: a second copy is allowed
     assert encode(AddAddress(7, ip_address("10.0.0.5"))).flags == 0x600
     assert encode(RemoveRule(RULE_V4)).flags == 0
 

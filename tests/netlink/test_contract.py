@@ -34,6 +34,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    Numbers,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -320,10 +321,20 @@ async def test_rules_read_back_as_they_were_added(world: World) -> None:
     rules = rules_of(TABLE_BASE + 9)  # a rule needs neither a table nor a link
     assert await run(world, *map(AddRule, rules)) == [(Result.DONE, 0)] * len(rules)
     assert [rule for rule in await world.kernel.rules() if rule not in before] == rules
-    assert await run(world, *map(AddRule, rules)) == [(Result.DONE, EEXIST)] * len(rules)
     assert await run(world, *map(RemoveRule, rules)) == [(Result.DONE, 0)] * len(rules)
     assert await run(world, *map(RemoveRule, rules)) == [(Result.DONE, ENOENT)] * len(rules)
     assert await world.kernel.rules() == before
+
+
+async def test_a_rule_may_stand_twice_and_its_first_copy_is_removed(world: World) -> None:
+    """A rule is put behind its guard like that: no packet sees a gap."""
+    before = await world.kernel.rules()
+    rule, other = rules_of(Numbers().table_of(9))[:2]
+    assert rule.family is other.family
+    assert await run(world, *map(AddRule, (rule, other, rule))) == [(Result.DONE, 0)] * 3
+    assert [r for r in await world.kernel.rules() if r not in before] == [rule, other, rule]
+    assert await run(world, RemoveRule(rule)) == [(Result.DONE, 0)]
+    assert [r for r in await world.kernel.rules() if r not in before] == [other, rule]
 
 
 async def test_rules_print_as_ip_prints_them(world: World) -> None:
@@ -524,7 +535,7 @@ async def test_the_probe_tells_the_table_that_decides(world: World, family: Fami
 
 async def test_the_suppressor_honours_main_but_not_other_enis(world: World) -> None:
     eni, primary, bridge = [await link_up(world, name) for name in ("eth1", "eth0", "br0")]
-    table = TABLE_BASE + eni
+    table = Numbers().table_of(eni)
     subnet = ip_network("10.0.0.0/24")
     await run(world, AddAddress(eni, V4), SetGroup(primary, LINK_GROUP), SetGroup(eni, LINK_GROUP))
     await world.put(Route(ip_network("10.0.1.0/24"), MAIN_TABLE, primary, 3, scope=SCOPE_LINK))
@@ -540,7 +551,7 @@ async def test_the_suppressor_honours_main_but_not_other_enis(world: World) -> N
         suppress_prefixlength=0,
         suppress_ifgroup=LINK_GROUP,
     )
-    await run(world, AddRoute(default), AddRule(ours), AddRule(suppressor))
+    await run(world, AddRoute(default), AddRule(suppressor), AddRule(ours))
     get = world.kernel.route_get
     assert await get(V4, ip_address("10.0.1.9")) == RouteAnswer(table, eni)
     assert await get(V4, ip_address("172.17.0.9")) == RouteAnswer(MAIN_TABLE, bridge)
