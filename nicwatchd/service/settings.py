@@ -127,8 +127,8 @@ class Imds(_Section):
 class KernelNumbers(_Section):
     """Numbers of our rules, tables and link group, for hosts where other software uses the same.
 
-    The limits: our last rule must come before main's, at 32766; and a table number, which may be up
-    to 2^32, is the base plus the ifindex, which may be up to 2^31.
+    The limits: our rules must come before main's, at 32766; and a table number, which may be up to
+    2^32, is the base plus 256 times the ifindex, of which the last 23 bits count.
     """
 
     priority: Annotated[int, Field(ge=1, le=RULE_PRIORITY)] = RULE_PRIORITY

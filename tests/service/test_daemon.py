@@ -37,7 +37,7 @@ async def test_from_plug_to_applied_and_away(host: Host) -> None:
         index = host.plug()
         status = await until(daemon, "eth1", is_applied)
         assert status.mac == MAC
-        assert host.kernel.ip_rule(Family.V6).count("2001:db8:0:2::/64") == 2
+        assert host.kernel.ip_rule(Family.V6).count("from 2001:db8:0:2::10 ") == 2
         assert "via fe80:ec2::1" in host.kernel.ip_route(Family.V6, Numbers().table_of(index))
         host.imds.unplug("eth1")
         host.kernel.remove_link(index)

@@ -48,10 +48,10 @@ def test_later_files_override_single_keys(tmp_path: Path) -> None:
             "[kernel]\ngroup = 0",
             "kernel.group: 0 is wrong; it should be greater than or equal to 1",
         ),
-        ("[kernel]\npriority = 1", "kernel.priority: 1 is wrong; it should be greater than or"),
+        ("[kernel]\npriority = 0", "kernel.priority: 0 is wrong; it should be greater than or"),
         (
-            "[kernel]\npriority = 32764",
-            "kernel.priority: 32764 is wrong; it should be less than or",
+            "[kernel]\npriority = 32766",
+            "kernel.priority: 32766 is wrong; it should be less than or",
         ),
         (
             "[kernel]\ntable_base = 0",
