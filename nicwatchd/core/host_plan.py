@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
+from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, Plan, Rule
+from nicwatchd.core.model import PROTOCOL, Family, Plan, Rule
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
@@ -123,6 +124,8 @@ class HostPlan:
         facts = interface.facts
         udev_is_over = facts.udev_is_over(self.now)
         index = facts.link.index
+        main = Main(index, facts.routes)
+        everywhere = {family for family in Family if detour or main.has_too_many(family)}
         return Subject(
             link=facts.link,
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
@@ -133,8 +136,13 @@ class HostPlan:
             waits_for_udev=facts.to_bring_up and not udev_is_over,
             groups=interface.groups,
             alone=self.neighbourhood.alone(interface),
-            detours=self.neighbourhood.detours(index, everywhere=detour),
+            detours=self.neighbourhood.detours(index, everywhere),
             behind_local=self.neighbourhood.behind_local,
+            enis=frozenset(
+                i
+                for i, each in self.interfaces.items()
+                if isinstance(each.treatment, Managed | Primary)
+            ),
         )
 
 

@@ -7,6 +7,7 @@ Gives: the subnets that are an ENI's alone, and those that its packets reach by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 from nicwatchd.core.interface import Interface
@@ -81,18 +82,20 @@ class Neighbourhood:
             if isinstance(interface.facts.memory.believed.of(family).cidrs, Unknown)
         }
 
-    def detours(self, index: int, *, everywhere: bool = False) -> tuple[IPNetwork, ...]:
+    def detours(
+        self, index: int, everywhere: AbstractSet[Family] = frozenset()
+    ) -> tuple[IPNetwork, ...]:
         """The subnets of other ENIs whose on-link routes in main no guard hides.
 
-        Those are the ones whose link is not in our group. `everywhere`: of all other ENIs.
+        Those are the ones whose link is not in our group, and all of the families in `everywhere`.
         """
-        hidden = set() if everywhere else self._hidden
         return tuple(
             dict.fromkeys(
                 subnet
                 for other, subnets in self._subnets.items()
-                if other != index and other not in hidden
+                if other != index
                 for subnet in subnets
+                if other not in self._hidden or Family(subnet.version) in everywhere
             )
         )
 
