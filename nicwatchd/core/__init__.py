@@ -26,8 +26,10 @@ How to read it
     container_networks     who else manages the ENIs of this host
     treatment   which interfaces we configure, and how we treat the others
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
+    neighbourhood          what stands beside an ENI on its host
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
-    ownership, diff        what in the kernel is ours, and the operations that make it as planned
+    ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
+                planned
     losses, failures       what others removed, what the kernel refused
     shadow, lookups        whose rule wins, by the kernel's own word
     host        all interfaces, and the facts that they share
@@ -35,6 +37,7 @@ How to read it
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
     agenda      when the next turn is due, and why
+    application the operations of a decision under way: additions first, then removals
     steps       what the turn asks of its driver, and the answers
     turn        one turn after the other, in one table; the interface for drivers
     words       objects and operations in words, in the syntax of `ip`

@@ -29,11 +29,13 @@ from nicwatchd.core.model import (
     Reason,
     RemoveAddress,
     RemoveRoute,
+    RemoveRule,
     Rule,
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.ownership import Owners, Undecided
+from nicwatchd.core.neighbourhood import Neighbourhood
+from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import places_of, treat
@@ -140,6 +142,9 @@ class Decider:
             undecided=self._undecided(),
             knows_primary=isinstance(host.primary_mac, Value),
             now=now,
+            neighbourhood=Neighbourhood(
+                host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers
+            ),
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -160,14 +165,26 @@ class Decider:
         self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
     ) -> None:
         owners = {operation: self._owner(operation) for operation in operations}
-        self.host.losses.count(before, operations, self.host.interfaces, owners, now)
+        rules = frozenset(self.host.rules)
+        self.host.losses.count(before, operations, self.host.interfaces, owners, rules, now)
 
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
         """Tell each interface whether the kernel is as planned.
 
-        What is fought over comes and goes, and is reported separately: the state leaves it out.
+        What is fought over comes and goes, and with it the copies of rules that are to stand behind
+        it. It is reported separately: the state leaves it out.
         """
-        unequal = {self._owner(o) for o in operations if not self._is_contested(o)}
+        contested = {operation for operation in operations if self._is_contested(operation)}
+        chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
+        there = set(self.host.rules)
+        contested |= {
+            operation
+            for operation in operations
+            if isinstance(operation, AddRule | RemoveRule)
+            and operation.rule in there
+            and selector(operation.rule) in chains
+        }
+        unequal = {self._owner(operation) for operation in operations if operation not in contested}
         policy = self.host.policy
         self._each(lambda i: i.confirm(now, policy, equal=i.link.index not in unequal))
 

@@ -124,6 +124,12 @@ class Host:
         if interface and interface.facts.update(addresses, routes):
             interface.hint(now)
 
+    def update_foreign_addresses(self, addresses: Mapping[int, tuple[Address, ...]]) -> None:
+        """Take the addresses of all links of the host; those of interfaces are known already."""
+        self.foreign_addresses = {
+            index: on for index, on in addresses.items() if index not in self.interfaces
+        }
+
     def update_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
         """Take all routes of ours, and all rules of the host."""
         self.routes, self.rules = routes, rules

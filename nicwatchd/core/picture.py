@@ -93,12 +93,17 @@ class Picture:
         index = event.index
         if not by_us:
             self._suspect(event, Place(AddAddress, index))
-        if event.deleted and index in self._host.interfaces:
-            # With the last IPv4 address all IPv4 routes go, without an event for each. And
-            # disable_ipv6 takes the addresses without an event of the link.
-            self.stale.link(index, gone=False)
-        noted = self._note_addresses(index)
-        return COALESCE if event.deleted and noted is not None else noted
+        if index in self._host.interfaces:
+            self.stale.addresses(index)
+            if event.deleted:
+                # With the last IPv4 address all IPv4 routes go, without an event for each. And
+                # disable_ipv6 takes the addresses without an event of the link.
+                self.stale.link(index, gone=False)
+            return COALESCE if event.deleted else AT_ONCE
+        if event.link_local:
+            return None
+        self.stale.everywhere = True  # it may be in an ENI's subnet
+        return COALESCE
 
     def _note_nexthop(self, oif: int) -> float | None:
         if oif:
@@ -124,14 +129,9 @@ class Picture:
         if event.down:
             self._host.flapped(event.index)
         self.stale.link(event.index, gone=event.gone)
-        self._note_addresses(event.index)
+        if event.index in self._host.interfaces:
+            self.stale.addresses(event.index)
         self._host.hint(event.index, now)  # also if it is not in our picture: the MTU
-        return AT_ONCE
-
-    def _note_addresses(self, index: int) -> float | None:
-        if index not in self._host.interfaces:
-            return None
-        self.stale.addresses(index)
         return AT_ONCE
 
     def _note_routes(self, links: Iterable[int], protocol: int | None = None) -> float | None:
@@ -184,6 +184,7 @@ class Picture:
         interfaces = self._host.interfaces.values()
         return ReadObjects(
             links=self.stale.take_addresses(tuple(i.key for i in interfaces)),
+            everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
             tables=self.stale.take_tables(),
             udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
@@ -196,5 +197,7 @@ class Picture:
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
             self._host.update_addresses(index, addresses, read.routes[index], now)
+        if read.everywhere is not None:
+            self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:
             self._host.update_own(*read.own)

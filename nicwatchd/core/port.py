@@ -150,6 +150,9 @@ class Kernel(Protocol):
     async def addresses(self, index: int) -> tuple[Address, ...]:
         """The addresses of one link, both families; none when the link is gone."""
 
+    async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        """The addresses of all links, both families, link-local ones left out; by ifindex."""
+
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """The main table's unicast routes with a next hop through the link, whoever made them.
 
@@ -201,6 +204,7 @@ class AddressEvent:
     pid: int = 0  # port id of the requester; 0: the kernel itself, or (mostly for IPv6) unknown
     deleted: bool = False
     culprit: str = ""  # as in RouteEvent; the kernel marks our addresses from 5.18 on
+    link_local: bool = False  # no route of ours can be about it
 
 
 @dataclass(frozen=True, slots=True)

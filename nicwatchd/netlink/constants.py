@@ -88,3 +88,17 @@ FRA_TABLE: Final = 15
 FRA_FWMASK: Final = 16
 FRA_OIFNAME: Final = 17
 FRA_PROTOCOL: Final = 21
+# Selectors whose values are not read: only foreign rules have them.
+FRA_EXOTIC: Final = frozenset(
+    {
+        12,  # FRA_TUN_ID
+        19,  # FRA_L3MDEV
+        20,  # FRA_UID_RANGE
+        22,  # FRA_IP_PROTO
+        23,  # FRA_SPORT_RANGE
+        24,  # FRA_DPORT_RANGE
+        25,  # FRA_DSCP
+        26,  # FRA_FLOWLABEL
+    }
+)
+FIB_RULE_INVERT: Final = 0x2

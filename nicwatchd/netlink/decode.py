@@ -15,7 +15,9 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.netlink.constants import (
     DEVCONF_DISABLE_IPV6,
+    FIB_RULE_INVERT,
     FRA_DST,
+    FRA_EXOTIC,
     FRA_FWMARK,
     FRA_FWMASK,
     FRA_IIFNAME,
@@ -189,7 +191,7 @@ def decode_route(body: bytes, nexthops: Nexthops = NO_OBJECTS) -> Route | None:
 @lru_cache(maxsize=16384)  # every dump repeats the same rules, and a host may have thousands
 def decode_rule(body: bytes) -> Rule | None:
     """RTM_NEWRULE. Leaves out selectors that only foreign rules have (ports, TOS, UIDs, ...)."""
-    number, dst_len, src_len, _, table, _, _, action, _ = RULE.unpack_from(body)
+    number, dst_len, src_len, tos, table, _, _, action, flags = RULE.unpack_from(body)
     family = FAMILY.get(number)
     if family is None:
         return None  # a rule of multicast routing
@@ -209,6 +211,8 @@ def decode_rule(body: bytes) -> Rule | None:
         fwmask=_optional(found.get(FRA_FWMASK)),
         suppress_prefixlength=_unless_none(found.get(FRA_SUPPRESS_PREFIXLEN)),
         suppress_ifgroup=_unless_none(found.get(FRA_SUPPRESS_IFGROUP)),
+        inverted=bool(flags & FIB_RULE_INVERT),
+        exotic=bool(tos) or not FRA_EXOTIC.isdisjoint(found),
         action=action,
     )
 

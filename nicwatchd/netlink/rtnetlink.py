@@ -115,6 +115,15 @@ class NetlinkKernel:
         addresses = await self._requests.dump(request, decode_address)
         return tuple(address for address in addresses if address.index == index)
 
+    async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        """See `Kernel`."""
+        request = Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, 0))
+        found: dict[int, list[Address]] = {}
+        for address in await self._requests.dump(request, decode_address):
+            if not address.ip.is_link_local:
+                found.setdefault(address.index, []).append(address)
+        return {index: tuple(addresses) for index, addresses in found.items()}
+
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
         wanted = attribute_u32(RTA_TABLE, MAIN_TABLE) + attribute_u32(RTA_OIF, index)

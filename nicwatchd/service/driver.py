@@ -69,6 +69,7 @@ class Driver:
         return ObjectsRead(
             addresses=addresses,
             routes=routes,
+            everywhere=await kernel.all_addresses() if step.everywhere else None,
             own=(await kernel.own_routes(), await kernel.rules()) if step.own else None,
             tables={table: await kernel.table_routes(table) for table in step.tables},
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),

@@ -152,11 +152,11 @@ class Routing:
 
     # --- rules ---------------------------------------------------------------------------------
 
-    def add_rule(self, rule: Rule, pid: int) -> int:
+    def add_rule(self, rule: Rule, pid: int, *, exclusive: bool) -> int:
         """Add a rule, after those with the same priority."""
         if rule.fwmark and rule.fwmask is None:
             rule = replace(rule, fwmask=0xFFFFFFFF)
-        if rule in self.rules:
+        if exclusive and rule in self.rules:
             return EEXIST
         self.rules.append(rule)
         self.rules.sort(key=lambda known: (known.family, known.priority))  # stable

@@ -61,7 +61,7 @@ class KernelState(Routing):
             case RemoveRoute(route):
                 return self.remove_route(route, pid)
             case AddRule(rule):
-                return self.add_rule(rule, pid)
+                return self.add_rule(rule, pid, exclusive=False)
             case RemoveRule(rule):
                 return self.remove_rule(rule, pid)
 
@@ -73,7 +73,7 @@ class KernelState(Routing):
             case Route():
                 return self.add_route(thing, pid, replacing=replacing)
             case Rule():
-                return self.add_rule(thing, pid)
+                return self.add_rule(thing, pid, exclusive=True)
 
     def drop(self, thing: Address | Route | Rule, pid: int) -> int:
         """Remove an object, of another program or ours."""
@@ -158,7 +158,7 @@ class KernelState(Routing):
         if known:
             self.addresses.remove(known)
         self.addresses.append(address)
-        self._emit(AddressEvent(address.index, pid))
+        self._emit(AddressEvent(address.index, pid, link_local=address.ip.is_link_local))
         self._connect(address)
         return 0
 
@@ -178,7 +178,8 @@ class KernelState(Routing):
             return EADDRNOTAVAIL
         self.addresses.remove(address)
         culprit = f"port id {pid}" if address.protocol == PROTOCOL and pid else ""
-        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit))
+        local = ip.is_link_local
+        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit, link_local=local))
         connected = self._connected(address)
         if connected in self.routes:
             self.remove_route(connected, 0)

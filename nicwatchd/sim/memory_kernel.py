@@ -98,6 +98,14 @@ class FakeKernel:
         """See `Kernel`."""
         return tuple(address for address in self._state.addresses if address.index == index)
 
+    async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        """See `Kernel`."""
+        found: dict[int, list[Address]] = {}
+        for address in self._state.addresses:
+            if not address.ip.is_link_local:
+                found.setdefault(address.index, []).append(address)
+        return {index: tuple(addresses) for index, addresses in found.items()}
+
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
         routes = self._state.routes

@@ -73,11 +73,11 @@ class Told:
 
 
 def first_enis() -> dict[str, Eni]:
-    """The primary and seven ENIs: alone in a subnet, two in one, in the primary's, without IPv6,
-    without IPv4, and without any address at all (EFA-only)."""
+    """The primary and seven ENIs: alone in a subnet, two in one, one of five addresses, one in the
+    primary's, without IPv6, without IPv4, and without any address at all (EFA-only)."""
     subnets = [Subnet.numbered(n) for n in range(1, 7)]
     subnets[4] = replace(subnets[4], ipv4=None)
-    places = [(0, 1), (1, 1), (1, 2), (2, 2), (0, 1), (3, 3), (4, 1), (2, 0)]
+    places = [(0, 1), (1, 1), (1, 2), (2, 5), (0, 1), (3, 3), (4, 1), (2, 0)]
     enis = [
         Eni.numbered(f"eth{i}", subnets[place], 10 + 8 * i, count, f"02:00:00:00:00:{i + 1:02x}")
         for i, (place, count) in enumerate(places)

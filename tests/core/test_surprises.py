@@ -34,10 +34,10 @@ def plant(patch: pytest.MonkeyPatch, where: str, index: int = 3, text: str = "pl
     module, name = PLACES[where]
     real, times = getattr(module, name), count(1)
 
-    def raises(*args: Any) -> Any:
+    def raises(*args: Any, **more: Any) -> Any:
         if any(arg.link.index == index for arg in args if hasattr(arg, "link")):
             raise RuntimeError(text.format(next(times)))
-        return real(*args)
+        return real(*args, **more)
 
     patch.setattr(module, name, raises)
 

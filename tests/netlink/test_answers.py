@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IP = ip_address("10.0.0.5")
-ROUTE = Route(ip_network("10.0.0.0/24"), 1000007, 7)
-RULE = Rule(Family.V4, 32602, 1000007)
+ROUTE = Route(ip_network("10.0.0.0/24"), 1001983, 7)
+RULE = Rule(Family.V4, 32765, 1001983)
 OPERATIONS: tuple[Operation, ...] = (
     SetGroup(7, 3778),
     SetUp(7),
