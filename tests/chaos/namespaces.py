@@ -290,7 +290,8 @@ class Namespaces:
         Where a DHCP client is at work on an ENI, its subnet reaches the primary no more.
         """
         up = [self.link(mac) for mac in self.truth.secondaries if self.truth.ports[mac].up]
-        wanted = paths(self.vpc.peers(*up), [ip for eni in up for ip in eni.addresses()])
+        reached = [ip for eni in up for ip in self.truth.usable(eni.mac).addresses()]
+        wanted = paths(self.vpc.peers(*up), reached)
         wanted += paths(self.vpc.far_hosts, self.vpc.primary.addresses())
         try:
             await all_answer(self.vpc, wanted, PATIENCE)

@@ -46,6 +46,10 @@ BY_A_RULE = (  # as wg-quick does
 WAYS = {
     "a tunnel by main": (BY_MAIN, "(by c-tun)"),
     "a tunnel by a rule": (BY_A_RULE, "(by c-tun)"),
+    "an unreachable default": (
+        ("route add unreachable default metric 1", "route add unreachable ::/0 metric 1"),
+        "(an unreachable route)",
+    ),
     **{
         kind: (tuple(f"route add {kind} {imds}" for imds in IMDS.values()), words)
         for kind, words in {
@@ -102,6 +106,19 @@ async def test_where_the_hosts_routes_lead_elsewhere_an_eni_asks(way: str, famil
         detail = (await imds_by(host, "eth0"))["detail"]
         assert detail.startswith("bound to eth0; by the host's routes: ")
         assert words in detail
+
+
+async def test_a_rule_that_ends_the_lookup() -> None:
+    """IPv4 takes a destination for on-link then, where the socket is bound; IPv6 does not."""
+    rules = ("pref 50 to 169.254.169.254 prohibit", "-6 rule add pref 50 to fd00:ec2::254 prohibit")
+    async with host_with(settings(QUICK), (f"rule add {rules[0]}", rules[1])) as host:
+        imds = await imds_by(host, "eth0")
+        assert imds["endpoint"] == V4
+        assert "[fd00:ec2::254]: permission denied" in imds["detail"]
+    async with host_with(asked_by(Family.V6), rules[1:]) as host:
+        await host.imds_is("unreachable")
+        detail = (await host.daemon.get("/v1/status"))["imds"]["detail"]
+        assert "(a prohibit route or rule); nor bound to eth0 ([fd00:ec2::254]: " in detail
 
 
 @pytest.mark.parametrize("way", ["a tunnel by main", "blackhole"])
