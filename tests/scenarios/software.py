@@ -1,0 +1,109 @@
+"""Programs of others beside nicwatchd: the real ones, from build/software (see .ci/software).
+
+async with ec2_host(ETH1) as host:
+    bird = Software(host.vpc, host.vpc.host)
+    bird.write("bird.conf", "...")
+    await bird.start("bird", "-f", "-c", "/run/bird.conf")
+    await bird.logged("bird", "Started")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from nicwatchd.sim.vpc import Vpc
+from tests.scenarios.host import WITHIN
+
+UNPACKED: Final = Path(__file__).parents[2] / "build" / "software"
+PATH: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+PACE: Final = 0.02  # s between two looks at what has no event
+
+# In a mount namespace of the process alone, which `ip netns exec` has made: their files on top of
+# /usr, and a /run that no other scenario sees. Ends in an exec, so the process id stays the same.
+ENTER: Final = """
+mount -t overlay software -o "lowerdir=$1/usr:/usr" /usr && mount --bind "$2" /run || exit
+shift 2
+exec "$@"
+"""
+
+
+class Software:
+    """Programs in one namespace of a lab. What they find in /run is the lab's, and ends with it."""
+
+    def __init__(self, vpc: Vpc, namespace: str, environment: Mapping[str, str] = {}) -> None:
+        assert (UNPACKED / "packages").exists(), f"{UNPACKED} is missing: run .ci/setup"
+        self._vpc, self.namespace = vpc, namespace
+        self._environment = {**PATH, **environment}
+        self.run_dir = vpc.runtime_dir / "run" / namespace
+        (self.run_dir / "log").mkdir(parents=True)
+
+    def write(self, name: str, text: str, *, mode: int = 0o644) -> str:
+        """Write a file; returns its path as the programs see it."""
+        file = self.run_dir / name
+        file.write_text(text, encoding="utf-8")
+        file.chmod(mode)
+        return f"/run/{name}"
+
+    def _entering(self, command: tuple[str, ...]) -> tuple[str, ...]:
+        return ("sh", "-c", ENTER, "sh", str(UNPACKED), str(self.run_dir), *command)
+
+    async def start(self, *command: str) -> Process:
+        """Start a program that stays in the foreground. The lab ends it by its process id."""
+        with (self.run_dir / "log" / command[0]).open("ab") as log:
+            return await self._vpc.popen(
+                self.namespace,
+                *self._entering(command),
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+            )
+
+    async def run(self, *command: str, codes: tuple[int, ...] = (0,)) -> str:
+        """Run a program to its end; returns what it printed. It must end with one of these codes."""
+        pipe = asyncio.subprocess.PIPE
+        process = await self._vpc.popen(
+            self.namespace,
+            *self._entering(command),
+            stdout=pipe,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self._environment,
+        )
+        async with asyncio.timeout(WITHIN):
+            said, _ = await process.communicate()
+        assert process.returncode in codes, f"{command}: {process.returncode}: {said.decode()}"
+        return said.decode()
+
+    def log(self, program: str) -> str:
+        """What a started program wrote."""
+        return (self.run_dir / "log" / program).read_text(encoding="utf-8", errors="replace")
+
+    async def logged(self, program: str, words: str, times: int = 1) -> None:
+        """Wait until it has written this."""
+
+        async def said() -> bool:
+            return self.log(program).count(words) >= times
+
+        await eventually(said, lambda: f"{program} did not say {words!r}:\n{self.log(program)}")
+
+
+async def stop(process: Process) -> None:
+    """End a program as systemd does, and wait for its end."""
+    process.terminate()
+    async with asyncio.timeout(WITHIN):
+        await process.wait()
+
+
+async def eventually(
+    is_so: Callable[[], Awaitable[bool]], otherwise: Callable[[], str] = lambda: ""
+) -> None:
+    """Wait for what has no event. `otherwise` says what was not so."""
+    try:
+        async with asyncio.timeout(WITHIN):
+            while not await is_so():  # noqa: ASYNC110 (see above)
+                await asyncio.sleep(PACE)
+    except TimeoutError:
+        raise AssertionError(otherwise() or "not so within the time") from None
