@@ -38,6 +38,7 @@ class Software:
         assert (UNPACKED / "packages").exists(), f"{UNPACKED} is missing: run .ci/setup"
         self._vpc, self.namespace = vpc, namespace
         self._environment = {**PATH, **environment}
+        self._started: dict[str, Process] = {}
         self.run_dir = vpc.runtime_dir / "run" / namespace
         (self.run_dir / "log").mkdir(parents=True)
 
@@ -53,14 +54,17 @@ class Software:
 
     async def start(self, *command: str) -> Process:
         """Start a program that stays in the foreground. The lab ends it by its process id."""
-        with (self.run_dir / "log" / command[0]).open("ab") as log:
-            return await self._vpc.popen(
+        name = Path(command[0]).name
+        with (self.run_dir / "log" / name).open("ab") as log:
+            process = await self._vpc.popen(
                 self.namespace,
                 *self._entering(command),
                 stdout=log,
                 stderr=log,
                 env=self._environment,
             )
+        self._started[name] = process
+        return process
 
     async def run(self, *command: str, codes: tuple[int, ...] = (0,)) -> str:
         """Run a program to its end; returns what it printed. It must end with one of these codes."""
@@ -82,9 +86,11 @@ class Software:
         return (self.run_dir / "log" / program).read_text(encoding="utf-8", errors="replace")
 
     async def logged(self, program: str, words: str, times: int = 1) -> None:
-        """Wait until it has written this."""
+        """Wait until it has written this. An error if it ended before."""
 
         async def said() -> bool:
+            ended = self._started[program].returncode
+            assert ended is None, f"{program} ended with {ended}:\n{self.log(program)}"
             return self.log(program).count(words) >= times
 
         await eventually(said, lambda: f"{program} did not say {words!r}:\n{self.log(program)}")
