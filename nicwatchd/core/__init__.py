@@ -20,10 +20,10 @@ How to read it
     moves       which ENI owns an address or prefix that several have a claim to
     treatment   which interfaces we configure, and how we treat the others
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
-    eni_plan, host_plan    what should be in the kernel, for one ENI and for all
+    eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     ownership, diff        what in the kernel is ours, and the operations that make it as planned
-    losses, failures          what others removed, what the kernel refused
-    shadow, lookups           whose rule wins, by the kernel's own word
+    losses, failures       what others removed, what the kernel refused
+    shadow, lookups        whose rule wins, by the kernel's own word
     host        all interfaces, and the facts that they share
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again

@@ -20,38 +20,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Final
+from ipaddress import ip_network
 
+from nicwatchd.core import eni_routes
+from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
-    IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
     PROTOCOL,
-    RTPROT_BOOT,
-    RTPROT_RA,
-    RTPROT_STATIC,
-    SCOPE_LINK,
     Address,
     Family,
     IPAddress,
     IPNetwork,
     Link,
     Plan,
+    Reason,
     Route,
     Rule,
     ours,
 )
-from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
-
-EC2_ROUTER: Final = IPv6Address("fe80:ec2::1")  # EC2's fixed router address, in every subnet
-LINK_LOCAL: Final = IPv6Network("fe80::/64")
-ANY: Final[Mapping[Family, IPNetwork]] = {
-    Family.V4: IPv4Network("0.0.0.0/0"),
-    Family.V6: IPv6Network("::/0"),
-}
-COPIED_AT_MOST: Final = 256  # of an operator's routes; a full BGP table must not be copied
+from nicwatchd.core.policy import AddressMode, Policy, RuleMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +51,8 @@ class Subject:
     `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client has
     configured the first address in time. `bring_up`: set the link up now; `waits_for_udev`: set it
     up later. `groups` are our link groups, former ones too. `bridge` is the priority of the rules
-    that replace the guards while the link group changes; None: it does not change.
+    that replace the guards while the link group changes; None: it does not change. `enis` are the
+    links that the guards hide, by ifindex.
     """
 
     link: Link
@@ -75,6 +65,17 @@ class Subject:
     waits_for_udev: bool = False
     groups: frozenset[int] = frozenset()
     bridge: int | None = None
+    enis: frozenset[int] = frozenset()
+
+    @property
+    def main(self) -> Main:
+        """The main table's routes through the link."""
+        return Main(self.link.index, self.routes)
+
+    @property
+    def main_decides(self) -> bool:
+        """Whether main has more routes through the link than are copied."""
+        return any(self.main.has_too_many(family) for family in Family)
 
 
 def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
@@ -102,6 +103,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
     awaited: list[IPAddress] = []
     routes: list[Route] = []
     rules: list[Rule] = []
+    unfinished: list[Reason] = []
     for family, usable in sorted(subject.usable.items()):
         if not usable:
             continue
@@ -109,7 +111,9 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         rules += _rules(family, usable, subject, policy)
         up = subject.link.up or subject.bring_up
         if up:
-            routes += _routes(family, usable, wanted, subject, policy)
+            made = _routes(family, usable, wanted, subject, policy)
+            unfinished += eni_routes.unfinished(family, made)
+            routes += made
         if up or family is Family.V4:
             addresses += wanted
             awaited += first
@@ -122,6 +126,9 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         awaited=tuple(awaited),
         routes=tuple(routes),
         rules=tuple(sorted(rules, key=lambda rule: rule.priority)),
+        main_decides=subject.main_decides,
+        unfinished=tuple(unfinished),
+        notes=tuple(eni_routes.notes(subject.main, subject.enis)),
     )
 
 
@@ -156,47 +163,15 @@ def _addresses_to_add(
 def _routes(
     family: Family, usable: Usable, wanted: Sequence[IPAddress], subject: Subject, policy: Policy
 ) -> list[Route]:
-    """The routes of the interface's table: subnets, default, and the operator's own."""
+    """The routes of the interface's table, with the first address that the link has as source."""
     link = subject.link
     # The preferred source; the kernel accepts no tentative address as such. Without one, a socket
     # that is bound only to the device would get the primary's address, since ours are deprecated.
     on_link = {a.ip for a in subject.addresses if not a.tentative} | set(wanted)
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
-    metric = IPV6_DEFAULT_METRIC if family is Family.V6 else 0
     table = policy.numbers.table_of(link.index)
-    base = Route(ANY[family], table, link.index, prefsrc=first, metric=metric)
-    scope = SCOPE_LINK if family is Family.V4 else base.scope
-    routes = [replace(base, dst=subnet, scope=scope) for subnet in usable.subnets]
-    if family is Family.V6:
-        routes.append(replace(base, dst=LINK_LOCAL, prefsrc=None))
-    gateway = _gateway(family, usable, subject.routes, policy)
-    if gateway:
-        routes.append(replace(base, gateway=gateway, onlink=family is Family.V4))
-    unique = {route.key: route for route in routes}
-    most = len(unique) + COPIED_AT_MOST
-    for route in subject.routes:
-        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC):
-            copy = replace(route, table=base.table, protocol=PROTOCOL)
-            if len(unique) < most:
-                # Two routes with one key (they may differ in TOS) would always replace each other.
-                unique.setdefault(copy.key, copy)
-    return list(unique.values())
-
-
-def _gateway(
-    family: Family, usable: Usable, routes: Sequence[Route], policy: Policy
-) -> IPAddress | None:
-    """The VPC router: a fixed address for IPv6, the subnet's base + 1 for IPv4."""
-    if family is Family.V6:
-        if policy.ipv6_router is Ipv6Router.EC2:
-            return EC2_ROUTER
-        learned = (r.gateway for r in routes if r.dst == ANY[family] and r.protocol == RTPROT_RA)
-        return next(learned, None)
-    first = usable.addresses[0] if usable.addresses else None
-    subnets = [s for s in usable.subnets if isinstance(s, IPv4Network)]
-    home = next((s for s in subnets if isinstance(first, IPv4Address) and first in s), None)
-    home = home or next(iter(subnets), None)
-    return home.network_address + 1 if home else None
+    base = Route(eni_routes.ANY[family], table, link.index, prefsrc=first)
+    return eni_routes.routes(family, usable, base, subject.main, policy.ipv6_router)
 
 
 # --- rules -----------------------------------------------------------------------------------

@@ -128,6 +128,11 @@ class HostPlan:
             waits_for_udev=facts.to_bring_up and not udev_is_over,
             groups=interface.groups,
             bridge=bridge,
+            enis=frozenset(
+                i
+                for i, each in self.interfaces.items()
+                if isinstance(each.treatment, Managed | Primary)
+            ),
         )
 
 

@@ -5,12 +5,30 @@ Reads: events of the kernel, and what the driver read. Gives: steps that read; f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, AddRoute, AddRule, Link
-from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
+from nicwatchd.core.model import (
+    COPIED_AT_MOST,
+    HEEDED,
+    MAIN_TABLE,
+    PROTOCOL,
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Link,
+)
+from nicwatchd.core.port import (
+    AddressEvent,
+    Event,
+    LinkEvent,
+    NexthopEvent,
+    Overrun,
+    RouteEvent,
+    RuleEvent,
+)
 from nicwatchd.core.staleness import Staleness
 from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
 from nicwatchd.core.treatment import CILIUM_LINK
@@ -18,6 +36,10 @@ from nicwatchd.core.treatment import CILIUM_LINK
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one turn for all of them.
 COALESCE: Final = 0.1
+# A routing daemon that has all routes of the internet changes some all the time, and they are not
+# copied: only that they become fewer is of interest.
+CROWDED: Final = 5.0
+ANYWHERE: Final = 1.0  # what may concern any ENI is costly to look at, and seldom does
 
 
 class Picture:
@@ -55,7 +77,9 @@ class Picture:
             case RouteEvent(table=table, protocol=protocol) if (
                 table == MAIN_TABLE and protocol != PROTOCOL
             ):
-                return self._note_addresses(event.oif)
+                return self._note_routes(event.hops or (event.oif,), protocol)
+            case NexthopEvent(oif=oif):
+                return self._note_nexthop(oif)
             case RouteEvent(family=family, oif=oif):
                 self._suspect(event, Place(AddRoute, oif, family))
                 self.stale.own = True
@@ -64,6 +88,12 @@ class Picture:
                 self._suspect(event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
+
+    def _note_nexthop(self, oif: int) -> float | None:
+        if oif:
+            return self._note_routes((oif,))
+        noted = self._note_routes(self._host.interfaces)
+        return None if noted is None else max(noted, ANYWHERE)
 
     def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
         """Record who removed something of ours. The kernel itself is no suspect."""
@@ -92,6 +122,16 @@ class Picture:
             return None
         self.stale.addresses(index)
         return AT_ONCE
+
+    def _note_routes(self, links: Iterable[int], protocol: int | None = None) -> float | None:
+        """A route of the main table through these links changed. A routing daemon has many."""
+        tracked = [i for i in (self._host.interfaces.get(index) for index in links) if i]
+        for interface in tracked:
+            self.stale.addresses(interface.link.index)
+        if not tracked or protocol in HEEDED:
+            return AT_ONCE if tracked else None
+        crowded = all(len(i.facts.routes) > COPIED_AT_MOST for i in tracked)
+        return CROWDED if crowded else COALESCE
 
     # --- reading -----------------------------------------------------------------------------
 

@@ -71,6 +71,9 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "metric": 0,
         "scope": 0,
         "onlink": False,
+        "tos": 0,
+        "metrics": b"",
+        "hops": (),
     },
     Rule: {
         "protocol": 236,
@@ -92,6 +95,9 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "routes": (),
         "rules": (),
         "elsewhere": frozenset(),
+        "main_decides": False,
+        "unfinished": (),
+        "notes": (),
     },
     AddRoute: {"replace": False},
 }
