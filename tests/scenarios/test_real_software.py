@@ -449,7 +449,7 @@ async def test_a_full_tunnel_of_wireguard_comes_first(first: str) -> None:
         status = await host.status("eth1")
         assert status["shadowed"]
         assert any("by the rule at priority" in note["text"] for note in status["notes"])
-        assert (await host.daemon.get("/v1/status"))["imds"]["state"] == "available"
+        await host.imds_is("ok")
         # The other end takes what comes by the tunnel, whoever's address it has.
         await host.all_reachable("eth0")
         await tunnels[0].down("host", "far")
