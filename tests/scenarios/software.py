@@ -1,17 +1,17 @@
 """Programs of others beside nicwatchd: the real ones, from build/software (see .ci/software).
 
-async with ec2_host(ETH1) as host:
-    bird = Software(host.vpc, host.vpc.host)
-    bird.write("bird.conf", "...")
-    await bird.start("bird", "-f", "-c", "/run/bird.conf")
-    await bird.logged("bird", "Started")
+bird = Software(host.vpc, host.vpc.host)
+file = bird.write("bird.conf", config("bird-host.conf"))
+process = await bird.start("bird", "-f", "-c", file)
+await bird.logged("bird", "Started")
+await stop(process)
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +19,13 @@ from nicwatchd.sim.vpc import Vpc
 from tests.scenarios.host import WITHIN
 
 UNPACKED: Final = Path(__file__).parents[2] / "build" / "software"
-PATH: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+CONFIGS: Final = Path(__file__).parent / "configs"
+# Not the tests' own, whose first entries are those of .venv.
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACE: Final = 0.02  # s between two looks at what has no event
 
-# In a mount namespace of the process alone, which `ip netns exec` has made: their files on top of
-# /usr, and a /run that no other scenario sees. Ends in an exec, so the process id stays the same.
+# In the mount namespace that `ip netns exec` makes for each process: their files on top of /usr,
+# and a /run that no other scenario sees. Ends in an exec, so the process id stays the same.
 ENTER: Final = """
 mount -t overlay software -o "lowerdir=$1/usr:/usr" /usr && mount --bind "$2" /run || exit
 shift 2
@@ -32,46 +34,45 @@ exec "$@"
 
 
 class Software:
-    """Programs in one namespace of a lab. What they find in /run is the lab's, and ends with it."""
+    """Programs in one namespace of a lab. What they find in /run is theirs, and ends with the lab.
 
-    def __init__(self, vpc: Vpc, namespace: str, environment: Mapping[str, str] = {}) -> None:
+    `environment` is added to their PATH.
+    """
+
+    def __init__(self, vpc: Vpc, namespace: str, **environment: str) -> None:
         assert (UNPACKED / "packages").exists(), f"{UNPACKED} is missing: run .ci/setup"
         self._vpc, self.namespace = vpc, namespace
-        self._environment = {**PATH, **environment}
+        self._environment = {"PATH": PATH, **environment}
         self._started: dict[str, Process] = {}
-        self.run_dir = vpc.runtime_dir / "run" / namespace
-        (self.run_dir / "log").mkdir(parents=True)
+        self._run_dir = vpc.runtime_dir / "run" / namespace
+        (self._run_dir / "log").mkdir(parents=True)
 
     def write(self, name: str, text: str, *, mode: int = 0o644) -> str:
         """Write a file; returns its path as the programs see it."""
-        file = self.run_dir / name
+        file = self._run_dir / name
         file.write_text(text, encoding="utf-8")
         file.chmod(mode)
         return f"/run/{name}"
 
     def _entering(self, command: tuple[str, ...]) -> tuple[str, ...]:
-        return ("sh", "-c", ENTER, "sh", str(UNPACKED), str(self.run_dir), *command)
+        return ("sh", "-c", ENTER, "sh", str(UNPACKED), str(self._run_dir), *command)
 
     async def start(self, *command: str) -> Process:
         """Start a program that stays in the foreground. The lab ends it by its process id."""
-        name = Path(command[0]).name
-        with (self.run_dir / "log" / name).open("ab") as log:
+        name, words = Path(command[0]).name, self._entering(command)
+        with (self._run_dir / "log" / name).open("ab") as log:
             process = await self._vpc.popen(
-                self.namespace,
-                *self._entering(command),
-                stdout=log,
-                stderr=log,
-                env=self._environment,
+                self.namespace, *words, stdout=log, stderr=log, env=self._environment
             )
         self._started[name] = process
         return process
 
-    async def run(self, *command: str, codes: tuple[int, ...] = (0,)) -> str:
-        """Run a program to its end; returns what it printed. It must end with one of these codes."""
-        pipe = asyncio.subprocess.PIPE
+    async def run(self, *command: str, codes: Collection[int] = (0,)) -> str:
+        """Run a program to its end, which must be one of these codes; returns what it printed."""
+        pipe, words = asyncio.subprocess.PIPE, self._entering(command)
         process = await self._vpc.popen(
             self.namespace,
-            *self._entering(command),
+            *words,
             stdout=pipe,
             stderr=asyncio.subprocess.STDOUT,
             env=self._environment,
@@ -83,17 +84,25 @@ class Software:
 
     def log(self, program: str) -> str:
         """What a started program wrote."""
-        return (self.run_dir / "log" / program).read_text(encoding="utf-8", errors="replace")
+        return (self._run_dir / "log" / program).read_text(encoding="utf-8", errors="replace")
 
-    async def logged(self, program: str, words: str, times: int = 1) -> None:
-        """Wait until it has written this. An error if it ended before."""
+    async def logged(self, program: str, words: str) -> None:
+        """Wait until a started program has written this. An error if it ended before."""
 
         async def said() -> bool:
             ended = self._started[program].returncode
             assert ended is None, f"{program} ended with {ended}:\n{self.log(program)}"
-            return self.log(program).count(words) >= times
+            return words in self.log(program)
 
         await eventually(said, lambda: f"{program} did not say {words!r}:\n{self.log(program)}")
+
+
+def config(name: str, **values: str) -> str:
+    """A file of the folder `configs`, with these values for its <placeholders>."""
+    text = (CONFIGS / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"<{key}>", value)
+    return text
 
 
 async def stop(process: Process) -> None:
@@ -104,12 +113,12 @@ async def stop(process: Process) -> None:
 
 
 async def eventually(
-    is_so: Callable[[], Awaitable[bool]], otherwise: Callable[[], str] = lambda: ""
+    is_so: Callable[[], Awaitable[bool]], otherwise: Callable[[], str] = lambda: "it is not so"
 ) -> None:
-    """Wait for what has no event. `otherwise` says what was not so."""
+    """Wait for what has no event. `otherwise` says what is wrong."""
     try:
         async with asyncio.timeout(WITHIN):
             while not await is_so():  # noqa: ASYNC110 (see above)
                 await asyncio.sleep(PACE)
     except TimeoutError:
-        raise AssertionError(otherwise() or "not so within the time") from None
+        raise AssertionError(f"after {WITHIN:g} s: {otherwise()}") from None
