@@ -48,10 +48,10 @@ async def customer_gateway(host: HostUnderTest) -> Peer:
     return Peer("a host behind the gateway", namespace, *BEHIND)
 
 
-async def bird(vpc: Vpc, namespace: str, of: str) -> tuple[Software, Process]:
+async def bird(vpc: Vpc, namespace: str, of: str, **values: str) -> tuple[Software, Process]:
     """BIRD with the configuration of the host or of the gateway."""
     program = Software(vpc, namespace)
-    file = program.write("bird.conf", config(f"bird-{of}.conf"))
+    file = program.write("bird.conf", config(f"bird-{of}.conf", **values))
     return program, await program.start("bird", "-f", "-c", file, "-s", "/run/bird.ctl")
 
 

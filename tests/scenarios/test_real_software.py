@@ -94,14 +94,18 @@ async def everybody_reaches_both(host: HostUnderTest) -> None:
 # --- routes --------------------------------------------------------------------------------------
 
 
+# What BIRD writes into main: what it learned; or all, the on-link routes of ENIs too.
+@pytest.mark.parametrize("exported", ["where source = RTS_BGP", "all"], ids=["learned", "all"])
 @ITS_ORDERS
-async def test_what_bird_learns_through_an_eni_is_the_way_of_its_answers(order: Order) -> None:
+async def test_what_bird_learns_through_an_eni_is_the_way_of_its_answers(
+    order: Order, exported: str
+) -> None:
     birds: dict[str, tuple[Software, Process]] = {}
 
     async def start(host: HostUnderTest) -> None:
         behind = await customer_gateway(host)
         for of, namespace in (("gateway", behind.namespace), ("host", host.vpc.host)):
-            birds[of] = await bird(host.vpc, namespace, of)
+            birds[of] = await bird(host.vpc, namespace, of, exported=exported)
 
     async with beside(order, start) as host:
         its, (gateway, of_gateway) = birds["host"][0], birds["gateway"]
@@ -135,6 +139,13 @@ async def are_held(host: HostUnderTest, *, held: bool) -> None:
         return [f" {address}/" in shown for address in FLOATING] == [held, held]
 
     await eventually(so)
+
+
+async def are_taken(host: HostUnderTest, order: Order) -> None:
+    """The software has them; EC2 has assigned them by the time when nicwatchd starts after it."""
+    await are_held(host, held=True)
+    if order is NICWATCHD_LAST:
+        await host.change(WITH_FLOATING)
 
 
 async def are_listed_and_answer(host: HostUnderTest) -> None:
@@ -171,7 +182,7 @@ async def test_what_keepalived_gives_up_is_not_put_back(order: Order) -> None:
 
     async def start(host: HostUnderTest) -> None:
         await keepalived(host.vpc, host.vpc.host, "eth1", here, there, 100)
-        await are_held(host, held=True)
+        await are_taken(host, order)
 
     async with beside(order, start) as host:
         await are_listed_and_answer(host)
@@ -195,6 +206,7 @@ async def test_what_pacemakers_ipaddr2_stops_is_not_put_back(order: Order, resta
     async def start(host: HostUnderTest) -> None:
         agents.append(Ipaddr2(host))
         await agents[0].all("start")
+        await are_taken(host, order)
 
     async with beside(order, start) as host:
         (agent,) = agents
