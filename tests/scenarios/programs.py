@@ -88,6 +88,7 @@ class Ipaddr2:
                 "OCF_RESKEY_ip": str(address),
                 "OCF_RESKEY_nic": "eth1",
                 "OCF_RESKEY_cidr_netmask": str(address.max_prefixlen),
+                "OCF_RESKEY_nodad": "true",  # nobody answers on EC2, and it takes 2 s
                 "OCF_RESKEY_arp_bg": "false",  # what it started has ended when it ends
                 "OCF_RESKEY_arp_interval": "10",  # ms
             }
