@@ -62,12 +62,13 @@ FLOATING: Final = (IPv4Address("10.0.2.50"), IPv6Address("2001:db8:ec2:2::50"))
 
 async def keepalived(
     vpc: Vpc, namespace: str, device: str, own: str, other: str, priority: int
-) -> Process:
+) -> tuple[Software, Process]:
     """One of the two nodes that share FLOATING; `own` and `other` are their IPv4 addresses."""
     program = Software(vpc, namespace)
     values = {"device": device, "own": own, "other": other, "priority": str(priority)}
     file = program.write("keepalived.conf", config("keepalived.conf", **values))
-    return await program.start("keepalived", "--dont-fork", "--log-console", "--use-file", file)
+    command = ("keepalived", "--dont-fork", "--log-console", "--use-file", file)
+    return program, await program.start(*command)
 
 
 class Ipaddr2:

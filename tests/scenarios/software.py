@@ -24,10 +24,13 @@ CONFIGS: Final = Path(__file__).parent / "configs"
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACE: Final = 0.02  # s between two looks at what has no event
 
-# In the mount namespace that `ip netns exec` makes for each process: their files on top of /usr,
-# and a /run that no other scenario sees. Ends in an exec, so the process id stays the same.
+# In the mount namespace that `ip netns exec` makes for each process: their files on top of /usr and
+# below /etc, and a /run that no other scenario sees. Ends in an exec: the process id stays the same.
 ENTER: Final = """
-mount -t overlay software -o "lowerdir=$1/usr:/usr" /usr && mount --bind "$2" /run || exit
+set -e
+mount -t overlay software -o "lowerdir=$1/usr:/usr" /usr
+mount -t overlay software -o "lowerdir=/etc:$1/etc" /etc
+mount --bind "$2" /run
 shift 2
 exec "$@"
 """

@@ -133,17 +133,18 @@ async def test_what_bird_learns_through_an_eni_is_the_way_of_its_answers(
 # --- addresses -----------------------------------------------------------------------------------
 
 
-async def are_held(host: HostUnderTest, *, held: bool) -> None:
+async def are_held(
+    host: HostUnderTest, *, held: bool, otherwise: Callable[[], str] = lambda: ""
+) -> None:
     async def so() -> bool:
         shown = await host.ip("addr show dev eth1")
         return [f" {address}/" in shown for address in FLOATING] == [held, held]
 
-    await eventually(so)
+    await eventually(so, lambda: f"held: {held}; {otherwise()}")
 
 
-async def are_taken(host: HostUnderTest, order: Order) -> None:
-    """The software has them; EC2 has assigned them by the time when nicwatchd starts after it."""
-    await are_held(host, held=True)
+async def list_before(host: HostUnderTest, order: Order) -> None:
+    """A nicwatchd that starts after the software finds them on the link and in IMDS."""
     if order is NICWATCHD_LAST:
         await host.change(WITH_FLOATING)
 
@@ -181,8 +182,9 @@ async def test_what_keepalived_gives_up_is_not_put_back(order: Order) -> None:
     here, there, others = "10.0.2.11", "10.0.2.250", []
 
     async def start(host: HostUnderTest) -> None:
-        await keepalived(host.vpc, host.vpc.host, "eth1", here, there, 100)
-        await are_taken(host, order)
+        program, _ = await keepalived(host.vpc, host.vpc.host, "eth1", here, there, 100)
+        await are_held(host, held=True, otherwise=lambda: program.log("keepalived"))
+        await list_before(host, order)
 
     async with beside(order, start) as host:
         await are_listed_and_answer(host)
@@ -192,7 +194,7 @@ async def test_what_keepalived_gives_up_is_not_put_back(order: Order) -> None:
             others.append(await keepalived(host.vpc, neighbour, "eth0", there, here, 150))
 
         await stay_given_up(host, take_over)
-        await stop(others[0])
+        await stop(others[0][1])
         await are_held(host, held=True)
         await everybody_reaches_both(host)
 
@@ -206,7 +208,8 @@ async def test_what_pacemakers_ipaddr2_stops_is_not_put_back(order: Order, resta
     async def start(host: HostUnderTest) -> None:
         agents.append(Ipaddr2(host))
         await agents[0].all("start")
-        await are_taken(host, order)
+        await are_held(host, held=True)
+        await list_before(host, order)
 
     async with beside(order, start) as host:
         (agent,) = agents
