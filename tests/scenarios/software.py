@@ -25,7 +25,7 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACE: Final = 0.02  # s between two looks at what has no event
 
 # In the mount namespace that `ip netns exec` makes for each process: their files on top of /usr and
-# below /etc, and a /run that no other scenario sees. Ends in an exec: the process id stays the same.
+# below /etc, and a /run that no other scenario sees. The process id stays that of the command.
 ENTER: Final = """
 set -e
 mount -t overlay software -o "lowerdir=$1/usr:/usr" /usr
