@@ -22,7 +22,7 @@ UNPACKED: Final = Path(__file__).parents[2] / "build" / "software"
 CONFIGS: Final = Path(__file__).parent / "configs"
 # Not the tests' own, whose first entries are those of .venv.
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PACE: Final = 0.02  # s between two looks at what has no event
+PACE: Final = 0.05  # s between two looks at what has no event
 
 # In the mount namespace that `ip netns exec` makes for each process: their files on top of /usr and
 # below /etc, and a /run that no other scenario sees. The process id stays that of the command.
