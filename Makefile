@@ -34,7 +34,7 @@ help: ## List the targets (the default)
 .PHONY: setup
 setup: $(STAMP) ## Install what is missing: system packages (Debian, Ubuntu), .venv and its dependencies
 
-$(STAMP): pyproject.toml constraints.txt .ci/setup
+$(STAMP): pyproject.toml constraints.txt .ci/setup .ci/software
 	@.ci/setup
 	@touch $@
 
