@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, IPNetwork, Rule
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, TO_TABLE, IPNetwork, Rule
 
 VPC_CNI: Final = "Amazon VPC CNI"
 CILIUM: Final = "Cilium"
@@ -30,7 +30,13 @@ CILIUM_TABLES: Final = range(10, 200)  # 10 + the number of the ENI
 
 def container_network(links: Iterable[str], rules: Iterable[Rule]) -> str | None:
     """The container network that owns this host's secondary ENIs; None: there are no signs."""
-    foreign = [rule for rule in rules if rule.protocol != PROTOCOL and rule.action == 1]
+    foreign = [
+        rule
+        for rule in rules
+        if rule.protocol != PROTOCOL
+        and rule.action == TO_TABLE
+        and not (rule.inverted or rule.exotic)
+    ]
     if any(_is_of_vpc_cni(rule) for rule in foreign):
         return VPC_CNI
     has_cilium = CILIUM_LINK in set(links)
