@@ -14,6 +14,7 @@ from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
+from nicwatchd.core.homes import Homes
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
@@ -35,7 +36,7 @@ from nicwatchd.core.moves import rightful_owners
 from nicwatchd.core.ownership import Owners, Undecided
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
-from nicwatchd.core.treatment import container_network, places_of, treat
+from nicwatchd.core.treatment import container_network, is_eni, places_of, treat
 
 
 class Decider:
@@ -62,6 +63,7 @@ class Decider:
             interface.surprise(PLANNING, None)
         self._each(lambda interface: self._treat(interface, network))
         self._settle_moves(now)
+        self._find_homes()
         self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now)
@@ -132,6 +134,15 @@ class Decider:
             names = {item: interfaces[owner].link.name for item, owner in others.items()}
             for item in interface.facts.leave(names):
                 interfaces[others[item]].hint(now)
+
+    def _find_homes(self) -> None:
+        """Tell each ENI which of its addresses live elsewhere on the host."""
+        host = self.host
+        ours = {i for i, each in host.interfaces.items() if is_eni(each.treatment)}
+        homes = Homes(host.host_routes, host.rules, ours, host.name_of)
+        for index in ours:
+            facts = host.interfaces[index].facts
+            facts.behind = homes.of(facts)
 
     def _plan(self, now: float) -> None:
         host = self.host

@@ -7,9 +7,11 @@ other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from nicwatchd.core.evidence import leased, on_link_prefixes
+from nicwatchd.core.floating import Floating
 from nicwatchd.core.memory import Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import (
@@ -18,6 +20,7 @@ from nicwatchd.core.model import (
     Address,
     AddRoute,
     Family,
+    IPAddress,
     IPNetwork,
     Item,
     Link,
@@ -42,6 +45,9 @@ class Facts:
         self.routes: tuple[Route, ...] = ()  # the main table's, through this link
         self.memory = Memory()
         self.elsewhere: Mapping[Item, str] = {}  # what another ENI owns, and that ENI's name
+        self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
+        self.floating = Floating()
+        self._candidates: tuple[Memory, tuple[Address, ...], frozenset[IPAddress]] | None = None
         self.flapped = False  # since the last decision
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
         # We set our group when we set the link up, so a link in our group was up before. A link in
@@ -113,6 +119,14 @@ class Facts:
         """
         before = self.memory
         self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
+        # What its manager took away and IMDS lacks is not in doubt for long.
+        taken = self.floating.taken.keys()
+        if taken:
+            self.memory = self.memory.without(self.memory.lacked(policy.doubts) & taken)
+            known = self.memory.listed | self.memory.missing
+            families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
+            unread = frozenset(family for family, of in families.items() if of.unread)
+            self.floating.hear(known, unread, now)
         return self.memory != before
 
     # --- from both ---------------------------------------------------------------------------
@@ -128,6 +142,23 @@ class Facts:
         ]
         kernel = [on_link_prefixes(family, self.addresses, self.routes) for family in Family]
         return tuple(dict.fromkeys(subnet for part in (*listed, *kernel) for subnet in part))
+
+    @property
+    def candidates(self) -> frozenset[IPAddress]:
+        """The addresses that are on this link, or are to be, by our doing."""
+        known = self._candidates
+        if known is None or known[0] is not self.memory or known[1] is not self.addresses:
+            items = self.memory.listed | self.memory.missing
+            listed = (item for item in items if isinstance(item, IPv4Address | IPv6Address))
+            mine = (address.ip for address in self.addresses if ours(address))
+            known = (self.memory, self.addresses, frozenset((*listed, *mine)))
+            self._candidates = known
+        return known[2]
+
+    def first_address(self, family: Family) -> IPAddress | None:
+        """The first one that IMDS lists."""
+        answer = self.memory.believed.of(family).addresses
+        return answer.value[0] if isinstance(answer, Value) and answer.value else None
 
     @property
     def claims(self) -> Claims:

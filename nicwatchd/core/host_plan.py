@@ -12,7 +12,7 @@ from ipaddress import ip_network
 
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, IPNetwork, Plan, Rule
+from nicwatchd.core.model import PROTOCOL, IPAddress, IPNetwork, Plan, Reason, Rule
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
@@ -74,12 +74,13 @@ class HostPlan:
             others = tuple(s for other, of in subnets.items() if other != index for s in of)
             neighbours = tuple(dict.fromkeys(others))
             elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
+            away = frozenset(self._away(interface, policy))
             try:
                 its = self._one(interface, neighbours, policy, bridge)
             except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
                 self.errors[index] = error
                 its = interface.plan
-            plans[index] = replace(its, elsewhere=elsewhere)
+            plans[index] = replace(its, elsewhere=elsewhere, away=away)
         return plans
 
     def _one(
@@ -107,6 +108,25 @@ class HostPlan:
             before = self.made[index] = (subject, policy, plan(subject, policy))
         return before[2]
 
+    @staticmethod
+    def _away(interface: Interface, policy: Policy) -> dict[IPAddress, Reason]:
+        """The addresses of an interface that must not be on its link, and why."""
+        facts, name = interface.facts, interface.link.name
+        left = {
+            ip: Reason("left-alone", f"{ip} is left to others by `leave_addresses` in the settings")
+            for ip in (facts.candidates if policy.leave_addresses else ())
+            if any(ip in network for network in policy.leave_addresses)
+        }
+        behind = {
+            ip: Reason(
+                "lives-elsewhere",
+                f"{ip} lives elsewhere on this host, so nicwatchd keeps it off {name}: {sign};"
+                f" what it sends leaves by {name}",
+            )
+            for ip, sign in facts.behind.items()
+        }
+        return dict(sorted({**left, **behind}.items(), key=lambda each: str(each[0])))
+
     def _subject(
         self,
         interface: Interface,
@@ -126,6 +146,7 @@ class HostPlan:
             first_due=facts.age(self.now) >= policy.address_wait,
             bring_up=facts.to_bring_up and udev_is_over,
             waits_for_udev=facts.to_bring_up and not udev_is_over,
+            away=self._away(interface, policy),
             groups=interface.groups,
             bridge=bridge,
             enis=frozenset(

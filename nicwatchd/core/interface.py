@@ -106,6 +106,11 @@ class Interface:
         if self.is_polled:
             self.polling.hint(now)
 
+    def watch(self, now: float) -> None:
+        """Others took an address away: poll IMDS often for a while, it may soon lack it."""
+        if self.is_polled:
+            self.polling.watch(now)
+
     # --- conclusions -------------------------------------------------------------------------
 
     def treat(self, treatment: Treatment, groups: frozenset[int]) -> None:
@@ -113,6 +118,7 @@ class Interface:
         self.treatment, self.groups = treatment, groups
         if isinstance(treatment, Released):
             self.fights.give_up()
+            self.facts.floating.forget()
 
     def conclude(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
         """Judge both families if we manage the interface, and move the state accordingly."""
@@ -141,7 +147,9 @@ class Interface:
         verdicts = {family: judge(family, witness, policy) for family in Family}
         self.witness = witness
         self.verdicts = {
-            family: replace(verdict, usable=verdict.usable.without(facts.elsewhere))
+            family: replace(
+                verdict, usable=verdict.usable.without({*facts.elsewhere, *facts.floating.taken})
+            )
             for family, verdict in verdicts.items()
         }
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
@@ -258,6 +266,7 @@ class Interface:
             verdicts=self.verdicts,
             plan=self.plan,
             elsewhere=facts.elsewhere,
+            taken=facts.floating.taken,
             fight=self.fights.reason,
             shadows=self._shadows,
             failures=self._failures,

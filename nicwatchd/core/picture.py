@@ -18,6 +18,7 @@ from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
     AddRule,
+    IPAddress,
     Link,
 )
 from nicwatchd.core.port import (
@@ -31,7 +32,7 @@ from nicwatchd.core.port import (
 )
 from nicwatchd.core.staleness import Staleness
 from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
-from nicwatchd.core.treatment import CILIUM_LINK
+from nicwatchd.core.treatment import CILIUM_LINK, is_eni
 
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one turn for all of them.
@@ -64,10 +65,13 @@ class Picture:
                 self.stale.void()
                 return AT_ONCE
             case LinkEvent():
-                return self._note_link(event, now)
+                lost = (event.gone or event.down) and self._is_home_s(event.index)
+                # Its IPv4 routes go without an event.
+                return self._note_home(COALESCE, self._note_link(event, now), of=lost)
             case AddressEvent(index=index, deleted=deleted):
                 if not by_us:
                     self._suspect(event, Place(AddAddress, index))
+                    self._suspect_of_address(event)
                 # With the last IPv4 address all IPv4 routes go, without an event for each.
                 self.stale.own |= deleted and index in self._host.interfaces
                 noted = self._note_addresses(index)
@@ -77,9 +81,13 @@ class Picture:
             case RouteEvent(table=table, protocol=protocol) if (
                 table == MAIN_TABLE and protocol != PROTOCOL
             ):
-                return self._note_routes(event.hops or (event.oif,), protocol)
+                links = event.hops or (event.oif,)
+                concerns = self._concerns_home(event.host, links)
+                delay = COALESCE if event.deleted else AT_ONCE
+                return self._note_home(delay, self._note_routes(links, protocol), of=concerns)
             case NexthopEvent(oif=oif):
-                return self._note_nexthop(oif)
+                concerns = self._concerns_home(event.host, (oif,)) or self._is_home_s(oif)
+                return self._note_home(COALESCE, self._note_nexthop(oif), of=concerns)
             case RouteEvent(family=family, oif=oif):
                 self._suspect(event, Place(AddRoute, oif, family))
                 self.stale.own = True
@@ -88,6 +96,33 @@ class Picture:
                 self._suspect(event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
+
+    def _suspect_of_address(self, event: AddressEvent) -> None:
+        """Record who removed an address, of whomever: it may be the manager of a floating one."""
+        if event.deleted and event.ip and event.pid:
+            who = f"port id {event.pid}"
+            who += f", perhaps {event.process}" if event.process else ""
+            self._host.suspect_address(event.index, event.ip, who, event.process)
+
+    def _concerns_home(self, host: IPAddress | None, links: Iterable[int]) -> bool:
+        """Whether a host route of main may lead an address of an ENI's to a container."""
+        if not self.stale.concerns(host):
+            return False
+        interfaces = self._host.interfaces
+        enis = {index for index, each in interfaces.items() if is_eni(each.treatment)}
+        return host in self._host.host_routes or not enis.issuperset(links)
+
+    def _is_home_s(self, index: int) -> bool:
+        """Whether it is a link behind which an ENI's address lives; 0: whether there is one."""
+        homes = self._host.host_routes.values()
+        return any(index in links or not index for links in homes)
+
+    def _note_home(self, delay: float, noted: float | None, *, of: bool) -> float | None:
+        """Read again where the ENIs' addresses live, if the event is `of` that."""
+        if not of:
+            return noted
+        self.stale.hosts = True
+        return delay if noted is None else min(noted, delay)
 
     def _note_nexthop(self, oif: int) -> float | None:
         if oif:
@@ -112,6 +147,8 @@ class Picture:
             return None
         if event.down:
             self._host.flapped(event.index)
+            if event.index in self._host.interfaces:
+                self._host.interfaces[event.index].facts.floating.flapped(now)
         self.stale.link(event.index, gone=event.gone)
         self._note_addresses(event.index)
         self._host.hint(event.index, now)  # also if it is not in our picture: the MTU
@@ -164,6 +201,7 @@ class Picture:
             tables=self.stale.take_tables(),
             udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
             known=self._host.keys,
+            hosts=self.stale.take_hosts(self._host.candidates),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -172,5 +210,7 @@ class Picture:
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
             self._host.update_addresses(index, addresses, read.routes[index], now)
+        if read.hosts is not None:
+            self._host.host_routes = read.hosts
         if read.own is not None:
             self._host.update_own(*read.own)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nicwatchd.core.metadata import Answer, EniMetadata
-from nicwatchd.core.model import Address, Key, Link, Operation, Route, Rule
+from nicwatchd.core.model import Address, IPAddress, Key, Link, Operation, Route, Rule
 from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
 
@@ -41,7 +41,7 @@ class ReadObjects:
 
     `own`: whether to read all routes of ours and all rules of the host. `tables`: the tables in
     which to read everybody's routes. `udev`: the links for which to ask whether udev has finished.
-    `known`: as above.
+    `known`: as above. `hosts`: the addresses to which to read main's host routes.
     """
 
     links: tuple[Key, ...]
@@ -49,6 +49,7 @@ class ReadObjects:
     tables: frozenset[int]
     udev: frozenset[int]
     known: frozenset[Key]
+    hosts: frozenset[IPAddress] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,9 @@ class ObjectsRead:
     own: tuple[tuple[Route, ...], tuple[Rule, ...]] | None = None
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     udev_done: frozenset[int] = frozenset()
+    hosts: Mapping[IPAddress, frozenset[int]] | None = (
+        None  # the links that the routes lead through
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class Interfaces(_Section):
     exclude_subnets: list[Cidr] = []
     expect: list[Literal["ipv4", "ipv6"]] = []
     addresses: Literal["auto", "all", "none"] = "auto"
+    leave_addresses: list[Cidr] = []
     rules: Literal["subnet", "address"] = "subnet"
     ipv6_router: Literal["ec2", "ra"] = "ec2"
     coexist: Literal["beside", "force"] = "beside"
@@ -149,6 +150,7 @@ class Settings(_Section):
             exclude_subnets=tuple(of.exclude_subnets),
             expect=frozenset(families[name] for name in of.expect),
             addresses=AddressMode(of.addresses),
+            leave_addresses=tuple(of.leave_addresses),
             rules=RuleMode(of.rules),
             ipv6_router=Ipv6Router(of.ipv6_router),
             coexist=Coexist(of.coexist),
