@@ -19,7 +19,9 @@ How to read it
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
     treatment   which interfaces we configure, and how we treat the others
+    floating    addresses that others put on a link and took away
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
+    homes       addresses that live elsewhere on the host: in containers, in VMs
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     ownership, diff        what in the kernel is ours, and the operations that make it as planned
     losses, failures       what others removed, what the kernel refused

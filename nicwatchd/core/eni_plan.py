@@ -103,7 +103,6 @@ def plan(subject: Subject, policy: Policy) -> Plan:
     """
     addresses: list[IPAddress] = []
     awaited: list[IPAddress] = []
-    preferred: IPAddress | None = None
     routes: list[Route] = []
     rules: list[Rule] = []
     unfinished: list[Reason] = []
@@ -120,14 +119,13 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         if up or family is Family.V4:
             addresses += wanted
             awaited += first
-            preferred = _preferred(family, usable, wanted, first, subject)
     return Plan(
         index=subject.link.index,
         # The group tells a later start that we set the link up, so both are set together.
         group=None if subject.waits_for_udev else _group(subject, policy),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
-        preferred=preferred,
+        preferred=_preferred(subject, addresses, awaited),
         awaited=tuple(awaited),
         away=frozenset(subject.away),
         routes=tuple(routes),
@@ -171,11 +169,7 @@ def _addresses_to_add(
 
 
 def _preferred(
-    family: Family,
-    usable: Usable,
-    wanted: Sequence[IPAddress],
-    awaited: Sequence[IPAddress],
-    subject: Subject,
+    subject: Subject, wanted: Sequence[IPAddress], awaited: Sequence[IPAddress]
 ) -> IPAddress | None:
     """The ENI's first IPv6 address, if we add it and no other one of the ENI's is preferred.
 
@@ -183,7 +177,8 @@ def _preferred(
     unbound, and EC2 would drop it (RFC 6724 has rule 3 before rule 5). With the first one preferred
     what leaves by another link keeps that link's address.
     """
-    if family is Family.V4 or awaited:
+    usable = subject.usable.get(Family.V6, Usable())
+    if any(ip in awaited for ip in usable.listed):
         return None
     others = {a.ip for a in subject.addresses if not (ours(a) or a.deprecated)}
     if any(ip in others for ip in usable.addresses):

@@ -70,7 +70,6 @@ class Picture:
                 return self._note_home(COALESCE, self._note_link(event, now), of=lost)
             case AddressEvent(index=index, deleted=deleted):
                 if not by_us:
-                    self._suspect(event, Place(AddAddress, index))
                     self._suspect_of_address(event)
                 # With the last IPv4 address all IPv4 routes go, without an event for each.
                 self.stale.own |= deleted and index in self._host.interfaces
@@ -78,13 +77,8 @@ class Picture:
                 return COALESCE if deleted and noted is not None else noted
             case RouteEvent() | RuleEvent() if by_us:
                 return None  # the echo of our own work, which is read back anyway
-            case RouteEvent(table=table, protocol=protocol) if (
-                table == MAIN_TABLE and protocol != PROTOCOL
-            ):
-                links = event.hops or (event.oif,)
-                concerns = self._concerns_home(event.host, links)
-                delay = COALESCE if event.deleted else AT_ONCE
-                return self._note_home(delay, self._note_routes(links, protocol), of=concerns)
+            case RouteEvent(table=t, protocol=p) if t == MAIN_TABLE and p != PROTOCOL:
+                return self._note_main(event)
             case NexthopEvent(oif=oif):
                 concerns = self._concerns_home(event.host, (oif,)) or self._is_home_s(oif)
                 return self._note_home(COALESCE, self._note_nexthop(oif), of=concerns)
@@ -99,6 +93,7 @@ class Picture:
 
     def _suspect_of_address(self, event: AddressEvent) -> None:
         """Record who removed an address, of whomever: it may be the manager of a floating one."""
+        self._suspect(event, Place(AddAddress, event.index))
         if event.deleted and event.ip and event.pid:
             who = f"port id {event.pid}"
             who += f", perhaps {event.process}" if event.process else ""
@@ -159,6 +154,12 @@ class Picture:
             return None
         self.stale.addresses(index)
         return AT_ONCE
+
+    def _note_main(self, event: RouteEvent) -> float | None:
+        links = event.hops or (event.oif,)
+        concerns = self._concerns_home(event.host, links)
+        delay = COALESCE if event.deleted else AT_ONCE
+        return self._note_home(delay, self._note_routes(links, event.protocol), of=concerns)
 
     def _note_routes(self, links: Iterable[int], protocol: int | None = None) -> float | None:
         """A route of the main table through these links changed. A routing daemon has many."""
