@@ -36,7 +36,7 @@ from nicwatchd.core.moves import rightful_owners
 from nicwatchd.core.ownership import Owners, Undecided
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
-from nicwatchd.core.treatment import container_network, is_eni, places_of, treat
+from nicwatchd.core.treatment import container_network, places_of, treat
 
 
 class Decider:
@@ -138,11 +138,9 @@ class Decider:
     def _find_homes(self) -> None:
         """Tell each ENI which of its addresses live elsewhere on the host."""
         host = self.host
-        ours = {i for i, each in host.interfaces.items() if is_eni(each.treatment)}
-        homes = Homes(host.host_routes, host.rules, ours, host.name_of)
-        for index in ours:
-            facts = host.interfaces[index].facts
-            facts.behind = homes.of(facts)
+        homes = Homes(host.host_routes, host.rules, host.enis, host.name_of)
+        for interface in host.interfaces.values():
+            interface.facts.behind = homes.of(interface.facts)
 
     def _plan(self, now: float) -> None:
         host = self.host

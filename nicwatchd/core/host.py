@@ -24,7 +24,7 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate, is_primary
+from nicwatchd.core.treatment import is_candidate, is_eni, is_primary
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -62,6 +62,11 @@ class Host:
     def keys(self) -> frozenset[Key]:
         """The keys of the present interfaces, to tell them from former ones."""
         return frozenset(interface.key for interface in self.interfaces.values())
+
+    @property
+    def enis(self) -> frozenset[int]:
+        """The links that are ENIs of this host's, by ifindex; not those of others, or other NICs."""
+        return frozenset(index for index, i in self.interfaces.items() if is_eni(i.treatment))
 
     @property
     def candidates(self) -> frozenset[IPAddress]:

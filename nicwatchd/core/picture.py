@@ -32,7 +32,7 @@ from nicwatchd.core.port import (
 )
 from nicwatchd.core.staleness import Staleness
 from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
-from nicwatchd.core.treatment import CILIUM_LINK, is_eni
+from nicwatchd.core.treatment import CILIUM_LINK
 
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one turn for all of them.
@@ -103,14 +103,12 @@ class Picture:
         """Whether a host route of main may lead an address of an ENI's to a container."""
         if not self.stale.concerns(host):
             return False
-        interfaces = self._host.interfaces
-        enis = {index for index, each in interfaces.items() if is_eni(each.treatment)}
-        return host in self._host.host_routes or not enis.issuperset(links)
+        return host in self._host.host_routes or not self._host.enis.issuperset(links)
 
     def _is_home_s(self, index: int) -> bool:
         """Whether it is a link behind which an ENI's address lives; 0: whether there is one."""
-        homes = self._host.host_routes.values()
-        return any(index in links or not index for links in homes)
+        homes = frozenset().union(*self._host.host_routes.values()) - self._host.enis
+        return index in homes if index else bool(homes)
 
     def _note_home(self, delay: float, noted: float | None, *, of: bool) -> float | None:
         """Read again where the ENIs' addresses live, if the event is `of` that."""

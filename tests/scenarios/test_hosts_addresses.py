@@ -134,9 +134,9 @@ async def test_an_address_that_a_container_has(first: str) -> None:
 
 @pytest.mark.parametrize("rules", ["subnet", "address"])
 async def test_an_address_that_a_container_has_under_each_kind_of_rules(rules: str) -> None:
-    async with ec2_host(WITH_OTHER, config=settings(rules=rules)) as host:
-        async with boxed(host, "daemon") as box:
-            await host.all_reachable("eth1", addresses=box.addresses)
+    config = settings(rules=rules)
+    async with ec2_host(WITH_OTHER, config=config) as host, boxed(host, "daemon") as box:
+        await host.all_reachable("eth1", addresses=box.addresses)
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ async def test_the_settings_leave_an_address_to_others(family: Family) -> None:
         assert await on_link(host, family, OWN[family])
 
 
-# --- others put it on the link, and take it away ---------------------------------------------------
+# --- others put it on the link, and take it away -------------------------------------------------
 
 
 async def floats(host: HostUnderTest, family: Family, verb: str) -> None:
@@ -353,7 +353,7 @@ async def test_a_flap_takes_ipv6_addresses_and_nobody_else() -> None:
         await host.all_reachable("eth1")
 
 
-# --- which comes first -----------------------------------------------------------------------------
+# --- which comes first ---------------------------------------------------------------------------
 
 
 async def source(host: HostUnderTest, family: Family, to: str) -> str:
