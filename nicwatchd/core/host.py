@@ -65,7 +65,7 @@ class Host:
 
     @property
     def enis(self) -> frozenset[int]:
-        """The links that are ENIs of this host's, by ifindex; not those of others, or other NICs."""
+        """The links that are ENIs of this host, by ifindex; not other NICs, or ENIs of others."""
         return frozenset(index for index, i in self.interfaces.items() if is_eni(i.treatment))
 
     @property
