@@ -56,12 +56,13 @@ def expected(
     operators: Iterable[Route] = (),
     *,
     up: bool = True,
+    away: Collection[object] = (),
 ) -> Expected:
     """Everything that the README promises for an ENI.
 
     `others` are the CIDRs of the host's other ENIs; `operators` are main's routes through this
     ENI, which are copied if the ENI has the family, with its first address as the source. A link
-    that is down has no routes and no IPv6 addresses.
+    that is down has no routes and no IPv6 addresses. `away` are addresses that containers have.
     """
     rules: set[Rule] = set()
     routes: set[Route] = set()
@@ -71,7 +72,9 @@ def expected(
         addresses, prefixes, cidrs = _parts(eni, family)
         if not addresses and not prefixes:
             continue
-        rules |= _rules(Rule(family, 32601, table), eni.name, addresses, prefixes, cidrs, others)
+        base = Rule(family, 32601, table)
+        rules |= _rules(base, eni.name, addresses, prefixes, cidrs, others, away)
+        addresses = tuple(ip for ip in addresses if ip not in away)
         if up:
             plain = _routes(eni, family, index)
             routes |= plain
@@ -87,7 +90,7 @@ def expected(
         frozenset(rules),
         frozenset(routes),
         frozenset(sourced),
-        frozenset(here),
+        frozenset(ip for ip in here if ip not in away),
     )
 
 
@@ -117,10 +120,11 @@ def _rules(
     prefixes: Collection[IPNetwork],
     cidrs: Collection[IPNetwork],
     others: Collection[IPNetwork],
+    away: Collection[object],
 ) -> set[Rule]:
     """The rules for sources. In a subnet shared by ENIs, only addresses identify the ENI."""
     alone = [cidr for cidr in cidrs if not any(cidr.overlaps(other) for other in others)]
-    by_address = [ip for ip in addresses if not any(ip in cidr for cidr in alone)]
+    by_address = [ip for ip in addresses if ip in away or not any(ip in cidr for cidr in alone)]
     rules = {replace(base, oif=name)}
     rules |= {replace(base, src=source) for source in (*prefixes, *map(ip_network, by_address))}
     rules |= {replace(base, priority=32602, src=cidr, iif="lo") for cidr in alone}
