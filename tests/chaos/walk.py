@@ -21,6 +21,7 @@ from tests.chaos.actions import (
     ImdsCatchesUp,
     Item,
     LeaseExpires,
+    Pass,
     Quiet,
     Start,
     Unassign,
@@ -28,6 +29,7 @@ from tests.chaos.actions import (
 from tests.chaos.judge import Seen, differences
 from tests.chaos.truth import Truth
 
+MOMENT: Final = Pass(0.1)
 BUSY: Final = (3, 9)  # actions between two quiet points, from and to
 
 
@@ -83,7 +85,8 @@ def calm(truth: Truth) -> list[Action]:
     late: list[Action] = [] if truth.running else [Start()]
     if truth.faults:
         late.append(FaultsEnd())
-    # What a manager took away is not the host's until EC2 has taken it, too.
+    # What a manager took away is not the host's until EC2 has taken it, too; that comes later.
+    late += [MOMENT] if truth.departed else []
     late += [Unassign(*each) for each in sorted(truth.departed, key=str) if is_assigned(*each)]
     late.append(ImdsCatchesUp())
     late += [
