@@ -45,7 +45,7 @@ class Homes:
         self._to: dict[IPAddress, list[Rule]] = {}
         self._from: dict[IPAddress, list[Rule]] = {}
         for rule in rules:
-            if rule.protocol == PROTOCOL or rule.action != TO_TABLE:
+            if rule.protocol == PROTOCOL or rule.action != TO_TABLE or rule.inverted:
                 continue
             if to := _host(rule.dst):
                 self._to.setdefault(to, []).append(rule)
@@ -105,5 +105,5 @@ def _is_plain_source(rule: Rule) -> bool:
     """Whether a rule leads all that comes from its source to a table of its own."""
     selects = (rule.dst, rule.iif, rule.oif, rule.fwmark)
     suppresses = (rule.suppress_prefixlength, rule.suppress_ifgroup)
-    plain = all(each is None for each in (*selects, *suppresses))
+    plain = not rule.exotic and all(each is None for each in (*selects, *suppresses))
     return plain and rule.table != MAIN_TABLE

@@ -16,7 +16,7 @@ from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
-from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import Address, AddRule, IPAddress, Item, Key, Link, Route, Rule
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
@@ -49,6 +49,7 @@ class Host:
         self.rules: tuple[Rule, ...] = ()  # all
         # The links through which main has a host route to an address that an ENI may have.
         self.host_routes: Mapping[IPAddress, frozenset[int]] = {}
+        self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -74,6 +75,11 @@ class Host:
         every = (interface.facts.candidates for interface in self.interfaces.values())
         return frozenset().union(*every)
 
+    @property
+    def link_names(self) -> frozenset[str]:
+        """The names of all links of the host that are known."""
+        return frozenset(link.name for link in (self.links or {}).values())
+
     def name_of(self, index: int) -> str | None:
         """The name of a link; None for one that is not there."""
         link = (self.links or {}).get(index)
@@ -93,8 +99,9 @@ class Host:
         before, self.links = self.links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
-            # With another MAC it is another interface: IMDS identifies interfaces by their MAC.
-            if link is None or link.mac != interface.link.mac or not self._tracks(link):
+            # With another MAC it is another interface: IMDS identifies interfaces by their MAC. One
+            # whose driver is no longer in the settings goes on: what is ours is removed from it.
+            if link is None or link.mac != interface.link.mac:
                 self._end(interface, now)
         for index, link in links.items():
             if index in self.interfaces:
@@ -135,10 +142,16 @@ class Host:
             return
         facts = interface.facts
         down = facts.flapped or not facts.link.up
-        if facts.floating.look(addresses, now, down=down):
-            interface.watch(now)
+        if facts.floating.look(addresses, now, down=down) and interface.is_polled:
+            interface.polling.watch(now)  # whoever took an address away soon tells EC2
         if facts.update(addresses, routes):
             interface.hint(now)
+
+    def update_foreign_addresses(self, addresses: Mapping[int, tuple[Address, ...]]) -> None:
+        """Take the addresses of all links of the host; those of interfaces are known already."""
+        self.foreign_addresses = {
+            index: on for index, on in addresses.items() if index not in self.interfaces
+        }
 
     def update_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
         """Take all routes of ours, and all rules of the host."""
@@ -184,7 +197,7 @@ class Host:
         facts = interface.facts
         try:
             had: tuple[Item, ...] = ()
-            if facts.memory.unread and isinstance(heard.directory, Value):  # else no list is read
+            if facts.memory.unread and not is_error(heard.directory):  # else nothing is told
                 had = programmed(facts.link.index, facts.addresses, self.rules, self.owners.of)
             return facts.learn(heard, now, self.policy, had)
         except Exception as error:

@@ -15,6 +15,7 @@ from nicwatchd.core.model import (
     Key,
     Operation,
     RemoveAddress,
+    Route,
     SetGroup,
     SetUp,
 )
@@ -30,6 +31,7 @@ class Staleness:
         self.own = True  # our routes, and all rules
         self.hosts = True  # main's host routes to what the ENIs may have
         self._hosts_read: frozenset[IPAddress] = frozenset()
+        self.everywhere = True  # the addresses of all links
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -65,6 +67,13 @@ class Staleness:
                 case AddAddress(index=index) | RemoveAddress(index=index):
                     self._addresses.add(index)
             self.own = True  # routes go with addresses, and come with links
+
+    def refused(self, outcomes: Iterable[Outcome]) -> None:
+        """Operations failed: perhaps their link has changed, which not every sysctl reports."""
+        for outcome in outcomes:
+            match outcome.operation:
+                case AddAddress(index=index) | AddRoute(route=Route(oif=index)):
+                    self._links.add(index)
 
     def in_the_way(self, outcomes: Iterable[Outcome]) -> None:
         """Routes were refused because there is one already: find out whose it is."""
@@ -111,6 +120,11 @@ class Staleness:
         if stale:
             self._hosts_read = candidates
         return candidates if stale else frozenset()
+
+    def take_everywhere(self) -> bool:
+        """Whether the addresses of all links are to be read."""
+        everywhere, self.everywhere = self.everywhere or self._reading_everything, False
+        return everywhere
 
     def take_own(self) -> bool:
         """Whether to read our routes and all rules."""

@@ -39,9 +39,10 @@ class LinksRead:
 class ReadObjects:
     """Read the addresses of these links, the main table's routes through them, and the rest.
 
-    `own`: whether to read all routes of ours and all rules of the host. `tables`: the tables in
-    which to read everybody's routes. `udev`: the links for which to ask whether udev has finished.
-    `known`: as above. `hosts`: the addresses to which to read main's host routes.
+    `everywhere`: whether to read the addresses of all links of the host. `own`: whether to read all
+    routes of ours and all rules of the host. `tables`: the tables in which to read everybody's
+    routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
+    `hosts`: the addresses to which to read main's host routes.
     """
 
     links: tuple[Key, ...]
@@ -49,6 +50,7 @@ class ReadObjects:
     tables: frozenset[int]
     udev: frozenset[int]
     known: frozenset[Key]
+    everywhere: bool = False
     hosts: frozenset[IPAddress] = frozenset()
 
 
@@ -61,9 +63,9 @@ class ObjectsRead:
     own: tuple[tuple[Route, ...], tuple[Rule, ...]] | None = None
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     udev_done: frozenset[int] = frozenset()
-    hosts: Mapping[IPAddress, frozenset[int]] | None = (
-        None  # the links that the routes lead through
-    )
+    everywhere: Mapping[int, tuple[Address, ...]] | None = None
+    # The links that main's host routes lead through.
+    hosts: Mapping[IPAddress, frozenset[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, TABLE_BASE
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, SCOPE_LINK, TABLE_BASE
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
@@ -240,9 +240,10 @@ class Triage:
 
 
 def _address(message: Message) -> AddressEvent:
-    index = IFADDR.unpack_from(message.body)[4]
+    _, _, _, scope, index = IFADDR.unpack_from(message.body)
+    link_local = scope == SCOPE_LINK
     if message.type == RTM_NEWADDR:
-        return AddressEvent(index, message.pid)
+        return AddressEvent(index, message.pid, link_local=link_local)
     found = attributes(message.body, IFADDR.size)
     ours = found.get(IFA_PROTO) == bytes([PROTOCOL]) and message.pid  # 0: see AddressEvent
     packed = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
@@ -252,6 +253,7 @@ def _address(message: Message) -> AddressEvent:
         message.pid,
         deleted=True,
         culprit=_culprit(message.pid, process) if ours else "",
+        link_local=link_local,
         ip=address(packed) if packed else None,
         process=process,
     )

@@ -61,7 +61,7 @@ def route(which: Family, index: int = BOX.index, **more: Any) -> Route:
 
 def rule(which: Family, word: str, table: int, of: str = "", **more: Any) -> Rule:
     source = net(f"{of or HIS[which]}/{BITS[which]}")
-    led = Rule(which, 512, table, RTPROT_BOOT)
+    led = Rule(which, 600, table, RTPROT_BOOT)
     named = replace(led, src=source) if word == "from" else replace(led, dst=source)
     return replace(named, **more)
 
@@ -112,6 +112,9 @@ def test_a_route_of_main(links: set[int], expected: str, which: Family) -> None:
         pytest.param("from", 2, {"iif": "lo"}, False, id="what the host itself sends"),
         pytest.param("from", 2, {"suppress_prefixlength": 0}, False, id="a part of the table"),
         pytest.param("to", 200, {"protocol": 236}, False, id="ours"),
+        pytest.param("to", 200, {"inverted": True}, False, id="to all but the address"),
+        pytest.param("from", 2, {"inverted": True}, False, id="from all but the address"),
+        pytest.param("from", 2, {"exotic": True}, False, id="from, for some ports"),
         pytest.param("to", 0, {"action": 7}, False, id="unreachable"),
     ],
 )
@@ -291,7 +294,7 @@ def test_they_are_read_when_imds_lists_more() -> None:
     more = eni(family(f"{IPV4} {HIS[V4]} 10.0.2.78", cidrs=NET4), family(IPV6, cidrs=NET6))
     interface = motion.host.interfaces[3]
     motion.host.learn(interface, more, motion.now)
-    assert motion.turn.picture.objects_wanted().hosts == interface.facts.candidates
+    assert motion.turn.picture.objects_wanted().hosts == motion.host.candidates
     motion.host.learn(interface, READING, motion.now)  # fewer: what is known holds
     assert not asks(motion)
 

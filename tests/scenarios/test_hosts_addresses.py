@@ -162,7 +162,7 @@ SIGNS = {
         ("nexthop add id 7 dev c-box", "route add {other} nhid 7"), ("nexthop del id 7",)
     ),
     "a link that goes down": Sign(("route add {other} dev c-box",), ("link set c-box down",)),
-    "a rule `to`": Sign(("rule add pref 512 to {other} lookup main",), ("rule del pref 512",)),
+    "a rule `to`": Sign(("rule add pref 600 to {other} lookup main",), ("rule del pref 600",)),
     "a rule `from`": Sign(("rule add pref 1536 from {other} lookup 2",), ("rule del pref 1536",)),
 }
 
