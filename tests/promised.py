@@ -57,13 +57,14 @@ def expected(
     *,
     foreign: Collection[IPAddress] = (),
     up: bool = True,
+    away: Collection[object] = (),
 ) -> Expected:
     """Everything that the README promises for an ENI.
 
     `others` are the CIDRs of the host's other ENIs; `operators` are main's routes through this
     ENI, which are copied if the ENI has the family, with its first address as the source;
-    `foreign` are permanent addresses that others put on its link. A link that is down has no
-    routes and no IPv6 addresses.
+    `foreign` are permanent addresses that others put on its link, `away` those that containers
+    have. A link that is down has no routes and no IPv6 addresses.
     """
     rules: set[Rule] = set()
     routes: set[Route] = set()
@@ -76,7 +77,8 @@ def expected(
         alone = [cidr for cidr in cidrs if not any(cidr.overlaps(other) for other in others)]
         theirs = [ip for ip in foreign if ip.version == family]
         base = Rule(family, 32765, table)
-        rules |= _rules(base, eni.name, addresses, prefixes, alone, theirs)
+        rules |= _rules(base, eni.name, addresses, prefixes, alone, theirs, away)
+        addresses = tuple(ip for ip in addresses if ip not in away)
         if up:
             plain = _routes(eni, family, index)
             routes |= plain
@@ -92,7 +94,7 @@ def expected(
         frozenset(rules),
         frozenset(routes),
         frozenset(sourced),
-        frozenset(here),
+        frozenset(ip for ip in here if ip not in away),
     )
 
 
@@ -122,12 +124,13 @@ def _rules(
     prefixes: Collection[IPNetwork],
     alone: Collection[IPNetwork],
     foreign: Collection[IPAddress],
+    away: Collection[object],
 ) -> set[Rule]:
     """The rules for sources: by address up to four, and wherever ENIs share a subnet."""
     if len(addresses) <= 4:
         alone = ()
     every = (*addresses, *foreign)
-    by_address = [ip for ip in every if not any(ip in cidr for cidr in alone)]
+    by_address = [ip for ip in every if ip in away or not any(ip in cidr for cidr in alone)]
     rules = {replace(base, oif=name)}
     rules |= {replace(base, src=source) for source in (*prefixes, *map(ip_network, by_address))}
     rules |= {replace(base, src=cidr, iif="lo") for cidr in alone}

@@ -25,7 +25,9 @@ How to read it
     contest     what each interface has to leave to other links of the host
     container_networks     who else manages the ENIs of this host
     treatment   which interfaces we configure, and how we treat the others
+    floating    addresses that others put on a link and took away
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
+    homes       addresses that live elsewhere on the host: in containers, in VMs
     neighbourhood          what stands beside an ENI on its host
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as

@@ -16,6 +16,7 @@ from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
+from nicwatchd.core.homes import Homes
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
@@ -67,6 +68,7 @@ class Decider:
         self._each(lambda interface: self._treat(interface, network))
         if not host.policy.every_link:  # a release finishes no move
             self._contest().settle(now)
+        self._find_homes()
         self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now)
@@ -141,6 +143,13 @@ class Decider:
         return Contest(
             host.interfaces, host.foreign_addresses, host.rules, host.owners.of, host.name_of
         )
+
+    def _find_homes(self) -> None:
+        """Tell each ENI which of its addresses live elsewhere on the host."""
+        host = self.host
+        homes = Homes(host.host_routes, host.rules, host.enis, host.name_of)
+        for interface in host.interfaces.values():
+            interface.facts.behind = homes.of(interface.facts)
 
     def _plan(self, now: float) -> None:
         host = self.host

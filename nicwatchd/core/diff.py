@@ -17,6 +17,7 @@ from nicwatchd.core.model import (
     Address,
     AddRoute,
     AddRule,
+    Family,
     Numbers,
     Object,
     Operation,
@@ -78,14 +79,19 @@ def _groups_to_give_back(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[
 
 def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     for plan in plans:
-        present = {address.ip for address in kernel.addresses.get(plan.index, ())}
-        yield from (AddAddress(plan.index, ip) for ip in plan.addresses if ip not in present)
+        present = {address.ip: address for address in kernel.addresses.get(plan.index, ())}
+        for ip in plan.addresses:
+            there, preferred = present.get(ip), ip == plan.preferred
+            if there is None:
+                yield AddAddress(plan.index, ip, preferred)
+            elif there.family is Family.V6 and ours(there) and there.deprecated is preferred:
+                yield AddAddress(plan.index, ip, preferred, replace=True)
 
 
 def _addresses_to_remove(
     plans: tuple[Plan, ...], kernel: Snapshot, undecided: Undecided
 ) -> Iterable[Operation]:
-    elsewhere = _elsewhere(plans)
+    elsewhere = _elsewhere(plans) | {(p.index, ip_network(ip)) for p in plans for ip in p.away}
     for address in _surplus_addresses(plans, kernel):
         index = address.index
         moved = (index, ip_network(address.ip)) in elsewhere

@@ -59,8 +59,9 @@ class Subject:
 
     `addresses` are all that the link has, ours too; `routes` the main table's through the link.
     `first_due`: no DHCP client has configured the first address in time. `bring_up`: set the link
-    up now; `waits_for_udev`: set it up later. `groups` are our link groups, former ones too.
-    `alone` are the subnets in which no other link of the host has an address or can get one.
+    up now; `waits_for_udev`: set it up later. `away` are the ENI's addresses that must not be on
+    the link, and why: they live elsewhere on this host. `groups` are our link groups, former ones
+    too. `alone` are the subnets in which no other link of the host has an address or can get one.
     `detours` are subnets that are not reached as main says: main's route there leads through a link
     that no guard hides. `behind_local` are the families whose local table comes after our rules.
     `enis` are the links that the guards hide, by ifindex.
@@ -73,6 +74,7 @@ class Subject:
     first_due: bool = False
     bring_up: bool = False
     waits_for_udev: bool = False
+    away: Mapping[IPAddress, Reason] = field(default_factory=dict)
     groups: frozenset[int] = frozenset()
     alone: frozenset[IPNetwork] = frozenset()
     detours: tuple[IPNetwork, ...] = ()
@@ -135,12 +137,14 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         group=None if subject.waits_for_udev else _group(subject, policy),
         bring_up=subject.bring_up,
         addresses=tuple(addresses),
+        preferred=_preferred(subject, addresses, awaited),
         awaited=tuple(awaited),
+        away=frozenset(subject.away),
         routes=tuple(routes),
         rules=tuple(rules),
         main_decides=bool(subject.main_decides),
         unfinished=tuple(unfinished),
-        notes=tuple(eni_routes.notes(subject.main, subject.enis)),
+        notes=(*subject.away.values(), *eni_routes.notes(subject.main, subject.enis)),
     )
 
 
@@ -154,19 +158,44 @@ def _group(subject: Subject, policy: Policy) -> int | None:
 def _addresses_to_add(
     family: Family, usable: Usable, subject: Subject, policy: Policy
 ) -> tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]]:
-    """The listed addresses that we add, and the one that a DHCP client may still configure."""
+    """The listed addresses that we add, in IMDS's order, and the one that DHCP may still bring.
+
+    IPv4 takes the first address on the link as the source of what is not bound to one, and an
+    order once made cannot be mended without removing addresses. So the others wait for the first.
+    """
     if policy.addresses is AddressMode.NONE:
         return (), ()
     mine = {address.ip for address in subject.addresses if ours(address)}
     others = {address.ip for address in subject.addresses if not ours(address)}
+    listed = tuple(ip for ip in usable.listed if ip not in subject.away)
     at_once = policy.addresses is AddressMode.ALL or subject.first_due
     # DHCPv6 may have configured another listed address; then the first will not come.
-    at_once = at_once or (family is Family.V6 and any(ip in others for ip in usable.listed))
-    missing = tuple(ip for ip in usable.listed if ip not in others)
-    may_come = tuple(ip for ip in usable.listed[:1] if ip in missing and ip not in mine)
+    at_once = at_once or (family is Family.V6 and any(ip in others for ip in listed))
+    missing = tuple(ip for ip in listed if ip not in others)
+    may_come = tuple(ip for ip in listed[:1] if ip in missing and ip not in mine)
     if at_once or not may_come:
         return missing, ()
+    if family is Family.V4:
+        return tuple(ip for ip in missing if ip in mine), may_come
     return missing[1:], may_come
+
+
+def _preferred(
+    subject: Subject, wanted: Sequence[IPAddress], awaited: Sequence[IPAddress]
+) -> IPAddress | None:
+    """The ENI's first IPv6 address, if we add it and no other one of the ENI's is preferred.
+
+    With all of them deprecated the kernel would take another link's address for what leaves here
+    unbound, and EC2 would drop it (RFC 6724 has rule 3 before rule 5). With the first one preferred
+    what leaves by another link keeps that link's address.
+    """
+    usable = subject.usable.get(Family.V6, Usable())
+    if any(ip in awaited for ip in usable.listed):
+        return None
+    others = {a.ip for a in subject.addresses if not (ours(a) or a.deprecated)}
+    if any(ip in others for ip in usable.addresses):
+        return None
+    return next((ip for ip in usable.listed if ip in wanted), None)
 
 
 # --- routes ----------------------------------------------------------------------------------
@@ -179,7 +208,8 @@ def _routes(
     link = subject.link
     # The preferred source; the kernel accepts no tentative address as such. Without one, a socket
     # that is bound only to the device would get the primary's address, since ours are deprecated.
-    on_link = {a.ip for a in subject.addresses if not a.tentative} | set(wanted)
+    staying = (a for a in subject.addresses if not (ours(a) and a.ip in subject.away))
+    on_link = {a.ip for a in staying if not a.tentative} | set(wanted)
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
     table = policy.numbers.table_of(link.index)
     base = Route(eni_routes.ANY[family], table, link.index, prefsrc=first)
@@ -226,7 +256,8 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
     for subnet in whole:
         yield replace(base, iif="lo", src=subnet)
     for ip in dict.fromkeys((*usable.addresses, *_of_others(family, subject))):
-        if not any(ip in subnet for subnet in whole):
+        # What lives elsewhere is forwarded: a subnet's rule selects only what this host sends.
+        if ip in subject.away or not any(ip in subnet for subnet in whole):
             yield replace(base, src=ip_network(ip))
 
 

@@ -7,9 +7,11 @@ other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from nicwatchd.core.bounds import never
+from nicwatchd.core.floating import Floating
 from nicwatchd.core.kernel_proof import leased, on_link_prefixes
 from nicwatchd.core.memory import KnownFamily, Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value, contradicts
@@ -47,6 +49,9 @@ class Facts:
         self.elsewhere: Mapping[Item, Elsewhere] = {}  # what others have instead
         self.moved: dict[Item, str] = {}  # what went to another ENI, of that name, unconfirmed here
         self.contested = False  # whether others claim what is here
+        self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
+        self.floating = Floating()
+        self._candidates: tuple[Memory, tuple[Address, ...], frozenset[IPAddress]] | None = None
         self.flapped = False  # since the last decision
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
         # We set our group when we set the link up, so a link in our group was up before. A link in
@@ -121,6 +126,14 @@ class Facts:
         if self.moved and not contradicts(heard, self.link.mac):
             listed = self.memory.listed
             self.moved = {item: to for item, to in self.moved.items() if item not in listed}
+        # What its manager took away and IMDS lacks is not in doubt for long.
+        taken = self.floating.taken.keys()
+        if taken:
+            self.memory = self.memory.without(self.memory.lacked(policy.doubts) & taken)
+            known = self.memory.listed | self.memory.missing
+            families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
+            unread = frozenset(family for family, of in families.items() if of.unread)
+            self.floating.hear(known, unread, now)
         return self.memory != before
 
     # --- from both ---------------------------------------------------------------------------
@@ -136,6 +149,23 @@ class Facts:
         ]
         kernel = [on_link_prefixes(family, self.addresses, self.routes) for family in Family]
         return tuple(dict.fromkeys(subnet for part in (*listed, *kernel) for subnet in part))
+
+    @property
+    def candidates(self) -> frozenset[IPAddress]:
+        """The addresses that are on this link, or are to be, by our doing."""
+        known = self._candidates
+        if known is None or known[0] is not self.memory or known[1] is not self.addresses:
+            items = self.memory.listed | self.memory.missing
+            listed = (item for item in items if isinstance(item, IPv4Address | IPv6Address))
+            mine = (address.ip for address in self.addresses if ours(address))
+            known = (self.memory, self.addresses, frozenset((*listed, *mine)))
+            self._candidates = known
+        return known[2]
+
+    def first_address(self, family: Family) -> IPAddress | None:
+        """The first one that IMDS lists."""
+        answer = self.memory.believed.of(family).addresses
+        return answer.value[0] if isinstance(answer, Value) and answer.value else None
 
     @property
     def claims(self) -> Claims:

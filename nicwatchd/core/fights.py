@@ -62,10 +62,12 @@ class Place(NamedTuple):
 
 
 def thing(operation: Operation) -> Thing | None:
-    """What an operation adds or sets; None for a removal."""
+    """What an operation adds or sets; None for a removal, and for a change of an address."""
     if isinstance(operation, AddRoute):
         return replace(operation, replace=False)
-    return operation if isinstance(operation, AddAddress | AddRule | SetGroup) else None
+    if isinstance(operation, AddAddress):  # one that is there and changes was not lost
+        return None if operation.replace else replace(operation, preferred=False)
+    return operation if isinstance(operation, AddRule | SetGroup) else None
 
 
 def things(operations: Iterable[Operation]) -> frozenset[Thing]:

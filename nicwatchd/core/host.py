@@ -13,17 +13,18 @@ from dataclasses import replace
 from typing import Final
 
 from nicwatchd.core.fights import Place
+from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
-from nicwatchd.core.model import Address, AddRule, Item, Key, Link, Route, Rule
+from nicwatchd.core.model import Address, AddRule, IPAddress, Item, Key, Link, Route, Rule
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
 from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate, is_primary
+from nicwatchd.core.treatment import is_candidate, is_eni, is_primary
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -46,11 +47,14 @@ class Host:
         self.links: Mapping[int, Link] | None = None  # None before the first read
         self.routes: tuple[Route, ...] = ()  # only ours
         self.rules: tuple[Rule, ...] = ()  # all
+        # The links through which main has a host route to an address that an ENI may have.
+        self.host_routes: Mapping[IPAddress, frozenset[int]] = {}
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
         self.surprises = 0
+        self._recalled: dict[Key, Record] = {}
         self._random = random
         self._told: set[tuple[Key | None, str, str]] = set()
         self._news: list[News] = []
@@ -59,6 +63,17 @@ class Host:
     def keys(self) -> frozenset[Key]:
         """The keys of the present interfaces, to tell them from former ones."""
         return frozenset(interface.key for interface in self.interfaces.values())
+
+    @property
+    def enis(self) -> frozenset[int]:
+        """The links that are ENIs of this host, by ifindex; not other NICs, or ENIs of others."""
+        return frozenset(index for index, i in self.interfaces.items() if is_eni(i.treatment))
+
+    @property
+    def candidates(self) -> frozenset[IPAddress]:
+        """The addresses that are on an interface's link, or are to be, by our doing."""
+        every = (interface.facts.candidates for interface in self.interfaces.values())
+        return frozenset().union(*every)
 
     @property
     def link_names(self) -> frozenset[str]:
@@ -93,7 +108,9 @@ class Host:
                 self.interfaces[index].facts.update_link(link)
             elif self._tracks(link):
                 came = before is not None and index not in before
-                self.interfaces[index] = Interface(link, now, self.policy, came=came)
+                interface = Interface(link, now, self.policy, came=came)
+                self.interfaces[index] = interface
+                interface.facts.floating.recall(self._recalled.pop(interface.key, Record()), now)
         self.releases = self.releases.among(self.keys)
 
     def _with_driver(self, link: Link) -> Link:
@@ -121,7 +138,13 @@ class Host:
         If others changed something, poll IMDS at once: it often shows the same change.
         """
         interface = self.interfaces.get(index)
-        if interface and interface.facts.update(addresses, routes):
+        if interface is None:
+            return
+        facts = interface.facts
+        down = facts.flapped or not facts.link.up
+        if facts.floating.look(addresses, now, down=down) and interface.is_polled:
+            interface.polling.watch(now)  # whoever took an address away soon tells EC2
+        if facts.update(addresses, routes):
             interface.hint(now)
 
     def update_foreign_addresses(self, addresses: Mapping[int, tuple[Address, ...]]) -> None:
@@ -134,6 +157,16 @@ class Host:
         """Take all routes of ours, and all rules of the host."""
         self.routes, self.rules = routes, rules
 
+    def recall(self, records: Mapping[Key, Record]) -> None:
+        """Continue from what an earlier run of the daemon saw of others' addresses."""
+        self._recalled = dict(records)
+
+    @property
+    def records(self) -> dict[Key, Record]:
+        """What a later run of the daemon needs to know of others' addresses."""
+        found = ((i.key, i.facts.floating.record) for i in self.interfaces.values())
+        return {key: record for key, record in found if record != Record()}
+
     def hint(self, index: int, now: float) -> None:
         """Poll IMDS about an interface at once, since the kernel reported a change of its link."""
         if index in self.interfaces:
@@ -143,6 +176,11 @@ class Host:
         """Record whom a notification names for the removal of something of ours."""
         if where.kind is AddRule or where.number in self.interfaces:
             self.losses.suspect(where, who)
+
+    def suspect_address(self, index: int, ip: IPAddress, who: str, process: str) -> None:
+        """Record whom a notification names for the removal of an address, whosever it was."""
+        if index in self.interfaces:
+            self.interfaces[index].facts.floating.suspect(ip, who, process)
 
     def flapped(self, index: int) -> None:
         """A link was down, if only for a moment."""

@@ -15,7 +15,7 @@ from typing import Final
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, Family, Plan, Reason, Rule
+from nicwatchd.core.model import PROTOCOL, Family, IPAddress, Plan, Reason, Rule
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
@@ -102,12 +102,13 @@ class HostPlan:
         plans = {}
         for index, interface in self.interfaces.items():
             elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
+            away = frozenset(self._away(interface, policy))
             try:
                 its = self._one(interface, policy, detour=detour)
             except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
                 self.errors[index] = error
                 its = interface.plan
-            plans[index] = replace(its, elsewhere=elsewhere)
+            plans[index] = replace(its, elsewhere=elsewhere, away=away)
         return plans
 
     def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
@@ -131,6 +132,25 @@ class HostPlan:
             before = self.made[index] = (subject, policy, plan(subject, policy))
         return before[2]
 
+    @staticmethod
+    def _away(interface: Interface, policy: Policy) -> dict[IPAddress, Reason]:
+        """The addresses of an interface that must not be on its link, and why."""
+        facts, name = interface.facts, interface.link.name
+        left = {
+            ip: Reason("left-alone", f"{ip} is left to others by `leave_addresses` in the settings")
+            for ip in (facts.candidates if policy.leave_addresses else ())
+            if any(ip in network for network in policy.leave_addresses)
+        }
+        behind = {
+            ip: Reason(
+                "lives-elsewhere",
+                f"{ip} lives elsewhere on this host, so nicwatchd keeps it off {name}: {sign};"
+                f" what it sends leaves by {name}",
+            )
+            for ip, sign in facts.behind.items()
+        }
+        return dict(sorted({**left, **behind}.items(), key=lambda each: str(each[0])))
+
     def _subject(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
         """The input of an interface's plan."""
         facts = interface.facts
@@ -147,6 +167,7 @@ class HostPlan:
             first_due=facts.age(self.now) >= policy.address_wait,
             bring_up=facts.to_bring_up and is_time,
             waits_for_udev=facts.to_bring_up and not is_time,
+            away=self._away(interface, policy),
             groups=interface.groups,
             alone=self.neighbourhood.alone(interface),
             detours=self.neighbourhood.detours(index, everywhere),

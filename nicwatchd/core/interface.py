@@ -114,6 +114,7 @@ class Interface:
         self.treatment, self.groups = treatment, groups
         if isinstance(treatment, Released):
             self.fights.give_up()
+            self.facts.floating.forget()
 
     def conclude(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
         """Judge both families if we manage the interface, and move the state accordingly."""
@@ -142,23 +143,9 @@ class Interface:
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
         self.witness = witness
-        self.verdicts = {family: self._left(verdict) for family, verdict in verdicts.items()}
+        self.verdicts = {family: _left(verdict, facts) for family, verdict in verdicts.items()}
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
         self._confirmed = (self._confirmed | ready) - absent
-
-    def _left(self, verdict: Verdict) -> Verdict:
-        """The verdict without what others have; an ENI is not ready with nothing of its own left.
-
-        Of a few items it is worth a note: the rest works. With none of its addresses, "applied"
-        would say that it works.
-        """
-        usable = verdict.usable.without(self.facts.elsewhere)
-        if verdict.status is Status.READY and verdict.usable.listed and not usable.listed:
-            name = self.facts.elsewhere[verdict.usable.listed[0]].name
-            text = f"none of the addresses that IMDS lists is here; {name} has them"
-            waiting = (Reason("held-elsewhere", text),)
-            return replace(verdict, status=Status.WAITING, reasons=waiting, usable=usable)
-        return replace(verdict, usable=usable)
 
     def _move(self, now: float, policy: Policy) -> None:
         """Give the state machine the conclusion from the verdicts."""
@@ -285,6 +272,7 @@ class Interface:
             verdicts=self.verdicts,
             plan=self.plan,
             elsewhere=facts.elsewhere,
+            taken=facts.floating.taken,
             moved=dict(facts.moved),
             fight=self.fights.reason,
             shadows=self._shadows,
@@ -293,3 +281,18 @@ class Interface:
             numbers=self.numbers,
             groups=self.groups,
         )
+
+
+def _left(verdict: Verdict, facts: Facts) -> Verdict:
+    """The verdict without what others have; an ENI is not ready with nothing of its own left.
+
+    Of a few items it is worth a note: the rest works. With none of its addresses, "applied" would
+    say that it works. But what its manager took away is to be where the manager wants it.
+    """
+    usable = verdict.usable.without(facts.elsewhere)
+    if verdict.status is Status.READY and verdict.usable.listed and not usable.listed:
+        name = facts.elsewhere[verdict.usable.listed[0]].name
+        text = f"none of the addresses that IMDS lists is here; {name} has them"
+        waiting = (Reason("held-elsewhere", text),)
+        return replace(verdict, status=Status.WAITING, reasons=waiting, usable=usable)
+    return replace(verdict, usable=usable.without(facts.floating.taken))

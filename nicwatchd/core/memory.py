@@ -230,6 +230,11 @@ class Memory:
         lists = (answer.value for answer in said if isinstance(answer, Value))
         return frozenset(item for items in lists for item in items)
 
+    def lacked(self, times: int) -> frozenset[Item]:
+        """The known addresses and prefixes that so many readings in a row lacked."""
+        doubts = (each for known in self._assigned for each in known.doubts)
+        return frozenset(item for item, doubt in doubts if doubt.times >= times)
+
     @property
     def _assigned(self) -> tuple[Known[Item], ...]:
         return (*self.v4.assigned, *self.v6.assigned)

@@ -255,15 +255,19 @@ Object: TypeAlias = Address | Route | Rule
 class Plan:
     """What there should be for one interface. `addresses` are those that we add, in order.
 
+    `preferred` is the one IPv6 address among them that the kernel may choose as a source by itself.
     `awaited` are addresses that a DHCP client still has time to configure; until then the interface
-    is not `applied`. `notes` are for people.
+    is not `applied`. `away` are addresses that are certainly not for this link: ours are removed
+    even while the interface is being judged. `notes` are for people.
     """
 
     index: int
     group: int | None = None  # the link group to set; None leaves it
     bring_up: bool = False
     addresses: tuple[IPAddress, ...] = ()
+    preferred: IPAddress | None = None
     awaited: tuple[IPAddress, ...] = ()
+    away: frozenset[IPAddress] = frozenset()
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
     elsewhere: frozenset[IPNetwork] = frozenset()  # items that another ENI owns
@@ -289,10 +293,16 @@ class SetUp:
 
 @dataclass(frozen=True, slots=True)
 class AddAddress:
-    """Add a /32 or /128: noprefixroute, IFA_PROTO ours; IPv6 also nodad and preferred_lft 0."""
+    """Add a /32 or /128: noprefixroute, IFA_PROTO ours; IPv6 also nodad.
+
+    An IPv6 address has preferred_lft 0 unless it is `preferred`. `replace`: it is there and ours,
+    and only that is to change.
+    """
 
     index: int
     ip: IPAddress
+    preferred: bool = False
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)

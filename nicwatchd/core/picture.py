@@ -20,6 +20,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    IPAddress,
     Link,
 )
 from nicwatchd.core.port import (
@@ -69,17 +70,18 @@ class Picture:
                 self.stale.void()
                 return AT_ONCE
             case LinkEvent():
-                return self._note_link(event, now)
+                lost = (event.gone or event.down) and self._is_home_s(event.index)
+                # Its IPv4 routes go without an event.
+                return self._note_home(COALESCE, self._note_link(event, now), of=lost)
             case AddressEvent():
                 return self._note_address(event, by_us=by_us)
             case RouteEvent() | RuleEvent() if by_us:
                 return None  # the echo of our own work, which is read back anyway
-            case RouteEvent(table=table, protocol=protocol) if (
-                table == MAIN_TABLE and protocol != PROTOCOL
-            ):
-                return self._note_routes(event.hops or (event.oif,), protocol)
+            case RouteEvent(table=t, protocol=p) if t == MAIN_TABLE and p != PROTOCOL:
+                return self._note_main(event)
             case NexthopEvent(oif=oif):
-                return self._note_nexthop(oif)
+                concerns = self._concerns_home(event.host, (oif,)) or self._is_home_s(oif)
+                return self._note_home(COALESCE, self._note_nexthop(oif), of=concerns)
             case RouteEvent(family=family, oif=oif):
                 self._suspect(event, Place(AddRoute, oif, family))
                 self.stale.own = True
@@ -89,10 +91,36 @@ class Picture:
                 self.stale.rules()
                 return COALESCE
 
+    def _suspect_of_address(self, event: AddressEvent) -> None:
+        """Record who removed an address, of whomever: it may be the manager of a floating one."""
+        self._suspect(event, Place(AddAddress, event.index))
+        if event.deleted and event.ip and event.pid:
+            who = f"port id {event.pid}"
+            who += f", perhaps {event.process}" if event.process else ""
+            self._host.suspect_address(event.index, event.ip, who, event.process)
+
+    def _concerns_home(self, host: IPAddress | None, links: Iterable[int]) -> bool:
+        """Whether a host route of main may lead an address of an ENI's to a container."""
+        if not self.stale.concerns(host):
+            return False
+        return host in self._host.host_routes or not self._host.enis.issuperset(links)
+
+    def _is_home_s(self, index: int) -> bool:
+        """Whether it is a link behind which an ENI's address lives; 0: whether there is one."""
+        homes = frozenset().union(*self._host.host_routes.values()) - self._host.enis
+        return index in homes if index else bool(homes)
+
+    def _note_home(self, delay: float, noted: float | None, *, of: bool) -> float | None:
+        """Read again where the ENIs' addresses live, if the event is `of` that."""
+        if not of:
+            return noted
+        self.stale.hosts = True
+        return delay if noted is None else min(noted, delay)
+
     def _note_address(self, event: AddressEvent, *, by_us: bool) -> float | None:
         index = event.index
         if not by_us:
-            self._suspect(event, Place(AddAddress, index))
+            self._suspect_of_address(event)
         if index in self._host.interfaces:
             self.stale.addresses(index)
             if event.deleted:
@@ -128,11 +156,19 @@ class Picture:
             return None
         if event.down:
             self._host.flapped(event.index)
+            if event.index in self._host.interfaces:
+                self._host.interfaces[event.index].facts.floating.flapped(now)
         self.stale.link(event.index, gone=event.gone)
         if event.index in self._host.interfaces:
             self.stale.addresses(event.index)
         self._host.hint(event.index, now)  # also if it is not in our picture: the MTU
         return AT_ONCE
+
+    def _note_main(self, event: RouteEvent) -> float | None:
+        links = event.hops or (event.oif,)
+        concerns = self._concerns_home(event.host, links)
+        delay = COALESCE if event.deleted else AT_ONCE
+        return self._note_home(delay, self._note_routes(links, event.protocol), of=concerns)
 
     def _note_routes(self, links: Iterable[int], protocol: int | None = None) -> float | None:
         """A route of the main table through these links changed. A routing daemon has many."""
@@ -189,6 +225,7 @@ class Picture:
             tables=self.stale.take_tables(),
             udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
             known=self._host.keys,
+            hosts=self.stale.take_hosts(self._host.candidates),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -197,6 +234,8 @@ class Picture:
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
             self._host.update_addresses(index, addresses, read.routes[index], now)
+        if read.hosts is not None:
+            self._host.host_routes = read.hosts
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:

@@ -51,6 +51,7 @@ class Policy:
     exclude_subnets: tuple[IPNetwork, ...] = ()  # ENIs in these are left alone
     expect: frozenset[Family] = frozenset()  # families to wait for even without evidence
     addresses: AddressMode = AddressMode.AUTO
+    leave_addresses: tuple[IPNetwork, ...] = ()  # what is in these is never put on a link
     rules: RuleMode = RuleMode.AUTO
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE

@@ -21,6 +21,8 @@ SWEEP_INTERVAL: Final = 5.0
 # The first few events of a link cause a poll at once. A link that changes all the time (an
 # operator's script, a loose cable) causes at most 7 requests in HINT_INTERVAL seconds.
 HINT_BURST, HINT_INTERVAL = 3, 10.0
+# After others took an address off a link: whoever moves it tells EC2 at about the same time.
+WATCH, WATCH_INTERVAL = 60.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Polling:
         self.as_of = -inf  # when the last answered poll was sent
         self._again_at = NEVER  # when to poll once more after the poll that is under way
         self._hints = Limiter(HINT_BURST, HINT_INTERVAL)
+        self._watched_until = now
         self._hinted_until = now  # a poll that is due then covers all hints before it
 
     @property
@@ -67,6 +70,8 @@ class Polling:
         if progress.doubted:  # enough readings within the span, and not one more
             pause = policy.doubt_span / max(1, policy.doubts - 1)
             interval, sweep = min(interval, pause), min(sweep, pause)
+        if now < self._watched_until:
+            interval, sweep = min(interval, WATCH_INTERVAL), min(sweep, WATCH_INTERVAL)
         if self.sent_at is not None:
             self.as_of, self.sent_at = self.sent_at, None
         again_at, self._again_at = self._again_at, NEVER
@@ -84,6 +89,11 @@ class Polling:
             # A poll that is due earlier does not read more keys because of this.
             self.next_at = min(when, self.next_at)
             self.sweep_at = min(when, self.sweep_at)
+
+    def watch(self, now: float) -> None:
+        """Poll every key, at once and every few seconds for a while."""
+        self._watched_until = now + WATCH
+        self.at(now)
 
     def hint(self, now: float) -> None:
         """Something happened to the link: poll at once, IMDS may know more now. Rate-limited."""

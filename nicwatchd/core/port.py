@@ -49,6 +49,7 @@ from nicwatchd.core.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.model import Address, IPAddress, Link, Route, Rule
 
@@ -160,6 +161,11 @@ class Kernel(Protocol):
         for what the kernel, DHCP and router advertisements made.
         """
 
+    async def host_routes(
+        self, addresses: AbstractSet[IPAddress]
+    ) -> dict[IPAddress, frozenset[int]]:
+        """The main table's host routes (/32, /128) to any of these: the links of their hops."""
+
     async def own_routes(self) -> tuple[Route, ...]:
         """Every unicast route of our protocol, in all tables."""
 
@@ -205,6 +211,8 @@ class AddressEvent:
     deleted: bool = False
     culprit: str = ""  # as in RouteEvent; the kernel marks our addresses from 5.18 on
     link_local: bool = False  # no route of ours can be about it
+    ip: IPAddress | None = None  # of a deleted address
+    process: str = ""  # the name of the process that deleted it, where it could be found
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +227,18 @@ class RouteEvent:
     pid: int = 0  # port id of the requester; 0: the kernel itself
     culprit: str = ""  # for people; filled in when an object of ours was deleted
     hops: tuple[int, ...] = ()  # the links of several next hops
+    host: IPAddress | None = None  # where it leads to, if to one address, by the main table
 
 
 @dataclass(frozen=True, slots=True)
 class NexthopEvent:
-    """A next-hop object came, went or changed, and routes with it; `oif` 0: by whichever link."""
+    """A next-hop object came, went or changed, and routes with it; `oif` 0: by whichever link.
+
+    Or a route did that names but the object's number; `host` as in `RouteEvent`.
+    """
 
     oif: int
+    host: IPAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)

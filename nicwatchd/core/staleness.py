@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
+    IPAddress,
     Key,
     Operation,
     RemoveAddress,
@@ -28,6 +29,8 @@ class Staleness:
         self.everything = True
         self._reading_everything: bool  # since links were taken the last time
         self.own = True  # our routes, and all rules
+        self.hosts = True  # main's host routes to what the ENIs may have
+        self._hosts_read: frozenset[IPAddress] = frozenset()
         self.everywhere = True  # the addresses of all links
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
@@ -102,6 +105,21 @@ class Staleness:
     def forget(self, interfaces: Iterable[Key]) -> None:
         """Only these interfaces exist: forget that others were read."""
         self._known &= frozenset(interfaces)
+
+    def concerns(self, host: IPAddress | None) -> bool:
+        """Whether host routes to this address are of interest."""
+        return host in self._hosts_read
+
+    def take_hosts(self, candidates: frozenset[IPAddress]) -> frozenset[IPAddress]:
+        """The addresses to which to read main's host routes; none while what is known holds.
+
+        That may cost the reading of a large table: so not at each event.
+        """
+        stale = self.hosts or self._reading_everything or not candidates <= self._hosts_read
+        self.hosts = False
+        if stale:
+            self._hosts_read = candidates
+        return candidates if stale else frozenset()
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nicwatchd.core.metadata import Answer, EniMetadata
-from nicwatchd.core.model import Address, Key, Link, Operation, Route, Rule
+from nicwatchd.core.model import Address, IPAddress, Key, Link, Operation, Route, Rule
 from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
 
@@ -42,6 +42,7 @@ class ReadObjects:
     `everywhere`: whether to read the addresses of all links of the host. `own`: whether to read all
     routes of ours and all rules of the host. `tables`: the tables in which to read everybody's
     routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
+    `hosts`: the addresses to which to read main's host routes.
     """
 
     links: tuple[Key, ...]
@@ -50,6 +51,7 @@ class ReadObjects:
     udev: frozenset[int]
     known: frozenset[Key]
     everywhere: bool = False
+    hosts: frozenset[IPAddress] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class ObjectsRead:
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     udev_done: frozenset[int] = frozenset()
     everywhere: Mapping[int, tuple[Address, ...]] | None = None
+    # The links that main's host routes lead through.
+    hosts: Mapping[IPAddress, frozenset[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,11 @@ def is_asked_about(treatment: Treatment) -> bool:
     return not isinstance(treatment, Unmanaged) or treatment.asked
 
 
+def is_eni(treatment: Treatment) -> bool:
+    """Whether a link is an ENI of this host's, configured by us or not; not another's, or a NIC."""
+    return not isinstance(treatment, Unmanaged)
+
+
 def reason_of(treatment: Treatment) -> Reason | None:
     """Why an interface is not ours to program; None where it is."""
     return None if isinstance(treatment, Managed) else treatment.reason

@@ -10,10 +10,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nicwatchd.core.evidence import Status, Verdict, Witness
+from nicwatchd.core.floating import Taken
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
-from nicwatchd.core.model import Address, Family, Item, Key, Link, Numbers, Plan, Reason
+from nicwatchd.core.model import (
+    Address,
+    Family,
+    IPAddress,
+    Item,
+    Key,
+    Link,
+    Numbers,
+    Plan,
+    Reason,
+)
 from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.treatment import Treatment
 
@@ -41,6 +52,8 @@ class View:
     surprise: Reason | None  # the exception that kept it from being judged or planned
     numbers: Numbers
     groups: frozenset[int]  # our link groups, present and former
+    # What others put on the link and took away.
+    taken: Mapping[IPAddress, Taken] = field(default_factory=dict)
 
     # What went to another ENI, of that name, when IMDS did not confirm it here any more.
     moved: Mapping[Item, str] = field(default_factory=dict)
@@ -65,6 +78,7 @@ def _notes(view: View) -> Iterator[Reason]:
         if verdict.status in (Status.ABSENT, Status.OFF):
             yield from verdict.reasons
     yield from _owned_elsewhere(view)
+    yield from _taken_away(view)
     yield from view.plan.notes
     yield from view.shadows
     if view.fight:
@@ -101,6 +115,18 @@ def _why_elsewhere(item: Item, where: Elsewhere, here: str) -> str:
         return f"IMDS lists {item} here too, but {here} {where.because}: it is on {where.name}"
     text = f"IMDS lists {item} here too, but it is kept on {where.name}"
     return f"{text} until IMDS no longer lists it there"
+
+
+def _taken_away(view: View) -> Iterator[Reason]:
+    """A note for each address that IMDS lists, but that its manager took off the link."""
+    name, listed = view.link.name, view.memory.listed | view.memory.missing
+    for ip, each in sorted(view.taken.items(), key=lambda known: str(known[0])):
+        if ip in listed:
+            by = f"by {each.who}" if each.who else "by others (the kernel does not say by whom)"
+            text = f"{ip} was on {name} and was taken away {by}. nicwatchd did not put it there, so"
+            text += " it leaves it to whoever did until IMDS no longer lists it. To have it back,"
+            text += f" add it: ip addr add {ip}/{ip.max_prefixlen} dev {name}"
+            yield Reason("taken-away", text)
 
 
 def _link_notes(view: View) -> Iterator[Reason]:

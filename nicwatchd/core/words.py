@@ -230,11 +230,12 @@ def _arguments(operation: Operation, name_of: NameOf) -> list[str]:
             return ["link", "set", "dev", device(index, name_of), *group_text(group).split()]
         case SetUp(index):
             return ["link", "set", "dev", device(index, name_of), "up"]
-        case AddAddress(index, ip):
+        case AddAddress(index, ip, preferred, replace):
             v6 = Family(ip.version) is Family.V6
-            unpreferred = ["preferred_lft", "0", "nodad"] if v6 else []
-            added = _address("add", index, ip, ip.max_prefixlen, name_of)
-            return [*added, *unpreferred, "noprefixroute"]
+            lifetime = [] if preferred else ["preferred_lft", "0"]
+            verb = "replace" if replace else "add"
+            added = _address(verb, index, ip, ip.max_prefixlen, name_of)
+            return [*added, *([*lifetime, "nodad"] if v6 else []), "noprefixroute"]
         case RemoveAddress(index, ip, prefixlen):
             return _address("del", index, ip, prefixlen, name_of)
         case AddRoute(route, replace):

@@ -63,6 +63,7 @@ REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
 # No duplicate address detection: EC2 assigns each address once, so it would only cause a delay.
 # With a preferred lifetime of 0, the kernel never selects the address as a source by itself.
 V6_LIFETIME: Final = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
+V6_PREFERRED: Final = {**V6_LIFETIME, "ifa_preferred": FOREVER}
 
 NAMES: Final[Mapping[type[nlmsg], frozenset[str]]] = {
     kind: frozenset(entry[-2] for entry in kind.nla_map)
@@ -90,8 +91,9 @@ def encode(operation: Operation) -> Request:
         case SetUp(index):
             up = {"index": index, "flags": IFF_UP, "change": IFF_UP}
             kind, body = RTM_SETLINK, _body(ifinfmsg, up, {})
-        case AddAddress(index, ip):
-            kind, flags, body = RTM_NEWADDR, ADD, _new_address(index, ip)
+        case AddAddress(index, ip, preferred, replace):
+            kind, flags = RTM_NEWADDR, REPLACE if replace else ADD
+            body = _new_address(index, ip, preferred=preferred)
         case RemoveAddress(index, ip, prefixlen):
             kind, body = RTM_DELADDR, _address(index, ip, prefixlen, {})
         case AddRoute(route, replace):
@@ -121,11 +123,11 @@ def _body(kind: type[nlmsg], fields: Fields, attributes: Attributes) -> bytes:
     return bytes(message.data[HEADER.size :])
 
 
-def _new_address(index: int, ip: IPAddress) -> bytes:
+def _new_address(index: int, ip: IPAddress, *, preferred: bool) -> bytes:
     v4 = Family(ip.version) is Family.V4
     extra: Attributes = {
         "IFA_FLAGS": IFA_F_NOPREFIXROUTE if v4 else IFA_F_NOPREFIXROUTE | IFA_F_NODAD,
-        "IFA_CACHEINFO": None if v4 else V6_LIFETIME,
+        "IFA_CACHEINFO": None if v4 else V6_PREFERRED if preferred else V6_LIFETIME,
         "IFA_PROTO": PROTOCOL,  # kernels before 5.18 ignore it
     }
     return _address(index, ip, ip.max_prefixlen, extra)

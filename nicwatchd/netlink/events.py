@@ -45,12 +45,15 @@ from nicwatchd.core.port import (
 from nicwatchd.netlink.constants import (
     FRA_PRIORITY,
     FRA_PROTOCOL,
+    IFA_ADDRESS,
+    IFA_LOCAL,
     IFA_PROTO,
     IFF_UP,
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
     NHA_OIF,
+    RTA_DST,
     RTA_MULTIPATH,
     RTA_OIF,
     RTA_TABLE,
@@ -72,6 +75,7 @@ from nicwatchd.netlink.wire import (
     ROUTE,
     RULE,
     Message,
+    address,
     attributes,
     find_attribute,
     text,
@@ -81,6 +85,8 @@ from nicwatchd.netlink.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from nicwatchd.core.model import IPAddress
 
 GROUPS: Final = (
     RTMGRP_LINK
@@ -238,19 +244,23 @@ def _address(message: Message) -> AddressEvent:
     link_local = scope == SCOPE_LINK
     if message.type == RTM_NEWADDR:
         return AddressEvent(index, message.pid, link_local=link_local)
-    mark = find_attribute(message.body, IFADDR.size, IFA_PROTO)
-    ours = mark == bytes([PROTOCOL]) and message.pid  # 0 means nothing here: see AddressEvent
+    found = attributes(message.body, IFADDR.size)
+    ours = found.get(IFA_PROTO) == bytes([PROTOCOL]) and message.pid  # 0: see AddressEvent
+    packed = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
+    process = process_name(message.pid) if message.pid else ""
     return AddressEvent(
         index,
         message.pid,
         deleted=True,
-        culprit=culprit(message.pid) if ours else "",
+        culprit=_culprit(message.pid, process) if ours else "",
         link_local=link_local,
+        ip=address(packed) if packed else None,
+        process=process,
     )
 
 
 def _route(message: Message) -> RouteEvent | NexthopEvent | None:
-    number, _, _, _, table, protocol, _, kind, flags = ROUTE.unpack_from(message.body)
+    number, length, _, _, table, protocol, _, kind, flags = ROUTE.unpack_from(message.body)
     if kind in BESIDE_ADDRESSES or flags & RTM_F_CLONED:
         return None
     if protocol != PROTOCOL and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
@@ -260,8 +270,9 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | None:
     # A route of ours has our protocol, whatever its table. Tables from TABLE_BASE on may be ours.
     if protocol != PROTOCOL and table != MAIN_TABLE and table < TABLE_BASE:
         return None
+    host = _host(length, found) if table == MAIN_TABLE else None
     if table == MAIN_TABLE and kind == RTN_UNICAST and is_by_number_alone(found):
-        return NexthopEvent(0)
+        return NexthopEvent(0, host)
     deleted = message.type == RTM_DELROUTE
     return RouteEvent(
         FAMILY[number],
@@ -272,7 +283,14 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | None:
         message.pid,
         culprit(message.pid) if deleted and protocol == PROTOCOL else "",
         links_of(found) if RTA_MULTIPATH in found else (),
+        host,
     )
+
+
+def _host(length: int, found: dict[int, bytes]) -> IPAddress | None:
+    """The destination, if it is one address."""
+    packed = found.get(RTA_DST, b"")
+    return address(packed) if packed and length == 8 * len(packed) else None
 
 
 def _rule(message: Message) -> RuleEvent | None:
@@ -299,8 +317,15 @@ def culprit(pid: int, proc: Path = PROC) -> str:
     and a pid from another namespace means another process here. A short-lived `ip` can still be
     looked up when its event arrives, but no longer 5 ms later.
     """
-    if not pid:
-        return "the kernel"
+    return _culprit(pid, process_name(pid, proc)) if pid else "the kernel"
+
+
+def _culprit(pid: int, process: str) -> str:
+    return f"port id {pid}, perhaps {process}" if process else f"port id {pid}"
+
+
+def process_name(pid: int, proc: Path = PROC) -> str:
+    """The name of a process; empty where there is none."""
     with contextlib.suppress(OSError):
-        return f"port id {pid}, perhaps {(proc / str(pid) / 'comm').read_text().strip()}"
-    return f"port id {pid}"
+        return (proc / str(pid) / "comm").read_text().strip()
+    return ""

@@ -27,6 +27,7 @@ from nicwatchd.netlink.constants import (
     RTEXT_FILTER_SKIP_STATS,
     RTM_F_LOOKUP_TABLE,
     RTM_GETNEXTHOP,
+    RTN_UNICAST,
 )
 from nicwatchd.netlink.decode import (
     decode_address,
@@ -48,11 +49,13 @@ from nicwatchd.netlink.wire import (
     attribute,
     attribute_u32,
     attributes,
+    find_attribute,
     u32,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.model import Address, IPAddress, Link, Operation, Rule
 
@@ -63,6 +66,7 @@ NO_STATISTICS: Final = attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 # Routes of a link that are read in full. All routes of the internet may lead there by BGP: of what
 # comes after so many, only what the kernel and address configuration made, and defaults.
 READ_IN_FULL: Final = 1024
+HOST_BITS: Final = {ADDRESS_FAMILY[Family.V4]: 32, ADDRESS_FAMILY[Family.V6]: 128}
 EVIDENCE: Final = (RTPROT_KERNEL, RTPROT_RA, RTPROT_DHCP)
 
 
@@ -130,6 +134,27 @@ class NetlinkKernel:
         routes = await self._routes(0, wanted, in_full=READ_IN_FULL)
         return tuple(r for r in routes if r.table == MAIN_TABLE and index in r.links)
 
+    async def host_routes(
+        self, addresses: AbstractSet[IPAddress]
+    ) -> dict[IPAddress, frozenset[int]]:
+        """See `Kernel`. The kernel cannot filter by destination: most is skipped unread."""
+        wanted = {ip.packed for ip in addresses}
+        found: dict[IPAddress, frozenset[int]] = {}
+
+        def decode(body: bytes) -> Route | bytes | None:
+            return decode_route_or_body(body) if _host_of(body) in wanted else None
+
+        rows: list[Route | bytes] = []
+        for number in {ADDRESS_FAMILY[Family(ip.version)] for ip in addresses}:
+            body = ROUTE.pack(number, 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0)
+            request = Request(RTM_GETROUTE, 0, body + attribute_u32(RTA_TABLE, MAIN_TABLE))
+            rows += await self._requests.dump(request, decode)
+        for route in await self._resolved(rows):
+            if route.table == MAIN_TABLE:
+                ip = route.dst.network_address
+                found[ip] = found.get(ip, frozenset()) | route.links
+        return found
+
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
         return tuple(r for r in await self._routes(PROTOCOL, b"") if r.protocol == PROTOCOL)
@@ -152,6 +177,10 @@ class NetlinkKernel:
             request = Request(RTM_GETROUTE, 0, body)
             brief = None if in_full is None else Brief(in_full, _is_essential)
             rows += await self._requests.dump(request, decode_route_or_body, brief)
+        return await self._resolved(rows)
+
+    async def _resolved(self, rows: Sequence[Route | bytes]) -> list[Route]:
+        """The routes, with the next hops of those that name but an object's number."""
         if not any(isinstance(row, bytes) for row in rows):
             return [row for row in rows if isinstance(row, Route)]
         nexthops = await self._nexthops()
@@ -202,6 +231,13 @@ class NetlinkKernel:
             return ERROR_ROUTES[kind]
         found = attributes(answer, ROUTE.size)
         return RouteAnswer(u32(found.get(RTA_TABLE)), u32(found.get(RTA_OIF)))
+
+
+def _host_of(body: bytes) -> bytes | None:
+    """The destination, packed, if a route is to one address."""
+    number, dst_len, *_ = ROUTE.unpack_from(body)
+    bits = HOST_BITS.get(number)
+    return find_attribute(body, ROUTE.size, RTA_DST) if dst_len == bits else None
 
 
 def _is_essential(body: bytes) -> bool:

@@ -69,6 +69,7 @@ class Daemon:
         self._ledger = ledger
         self.turn = Turn(policy, random.random, clock())
         self.turn.host.releases = ledger.releases
+        self.turn.host.recall(ledger.floating)
         self._driver = Driver(kernel, ledger)
         imds.detour = HostDetour(self.turn.host, kernel)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
@@ -136,6 +137,8 @@ class Daemon:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 self._report(KernelTrouble(self._trouble))
+        with contextlib.suppress(OSError):  # it is tried again after the next turn
+            self._ledger.keep_floating(self.host.records)
         self._last_turn = self._clock()
         # Not fed while a part is stuck, because a restart can fix that. A restart does not help
         # against a kernel that refuses requests.

@@ -62,16 +62,21 @@ class Driver:
     async def _read_objects(self, step: ReadObjects) -> ObjectsRead:
         self._forget_all_but(step.known)
         kernel = self._kernel
-        addresses, routes = {}, {}
+        found, routes = {}, {}
         for index, mac in step.links:
-            addresses[index] = self._ledger.mark(mac, await kernel.addresses(index))
+            found[index, mac] = await kernel.addresses(index)
             routes[index] = await kernel.link_routes(index)
+        if not self._read_only:
+            with contextlib.suppress(OSError):  # tried again with the next read
+                self._ledger.keep_needed(found)
+        addresses = {index: self._ledger.mark(mac, on) for (index, mac), on in found.items()}
         return ObjectsRead(
             addresses=addresses,
             routes=routes,
             everywhere=await kernel.all_addresses() if step.everywhere else None,
             own=(await kernel.own_routes(), await kernel.rules()) if step.own else None,
             tables={table: await kernel.table_routes(table) for table in step.tables},
+            hosts=await kernel.host_routes(step.hosts) if step.hosts else None,
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
         )
 

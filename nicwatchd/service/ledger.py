@@ -5,17 +5,21 @@ An entry is written before its address is added, so every address of ours has a 
 only for this boot, this ifindex and this MAC. The kernel's own mark, if there is one, agrees.
 
 Second, what the operator released with `nicwatchd release`.
+
+Third, the addresses that others had put on an ENI's link, and those that they took away again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from nicwatchd.core.floating import Record
 from nicwatchd.core.model import PROTOCOL, Address, IPAddress, Key
 from nicwatchd.core.releases import Releases
 
@@ -31,6 +35,7 @@ class Ledger:
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
         self._entries: set[Entry] = set()
         self.releases = Releases()
+        self.floating: Mapping[Key, Record] = {}
         # Missing or unreadable: then we cannot be sure that any address is ours.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             self._load()
@@ -41,31 +46,68 @@ class Ledger:
             self._entries = {(int(i), str(mac), str(ip)) for i, mac, ip in document["addresses"]}
             links = frozenset((int(i), str(mac)) for i, mac in document["released"]["exceptions"])
             self.releases = Releases(document["released"]["everything"] is True, links)
+            self.floating = dict(map(self._record_of, document["floating"]))
+
+    @staticmethod
+    def _record_of(row: Mapping[str, Any]) -> tuple[Key, Record]:
+        key = (int(row["link"][0]), str(row["link"][1]))
+        return key, Record(
+            frozenset(map(ip_address, row["theirs"])),
+            frozenset((ip_address(ip), str(who)) for ip, who in row["taken"]),
+            frozenset(map(ip_address, row["also"])),
+        )
 
     def add(self, entries: Iterable[tuple[int, str, IPAddress]]) -> None:
         """Record addresses that are about to be added. Raises OSError if that fails."""
         added = {(index, mac, str(ip)) for index, mac, ip in entries}
-        self._keep(self._entries | added, self.releases)
+        self._keep(self._entries | added, self.releases, self.floating)
 
     def keep_only(self, links: Iterable[Key]) -> None:
         """Remove the entries of all other links."""
         alive = set(links)
         entries = {entry for entry in self._entries if entry[:2] in alive}
-        self._keep(entries, self.releases.among(alive))
+        floating = {key: record for key, record in self.floating.items() if key in alive}
+        self._keep(entries, self.releases.among(alive), floating)
 
     def keep_releases(self, releases: Releases) -> None:
         """Record what is released. Raises OSError if that fails."""
-        self._keep(self._entries, releases)
+        self._keep(self._entries, releases, self.floating)
 
-    def _keep(self, entries: set[Entry], releases: Releases) -> None:
-        if (entries, releases) == (self._entries, self.releases):
+    def keep_floating(self, floating: Mapping[Key, Record]) -> None:
+        """Record what others have on the links, and what they took away. Raises OSError."""
+        self._keep(self._entries, self.releases, floating)
+
+    def _keep(
+        self, entries: set[Entry], releases: Releases, floating: Mapping[Key, Record]
+    ) -> None:
+        if (entries, releases, floating) == (self._entries, self.releases, self.floating):
             return
         partial = self._file.with_suffix(".new")
         released = {"everything": releases.everything, "exceptions": sorted(releases.exceptions)}
-        document = {"boot": self._boot, "addresses": sorted(entries), "released": released}
+        document = {
+            "boot": self._boot,
+            "addresses": sorted(entries),
+            "released": released,
+            "floating": [_row(key, record) for key, record in sorted(floating.items())],
+        }
         partial.write_text(json.dumps(document), encoding="utf-8")
         partial.replace(self._file)
-        self._entries, self.releases = entries, releases
+        self._entries, self.releases, self.floating = entries, releases, floating
+
+    def keep_needed(self, found: Mapping[Key, Iterable[Address]]) -> None:
+        """Remove entries that are not needed; `found` are all addresses of links that were read.
+
+        Those of what is gone, else what others add there later would count as ours; and of what
+        has the kernel's own mark, else it would still count as ours once others replaced it.
+        """
+        needed = {
+            (*link, str(address.ip))
+            for link, addresses in found.items()
+            for address in addresses
+            if address.protocol != PROTOCOL
+        }
+        entries = {e for e in self._entries if e[:2] not in found or e in needed}
+        self._keep(entries, self.releases, self.floating)
 
     def mark(self, mac: str, addresses: Iterable[Address]) -> tuple[Address, ...]:
         """The addresses; ours carry our mark: those in the ledger that nobody has taken over."""
@@ -78,3 +120,13 @@ class Ledger:
             else address
             for address in addresses
         )
+
+
+def _row(key: Key, record: Record) -> dict[str, object]:
+    """A record as JSON has it."""
+    return {
+        "link": key,
+        "theirs": sorted(map(str, record.theirs)),
+        "taken": sorted((str(ip), who) for ip, who in record.taken),
+        "also": sorted(map(str, record.also)),
+    }

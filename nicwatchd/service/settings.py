@@ -51,6 +51,16 @@ def _cidr(value: object) -> IPNetwork:
 Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_cidr)]
 
 
+def _place(value: object) -> IPNetwork:
+    try:
+        return _cidr(value)
+    except ValueError:
+        raise ValueError("an address or a CIDR, such as '10.0.9.7' or '2001:db8::/64'") from None
+
+
+AddressOrCidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_place)]
+
+
 def _endpoint(text: str) -> str:
     """An endpoint is a scheme, a host and perhaps a port; the client adds the rest."""
     try:
@@ -83,6 +93,7 @@ class Interfaces(_Section):
     exclude_subnets: list[Cidr] = []
     expect: list[Literal["ipv4", "ipv6"]] = []
     addresses: Literal["auto", "all", "none"] = "auto"
+    leave_addresses: list[AddressOrCidr] = []
     rules: Literal["auto", "subnet", "address"] = "auto"
     ipv6_router: Literal["ec2", "ra"] = "ec2"
     coexist: Literal["beside", "force"] = "beside"
@@ -157,6 +168,7 @@ class Settings(_Section):
             exclude_subnets=tuple(of.exclude_subnets),
             expect=frozenset(families[name] for name in of.expect),
             addresses=AddressMode(of.addresses),
+            leave_addresses=tuple(of.leave_addresses),
             rules=RuleMode(of.rules),
             ipv6_router=Ipv6Router(of.ipv6_router),
             coexist=Coexist(of.coexist),

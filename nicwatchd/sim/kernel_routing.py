@@ -135,7 +135,9 @@ class Routing:
 
     def _report(self, route: Route, *, deleted: bool, pid: int) -> None:
         ours = route.protocol == PROTOCOL
-        if ours or route.table == MAIN_TABLE or route.table >= TABLE_BASE:
+        alone = route.dst.prefixlen == route.dst.max_prefixlen
+        in_main = route.table == MAIN_TABLE
+        if ours or in_main or route.table >= TABLE_BASE:
             culprit = f"port id {pid}" if ours and deleted else ""
             self._emit(
                 RouteEvent(
@@ -147,6 +149,7 @@ class Routing:
                     pid,
                     culprit,
                     tuple(dict.fromkeys(hop.oif for hop in route.hops)),
+                    host=route.dst.network_address if in_main and alone else None,
                 )
             )
 

@@ -39,6 +39,8 @@ from nicwatchd.core.port import AddressEvent, LinkEvent
 from nicwatchd.sim.kernel_routing import V6_CONNECTED_METRIC, Routing, lacks_ipv6
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from nicwatchd.core.model import IPAddress, IPNetwork, Operation
 
 
@@ -52,8 +54,8 @@ class KernelState(Routing):
                 return self._change_link(index, group=group)
             case SetUp(index):
                 return self._change_link(index, up=True, running=True)
-            case AddAddress(index, ip):
-                return self._add_address(index, ip, pid)
+            case AddAddress():
+                return self._add_address(operation, pid)
             case RemoveAddress(index, ip, prefixlen):
                 return self.remove_address(index, ip, prefixlen, pid)
             case AddRoute(route, replacing):
@@ -132,7 +134,7 @@ class KernelState(Routing):
         for address in [a for a in self.addresses if a.index == index]:
             if address.family is Family.V6:
                 self.addresses.remove(address)
-                self._emit(AddressEvent(index, deleted=True))
+                self._emit(AddressEvent(index, deleted=True, ip=address.ip))
         for route in self._only_through(index):
             if route.family is Family.V6:
                 self.routes.remove(route)
@@ -156,18 +158,30 @@ class KernelState(Routing):
             return EACCES
         known = self.same_address(address.index, address.ip, address.prefixlen)
         if known:
-            self.addresses.remove(known)
-        self.addresses.append(address)
+            self.addresses[self.addresses.index(known)] = address
+        else:
+            self.addresses.append(address)
         self._emit(AddressEvent(address.index, pid, link_local=address.ip.is_link_local))
         self._connect(address)
         return 0
 
-    def _add_address(self, index: int, ip: IPAddress, pid: int) -> int:
-        if self.same_address(index, ip, ip.max_prefixlen):
+    def _add_address(self, add: AddAddress, pid: int) -> int:
+        ip = add.ip
+        if self.same_address(add.index, ip, ip.max_prefixlen) and not add.replace:
             return EEXIST
-        v6 = Family(ip.version) is Family.V6
-        added = Address(index, ip, ip.max_prefixlen, deprecated=v6, protocol=PROTOCOL)
+        late = Family(ip.version) is Family.V6 and not add.preferred
+        added = Address(add.index, ip, ip.max_prefixlen, deprecated=late, protocol=PROTOCOL)
         return self.put_address(added, pid)
+
+    def host_routes(self, addresses: AbstractSet[IPAddress]) -> dict[IPAddress, frozenset[int]]:
+        """The main table's host routes to these: the links that they lead through."""
+        found: dict[IPAddress, frozenset[int]] = {}
+        for route in self.routes:
+            ip = route.dst.network_address
+            alone = route.dst.prefixlen == route.dst.max_prefixlen
+            if route.table == MAIN_TABLE and alone and ip in addresses:
+                found[ip] = found.get(ip, frozenset()) | route.links
+        return found
 
     def remove_address(self, index: int, ip: IPAddress, prefixlen: int, pid: int) -> int:
         """Remove an address. Routes with this source lose it (IPv6) or go (IPv4, only in main)."""
@@ -178,8 +192,8 @@ class KernelState(Routing):
             return EADDRNOTAVAIL
         self.addresses.remove(address)
         culprit = f"port id {pid}" if address.protocol == PROTOCOL and pid else ""
-        local = ip.is_link_local
-        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit, link_local=local))
+        event = AddressEvent(index, pid, True, culprit, ip.is_link_local, ip)  # noqa: FBT003
+        self._emit(event)
         connected = self._connected(address)
         if connected in self.routes:
             self.remove_route(connected, 0)

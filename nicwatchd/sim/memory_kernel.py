@@ -34,6 +34,7 @@ from nicwatchd.sim.kernel_state import KernelState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.model import IPAddress
 
@@ -110,6 +111,12 @@ class FakeKernel:
         """See `Kernel`."""
         routes = self._state.routes
         return tuple(r for r in routes if r.table == MAIN_TABLE and index in r.links)
+
+    async def host_routes(
+        self, addresses: AbstractSet[IPAddress]
+    ) -> dict[IPAddress, frozenset[int]]:
+        """See `Kernel`."""
+        return self._state.host_routes(addresses)
 
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""

@@ -6,7 +6,7 @@ Each kind is one method's, or one `match` case's, worth of doing for a world.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_network
 from typing import Literal, TypeAlias
 
 from nicwatchd.core.model import (
@@ -53,7 +53,10 @@ class ForeignRoute:
 
 @dataclass(frozen=True, slots=True)
 class ForeignAddress:
-    """A permanent address that an operator put on an ENI's link."""
+    """A permanent address that an operator put on an ENI's link, or a cluster manager.
+
+    The manager's is one of the ENI's own.
+    """
 
     mac: str
     address: IPInterface
@@ -63,7 +66,21 @@ class ForeignAddress:
         return Address(index, self.address.ip, self.address.network.prefixlen)
 
 
-Foreign: TypeAlias = ForeignRule | ForeignRoute | ForeignAddress
+@dataclass(frozen=True, slots=True)
+class ContainerRoute:
+    """Main's host route to a container that has an address of an ENI's."""
+
+    ip: IPAddress
+
+    def on(self, index: int) -> Route:
+        """As the kernel reads it back, through a link with this index."""
+        dst = ip_network(self.ip)
+        if dst.version == 4:
+            return Route(dst, MAIN_TABLE, index, RTPROT_STATIC, scope=SCOPE_LINK)
+        return Route(dst, MAIN_TABLE, index, RTPROT_STATIC, metric=IPV6_DEFAULT_METRIC)
+
+
+Foreign: TypeAlias = ForeignRule | ForeignRoute | ForeignAddress | ContainerRoute
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import pytest
 
 from nicwatchd.core import application, decide, diff, rule_chains
 from nicwatchd.core.decide import Decider
+from nicwatchd.core.floating import Floating
+from nicwatchd.core.homes import Homes
 from nicwatchd.core.known import Known
 from nicwatchd.core.metadata import ABSENT, Unknown
 from nicwatchd.core.model import (
@@ -113,6 +115,23 @@ def stale_plan(patch: pytest.MonkeyPatch) -> None:
         made[id(self)] = links
 
     patch.setattr(Decider, "_plan", wrong)
+
+
+def containers_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What containers have counts as the host's."""
+    patch.setattr(Homes, "of", lambda *_: {})
+
+
+def floating_put_back(patch: pytest.MonkeyPatch) -> None:
+    """What its manager took away counts as lost."""
+    right = Floating.look
+
+    def wrong(self: Floating, *arguments: Any, **more: Any) -> bool:
+        right(self, *arguments, **more)
+        self.taken = {}
+        return False
+
+    patch.setattr(Floating, "look", wrong)
 
 
 @dataclass(frozen=True)

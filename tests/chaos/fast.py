@@ -26,6 +26,7 @@ from nicwatchd.sim.script import EniScript, Scenario
 from tests.chaos.actions import (
     Action,
     Attach,
+    ContainerRoute,
     Detach,
     FaultBegins,
     FaultsEnd,
@@ -68,6 +69,7 @@ POLICY: Final = Policy(
 LONGEST_PASS: Final = 20.0  # s; by then IMDS was asked again, and doubted as often as it takes
 # An IMDS that was disabled is asked after 30 s; then there are a poll, doubts and patience to come.
 SETTLED: Final = 60.0
+BOX_MAC: Final = "06:00:00:00:00:99"  # of the host's end of a container's link
 
 
 class FastWorld:
@@ -86,6 +88,8 @@ class FastWorld:
         self._wrongs: list[str] = []
         self.journal: list[str] = []
         self._plug_primary()
+        self._box = self.kernel.add_link("c-box", BOX_MAC, kind="veth")
+        self.kernel.set_link(replace(self.kernel._state.links[self._box], up=True, running=True))
 
     def _plug_primary(self) -> None:
         eni = first_enis()[PRIMARY]
@@ -227,6 +231,8 @@ class FastWorld:
     def _in_kernel(self, thing: Foreign | Lease) -> Address | Route | Rule:
         if isinstance(thing, ForeignRule):
             return thing.rule
+        if isinstance(thing, ContainerRoute):
+            return thing.on(self._box)
         return thing.on(self._indexes[thing.mac])
 
     def _remove(self, what: Kind, pick: int) -> None:

@@ -68,9 +68,9 @@ def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
     link, port = seen.links[mac], truth.ports[mac]
     copied = [f.on(link.index) for f in truth.foreign_on(mac) if isinstance(f, ForeignRoute)]
     theirs = [f.address.ip for f in truth.foreign_on(mac) if isinstance(f, ForeignAddress)]
-    shared = truth.shared(mac)
+    shared, away = truth.shared(mac), truth.contained
     eni = truth.usable(mac)
-    return expected(eni, link.index, shared, copied, foreign=theirs, up=port.up)
+    return expected(eni, link.index, shared, copied, foreign=theirs, up=port.up, away=away)
 
 
 def _ours(promised: Mapping[str, Expected], seen: Seen) -> list[str]:
@@ -97,9 +97,10 @@ def _addresses(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> li
     for mac, link in seen.links.items():
         there = seen.addresses[link.index]
         wanted = promised[mac].addresses if mac in promised else frozenset()
-        leased = {lease.address.ip for lease in truth.leases if lease.mac == mac}
+        others = {lease.address.ip for lease in truth.leases if lease.mac == mac}
+        others |= {f.address.ip for f in truth.foreign_on(mac) if isinstance(f, ForeignAddress)}
         mine = frozenset(address.ip for address in there if ours(address))
-        wrong += [f"{mac}: {line}" for line in _compare("address", wanted - leased, mine)]
+        wrong += [f"{mac}: {line}" for line in _compare("address", wanted - others, mine)]
     return wrong
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, IPv6Network, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_network,
+)
 from itertools import permutations
 from random import Random
 from typing import Final, TypeAlias, TypeVar, get_args
 
 from nicwatchd.core.metadata import KEYS
-from nicwatchd.core.model import Family, Rule
+from nicwatchd.core.model import Family, IPAddress, Rule
 from nicwatchd.sim.parts import Eni, Subnet
 from nicwatchd.sim.script import Do
 from tests.chaos.actions import (
@@ -17,6 +24,7 @@ from tests.chaos.actions import (
     AddCidr,
     Assign,
     Attach,
+    ContainerRoute,
     Delay,
     Detach,
     FaultBegins,
@@ -62,6 +70,7 @@ LATE_KEYS: Final = ("mac", "device-number", "subnet-id", *SUBNET_KEYS)
 FAULTY: Final = ("token", "directory", "leaf", "all", *(f"leaf:{key}" for key in SUBNET_KEYS))
 AT_MOST: Final = 5  # items of one kind that an ENI is given
 FOREIGN_AT_MOST: Final = 8
+CONTAINERS_AT_MOST: Final = 3
 
 
 def action(truth: Truth, random: Random) -> Action:
@@ -159,8 +168,8 @@ def _assign(truth: Truth, random: Random) -> Action | None:
 
 def _given(truth: Truth, mac: str) -> list[Item]:
     """What can be taken from an ENI: EC2 never takes the first IPv4 address."""
-    first = truth.enis[mac].ipv4[:1]
-    return [item for item in truth.items(mac) if item not in first]
+    kept = {*truth.enis[mac].ipv4[:1], *truth.floats(mac)}
+    return [item for item in truth.items(mac) if item not in kept]
 
 
 def _unassign(truth: Truth, random: Random) -> Action | None:
@@ -248,6 +257,8 @@ def _lease_comes(truth: Truth, random: Random) -> Action | None:
         free.append(Lease(mac, IPv4Interface((eni.ipv4[0], eni.subnet.ipv4.prefixlen))))
     if (mac, Family.V6) not in known and truth.ports[mac].ipv6:
         free += [Lease(mac, IPv6Interface((ip, 128))) for ip in eni.ipv6]
+    taken = truth.contained | truth.floats(mac)
+    free = [lease for lease in free if lease.address.ip not in taken]
     lease = _one(random, free)
     return None if lease is None else LeaseComes(lease)
 
@@ -286,6 +297,43 @@ def _put_foreign(truth: Truth, random: Random) -> Action | None:
         free = [thing for thing in free if not is_ipv6_on(thing, mac)]
     thing = _one(random, set(free) - truth.foreign)
     return None if thing is None else PutForeign(thing)
+
+
+def _own_addresses(truth: Truth, mac: str) -> list[IPAddress]:
+    """The addresses of an ENI that a container or a cluster manager may get next."""
+    leased = {lease.address.ip for lease in truth.leases}
+    used = leased | truth.contained | truth.floats(mac)
+    given = (item for item in _given(truth, mac) if item not in used)
+    return [item for item in given if isinstance(item, IPv4Address | IPv6Address)]
+
+
+def _container_comes(truth: Truth, random: Random) -> Action | None:
+    mac = _one(random, truth.secondaries)
+    ip = None if mac is None else _one(random, _own_addresses(truth, mac))
+    too_many = len(truth.contained) >= CONTAINERS_AT_MOST
+    return None if ip is None or too_many else PutForeign(ContainerRoute(ip))
+
+
+def _manager_comes(truth: Truth, random: Random) -> Action | None:
+    """It puts a floating address on the link, which EC2 has assigned."""
+    mac = _one(random, _up(truth))
+    ip = None if mac is None else _one(random, _own_addresses(truth, mac))
+    if mac is None or ip is None or truth.floats(mac):
+        return None
+    bits = ip.max_prefixlen
+    v4 = isinstance(ip, IPv4Address)
+    address = IPv4Interface((ip, bits)) if v4 else IPv6Interface((ip, bits))
+    return PutForeign(ForeignAddress(mac, address))
+
+
+def _manager_goes(truth: Truth, random: Random) -> Action | None:
+    floats = [
+        thing
+        for thing in truth.foreign
+        if isinstance(thing, ForeignAddress) and thing.address.ip in truth.floats(thing.mac)
+    ]
+    thing = _one(random, floats)
+    return None if thing is None else TakeForeign(thing)
 
 
 def _take_foreign(truth: Truth, random: Random) -> Action | None:
@@ -361,6 +409,9 @@ WEIGHTS: Final[dict[Proposal, int]] = {
     _lease_expires: 3,
     _put_foreign: 4,
     _take_foreign: 3,
+    _container_comes: 4,
+    _manager_comes: 6,
+    _manager_goes: 8,
     _others_remove: 10,
     _others_ungroup: 2,
     _kill: 4,

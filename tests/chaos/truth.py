@@ -17,6 +17,7 @@ from tests.chaos.actions import (
     AddCidr,
     Assign,
     Attach,
+    ContainerRoute,
     Delay,
     Detach,
     FaultBegins,
@@ -25,6 +26,7 @@ from tests.chaos.actions import (
     Foreign,
     ForeignAddress,
     ForeignRoute,
+    ForeignRule,
     ImdsCatchesUp,
     ImdsLags,
     Item,
@@ -92,6 +94,9 @@ class Truth:
 
     `steady` are addresses and prefixes that were right at the last quiet point, and that nobody
     has changed or denied since: whatever else happens, the daemon may not take those away.
+    `rooted` is what others had then, so that the daemon saw it for sure. `departed` are addresses
+    of ENIs that others had on the link and that went; `taken` those of them that the daemon knows
+    to have been taken away, and so must not put back.
     """
 
     enis: Mapping[str, Eni] = field(default_factory=first_enis)
@@ -102,6 +107,9 @@ class Truth:
     faults: frozenset[FaultBegins] = frozenset()
     running: bool = False
     steady: frozenset[tuple[str, Item]] = frozenset()
+    rooted: frozenset[Foreign] = frozenset()
+    departed: frozenset[tuple[str, Item]] = frozenset()
+    taken: frozenset[tuple[str, Item]] = frozenset()
 
     # --- questions ---------------------------------------------------------------------------
 
@@ -134,9 +142,17 @@ class Truth:
 
     def foreign_rules(self) -> tuple[Rule, ...]:
         """The rules of others that the walk has put."""
-        return tuple(
-            f.rule for f in self.foreign if not isinstance(f, ForeignRoute | ForeignAddress)
-        )
+        return tuple(f.rule for f in self.foreign if isinstance(f, ForeignRule))
+
+    @property
+    def contained(self) -> frozenset[Item]:
+        """The addresses that containers have."""
+        return frozenset(f.ip for f in self.foreign if isinstance(f, ContainerRoute))
+
+    def floats(self, mac: str) -> frozenset[Item]:
+        """The addresses of an ENI that others have put on its link."""
+        theirs = (f for f in self.foreign_on(mac) if isinstance(f, ForeignAddress))
+        return frozenset(f.address.ip for f in theirs) & frozenset(self.items(mac))
 
     def scripts(self) -> tuple[EniScript, ...]:
         """What IMDS says of each ENI that it may list, named by MAC."""
@@ -187,6 +203,8 @@ class Truth:
                 ports = {other: p for other, p in self.ports.items() if other != mac}
                 told = {m: t for m, t in self.told.items() if listed or m != mac}
                 truth = self._lose(mac, everything=True)._unsteady(mac)
+                departed = frozenset(each for each in truth.departed if each[0] != mac)
+                truth = replace(truth, departed=departed, taken=truth.taken & departed)
                 return replace(truth, ports=ports, told=told)
             case _ if port is None:
                 raise KeyError(mac)
@@ -222,10 +240,15 @@ class Truth:
                 return thing.mac != mac or (thing.address.version == 4 and not everything)
             return not isinstance(thing, ForeignRoute) or thing.mac != mac
 
+        stay = frozenset(filter(stays, self.foreign))
+        # A daemon that was not running cannot tell that from what was taken away.
+        gone = (f for f in self.foreign - stay if isinstance(f, ForeignAddress))
+        departed = {(f.mac, f.address.ip) for f in gone if f.address.ip in self.floats(f.mac)}
         return replace(
             self,
-            foreign=frozenset(filter(stays, self.foreign)),
+            foreign=stay,
             leases=frozenset(filter(stays, self.leases)),
+            departed=self.departed | departed,
         )
 
     def _after_change(self, action: Assign | Unassign | Move | AddCidr | RemoveCidr) -> Truth:
@@ -233,9 +256,11 @@ class Truth:
             case Assign(mac, item):
                 return self._put(with_item(self.enis[mac], item))
             case Unassign(mac, item):
-                return self._put(without(self.enis[mac], item))._unsteady(mac, item)
+                truth = self._put(without(self.enis[mac], item))._unsteady(mac, item)
+                return replace(truth, taken=self.taken - {(mac, item)})
             case Move(giver, taker, item):
                 truth = self._put(without(self.enis[giver], item))._unsteady(giver, item)
+                truth = replace(truth, taken=self.taken - {(giver, item)})
                 return truth._put(with_item(self.enis[taker], item))
             case AddCidr(name, cidr):
                 return self._with_cidrs(name, (*self._v6(name), cidr))
@@ -261,24 +286,48 @@ class Truth:
     def _after_others(self, action: PutForeign | TakeForeign | LeaseComes | LeaseExpires) -> Truth:
         match action:
             case PutForeign(thing):
-                return replace(self, foreign=self.foreign | {thing})
+                truth = replace(self, foreign=self.foreign | {thing})
+                if isinstance(thing, ForeignAddress):
+                    back = {(thing.mac, thing.address.ip)}
+                    departed, taken = self.departed - back, self.taken - back
+                    return replace(truth, departed=departed, taken=taken)
+                if isinstance(thing, ContainerRoute):
+                    contained = {each for each in self.steady if each[1] == thing.ip}
+                    return replace(truth, steady=self.steady - contained)
+                return truth
             case TakeForeign(thing):
-                return replace(self, foreign=self.foreign - {thing})
+                return replace(self._depart(thing), foreign=self.foreign - {thing})
             case LeaseComes(lease):
                 return replace(self, leases=self.leases | {lease})
             case LeaseExpires(lease):
                 return replace(self, leases=self.leases - {lease})
+
+    def _depart(self, thing: Foreign) -> Truth:
+        """A floating address goes. The daemon knows for sure if IMDS has not denied it."""
+        if not isinstance(thing, ForeignAddress):
+            return self
+        mac, ip = thing.mac, thing.address.ip
+        if ip not in self.floats(mac):
+            return self
+        told = self.told[mac]
+        denied = bool(self.faults or told.delay.hidden or told.eni)
+        sure = frozenset() if denied or thing not in self.rooted else frozenset({(mac, ip)})
+        truth = replace(self._unsteady(mac, ip), departed=self.departed | {(mac, ip)})
+        return replace(truth, taken=self.taken | sure)
 
     def _after_imds(self, action: ImdsLags | ImdsCatchesUp | FaultBegins | FaultsEnd) -> Truth:
         match action:
             case ImdsLags(mac, delay):
                 # A key that is not listed says "none": whoever believes that long enough is right.
                 truth = self._unsteady(mac) if delay.hidden else self
+                if delay.hidden or delay.frozen:
+                    sure = frozenset(each for each in self.taken if each[0] != mac)
+                    truth = replace(truth, taken=sure)
                 return truth._tell(mac, delay)
             case ImdsCatchesUp():
                 return replace(self, told={mac: Told() for mac in self.ports})
             case FaultBegins():
-                return replace(self, faults=self.faults | {action})
+                return replace(self, faults=self.faults | {action}, taken=frozenset())
             case FaultsEnd():
                 return replace(self, faults=frozenset())
 
@@ -294,7 +343,14 @@ class Truth:
     def _at_rest(self) -> Truth:
         ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
         steady = {(mac, item) for mac in self.secondaries for item in self.items(mac)}
-        return replace(self, ports=ports, steady=frozenset(steady))
+        return replace(
+            self,
+            ports=ports,
+            steady=frozenset(steady),
+            rooted=self.foreign,
+            departed=frozenset(),
+            taken=frozenset(),
+        )
 
 
 def is_ipv6_on(thing: Foreign | Lease, mac: str) -> bool:

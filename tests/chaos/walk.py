@@ -15,10 +15,21 @@ from random import Random
 from typing import Final, Protocol
 
 from tests.chaos import propose
-from tests.chaos.actions import Action, FaultsEnd, ImdsCatchesUp, LeaseExpires, Quiet, Start
+from tests.chaos.actions import (
+    Action,
+    FaultsEnd,
+    ImdsCatchesUp,
+    Item,
+    LeaseExpires,
+    Pass,
+    Quiet,
+    Start,
+    Unassign,
+)
 from tests.chaos.judge import Seen, differences
 from tests.chaos.truth import Truth
 
+MOMENT: Final = Pass(0.1)
 BUSY: Final = (3, 9)  # actions between two quiet points, from and to
 
 
@@ -67,9 +78,16 @@ class Walk:
 
 def calm(truth: Truth) -> list[Action]:
     """What has to happen so that everything can be right: all that is late comes."""
+
+    def is_assigned(mac: str, item: Item) -> bool:
+        return item in truth.items(mac)
+
     late: list[Action] = [] if truth.running else [Start()]
     if truth.faults:
         late.append(FaultsEnd())
+    # What a manager took away is not the host's until EC2 has taken it, too; that comes later.
+    late += [MOMENT] if truth.departed else []
+    late += [Unassign(*each) for each in sorted(truth.departed, key=str) if is_assigned(*each)]
     late.append(ImdsCatchesUp())
     late += [
         LeaseExpires(lease)

@@ -16,6 +16,7 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     TABLE_BASE,
+    AddAddress,
     Address,
     Family,
     IPAddress,
@@ -145,11 +146,19 @@ class WatchedKernel(FakeKernel):
                 self._safety = None
                 outcomes.append(judge(operation, self._run_one(operation)))
                 continue
+            self._check_takings(operation)
             before = self._safety or self._look_at_safety()
             outcomes.append(judge(operation, self._run_one(operation)))
             self._safety = self._look_at_safety()
             self._compare(operation, before, self._safety)
         return outcomes
+
+    def _check_takings(self, operation: Operation) -> None:
+        if isinstance(operation, AddAddress):
+            macs = {index: mac for mac, index in self._indexes.items()}
+            mac = macs.get(operation.index, "")
+            if (mac, operation.ip) in self._truth.taken:
+                self.wrongs.append(f"{operation} put {operation.ip} back on {mac}")
 
     def _compare(self, operation: Operation, before: Safety, after: Safety) -> None:
         for mac, item in before.standing - after.standing:

@@ -205,6 +205,7 @@ class FastMotion:
                     own=(kernel.own_routes, tuple(kernel.rules)) if step.own else None,
                     tables={table: kernel.table_routes(table) for table in step.tables},
                     udev_done=step.udev & self.udev_done,
+                    hosts=kernel.host_routes(step.hosts) if step.hosts else None,
                 )
             case Apply(operations=operations):
                 outcomes = tuple(self._apply(operations))

@@ -6,6 +6,7 @@ A plan that leads to such an operation is wrong, or was made from facts that are
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from errno import EINVAL, errorcode
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from nicwatchd.core.model import (
     Address,
     AddRoute,
     Family,
+    IPAddress,
     Link,
     Operation,
     RemoveAddress,
@@ -164,6 +166,9 @@ class StrictKernel:
 
     def table_routes(self, table: int) -> tuple[Route, ...]:
         return tuple(route for route in self.state.routes if route.table == table)
+
+    def host_routes(self, addresses: AbstractSet[IPAddress]) -> dict[IPAddress, frozenset[int]]:
+        return self.state.host_routes(addresses)
 
     def route_get(self, probe: Probe) -> RouteAnswer | int:
         """As the kernel of the sim answers."""

@@ -13,6 +13,7 @@ import pytest
 from nicwatchd.core import model
 from nicwatchd.core.model import (
     HEEDED,
+    AddAddress,
     Address,
     AddRoute,
     Family,
@@ -96,7 +97,9 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "group": None,
         "bring_up": False,
         "addresses": (),
+        "preferred": None,
         "awaited": (),
+        "away": frozenset(),
         "routes": (),
         "rules": (),
         "elsewhere": frozenset(),
@@ -104,6 +107,7 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "unfinished": (),
         "notes": (),
     },
+    AddAddress: {"preferred": False, "replace": False},
     AddRoute: {"replace": False},
 }
 

@@ -120,6 +120,14 @@ def test_a_route_an_address_and_a_group_read_as_ip_prints_them() -> None:
             AddAddress(3, V6),
             "ip -6 addr add 2001:db8::12/128 dev eth1 preferred_lft 0 nodad noprefixroute",
         ),
+        (
+            AddAddress(3, V6, preferred=True),
+            "ip -6 addr add 2001:db8::12/128 dev eth1 nodad noprefixroute",
+        ),
+        (
+            AddAddress(3, V6, replace=True),
+            "ip -6 addr replace 2001:db8::12/128 dev eth1 preferred_lft 0 nodad noprefixroute",
+        ),
         (RemoveAddress(3, V4, 24), "ip addr del 10.0.2.12/24 dev eth1"),
         (
             AddRoute(DEFAULT_V4, replace=True),

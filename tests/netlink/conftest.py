@@ -142,6 +142,7 @@ class RealWorld:
         match thing:
             case Address(index, address, prefixlen):
                 nodad = "nodad" if verb == "add" and thing.family is Family.V6 else ""
+                verb = "replace" if verb == "add" else verb  # one that is there changes
                 ip(f"addr {verb} {address}/{prefixlen} dev {links[index].name} {nodad}")
             case Route():
                 ip(f"-{thing.family} route {verb} {route_text(thing, names_in(links))}")

@@ -102,6 +102,9 @@ def test_ipv6_address_requests() -> None:
     assert (lifetimes["ifa_preferred"], lifetimes["ifa_valid"]) == (0, 0xFFFFFFFF)
     identity = {"IFA_LOCAL": str(ip), "IFA_ADDRESS": str(ip)}
     assert attrs == {**identity, "IFA_FLAGS": 0x202, "IFA_PROTO": 236}
+    _, attrs = as_pyroute2_reads(ifaddrmsg, AddAddress(7, ip, preferred=True))
+    assert attrs["IFA_CACHEINFO"]["ifa_preferred"] == 0xFFFFFFFF
+    assert encode(AddAddress(7, ip, replace=True)).flags == 0x500
     fields, attrs = as_pyroute2_reads(ifaddrmsg, RemoveAddress(7, ip, 64))
     assert (fields["prefixlen"], attrs) == (64, identity)
 

@@ -14,6 +14,7 @@ from errno import (
     ENOENT,
     ESRCH,
 )
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 from pathlib import Path
@@ -173,6 +174,81 @@ async def test_addresses_are_added_once_and_marked(world: World) -> None:
     assert await run(world, *remove) == [(Result.DONE, 0)] * 2
     assert await run(world, *remove) == [(Result.DONE, EADDRNOTAVAIL)] * 2
     assert not {V4, V6} & {address.ip for address in await world.kernel.addresses(index)}
+
+
+async def test_which_ipv6_address_may_be_chosen_as_a_source(world: World) -> None:
+    index = await link_up(world)
+    preferred, deprecated = (
+        Address(index, V6, 128, deprecated=late, protocol=PROTOCOL) for late in (False, True)
+    )
+    add = AddAddress(index, V6, preferred=True)
+    change = AddAddress(index, V6, replace=True)
+    assert await run(world, add) == [(Result.DONE, 0)]
+    assert preferred in await world.kernel.addresses(index)
+    assert await run(world, change) == [(Result.DONE, 0)]
+    assert deprecated in await world.kernel.addresses(index)
+    assert await run(world, replace(add, replace=True)) == [(Result.DONE, 0)]
+    assert preferred in await world.kernel.addresses(index)
+    assert await run(world, AddAddress(index, V6)) == [(Result.DONE, EEXIST)], "as it is"
+    assert preferred in await world.kernel.addresses(index)
+
+
+async def test_ipv4_addresses_are_listed_in_the_order_of_their_coming(world: World) -> None:
+    index = await link_up(world)
+    ips = [ip_address(f"10.0.0.{n}") for n in (9, 5, 7)]
+    await run(world, *(AddAddress(index, ip) for ip in ips))
+    assert [a.ip for a in await world.kernel.addresses(index) if a.ip.version == 4] == ips
+
+
+async def test_an_address_of_ours_that_others_replace_is_theirs(world: World) -> None:
+    index = await link_up(world)
+    theirs = (Address(index, V4, 32), Address(index, V6, 128))
+    await run(world, AddAddress(index, V4), AddAddress(index, V6))
+    for address in theirs:
+        await world.put(address)
+    found = {a for a in await world.kernel.addresses(index) if a.ip in (V4, V6)}
+    assert {replace(address, tentative=False) for address in found} == set(theirs)
+
+
+async def test_host_routes_of_main_and_the_links_they_lead_through(world: World) -> None:
+    index = await with_subnets(world)
+    other = await link_up(world, "eth2")
+    box4, box6 = ip_address("10.0.0.77"), ip_address("2001:db8::77")
+    host4, host6 = ip_network(box4), ip_network(box6)
+    await world.put(Route(host4, MAIN_TABLE, other, RTPROT_BIRD, scope=SCOPE_LINK))
+    several = (Hop(index, ip_address("2001:db8::7")), Hop(other, ip_address("fe80::7")))
+    await world.put(Route(host6, MAIN_TABLE, index, RTPROT_STATIC, metric=7, hops=several))
+    await world.put(Route(host6, MAIN_TABLE, index, RTPROT_STATIC, metric=8))
+    others = [
+        Route(ip_network("10.0.0.78/32"), MAIN_TABLE, other, 3, scope=SCOPE_LINK),
+        Route(ip_network("10.0.0.76/31"), MAIN_TABLE, other, 3, scope=SCOPE_LINK),
+        Route(ip_network("10.0.0.79/32"), 77, other, 3, scope=SCOPE_LINK),
+    ]
+    for route in others:
+        await world.put(route)
+    lacking = (ip_address("10.0.0.76"), ip_address("10.0.0.79"), ip_address("2001:db8::78"))
+    found = await world.kernel.host_routes({box4, box6, *lacking})
+    assert found == {box4: frozenset({other}), box6: frozenset({index, other})}
+    assert await world.kernel.host_routes(set()) == {}
+
+
+def says_where(ip: object, event: object, *, deleted: bool) -> bool:
+    return isinstance(event, RouteEvent) and (event.host, event.deleted) == (ip, deleted)
+
+
+async def test_a_host_route_s_event_says_where_it_leads_to(world: World) -> None:
+    index = await link_up(world)
+    for number, text in ((4, "192.0.2.9/32"), (6, "3fff::9/128")):
+        host = ip_network(text)
+        scope = SCOPE_LINK if number == 4 else 0
+        metric_ = 0 if number == 4 else IPV6_DEFAULT_METRIC
+        route = Route(host, MAIN_TABLE, index, RTPROT_STATIC, scope=scope, metric=metric_)
+        await world.put(route)
+        await world.drop(route)
+
+        for gone in (False, True):
+            event = partial(says_where, host.network_address, deleted=gone)
+            await world.heard.until(event)
 
 
 async def test_an_address_with_another_prefix_length(world: World) -> None:
@@ -753,6 +829,7 @@ async def test_who_deleted_an_address_of_ours_is_named_for_ipv4(world: World) ->
     assert event.pid not in (0, world.kernel.port_id)
     deleted = [e for e in world.heard.events if isinstance(e, AddressEvent) and e.deleted]
     assert [e.culprit for e in deleted if e.index == index].count("") == 1, "theirs is not ours"
+    assert [e.ip for e in deleted if e.index == index] == [ip_address("10.0.0.99"), V4]
 
 
 async def test_a_flap_is_heard(world: World) -> None:

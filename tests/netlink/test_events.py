@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from errno import ENOBUFS
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,14 @@ from nicwatchd.core.port import (
     RouteEvent,
     RuleEvent,
 )
-from nicwatchd.netlink.events import BURST, EventSocket, Triage, culprit, open_event_socket
+from nicwatchd.netlink.events import (
+    BURST,
+    EventSocket,
+    Triage,
+    culprit,
+    open_event_socket,
+    process_name,
+)
 from nicwatchd.netlink.hops import HOP, NEXTHOP
 from nicwatchd.netlink.wire import (
     IFADDR,
@@ -65,6 +73,12 @@ def route(
     return header + attribute_u32(15, table) + (attribute_u32(4, oif) if oif else b"")
 
 
+def host(table: int, *, oif: int = 7) -> bytes:
+    body = bytearray(route(table, oif=oif))
+    body[1] = 32
+    return bytes(body) + attribute(1, bytes([10, 0, 2, 9]))
+
+
 def rule(protocol: int, family: int = 2) -> bytes:
     header = RULE.pack(family, 0, 0, 0, 0, 0, 0, 1, 0)
     return header + attribute_u32(6, 32765) + attribute(21, bytes([protocol]))
@@ -104,6 +118,9 @@ def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> 
         (route(254, 12, oif=0) + attribute_u32(30, 5), NexthopEvent(0)),  # by an object's number
         (route(254, 12) + attribute_u32(30, 5), RouteEvent(Family.V4, 254, 12, 7)),
         (route(254, 12, oif=0, kind=6) + attribute_u32(30, 5), RouteEvent(Family.V4, 254, 12, 0)),
+        (host(254), RouteEvent(Family.V4, 254, 4, 7, host=ip_address("10.0.2.9"))),
+        (host(1000007), RouteEvent(Family.V4, 1000007, 4, 7)),  # only by main
+        (host(254, oif=0) + attribute_u32(30, 5), NexthopEvent(0, ip_address("10.0.2.9"))),
         (route(254, 236), RouteEvent(Family.V4, 254, 236, 7)),
         (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
         (route(1001983, 4), RouteEvent(Family.V4, 1001983, 4, 7)),
@@ -156,6 +173,11 @@ def test_the_culprit_of_an_address_is_known_by_the_kernels_mark() -> None:
         7, STRANGER, deleted=True, culprit=f"port id {STRANGER}"
     )
     assert event(DELADDR, marked) == AddressEvent(7, deleted=True)
+    local, peer = bytes([10, 0, 2, 9]), bytes([10, 0, 2, 1])
+    whole = header + attribute(1, peer) + attribute(2, local)
+    assert event(DELADDR, whole, os.getpid()) == AddressEvent(
+        7, os.getpid(), deleted=True, ip=ip_address("10.0.2.9"), process=process_name(os.getpid())
+    )
     assert event(DELADDR, header, STRANGER) == AddressEvent(7, STRANGER, deleted=True)
 
 

@@ -59,6 +59,20 @@ async def test_where_an_object_leads_is_read(host: None, family: Family) -> None
 
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_a_host_route_by_an_object(host: None, heard: Heard, family: Family) -> None:  # noqa: ARG001
+    to = ip_address("192.0.2.9" if family is Family.V4 else "3fff::9")
+    ip("nexthop add id 7 dev eth1" if family is Family.V4 else "-6 nexthop add id 7 dev eth1")
+    source = EventSocket()
+    source.start(heard.notify)
+    ip(f"-{family} route add {to} nhid 7")
+    await heard.until(lambda e: getattr(e, "host", None) == to)
+    source.close()
+    kernel = NetlinkKernel()
+    assert await kernel.host_routes({to}) == {to: frozenset({ETH1})}
+    kernel.close()
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
 async def test_an_object_that_goes_is_heard(host: None, heard: Heard, family: Family) -> None:  # noqa: ARG001
     """Of the IPv4 routes that go with it, no event tells."""
     dst, one, _ = NETS[family]

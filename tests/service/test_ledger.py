@@ -5,6 +5,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
+from nicwatchd.core.floating import Record
 from nicwatchd.core.model import PROTOCOL, Address
 from nicwatchd.core.releases import Releases
 from nicwatchd.service.ledger import Ledger
@@ -59,6 +60,37 @@ def test_a_file_of_before_there_were_releases(tmp_path: Path) -> None:
     file.write_text(json.dumps(said))
     assert Ledger(tmp_path).mark(MAC, [PLAIN]) != (PLAIN,)
     assert Ledger(tmp_path).releases == Releases()
+
+
+def test_what_is_gone_is_no_more_ours_when_others_add_it(tmp_path: Path) -> None:
+    ledger = noted(tmp_path)
+    ledger.keep_needed({(8, MAC): ()})
+    ledger.keep_needed({(7, MAC): (PLAIN,)})
+    assert ledger.mark(MAC, [PLAIN]) != (PLAIN,)
+    ledger.keep_needed({(7, MAC): (replace(PLAIN, ip=ip_address("2001:db8::2")),)})
+    assert Ledger(tmp_path).mark(MAC, [PLAIN]) == (PLAIN,)
+
+
+def test_what_the_kernel_marks_is_theirs_once_others_replace_it(tmp_path: Path) -> None:
+    noted(tmp_path).keep_needed({(7, MAC): (replace(PLAIN, protocol=PROTOCOL),)})
+    assert Ledger(tmp_path).mark(MAC, [PLAIN]) == (PLAIN,)
+
+
+def test_what_others_have_and_took_away_is_kept(tmp_path: Path) -> None:
+    record = Record(
+        frozenset({IP}), frozenset({(ip_address("10.0.0.9"), "port id 7")}), frozenset({IP})
+    )
+    ledger = noted(tmp_path)
+    ledger.keep_floating({(7, MAC): record, (8, MAC): record})
+    assert Ledger(tmp_path).floating == {(7, MAC): record, (8, MAC): record}
+    Ledger(tmp_path).keep_only([(8, MAC)])
+    assert Ledger(tmp_path).floating == {(8, MAC): record}
+    file = tmp_path / "addresses.json"
+    said = json.loads(file.read_text())
+    damages: list[object] = [[{"link": 7}], [{}], 7, [{"link": [7, MAC], "theirs": ["x"]}]]
+    for damage in damages:
+        file.write_text(json.dumps(said | {"floating": damage}))
+        assert Ledger(tmp_path).floating == {}
 
 
 def test_another_boot_and_a_damaged_file_prove_nothing(tmp_path: Path) -> None:

@@ -77,6 +77,13 @@ def test_later_files_override_single_keys(tmp_path: Path) -> None:
                 "http://h:99999",
             )
         ),
+        *(
+            (
+                f"[interfaces]\nleave_addresses = [{said}]",
+                f"interfaces.leave_addresses.0: {said} is wrong; it should be an address or a CIDR",
+            )
+            for said in ("'10.0.2'", "'10.0.2.7/24'", "'eth1'", "7", "''")
+        ),
         ("x = [", "is not TOML: "),
         (f"x = 1{'0' * 5000}", "is not TOML: "),
         (f"x = {'[' * 5000}{']' * 5000}", "is not TOML: nested too deeply"),
@@ -122,3 +129,10 @@ def test_endpoints_are_taken_as_written(tmp_path: Path) -> None:
     file = tmp_path / "nicwatchd.toml"
     file.write_text('[imds]\nendpoints = ["http://[fd00:ec2::254]", "http://127.0.0.1:8080"]\n')
     assert load(file).imds.endpoints == ["http://[fd00:ec2::254]", "http://127.0.0.1:8080"]
+
+
+def test_addresses_to_leave_are_single_ones_or_networks(tmp_path: Path) -> None:
+    file = tmp_path / "nicwatchd.toml"
+    file.write_text('[interfaces]\nleave_addresses = ["10.0.2.50", "2001:db8:0:2::/80"]\n')
+    networks = (ip_network("10.0.2.50/32"), ip_network("2001:db8:0:2::/80"))
+    assert load(file).policy().leave_addresses == networks

@@ -1,0 +1,109 @@
+"""Where an address of an ENI lives, if not on the ENI's link: in a container or a VM of this host.
+
+An address on a link is in the table `local`, which is looked up before every rule. So an address
+that a container has must not be on the ENI's link: the host would take the container's packets.
+
+Reads: the addresses of an ENI, main's host routes to them, all rules. Gives: for each address that
+lives elsewhere on the host, how we know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+
+from nicwatchd.core.facts import Facts
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    TO_TABLE,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Rule,
+    ours,
+)
+
+
+class Homes:
+    """The homes of addresses, as of one decision.
+
+    `routes` has the links through which main has a host route to an address; `enis` are the links
+    that are ENIs, by ifindex. `name_of` gives a link's name.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[IPAddress, AbstractSet[int]],
+        rules: Iterable[Rule],
+        enis: AbstractSet[int],
+        name_of: Callable[[int], str | None],
+    ) -> None:
+        self._routes = routes
+        self._enis = enis
+        self._name_of = name_of
+        self._to: dict[IPAddress, list[Rule]] = {}
+        self._from: dict[IPAddress, list[Rule]] = {}
+        for rule in rules:
+            if rule.protocol == PROTOCOL or rule.action != TO_TABLE or rule.inverted:
+                continue
+            if to := _host(rule.dst):
+                self._to.setdefault(to, []).append(rule)
+            elif _is_plain_source(rule) and (source := _host(rule.src)):
+                self._from.setdefault(source, []).append(rule)
+
+    def of(self, facts: Facts) -> dict[IPAddress, str]:
+        """The ENI's addresses that live elsewhere on the host, each with the sign of it."""
+        if not (self._routes or self._to or self._from):
+            return {}  # nearly always
+        here = {address.ip for address in facts.addresses if not ours(address)}
+        firsts = {facts.first_address(family) for family in Family}
+        found = {}
+        for ip in facts.candidates:
+            sign = self._by_route(ip)
+            if not sign and ip not in here:  # else it lives here, whatever rules name it
+                sign = self._by_rule(ip, is_first=ip in firsts)
+            if sign:
+                found[ip] = sign
+        return found
+
+    def _by_route(self, ip: IPAddress) -> str:
+        away = self._routes.get(ip, frozenset()) - self._enis
+        names = sorted(self._name_of(index) or f"link {index}" for index in away)
+        return f"main has a route to it through {', '.join(names)}" if names else ""
+
+    def _by_rule(self, ip: IPAddress, *, is_first: bool) -> str:
+        """By whoever leads what is for it, or what comes from it, to another table.
+
+        Many a guide makes both rules with one table, to answer by a second interface; and then the
+        address is the host's. So is an ENI's first address, unless it is led away.
+        """
+        sources = self._from.get(ip, ())
+        pairs = {rule.table for rule in sources}
+        for rule in self._to.get(ip, ()):
+            if rule.table not in pairs:
+                return _names(rule, "to")
+        towards = {rule.table for rule in self._to.get(ip, ())}
+        for rule in sources:
+            if not is_first and rule.table not in towards:
+                return _names(rule, "from")
+        return ""
+
+
+def _names(rule: Rule, word: str) -> str:
+    table = "main" if rule.table == MAIN_TABLE else str(rule.table)
+    return f"a rule at priority {rule.priority} has `{word}` it look up table {table}"
+
+
+def _host(network: IPNetwork | None) -> IPAddress | None:
+    if network is None or network.prefixlen != network.max_prefixlen:
+        return None
+    return network.network_address
+
+
+def _is_plain_source(rule: Rule) -> bool:
+    """Whether a rule leads all that comes from its source to a table of its own."""
+    selects = (rule.dst, rule.iif, rule.oif, rule.fwmark)
+    suppresses = (rule.suppress_prefixlength, rule.suppress_ifgroup)
+    plain = not rule.exotic and all(each is None for each in (*selects, *suppresses))
+    return plain and rule.table != MAIN_TABLE

@@ -1,0 +1,198 @@
+"""Which address comes first: what the kernel takes as the source of what is not bound to one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from nicwatchd.core.diff import diff
+from nicwatchd.core.eni_plan import Subject, plan
+from nicwatchd.core.evidence import Usable
+from nicwatchd.core.metadata import EniMetadata
+from nicwatchd.core.model import AddAddress, Address, Plan, Reason, RemoveAddress
+from nicwatchd.core.ownership import Snapshot
+from nicwatchd.core.policy import Policy, RuleMode
+from tests.core.build import (
+    ETH1,
+    IPV4,
+    MAC,
+    NET4,
+    NET6,
+    V4,
+    V6,
+    added,
+    eni,
+    family,
+    ip,
+    ips,
+    lease,
+    nets,
+    permanent,
+)
+from tests.core.fast_motion import FastMotion
+from tests.core.scenes import CALM, dhcp4, hot_plugged, quiet
+
+A, B, C = "2001:db8:0:2::a", "2001:db8:0:2::b", "2001:db8:0:2::c"
+D, E = "10.0.2.13", "10.0.2.14"
+THREE: Final = Usable(ips(A, B, C), (), nets(NET6), ips(A, B, C))
+TWO: Final = Usable(ips(D, E), (), nets(NET4), ips(D, E))
+ELSEWHERE: Final = Reason("lives-elsewhere", "in a box")
+
+
+# --- which IPv6 address is preferred -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "due", "away", "expected"),
+    [
+        pytest.param([], True, [], A, id="the first"),
+        pytest.param([], False, [], None, id="none while DHCPv6 may bring the first"),
+        pytest.param([added(f"{A}/128")], False, [], A, id="the first, ours already"),
+        pytest.param([lease(f"{A}/128")], True, [], None, id="DHCPv6 brought it"),
+        pytest.param([lease(f"{B}/128")], True, [], None, id="DHCPv6 brought another"),
+        pytest.param([lease(f"{B}/128", tentative=True)], True, [], None, id="... is bringing it"),
+        pytest.param([lease(f"{A}/128", deprecated=True)], True, [], B, id="it is not renewed"),
+        pytest.param([permanent(f"{A}/128")], True, [], None, id="an operator's own"),
+        pytest.param([permanent("fd00::7/64")], True, [], A, id="one that is not the ENI's"),
+        pytest.param([], True, [A], B, id="the first lives elsewhere"),
+        pytest.param([added(f"{A}/128")], True, [A], B, id="... and was ours"),
+    ],
+)
+def test_one_address_is_preferred(
+    *, there: list[Address], due: bool, away: list[str], expected: str | None
+) -> None:
+    subject = Subject(
+        ETH1,
+        {V6: THREE},
+        tuple(there),
+        first_due=due,
+        away={ip(each): ELSEWHERE for each in away},
+    )
+    made = plan(subject, Policy())
+    assert made.preferred == (ip(expected) if expected else None)
+    assert made.preferred in (None, *made.addresses)
+
+
+def test_ipv4_has_no_such_thing() -> None:
+    assert plan(Subject(ETH1, {V4: TWO}, first_due=True), Policy()).preferred is None
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        pytest.param(
+            [],
+            [AddAddress(3, ip(A), preferred=True), AddAddress(3, ip(B))],
+            id="they are added so",
+        ),
+        pytest.param(
+            [added(f"{A}/128"), added(f"{B}/128")],
+            [AddAddress(3, ip(A), preferred=True, replace=True)],
+            id="as the first edition had them",
+        ),
+        pytest.param(
+            [added(f"{B}/128"), permanent(f"{A}/128", protocol=236)],
+            [],
+            id="they are so",
+        ),
+        pytest.param(
+            [
+                permanent(f"{A}/128", protocol=236),
+                permanent(f"{B}/128", protocol=236),
+            ],
+            [AddAddress(3, ip(B), replace=True)],
+            id="one that was first",
+        ),
+        pytest.param(
+            [permanent(f"{A}/128", deprecated=True), lease(f"{B}/128")], [], id="others' are left"
+        ),
+    ],
+)
+def test_what_is_not_so_is_changed(there: list[Address], expected: list[object]) -> None:
+    wanted = Plan(3, addresses=ips(A, B), preferred=ip(A))
+    kernel = Snapshot({3: ETH1}, {3: tuple(there)})
+    assert list(diff([wanted], kernel, frozenset())) == expected
+
+
+# --- what must not be on the link ----------------------------------------------------------------
+
+
+def test_what_is_away_goes_even_while_the_family_is_undecided() -> None:
+    kernel = Snapshot({3: ETH1}, {3: (added(f"{D}/32"), added(f"{E}/32"))})
+    away = Plan(3, away=frozenset(ips(E)))
+    assert diff([away], kernel, {(3, V4)}) == (RemoveAddress(3, ip(E), 32),)
+
+
+@pytest.mark.parametrize("mode", RuleMode)
+def test_what_is_away_has_a_rule_and_is_no_source(mode: RuleMode) -> None:
+    away = {ip(D): ELSEWHERE}
+    subject = Subject(ETH1, {V4: TWO}, (added(f"{D}/32"), added(f"{E}/32")), away=away)
+    made = plan(subject, Policy(rules=mode))
+    assert made.addresses == ips(E)
+    assert {route.prefsrc for route in made.routes} == {ip(E)}
+    sources = {str(rule.src) for rule in made.rules if rule.iif is None and rule.table != 254}
+    assert f"{D}/32" in sources
+    assert made.notes == (ELSEWHERE,)
+
+
+# --- a host in fast motion -----------------------------------------------------------------------
+
+READING: Final[EniMetadata] = eni(
+    family(f"{IPV4} 10.0.2.77 10.0.2.5", cidrs=NET4), family(f"{A} {B}", cidrs=NET6)
+)
+
+
+def order(motion: FastMotion) -> list[str]:
+    return [str(a.ip) for a in motion.kernel.addresses_of(3) if a.family is V4]
+
+
+def preferred(motion: FastMotion) -> list[str]:
+    on_link = motion.kernel.addresses_of(3)
+    return [str(a.ip) for a in on_link if a.family is V6 and not a.deprecated]
+
+
+def test_without_dhcp_the_link_has_imds_s_order() -> None:
+    motion = hot_plugged(READING, CALM)
+    motion.run(60.0)
+    assert order(motion) == [IPV4, "10.0.2.77", "10.0.2.5"]
+    assert preferred(motion) == [A]
+    assert quiet(motion)
+
+
+def test_with_dhcp_its_address_is_the_first() -> None:
+    motion = hot_plugged(READING, CALM)
+    dhcp4(motion, 12.0)
+    motion.run(60.0)
+    assert order(motion) == [IPV4, "10.0.2.77", "10.0.2.5"]
+
+
+def test_all_that_are_flushed_come_back_in_order() -> None:
+    motion = hot_plugged(READING, CALM)
+    motion.run(60.0)
+    motion.at(70.0, lambda: motion.kernel.drop(*motion.kernel.addresses_of(3)))
+    motion.run(80.0)
+    assert order(motion) == [IPV4, "10.0.2.77", "10.0.2.5"]
+    assert preferred(motion) == [A]
+
+
+def test_the_next_one_is_preferred_when_the_first_is_unassigned() -> None:
+    motion = hot_plugged(READING, CALM)
+    motion.run(60.0)
+    motion.imds(MAC, 100.0, eni(family(IPV4, cidrs=NET4), family(B, cidrs=NET6)))
+    motion.run(400.0)
+    assert preferred(motion) == [B]
+    assert quiet(motion)
+
+
+def test_a_lease_that_comes_late_is_preferred_alone() -> None:
+    motion = hot_plugged(READING, CALM)
+    motion.run(150.0)
+    assert preferred(motion) == [A]
+    motion.at(200.0, lambda: motion.kernel.put(lease(f"{B}/128")))
+    motion.run(300.0)
+    assert preferred(motion) == [B]
+    motion.at(310.0, lambda: motion.kernel.drop(lease(f"{B}/128")))
+    motion.run(400.0)
+    assert preferred(motion) == [A]
+    assert quiet(motion)
