@@ -21,11 +21,11 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def speak(self) -> None:
+    async def speak(self, line: bytes = b"still there?\n") -> None:
         """Send a line, and return when it comes back."""
-        self._writer.write(b"still there?\n")
+        self._writer.write(line)
         async with asyncio.timeout(PATIENCE):
-            assert await self._reader.readline() == b"still there?\n"
+            assert await self._reader.readline() == line
 
 
 @asynccontextmanager
