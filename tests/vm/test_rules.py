@@ -143,9 +143,9 @@ async def vrf(host: VmHost) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        kernels = "pref 0 lookup local protocol kernel".split()
+        kernels = ("lookup", "local", "protocol", "kernel")
         for family in families:
-            await host.vm.run("ip", family, "rule", "add", *kernels)
+            await host.vm.run("ip", family, "rule", "add", "pref", "0", *kernels)
             await host.vm.run("ip", family, "rule", "del", "pref", "32765", "lookup", "local")
         await host.vm.run("ip", "link", "del", "red")
         for family in families:

@@ -91,7 +91,7 @@ async def learns_a_small_mtu(host: VmHost) -> None:
         for ip in host.vpc.primary.addresses():
             async with stream(host.vpc, ip) as to_primary:
                 await to_primary.speak(b"x" * 3000 + b"\n")
-    for ip in (far.ipv4, far.ipv6):
+    for ip in far.addresses:
         assert f"mtu {SMALL}" in await host.vm.run("ip", "route", "get", str(ip))
 
 
