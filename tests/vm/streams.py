@@ -29,10 +29,12 @@ class Stream:
 
 
 @asynccontextmanager
-async def stream(vpc: Vpc, to: IPAddress) -> AsyncIterator[Stream]:
-    """A connection from the first far host to an address of the machine."""
+async def stream(vpc: Vpc, to: IPAddress, source: IPAddress | None = None) -> AsyncIterator[Stream]:
+    """A connection from a far host, if need be a certain one, to an address of the machine."""
     family = socket.AF_INET6 if to.version == 6 else socket.AF_INET
     raw = vpc.socket(vpc.far, family)
+    if source is not None:
+        raw.bind((str(source), 0))
     async with asyncio.timeout(PATIENCE):
         await asyncio.get_running_loop().sock_connect(raw, (str(to), ECHO))
     reader, writer = await asyncio.open_connection(sock=raw)

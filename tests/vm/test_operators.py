@@ -51,9 +51,9 @@ async def test_a_vlan_on_top_is_left_alone(host: VmHost) -> None:
         await host.has_kept(programmed)
         assert theirs <= await addresses(host, "ens6.7")
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
-        # All but its group, where it leads to neighbours that the ENI has to answer.
-        await host.vm.run("ip", "address", "add", "10.0.1.242/28", "dev", "ens6.7")
-        await host.vm.run("ip", "route", "add", "2001:db8:0:1::80/121", "dev", "ens6.7")
+        # All but its group, where main has come to reach the ENI's neighbours by it.
+        await host.vm.run("ip", "address", "add", "10.0.2.242/24", "dev", "ens6.7")
+        await host.vm.run("ip", "route", "add", "2001:db8:0:2::/64", "dev", "ens6.7")
         await host.eventually(partial(host.is_in_our_group, "ens6.7"))
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
         assert theirs <= await addresses(host, "ens6.7")

@@ -148,8 +148,8 @@ async def vrf(host: VmHost) -> AsyncIterator[None]:
             await host.vm.run("ip", family, "rule", "add", "pref", "0", *kernels)
             await host.vm.run("ip", family, "rule", "del", "pref", "32765", "lookup", "local")
         await host.vm.run("ip", "link", "del", "red")
-        for family in families:
-            await host.vm.run("ip", family, "rule", "del", "pref", "1000")
+        for family in families:  # the kernel has made it, with the first VRF since the boot
+            await host.vm.try_run("ip", family, "rule", "del", "pref", "1000")
 
 
 async def answers_itself(host: VmHost, eni: Eni) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from nicwatchd.core.model import Family
 from nicwatchd.sim.parts import Peer
 from nicwatchd.sim.probe import all_answer
 from nicwatchd.sim.vpc import Vpc
@@ -20,6 +21,7 @@ from tests.vm.streams import stream
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SMALL = 1280  # bytes, the least that IPv6 allows
+LARGE = b"x" * 3000 + b"\n"
 FILES = "/run/systemd/network"
 # The primary in a bond that has its MAC, its addresses and its routes.
 BOND = {
@@ -39,11 +41,15 @@ Name=bond0
 [Network]
 Address=10.0.1.10/24
 Address=2001:db8:0:1::10/128
-Gateway=10.0.1.1
 IPv6AcceptRA=no
 
 [Route]
+Gateway=10.0.1.1
+Metric=512
+
+[Route]
 Gateway=fe80:ec2::1
+Metric=512
 
 [Route]
 Destination=2001:db8:0:1::/64
@@ -70,7 +76,6 @@ async def bond(host: VmHost) -> AsyncIterator[None]:
         await host.vm.run("rm", *(f"{FILES}/{name}" for name in BOND))
         await host.vm.run("ip", "link", "delete", "bond0")
         await host.vm.run("networkctl", "reload")
-        await host.vm.run("networkctl", "reconfigure", "ens5")
 
 
 @asynccontextmanager
@@ -89,10 +94,10 @@ async def learns_a_small_mtu(host: VmHost) -> None:
     far = host.vpc.far_hosts[0]
     async with narrow(host.vpc, far):
         for ip in host.vpc.primary.addresses():
-            async with stream(host.vpc, ip) as to_primary:
-                await to_primary.speak(b"x" * 3000 + b"\n")
-    for ip in far.addresses:
-        assert f"mtu {SMALL}" in await host.vm.run("ip", "route", "get", str(ip))
+            caller = far.address(Family(ip.version))
+            async with stream(host.vpc, ip, caller) as to_primary:
+                await to_primary.speak(LARGE)
+            assert f"mtu {SMALL}" in await host.vm.run("ip", "route", "get", str(caller))
 
 
 async def test_the_primary_in_a_bond(host: VmHost) -> None:
