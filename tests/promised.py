@@ -17,10 +17,10 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     SCOPE_LINK,
-    TABLE_BASE,
     Family,
     IPAddress,
     IPNetwork,
+    Numbers,
     Route,
     Rule,
 )
@@ -55,23 +55,28 @@ def expected(
     others: Collection[IPNetwork] = (),
     operators: Iterable[Route] = (),
     *,
+    foreign: Collection[IPAddress] = (),
     up: bool = True,
 ) -> Expected:
     """Everything that the README promises for an ENI.
 
     `others` are the CIDRs of the host's other ENIs; `operators` are main's routes through this
-    ENI, which are copied if the ENI has the family, with its first address as the source. A link
-    that is down has no routes and no IPv6 addresses.
+    ENI, which are copied if the ENI has the family, with its first address as the source;
+    `foreign` are permanent addresses that others put on its link. A link that is down has no
+    routes and no IPv6 addresses.
     """
     rules: set[Rule] = set()
     routes: set[Route] = set()
     sourced: set[Route] = set()
-    table = TABLE_BASE + index
+    table = Numbers().table_of(index)
     for family in Family:
         addresses, prefixes, cidrs = _parts(eni, family)
         if not addresses and not prefixes:
             continue
-        rules |= _rules(Rule(family, 32601, table), eni.name, addresses, prefixes, cidrs, others)
+        alone = [cidr for cidr in cidrs if not any(cidr.overlaps(other) for other in others)]
+        theirs = [ip for ip in foreign if ip.version == family]
+        base = Rule(family, 32765, table)
+        rules |= _rules(base, eni.name, addresses, prefixes, alone, theirs)
         if up:
             plain = _routes(eni, family, index)
             routes |= plain
@@ -100,7 +105,7 @@ def _parts(
 
 
 def _routes(eni: Eni, family: Family, index: int) -> set[Route]:
-    base = Route(ANY[family], TABLE_BASE + index, index)
+    base = Route(ANY[family], Numbers().table_of(index), index)
     _, _, cidrs = _parts(eni, family)
     if family is Family.V4:
         default = replace(base, gateway=eni.subnet.gateway, onlink=True, metric=LAST_METRIC)
@@ -115,19 +120,20 @@ def _rules(
     name: str,
     addresses: Collection[IPAddress],
     prefixes: Collection[IPNetwork],
-    cidrs: Collection[IPNetwork],
-    others: Collection[IPNetwork],
+    alone: Collection[IPNetwork],
+    foreign: Collection[IPAddress],
 ) -> set[Rule]:
-    """The rules for sources. In a subnet shared by ENIs, only addresses identify the ENI."""
-    alone = [cidr for cidr in cidrs if not any(cidr.overlaps(other) for other in others)]
-    by_address = [ip for ip in addresses if not any(ip in cidr for cidr in alone)]
+    """The rules for sources: by address up to four, and wherever ENIs share a subnet."""
+    if len(addresses) <= 4:
+        alone = ()
+    every = (*addresses, *foreign)
+    by_address = [ip for ip in every if not any(ip in cidr for cidr in alone)]
     rules = {replace(base, oif=name)}
     rules |= {replace(base, src=source) for source in (*prefixes, *map(ip_network, by_address))}
-    rules |= {replace(base, priority=32602, src=cidr, iif="lo") for cidr in alone}
+    rules |= {replace(base, src=cidr, iif="lo") for cidr in alone}
     guards = {
         replace(
             rule,
-            priority=32600,
             table=MAIN_TABLE,
             suppress_prefixlength=0,
             suppress_ifgroup=LINK_GROUP,

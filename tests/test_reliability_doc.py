@@ -1,18 +1,14 @@
 """docs/reliability.md names tests and figures that exist, and nothing without a test."""
 
-import ast
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
-DOCS = TESTS.parent / "docs"
+from tests.doc_tables import DOCS, exists, missing_tests, names_only_tests, table_rows
+
 COLUMNS = ["fault", "what happens", "tests", "right again"]
-TEST = re.compile(r"`([\w/]+\.py)::([\w:]+)`")
 FIGURE = re.compile(r"bench: `([^`]+)`(?:, (median|p99|max) (\d+) ms at most)?")
 
 
@@ -24,45 +20,17 @@ class Row:
     time: str
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
 def rows() -> list[Row]:
-    lines = (DOCS / "reliability.md").read_text().splitlines()
-    tables = [cells(line) for line in lines if line.startswith("|") and set(line) - set("|-")]
-    assert [row for row in tables if len(row) != len(COLUMNS)] == []
-    return [Row(*row) for row in tables if row != COLUMNS]
-
-
-def defined(nodes: list[ast.stmt]) -> Iterator[str]:
-    """What pytest may call so: functions, classes, their methods, and cases of state machines."""
-    for node in nodes:
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name
-            case ast.ClassDef(name=name, body=body):
-                yield name
-                yield from (f"{name}::{inner}" for inner in defined(body))
-            case ast.Assign(targets=[ast.Name(id=name)]):
-                yield name
-
-
-def exists(file: str, test: str) -> bool:
-    path = TESTS / file
-    names = set(defined(ast.parse(path.read_text()).body)) if path.is_file() else set()
-    return test in names and test.rsplit("::", maxsplit=1)[-1].lower().startswith("test")
+    return [Row(*row) for row in table_rows("reliability.md", COLUMNS)]
 
 
 def test_there_is_no_row_without_a_test() -> None:
     assert len(rows()) > 40
-    assert [row.fault for row in rows() if not TEST.search(row.tests)] == []
-    assert [row.fault for row in rows() if TEST.sub("", row.tests).strip()] == []
+    assert [row.fault for row in rows() if not names_only_tests(row.tests)] == []
 
 
 def test_every_test_in_it_exists() -> None:
-    named = {match for row in rows() for match in TEST.findall(row.tests)}
-    assert sorted("::".join(name) for name in named if not exists(*name)) == []
+    assert missing_tests([row.tests for row in rows()]) == []
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from nicwatchd.imds.client import ImdsClient
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.service.dry_run import preview
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.platform import NOT_EC2, is_ec2
 from nicwatchd.service.settings import Settings, SettingsError, load
 from nicwatchd.service.status import of_view
 
@@ -25,10 +26,13 @@ from nicwatchd.service.status import of_view
 def plan(arguments: argparse.Namespace) -> int:
     """Print what would change. Returns 0 however much that is."""
     try:
-        decision = asyncio.run(_preview(load(arguments.config), arguments))
+        settings = load(arguments.config)
+        if settings.platform == "auto" and not is_ec2():
+            document: dict[str, Any] = {"idle": NOT_EC2, "interfaces": [], "commands": []}
+        else:
+            document = _as_json(asyncio.run(_preview(settings, arguments)))
     except (SettingsError, KernelError) as error:
         return fail(str(error))
-    document = _as_json(decision)
     say(json.dumps(document, indent=2) if arguments.json else "\n".join(_lines(document)))
     return OK
 
@@ -48,17 +52,21 @@ def _as_json(decision: Decision) -> dict[str, Any]:
     views = [view for _, view in sorted(decision.interfaces.items())]
     name_of = names_in(decision.kernel.links)
     return {
+        "idle": None,
         "interfaces": [of_view(view, epoch).model_dump(mode="json") for view in views],
         "commands": [command(operation, name_of) for operation in decision.operations],
     }
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
+    if document["idle"]:
+        yield f"idle: {document['idle']}"
     for each in document["interfaces"]:
         left_alone = each["state"] == State.IGNORED
         why = "; ".join(reason["text"] for reason in each["reasons"])
         what = "left alone" if left_alone else "managed"
         yield f"{each['name']}  {each['eni'] or each['mac']}  {what}" + (f": {why}" if why else "")
+        yield from (f"    note: {note['text']}" for note in each["notes"])
     yield from (f"  {each}" for each in document["commands"])
     count = len(document["commands"])
     changes = "1 change" if count == 1 else f"{count} changes"

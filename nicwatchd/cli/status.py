@@ -80,7 +80,7 @@ def _lines(document: dict[str, Any], now: float) -> list[str]:
         lines.append(RELEASED)
     lines += [f"problem: {problem}" for problem in document.get("problems", [])]
     imds = document.get("imds")
-    if imds and imds["state"] not in ("ok", "unasked"):
+    if imds and (imds["state"] not in ("ok", "unasked") or imds["detail"]):
         lines.append(f"IMDS is {imds['state']}" + (f": {imds['detail']}" if imds["detail"] else ""))
     if document.get("container_network"):
         lines.append(f"{document['container_network']} owns this host's secondary interfaces")

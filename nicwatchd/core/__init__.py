@@ -15,19 +15,29 @@ How to read it
     policy, backoff    what the operator wants; when to poll IMDS again
     port        what we ask of a kernel, and what its answers mean
     lifecycle   the state of an interface, in one table
-    memory      what is known of an ENI from all readings so far, and what of it is in doubt
+    bounds      what an address, a prefix or a subnet can be at all
+    known       what is known of one list from all readings so far, and what of it is in doubt
+    memory      ... of a whole ENI, and what an ENI cannot lose
+    protocols   does the link have a family at all?
+    kernel_proof    what the kernel proves about an ENI without IMDS
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
+    contest     what each interface has to leave to other links of the host
+    container_networks     who else manages the ENIs of this host
     treatment   which interfaces we configure, and how we treat the others
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
+    neighbourhood          what stands beside an ENI on its host
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
-    ownership, diff        what in the kernel is ours, and the operations that make it as planned
+    ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
+                planned
     losses, failures       what others removed, what the kernel refused
     shadow, lookups        whose rule wins, by the kernel's own word
     host        all interfaces, and the facts that they share
+    ways        by which links IMDS may be asked where the host's routes do not lead to it
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
     agenda      when the next turn is due, and why
+    application the operations of a decision under way: additions first, then removals
     steps       what the turn asks of its driver, and the answers
     turn        one turn after the other, in one table; the interface for drivers
     words       objects and operations in words, in the syntax of `ip`

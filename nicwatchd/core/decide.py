@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
+from nicwatchd.core.container_networks import container_network
+from nicwatchd.core.contest import Contest
 from nicwatchd.core.decision import Decision, Throttled
 from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
@@ -27,15 +29,16 @@ from nicwatchd.core.model import (
     Reason,
     RemoveAddress,
     RemoveRoute,
+    RemoveRule,
     Rule,
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.moves import rightful_owners
-from nicwatchd.core.ownership import Owners, Undecided
+from nicwatchd.core.neighbourhood import Neighbourhood
+from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
-from nicwatchd.core.treatment import container_network, places_of, treat
+from nicwatchd.core.treatment import places_of, treat
 
 
 class Decider:
@@ -54,14 +57,15 @@ class Decider:
         host = self.host
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
-        network = container_network(host.links or {}, host.rules)
+        network = container_network(host.link_names, host.rules)
         kernel = host.snapshot()
         host.owners = Owners(kernel, host.policy.numbers)
         for interface in host.interfaces.values():
             interface.surprise(JUDGING, None)
             interface.surprise(PLANNING, None)
         self._each(lambda interface: self._treat(interface, network))
-        self._settle_moves(now)
+        if not host.policy.every_link:  # a release finishes no move
+            self._contest().settle(now)
         self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now)
@@ -113,7 +117,9 @@ class Decider:
 
     def _treat(self, interface: Interface, network: str | None) -> None:
         host, facts = self.host, interface.facts
-        places = places_of(facts.subnets, facts.addresses) if host.policy.exclude_subnets else ()
+        # What is released needs no facts, so no mistake in judging them can hold it back.
+        needs_places = host.policy.exclude_subnets and interface.key not in host.releases
+        places = places_of(facts.subnets, facts.addresses) if needs_places else ()
         treatment = treat(facts.link, places, host.policy, host.releases, host.primary_mac, network)
         interface.treat(treatment, self._groups)
 
@@ -121,17 +127,11 @@ class Decider:
         interfaces = self.host.interfaces.items()
         return {(index, family) for index, i in interfaces for family in i.undecided}
 
-    def _settle_moves(self, now: float) -> None:
-        """Tell each interface what others own, and poll IMDS about the owner of a moving item."""
-        interfaces = self.host.interfaces
-        movable = () if self.host.policy.every_link else interfaces.values()
-        claims = [interface.facts.claims for interface in movable if interface.is_polled]
-        owned = rightful_owners(claims, self.host.rules, self.host.owners.of)
-        for index, interface in interfaces.items():
-            others = {item: owner for item, owner in owned.items() if owner != index}
-            names = {item: interfaces[owner].link.name for item, owner in others.items()}
-            for item in interface.facts.leave(names):
-                interfaces[others[item]].hint(now)
+    def _contest(self) -> Contest:
+        host = self.host
+        return Contest(
+            host.interfaces, host.foreign_addresses, host.rules, host.owners.of, host.name_of
+        )
 
     def _plan(self, now: float) -> None:
         host = self.host
@@ -142,6 +142,9 @@ class Decider:
             undecided=self._undecided(),
             knows_primary=isinstance(host.primary_mac, Value),
             now=now,
+            neighbourhood=Neighbourhood(
+                host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers
+            ),
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -162,16 +165,28 @@ class Decider:
         self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
     ) -> None:
         owners = {operation: self._owner(operation) for operation in operations}
-        self.host.losses.count(before, operations, self.host.interfaces, owners, now)
+        rules = frozenset(self.host.rules)
+        self.host.losses.count(before, operations, self.host.interfaces, owners, rules, now)
 
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
         """Tell each interface whether the kernel is as planned.
 
-        What is fought over comes and goes, and is reported separately: the state leaves it out.
+        What is fought over comes and goes, and with it the copies of rules that are to stand behind
+        it. It is reported separately: the state leaves it out.
         """
-        unequal = {self._owner(o) for o in operations if not self._is_contested(o)}
-        for index, interface in self.host.interfaces.items():
-            interface.confirm(now, self.host.policy, equal=index not in unequal)
+        contested = {operation for operation in operations if self._is_contested(operation)}
+        chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
+        there = set(self.host.rules)
+        contested |= {
+            operation
+            for operation in operations
+            if isinstance(operation, AddRule | RemoveRule)
+            and operation.rule in there
+            and selector(operation.rule) in chains
+        }
+        unequal = {self._owner(operation) for operation in operations if operation not in contested}
+        policy = self.host.policy
+        self._each(lambda i: i.confirm(now, policy, equal=i.link.index not in unequal))
 
     def _is_contested(self, operation: Operation) -> bool:
         owner, interfaces = self._owner(operation), self.host.interfaces

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from ipaddress import ip_network
 
+from nicwatchd.core import rule_chains
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     AddAddress,
@@ -51,6 +52,12 @@ def diff(
         *_addresses_to_remove(plans, kernel, undecided),
         *_groups_to_give_back(plans, kernel),
     )
+
+
+def is_removal(operation: Operation) -> bool:
+    """Whether an operation takes something away; those come last."""
+    gives_back = isinstance(operation, SetGroup) and operation.group == DEFAULT_GROUP
+    return gives_back or isinstance(operation, RemoveAddress | RemoveRoute | RemoveRule)
 
 
 def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -121,19 +128,27 @@ def _surplus_routes(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Route]:
 
 
 def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    present = set(own_rules(kernel))
-    wanted = dict.fromkeys(rule for plan in plans for rule in plan.rules)
-    missing = [rule for rule in wanted if rule not in present]
-    return [AddRule(rule) for rule in sorted(missing, key=lambda rule: rule.priority)]
+    wanted, own = _chains(plans, kernel)
+    return [AddRule(rule) for rule in rule_chains.missing(wanted, own)]
 
 
 def _rules_to_remove(
     plans: tuple[Plan, ...], kernel: Snapshot, owners: Owners, undecided: Undecided
 ) -> Iterable[Operation]:
+    wanted, own = _chains(plans, kernel)
     elsewhere = _elsewhere(plans)
-    rules = _surplus_rules(plans, kernel)
-    surplus = [rule for rule in rules if not owners.protects(rule, undecided, elsewhere)]
-    return [RemoveRule(rule) for rule in sorted(surplus, key=lambda rule: -rule.priority)]
+    rules = rule_chains.surplus(
+        wanted, own, lambda rule: owners.protects(rule, undecided, elsewhere)
+    )
+    return [RemoveRule(rule) for rule in rules]
+
+
+def _chains(
+    plans: tuple[Plan, ...], kernel: Snapshot
+) -> tuple[rule_chains.Chains, rule_chains.Chains]:
+    """The rules that there should be, and those that there are."""
+    wanted = dict.fromkeys(rule for plan in plans for rule in plan.rules)
+    return rule_chains.by_selector(wanted), rule_chains.by_selector(own_rules(kernel))
 
 
 def _surplus_rules(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Rule]:

@@ -1,16 +1,20 @@
 """What there should be in the kernel for one interface, from what is certain about it.
 
-Each interface has its own routing table, and rules that send packets from its addresses there. The
-rules come last before `main`, so that the rules of other software win, and ours fill the gaps:
+Each interface has its own routing table T, and rules that send packets from its addresses there.
+All have one priority, the last before `main`'s, so that the rules of other software win, and ours
+fill the gaps. A SELECTOR is one of `oif NAME`, `from PREFIX`, `from ADDRESS` and
+`iif lo from SUBNET`. For each there is a chain, in this order:
 
-    32600  SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
-    32601  from PREFIX | from ADDRESS | oif NAME   lookup T
-    32602  iif lo from SUBNET                      lookup T
+    SELECTOR lookup local                  where the kernel's own rule for that comes later
+    SELECTOR to SUBNET lookup T            see `Subject.detours`
+    SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
+    SELECTOR lookup T
 
-The numbers are the defaults. Each rule has a guard at 32600 with the same selector. The guard uses
-main's routes to containers and VPNs, but neither main's default route nor its routes through ENIs
-(all ENIs are in group 3778). Otherwise a reply to a host in the primary's subnet would leave by the
-primary with this ENI's source address, and EC2 drops it.
+The third is the guard. It uses main's routes to containers and VPNs, but neither main's default
+route nor its routes through ENIs (all ENIs are in group 3778). Otherwise a reply to a host in the
+primary's subnet would leave by the primary with this ENI's source address, and EC2 drops it. Where
+main has too many routes through the ENI to copy them, the guard names no group, and the second
+rules are there for the subnets of all other ENIs.
 
 Reads: a `Subject`, one ENI with what is certain about it. Gives: its `Plan`.
 """
@@ -21,14 +25,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from typing import Final
 
 from nicwatchd.core import eni_routes
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
+    LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
+    SCOPE_UNIVERSE,
     Address,
     Family,
     IPAddress,
@@ -42,29 +49,34 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import AddressMode, Policy, RuleMode
 
+# Up to so many addresses of a family have a rule each; beyond, rules grow with the ENIs.
+FEW_ADDRESSES: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One managed interface as its plan sees it.
 
-    `addresses` are all that the link has, ours too; `routes` the main table's through the link;
-    `neighbours` the subnets of every *other* ENI of the host. `first_due`: no DHCP client has
-    configured the first address in time. `bring_up`: set the link up now; `waits_for_udev`: set it
-    up later. `groups` are our link groups, former ones too. `bridge` is the priority of the rules
-    that replace the guards while the link group changes; None: it does not change. `enis` are the
-    links that the guards hide, by ifindex.
+    `addresses` are all that the link has, ours too; `routes` the main table's through the link.
+    `first_due`: no DHCP client has configured the first address in time. `bring_up`: set the link
+    up now; `waits_for_udev`: set it up later. `groups` are our link groups, former ones too.
+    `alone` are the subnets in which no other link of the host has an address or can get one.
+    `detours` are subnets that are not reached as main says: main's route there leads through a link
+    that no guard hides. `behind_local` are the families whose local table comes after our rules.
+    `enis` are the links that the guards hide, by ifindex.
     """
 
     link: Link
     usable: Mapping[Family, Usable] = field(default_factory=dict)
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
-    neighbours: tuple[IPNetwork, ...] = ()
     first_due: bool = False
     bring_up: bool = False
     waits_for_udev: bool = False
     groups: frozenset[int] = frozenset()
-    bridge: int | None = None
+    alone: frozenset[IPNetwork] = frozenset()
+    detours: tuple[IPNetwork, ...] = ()
+    behind_local: frozenset[Family] = frozenset()
     enis: frozenset[int] = frozenset()
 
     @property
@@ -73,9 +85,9 @@ class Subject:
         return Main(self.link.index, self.routes)
 
     @property
-    def main_decides(self) -> bool:
-        """Whether main has more routes through the link than are copied."""
-        return any(self.main.has_too_many(family) for family in Family)
+    def main_decides(self) -> frozenset[Family]:
+        """The families of which main has more routes through the link than are copied."""
+        return frozenset(family for family in Family if self.main.has_too_many(family))
 
 
 def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
@@ -90,7 +102,7 @@ def groups_of(rules: Iterable[Rule]) -> frozenset[int]:
 
 
 def nothing_for(link: Link, groups: AbstractSet[int]) -> Plan:
-    """The plan of a released link: it has nothing of ours, and is in no group of ours."""
+    """The plan of a link that is not ours: it has nothing of ours, and is in no group of ours."""
     return Plan(link.index, group=DEFAULT_GROUP if link.group in groups else None)
 
 
@@ -125,8 +137,8 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         addresses=tuple(addresses),
         awaited=tuple(awaited),
         routes=tuple(routes),
-        rules=tuple(sorted(rules, key=lambda rule: rule.priority)),
-        main_decides=subject.main_decides,
+        rules=tuple(rules),
+        main_decides=bool(subject.main_decides),
         unfinished=tuple(unfinished),
         notes=tuple(eni_routes.notes(subject.main, subject.enis)),
     )
@@ -178,40 +190,50 @@ def _routes(
 
 
 def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
-    """The rules of one family, each with its guard."""
-    for rule in _selectors(family, usable, subject, policy):
+    """The rules of one family, chain by chain."""
+    numbers = policy.numbers
+    own = numbers.table_of(subject.link.index)
+    for selector in _selectors(family, usable, subject, policy):
+        if family in subject.behind_local:
+            yield replace(selector, table=LOCAL_TABLE)
+        for subnet in subject.detours:
+            if subnet.version == family and subnet not in usable.subnets:
+                yield replace(selector, dst=subnet, table=own)
         yield replace(
-            rule,
-            priority=policy.numbers.priority,
+            selector,
             table=MAIN_TABLE,
             suppress_prefixlength=0,
-            suppress_ifgroup=policy.numbers.group,
+            suppress_ifgroup=None if family in subject.main_decides else numbers.group,
         )
-        yield rule
-        if subject.bridge is not None:
-            for other in subject.neighbours:
-                if other.version == family:
-                    yield replace(rule, priority=subject.bridge, dst=other)
+        yield replace(selector, table=own)
 
 
 def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy) -> Iterator[Rule]:
-    """The rules that send packets to the interface's table, without their guards.
+    """The rules that send packets to the interface's table, without a table.
 
-    Where two ENIs share a subnet, only the address tells which ENI a source belongs to.
+    A subnet also selects sources that nobody on this host has: those that a proxy uses in the name
+    of others. And where two ENIs share a subnet, only the address tells whose a source is.
+    Addresses always do, but there are many.
     """
-    numbers = policy.numbers
-    base = Rule(family, numbers.source_priority, numbers.table_of(subject.link.index))
+    base = Rule(family, policy.numbers.priority, 0)
     yield replace(base, oif=subject.link.name)
     for prefix in usable.prefixes:
         yield replace(base, src=prefix)
-    whole = [
-        subnet
-        for subnet in usable.subnets
-        if policy.rules is RuleMode.SUBNET
-        and not any(subnet.overlaps(other) for other in subject.neighbours)
-    ]
+    whole = [subnet for subnet in usable.subnets if subnet in subject.alone]
+    few = len(usable.addresses) <= FEW_ADDRESSES
+    if policy.rules is RuleMode.ADDRESS or (policy.rules is RuleMode.AUTO and few):
+        whole = []
     for subnet in whole:
-        yield replace(base, priority=numbers.subnet_priority, iif="lo", src=subnet)
-    for ip in usable.addresses:
+        yield replace(base, iif="lo", src=subnet)
+    for ip in dict.fromkeys((*usable.addresses, *_of_others(family, subject))):
         if not any(ip in subnet for subnet in whole):
             yield replace(base, src=ip_network(ip))
+
+
+def _of_others(family: Family, subject: Subject) -> Iterator[IPAddress]:
+    """Permanent addresses that others put on the link: an operator, or a cluster its overlay."""
+    for address in subject.addresses:
+        permanent = not (address.dynamic or address.from_ra or ours(address))
+        usable = address.scope == SCOPE_UNIVERSE and not address.ip.is_link_local
+        if address.family is family and permanent and usable:
+            yield address.ip

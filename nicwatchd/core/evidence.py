@@ -3,7 +3,8 @@
 IMDS's lists arrive late and in parts, so we must tell "not there" from "not there yet". A family is
 READY when its lists agree with each other and with what DHCP configured. It is WAITING while
 something is missing, or evidence for it may still come. It is ABSENT when no evidence came in
-time, or when the subnet has the family and nothing of it is assigned to the interface.
+time, or when the subnet has the family and nothing of it is assigned to the interface. It is OFF
+while the kernel has no such protocol on the link.
 
 The kernel is often faster than IMDS. EC2's DHCP server hands out only addresses that belong to the
 ENI, so a leased address is proof enough for routes and rules before IMDS lists it.
@@ -13,12 +14,13 @@ Reads: a `Witness`, everything known about one interface. Gives: a `Verdict` for
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface
-from typing import Final, TypeVar
+from typing import TypeVar
 
+from nicwatchd.core.bounds import within
+from nicwatchd.core.kernel_proof import leased, proven
 from nicwatchd.core.metadata import (
     KEYS,
     NOT_ASKED,
@@ -30,25 +32,11 @@ from nicwatchd.core.metadata import (
     Value,
     contradicts,
 )
-from nicwatchd.core.model import (
-    RTPROT_KERNEL,
-    RTPROT_RA,
-    SCOPE_UNIVERSE,
-    Address,
-    Family,
-    IPAddress,
-    IPNetwork,
-    Link,
-    Reason,
-    Route,
-    contains,
-)
+from nicwatchd.core.model import Address, Family, IPAddress, IPNetwork, Link, Reason, Route
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.protocols import why_off
 
 T = TypeVar("T")
-
-# DHCPv4 hands these out in IPv6-only subnets; they are not routed.
-IPV4_LINK_LOCAL: Final = IPv4Network("169.254.0.0/16")
 
 
 class Status(StrEnum):
@@ -57,6 +45,7 @@ class Status(StrEnum):
     READY = "ready"
     WAITING = "waiting"
     ABSENT = "absent"
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +77,7 @@ class Usable:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of one family. `reasons` say what it waits for, or why it is absent."""
+    """The judgement of one family. `reasons`: what it waits for, or why it is absent or off."""
 
     family: Family
     status: Status
@@ -104,6 +93,7 @@ class Witness:
     `addresses` are those on the link, `routes` those of the main table through the link, `imds` the
     answers of IMDS that we believe. `age` is seconds since the link appeared, `listed_for` since
     IMDS first listed it (None: never). `confirmed` are the families that were READY before.
+    `forgot` is what the last reading lacked although an ENI cannot lose it.
     """
 
     link: Link
@@ -114,10 +104,13 @@ class Witness:
     age: float = 0.0
     listed_for: float | None = None
     confirmed: frozenset[Family] = frozenset()
+    forgot: Mapping[Family, tuple[Reason, ...]] = field(default_factory=dict)
 
 
 def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     """The verdict on one family of one interface."""
+    if off := why_off(family, witness.link):
+        return Verdict(family, Status.OFF, (off,))
     leases = tuple(ip for ip in leased(witness.addresses) if ip.version == family)
     proof = _kernel_proof(family, witness, leases, policy)
     said = _Lists.of(family, witness.imds)
@@ -140,13 +133,16 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
         return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
     reasons = _missing(family, witness.imds) + _strays(family, said)
     unlisted = _unlisted_leases(family, said, tuple(ip for ip in leases if ip not in strangers))
+    # What only delays a family that was never whole. Of one that was READY before nothing is taken
+    # for it, so what works goes on: it is worth a note, and a damaged line has its own already.
+    forgot = witness.forgot.get(family, ())
     if not confirmed:
-        reasons += unlisted
-        unlisted = ()
+        reasons += _damaged(family, witness.imds) + forgot + unlisted
+        forgot = unlisted = ()
     elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    notes = (*unlisted, *_strange_leases(family, said, strangers))
+    notes = (*forgot, *unlisted, *_strange_leases(family, said, strangers))
     return Verdict(family, status, reasons, notes=notes, usable=usable)
 
 
@@ -170,8 +166,8 @@ class _Lists:
             addresses,
             prefixes,
             subnets,
-            good_addresses=tuple(ip for ip in addresses if _within(ip, subnets)),
-            good_prefixes=tuple(prefix for prefix in prefixes if _within(prefix, subnets)),
+            good_addresses=tuple(ip for ip in addresses if within(ip, subnets)),
+            good_prefixes=tuple(prefix for prefix in prefixes if within(prefix, subnets)),
         )
 
 
@@ -182,7 +178,7 @@ def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
     return tuple(
         Reason(code, f"{item} is outside the subnet's CIDRs ({subnets}); nicwatchd does not use it")
         for item in (*said.addresses, *said.prefixes)
-        if said.subnets and not _within(item, said.subnets)
+        if said.subnets and not within(item, said.subnets)
     )
 
 
@@ -197,7 +193,7 @@ def _strangers(
     if family is Family.V6 or not said.subnets:
         return (), usable
     strangers = tuple(
-        ip for ip in leases if ip not in said.addresses and not _within(ip, said.subnets)
+        ip for ip in leases if ip not in said.addresses and not within(ip, said.subnets)
     )
     if not strangers:
         return (), usable
@@ -255,58 +251,16 @@ def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
     return Reason("mac-unlisted", f"IMDS does not list the MAC {witness.link.mac}{advice}")
 
 
-def leased(addresses: tuple[Address, ...]) -> tuple[IPAddress, ...]:
-    """The addresses from DHCP. A permanent address is the operator's and proves nothing."""
-    return tuple(
-        address.ip
-        for address in addresses
-        if address.dynamic
-        and not address.from_ra
-        and not address.tentative
-        and address.scope == SCOPE_UNIVERSE
-        and not (isinstance(address.ip, IPv4Address) and address.ip in IPV4_LINK_LOCAL)
-    )
-
-
-def on_link_prefixes(
-    family: Family, addresses: tuple[Address, ...], routes: tuple[Route, ...]
-) -> tuple[IPNetwork, ...]:
-    """The on-link prefixes according to the kernel, without host routes and link-local ones."""
-    said = [_network(address) for address in _in_subnets(addresses) if address.family is family]
-    said += [
-        route.dst
-        for route in routes
-        if route.family is family
-        and route.is_on_link
-        and route.protocol in (RTPROT_KERNEL, RTPROT_RA)
-    ]
-    usable = (
-        p for p in said if p.prefixlen < p.max_prefixlen and not p.is_link_local and p.prefixlen
-    )
-    return tuple(dict.fromkeys(usable))
-
-
 def _kernel_proof(
     family: Family, witness: Witness, leases: tuple[IPAddress, ...], policy: Policy
 ) -> Usable:
-    """What the kernel alone proves: leased addresses, with an on-link prefix or an RA."""
+    """What the kernel proves about a secondary ENI, where the settings permit its use."""
     primary = witness.primary_mac
     is_other = isinstance(primary, Value) and primary.value != witness.link.mac
     if not policy.kernel_proof or not is_other or witness.link.master:
         return Usable()
-    in_subnets = _in_subnets(witness.addresses)
-    leased = {_network(address) for address in in_subnets if address.ip in leases}
-    # The network of an operator's own address may be far larger than the ENI's subnet.
-    operators = {_network(address) for address in in_subnets if not address.dynamic} - leased
-    subnets = tuple(
-        prefix
-        for prefix in on_link_prefixes(family, witness.addresses, witness.routes)
-        if prefix not in operators and any(ip in prefix for ip in leases)
-    )
-    # The kernel sets ra_received only if it had solicited the RA, but ra_managed in any case.
-    advertised = family is Family.V6 and (witness.link.ra_received or witness.link.ra_managed)
-    proven = tuple(ip for ip in leases if advertised or _within(ip, subnets))
-    return Usable(addresses=proven, subnets=subnets)
+    addresses, subnets = proven(family, witness.link, witness.addresses, witness.routes, leases)
+    return Usable(addresses=addresses, subnets=subnets)
 
 
 def _has_evidence(
@@ -366,24 +320,17 @@ def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
+def _damaged(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
+    """The lists of which a part was refused: what else they have is not known."""
+    return tuple(
+        Reason(f"unread-{key}", f"{key}: a part of it was refused, so it may lack something")
+        for key, answer in imds.lists(family)
+        if isinstance(answer, Value) and not answer.whole
+    )
+
+
 def _unread(key: ImdsKey, answer: Unknown) -> str:
     return answer.why if answer.why.startswith(key.name) else f"{key}: {answer.why}"
-
-
-def _in_subnets(addresses: tuple[Address, ...]) -> list[Address]:
-    """The addresses that prove an on-link network; those that we add (/32, /128) do not."""
-    return [address for address in addresses if address.prefixlen < address.ip.max_prefixlen]
-
-
-def _network(address: Address) -> IPNetwork:
-    return ip_interface((address.ip, address.prefixlen)).network
-
-
-def _within(item: IPAddress | IPNetwork, networks: tuple[IPNetwork, ...]) -> bool:
-    """Whether an address or a prefix lies in one of the networks."""
-    if isinstance(item, IPv4Address | IPv6Address):
-        return any(item in network for network in networks)
-    return any(contains(network, item) for network in networks)
 
 
 def _union(first: tuple[T, ...], second: tuple[T, ...]) -> tuple[T, ...]:

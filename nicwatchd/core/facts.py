@@ -6,25 +6,28 @@ other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from nicwatchd.core.evidence import leased, on_link_prefixes
-from nicwatchd.core.memory import Memory, remember
-from nicwatchd.core.metadata import EniMetadata, Value
+from nicwatchd.core.bounds import never
+from nicwatchd.core.kernel_proof import leased, on_link_prefixes
+from nicwatchd.core.memory import KnownFamily, Memory, remember
+from nicwatchd.core.metadata import EniMetadata, Value, contradicts
 from nicwatchd.core.model import (
     HEEDED,
+    SCOPE_UNIVERSE,
     AddAddress,
     Address,
     AddRoute,
     Family,
+    IPAddress,
     IPNetwork,
     Item,
     Link,
     Route,
     ours,
 )
-from nicwatchd.core.moves import Claims
+from nicwatchd.core.moves import Claims, Elsewhere
 from nicwatchd.core.policy import Policy
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
@@ -41,7 +44,9 @@ class Facts:
         self.addresses: tuple[Address, ...] = ()
         self.routes: tuple[Route, ...] = ()  # the main table's, through this link
         self.memory = Memory()
-        self.elsewhere: Mapping[Item, str] = {}  # what another ENI owns, and that ENI's name
+        self.elsewhere: Mapping[Item, Elsewhere] = {}  # what others have instead
+        self.moved: dict[Item, str] = {}  # what went to another ENI, of that name, unconfirmed here
+        self.contested = False  # whether others claim what is here
         self.flapped = False  # since the last decision
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
         # We set our group when we set the link up, so a link in our group was up before. A link in
@@ -113,6 +118,9 @@ class Facts:
         """
         before = self.memory
         self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
+        if self.moved and not contradicts(heard, self.link.mac):
+            listed = self.memory.listed
+            self.moved = {item: to for item, to in self.moved.items() if item not in listed}
         return self.memory != before
 
     # --- from both ---------------------------------------------------------------------------
@@ -132,25 +140,50 @@ class Facts:
     @property
     def claims(self) -> Claims:
         """The claims of this link to addresses and prefixes."""
-        families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
         return Claims(
             self.link.index,
             listed=self.memory.listed,
             doubted=self.memory.missing,
             leased=frozenset(leased(self.addresses)),
             added=frozenset(address.ip for address in self.addresses if ours(address)),
-            unread=frozenset(family for family, of in families.items() if of.unread),
+            unread=frozenset(family for family, of in self._families() if of.awaited),
+            own=own_addresses(self.addresses),
         )
 
-    def leave(self, elsewhere: Mapping[Item, str]) -> frozenset[Item]:
-        """Take what other ENIs own; returns what is new in it and still listed here by IMDS."""
+    @property
+    def doubts_matter(self) -> bool:
+        """Whether IMDS is to be read soon again: something is missing, or others claim it."""
+        return self.memory.doubted or (self.contested and self.memory.lapses)
+
+    def leave(self, elsewhere: Mapping[Item, Elsewhere]) -> frozenset[Item]:
+        """Take what others have; returns what is new in it and still listed here by IMDS."""
         news = elsewhere.keys() - self.elsewhere.keys()
         self.elsewhere = elsewhere
         if not elsewhere:
             return frozenset()  # nearly always: nothing to change
-        # A doubted item that another ENI owns is not in doubt any more: it has moved there.
+        # What IMDS does not confirm and others have is not in doubt any more: it has moved there.
+        for item in (self.memory.lapsed | self._earlier()) & elsewhere.keys():
+            self.moved[item] = elsewhere[item].name
         self.memory = self.memory.without(elsewhere.keys())
         return self.memory.listed & news
+
+    def _earlier(self) -> frozenset[Item]:
+        """What we added in an earlier life, and IMDS has not told of since."""
+        unread = {family: of.unread for family, of in self._families()}
+        told = self.memory.listed | self.memory.missing
+        return frozenset(i for i in self.claims.added - told if unread[Family(i.version)])
+
+    def _families(self) -> tuple[tuple[Family, KnownFamily], ...]:
+        return (Family.V4, self.memory.v4), (Family.V6, self.memory.v6)
+
+
+def own_addresses(addresses: Iterable[Address]) -> frozenset[IPAddress]:
+    """The addresses that others put on a link, as far as an ENI could have them."""
+    return frozenset(
+        address.ip
+        for address in addresses
+        if address.scope == SCOPE_UNIVERSE and not ours(address) and not never(address.ip)
+    )
 
 
 def _has_ipv4(addresses: tuple[Address, ...]) -> bool:

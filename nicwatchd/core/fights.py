@@ -20,16 +20,16 @@ from typing import Final, NamedTuple, TypeAlias
 
 from nicwatchd.core.backoff import Limiter
 from nicwatchd.core.model import (
-    MAIN_TABLE,
     AddAddress,
     AddRoute,
     AddRule,
     Operation,
     Plan,
     Reason,
+    RemoveRule,
     SetGroup,
 )
-from nicwatchd.core.ownership import selector
+from nicwatchd.core.ownership import Selector, selector
 from nicwatchd.core.words import brief
 
 # Twice is chance. Tools that run from a timer (ec2-net-utils) do so once a minute: three of their
@@ -100,17 +100,19 @@ def place(lost: Thing) -> Place:
 def without(operations: Iterable[Operation], throttled: AbstractSet[Thing]) -> Iterator[Operation]:
     """The operations without those that are throttled, and without those that depend on these.
 
-    A route needs its source on the link; a rule misroutes traffic while its guard is missing.
+    A route needs its source on the link. In one chain of rules nothing overtakes what waits, and
+    nothing is removed before all that replaces it is there.
     """
     sources = {(t.index, t.ip) for t in throttled if isinstance(t, AddAddress)}
-    rules = [t.rule for t in throttled if isinstance(t, AddRule)]
-    guards = {selector(rule) for rule in rules if rule.table == MAIN_TABLE}
+    waiting: set[Selector] = set()
     for operation in operations:
         match operation:
             case AddRoute(route=route) if (route.oif, route.prefsrc) in sources:
                 continue
-            case AddRule(rule=rule) if selector(rule) in guards:
+            case AddRule(rule=rule) | RemoveRule(rule=rule) if selector(rule) in waiting:
                 continue
+            case AddRule(rule=rule) if operation in throttled:
+                waiting.add(selector(rule))
             case _ if thing(operation) not in throttled:
                 yield operation
 

@@ -15,7 +15,7 @@ from typing import Final
 from nicwatchd.core.fights import Place
 from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
-from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import Address, AddRule, Item, Key, Link, Route, Rule
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
@@ -46,6 +46,7 @@ class Host:
         self.links: Mapping[int, Link] | None = None  # None before the first read
         self.routes: tuple[Route, ...] = ()  # only ours
         self.rules: tuple[Rule, ...] = ()  # all
+        self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -58,6 +59,11 @@ class Host:
     def keys(self) -> frozenset[Key]:
         """The keys of the present interfaces, to tell them from former ones."""
         return frozenset(interface.key for interface in self.interfaces.values())
+
+    @property
+    def link_names(self) -> frozenset[str]:
+        """The names of all links of the host that are known."""
+        return frozenset(link.name for link in (self.links or {}).values())
 
     def name_of(self, index: int) -> str | None:
         """The name of a link; None for one that is not there."""
@@ -78,8 +84,9 @@ class Host:
         before, self.links = self.links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
-            # With another MAC it is another interface: IMDS identifies interfaces by their MAC.
-            if link is None or link.mac != interface.link.mac or not self._tracks(link):
+            # With another MAC it is another interface: IMDS identifies interfaces by their MAC. One
+            # whose driver is no longer in the settings goes on: what is ours is removed from it.
+            if link is None or link.mac != interface.link.mac:
                 self._end(interface, now)
         for index, link in links.items():
             if index in self.interfaces:
@@ -117,6 +124,12 @@ class Host:
         if interface and interface.facts.update(addresses, routes):
             interface.hint(now)
 
+    def update_foreign_addresses(self, addresses: Mapping[int, tuple[Address, ...]]) -> None:
+        """Take the addresses of all links of the host; those of interfaces are known already."""
+        self.foreign_addresses = {
+            index: on for index, on in addresses.items() if index not in self.interfaces
+        }
+
     def update_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
         """Take all routes of ours, and all rules of the host."""
         self.routes, self.rules = routes, rules
@@ -146,7 +159,7 @@ class Host:
         facts = interface.facts
         try:
             had: tuple[Item, ...] = ()
-            if facts.memory.unread and isinstance(heard.directory, Value):  # else no list is read
+            if facts.memory.unread and not is_error(heard.directory):  # else nothing is told
                 had = programmed(facts.link.index, facts.addresses, self.rules, self.owners.of)
             return facts.learn(heard, now, self.policy, had)
         except Exception as error:

@@ -6,15 +6,19 @@ for each, and the exceptions that planning raised; such an interface keeps its p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
+from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, IPNetwork, Plan, Rule
+from nicwatchd.core.model import PROTOCOL, Family, Plan, Rule
+from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.rule_chains import by_selector
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 
@@ -33,6 +37,7 @@ class HostPlan:
     undecided: Undecided
     knows_primary: bool
     now: float
+    neighbourhood: Neighbourhood
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -41,62 +46,69 @@ class HostPlan:
 
         A packet that one guard suppresses may pass another, so there must not be guards with two
         groups at the same time, and the links cannot all change group at the same moment. Until
-        they have, bridge rules replace the guards: they send packets for another ENI's subnet to
-        the interface's own table.
+        they have, detours replace the guards: they send packets for another ENI's subnet to the
+        interface's own table. First they come, then the new guards replace the old ones, then the
+        links change their group. Until all have, an old guard stays behind each rule, where no
+        packet meets it: after a crash, only this tells that the old group was ours.
         """
-        numbers = policy.numbers
         final = self._all(policy)
-        of_now = (None, numbers.group)
-        guards = [
-            rule
-            for rule in self.rules
-            if rule.suppress_ifgroup not in of_now and rule.protocol == PROTOCOL
-        ]
-        if not guards:
+        former = groups_of(self.rules) - {policy.numbers.group}
+        if not former or self._are_grouped(final):
             return final
+        before = replace(policy, numbers=replace(policy.numbers, group=max(former)))
         wanted = {selector(rule) for each in final.values() for rule in each.rules}
-        before = replace(policy, numbers=replace(numbers, group=max(groups_of(guards))))
-        surplus = (guard for guard in guards if selector(guard) not in wanted)
+        surplus = [rule for rule in self._guards(former) if selector(rule) not in wanted]
         if any(self.owners.protects(guard, self.undecided) for guard in surplus):
             return self._all(before)  # what is still being judged needs the old group
-        bridge = _before(min(numbers.priority, *(g.priority for g in guards)), self.rules)
-        bridged = self._all(policy, bridge)
+        bridged = _remembering(self._all(policy, detour=True), former)
         standing = frozenset(self.rules)
-        rules = (rule for each in bridged.values() for rule in each.rules)
-        if all(rule in standing for rule in rules if rule.dst is not None):
-            return bridged
-        return self._all(before, bridge)
+        rules = [rule for each in bridged.values() for rule in each.rules]
+        if not all(rule in standing for rule in rules if rule.dst is not None):
+            return _remembering(self._all(before, detour=True), former)
+        own = by_selector(rule for rule in self.rules if rule.protocol == PROTOCOL)
+        if surplus or any(own.get(key) != chain for key, chain in by_selector(rules).items()):
+            return {index: self._without_group(each, policy) for index, each in bridged.items()}
+        return bridged
 
-    def _all(self, policy: Policy, bridge: int | None = None) -> dict[int, Plan]:
-        subnets = {index: i.facts.subnets for index, i in self.interfaces.items()}
+    def _are_grouped(self, plans: Mapping[int, Plan]) -> bool:
+        """Whether every link is in its group."""
+        return all(
+            each.group in (None, self.interfaces[index].link.group) for index, each in plans.items()
+        )
+
+    def _guards(self, groups: AbstractSet[int]) -> Iterator[Rule]:
+        """Our guards with these groups."""
+        return (
+            rule
+            for rule in self.rules
+            if rule.protocol == PROTOCOL and rule.suppress_ifgroup in groups
+        )
+
+    @staticmethod
+    def _without_group(its: Plan, policy: Policy) -> Plan:
+        return replace(its, group=None) if its.group == policy.numbers.group else its
+
+    def _all(self, policy: Policy, *, detour: bool = False) -> dict[int, Plan]:
         plans = {}
         for index, interface in self.interfaces.items():
-            others = tuple(s for other, of in subnets.items() if other != index for s in of)
-            neighbours = tuple(dict.fromkeys(others))
             elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
             try:
-                its = self._one(interface, neighbours, policy, bridge)
+                its = self._one(interface, policy, detour=detour)
             except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
                 self.errors[index] = error
                 its = interface.plan
             plans[index] = replace(its, elsewhere=elsewhere)
         return plans
 
-    def _one(
-        self,
-        interface: Interface,
-        neighbours: tuple[IPNetwork, ...],
-        policy: Policy,
-        bridge: int | None,
-    ) -> Plan:
+    def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
         link, groups = interface.link, interface.groups
         match interface.treatment:
-            case Released():
+            case Released() | Unmanaged(asked=False):
                 return nothing_for(link, groups)
             case Primary():
                 return Plan(link.index, group=group_for(link, policy.numbers.group, groups))
             case Managed() if interface.verdicts and self.knows_primary:
-                return self._plan(self._subject(interface, neighbours, policy, bridge), policy)
+                return self._plan(self._subject(interface, policy, detour=detour), policy)
             case Managed() | Unmanaged():
                 return Plan(link.index)
 
@@ -107,27 +119,26 @@ class HostPlan:
             before = self.made[index] = (subject, policy, plan(subject, policy))
         return before[2]
 
-    def _subject(
-        self,
-        interface: Interface,
-        neighbours: tuple[IPNetwork, ...],
-        policy: Policy,
-        bridge: int | None,
-    ) -> Subject:
+    def _subject(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
         """The input of an interface's plan."""
         facts = interface.facts
-        udev_is_over = facts.udev_is_over(self.now)
+        # A link that is perhaps excluded stays as it was found.
+        is_time = facts.udev_is_over(self.now) and not interface.may_be_excluded(policy)
+        index = facts.link.index
+        main = Main(index, facts.routes)
+        everywhere = {family for family in Family if detour or main.has_too_many(family)}
         return Subject(
             link=facts.link,
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
             addresses=facts.addresses,
             routes=facts.routes,
-            neighbours=neighbours,
             first_due=facts.age(self.now) >= policy.address_wait,
-            bring_up=facts.to_bring_up and udev_is_over,
-            waits_for_udev=facts.to_bring_up and not udev_is_over,
+            bring_up=facts.to_bring_up and is_time,
+            waits_for_udev=facts.to_bring_up and not is_time,
             groups=interface.groups,
-            bridge=bridge,
+            alone=self.neighbourhood.alone(interface),
+            detours=self.neighbourhood.detours(index, everywhere),
+            behind_local=self.neighbourhood.behind_local,
             enis=frozenset(
                 i
                 for i, each in self.interfaces.items()
@@ -136,7 +147,20 @@ class HostPlan:
         )
 
 
-def _before(priority: int, rules: Iterable[Rule]) -> int:
-    """A priority before this one: that of the bridge rules in the kernel, if there are any."""
-    standing = (r.priority for r in rules if r.protocol == PROTOCOL and r.dst is not None)
-    return max((p for p in standing if p < priority), default=priority - 1)
+def _remembering(plans: Mapping[int, Plan], groups: AbstractSet[int]) -> dict[int, Plan]:
+    """The plans, with a guard of each of these groups behind every rule."""
+    return {
+        index: replace(
+            each,
+            rules=(
+                *each.rules,
+                *(
+                    replace(rule, suppress_ifgroup=group)
+                    for rule in each.rules
+                    for group in sorted(groups)
+                    if rule.suppress_ifgroup not in (None, group)
+                ),
+            ),
+        )
+        for index, each in plans.items()
+    }

@@ -14,7 +14,7 @@ from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer
+from nicwatchd.core.metadata import NOT_ASKED, Answer, Value
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -95,8 +95,9 @@ class Interface:
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),
-            complete=bool(verdicts) and all(v.status is Status.READY for v in verdicts),
-            doubted=self.facts.memory.doubted,
+            complete=any(v.status is Status.READY for v in verdicts)
+            and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
+            doubted=self.facts.doubts_matter,
             is_slow=is_slow,
         )
         self.polling.heard(now, progress, policy, random)
@@ -137,20 +138,34 @@ class Interface:
             age=facts.age(now),
             listed_for=None if first is None else now - first,
             confirmed=self._confirmed,
+            forgot=facts.memory.forgot,
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
         self.witness = witness
-        self.verdicts = {
-            family: replace(verdict, usable=verdict.usable.without(facts.elsewhere))
-            for family, verdict in verdicts.items()
-        }
+        self.verdicts = {family: self._left(verdict) for family, verdict in verdicts.items()}
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
         self._confirmed = (self._confirmed | ready) - absent
 
+    def _left(self, verdict: Verdict) -> Verdict:
+        """The verdict without what others have; an ENI is not ready with nothing of its own left.
+
+        Of a few items it is worth a note: the rest works. With none of its addresses, "applied"
+        would say that it works.
+        """
+        usable = verdict.usable.without(self.facts.elsewhere)
+        if verdict.status is Status.READY and verdict.usable.listed and not usable.listed:
+            name = self.facts.elsewhere[verdict.usable.listed[0]].name
+            text = f"none of the addresses that IMDS lists is here; {name} has them"
+            waiting = (Reason("held-elsewhere", text),)
+            return replace(verdict, status=Status.WAITING, reasons=waiting, usable=usable)
+        return replace(verdict, usable=usable)
+
     def _move(self, now: float, policy: Policy) -> None:
         """Give the state machine the conclusion from the verdicts."""
-        if self._families(Status.ABSENT) == frozenset(Family):
-            reason = Reason("no-ip", "the interface has no IP addresses (EFA-only, perhaps)")
+        off = self._families(Status.OFF)
+        if self._families(Status.ABSENT) | off == frozenset(Family):
+            why = "and IPv6 is off" if off else "(EFA-only, perhaps)"
+            reason = Reason("no-ip", f"the interface has no IP addresses {why}")
             self._handle(Event.DISQUALIFIED, now, (reason,))
             return
         if self.lifecycle.state is State.IGNORED:
@@ -163,6 +178,18 @@ class Interface:
             self._handle(Event.INCOMPLETE, now, tuple(dict.fromkeys(reasons)))
         else:
             self._handle(Event.COMPLETE, now, self._unfinished(policy))
+
+    def may_be_excluded(self, policy: Policy) -> bool:
+        """Whether `exclude_subnets` may still turn out to name this ENI.
+
+        It may while a family that is named there is undecided, and its subnets are not known.
+        """
+        believed = self.facts.memory.believed
+        named = {Family(net.version) for net in policy.exclude_subnets}
+        return any(
+            not isinstance(believed.of(family).cidrs, Value)
+            for family in named & self._families(Status.WAITING)
+        )
 
     def _families(self, status: Status) -> frozenset[Family]:
         return frozenset(f for f, verdict in self.verdicts.items() if verdict.status is status)
@@ -258,6 +285,7 @@ class Interface:
             verdicts=self.verdicts,
             plan=self.plan,
             elsewhere=facts.elsewhere,
+            moved=dict(facts.moved),
             fight=self.fights.reason,
             shadows=self._shadows,
             failures=self._failures,

@@ -10,10 +10,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Protocol
 
-from nicwatchd.core.fights import KINDS, Place, Thing, has, place, thing, things
-from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan
+from nicwatchd.core.facts import Facts
+from nicwatchd.core.fights import KINDS, Fights, Place, Thing, has, place, thing, things
+from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan, Rule
+
+
+class Loser(Protocol):
+    """What the books need of an interface."""
+
+    @property
+    def facts(self) -> Facts:
+        """Tell what the kernel itself takes."""
+
+    @property
+    def fights(self) -> Fights:
+        """Count what others take."""
 
 
 class Losses:
@@ -41,20 +54,24 @@ class Losses:
         self,
         before: Mapping[int, Plan],
         operations: Sequence[Operation],
-        interfaces: Mapping[int, Interface],
+        interfaces: Mapping[int, Loser],
         owners: Mapping[Operation, int | None],
+        rules: AbstractSet[Rule],
         now: float,
     ) -> None:
         """Count what the kernel had as planned and what is still planned, but is now missing.
 
         Others have removed it. `before` are the plans until now; `owners` gives the ifindex of the
-        interface that each operation is for.
+        interface that each operation is for. `rules` are in the kernel: a rule that is added once
+        more, to stand behind its guard, is not lost.
         """
         for interface in interfaces.values():
             interface.fights.forget(now)
         for operation in operations:
             lost, index = thing(operation), owners[operation]
             if lost is None or index is None or lost in self._missing:
+                continue
+            if isinstance(lost, AddRule) and lost.rule in rules:
                 continue
             interface = interfaces[index]
             by_kernel = isinstance(

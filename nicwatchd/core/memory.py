@@ -1,26 +1,28 @@
-"""What is known about one ENI from all readings of IMDS so far.
+"""What is known of one ENI from all readings of IMDS so far.
 
-A single reading that lacks a known item is not believed: while IMDS catches up, it may leave out an
-item and list it again later. So an item is kept until several readings in a row, over some time,
-have lacked it. `Unknown` never removes anything. All this also holds across a restart, because the
-kernel shows what the previous run programmed.
+One reading is not to be believed when it takes something away: IMDS forgets and remembers again
+while it catches up, and an error is not an absence. What an ENI has for its life, its first IPv4
+address and its subnet's CIDRs, is never given up for a reading without it: that is amnesia. All
+this holds across a restart: of the life before, the kernel shows what was programmed.
 
-Reads: one reading after the other. Gives: what to believe, and what is in doubt.
+Reads: one reading after the other. Gives: what to believe of them, what is doubted, what it forgot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
+from nicwatchd.core.bounds import bounded, distinct, no_item, within
+from nicwatchd.core.known import Known
 from nicwatchd.core.metadata import (
     ENI_KEYS,
     KEYS,
-    NOT_ASKED,
+    Absent,
     Answer,
     EniMetadata,
     FamilyMetadata,
@@ -30,84 +32,25 @@ from nicwatchd.core.metadata import (
     Unknown,
     Value,
     contradicts,
+    is_error,
 )
-from nicwatchd.core.model import Family, Item
+from nicwatchd.core.model import Family, IPNetwork, Item, Reason
 from nicwatchd.core.policy import Policy
 
-T = TypeVar("T", bound=Hashable)
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """The last `times` readings lacked a known item; the first of them was at `since`."""
-
-    times: int
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Known(Generic[T]):
-    """What is known about one list: its items in IMDS's order; doubted ones keep their place."""
-
-    items: tuple[T, ...] = ()
-    doubts: tuple[tuple[T, Doubt], ...] = ()
-    definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
-    listed: bool = False  # whether the directory had the key at that answer
-
-    def learn(
-        self,
-        answer: Answer[tuple[T, ...]],
-        now: float,
-        policy: Policy,
-        *,
-        listed: bool,
-        had: tuple[T, ...] = (),
-    ) -> Known[T]:
-        """What is known after one more answer. What the first lacks of `had` is doubted."""
-        never = isinstance(self.definite, Unknown)
-        if isinstance(answer, Unknown):
-            # A key that is listed for the first time, but cannot be read yet, is no longer absent.
-            news = listed and not self.listed and not self.items
-            return replace(self, definite=answer) if news or never else self
-        said = answer.value if isinstance(answer, Value) else ()
-        present = frozenset(said)
-        doubts = []
-        for item in had if never else self.items:
-            if item in present:
-                continue
-            doubt = dict(self.doubts).get(item, Doubt(0, now))
-            doubt = replace(doubt, times=doubt.times + 1)
-            if doubt.times < policy.doubts or now - doubt.since < policy.doubt_span:
-                doubts.append((item, doubt))
-        # A doubted item keeps its place: the first IPv4 address is the source of unbound traffic.
-        # The order in the previous run is not known, so its items come last.
-        kept = tuple(item for item, _ in doubts)
-        items = tuple(i for i in self.items if i in present or i in kept) if kept else ()
-        return Known(tuple(dict.fromkeys((*items, *said, *kept))), tuple(doubts), answer, listed)
-
-    def without(self, given_up: AbstractSet[Hashable]) -> Known[T]:
-        """What is known once doubted items are given up before their time."""
-        doubts = tuple((item, doubt) for item, doubt in self.doubts if item not in given_up)
-        gone = self.doubted & given_up
-        return replace(self, items=tuple(i for i in self.items if i not in gone), doubts=doubts)
-
-    @property
-    def doubted(self) -> frozenset[T]:
-        """The items that the last reading did not have."""
-        return frozenset(item for item, _ in self.doubts)
-
-    @property
-    def answer(self) -> Answer[tuple[T, ...]]:
-        """The answer to believe: what is known, doubted or not, else the last one."""
-        return Value(self.items) if self.items else self.definite
-
-
-@dataclass(frozen=True, slots=True)
 class KnownFamily:
-    """What is known about each list of one family."""
+    """What is known of each list of one family.
+
+    `forgot` is what the last reading lacked though an ENI does not lose it: nothing is given up for
+    such a reading. `refused` are the parts of it that cannot be in the ENI's subnets.
+    """
 
     lists: Mapping[ImdsKey, Known[Any]]
+    forgot: tuple[Reason, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @classmethod
     def unread_of(cls, family: Family) -> KnownFamily:
@@ -123,27 +66,95 @@ class KnownFamily:
         had: tuple[Item, ...],
     ) -> KnownFamily:
         """What is known after one more reading; `listed` are the keys that its directory has."""
-        return KnownFamily(
-            {
-                key: known.learn(
-                    heard.answer(key),
-                    now,
-                    policy,
-                    listed=key.name in listed,
-                    had=_had_of(key, had),
-                )
-                for key, known in self.lists.items()
-            }
-        )
+        forgot = tuple(self._forgotten(heard, had))
+        lists, refused = dict(self.lists), list[str]()
+        for key in sorted(lists, key=lambda key: key.assigned):  # the subnets first
+            answer, texts = _within_bounds(key, heard.answer(key), _subnets(lists))
+            refused += texts
+            lists[key] = lists[key].learn(
+                answer,
+                now,
+                policy,
+                listed=key.name in listed,
+                had=_had_of(key, had),
+                earlier=bool(had),
+                gives_up=not forgot,
+            )
+        return KnownFamily(lists, forgot, tuple(refused))
+
+    def without_word(self, now: float, policy: Policy, had: tuple[Item, ...]) -> KnownFamily:
+        """What is known after one more reading in which IMDS did not have the ENI."""
+        lists = {
+            key: known.without_word(now, policy, earlier=bool(had))
+            for key, known in self.lists.items()
+        }
+        return replace(self, lists=lists)
 
     def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:
-        """What is known once addresses or prefixes that are doubted are given up."""
-        return KnownFamily(
-            {
-                key: known.without(given_up) if key.assigned else known
-                for key, known in self.lists.items()
-            }
-        )
+        """What is known once addresses or prefixes that are not confirmed are given up."""
+        lists = {
+            key: known.without(given_up) if key.assigned else known
+            for key, known in self.lists.items()
+        }
+        return replace(self, lists=lists)
+
+    def _forgotten(self, heard: EniMetadata, had: tuple[Item, ...]) -> Iterator[Reason]:
+        """What this reading lacks though an ENI has it for its life.
+
+        IPv6 has no such address: each can be unassigned, also the last, while the CIDRs are listed.
+        """
+        fields = {key.field: key for key in self.lists}
+        addresses, cidrs = fields["addresses"], fields["cidrs"]
+        before = {key: self._before(key, had) for key in self.lists}
+        said, of = heard.answer(addresses), addresses.family
+        assigned = [item for key, items in before.items() if key.assigned for item in items]
+        # Of an earlier life no CIDRs are known, only what lies in them.
+        had_cidrs = before[cidrs] or self.forgot or self.never(cidrs)
+        no_cidrs = bool(isinstance(heard.answer(cidrs), Absent) and had_cidrs and assigned)
+        has_first = of is Family.V4 and before[addresses]
+        if isinstance(said, Absent) and (no_cidrs or has_first):
+            yield Reason(f"no-{addresses}", _forgot(str(addresses)))
+        elif of is Family.V4 and isinstance(said, Value) and said.whole:
+            yield from self._first_forgotten(addresses, said.value)
+        if no_cidrs:
+            yield Reason(f"no-{cidrs}", _forgot(str(cidrs)))
+        yield from self._cidr_forgotten(cidrs, heard)
+
+    def _cidr_forgotten(self, key: ImdsKey, heard: EniMetadata) -> Iterator[Reason]:
+        """A known CIDR that a reading lacks, though it lists an item that lies in no other."""
+        said, known = heard.answer(key), self.lists[key]
+        if not isinstance(said, Value) or not said.whole:
+            return
+        missing = [cidr for cidr in known.items if cidr not in said.value]
+        if not missing:
+            return
+        lists = (heard.answer(other) for other in self.lists if other.assigned)
+        items = [i for answer in lists if isinstance(answer, Value) for i in answer.value]
+        strays = [item for item in items if not within(item, said.value)]
+        for cidr in missing:
+            item = next((item for item in strays if within(item, (cidr,))), None)
+            if item is not None:
+                yield Reason(f"no-{key}", _forgot(f"{cidr}, the subnet of {item}"))
+
+    def _first_forgotten(self, key: ImdsKey, said: tuple[Item, ...]) -> Iterator[Reason]:
+        """The ENI's first IPv4 address, if a list without it begins with one that is not in doubt.
+
+        A list that begins with another one says that the first was wrong from the beginning. Of an
+        earlier life nothing tells for sure which was the first.
+        """
+        known = self.lists[key]
+        sure = frozenset(known.items) - known.doubted
+        if known.first in sure and known.first not in said and said[0] in sure:
+            yield Reason("no-first-ipv4", _forgot(f"{known.first}, its first IPv4 address"))
+
+    def _before(self, key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
+        """What is known of a list; of one that was never read, what an earlier life had, too."""
+        items = self.lists[key].items
+        return (*items, *_had_of(key, had)) if self.never(key) else items
+
+    def never(self, key: ImdsKey) -> bool:
+        """Whether IMDS has not yet answered for a list."""
+        return isinstance(self.lists[key].definite, Unknown)
 
     @property
     def assigned(self) -> tuple[Known[Item], ...]:
@@ -152,23 +163,34 @@ class KnownFamily:
 
     @property
     def unread(self) -> bool:
-        """Whether IMDS has not yet answered for the addresses, or not for the prefixes."""
+        """Whether IMDS never answered for the addresses, or for the prefixes."""
         return any(isinstance(known.definite, Unknown) for known in self.assigned)
 
     @property
+    def awaited(self) -> bool:
+        """... and whether what an earlier life had may still be in them, for all that IMDS says."""
+        return any(isinstance(k.definite, Unknown) and not k.silent for k in self.assigned)
+
+    @property
     def believed(self) -> FamilyMetadata:
-        """The answers to believe."""
-        return FamilyMetadata.from_lists({of: known.answer for of, known in self.lists.items()})
+        """The answers to believe: what is known, as far as it can be in the ENI's subnets."""
+        subnets = _subnets(self.lists)
+        return FamilyMetadata.from_lists(
+            {
+                key: known.answer if not known.items else _possible(key, known.answer, subnets)
+                for key, known in self.lists.items()
+            }
+        )
 
     @property
     def doubted(self) -> bool:
-        """Whether the last reading lacked a known item."""
+        """Whether an item is known that the last reading did not have."""
         return any(known.doubts for known in self.lists.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known about one ENI. Verdicts use `believed`. `first_listed` is a time, or None."""
+    """What is known of one ENI. `believed` is what to judge by; `first_listed` a time, or None."""
 
     believed: EniMetadata = field(default_factory=EniMetadata)
     v4: KnownFamily = field(default_factory=partial(KnownFamily.unread_of, Family.V4))
@@ -184,13 +206,29 @@ class Memory:
     @property
     def listed(self) -> frozenset[Item]:
         """The addresses and prefixes that the last reading had."""
-        items = frozenset(item for known in self._assigned for item in known.items)
-        return items - self.missing
+        return self._items - self.unconfirmed
 
     @property
     def missing(self) -> frozenset[Item]:
-        """The known addresses and prefixes that the last reading lacked."""
-        return frozenset(item for known in self._assigned for item in known.doubted)
+        """The addresses and prefixes that are known, but that IMDS does not confirm."""
+        return self._items & self.unconfirmed
+
+    @property
+    def unconfirmed(self) -> frozenset[Item]:
+        """What the last reading did not have, and all of lists that IMDS does not have any more."""
+        return frozenset(item for known in self._assigned for item in known.unconfirmed)
+
+    @property
+    def lapsed(self) -> frozenset[Item]:
+        """... of these, what is of such lists."""
+        return frozenset(item for known in self._assigned for item in known.lapsed)
+
+    @property
+    def _items(self) -> frozenset[Item]:
+        """The addresses and prefixes that are known and can be."""
+        said = (self.believed.answer(key) for key in ENI_KEYS if key.assigned)
+        lists = (answer.value for answer in said if isinstance(answer, Value))
+        return frozenset(item for items in lists for item in items)
 
     @property
     def _assigned(self) -> tuple[Known[Item], ...]:
@@ -198,13 +236,23 @@ class Memory:
 
     @property
     def unread(self) -> bool:
-        """Whether there is a list of addresses or prefixes that IMDS has not answered for yet."""
+        """Whether there is a list of addresses or prefixes that IMDS never answered for."""
         return self.v4.unread or self.v6.unread
 
     @property
     def doubted(self) -> bool:
         """Whether something known was missing from the last reading."""
         return self.v4.doubted or self.v6.doubted
+
+    @property
+    def lapses(self) -> bool:
+        """Whether IMDS did not have a known list of addresses or prefixes, and may yet."""
+        return any(k.unheard and not (k.lapsed or k.silent) for k in self._assigned)
+
+    @property
+    def forgot(self) -> dict[Family, tuple[Reason, ...]]:
+        """What the last reading lacked though an ENI does not lose it."""
+        return {Family.V4: self.v4.forgot, Family.V6: self.v6.forgot}
 
 
 def remember(
@@ -217,26 +265,73 @@ def remember(
 ) -> Memory:
     """What is known after one more reading of the ENI with this (the link's) MAC.
 
-    `had` is what was programmed before this memory began; it counts for lists not read so far.
+    `had` is what was programmed before this memory began; it counts where a list was never read.
 
-    Only a reading that lists the MAC, and is not about another one, can change the lists. An ENI
-    that has a link is attached: if IMDS does not list it, IMDS lags, and nothing is removed.
+    Only a reading that lists the MAC, and says that it is about it, says anything of the lists. An
+    ENI whose link is there is attached: that IMDS does not list it is IMDS's delay, and takes
+    nothing away.
     """
     v4, v6, first = memory.v4, memory.v6, memory.first_listed
-    if isinstance(heard.directory, Value) and not contradicts(heard, mac):
-        listed = heard.directory.value
+    directory, another = heard.directory, contradicts(heard, mac)
+    if isinstance(directory, Value) and not another:
+        listed = directory.value
         v4, v6 = (known.learn(heard, listed, now, policy, had) for known in (v4, v6))
         first = now if first is None else first
+    elif not isinstance(directory, Value) and not is_error(directory):
+        v4, v6 = (known.without_word(now, policy, had) for known in (v4, v6))
     newer: dict[str, Any] = {
-        key.field: _newer(memory.believed.answer(key), heard.answer(key))
+        key.field: _newer(memory.believed.answer(key), heard.answer(key), another=another)
         for key in ENI_KEYS
-        if not key.many and key.role is not Role.WHOSE  # that says only what this reading is about
+        if not key.many and key.role is not Role.WHOSE  # that is about this reading alone
     }
-    return Memory(replace(heard, v4=v4.believed, v6=v6.believed, **newer), v4, v6, first)
+    refused = (*heard.refused, *v4.refused, *v6.refused)
+    believed = replace(heard, v4=v4.believed, v6=v6.believed, refused=refused, **newer)
+    return Memory(believed, v4, v6, first)
+
+
+def _subnets(lists: Mapping[ImdsKey, Known[Any]]) -> tuple[IPNetwork, ...]:
+    """The CIDRs of one family that are known, as far as they can stand beside each other."""
+    (cidrs,) = (known.items for key, known in lists.items() if key.kind is Kind.CIDRS)
+    return tuple(cidr for cidr, reason in distinct(cidrs).items() if reason is None)
+
+
+def _reasons(
+    key: ImdsKey, items: tuple[Any, ...], subnets: tuple[IPNetwork, ...]
+) -> dict[Any, str | None]:
+    """Each item of a list, with why it cannot be; None if it can."""
+    if key.kind is Kind.CIDRS:
+        return distinct(items)
+    return {item: no_item(item, subnets) for item in items}
+
+
+def _within_bounds(
+    key: ImdsKey, answer: Answer[Any], subnets: tuple[IPNetwork, ...]
+) -> tuple[Answer[Any], tuple[str, ...]]:
+    """The answer without what cannot be, and that in words."""
+    if not isinstance(answer, Value):
+        return answer, ()
+    reasons = _reasons(key, answer.value, subnets)
+    bad = [f"{key}: {str(item)!r}: {reason}" for item, reason in reasons.items() if reason]
+    if not bad:
+        return answer, ()
+    return _possible(key, Value(answer.value, whole=False), subnets), bounded(key.name, bad)
+
+
+def _possible(key: ImdsKey, answer: Answer[Any], subnets: tuple[IPNetwork, ...]) -> Answer[Any]:
+    """The answer without what cannot be; Unknown if nothing is left."""
+    if not isinstance(answer, Value):
+        return answer
+    reasons = _reasons(key, answer.value, subnets)
+    good = tuple(item for item, reason in reasons.items() if reason is None)
+    return Value(good, answer.whole) if good else Unknown(f"{key}: all of it is refused")
+
+
+def _forgot(what: str) -> str:
+    return f"IMDS forgot {what}, which an ENI cannot lose; what is known is kept"
 
 
 def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
-    """The part of `had` that belongs in this list; nothing for a subnet's CIDRs."""
+    """The part of `had` that this list would have named. A subnet's CIDRs are never of it."""
     if not key.assigned:
         return ()
     of_addresses = key.kind is Kind.ADDRESSES
@@ -248,8 +343,10 @@ def _had_of(key: ImdsKey, had: tuple[Item, ...]) -> tuple[Item, ...]:
     )
 
 
-def _newer(old: Answer[S], new: Answer[S]) -> Answer[S]:
-    """The newer answer of a single value, unless it takes a known one away."""
+def _newer(old: Answer[S], new: Answer[S], *, another: bool) -> Answer[S]:
+    """The newer answer of a single value, unless it takes a known one away or is another ENI's."""
+    if another:
+        return old
     if isinstance(new, Value) or isinstance(old, Unknown):
         return new
     return old if isinstance(old, Value) or isinstance(new, Unknown) else new

@@ -23,9 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Value(Generic[T]):
-    """IMDS gave a value."""
+    """IMDS gave a value. One that is not `whole` had parts that were refused: there may be more."""
 
     value: T
+    whole: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Unknown:
     """IMDS gave no usable answer: an error, a time-out, garbage, or listed-but-404 (the lag)."""
 
     why: str
+    # The 404 of what is listed: IMDS itself was there, and did not have it. It words no other way.
+    listed: bool = field(default=False, compare=False)
 
 
 ABSENT: Final = Absent()
@@ -184,6 +187,11 @@ class EniMetadata:
     def lists(self, family: Family) -> Iterator[tuple[ImdsKey, Answer[Any]]]:
         """Each list of one family with its answer."""
         return ((key, self.answer(key)) for key in KEYS[family].values())
+
+
+def is_error(answer: Answer[Any]) -> bool:
+    """Whether IMDS itself told nothing; what is listed but 404 it does not have, or not yet."""
+    return isinstance(answer, Unknown) and not answer.listed
 
 
 def contradicts(heard: EniMetadata, mac: str) -> bool:

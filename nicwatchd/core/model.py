@@ -43,6 +43,7 @@ DEFAULT_GROUP: Final = 0  # the only group that a link can have been in before o
 TABLE_BASE: Final = 1_000_000  # the default of `Numbers.table_base`, and its minimum
 TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases are never the same
 MAIN_TABLE: Final = 254
+LOCAL_TABLE: Final = 255
 
 # Kernel constants (linux/rtnetlink.h) that decisions depend on.
 RTPROT_KERNEL: Final = 2
@@ -54,6 +55,7 @@ RTPROT_DHCP: Final = 16
 # kernel, of operators, and of what configures addresses. A routing daemon may have a hundred
 # thousand routes, some of which change all day.
 HEEDED: Final = (RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP)
+TO_TABLE: Final = 1  # FR_ACT_TO_TBL
 SCOPE_UNIVERSE: Final = 0
 SCOPE_LINK: Final = 253
 IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric
@@ -63,6 +65,16 @@ LAST_METRIC: Final = 4_000_000_000
 COPIED_AT_MOST: Final = 256
 
 
+# Of one priority the first rule that was added comes first, and the kernel gives rules that name
+# none the one before the second rule's: this, and then down. So all rules of others that name no
+# priority come before ours, whether they are older or younger.
+RULE_PRIORITY: Final = 32765
+# Tables are 255 modulo 256: a dump of all tables goes by that, so main (254) comes before ours.
+TABLE_REST: Final = 255
+TABLE_STRIDE: Final = 256
+INDEX_MODULUS: Final = 2**23  # a table's number has 32 bits
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """The numbers in the kernel. Settings can change them, for hosts where others use the same.
@@ -70,23 +82,23 @@ class Numbers:
     What was made with former numbers is still ours, by its protocol, and is replaced.
     """
 
-    priority: int = 32600  # of the guards; the rules that they guard have the next two
-    table_base: int = TABLE_BASE  # an interface's table is this plus its ifindex
+    priority: int = RULE_PRIORITY  # of every rule
+    table_base: int = TABLE_BASE  # of the numbers of the interfaces' tables
     group: int = LINK_GROUP  # of every ENI, so that rules can tell ENIs from other links
-
-    @property
-    def source_priority(self) -> int:
-        """Of the rules for prefixes, single addresses and bound sockets."""
-        return self.priority + 1
-
-    @property
-    def subnet_priority(self) -> int:
-        """Of the rules for whole subnets."""
-        return self.priority + 2
 
     def table_of(self, index: int) -> int:
         """The routing table of the interface with this ifindex."""
-        return self.table_base + index
+        return self._first_table + TABLE_STRIDE * (index % INDEX_MODULUS)
+
+    def index_of(self, table: int) -> int | None:
+        """The ifindex of the interface that has this table; None where it is no interface's."""
+        index, rest = divmod(table - self._first_table, TABLE_STRIDE)
+        return index if rest == 0 and 0 < index < INDEX_MODULUS else None
+
+    @property
+    def _first_table(self) -> int:
+        """The first number from the base on that is no interface's and has the right rest."""
+        return self.table_base - self.table_base % TABLE_STRIDE + TABLE_REST
 
 
 class Family(IntEnum):
@@ -128,6 +140,11 @@ class Link:
     master: int = 0  # ifindex of the bridge, bond or VRF it is enslaved to; 0 for none
     ra_received: bool = False  # IFLA_INET6_FLAGS: a router advertisement came (0x20)
     ra_managed: bool = False  # ... with the flag "addresses by DHCPv6" (0x40)
+    mtu: int = 0  # 0: not known
+    # Whether the kernel has IPv6 on the link at all: not with a smaller MTU than IPv6 needs, and on
+    # no link with `ipv6.disable=1`. IPv4 is always there: no NIC's MTU may be too small for it.
+    has_ipv6: bool = True
+    disable_ipv6: bool = False  # the sysctl of this name, of the link
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +240,9 @@ class Rule:
     fwmask: int | None = None
     suppress_prefixlength: int | None = None
     suppress_ifgroup: int | None = None
-    action: int = 1  # FR_ACT_TO_TBL; others are foreign: 2 goto, 6 blackhole, 7 unreachable, ...
+    inverted: bool = False  # FIB_RULE_INVERT: `not`; never of ours
+    exotic: bool = False  # selects by more than is read here (user, port, TOS, ...); never of ours
+    action: int = TO_TABLE  # others are foreign: 2 goto, 6 blackhole, 7 unreachable, ...
 
 
 Object: TypeAlias = Address | Route | Rule

@@ -1,25 +1,37 @@
-"""Which ENI owns an address or a prefix that moves between two: it belongs to one at a time.
+"""Which ENI has an address or a prefix: it belongs to one at a time, and to one link of the host.
 
 IMDS does not change the lists of both ENIs at the same moment. The old ENI keeps an item until its
 own list lacks it; then there is no doubt, because the list of the other shows where the item went.
 What an ENI "has" is read from the kernel, so a restart in the middle of a move changes no decision.
 
-Reads: the claims of each ENI to items, and the rules in the kernel. Gives: the owner of each item.
+A claim has an age: what IMDS lists now on one ENI is not held back by what it once listed on
+another, nor by an ENI that cannot use it (no carrier, released, the older link of one MAC).
+
+Items are compared by overlap. A prefix never holds an address that another link has or that IMDS
+lists on another ENI: a rule for the prefix would take that link's own packets.
+
+Reads: the claims of each link to items, and the rules in the kernel. Gives: what each link has to
+leave to others, and to whom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from nicwatchd.core.model import PROTOCOL, Address, Family, Item, Rule, ours
+from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Item, Rule, ours
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of one ENI to items. `unread` are families whose lists IMDS has not given yet."""
+    """The claims of one link to items. `unread` are families whose lists IMDS has not given yet.
+
+    `own` are the addresses that others put on the link, leases among them. `keeps` are those of
+    them that stay the link's own whatever IMDS lists elsewhere: of the primary, and of what is no
+    ENI of ours. `yields`: what IMDS lists elsewhere counts for more than all that is claimed here.
+    """
 
     index: int
     listed: frozenset[Item] = frozenset()  # the last reading had them
@@ -27,11 +39,45 @@ class Claims:
     leased: frozenset[Item] = frozenset()  # DHCP configured them
     added: frozenset[Item] = frozenset()  # we added them to the link
     unread: frozenset[Family] = frozenset()
+    own: frozenset[IPAddress] = frozenset()
+    keeps: frozenset[IPAddress] = frozenset()
+    yields: bool = False
 
     @property
     def items(self) -> frozenset[Item]:
-        """All items that the ENI has any claim to."""
+        """All items that the ENI has any claim to by IMDS, DHCP or our doing."""
         return self.listed | self.doubted | self.leased | self.added
+
+    def holds(self, ip: IPAddress, ruled: Mapping[Item, int]) -> bool:
+        """Whether no prefix of another ENI may hold this address."""
+        if ip in self.keeps:
+            return True
+        if self.yields:
+            return False
+        had = ip in self.added or ruled.get(ip) == self.index
+        return ip in self.own or ip in self.listed or (had and Family(ip.version) in self.unread)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Where an item is instead: on the link with this index, which has `by`, or a part of it."""
+
+    index: int
+    by: Item
+    its_own: bool = False  # others put it there; else IMDS assigned it
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Where an item is instead, for people: on the link of this name, which has `by`.
+
+    `because` says why this link yields, if that is why.
+    """
+
+    name: str
+    by: Item
+    its_own: bool = False
+    because: str = ""
 
 
 def programmed(
@@ -49,21 +95,51 @@ def programmed(
     return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
 
 
+def held_elsewhere(
+    claims: Iterable[Claims], rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]
+) -> dict[int, dict[Item, Held]]:
+    """For each link, by ifindex: the items that it has to leave to others."""
+    of = {one.index: one for one in claims}
+    ruled = _ruled(rules, owners)
+    found: dict[int, dict[Item, Held]] = {index: {} for index in of}
+    for item, index in _owners(of, ruled).items():
+        for other in found.keys() - {index}:
+            found[other][item] = Held(index, item)
+    for index, item, held in _overlaps(of, ruled):
+        known = found[index].get(item)
+        if known is None or (known.by != item and str(held.by) < str(known.by)):
+            found[index][item] = held  # the same one of several each time, for people
+    keepers = {ip: one.index for one in of.values() for ip in one.keeps}
+    for index, one in of.items():
+        for ip in keepers.keys() & {*one.items, *found[index], *_items_of(index, ruled)}:
+            if ip in one.keeps:
+                found[index].pop(ip, None)
+            else:
+                found[index][ip] = Held(keepers[ip], ip, its_own=True)
+    return found
+
+
 def rightful_owners(
     claims: Iterable[Claims], rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]
 ) -> dict[Item, int]:
     """Which ENI (by ifindex) owns each of the items that several have a claim to."""
-    by_index = {one.index: one for one in claims}
-    ruled = _ruled(rules, owners)
-    of: dict[Item, list[Claims]] = {}
-    for one in by_index.values():
+    return _owners({one.index: one for one in claims}, _ruled(rules, owners))
+
+
+def _owners(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> dict[Item, int]:
+    having: dict[Item, list[Claims]] = {}
+    for one in of.values():
         for item in one.items:
-            of.setdefault(item, []).append(one)
+            having.setdefault(item, []).append(one)
     for item, index in ruled.items():
-        if index in by_index and item not in by_index[index].items:
-            of.setdefault(item, []).append(by_index[index])
-    found = {item: _owner(item, several, ruled) for item, several in of.items() if several[1:]}
+        if index in of and item not in of[index].items:
+            having.setdefault(item, []).append(of[index])
+    found = {item: _owner(item, several, ruled) for item, several in having.items() if several[1:]}
     return {item: index for item, index in found.items() if index is not None}
+
+
+def _items_of(index: int, ruled: Mapping[Item, int]) -> Iterator[Item]:
+    return (item for item, ruler in ruled.items() if ruler == index)
 
 
 def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> dict[Item, int]:
@@ -79,14 +155,105 @@ def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> 
 
 
 def _owner(item: Item, claims: Sequence[Claims], ruled: Mapping[Item, int]) -> int | None:
-    """Of the ENIs that list the item, or had it and are unread: preferably one that had it."""
+    """Of the ENIs that list the item, or had it and are unread: preferably one that had it.
+
+    Those that yield come into question only where no other does; and what only an earlier reading
+    had, where nobody lists it.
+    """
     ruler = ruled.get(item)
     had = [one for one in claims if ruler == one.index]
     had += [one for one in claims if item in one.leased | one.added and one not in had]
-    unread = [one for one in had if Family(item.version) in one.unread]
-    listing = [one for one in claims if item in one.listed]
-    leased = [one for one in listing if item in one.leased]
-    if len(leased) == 1:  # EC2's DHCP server gives an address to nobody but its ENI
-        return leased[0].index
-    candidates = [*unread, *listing] or [one for one in claims if item in one.doubted]
+    candidates: list[Claims] = []
+    for some in ([one for one in claims if not one.yields], claims):
+        unread = [one for one in some if one in had and Family(item.version) in one.unread]
+        listing = [one for one in some if item in one.listed]
+        leased = [one for one in listing if item in one.leased]
+        if len(leased) == 1:  # EC2's DHCP server gives an address to nobody but its ENI
+            return leased[0].index
+        candidates = [*sorted(unread, key=had.index), *listing]
+        if candidates:
+            break
+    candidates = candidates or [one for one in claims if item in one.doubted]
     return next((one.index for one in [*had, *candidates] if one in candidates), None)
+
+
+# --- overlap -------------------------------------------------------------------------------------
+
+Having = Mapping[Item, Mapping[int, Claims]]  # who has to do with each item, by ifindex
+
+
+def _overlaps(
+    of: Mapping[int, Claims], ruled: Mapping[Item, int]
+) -> Iterator[tuple[int, Item, Held]]:
+    """Of items that overlap on two links: who has to leave which, and to whom.
+
+    The work grows with the number of items, and there is none without a prefix.
+    """
+    having = _having(of, ruled)
+    prefixes = [item for item in having if isinstance(item, IPv4Network | IPv6Network)]
+    if not prefixes:
+        return
+    around = _Around(prefixes)
+    for item, inner in having.items():
+        for prefix in around.find(item):
+            for one in inner.values():
+                for other in having[prefix].values():
+                    if one is not other:
+                        yield from _loser(item, one, prefix, other, ruled)
+
+
+def _having(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> Having:
+    having: dict[Item, dict[int, Claims]] = {}
+    for index, one in of.items():
+        for item in (*one.items, *one.own):
+            having.setdefault(item, {})[index] = one
+    for item, index in ruled.items():
+        if index in of:
+            having.setdefault(item, {})[index] = of[index]
+    return having
+
+
+class _Around:
+    """Finds the prefixes that an item lies in."""
+
+    def __init__(self, prefixes: Iterable[IPNetwork]) -> None:
+        self._by_length: dict[tuple[int, int], dict[int, IPNetwork]] = {}
+        for prefix in prefixes:
+            same = self._by_length.setdefault((prefix.version, prefix.prefixlen), {})
+            same[int(prefix.network_address)] = prefix
+
+    def find(self, item: Item) -> Iterator[IPNetwork]:
+        """The prefixes that are wider than the item and hold it."""
+        bits: int = item.max_prefixlen
+        if isinstance(item, IPv4Address | IPv6Address):
+            number = int(item)
+        else:
+            number, bits = int(item.network_address), item.prefixlen
+        for (version, length), prefixes in self._by_length.items():
+            if version == item.version and length < bits:
+                below = item.max_prefixlen - length
+                prefix = prefixes.get(number >> below << below)
+                if prefix is not None:
+                    yield prefix
+
+
+def _loser(
+    item: Item, one: Claims, prefix: IPNetwork, other: Claims, ruled: Mapping[Item, int]
+) -> Iterator[tuple[int, Item, Held]]:
+    """Which of two has to leave its own; neither, where nobody is listed who could have it."""
+    if isinstance(item, IPv4Address | IPv6Address):
+        wins = one.holds(item, ruled)
+        loses = not wins and _lists(other, prefix)
+    else:
+        ranks = [(_lists(c, i), ruled.get(i) == c.index) for c, i in ((one, item), (other, prefix))]
+        wins = ranks[0] >= ranks[1] and ranks[0][0]
+        loses = not wins and ranks[1][0]
+    if wins:
+        its_own = item in one.own and item not in one.listed
+        yield other.index, prefix, Held(one.index, item, its_own=its_own)
+    elif loses:
+        yield one.index, item, Held(other.index, prefix)
+
+
+def _lists(one: Claims, item: Item) -> bool:
+    return item in one.listed and not one.yields

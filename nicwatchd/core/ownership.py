@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from nicwatchd.core.model import (
+    LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
     TABLE_STEP,
@@ -49,11 +51,13 @@ def own_rules(kernel: Snapshot) -> tuple[Rule, ...]:
     return tuple(rule for rule in kernel.rules if rule.protocol == PROTOCOL)
 
 
+SHARED_TABLES: Final = (MAIN_TABLE, LOCAL_TABLE)  # nobody's: what leads there is a guard
+
 Selector = tuple[Family, IPNetwork | None, str | None, str | None]
 
 
 def selector(rule: Rule) -> Selector:
-    """What a rule matches on. A rule and its guard have the same selector."""
+    """What a rule matches on. A rule and what stands before it have the same selector."""
     return (rule.family, rule.src, rule.iif, rule.oif)
 
 
@@ -62,9 +66,15 @@ class Owners:
 
     def __init__(self, kernel: Snapshot, numbers: Numbers) -> None:
         self._kernel = kernel
-        self._base = numbers.table_base
+        self._numbers = numbers
         self._own = own_rules(kernel)
-        self._known: dict[int, frozenset[int]] = {MAIN_TABLE: frozenset()}
+        self._by_table: dict[int, list[Rule]] = {}
+        for rule in self._own:
+            self._by_table.setdefault(rule.table, []).append(rule)
+        self._away: dict[int, set[int]] = {}
+        for route in kernel.routes:
+            self._away.setdefault(route.table, set()).add(route.oif)
+        self._known: dict[int, frozenset[int]] = dict.fromkeys(SHARED_TABLES, frozenset())
 
     def of(self, table: int) -> frozenset[int]:
         """The ifindices of the interfaces that a table is for; empty if not known."""
@@ -73,14 +83,15 @@ class Owners:
         return self._known[table]
 
     def _find(self, table: int) -> frozenset[int]:
+        """By the routes that lead away, for numbers of two settings may mean two interfaces."""
+        if table in self._away:
+            return frozenset(self._away[table])
         links = self._kernel.links
-        index = table - self._base
-        if 0 < index < TABLE_STEP or index in links:
+        index = self._numbers.index_of(table)
+        is_near = table < self._numbers.table_base + TABLE_STEP  # else it may be of another base
+        if index is not None and (is_near or index in links):
             return frozenset({index})
-        leading_away = frozenset(r.oif for r in self._kernel.routes if r.table == table)
-        if leading_away:
-            return leading_away
-        rules = [rule for rule in self._own if rule.table == table]
+        rules = self._by_table.get(table, [])
         names = {rule.oif for rule in rules}
         sources = [rule.src for rule in rules if rule.src is not None]
         named = {index for index, link in links.items() if link.name in names}
@@ -96,7 +107,7 @@ class Owners:
         """The rules that lead to a table of ours, by what they share with their guards."""
         found: dict[Selector, list[Rule]] = {}
         for rule in self._own:
-            if rule.table != MAIN_TABLE:
+            if rule.table not in SHARED_TABLES:
                 found.setdefault(selector(rule), []).append(rule)
         return found
 
@@ -104,16 +115,18 @@ class Owners:
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()
     ) -> bool:
         """Whether a rule belongs to what is undecided; a guard belongs to the rule it guards."""
-        if rule.table == MAIN_TABLE:
+        if rule.table in SHARED_TABLES:
             guarded = self._guarded.get(selector(rule))
             if guarded:
-                return any(self.protects(r, undecided, elsewhere) for r in guarded)
+                return any(self.protects(each, undecided, elsewhere) for each in guarded)
         owners = self.of(rule.table)
         if not owners:  # it is not known whose rule it was
             return any(family is rule.family for _, family in undecided)
-        holding = {
-            i for i in owners if (i, rule.family) in undecided and (i, rule.src) not in elsewhere
+        protecting = {
+            index
+            for index in owners
+            if (index, rule.family) in undecided and (index, rule.src) not in elsewhere
         }
-        names = {self._kernel.links[i].name for i in holding}
+        names = {self._kernel.links[index].name for index in protecting}
         # A rule with a former name of its link may match another link soon: it is not protected.
         return bool(names) if rule.oif is None else rule.oif in names

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
 from nicwatchd.core.model import (
@@ -18,6 +19,7 @@ from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
     AddRule,
+    Family,
     Link,
 )
 from nicwatchd.core.port import (
@@ -29,9 +31,9 @@ from nicwatchd.core.port import (
     RouteEvent,
     RuleEvent,
 )
+from nicwatchd.core.protocols import why_off
 from nicwatchd.core.staleness import Staleness
 from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
-from nicwatchd.core.treatment import CILIUM_LINK
 
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one turn for all of them.
@@ -40,6 +42,8 @@ COALESCE: Final = 0.1
 # copied: only that they become fewer is of interest.
 CROWDED: Final = 5.0
 ANYWHERE: Final = 1.0  # what may concern any ENI is costly to look at, and seldom does
+# s; a little less than from one heartbeat to the next, at which such links are read again.
+LOOK_AGAIN: Final = 4.0
 
 
 class Picture:
@@ -50,6 +54,7 @@ class Picture:
         self.overruns = 0  # how often events were lost
         self._host = host
         self._links: dict[int, Link] = {}  # all links of the host, as last read
+        self._again_at = 0.0  # when links that no event may tell of are read again
 
     # --- events ------------------------------------------------------------------------------
 
@@ -65,13 +70,8 @@ class Picture:
                 return AT_ONCE
             case LinkEvent():
                 return self._note_link(event, now)
-            case AddressEvent(index=index, deleted=deleted):
-                if not by_us:
-                    self._suspect(event, Place(AddAddress, index))
-                # With the last IPv4 address all IPv4 routes go, without an event for each.
-                self.stale.own |= deleted and index in self._host.interfaces
-                noted = self._note_addresses(index)
-                return COALESCE if deleted and noted is not None else noted
+            case AddressEvent():
+                return self._note_address(event, by_us=by_us)
             case RouteEvent() | RuleEvent() if by_us:
                 return None  # the echo of our own work, which is read back anyway
             case RouteEvent(table=table, protocol=protocol) if (
@@ -88,6 +88,22 @@ class Picture:
                 self._suspect(event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
+
+    def _note_address(self, event: AddressEvent, *, by_us: bool) -> float | None:
+        index = event.index
+        if not by_us:
+            self._suspect(event, Place(AddAddress, index))
+        if index in self._host.interfaces:
+            self.stale.addresses(index)
+            if event.deleted:
+                # With the last IPv4 address all IPv4 routes go, without an event for each. And
+                # disable_ipv6 takes the addresses without an event of the link.
+                self.stale.link(index, gone=False)
+            return COALESCE if event.deleted else AT_ONCE
+        if event.link_local:
+            return None
+        self.stale.everywhere = True  # it may be in an ENI's subnet
+        return COALESCE
 
     def _note_nexthop(self, oif: int) -> float | None:
         if oif:
@@ -113,14 +129,9 @@ class Picture:
         if event.down:
             self._host.flapped(event.index)
         self.stale.link(event.index, gone=event.gone)
-        self._note_addresses(event.index)
+        if event.index in self._host.interfaces:
+            self.stale.addresses(event.index)
         self._host.hint(event.index, now)  # also if it is not in our picture: the MTU
-        return AT_ONCE
-
-    def _note_addresses(self, index: int) -> float | None:
-        if index not in self._host.interfaces:
-            return None
-        self.stale.addresses(index)
         return AT_ONCE
 
     def _note_routes(self, links: Iterable[int], protocol: int | None = None) -> float | None:
@@ -144,7 +155,20 @@ class Picture:
             self._links = {i: link for i, link in self._links.items() if i not in gone}
             self._host.update_links(dict(self._links), now)
             self.stale.forget(self._host.keys)
-        return ReadLinks(self.stale.take_links(), self._host.keys)
+        stale = self.stale.take_links()
+        if stale is not None and self._again_at <= now:
+            self._again_at = now + LOOK_AGAIN
+            stale |= self._untold()
+        return ReadLinks(stale, self._host.keys)
+
+    def _untold(self) -> frozenset[int]:
+        """The links of which something may change without an event.
+
+        The driver of one could not be told, perhaps because it was just being renamed. IPv6 is off
+        on another, and may be switched on while the link is down.
+        """
+        links = (interface.link for interface in self._host.interfaces.values())
+        return frozenset(i.index for i in links if i.driver is None or why_off(Family.V6, i))
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
         """Take the links that were wanted and read; a wanted link that was not found is gone."""
@@ -160,6 +184,7 @@ class Picture:
         interfaces = self._host.interfaces.values()
         return ReadObjects(
             links=self.stale.take_addresses(tuple(i.key for i in interfaces)),
+            everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
             tables=self.stale.take_tables(),
             udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
@@ -172,5 +197,7 @@ class Picture:
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
             self._host.update_addresses(index, addresses, read.routes[index], now)
+        if read.everywhere is not None:
+            self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:
             self._host.update_own(*read.own)

@@ -23,6 +23,7 @@ class AddressMode(StrEnum):
 class RuleMode(StrEnum):
     """How traffic from an ENI is selected."""
 
+    AUTO = "auto"  # by address while there are few, else by subnet
     SUBNET = "subnet"  # one rule for a subnet, for locally generated traffic
     ADDRESS = "address"  # one rule for an address, for forwarded traffic also
 
@@ -50,7 +51,7 @@ class Policy:
     exclude_subnets: tuple[IPNetwork, ...] = ()  # ENIs in these are left alone
     expect: frozenset[Family] = frozenset()  # families to wait for even without evidence
     addresses: AddressMode = AddressMode.AUTO
-    rules: RuleMode = RuleMode.SUBNET
+    rules: RuleMode = RuleMode.AUTO
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE
     # For a release that asks no IMDS: all that has a MAC is an ENI, and no move is seen as over.

@@ -15,6 +15,7 @@ from enum import Enum
 from errno import (
     EACCES,
     EADDRNOTAVAIL,
+    EAFNOSUPPORT,
     EAGAIN,
     EBUSY,
     EEXIST,
@@ -28,6 +29,7 @@ from errno import (
     ENOENT,
     ENOMEM,
     ENOSPC,
+    EOPNOTSUPP,
     EPERM,
     ESRCH,
 )
@@ -95,11 +97,16 @@ RESULTS: Final[Mapping[int, Result]] = {
     ENOSPC: Result.RETRY,
     EPERM: Result.REFUSED,
     EACCES: Result.REFUSED,  # IPv6 is switched off on the link (disable_ipv6)
+    # ... and on the whole host (ipv6.disable=1): rules, and all else.
+    EAFNOSUPPORT: Result.REFUSED,
+    EOPNOTSUPP: Result.REFUSED,
 }
 EXCEPTIONS: Final[Mapping[tuple[type[Operation], int], Result]] = {
     # An address exists once on a link, and a rule is all of its fields: "exists" means "done".
     (AddAddress, EEXIST): Result.DONE,
     (AddRule, EEXIST): Result.DONE,
+    # The link has just lost IPv6, since its MTU is too small for it now: the next read shows it.
+    (AddAddress, EINVAL): Result.RETRY,
     # The existing route with this key may lead elsewhere: the next read shows what it is.
     (AddRoute, EEXIST): Result.RETRY,
     # The preferred source is not on the host (any more): the kernel has no errno of its own for it.
@@ -143,6 +150,9 @@ class Kernel(Protocol):
     async def addresses(self, index: int) -> tuple[Address, ...]:
         """The addresses of one link, both families; none when the link is gone."""
 
+    async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        """The addresses of all links, both families, link-local ones left out; by ifindex."""
+
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """The main table's unicast routes with a next hop through the link, whoever made them.
 
@@ -162,11 +172,13 @@ class Kernel(Protocol):
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Carry the operations out in order, all of them; an outcome for each."""
 
-    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+    async def route_get(
+        self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0
+    ) -> RouteAnswer | int:
         """Which table decides on a packet of this host; an errno when none lets it pass.
 
         `oif` stands for a socket that is bound to the link. The source must be an address of the
-        host, else the answer proves nothing.
+        host, else the answer proves nothing; None stands for a socket that is not bound to one.
         """
 
 
@@ -192,6 +204,7 @@ class AddressEvent:
     pid: int = 0  # port id of the requester; 0: the kernel itself, or (mostly for IPv6) unknown
     deleted: bool = False
     culprit: str = ""  # as in RouteEvent; the kernel marks our addresses from 5.18 on
+    link_local: bool = False  # no route of ours can be about it
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from errno import EACCES, EHOSTUNREACH, ENETUNREACH
 from ipaddress import ip_address, ip_network
+from itertools import takewhile
 from typing import Final
 
 from nicwatchd.core.model import (
@@ -25,6 +26,7 @@ from nicwatchd.core.model import (
     Rule,
     contains,
 )
+from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.port import RouteAnswer
 
 # Destinations off the host, from the ranges for benchmarks (RFC 2544, RFC 5180): nobody has them.
@@ -57,7 +59,7 @@ def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
     usable = [a.ip for a in addresses if not a.tentative and not a.ip.is_link_local]
     hosts = {ip_network(ip): ip for ip in usable}
     for rule in plan.rules:
-        if rule.table == MAIN_TABLE or rule.family not in routed:
+        if rule.table in SHARED_TABLES or rule.dst or rule.family not in routed:
             continue
         fitting = (
             ip
@@ -83,7 +85,7 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
     winner = next(
         (
             rule.priority
-            for rule in rules
+            for rule in takewhile(lambda rule: rule != probe.rule, rules)
             if rule.protocol != PROTOCOL
             and rule.table == table
             and rule.priority <= probe.rule.priority
@@ -100,11 +102,12 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
 
 def _selects(rule: Rule, probe: Probe) -> bool:
     """Whether a rule matches the probe's packet, which has no fwmark and is from this host."""
-    return (
-        rule.family is probe.rule.family
-        and (rule.src is None or contains(rule.src, ip_network(probe.src)))
+    matches = (
+        (rule.src is None or contains(rule.src, ip_network(probe.src)))
         and (rule.dst is None or contains(rule.dst, ip_network(probe.dst)))
         and rule.iif in (None, "lo")
         and rule.oif in (None, probe.rule.oif)
         and not rule.fwmark
     )
+    # Of an exotic selector only the kernel knows; where its table answered, it was met.
+    return rule.family is probe.rule.family and (rule.exotic or matches is not rule.inverted)

@@ -14,6 +14,7 @@ from nicwatchd.core.model import (
     Key,
     Operation,
     RemoveAddress,
+    Route,
     SetGroup,
     SetUp,
 )
@@ -27,6 +28,7 @@ class Staleness:
         self.everything = True
         self._reading_everything: bool  # since links were taken the last time
         self.own = True  # our routes, and all rules
+        self.everywhere = True  # the addresses of all links
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -63,6 +65,13 @@ class Staleness:
                     self._addresses.add(index)
             self.own = True  # routes go with addresses, and come with links
 
+    def refused(self, outcomes: Iterable[Outcome]) -> None:
+        """Operations failed: perhaps their link has changed, which not every sysctl reports."""
+        for outcome in outcomes:
+            match outcome.operation:
+                case AddAddress(index=index) | AddRoute(route=Route(oif=index)):
+                    self._links.add(index)
+
     def in_the_way(self, outcomes: Iterable[Outcome]) -> None:
         """Routes were refused because there is one already: find out whose it is."""
         for outcome in outcomes:
@@ -93,6 +102,11 @@ class Staleness:
     def forget(self, interfaces: Iterable[Key]) -> None:
         """Only these interfaces exist: forget that others were read."""
         self._known &= frozenset(interfaces)
+
+    def take_everywhere(self) -> bool:
+        """Whether the addresses of all links are to be read."""
+        everywhere, self.everywhere = self.everywhere or self._reading_everything, False
+        return everywhere
 
     def take_own(self) -> bool:
         """Whether to read our routes and all rules."""

@@ -39,9 +39,9 @@ class LinksRead:
 class ReadObjects:
     """Read the addresses of these links, the main table's routes through them, and the rest.
 
-    `own`: whether to read all routes of ours and all rules of the host. `tables`: the tables in
-    which to read everybody's routes. `udev`: the links for which to ask whether udev has finished.
-    `known`: as above.
+    `everywhere`: whether to read the addresses of all links of the host. `own`: whether to read all
+    routes of ours and all rules of the host. `tables`: the tables in which to read everybody's
+    routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
     """
 
     links: tuple[Key, ...]
@@ -49,6 +49,7 @@ class ReadObjects:
     tables: frozenset[int]
     udev: frozenset[int]
     known: frozenset[Key]
+    everywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class ObjectsRead:
     own: tuple[tuple[Route, ...], tuple[Rule, ...]] | None = None
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     udev_done: frozenset[int] = frozenset()
+    everywhere: Mapping[int, tuple[Address, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,22 +7,18 @@ lifecycle depend.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import Final, TypeAlias
 
 from nicwatchd.core.metadata import Answer, Value
-from nicwatchd.core.model import Address, IPNetwork, Link, Reason, Rule, contains
+from nicwatchd.core.model import Address, IPNetwork, Link, Reason, contains
 from nicwatchd.core.policy import Coexist, Policy
 from nicwatchd.core.releases import Releases
 
-# Amazon's VPC CNI (EKS): "from all fwmark 0x80/0x80 lookup main" keeps node traffic on the primary.
-VPC_CNI_PRIORITY: Final = 1024
-VPC_CNI_MARK: Final = 0x80
 LOOPBACK_MAC: Final = "00:00:00:00:00:00"
-CILIUM_LINK: Final = "cilium_host"
 PRIMARY: Final = Reason(
     "primary", "this is the primary interface, which the host's own software configures"
 )
@@ -105,15 +101,6 @@ def is_candidate(link: Link, policy: Policy) -> bool:
     has_mac = link.mac not in ("", LOOPBACK_MAC)
     is_hardware = link.kind is None or link.driver in policy.drivers
     return has_mac and (is_hardware or policy.every_link)
-
-
-def container_network(links: Mapping[int, Link], rules: Iterable[Rule]) -> str | None:
-    """The container network that owns this host's secondary ENIs; None: there are no signs."""
-    if any(link.name == CILIUM_LINK for link in links.values()):
-        return "Cilium"
-    if any(rule.priority == VPC_CNI_PRIORITY and rule.fwmark == VPC_CNI_MARK for rule in rules):
-        return "Amazon VPC CNI"
-    return None
 
 
 def is_primary(link: Link, primary_mac: Answer[str]) -> bool:

@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Final
 
 from nicwatchd.core.agenda import Agenda, Appointment, Why
+from nicwatchd.core.application import Application
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
@@ -71,6 +72,7 @@ class Move(StrEnum):
     READ = "read"
     DIFFERS = "differs"  # decided: the kernel is not as planned
     EQUAL = "equal"  # decided: it is as planned, or a round changed nothing
+    MORE = "more"  # the additions were carried out: now the removals
     APPLIED = "applied"  # to be read back
     ENOUGH = "enough rounds"  # what still differs waits for the next turn
     ANSWERED = "answered"
@@ -86,6 +88,7 @@ TURN: Final[Mapping[Phase, Mapping[Move, Phase]]] = {
         Move.FAILED: Phase.RESTING,
     },
     Phase.APPLYING: {
+        Move.MORE: Phase.APPLYING,
         Move.APPLIED: Phase.LINKS,
         Move.ENOUGH: Phase.LOOKING_UP,
         Move.FAILED: Phase.RESTING,
@@ -140,6 +143,7 @@ class Turn:
         self._lookups = Lookups(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
+        self._application = Application()  # of the decision that is carried out
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
         # Of the turn under way: when it began, its rounds so far, and whether it applied anything.
@@ -243,8 +247,7 @@ class Turn:
                 self.picture.take_objects(answer, now)
                 self._decide(answer, now)
             case Apply() as step, Applied():
-                self._close(step, answer)
-                self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
+                self._take_outcomes(step, answer, now)
             case LookUp() as step, LookedUp():
                 self._lookups.take(step, answer)
                 self._show_shadows()
@@ -253,6 +256,8 @@ class Turn:
     def fail(self, now: float) -> None:
         """The kernel did not answer: what we know about it is void, and the turn is aborted."""
         self.picture.stale.void()
+        # What the tables would have told is still to be explained.
+        self.picture.stale.in_the_way(o for o in self._failed or () if is_in_the_way(o))
         self._agenda.failed(now)
         self._move(Move.FAILED, now)
 
@@ -266,9 +271,8 @@ class Turn:
             case Phase.OBJECTS:
                 self.step = self.picture.objects_wanted()
             case Phase.APPLYING:
-                operations = self.decision.operations if self.decision else ()
                 macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
-                self.step = Apply(operations, macs)
+                self.step = Apply(self._application.batch(), macs)
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
                 self.step = self._lookups.wanted(changed=changed)
@@ -286,20 +290,27 @@ class Turn:
         self._number_requests(self._decider.revision)
         operations = self.decision.operations
         self.settled = not operations
+        self._application = Application(operations)
         self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)
 
-    def _close(self, step: Apply, applied: Applied) -> None:
-        """Close the books of the decision that was carried out."""
-        self._round += 1
-        self._wrote = True
+    def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:
+        self.picture.stale.touched(step.operations)
         for request in self._requests:
             request.outcomes += applied.outcomes
-        self._failed = failed(applied.outcomes)
+        self._application.take(applied.outcomes)
+        if self._application.batch():
+            self._move(Move.MORE, now)
+            return
+        # Close the books of the decision that was carried out.
+        self._round += 1
+        self._wrote = True
+        self._failed = failed(self._application.outcomes)
         self._decider.close(self._failed)
-        self.picture.stale.touched(step.operations)
+        self.picture.stale.refused(self._failed)
         self.picture.stale.in_the_way(o for o in self._failed if is_in_the_way(o))
         if self.decision:
-            self.decision = replace(self.decision, outcomes=applied.outcomes)
+            self.decision = replace(self.decision, outcomes=self._application.outcomes)
+        self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _show_shadows(self) -> None:
         """Have the decision show who wins: it was made before that was asked."""

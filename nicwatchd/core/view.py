@@ -7,12 +7,14 @@ and the notes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from nicwatchd.core.evidence import Status, Verdict, Witness, leased
+from nicwatchd.core.evidence import Status, Verdict, Witness
+from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.model import Address, Family, Item, Key, Link, Numbers, Plan, Reason
+from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.treatment import Treatment
 
 
@@ -32,13 +34,16 @@ class View:
     witness: Witness | None  # what it was judged from; None: not judged
     verdicts: Mapping[Family, Verdict]
     plan: Plan
-    elsewhere: Mapping[Item, str]  # what another ENI owns, and that ENI's name
+    elsewhere: Mapping[Item, Elsewhere]  # what others have instead
     fight: Reason | None  # what is fought over, and with whom
     shadows: tuple[Reason, ...]  # foreign rules that win over ours
     failures: tuple[Reason, ...]  # what the kernel did not accept
     surprise: Reason | None  # the exception that kept it from being judged or planned
     numbers: Numbers
     groups: frozenset[int]  # our link groups, present and former
+
+    # What went to another ENI, of that name, when IMDS did not confirm it here any more.
+    moved: Mapping[Item, str] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -57,7 +62,7 @@ def _notes(view: View) -> Iterator[Reason]:
     verdicts = view.verdicts.values()
     yield from (note for verdict in verdicts for note in verdict.notes)
     for verdict in verdicts:
-        if verdict.status is Status.ABSENT:
+        if verdict.status in (Status.ABSENT, Status.OFF):
             yield from verdict.reasons
     yield from _owned_elsewhere(view)
     yield from view.plan.notes
@@ -72,16 +77,30 @@ def _notes(view: View) -> Iterator[Reason]:
 
 
 def _owned_elsewhere(view: View) -> Iterator[Reason]:
-    """A note for each item that IMDS or DHCP assigns to this link, but another ENI owns."""
+    """A note for each item that IMDS or DHCP assigns to this link, but others have."""
     listed, brought = view.memory.listed, frozenset(leased(view.addresses))
-    for item, name in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
+    for item, where in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
         if item in listed:
-            text = f"IMDS lists {item} here too, but it is kept on {name}"
-            yield Reason("held-elsewhere", f"{text} until IMDS no longer lists it there")
+            yield Reason("held-elsewhere", _why_elsewhere(item, where, view.link.name))
         elif item in brought:
-            yield Reason(
-                "held-elsewhere", f"DHCP configured {item} here, but IMDS lists it on {name}"
-            )
+            text = f"DHCP configured {item} here, but IMDS lists it on {where.name}"
+            yield Reason("held-elsewhere", text)
+    for item, name in sorted(view.moved.items(), key=lambda known: str(known[0])):
+        text = (
+            f"IMDS listed {item} here before, does not confirm it any more, and lists it on {name}"
+        )
+        yield Reason("held-elsewhere", text)
+
+
+def _why_elsewhere(item: Item, where: Elsewhere, here: str) -> str:
+    if where.by != item:
+        return f"IMDS lists {item} here, but {where.name} has {where.by}, so it is left out"
+    if where.its_own:
+        return f"IMDS lists {item} here, but it is configured on {where.name}"
+    if where.because:
+        return f"IMDS lists {item} here too, but {here} {where.because}: it is on {where.name}"
+    text = f"IMDS lists {item} here too, but it is kept on {where.name}"
+    return f"{text} until IMDS no longer lists it there"
 
 
 def _link_notes(view: View) -> Iterator[Reason]:

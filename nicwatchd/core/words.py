@@ -90,12 +90,12 @@ def device(index: int, name_of: NameOf) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """`32601: from 10.0.2.10 lookup 1000003 proto 236`; as with `ip`, the family is not in it."""
+    """`32765: from 10.0.2.10 lookup 1000959 proto 236`; as with `ip`, the family is not in it."""
     return f"{rule.priority}: {' '.join(rule_words(rule))}"
 
 
 def route_text(route: Route, name_of: NameOf) -> str:
-    """`default via 10.0.2.1 dev eth1 table 1000003 proto 236 src 10.0.2.10 onlink`."""
+    """`default via 10.0.2.1 dev eth1 table 1000959 proto 236 src 10.0.2.10 onlink`."""
     return " ".join(route_words(route, name_of, in_table=True))
 
 
@@ -110,7 +110,7 @@ def group_text(group: int) -> str:
 
 
 def brief(operation: Operation) -> str:
-    """The object of an operation, briefly: `the IPv4 rule 32600 (oif eth1)`."""
+    """The object of an operation, briefly: `the IPv4 rule 32765 (oif eth1)`."""
     match operation:
         case AddAddress(ip=ip) | RemoveAddress(ip=ip):
             return f"the address {ip}"

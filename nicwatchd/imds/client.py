@@ -18,11 +18,12 @@ from nicwatchd.imds import token as tokens
 from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.condition import Condition, retry_after_seconds
 from nicwatchd.imds.parse import MAC
+from nicwatchd.imds.token import Way
 from nicwatchd.imds.transport import Failure, Reply, Timeouts, Transport
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,20 @@ class ImdsOptions:
     head_start: float = 0.15  # that an endpoint has over the next one
 
 
+class Detour:
+    """What the client asks about the host where its routes do not lead to IMDS; here, nothing."""
+
+    def devices(self, failures: int) -> Sequence[str]:
+        """The links to bind to, by name, the best first; `failures` in a row came before."""
+        del failures
+        return ()
+
+    async def route_to(self, endpoint: str) -> str:
+        """How the host's routes treat a packet to this endpoint, in words; empty: not known."""
+        del endpoint
+        return ""
+
+
 class ImdsClient:
     """An async context manager. `condition` is the current state of IMDS."""
 
@@ -65,6 +80,7 @@ class ImdsClient:
         self._renewed_on_401 = float("-inf")
         self._primary: Value[str] | None = None
         self.condition = Condition()
+        self.detour = Detour()  # where the host's routes do not lead to IMDS
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -125,8 +141,9 @@ class ImdsClient:
                 return Failure(str(self.condition), lost=False)
             outcome = await self._transport.request(
                 "GET",
-                session.endpoint + META_DATA + path,
+                session.way.endpoint + META_DATA + path,
                 {tokens.TOKEN_HEADER: session.token},
+                session.way.device,
             )
             if not self._learn(session, outcome):
                 break
@@ -146,7 +163,7 @@ class ImdsClient:
         elif outcome.status in tokens.THROTTLING:
             self._pause(session, outcome)
         elif self.condition.state != "ok" and not self._paused():
-            self._set_condition(self.condition.recovered(session.endpoint))
+            self._set_condition(self._recovered(session))
         return False
 
     def _renew_on_401(self, session: tokens.Session, now: float) -> bool:
@@ -162,7 +179,7 @@ class ImdsClient:
         """Give up a session, unless another request has already replaced it."""
         if self._session is session:
             self._session = None
-            self._winner = None if dead else session.endpoint
+            self._winner = None if dead else session.way.endpoint
 
     def _pause(self, session: tokens.Session, reply: Reply) -> None:
         """Send nothing for as long as the server asks.
@@ -175,7 +192,8 @@ class ImdsClient:
         if wait:
             detail = f"{reply.status}, asked for {wait:g} s"
             retry_at = self._clock() + wait
-            self._set_condition(Condition("throttled", detail, session.endpoint, retry_at))
+            way = session.way
+            self._set_condition(Condition("throttled", detail, way.endpoint, retry_at, way.device))
 
     def _paused(self) -> bool:
         retry_at = self.condition.retry_at
@@ -199,12 +217,11 @@ class ImdsClient:
 
     async def _renew(self) -> None:
         old = self._session
-        endpoints = sorted(self._options.endpoints, key=lambda endpoint: endpoint != self._winner)
-        outcome = await tokens.race(endpoints, self._options.head_start, self._fetch)
+        outcome = await self._ask_for_session(old)
         if isinstance(outcome, tokens.Session):
             self._failures = 0
-            self._session, self._winner = outcome, outcome.endpoint
-            self._set_condition(self.condition.recovered(outcome.endpoint))
+            self._session, self._winner = outcome, outcome.way.endpoint
+            self._set_condition(self._recovered(outcome))
             return
         self._failures += 1
         wait = outcome.retry_in
@@ -217,13 +234,54 @@ class ImdsClient:
         self._session = self._winner = None
         self._set_condition(replace(outcome.condition, retry_at=retry_at))
 
-    async def _fetch(self, endpoint: str) -> tokens.Session | tokens.Refusal:
-        return await tokens.fetch(self._transport, endpoint, self._options.token_ttl, self._clock)
+    async def _ask_for_session(self, old: tokens.Session | None) -> tokens.Session | tokens.Refusal:
+        """Ask by the host's routes; where nothing of IMDS answers, bound to one link after another.
+
+        A session that is bound to a link is the last in the race: the host's routes come first, but
+        nobody waits for them to fail.
+        """
+        endpoints = sorted(self._options.endpoints, key=lambda endpoint: endpoint != self._winner)
+        ways = [Way(endpoint) for endpoint in endpoints]
+        if old is not None and old.way.device is not None:
+            ways.append(old.way)
+        direct = await tokens.race(ways, self._options.head_start, self._fetch)
+        if isinstance(direct, tokens.Session):
+            bound = old is not None and direct.way == old.way
+            return replace(direct, detour=old.detour) if old is not None and bound else direct
+        if not direct.asks_for_detour:
+            return direct
+        devices = self.detour.devices(self._failures)
+        bound_ways = [Way(endpoint, device) for device in devices for endpoint in endpoints]
+        if not bound_ways:
+            return direct
+        outcome = await tokens.race(bound_ways, self._options.head_start, self._fetch)
+        if isinstance(outcome, tokens.Session):
+            return replace(outcome, detour=_why_bound(outcome.way, direct))
+        if outcome.condition.state != "unreachable":
+            return outcome
+        tried = f"; nor bound to {', '.join(devices)} ({outcome.condition.detail.split('; ')[0]})"
+        detail = direct.condition.detail + tried
+        return replace(direct, condition=replace(direct.condition, detail=detail))
+
+    async def _fetch(self, way: Way) -> tokens.Session | tokens.Refusal:
+        outcome = await tokens.fetch(self._transport, way, self._options.token_ttl, self._clock)
+        if isinstance(outcome, tokens.Session) or way.device or not outcome.asks_for_detour:
+            return outcome
+        route = await self.detour.route_to(way.endpoint)
+        return outcome.noting(route) if route else outcome
+
+    def _recovered(self, session: tokens.Session) -> Condition:
+        way = session.way
+        return self.condition.recovered(way.endpoint, way.device, session.detour)
 
     def _set_condition(self, condition: Condition) -> None:
         if str(condition) != str(self.condition):
             log.info("%s", condition)
         self.condition = condition
+
+
+def _why_bound(way: Way, direct: tokens.Refusal) -> str:
+    return f"bound to {way.device}; by the host's routes: {direct.condition.detail}"
 
 
 def _short_name(path: str) -> str:

@@ -22,10 +22,13 @@ class Condition:
     detail: str = ""
     endpoint: str | None = None  # the one in use
     retry_at: float | None = None
+    device: str | None = None  # the link that requests are bound to; None: the host's routes decide
 
-    def recovered(self, endpoint: str) -> Condition:
-        """The condition after an answer from `endpoint`."""
-        return replace(self, state="ok", detail="", endpoint=endpoint, retry_at=None)
+    def recovered(self, endpoint: str, device: str | None = None, detail: str = "") -> Condition:
+        """The condition after an answer from `endpoint`, by `device`; `detail`: why that way."""
+        return replace(
+            self, state="ok", detail=detail, endpoint=endpoint, retry_at=None, device=device
+        )
 
     def __str__(self) -> str:
         """One line for people, without a countdown, so that it changes only when IMDS does."""

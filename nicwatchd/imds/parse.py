@@ -22,18 +22,22 @@ from pydantic import (
     ValidationError,
 )
 
+from nicwatchd.core.bounds import (
+    MOST_CIDRS,
+    MOST_ITEMS,
+    NO_ADDRESS,
+    bounded,
+    never,
+    no_prefix,
+    no_subnet,
+)
 from nicwatchd.core.metadata import ABSENT, ENI_KEYS, Answer, ImdsKey, Kind, Unknown, Value
 from nicwatchd.core.model import Family, IPAddress, IPNetwork
 
 MAC: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 KEY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
-REFUSED_PER_KEY: Final = 4  # a garbage body may have thousands of lines; a few show what it is
 SHOWN: Final = 48  # characters of a refused line; the longest CIDR, uncompressed, has 43
-
-# EC2's widest subnets are /16 and /44. These limits leave AWS room to change that, and still keep
-# a damaged "0.0.0.0/0" from becoming the selector of a rule.
-WIDEST: Final = {Family.V4: 8, Family.V6: 32}
 
 
 def _text(value: object) -> str:
@@ -43,14 +47,10 @@ def _text(value: object) -> str:
     return value
 
 
-def _unicast(ip: IPAddress) -> IPAddress:
-    if ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip.is_link_local:
-        raise ValueError("not an address that an interface can have in a VPC")
-    return ip
-
-
 def _bare(interface: IPv4Interface | IPv6Interface) -> IPAddress:
-    return _unicast(interface.ip)
+    if never(interface.ip):
+        raise ValueError(NO_ADDRESS)
+    return interface.ip
 
 
 def _with_length(value: object) -> str:
@@ -60,10 +60,15 @@ def _with_length(value: object) -> str:
     return text
 
 
-def _plausible(network: IPNetwork) -> IPNetwork:
-    if network.prefixlen < WIDEST[Family(network.version)]:
-        raise ValueError("too wide for a subnet")
-    _unicast(network.network_address)
+def _subnet(network: IPNetwork) -> IPNetwork:
+    if reason := no_subnet(network):
+        raise ValueError(reason)
+    return network
+
+
+def _prefix(network: IPNetwork) -> IPNetwork:
+    if reason := no_prefix(network):
+        raise ValueError(reason)
     return network
 
 
@@ -89,11 +94,13 @@ def _id(prefix: str) -> TypeAdapter[str]:
 
 _IPV4 = TypeAdapter(Annotated[IPv4Interface, BeforeValidator(_text), AfterValidator(_bare)])
 _IPV6 = TypeAdapter(Annotated[IPv6Interface, BeforeValidator(_text), AfterValidator(_bare)])
-_NET4 = TypeAdapter(
-    Annotated[IPv4Network, BeforeValidator(_with_length), AfterValidator(_plausible)]
+_CIDR4 = TypeAdapter(Annotated[IPv4Network, BeforeValidator(_with_length), AfterValidator(_subnet)])
+_CIDR6 = TypeAdapter(Annotated[IPv6Network, BeforeValidator(_with_length), AfterValidator(_subnet)])
+_PREFIX4 = TypeAdapter(
+    Annotated[IPv4Network, BeforeValidator(_with_length), AfterValidator(_prefix)]
 )
-_NET6 = TypeAdapter(
-    Annotated[IPv6Network, BeforeValidator(_with_length), AfterValidator(_plausible)]
+_PREFIX6 = TypeAdapter(
+    Annotated[IPv6Network, BeforeValidator(_with_length), AfterValidator(_prefix)]
 )
 _NUMBER = TypeAdapter(Annotated[int, BeforeValidator(_digits)])
 _MAC = TypeAdapter(Annotated[str, BeforeValidator(_mac)])
@@ -105,10 +112,10 @@ _LINES: Final[dict[tuple[Kind, Family | None], TypeAdapter[Any]]] = {
     (Kind.NUMBER, None): _NUMBER,
     (Kind.ADDRESSES, Family.V4): _IPV4,
     (Kind.ADDRESSES, Family.V6): _IPV6,
-    (Kind.PREFIXES, Family.V4): _NET4,
-    (Kind.PREFIXES, Family.V6): _NET6,
-    (Kind.CIDRS, Family.V4): _NET4,
-    (Kind.CIDRS, Family.V6): _NET6,
+    (Kind.PREFIXES, Family.V4): _PREFIX4,
+    (Kind.PREFIXES, Family.V6): _PREFIX6,
+    (Kind.CIDRS, Family.V4): _CIDR4,
+    (Kind.CIDRS, Family.V6): _CIDR6,
 }
 
 
@@ -132,47 +139,74 @@ class Parsed:
 
 
 def parse_leaf(key: str, text: str) -> Parsed:
-    """Parse the text of a needed key. Blank is ABSENT; without any good line it is Unknown."""
+    """Parse the text of a needed key. Blank is ABSENT; without any good line it is Unknown.
+
+    A list with a refused line is not whole: its good lines are in it, and nobody knows what else.
+    """
     leaf = LEAVES[key]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = list(dict.fromkeys(_lines(text)))
     if not lines:
         return Parsed(ABSENT)
     good: dict[Any, None] = {}  # an ordered set: the first IPv4 address is the primary one
     bad: list[str] = []
+    most = MOST_CIDRS if leaf.key.kind is Kind.CIDRS else MOST_ITEMS
     for line in lines:
+        if len(good) >= most:
+            bad.append(f"{key}: {_quote(line)}: more than {most} lines")
+            continue
         try:
             good[leaf.line.validate_python(line)] = None
         except ValidationError as error:
             bad.append(_refusal(key, line, error))
-    refused = _bounded(key, bad)
+    refused = bounded(key, bad)
     if not good:
         return Parsed(Unknown(f"{key}: garbage"), refused)
     if leaf.key.many:
-        return Parsed(Value(tuple(good)), refused)
+        return Parsed(Value(tuple(good), whole=not bad), refused)
     if len(lines) > 1:
         return Parsed(Unknown(f"{key}: garbage ({len(lines)} lines)"), refused)
     return Parsed(Value(next(iter(good))), refused)
 
 
-def parse_directory(text: str) -> Parsed:
-    """The names in a MAC's directory, subdirectories without their slash."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def parse_directory(text: str, before: frozenset[str] = frozenset()) -> Parsed:
+    """The names in a MAC's directory, subdirectories without their slash; whole as a list is.
+
+    `before` are its names so far. If it lacks one of them and has a new one that is nearly the
+    same, that is damage, too.
+    """
+    lines = _lines(text)
     if not lines:
         return Parsed(ABSENT)
     names = {line.removesuffix("/") for line in lines}
     good = frozenset(name for name in names if KEY_NAME.fullmatch(name))
+    lost = (before & LEAVES.keys()) - good
+    good -= {name for name in good - before if any(_is_damaged(name, key) for key in lost)}
     bad = [f"directory: {_quote(name)}: not a key's name" for name in sorted(names - good)]
-    refused = _bounded("directory", bad)
-    return Parsed(Value(good) if good else Unknown("directory: garbage"), refused)
+    refused = bounded("directory", bad)
+    answer = Value(good, whole=not bad) if good else Unknown("directory: garbage")
+    return Parsed(answer, refused)
 
 
-def find_mac(listing: str, mac: str) -> str | None:
-    """`mac` as the list of MACs spells it (perhaps in upper case); None if it is not listed."""
-    for line in listing.splitlines():
-        spelling = line.strip().removesuffix("/")
+def _is_damaged(name: str, key: str) -> bool:
+    """Whether a name is a key's, but cut, run together with the next, or with one wrong letter."""
+    if len(name) == len(key):
+        return sum(one != other for one, other in zip(name, key, strict=True)) == 1
+    return key.startswith(name) or name.startswith(key)
+
+
+def find_mac(listing: str, mac: str) -> Answer[str]:
+    """`mac` as the list of MACs spells it (perhaps in upper case); ABSENT if it is not listed."""
+    spellings = [line.removesuffix("/") for line in _lines(listing)]
+    for spelling in spellings:
         if spelling.lower() == mac:
-            return spelling
-    return None
+            return Value(spelling)
+    bad = [each for each in spellings if not MAC.fullmatch(each.lower())]
+    return Unknown(f"the list of MACs: garbage ({_quote(bad[0])})") if bad else ABSENT
+
+
+def _lines(text: str) -> list[str]:
+    """The lines that are not blank. What else Unicode takes for the end of a line is damage."""
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _refusal(key: str, line: str, error: ValidationError) -> str:
@@ -182,10 +216,3 @@ def _refusal(key: str, line: str, error: ValidationError) -> str:
 
 def _quote(line: str) -> str:
     return ascii(line if len(line) <= SHOWN else line[:SHOWN] + "...")
-
-
-def _bounded(key: str, bad: list[str]) -> tuple[str, ...]:
-    more = len(bad) - REFUSED_PER_KEY
-    if more <= 0:
-        return tuple(bad)
-    return (*bad[:REFUSED_PER_KEY], f"{key}: {more} more lines refused")

@@ -2,7 +2,9 @@
 
 An ordinary poll is one probe, and reads more only if that has news. A key that we wait for is asked
 at each poll. Known keys are asked again in turn, now and then, because lists arrive in parts and
-early values can be wrong. A small account keeps an interface near 5 requests/s at 4 polls/s.
+early values can be wrong: once nothing is awaited, the directory and each list come up in every
+7th poll at the latest, so that a prefix that comes last is seen in 2 s. What is only displayed has
+to wait for that. A small account keeps an interface near 5 requests/s at 4 polls/s.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ DEBT: Final = -12.0  # the overdraft while two keys are awaited: 3 s of double p
 # The directory and the lists of an ENI take 7 requests. Refreshes come every 57 s on average, so
 # the steady budget of 8 per minute has room for one more request in some sweeps, not in all.
 NUMBER_EVERY: Final = 4  # sweeps
+TURN: Final = 7  # polls: the directory and the six lists
+EMPTY_FIRST: Final = 3  # a list that is listed and empty may have its value next
+REST: Final = 40  # polls between two looks at what is only displayed, while something is awaited
 
 
 class Probes:
@@ -52,24 +57,53 @@ class Probes:
     def __init__(self, mac: str) -> None:
         self._mac = mac
         self._last_asked: dict[str, int] = {}  # name -> the number of the latest request for it
+        self._last_poll: dict[str, int] = {}  # ... and of the poll
         self._sent = 0
+        self._polls = 0
         self._sweeps = 0
         self._account = 0.0
 
     def probe(self, listed: frozenset[str] | None, answers: Mapping[str, Answer[Any]]) -> list[str]:
         """The names to ask in a poll that is no sweep. `listed` is None while the MAC is not."""
         self._account = min(self._account + INCOME, CREDIT)
+        self._polls += 1
         if listed is None:
             chosen = [DIRECTORY]
+        elif hot := self._oldest_first(self._awaited(listed, answers)):
+            chosen = self._while_waiting(hot, listed, answers)
         else:
-            hot = self._oldest_first(self._awaited(listed, answers))
-            cold = self._oldest_first(self._repeated(listed, answers))
-            chosen = (hot or cold)[:1]
-            if len(hot) > 1 and self._account - 2 >= DEBT:
-                chosen = hot[:2]
-            elif hot and cold and self._account >= 2:  # noqa: PLR2004 - the probe and one more
-                chosen = [hot[0], next(name for name in cold if name != hot[0])]
+            chosen = self._in_turn(listed, answers)
         self.asked(chosen)
+        return chosen
+
+    def _while_waiting(
+        self, hot: list[str], listed: frozenset[str], answers: Mapping[str, Answer[Any]]
+    ) -> list[str]:
+        """What is awaited; and what is known as far as the account has something left for it."""
+        if len(hot) > 1 and self._account - 2 >= DEBT:
+            return hot[:2]
+        if self._account < 2:  # noqa: PLR2004 - the probe and one more
+            return hot[:1]
+        shown = self._shown(listed, answers)
+        rested = [name for name in shown if self._age(name) > REST]
+        empty = {key for key in LISTS if key in listed and not _known(answers, key)}
+
+        def urgency(name: str) -> float:
+            return self._age(name) * (EMPTY_FIRST if name in empty else 1)
+
+        lists = sorted((*self._repeated(listed), *rested), key=urgency, reverse=True)
+        others = (*lists, *self._oldest_first(shown))
+        return [hot[0], *[name for name in others if name != hot[0]][:1]]
+
+    def _in_turn(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
+        """The next that is known; and what is only displayed where that has to wait too long."""
+        lists, shown = self._repeated(listed), self._oldest_first(self._shown(listed, answers))
+        oldest = sorted(map(self._age, lists), reverse=True)
+        is_room = all(age + place < TURN for place, age in enumerate(oldest))
+        chosen = self._oldest_first([*lists, *shown] if is_room else lists)[:1]
+        waits = bool(shown) and self._age(shown[0]) > TURN and shown[0] not in chosen
+        if waits and self._account >= 2:  # noqa: PLR2004 - the probe and one more
+            chosen.append(shown[0])
         return chosen
 
     def sweep(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
@@ -114,6 +148,7 @@ class Probes:
         for name in names:
             self._sent += 1
             self._last_asked[name] = self._sent
+            self._last_poll[name] = self._polls
 
     def _missing_facts(
         self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]
@@ -139,14 +174,25 @@ class Probes:
             names.append(DIRECTORY)
         return names
 
-    def _repeated(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
-        """The names asked in turn: the directory, lists, numbers, and the missing ids."""
+    def _repeated(self, listed: frozenset[str]) -> list[str]:
+        """The names that decisions depend on, asked in turn: the directory and the lists."""
+        return [DIRECTORY, *(key for key in LISTS if key in listed)]
+
+    def _shown(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
+        """The names of what is only displayed: the numbers, and the missing ids."""
         ids = [key for key in self._missing_facts(listed, answers) if key != MAC]
-        return [DIRECTORY, *(key for key in (*LISTS, *NUMBERS) if key in listed), *ids]
+        return [*(key for key in NUMBERS if key in listed), *ids]
 
     def _oldest_first(self, names: list[str]) -> list[str]:
         """Names by the time of their latest request, the oldest first."""
-        return sorted(names, key=lambda name: self._last_asked.get(name, -1))
+        return sorted(names, key=self._last)
+
+    def _last(self, name: str) -> int:
+        return self._last_asked.get(name, -1)
+
+    def _age(self, name: str) -> float:
+        """Polls since it was asked."""
+        return self._polls - self._last_poll[name] if name in self._last_poll else float("inf")
 
 
 def is_news(before: Answer[Any], now: Answer[Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -30,17 +30,31 @@ DISABLED_RETRY: Final = 30.0  # IMDS is enabled by an operator's API call: no hu
 THROTTLED_RETRY: Final = 1.0  # if the answer has no Retry-After
 FIRST_RETRY: Final = 0.25  # the poll interval of a new interface: a hiccup costs one poll ...
 LAST_RETRY: Final = 5.0  # ... and a dead service two requests per 5 s, however many interfaces
+# s; a session that is bound to a link lives so long, then the host's routes are tried once more.
+ROUTES_AGAIN: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How IMDS is asked: an endpoint, and the link to bind to; None: the host's routes decide."""
+
+    endpoint: str
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A token and the endpoint that issued it; times are monotonic."""
+    """A token and the way to the endpoint that issued it; times are monotonic.
 
-    endpoint: str
+    `detour` says why it is bound to a link; empty if it is not.
+    """
+
+    way: Way
     token: str = field(repr=False)
     since: float
     renew_at: float
     expires_at: float
+    detour: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,16 @@ class Refusal:
     condition: Condition
     retry_in: float | None = None
 
+    @property
+    def asks_for_detour(self) -> bool:
+        """Whether another way may help: nothing answered, or what answered is not IMDS."""
+        return self.condition.state in ("unreachable", "failing")
+
+    def noting(self, words: str) -> Refusal:
+        """The same refusal, with these words in parentheses after its detail."""
+        detail = f"{self.condition.detail} ({words})"
+        return replace(self, condition=replace(self.condition, detail=detail))
+
 
 def backoff(failures: int) -> float:
     """Seconds to wait after this many failures in a row (1 or more)."""
@@ -57,16 +81,16 @@ def backoff(failures: int) -> float:
 
 
 async def race(
-    endpoints: Sequence[str],
+    ways: Sequence[Way],
     head_start: float,
-    ask: Callable[[str], Coroutine[None, None, Session | Refusal]],
+    ask: Callable[[Way], Coroutine[None, None, Session | Refusal]],
 ) -> Session | Refusal:
-    """Ask each endpoint, the next one after `head_start` seconds or as soon as one has failed.
+    """Ask each way, the next one after `head_start` seconds or as soon as one has failed.
 
     The first session wins, and the other requests are cancelled. If there is none, returns the most
     informative refusal: an HTTP answer says more than a failed connection.
     """
-    waiting = list(endpoints)
+    waiting = list(ways)
     running: set[asyncio.Task[Session | Refusal]] = set()
     refusals: list[Refusal] = []
     try:
@@ -99,22 +123,24 @@ def _most_informative(refusals: Sequence[Refusal]) -> Refusal:
 
 
 async def fetch(
-    transport: Transport, endpoint: str, ttl: int, now: Callable[[], float]
+    transport: Transport, way: Way, ttl: int, now: Callable[[], float]
 ) -> Session | Refusal:
-    """Request a token from one endpoint."""
-    asked_at = now()
-    reply = await transport.request("PUT", endpoint + TOKEN_PATH, {TTL_HEADER: str(ttl)})
+    """Request a token from one endpoint, by one way."""
+    asked_at, endpoint = now(), way.endpoint
+    url, headers = endpoint + TOKEN_PATH, {TTL_HEADER: str(ttl)}
+    reply = await transport.request("PUT", url, headers, way.device)
     if isinstance(reply, Failure):
         hint = ", perhaps the hop limit" if reply.why.startswith("timed out") else ""
         state: State = "unreachable" if reply.lost else "failing"
         return Refusal(Condition(state, f"{_host(endpoint)}: {reply.why} on the token{hint}"))
     if reply.status == HTTPStatus.OK and _TOKEN.fullmatch(reply.body):
         lifetime = _lifetime(reply, ttl)
+        use = lifetime - min(RENEW_AHEAD, lifetime / 10)
         return Session(
-            endpoint=endpoint,
+            way=way,
             token=reply.body.decode("ascii"),
             since=asked_at,
-            renew_at=asked_at + lifetime - min(RENEW_AHEAD, lifetime / 10),
+            renew_at=asked_at + (use if way.device is None else min(use, ROUTES_AGAIN)),
             expires_at=asked_at + lifetime,
         )
     return _refusal(endpoint, reply)

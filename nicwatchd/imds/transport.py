@@ -12,6 +12,7 @@ import os
 import socket
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
@@ -59,20 +60,28 @@ class Failure:
 
 
 class Transport:
-    """The HTTP session that all requests share (keep-alive). `requests` counts those sent."""
+    """The HTTP sessions that all requests share (keep-alive). `requests` counts those sent.
+
+    There is one session for requests that follow the host's routes, and one for each link that
+    requests were bound to: a connection never serves two of them.
+    """
 
     def __init__(self, timeouts: Timeouts, budget: Budget) -> None:
         self._timeouts = timeouts
         self._budget = budget
         self._mark = False
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[str | None, aiohttp.ClientSession] = {}  # by the link bound to
         self.requests = 0
         self.outcomes: Counter[str] = Counter()  # by HTTP status; "none": no usable answer
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
+        self._sessions[None] = self._open(None)
+        return self
+
+    def _open(self, device: str | None) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=16, keepalive_timeout=KEEPALIVE, socket_factory=self._socket
+                limit=16, keepalive_timeout=KEEPALIVE, socket_factory=partial(self._socket, device)
             ),
             timeout=aiohttp.ClientTimeout(
                 total=self._timeouts.total,
@@ -83,7 +92,6 @@ class Transport:
             trust_env=False,
             auto_decompress=False,  # a small body must not decompress into a large one
         )
-        return self
 
     async def __aexit__(
         self,
@@ -91,37 +99,46 @@ class Transport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
 
-    async def request(self, method: str, url: str, headers: Mapping[str, str]) -> Reply | Failure:
-        """Send one request as soon as the budget allows. Never raises because of the network."""
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], device: str | None = None
+    ) -> Reply | Failure:
+        """Send one request as soon as the budget allows. Never raises because of the network.
+
+        `device`: the link that the request is bound to, by its name; None: the host's routes decide
+        where it leaves.
+        """
+        if device is not None and (why := _why_not_bound(device)):
+            return Failure(why, lost=True)
         delay = self._budget.reserve(patience=self._timeouts.total)
         if delay is None:
             return Failure("the host's request budget is used up", lost=False)
         if delay > 0:
             await asyncio.sleep(delay)
-        outcome = await self._attempt(method, url, headers)
+        outcome = await self._attempt(method, url, headers, device)
         if isinstance(outcome, OSError) and outcome.errno == errno.EACCES and not self._mark:
             self._mark = True
-            outcome = await self._attempt(method, url, headers)
+            outcome = await self._attempt(method, url, headers, device)
         if isinstance(outcome, OSError):
             return Failure(_explain_os_error(outcome), lost=True)
         return outcome
 
     async def _attempt(
-        self, method: str, url: str, headers: Mapping[str, str]
+        self, method: str, url: str, headers: Mapping[str, str], device: str | None
     ) -> Reply | Failure | OSError:
         self.requests += 1
-        outcome = await self._try(method, url, headers)
+        outcome = await self._try(method, url, headers, device)
         self.outcomes[str(outcome.status) if isinstance(outcome, Reply) else "none"] += 1
         return outcome
 
     async def _try(
-        self, method: str, url: str, headers: Mapping[str, str]
+        self, method: str, url: str, headers: Mapping[str, str], device: str | None
     ) -> Reply | Failure | OSError:
         try:
-            return await self._exchange(method, url, headers)
+            return await self._exchange(method, url, headers, device)
         except TimeoutError as error:
             return Failure(self._timed_out(error), lost=True)
         except aiohttp.ServerDisconnectedError:
@@ -141,10 +158,14 @@ class Transport:
             return f"timed out after {self._timeouts.read:g} s"
         return f"timed out after {self._timeouts.total:g} s"
 
-    async def _exchange(self, method: str, url: str, headers: Mapping[str, str]) -> Reply | Failure:
-        if self._session is None:
+    async def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], device: str | None
+    ) -> Reply | Failure:
+        if None not in self._sessions:
             raise RuntimeError("Transport is used outside its `async with`")
-        async with self._session.request(
+        if device not in self._sessions:
+            self._sessions[device] = self._open(device)
+        async with self._sessions[device].request(
             method,
             url,
             headers={"Accept-Encoding": "identity", **headers},
@@ -158,16 +179,40 @@ class Transport:
                     return Failure(f"the body is larger than {BODY_LIMIT // 1024} KiB", lost=False)
             return Reply(response.status, response.headers, bytes(body))
 
-    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+    def _socket(self, device: str | None, info: aiohttp.AddrInfoType) -> socket.socket:
         opened = socket.socket(*info[:3])
         opened.setblocking(False)  # noqa: FBT003 - the parameter takes no name
-        if self._mark:
-            try:
+        try:
+            if device is not None:
+                _bind(opened, device)
+            if self._mark:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, SYSTEMD_IMDS_MARK)
-            except OSError:
-                opened.close()
-                raise
+        except OSError:
+            opened.close()
+            raise
         return opened
+
+
+def _bind(opened: socket.socket, device: str) -> None:
+    """Bind a socket to a link, so that only routes through the link count.
+
+    Since Linux 5.7 this needs no capability for a socket that is not bound yet; before that, it
+    needs CAP_NET_RAW, which the daemon does not have.
+    """
+    name = device.encode(errors="surrogateescape")
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+
+
+def _why_not_bound(device: str) -> str:
+    """Why no socket can be bound to a link; empty if one can."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as tried:
+        try:
+            _bind(tried, device)
+        except PermissionError:
+            return "this kernel lets only CAP_NET_RAW bind to a link (Linux 5.7 and later lets all)"
+        except OSError as error:
+            return os.strerror(error.errno or 0).lower()
+    return ""
 
 
 def _explain_os_error(error: OSError) -> str:

@@ -12,12 +12,15 @@ IFF_UP: Final = 0x1
 IFF_LOWER_UP: Final = 0x10000
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
 IFLA_MASTER: Final = 10
 IFLA_LINKINFO: Final = 18
 IFLA_INFO_KIND: Final = 1  # in IFLA_LINKINFO
 IFLA_AF_SPEC: Final = 26
 IFLA_AF_INET6: Final = 10  # in IFLA_AF_SPEC; the number is AF_INET6
 IFLA_INET6_FLAGS: Final = 1  # in IFLA_AF_INET6
+IFLA_INET6_CONF: Final = 2  # in IFLA_AF_INET6: the link's sysctls, as 32-bit numbers
+DEVCONF_DISABLE_IPV6: Final = 26  # the place of one of them; linux/ipv6.h
 IFLA_GROUP: Final = 27
 IFLA_EXT_MASK: Final = 29
 RTEXT_FILTER_SKIP_STATS: Final = 0x8
@@ -85,3 +88,17 @@ FRA_TABLE: Final = 15
 FRA_FWMASK: Final = 16
 FRA_OIFNAME: Final = 17
 FRA_PROTOCOL: Final = 21
+# Selectors whose values are not read: only foreign rules have them.
+FRA_EXOTIC: Final = frozenset(
+    {
+        12,  # FRA_TUN_ID
+        19,  # FRA_L3MDEV
+        20,  # FRA_UID_RANGE
+        22,  # FRA_IP_PROTO
+        23,  # FRA_SPORT_RANGE
+        24,  # FRA_DPORT_RANGE
+        25,  # FRA_DSCP
+        26,  # FRA_FLOWLABEL
+    }
+)
+FIB_RULE_INVERT: Final = 0x2

@@ -14,7 +14,10 @@ from nicwatchd.core.model import (
     Rule,
 )
 from nicwatchd.netlink.constants import (
+    DEVCONF_DISABLE_IPV6,
+    FIB_RULE_INVERT,
     FRA_DST,
+    FRA_EXOTIC,
     FRA_FWMARK,
     FRA_FWMASK,
     FRA_IIFNAME,
@@ -45,10 +48,12 @@ from nicwatchd.netlink.constants import (
     IFLA_AF_SPEC,
     IFLA_GROUP,
     IFLA_IFNAME,
+    IFLA_INET6_CONF,
     IFLA_INET6_FLAGS,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
     IFLA_MASTER,
+    IFLA_MTU,
     RTA_DST,
     RTA_METRICS,
     RTA_PREFSRC,
@@ -84,7 +89,10 @@ def decode_link(body: bytes) -> Link:
     _, _, index, flags, _ = IFINFO.unpack_from(body)
     found = attributes(body, IFINFO.size)
     info = attributes(found.get(IFLA_LINKINFO, b""), 0)
-    inet6 = attributes(attributes(found.get(IFLA_AF_SPEC, b""), 0).get(IFLA_AF_INET6, b""), 0)
+    # The kernel names here what it has on the link. Without IPv6 on the host, or with an MTU too
+    # small for it, there is no AF_INET6.
+    protocols = attributes(found.get(IFLA_AF_SPEC, b""), 0)
+    inet6 = attributes(protocols.get(IFLA_AF_INET6, b""), 0)
     ra = u32(inet6.get(IFLA_INET6_FLAGS))
     kind = text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None
     return Link(
@@ -99,7 +107,15 @@ def decode_link(body: bytes) -> Link:
         master=u32(found.get(IFLA_MASTER)),
         ra_received=bool(ra & IF_RA_RCVD),
         ra_managed=bool(ra & IF_RA_MANAGED),
+        mtu=u32(found.get(IFLA_MTU)),
+        has_ipv6=IFLA_AF_INET6 in protocols,
+        disable_ipv6=_sysctl(inet6.get(IFLA_INET6_CONF, b""), DEVCONF_DISABLE_IPV6) != 0,
     )
+
+
+def _sysctl(conf: bytes, place: int) -> int:
+    """One of a link's sysctls; 0 for those that the kernel does not have."""
+    return u32(conf[4 * place : 4 * place + 4] or None)
 
 
 def decode_address(body: bytes) -> Address | None:
@@ -175,7 +191,7 @@ def decode_route(body: bytes, nexthops: Nexthops = NO_OBJECTS) -> Route | None:
 @lru_cache(maxsize=16384)  # every dump repeats the same rules, and a host may have thousands
 def decode_rule(body: bytes) -> Rule | None:
     """RTM_NEWRULE. Leaves out selectors that only foreign rules have (ports, TOS, UIDs, ...)."""
-    number, dst_len, src_len, _, table, _, _, action, _ = RULE.unpack_from(body)
+    number, dst_len, src_len, tos, table, _, _, action, flags = RULE.unpack_from(body)
     family = FAMILY.get(number)
     if family is None:
         return None  # a rule of multicast routing
@@ -195,6 +211,8 @@ def decode_rule(body: bytes) -> Rule | None:
         fwmask=_optional(found.get(FRA_FWMASK)),
         suppress_prefixlength=_unless_none(found.get(FRA_SUPPRESS_PREFIXLEN)),
         suppress_ifgroup=_unless_none(found.get(FRA_SUPPRESS_IFGROUP)),
+        inverted=bool(flags & FIB_RULE_INVERT),
+        exotic=bool(tos) or not FRA_EXOTIC.isdisjoint(found),
         action=action,
     )
 

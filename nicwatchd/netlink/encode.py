@@ -25,6 +25,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from nicwatchd.core.model import (
+    LOCAL_TABLE,
+    MAIN_TABLE,
     PROTOCOL,
     SCOPE_UNIVERSE,
     AddAddress,
@@ -53,6 +55,9 @@ from nicwatchd.netlink.wire import ADDRESS_FAMILY, FOREVER, HEADER, attribute
 if TYPE_CHECKING:
     from nicwatchd.core.model import IPAddress, Route, Rule
 
+# Where the kernel's own rules and routes are.
+KERNELS_PRIORITIES: Final = (0, 32766, 32767)
+KERNELS_TABLES: Final = (253, MAIN_TABLE, LOCAL_TABLE)
 ADD: Final = NLM_F_CREATE | NLM_F_EXCL
 REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
 # No duplicate address detection: EC2 assigns each address once, so it would only cause a delay.
@@ -94,7 +99,7 @@ def encode(operation: Operation) -> Request:
         case RemoveRoute(route):
             kind, body = RTM_DELROUTE, _route(route)
         case AddRule(rule):
-            kind, flags, body = RTM_NEWRULE, ADD, _rule(rule)
+            kind, flags, body = RTM_NEWRULE, NLM_F_CREATE, _rule(_unlocked(rule))
         case RemoveRule(rule):
             kind, body = RTM_DELRULE, _rule(rule)
     return Request(kind, flags, body)
@@ -163,6 +168,22 @@ def _route(route: Route) -> bytes:
     if route.metrics:
         body += attribute(RTA_METRICS | NLA_F_NESTED, route.metrics)
     return body + write_hops(route.hops, route.family)
+
+
+def _unlocked(rule: Rule) -> Rule:
+    """The rule, unless a plan that asks for it must be wrong: the lock at the last door."""
+    if rule.priority in KERNELS_PRIORITIES:
+        raise ValueError(f"priority {rule.priority} is the kernel's: not touched")
+    guard = rule.suppress_prefixlength is not None or rule.dst is not None
+    if rule.table in KERNELS_TABLES and not (
+        (rule.table == MAIN_TABLE and guard) or (rule.table == LOCAL_TABLE and _selects(rule))
+    ):
+        raise ValueError(f"a rule of ours that leads all to table {rule.table}: not added")
+    return rule
+
+
+def _selects(rule: Rule) -> bool:
+    return any(each is not None for each in (rule.src, rule.iif, rule.oif))
 
 
 def _rule(rule: Rule) -> bytes:

@@ -32,7 +32,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, TABLE_BASE
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, SCOPE_LINK, TABLE_BASE
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
@@ -234,13 +234,18 @@ class Triage:
 
 
 def _address(message: Message) -> AddressEvent:
-    index = IFADDR.unpack_from(message.body)[4]
+    _, _, _, scope, index = IFADDR.unpack_from(message.body)
+    link_local = scope == SCOPE_LINK
     if message.type == RTM_NEWADDR:
-        return AddressEvent(index, message.pid)
+        return AddressEvent(index, message.pid, link_local=link_local)
     mark = find_attribute(message.body, IFADDR.size, IFA_PROTO)
     ours = mark == bytes([PROTOCOL]) and message.pid  # 0 means nothing here: see AddressEvent
     return AddressEvent(
-        index, message.pid, deleted=True, culprit=culprit(message.pid) if ours else ""
+        index,
+        message.pid,
+        deleted=True,
+        culprit=culprit(message.pid) if ours else "",
+        link_local=link_local,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from errno import EACCES, EHOSTUNREACH, EINVAL
 from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
     from nicwatchd.core.model import Address, IPAddress, Link, Operation, Rule
 
+# The errno of what a route of this kind ends: RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT.
+ERROR_ROUTES: Final = {6: EINVAL, 7: EHOSTUNREACH, 8: EACCES}
 NO_STATISTICS: Final = attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 
 # Routes of a link that are read in full. All routes of the internet may lead there by BGP: of what
@@ -112,6 +115,15 @@ class NetlinkKernel:
         addresses = await self._requests.dump(request, decode_address)
         return tuple(address for address in addresses if address.index == index)
 
+    async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        """See `Kernel`."""
+        request = Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, 0))
+        found: dict[int, list[Address]] = {}
+        for address in await self._requests.dump(request, decode_address):
+            if not address.ip.is_link_local:
+                found.setdefault(address.index, []).append(address)
+        return {index: tuple(addresses) for index, addresses in found.items()}
+
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
         wanted = attribute_u32(RTA_TABLE, MAIN_TABLE) + attribute_u32(RTA_OIF, index)
@@ -166,19 +178,28 @@ class NetlinkKernel:
             for operation, reply in zip(operations, replies, strict=True)
         ]
 
-    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+    async def route_get(
+        self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0
+    ) -> RouteAnswer | int:
         """See `Kernel`."""
         bits = dst.max_prefixlen
         family = Family(dst.version)
         # IPv6 always reports the table, and refuses the flag (strict checks).
         flags = RTM_F_LOOKUP_TABLE if family is Family.V4 else 0
-        body = ROUTE.pack(ADDRESS_FAMILY[family], bits, bits, 0, 0, 0, 0, 0, flags)
-        body += attribute(RTA_DST, dst.packed) + attribute(RTA_SRC, src.packed)
+        source_bits = 0 if src is None else bits
+        body = ROUTE.pack(ADDRESS_FAMILY[family], bits, source_bits, 0, 0, 0, 0, 0, flags)
+        body += attribute(RTA_DST, dst.packed)
+        if src is not None:
+            body += attribute(RTA_SRC, src.packed)
         if oif:
             body += attribute_u32(RTA_OIF, oif)
         answer = await self._requests.get(Request(RTM_GETROUTE, 0, body))
         if isinstance(answer, int):
             return answer
+        # IPv6 answers with the route that ends the lookup where IPv4 answers with its errno.
+        kind = ROUTE.unpack_from(answer)[7]
+        if kind in ERROR_ROUTES:
+            return ERROR_ROUTES[kind]
         found = attributes(answer, ROUTE.size)
         return RouteAnswer(u32(found.get(RTA_TABLE)), u32(found.get(RTA_OIF)))
 

@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from nicwatchd import __version__
@@ -26,16 +27,18 @@ from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.counts import Counters, Counts
+from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.questions import Questions
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
-from nicwatchd.service.status import HostStatus, ImdsStatus, headline, of_view, problem_of
+from nicwatchd.service.status import HostStatus, headline, of_condition, of_view, problem_of
 from nicwatchd.service.telling import (
     ImdsChanged,
     KernelTrouble,
     Observer,
+    Reported,
     Started,
     Stopped,
     Teller,
@@ -67,12 +70,13 @@ class Daemon:
         self.turn = Turn(policy, random.random, clock())
         self.turn.host.releases = ledger.releases
         self._driver = Driver(kernel, ledger)
+        imds.detour = HostDetour(self.turn.host, kernel)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._questions = Questions(imds, self._inbox.put_nowait, clock)
         self._stopping = asyncio.Event()
         self._waiting: list[tuple[Reconcile | Release, Request]] = []
         self._last_turn = clock()  # when the last turn ended
-        self._imds_state = ""
+        self._imds_state: tuple[str, str | None] = ("unasked", None)  # and the link bound to
         self._trouble = ""
         self._teller = Teller(clock)
         self._counters = Counters()
@@ -90,7 +94,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until stopped. Sends READY after the first turn, without waiting for IMDS."""
         self._events.start(self._inbox.put_nowait)
-        self._teller.tell(Started(__version__))
+        self._report(Started(__version__))
         try:
             await self._take_turn()
             self._ask()
@@ -104,7 +108,7 @@ class Daemon:
         finally:
             self._events.close()
             await self._questions.close()
-            self._teller.tell(Stopped())
+            self._report(Stopped())
 
     def stop(self) -> None:
         """Stop after the current turn, so that a plan is never left half applied."""
@@ -131,7 +135,7 @@ class Daemon:
             turn.fail(self._clock())
             if str(error) != self._trouble:
                 self._trouble = str(error)
-                self._teller.tell(KernelTrouble(self._trouble))
+                self._report(KernelTrouble(self._trouble))
         self._last_turn = self._clock()
         # Not fed while a part is stuck, because a restart can fix that. A restart does not help
         # against a kernel that refuses requests.
@@ -141,11 +145,21 @@ class Daemon:
     async def _wait(self) -> None:
         """Wait until an item arrives or a turn is due; then take all items in the inbox."""
         timeout = max(0.0, self.turn.next_at().at - self._clock())
+        items: list[Item] = []
         with contextlib.suppress(TimeoutError):
-            self._take(await asyncio.wait_for(self._inbox.get(), timeout))
+            items.append(await asyncio.wait_for(self._inbox.get(), timeout))
         while not self._inbox.empty():
-            self._take(self._inbox.get_nowait())
+            items.append(self._inbox.get_nowait())
+        for item in items:
+            self._guard("taking what happened", partial(self._take, item))
         self._tell()
+
+    def _guard(self, where: str, work: Callable[[], None]) -> None:
+        """Do a part of the work. What it raises is a bug that costs this part, and no other."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 (a daemon that is gone serves nobody)
+            self.host.caught(None, where, error)
 
     def _take(self, item: Item) -> None:
         now = self._clock()
@@ -224,17 +238,21 @@ class Daemon:
         """Call this observer for each event; returns a function that unsubscribes it."""
         return self._teller.subscribe(observer)
 
+    def _report(self, news: Reported) -> None:
+        self._guard("telling", partial(self._teller.tell, news))
+
     def _tell(self) -> None:
         for news in self.turn.news():
-            self._teller.tell(news)
+            self._report(news)
         condition = self._imds.condition
-        if condition.state not in (self._imds_state, "unasked"):
-            self._imds_state = condition.state
-            self._teller.tell(ImdsChanged(condition))
+        state = (condition.state, condition.device)
+        if state != self._imds_state:
+            self._imds_state = state
+            self._report(ImdsChanged(condition))
 
     def status(self) -> HostStatus:
         """The current status of the host."""
-        host, condition, decision = self.host, self._imds.condition, self.turn.decision
+        host, decision = self.host, self.turn.decision
         views = [interface.view() for _, interface in sorted(host.interfaces.items())]
         return HostStatus(
             version=__version__,
@@ -242,12 +260,7 @@ class Daemon:
             started=self.started,
             primary_mac=host.primary_mac.value if isinstance(host.primary_mac, Value) else None,
             container_network=decision.container_network if decision else None,
-            imds=ImdsStatus(
-                state=condition.state,
-                detail=condition.detail,
-                endpoint=condition.endpoint,
-                requests=self._imds.requests,
-            ),
+            imds=of_condition(self._imds.condition, self._imds.requests),
             problems=[*self.problems(), *filter(None, map(problem_of, views))],
             released=host.releases.everything,
             surprises=host.surprises,

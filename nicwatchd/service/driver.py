@@ -69,6 +69,7 @@ class Driver:
         return ObjectsRead(
             addresses=addresses,
             routes=routes,
+            everywhere=await kernel.all_addresses() if step.everywhere else None,
             own=(await kernel.own_routes(), await kernel.rules()) if step.own else None,
             tables={table: await kernel.table_routes(table) for table in step.tables},
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
@@ -103,5 +104,11 @@ class Driver:
 
 
 def udev_is_done(index: int, udev: Path = UDEV) -> bool:
-    """Whether udev has processed a link, so that it no longer renames it; true without udev."""
-    return not (udev / "control").exists() or (udev / "data" / f"n{index}").exists()
+    """Whether udev has processed a link, so that it no longer renames it; true without udev.
+
+    Not, where that cannot be told: then the core waits for as long as udev may take.
+    """
+    try:
+        return not (udev / "control").exists() or (udev / "data" / f"n{index}").exists()
+    except OSError:  # exists() hides only that there is no such file
+        return False

@@ -12,6 +12,7 @@ from nicwatchd.core.steps import Apply, PrimaryReading, Question, Reading
 from nicwatchd.core.turn import Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
+from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
 from nicwatchd.service.ledger import Ledger
 
@@ -26,6 +27,7 @@ async def preview(kernel: Kernel, imds: ImdsClient, ledger: Ledger, policy: Poli
     turn = Turn(policy, lambda: 0.0, NOW)
     turn.host.releases = ledger.releases
     driver = Driver(kernel, ledger, read_only=True)
+    imds.detour = HostDetour(turn.host, kernel)
     await _decide(turn, driver, NOW)
     turn.take_reading(PrimaryReading(await imds.primary_mac()), NOW)
     questions = turn.questions(NOW)

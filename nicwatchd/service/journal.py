@@ -13,7 +13,7 @@ from nicwatchd.core.fights import WINDOW
 from nicwatchd.core.lifecycle import State, Transition
 from nicwatchd.core.news import FightChanged, StateChanged, Surprised
 from nicwatchd.service import protocols
-from nicwatchd.service.status import InterfaceStatus, ReasonStatus
+from nicwatchd.service.status import InterfaceStatus, ReasonStatus, shown
 from nicwatchd.service.telling import ImdsChanged, KernelTrouble, Started, Stopped, Told
 
 try:
@@ -100,7 +100,8 @@ class Journal:
                 write_surprise(send, news, status)
             case ImdsChanged(condition=condition):
                 priority = INFO if condition.state == "ok" else WARNING
-                send(IMDS_CHANGED, str(condition), priority, {"NICWATCHD_IMDS": condition.state})
+                text = shown(str(condition))  # it may name links
+                send(IMDS_CHANGED, text, priority, {"NICWATCHD_IMDS": condition.state})
             case KernelTrouble(text=text):
                 message = f"a request to the kernel failed: {text}; trying again"
                 send(KERNEL_TROUBLE, message, WARNING, {})

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
 
 from nicwatchd import __version__
 from nicwatchd.core.agenda import HEARTBEAT
@@ -24,17 +23,12 @@ from nicwatchd.service.counts import Counts
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.offline_release import release
-from nicwatchd.service.platform import Lock, is_ec2
+from nicwatchd.service.platform import NOT_EC2, Lock, is_ec2
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import NewPolicy
 from nicwatchd.service.settings import Settings, SettingsError, load
 from nicwatchd.service.status import HostStatus, ImdsStatus
 from nicwatchd.service.telling import Observer
-
-NOT_EC2: Final = (
-    "the firmware does not say that this is an EC2 host, so nicwatchd manages nothing; "
-    'if it is one, set platform = "ec2" in /etc/nicwatchd/nicwatchd.toml'
-)
 
 
 class CannotRunError(Exception):

@@ -9,6 +9,10 @@ from typing import Final
 
 DMI: Final = Path("/sys/class/dmi/id")
 XEN_UUID: Final = Path("/sys/hypervisor/uuid")
+NOT_EC2: Final = (
+    "the firmware does not say that this is an EC2 host, so nicwatchd manages nothing; "
+    'if it is one, set platform = "ec2" in /etc/nicwatchd/nicwatchd.toml'
+)
 
 
 class AlreadyRunningError(Exception):

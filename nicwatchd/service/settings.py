@@ -19,7 +19,15 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.model import LINK_GROUP, TABLE_BASE, TABLE_STEP, Family, IPNetwork, Numbers
+from nicwatchd.core.model import (
+    LINK_GROUP,
+    RULE_PRIORITY,
+    TABLE_BASE,
+    TABLE_STEP,
+    Family,
+    IPNetwork,
+    Numbers,
+)
 from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, RuleMode
 from nicwatchd.imds.client import ImdsOptions
 
@@ -75,7 +83,7 @@ class Interfaces(_Section):
     exclude_subnets: list[Cidr] = []
     expect: list[Literal["ipv4", "ipv6"]] = []
     addresses: Literal["auto", "all", "none"] = "auto"
-    rules: Literal["subnet", "address"] = "subnet"
+    rules: Literal["auto", "subnet", "address"] = "auto"
     ipv6_router: Literal["ec2", "ra"] = "ec2"
     coexist: Literal["beside", "force"] = "beside"
     kernel_proof: bool = True
@@ -119,11 +127,11 @@ class Imds(_Section):
 class KernelNumbers(_Section):
     """Numbers of our rules, tables and link group, for hosts where other software uses the same.
 
-    The limits: our last rule must come before main's, at 32766; and a table number, which may be up
-    to 2^32, is the base plus the ifindex, which may be up to 2^31.
+    The limits: our rules must come before main's, at 32766; and a table number, which may be up to
+    2^32, is the base plus 256 times the ifindex, of which the last 23 bits count.
     """
 
-    priority: Annotated[int, Field(ge=2, le=32763)] = 32600
+    priority: Annotated[int, Field(ge=1, le=RULE_PRIORITY)] = RULE_PRIORITY
     table_base: Annotated[int, Field(ge=TABLE_BASE, le=2_000_000_000, multiple_of=TABLE_STEP)] = (
         TABLE_BASE
     )

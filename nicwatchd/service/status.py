@@ -13,6 +13,7 @@ from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import Family, Reason, ours
 from nicwatchd.core.view import View
+from nicwatchd.imds.condition import Condition
 
 T = TypeVar("T")
 
@@ -74,11 +75,15 @@ class InterfaceStatus(_Model):
 
 
 class ImdsStatus(_Model):
-    """The state of IMDS: unasked, ok, disabled, unreachable, throttled or failing; and why."""
+    """The state of IMDS: unasked, ok, disabled, unreachable, throttled or failing; and why.
+
+    `device`: the link that requests are bound to, where the host's routes do not lead to IMDS.
+    """
 
     state: str
     detail: str = ""
     endpoint: str | None = None
+    device: str | None = None
     requests: int = 0
 
 
@@ -106,6 +111,17 @@ def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
     """The interface with this name, MAC or ENI id."""
     wanted = key.lower()
     return next((i for i in interfaces if wanted in (i.name.lower(), i.mac, i.eni)), None)
+
+
+def of_condition(condition: Condition, requests: int) -> ImdsStatus:
+    """The status of IMDS."""
+    return ImdsStatus(
+        state=condition.state,
+        detail=shown(condition.detail),
+        endpoint=condition.endpoint,
+        device=None if condition.device is None else shown(condition.device),
+        requests=requests,
+    )
 
 
 def of_view(view: View, epoch: float) -> InterfaceStatus:

@@ -38,11 +38,14 @@ class KernelTrouble:
     text: str
 
 
+Reported: TypeAlias = News | Started | Stopped | ImdsChanged | KernelTrouble
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """One event. `status`: the interface at that time, if the event is about one."""
 
-    news: News | Started | Stopped | ImdsChanged | KernelTrouble
+    news: Reported
     status: InterfaceStatus | None = None
 
 
@@ -66,9 +69,15 @@ class Teller:
         """The Unix time at 0 of the monotonic clock, according to the current time of day."""
         return time.time() - self._clock()
 
-    def tell(self, news: News | Started | Stopped | ImdsChanged | KernelTrouble) -> None:
-        """Report one event to all observers."""
+    def tell(self, news: Reported) -> None:
+        """Report one event to all observers. Raises what one of them raised, after all had it."""
         view = getattr(news, "view", None)
         told = Told(news, of_view(view, self.epoch) if view else None)
+        errors: list[Exception] = []
         for observer in list(self._observers):
-            observer(told)
+            try:
+                observer(told)
+            except Exception as error:  # noqa: BLE001 (raised below)
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -35,13 +35,14 @@ def lookup(state: KernelState, src: IPAddress, dst: IPAddress, oif: int) -> Rout
 
 
 def _matches(rule: Rule, src: IPAddress, dst: IPAddress, oif: Link | None) -> bool:
-    return (
+    matches = (
         (rule.src is None or src in rule.src)
         and (rule.dst is None or dst in rule.dst)
         and rule.iif in (None, "lo")  # the kernel treats packets from the host as coming in by lo
         and (rule.oif is None or (oif is not None and rule.oif == oif.name))
         and not (rule.fwmark or 0) & (0xFFFFFFFF if rule.fwmask is None else rule.fwmask)
     )
+    return matches is not rule.inverted
 
 
 def _best(routes: Iterable[Route], table: int, dst: IPAddress, oif: int) -> Route | None:

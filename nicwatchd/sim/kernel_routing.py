@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import (
+    EACCES,
     EEXIST,
     EHOSTUNREACH,
     EINVAL,
@@ -46,6 +47,11 @@ FIRST_RULES: Final = (
     Rule(Family.V6, 0, LOCAL_TABLE, RTPROT_KERNEL),
     Rule(Family.V6, 32766, MAIN_TABLE, RTPROT_KERNEL),
 )
+
+
+def lacks_ipv6(link: Link) -> bool:
+    """Whether the kernel refuses anything of IPv6 on a link."""
+    return link.disable_ipv6 or not link.has_ipv6
 
 
 class Routing:
@@ -92,6 +98,8 @@ class Routing:
             return ENODEV
         if not link.up:
             return ENETDOWN
+        if route.family is Family.V6 and lacks_ipv6(link):
+            return EACCES
         on_link = gateway is None or hop.onlink or gateway.is_link_local
         if on_link or (gateway and self._on_link(gateway, hop, route.table)):
             return 0
@@ -144,11 +152,11 @@ class Routing:
 
     # --- rules ---------------------------------------------------------------------------------
 
-    def add_rule(self, rule: Rule, pid: int) -> int:
+    def add_rule(self, rule: Rule, pid: int, *, exclusive: bool) -> int:
         """Add a rule, after those with the same priority."""
         if rule.fwmark and rule.fwmask is None:
             rule = replace(rule, fwmask=0xFFFFFFFF)
-        if rule in self.rules:
+        if exclusive and rule in self.rules:
             return EEXIST
         self.rules.append(rule)
         self.rules.sort(key=lambda known: (known.family, known.priority))  # stable

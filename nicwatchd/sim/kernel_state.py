@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import (
+    EACCES,
     EADDRNOTAVAIL,
     EEXIST,
     ENODEV,
@@ -35,7 +36,7 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.port import AddressEvent, LinkEvent
-from nicwatchd.sim.kernel_routing import V6_CONNECTED_METRIC, Routing
+from nicwatchd.sim.kernel_routing import V6_CONNECTED_METRIC, Routing, lacks_ipv6
 
 if TYPE_CHECKING:
     from nicwatchd.core.model import IPAddress, IPNetwork, Operation
@@ -60,7 +61,7 @@ class KernelState(Routing):
             case RemoveRoute(route):
                 return self.remove_route(route, pid)
             case AddRule(rule):
-                return self.add_rule(rule, pid)
+                return self.add_rule(rule, pid, exclusive=False)
             case RemoveRule(rule):
                 return self.remove_rule(rule, pid)
 
@@ -72,7 +73,7 @@ class KernelState(Routing):
             case Route():
                 return self.add_route(thing, pid, replacing=replacing)
             case Rule():
-                return self.add_rule(thing, pid)
+                return self.add_rule(thing, pid, exclusive=True)
 
     def drop(self, thing: Address | Route | Rule, pid: int) -> int:
         """Remove an object, of another program or ours."""
@@ -93,6 +94,8 @@ class KernelState(Routing):
         self._emit(LinkEvent(link.index, link.name, link.kind, down=not link.up))
         if before and before.up and not link.up:
             self._lose(link.index)
+        elif lacks_ipv6(link):
+            self._lose_ipv6(link.index)
         if before and link.up and not before.up:
             for address in self.addresses:
                 if address.index == link.index:
@@ -116,16 +119,32 @@ class KernelState(Routing):
 
         The kernel reports the loss of IPv6 addresses and routes, but not of IPv4 routes.
         """
+        self._lose_ipv6(index)
+        for route in self._only_through(index):
+            self.routes.remove(route)
+
+    def _only_through(self, index: int) -> list[Route]:
+        """The routes that go with a link. With a next hop on another link that is up, one stays."""
+        up = {link.index for link in self.links.values() if link.up} - {index}
+        return [route for route in self.routes if index in route.links and not route.links & up]
+
+    def _lose_ipv6(self, index: int) -> None:
         for address in [a for a in self.addresses if a.index == index]:
             if address.family is Family.V6:
                 self.addresses.remove(address)
                 self._emit(AddressEvent(index, deleted=True))
-        up = {link.index for link in self.links.values() if link.up} - {index}
-        # With a next hop on another link that is up, it stays, and leads there.
-        for route in [r for r in self.routes if index in r.links and not r.links & up]:
-            self.routes.remove(route)
+        for route in self._only_through(index):
             if route.family is Family.V6:
+                self.routes.remove(route)
                 self._report(route, deleted=True, pid=0)
+
+    def disable_ipv6(self, index: int, *, disabled: bool) -> None:
+        """Set the sysctl of this name. The kernel reports only what goes with it."""
+        self.links[index] = replace(self.links[index], disable_ipv6=disabled)
+        if disabled:
+            self._lose_ipv6(index)
+        else:
+            self._emit(LinkEvent(index))
 
     # --- addresses -----------------------------------------------------------------------------
 
@@ -133,11 +152,13 @@ class KernelState(Routing):
         """Add an address, or change its flags and lifetimes."""
         if address.index not in self.links:
             return ENODEV
+        if address.family is Family.V6 and lacks_ipv6(self.links[address.index]):
+            return EACCES
         known = self.same_address(address.index, address.ip, address.prefixlen)
         if known:
             self.addresses.remove(known)
         self.addresses.append(address)
-        self._emit(AddressEvent(address.index, pid))
+        self._emit(AddressEvent(address.index, pid, link_local=address.ip.is_link_local))
         self._connect(address)
         return 0
 
@@ -157,7 +178,8 @@ class KernelState(Routing):
             return EADDRNOTAVAIL
         self.addresses.remove(address)
         culprit = f"port id {pid}" if address.protocol == PROTOCOL and pid else ""
-        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit))
+        local = ip.is_link_local
+        self._emit(AddressEvent(index, pid, deleted=True, culprit=culprit, link_local=local))
         connected = self._connected(address)
         if connected in self.routes:
             self.remove_route(connected, 0)

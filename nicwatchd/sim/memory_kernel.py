@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from errno import EINVAL
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.model import (
@@ -32,10 +33,14 @@ from nicwatchd.sim.kernel_routing import LOCAL_TABLE
 from nicwatchd.sim.kernel_state import KernelState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nicwatchd.core.model import IPAddress
 
+UNSPECIFIED: Final[Mapping[Family, IPAddress]] = {
+    Family.V4: IPv4Address(0),
+    Family.V6: IPv6Address(0),
+}
 PORT_ID: Final = 4242  # of nicwatchd; `put` and `drop` take the port ids of other programs
 
 
@@ -93,6 +98,14 @@ class FakeKernel:
         """See `Kernel`."""
         return tuple(address for address in self._state.addresses if address.index == index)
 
+    async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        """See `Kernel`."""
+        found: dict[int, list[Address]] = {}
+        for address in self._state.addresses:
+            if not address.ip.is_link_local:
+                found.setdefault(address.index, []).append(address)
+        return {index: tuple(addresses) for index, addresses in found.items()}
+
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
         routes = self._state.routes
@@ -114,10 +127,14 @@ class FakeKernel:
         """See `Kernel`."""
         return [judge(operation, self._run_one(operation)) for operation in operations]
 
-    async def route_get(self, src: IPAddress, dst: IPAddress, *, oif: int = 0) -> RouteAnswer | int:
+    async def route_get(
+        self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0
+    ) -> RouteAnswer | int:
         """See `Kernel`."""
         local = {address.ip for address in self._state.addresses}
-        if src not in local:
+        if src is None:
+            src = UNSPECIFIED[Family(dst.version)]
+        elif src not in local:
             return EINVAL
         if dst in local:
             return RouteAnswer(LOCAL_TABLE, 1)
@@ -144,6 +161,10 @@ class FakeKernel:
     def set_link(self, link: Link) -> None:
         """Replace the link with the same index: rename it, flap it, enslave it, ..."""
         self._state.set_link(link)
+
+    def disable_ipv6(self, index: int, *, disabled: bool = True) -> None:
+        """Set the link's sysctl of this name. There is no event of the link when it is set."""
+        self._state.disable_ipv6(index, disabled=disabled)
 
     def remove_link(self, index: int) -> None:
         """Unplug a link, with its addresses and routes. Rules that name it stay."""

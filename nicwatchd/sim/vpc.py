@@ -182,6 +182,18 @@ class Vpc(Lab):
         for eni, port in zip(enis, new, strict=True):
             self._enis[eni.mac], self._ports[eni.mac] = eni, port
 
+    async def kill(self, eni: Eni, *, carrier: bool) -> Eni:
+        """Detach an ENI by force: the guest keeps a dead NIC, which has nothing of the VPC.
+
+        Returns the ENI as it is then. Its addresses are free for others.
+        """
+        dead = replace(eni, ipv4=(), ipv6=(), ipv4_prefixes=(), ipv6_prefixes=())
+        await self.update(dead)
+        if not carrier:
+            device = self._ports[eni.mac].device
+            await self._do(netns.ip, self.router, [f"link set {device} down"])
+        return dead
+
     async def rename(self, eni: Eni, name: str, after: float = 0.016) -> Eni:
         """Rename a link, as udev does a few milliseconds after it appears; returns the new ENI."""
         await asyncio.sleep(after)

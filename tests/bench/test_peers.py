@@ -43,19 +43,19 @@ def test_cpu_is_the_machines_less_the_benchmarks_own() -> None:
     assert judge.usage(said, ["/a/own"]) == 8.5
 
 
-RULE = "32602:\tfrom 10.0.5.0/24 iif lo lookup 1000003 proto 236"
+RULE = "32765:\tfrom 10.0.5.0/24 iif lo lookup 1000959 proto 236"
 LOG = """\
-[2026-11-23T16:00:01.000000] Deleted 32602:\tfrom 10.0.5.0/24 iif lo lookup 1000003 proto 236
+[2026-11-23T16:00:01.000000] Deleted 32765:\tfrom 10.0.5.0/24 iif lo lookup 1000959 proto 236
 [2026-11-23T16:00:01.050000] Deleted 10001:\tfrom 10.0.9.1 lookup 10001
-[2026-11-23T16:00:01.250000] 32602:\tfrom 10.0.5.0/24 iif lo lookup 1000003 proto 236
-[2026-11-23T16:00:02.000000] Deleted 32602: from 10.0.5.0/24 iif lo lookup 1000003 proto 236
-[2026-11-23T16:00:02.125000] 32602: from 10.0.5.0/24 iif lo lookup 1000003 proto 236
+[2026-11-23T16:00:01.250000] 32765:\tfrom 10.0.5.0/24 iif lo lookup 1000959 proto 236
+[2026-11-23T16:00:02.000000] Deleted 32765: from 10.0.5.0/24 iif lo lookup 1000959 proto 236
+[2026-11-23T16:00:02.125000] 32765: from 10.0.5.0/24 iif lo lookup 1000959 proto 236
 """
 
 
 def test_a_rule_is_missing_from_its_deletion_until_it_is_back() -> None:
     assert judge.missing(LOG, [RULE]) == 0.25
-    assert judge.missing(LOG, ["32601:\tfrom all oif ens6 lookup 1000003 proto 236"]) == 0.0
+    assert judge.missing(LOG, ["32765:\tfrom all oif ens6 lookup 1000959 proto 236"]) == 0.0
 
 
 def test_a_rule_that_does_not_come_back_is_missing_for_good() -> None:
@@ -112,7 +112,7 @@ def test_who_is_in_time_keeps_every_budget() -> None:
         ("flush", "IPv4", 9.0),
         ("in place", "prefix, IPv6", None),
         ("second", "rules missing", 1.1),
-        ("detach", "left behind", {"rules": ["32602: from 10.0.5.0/24"]}),
+        ("detach", "left behind", {"rules": ["32765: from 10.0.5.0/24"]}),
     ],
 )
 def test_who_is_not_misses_that_one(scenario: str, key: str, value: object) -> None:

@@ -206,6 +206,14 @@ class SetUpAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchIpv6:
+    """The sysctl disable_ipv6 of the link changes."""
+
+    mac: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     """The link gets another name."""
 
@@ -307,7 +315,7 @@ class Quiet:
 Action: TypeAlias = (
     Attach | Detach | ImdsLags | ImdsCatchesUp | FaultBegins | FaultsEnd
     | Assign | Unassign | Move | AddCidr | RemoveCidr
-    | Flap | SetDown | SetUpAgain | Rename
+    | Flap | SetDown | SetUpAgain | SwitchIpv6 | Rename
     | LeaseComes | LeaseRenews | LeaseExpires
     | PutForeign | TakeForeign | OthersRemove | OthersUngroup
     | Kill | Stop | Start | Overrun | Pass | Quiet

@@ -8,16 +8,16 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import decide, diff, memory
+from nicwatchd.core import application, decide, diff, rule_chains
 from nicwatchd.core.decide import Decider
+from nicwatchd.core.known import Known
 from nicwatchd.core.metadata import ABSENT, Unknown
 from nicwatchd.core.model import (
     PROTOCOL,
-    TABLE_BASE,
+    Numbers,
     Operation,
-    RemoveAddress,
-    RemoveRoute,
     RemoveRule,
+    Rule,
 )
 from nicwatchd.core.ownership import Snapshot
 from nicwatchd.core.port import Event, RuleEvent
@@ -42,7 +42,7 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
     def wrong(plans: Any, kernel: Snapshot, *rest: Any) -> Iterable[Operation]:
         for operation in right(plans, kernel, *rest):
             assert isinstance(operation, RemoveRule)
-            gone = operation.rule.table - TABLE_BASE not in kernel.links
+            gone = Numbers().index_of(operation.rule.table) not in kernel.links
             if not (gone and operation.rule.oif):
                 yield operation
 
@@ -51,32 +51,44 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
 
 def unknown_read_as_absent(patch: pytest.MonkeyPatch) -> None:
     """A key that could not be read counts as one that is not there."""
-    right = memory.Known.learn
+    right = Known.learn
 
     def wrong(self: Any, answer: Any, *rest: Any, **more: Any) -> Any:
         return right(self, ABSENT if isinstance(answer, Unknown) else answer, *rest, **more)
 
-    patch.setattr(memory.Known, "learn", wrong)
-
-
-def _reordered(patch: pytest.MonkeyPatch, rank: Callable[[Operation], int]) -> None:
-    right = diff.diff
-
-    def wrong(*arguments: Any) -> tuple[Operation, ...]:
-        return tuple(sorted(right(*arguments), key=rank))  # stable
-
-    patch.setattr(decide, "diff", wrong)
+    patch.setattr(Known, "learn", wrong)
 
 
 def removals_first(patch: pytest.MonkeyPatch) -> None:
     """What is too much goes before what is missing comes."""
-    removals = RemoveRule | RemoveRoute | RemoveAddress
-    _reordered(patch, lambda operation: not isinstance(operation, removals))
+    patch.setattr(application, "is_removal", lambda operation: not diff.is_removal(operation))
+
+
+def guard_behind_its_rule(patch: pytest.MonkeyPatch) -> None:
+    """A rule that is missing is added, and what has to come after it stays where it is."""
+    right, surplus = rule_chains.missing, rule_chains.surplus
+
+    def added(wanted: rule_chains.Chains, own: rule_chains.Chains) -> list[Rule]:
+        there = {rule for chain in own.values() for rule in chain}
+        return [rule for rule in right(wanted, own) if rule not in there]
+
+    def removed(wanted: rule_chains.Chains, own: rule_chains.Chains, protects: Any) -> list[Rule]:
+        planned = {rule for chain in wanted.values() for rule in chain}
+        return [rule for rule in surplus(wanted, own, protects) if rule not in planned]
+
+    patch.setattr(rule_chains, "missing", added)
+    patch.setattr(rule_chains, "surplus", removed)
 
 
 def routes_before_rules(patch: pytest.MonkeyPatch) -> None:
     """Removals in the order of the additions: rules lead into an empty table meanwhile."""
-    _reordered(patch, lambda operation: isinstance(operation, RemoveRule))
+    right = diff.diff
+
+    def wrong(*arguments: Any) -> tuple[Operation, ...]:
+        operations = right(*arguments)
+        return tuple(sorted(operations, key=lambda it: isinstance(it, RemoveRule)))  # stable
+
+    patch.setattr(decide, "diff", wrong)
 
 
 def address_of_anothers_removed(patch: pytest.MonkeyPatch) -> None:
@@ -121,7 +133,8 @@ CASES: Final = (
     Case(lost_event, 7, 20, "missing rule"),
     Case(rule_left_on_detach, 1, 20, "left rule"),
     Case(unknown_read_as_absent, 45, 40, "RemoveRule.* took 10.0.4.52 from"),
-    Case(removals_first, 7, 30, "RemoveRule.* took 10.0.2.18 from"),
+    Case(removals_first, 32, 20, "RemoveRule.* took 10.0.3."),
+    Case(guard_behind_its_rule, 31, 20, "before its guard"),
     Case(routes_before_rules, 1, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
     Case(address_of_anothers_removed, 1, 20, "foreign, gone: ForeignAddress"),
     Case(stale_plan, 1, 20, "missing route"),

@@ -50,6 +50,7 @@ from tests.chaos.actions import (
     SetUpAgain,
     Start,
     Stop,
+    SwitchIpv6,
     TakeForeign,
 )
 from tests.chaos.judge import Seen, see
@@ -114,6 +115,8 @@ class FastWorld:
                 Attach() | Detach() | Flap() | SetDown() | SetUpAgain() | Rename() | OthersUngroup()
             ):
                 self._do_link(action)
+            case SwitchIpv6(mac, on):
+                self.kernel.disable_ipv6(self._indexes[mac], disabled=not on)
             case OthersRemove(what, pick):
                 self._remove(what, pick)
             case _:

@@ -3,13 +3,15 @@ planner: what ought to be there is written down in `tests.promised`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nicwatchd.core.model import LINK_GROUP, PROTOCOL, Address, Link, Route, Rule, ours
 from nicwatchd.core.port import Kernel
 from tests.chaos.actions import ForeignAddress, ForeignRoute
 from tests.chaos.truth import PRIMARY, Truth
+from tests.chaos.watched_kernel import unguarded
 from tests.promised import Expected, expected
 
 
@@ -65,16 +67,24 @@ def _links(truth: Truth, seen: Seen) -> list[str]:
 def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
     link, port = seen.links[mac], truth.ports[mac]
     copied = [f.on(link.index) for f in truth.foreign_on(mac) if isinstance(f, ForeignRoute)]
-    eni = replace(truth.enis[mac], name=port.name)
-    return expected(eni, link.index, truth.shared(mac), copied, up=port.up)
+    theirs = [f.address.ip for f in truth.foreign_on(mac) if isinstance(f, ForeignAddress)]
+    shared = truth.shared(mac)
+    eni = truth.usable(mac)
+    return expected(eni, link.index, shared, copied, foreign=theirs, up=port.up)
 
 
 def _ours(promised: Mapping[str, Expected], seen: Seen) -> list[str]:
-    rules = frozenset(rule for rule in seen.rules if rule.protocol == PROTOCOL)
+    own = [rule for rule in seen.rules if rule.protocol == PROTOCOL]
+    rules = frozenset(own)
     routes = frozenset(route for route in seen.routes if route.protocol == PROTOCOL)
     wanted_rules = frozenset(rule for e in promised.values() for rule in e.rules)
     wanted_routes = frozenset(route for e in promised.values() for route in e.sourced)
-    return _compare("rule", wanted_rules, rules) + _compare("route", wanted_routes, routes)
+    return [
+        *_compare("rule", wanted_rules, rules),
+        *_compare("route", wanted_routes, routes),
+        *(f"twice: {rule}" for rule, copies in Counter(own).items() if copies > 1),
+        *(f"before its guard: {rule}" for rule in unguarded(own)),
+    ]
 
 
 def _compare(what: str, wanted: frozenset[object], there: frozenset[object]) -> list[str]:
@@ -115,7 +125,8 @@ def _states(truth: Truth, seen: Seen) -> list[str]:
     """Applied, or the lasting state."""
     wrong = []
     for mac in truth.ports:
-        left_alone = mac == PRIMARY or not truth.items(mac)
+        eni = truth.usable(mac)
+        left_alone = mac == PRIMARY or not (*eni.addresses(), *eni.prefixes)
         wanted, state = "ignored" if left_alone else "applied", seen.states.get(mac)
         if state != wanted:
             wrong.append(f"{mac} is {state}, not {wanted}")

@@ -31,7 +31,10 @@ class MemoryTransport(Transport):
     async def __aenter__(self) -> Self:
         return self
 
-    async def _exchange(self, method: str, url: str, headers: Mapping[str, str]) -> Reply | Failure:
+    async def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], device: str | None
+    ) -> Reply | Failure:
+        del device  # no network, no links
         await asyncio.sleep(ROUND_TRIP)
         path = "/" + url.split("/", 3)[3]
         what = "token" if path == TOKEN_PATH else kind(below_version(path) or "")

@@ -55,6 +55,7 @@ from tests.chaos.actions import (
     SetUpAgain,
     Start,
     Stop,
+    SwitchIpv6,
     TakeForeign,
     Unassign,
 )
@@ -140,6 +141,9 @@ class Namespaces:
                 await self._reassign()
             case Flap() | SetDown() | SetUpAgain() | Rename() | OthersUngroup():
                 await self._do_to_link(action)
+            case SwitchIpv6(mac, on):
+                sysctl = f"ipv6/conf/{self.link(mac).name}/disable_ipv6"
+                self.vpc.sysctl(self.vpc.host, {sysctl: str(int(not on))})
             case LeaseComes(lease) | LeaseRenews(lease) | LeaseExpires(lease):
                 await self._lease(lease, comes=not isinstance(action, LeaseExpires))
             case PutForeign(thing) | TakeForeign(thing):

@@ -47,10 +47,11 @@ from tests.chaos.actions import (
     SetUpAgain,
     Start,
     Stop,
+    SwitchIpv6,
     TakeForeign,
     Unassign,
 )
-from tests.chaos.truth import PRIMARY, Truth, cidrs
+from tests.chaos.truth import PRIMARY, Truth, cidrs, is_ipv6_on
 
 T = TypeVar("T")
 Proposal: TypeAlias = Callable[[Truth, Random], Action | None]
@@ -223,6 +224,13 @@ def _set_up_again(truth: Truth, random: Random) -> Action | None:
     return None if mac is None else SetUpAgain(mac)
 
 
+def _switch_ipv6(truth: Truth, random: Random) -> Action | None:
+    """Off for a link that is up; on again for any."""
+    off = [mac for mac in truth.secondaries if not truth.ports[mac].ipv6]
+    mac = _one(random, [*off, *_up(truth)])
+    return None if mac is None else SwitchIpv6(mac, on=mac in off)
+
+
 def _rename(truth: Truth, random: Random) -> Action | None:
     mac = _one(random, truth.secondaries)
     name = _one(random, set(NAMES) - {port.name for port in truth.ports.values()})
@@ -238,7 +246,7 @@ def _lease_comes(truth: Truth, random: Random) -> Action | None:
     free: list[Lease] = []
     if eni.ipv4 and eni.subnet.ipv4 and (mac, Family.V4) not in known:
         free.append(Lease(mac, IPv4Interface((eni.ipv4[0], eni.subnet.ipv4.prefixlen))))
-    if (mac, Family.V6) not in known:
+    if (mac, Family.V6) not in known and truth.ports[mac].ipv6:
         free += [Lease(mac, IPv6Interface((ip, 128))) for ip in eni.ipv6]
     lease = _one(random, free)
     return None if lease is None else LeaseComes(lease)
@@ -274,6 +282,8 @@ def _put_foreign(truth: Truth, random: Random) -> Action | None:
         source = ip_network(random.choice(["198.51.100.0/24", "2001:db8:5100::/48"]))
         rule = Rule(Family(source.version), priority, 100 + number, 4, src=source)
         free.append(ForeignRule(rule))
+    if not truth.ports[mac].ipv6:
+        free = [thing for thing in free if not is_ipv6_on(thing, mac)]
     thing = _one(random, set(free) - truth.foreign)
     return None if thing is None else PutForeign(thing)
 
@@ -344,6 +354,7 @@ WEIGHTS: Final[dict[Proposal, int]] = {
     _flap: 4,
     _set_down: 2,
     _set_up_again: 3,
+    _switch_ipv6: 3,
     _rename: 3,
     _lease_comes: 6,
     _lease_renews: 3,

@@ -42,6 +42,7 @@ from tests.chaos.actions import (
     SetUpAgain,
     Start,
     Stop,
+    SwitchIpv6,
     TakeForeign,
     Unassign,
 )
@@ -53,11 +54,13 @@ PRIMARY: Final = "02:00:00:00:00:01"
 class Port:
     """An attached ENI's link.
 
-    `settled`: it was set up once, and its group shows it: from now on "down" is an operator's wish.
+    `ipv6`: not switched off by sysctl. `settled`: it was set up once, and its group shows it: from
+    now on "down" is an operator's wish.
     """
 
     name: str
     up: bool = True
+    ipv6: bool = True
     settled: bool = False
 
 
@@ -70,11 +73,11 @@ class Told:
 
 
 def first_enis() -> dict[str, Eni]:
-    """The primary and seven ENIs: alone in a subnet, two in one, in the primary's, without IPv6,
-    without IPv4, and without any address at all (EFA-only)."""
+    """The primary and seven ENIs: alone in a subnet, two in one, one of five addresses, one in the
+    primary's, without IPv6, without IPv4, and without any address at all (EFA-only)."""
     subnets = [Subnet.numbered(n) for n in range(1, 7)]
     subnets[4] = replace(subnets[4], ipv4=None)
-    places = [(0, 1), (1, 1), (1, 2), (2, 2), (0, 1), (3, 3), (4, 1), (2, 0)]
+    places = [(0, 1), (1, 1), (1, 2), (2, 5), (0, 1), (3, 3), (4, 1), (2, 0)]
     enis = [
         Eni.numbered(f"eth{i}", subnets[place], 10 + 8 * i, count, f"02:00:00:00:00:{i + 1:02x}")
         for i, (place, count) in enumerate(places)
@@ -117,6 +120,12 @@ class Truth:
         others = (self.enis[other].subnet for other in self.ports if other != mac)
         return tuple(dict.fromkeys(cidr for subnet in others for cidr in cidrs(subnet)))
 
+    def usable(self, mac: str) -> Eni:
+        """An attached ENI as its link is called, with what its link can have."""
+        port = self.ports[mac]
+        eni = replace(self.enis[mac], name=port.name)
+        return eni if port.ipv6 else replace(eni, ipv6=(), ipv6_prefixes=())
+
     def foreign_on(self, mac: str) -> frozenset[ForeignRoute | ForeignAddress]:
         """What others have on an ENI's link, leases aside."""
         return frozenset(
@@ -147,6 +156,8 @@ class Truth:
                 Attach() | Detach() | Rename() | Flap() | SetDown() | SetUpAgain() | OthersUngroup()
             ):
                 return self._after_link(action)
+            case SwitchIpv6(mac, on):
+                return self._after_switch(mac, on=on)
             case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
                 return self._after_change(action)
             case ImdsLags() | ImdsCatchesUp() | FaultBegins() | FaultsEnd():
@@ -189,6 +200,19 @@ class Truth:
                 port = replace(port, up=True)
         truth = replace(self, ports={**self.ports, mac: port})
         return truth._lose(mac) if isinstance(action, Flap | SetDown) else truth
+
+    def _after_switch(self, mac: str, *, on: bool) -> Truth:
+        """IPv6 is off: nothing of it can be there. When it is on again, what is ours comes back."""
+        truth = replace(self, ports={**self.ports, mac: replace(self.ports[mac], ipv6=on)})
+        if on:
+            return truth
+        for item in self.items(mac):
+            truth = truth._unsteady(mac, item) if item.version == 6 else truth
+        return replace(
+            truth,
+            foreign=frozenset(f for f in truth.foreign if not is_ipv6_on(f, mac)),
+            leases=frozenset(le for le in truth.leases if not is_ipv6_on(le, mac)),
+        )
 
     def _lose(self, mac: str, *, everything: bool = False) -> Truth:
         """What goes with a link that goes down: its routes, and all of IPv6."""
@@ -271,6 +295,17 @@ class Truth:
         ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
         steady = {(mac, item) for mac in self.secondaries for item in self.items(mac)}
         return replace(self, ports=ports, steady=frozenset(steady))
+
+
+def is_ipv6_on(thing: Foreign | Lease, mac: str) -> bool:
+    """Whether something is IPv6's, on this ENI's link."""
+    match thing:
+        case ForeignAddress() | Lease():
+            return thing.mac == mac and thing.address.version == 6
+        case ForeignRoute():
+            return thing.mac == mac and thing.dst.version == 6
+        case _:
+            return False
 
 
 def cidrs(subnet: Subnet) -> tuple[IPNetwork, ...]:

@@ -7,7 +7,7 @@ not on the way to something better.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -20,6 +20,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     Link,
+    Numbers,
     Operation,
     RemoveAddress,
     Route,
@@ -43,7 +44,7 @@ FAR: Final[Mapping[Family, IPAddress]] = {
 @dataclass(frozen=True, slots=True)
 class Safety:
     """`standing`: what of the ENIs' own leaves by its ENI. `hollow`: tables, by family, that rules
-    lead into and that have no default route. `unguarded`: rules of ours without their guard."""
+    lead into and that have no default route. `unguarded`: our rules that no guard comes before."""
 
     standing: frozenset[tuple[str, Item]]
     hollow: frozenset[tuple[int, Family]]
@@ -118,6 +119,10 @@ class WatchedKernel(FakeKernel):
         await self._take(READ)
         return await super().addresses(index)
 
+    async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        await self._take(READ)
+        return await super().all_addresses()
+
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         await self._take(READ)
         return await super().link_routes(index)
@@ -161,12 +166,10 @@ class WatchedKernel(FakeKernel):
         standing = {(mac, item) for mac, item in self._truth.steady if self._stands(mac, item)}
         led = {(r.table, r.family) for r in state.rules if r.table >= TABLE_BASE}
         defaults = {(r.table, r.family) for r in state.routes if not r.dst.prefixlen}
-        up = {TABLE_BASE + link.index for link in state.links.values() if link.up}
+        up = {Numbers().table_of(link.index) for link in state.links.values() if link.up}
         hollow = {(table, family) for table, family in led - defaults if table in up}
         own = [rule for rule in state.rules if rule.protocol == PROTOCOL]
-        guards = {_selector(rule) for rule in own if rule.table == MAIN_TABLE}
-        unguarded = {r for r in own if r.table != MAIN_TABLE and _selector(r) not in guards}
-        return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded))
+        return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded(own)))
 
     def _stands(self, mac: str, item: Item) -> bool:
         """Whether a packet from an address of the ENI's leaves by the ENI's own table."""
@@ -179,7 +182,18 @@ class WatchedKernel(FakeKernel):
         else:
             there, source = True, item[1]
         answer = lookup(self._state, source, FAR[Family(item.version)], 0) if there else None
-        return isinstance(answer, RouteAnswer) and answer.table == TABLE_BASE + index
+        return isinstance(answer, RouteAnswer) and answer.table == Numbers().table_of(index)
+
+
+def unguarded(rules: Iterable[Rule]) -> set[Rule]:
+    """The rules that no guard comes before, of ours in their order."""
+    guards, found = set(), set()
+    for rule in rules:
+        if rule.table == MAIN_TABLE:
+            guards.add(_selector(rule))
+        elif _selector(rule) not in guards:
+            found.add(rule)
+    return found
 
 
 def _selector(rule: Rule) -> tuple[object, ...]:

@@ -21,4 +21,4 @@ async def test_the_demo_goes_well() -> None:
     assert said["well"] == {"applied": True, "reachable": True, "nothing left": True}
     assert len(said["reachable"]) == 16  # 8 hosts, 2 families
     assert b"eth1 is awaiting-imds: IMDS does not list the MAC" in told
-    assert b"iif lo lookup 10000" in told
+    assert b"from 10.0.2.10 lookup 100" in told

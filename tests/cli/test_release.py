@@ -19,9 +19,9 @@ from nicwatchd.service.released import Released
 from nicwatchd.service.requests import UnknownInterfaceError
 from tests.service.test_control import Well
 
-RULE = RemoveRule(Rule(Family.V4, 32601, 1_000_003, oif="eth1"))
+RULE = RemoveRule(Rule(Family.V4, 32765, 1_000_959, oif="eth1"))
 DONE = (RULE, RemoveAddress(3, ip_address("10.0.2.10"), 32), SetGroup(3, 0))
-STUCK = ("ip rule del pref 32601 from 10.0.2.10", "Operation not permitted")
+STUCK = ("ip rule del pref 32765 from 10.0.2.10", "Operation not permitted")
 
 
 class Service(Well):
@@ -80,7 +80,7 @@ async def test_what_did_not_go(
     service.answer = Released((), (STUCK,))
     assert await release(tmp_path) == 1
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "not released: ip rule del pref 32601 from 10.0.2.10: Operation not permitted"
+    assert last == "not released: ip rule del pref 32765 from 10.0.2.10: Operation not permitted"
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,11 @@ from nicwatchd.service.telling import Observer
 
 ETH0 = InterfaceStatus(
     name="eth0", index=2, mac="02:00:00:00:00:01", state=State.IGNORED, since=0.0, seen=0.0,
-    table=1_000_002, reasons=[ReasonStatus(code="primary", text="the primary interface")],
+    table=1_000_703, reasons=[ReasonStatus(code="primary", text="the primary interface")],
 )  # fmt: skip
 ETH1 = InterfaceStatus(
     name="eth1", index=3, mac="02:00:00:00:00:02", eni="eni-2", state=State.APPLIED,
-    since=0.0, seen=0.0, table=1_000_003,
+    since=0.0, seen=0.0, table=1_000_959,
     ipv4=FamilyStatus(verdict=Status.READY, addresses=["10.0.2.10"], subnets=["10.0.2.0/24"]),
     notes=[ReasonStatus(code="link-down", text="the link is down")], link_up=False,
 )  # fmt: skip
@@ -95,7 +95,7 @@ async def test_settled_interfaces(
     assert lines[1] == "    reason: the primary interface"
     assert lines[2].startswith("eth1  applied (link down)  for ")
     assert lines[2].endswith("02:00:00:00:00:02 eni-2")
-    assert lines[3:] == ["    ipv4: 10.0.2.10  (table 1000003)", "    note: the link is down"]
+    assert lines[3:] == ["    ipv4: 10.0.2.10  (table 1000959)", "    note: the link is down"]
 
 
 async def test_an_interface_that_waits(

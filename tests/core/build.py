@@ -35,7 +35,7 @@ MAC: Final = "02:00:00:00:00:02"
 PRIMARY: Final = "02:00:00:00:00:01"
 ETH1: Final = Link(3, MAC, "eth1", up=True, driver="ena")
 ETH0: Final = Link(2, PRIMARY, "eth0", up=True, driver="ena")
-TABLE: Final = 1_000_003
+TABLE: Final = 1_000_959
 ERROR: Final = Unknown("503")
 IPV4, IPV6 = "10.0.2.10", "2001:db8:0:2::10"
 NET4, NET6 = "10.0.2.0/24", "2001:db8:0:2::/64"

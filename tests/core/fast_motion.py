@@ -141,6 +141,9 @@ class FastMotion:
             self._tell()
         assert self.kernel.foreign == foreign, "what is others' was touched"
         assert turn.settled, f"it does not converge: {self.wanted}"
+        if turn.decision and not turn.decision.throttled:
+            own = self.kernel.own_rules
+            assert len(set(own)) == len(own), "copies are for moments only"
 
     def decide(self) -> tuple[Operation, ...]:
         """Begin a turn, and stop where it wants something applied: that; nothing, if it is over."""
@@ -198,6 +201,7 @@ class FastMotion:
                 return ObjectsRead(
                     addresses={index: kernel.addresses_of(index) for index in read},
                     routes={index: kernel.main_routes_of(index) for index in read},
+                    everywhere=kernel.all_addresses() if step.everywhere else None,
                     own=(kernel.own_routes, tuple(kernel.rules)) if step.own else None,
                     tables={table: kernel.table_routes(table) for table in step.tables},
                     udev_done=step.udev & self.udev_done,

@@ -71,6 +71,16 @@ def refusals(interface: Interface, words: Words, primary: Answer[str]) -> set[st
 
 def causes(interface: Interface, which: Family) -> set[str]:
     """What may be waited for in one family."""
+    believed, name = interface.facts.memory.believed, which.label.lower()
+    found = causes_in_lists(interface, which)
+    addresses, _, _ = lists(believed, which)
+    if leases(interface, which) - set(items(addresses)) - strangers(interface, which):
+        found.add(f"lease-unlisted-{name}")
+    return found | forgot(interface, which)
+
+
+def causes_in_lists(interface: Interface, which: Family) -> set[str]:
+    """... by what IMDS lists alone."""
     keys, believed, name = KEYS[which], interface.facts.memory.believed, which.label.lower()
     addresses, prefixes, cidrs = lists(believed, which)
     found = {f"unread-{key}" for key, it in believed.lists(which) if isinstance(it, Unknown)}
@@ -83,9 +93,12 @@ def causes(interface: Interface, which: Family) -> set[str]:
         for item in (*items(addresses), *items(prefixes))
     ):
         found.add(f"outside-subnet-{name}")
-    if leases(interface, which) - set(items(addresses)) - strangers(interface, which):
-        found.add(f"lease-unlisted-{name}")
     return found
+
+
+def forgot(interface: Interface, which: Family) -> set[str]:
+    """What the last reading lacked although an ENI cannot lose it."""
+    return {reason.code for reason in interface.facts.memory.forgot[which]}
 
 
 def awaited(
@@ -111,6 +124,7 @@ def awaited(
     found = causes(interface, which)
     if interface.witness and which in interface.witness.confirmed:
         found.discard(f"lease-unlisted-{name}")  # a note by then
+        found -= forgot(interface, which) - causes_in_lists(interface, which)
         if told_none and leased:  # a lease outlives an unassignment
             return set()
     return found

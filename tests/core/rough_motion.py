@@ -12,7 +12,14 @@ from heapq import heappush
 
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.metadata import EniMetadata
-from nicwatchd.core.model import TABLE_BASE, AddRoute, AddRule, Operation, RemoveRoute, RemoveRule
+from nicwatchd.core.model import (
+    AddRoute,
+    AddRule,
+    Numbers,
+    Operation,
+    RemoveRoute,
+    RemoveRule,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.steps import Reading
@@ -121,6 +128,6 @@ def link_of(operation: Operation) -> int:
         case AddRoute(route=route) | RemoveRoute(route=route):
             return route.oif
         case AddRule(rule=rule) | RemoveRule(rule=rule):
-            return rule.table - TABLE_BASE
+            return Numbers().index_of(rule.table) or -1
         case _:
             return operation.index

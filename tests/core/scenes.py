@@ -5,7 +5,7 @@ from dataclasses import replace
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import EniMetadata, Value
-from nicwatchd.core.model import Address, AddRule, Link
+from nicwatchd.core.model import Address, AddRule, Link, Numbers
 from nicwatchd.core.news import FightChanged
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
@@ -16,6 +16,7 @@ from tests.core.build import (
     IPV6,
     MAC,
     NET6,
+    PRIMARY,
     eni,
     family,
     lease,
@@ -26,6 +27,7 @@ from tests.core.fast_motion import FastMotion
 MAC2 = "02:00:00:00:00:03"
 ETH2 = Link(4, MAC2, "eth2", up=True, driver="ena")
 FULL = eni(FULL4, FULL6)
+OF_PRIMARY = eni(family("10.0.1.10", cidrs="10.0.1.0/24"), mac=Value(PRIMARY))
 APPLIED, AWAITING, IGNORED = State.APPLIED, State.AWAITING, State.IGNORED
 # For what happens long after the race: fewer polls make faster tests.
 CALM = Policy(schedule=Schedule(interval=1.0, fast_for=5.0))
@@ -51,6 +53,7 @@ def dhcp6(motion: FastMotion, when: float) -> None:
 def hot_plugged(reading: EniMetadata = FULL, policy: Policy | None = None) -> FastMotion:
     """A host that runs, and at 10 s an ENI that IMDS knows at once."""
     motion = FastMotion(policy)
+    motion.imds(PRIMARY, 0.0, OF_PRIMARY)
     motion.plug(10.0, ETH1)
     motion.imds(MAC, 10.0, reading)
     return motion
@@ -87,7 +90,7 @@ def programmed(motion: FastMotion, since: float = 0.0) -> dict[int, float]:
 
 
 def selectors(motion: FastMotion, index: int, which: int = 4) -> set[str]:
-    rules = [r for r in motion.kernel.own_rules if r.table == 1_000_000 + index]
+    rules = [r for r in motion.kernel.own_rules if r.table == Numbers().table_of(index)]
     return {str(r.oif or r.src) for r in rules if r.family == which}
 
 

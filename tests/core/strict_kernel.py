@@ -78,7 +78,7 @@ class StrictKernel:
 
     def _run(self, operation: Operation) -> None:
         before, foreign = self._holds(), self._foreign(operation)
-        routes, rules = {*self.routes}, {*self.rules}
+        routes, rules = {*self.routes}, [*self.rules]
         _accepted(self.state.run(operation, PORT_ID), operation)
         assert self._holds() != before, f"changes nothing: {operation}"
         assert self._foreign(operation) == foreign, f"touches what is others': {operation}"
@@ -90,7 +90,10 @@ class StrictKernel:
             case RemoveRoute(route):
                 assert route in routes - {*self.routes}, f"removes another: {operation}"
             case RemoveRule(rule):
-                assert rule in rules - {*self.rules}, f"removes another: {operation}"
+                first = rules.index(rule) if rule in rules else len(rules)
+                assert [*self.rules] == rules[:first] + rules[first + 1 :], (
+                    f"removes another: {operation}"
+                )
 
     def _holds(self) -> tuple[object, ...]:
         return dict(self.links), self.addresses, self.routes, self.rules
@@ -148,6 +151,12 @@ class StrictKernel:
 
     def addresses_of(self, index: int) -> tuple[Address, ...]:
         return tuple(address for address in self.state.addresses if address.index == index)
+
+    def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+        return {
+            index: tuple(a for a in self.addresses_of(index) if not a.ip.is_link_local)
+            for index in self.links
+        }
 
     def main_routes_of(self, index: int) -> tuple[Route, ...]:
         routes = self.state.routes

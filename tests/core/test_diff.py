@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.model import (
+    INDEX_MODULUS,
     MAIN_TABLE,
     PROTOCOL,
+    TABLE_BASE,
     TABLE_STEP,
     AddAddress,
     Address,
@@ -40,19 +42,19 @@ HOLD4, HOLD6 = frozenset({(3, V4)}), frozenset({(3, V6)})
 ALL_DECIDED: Undecided = frozenset()
 
 
-def rule(table: int = TABLE, priority: int = 32602, family: Family = V6, **more: Any) -> Rule:
+def rule(table: int = TABLE, priority: int = 32765, family: Family = V6, **more: Any) -> Rule:
     return Rule(family, priority, table, **more)
 
 
 def guard(of: Rule) -> Rule:
     return replace(
-        of, priority=32600, table=MAIN_TABLE, suppress_prefixlength=0, suppress_ifgroup=3778
+        of, priority=32765, table=MAIN_TABLE, suppress_prefixlength=0, suppress_ifgroup=3778
     )
 
 
 SUBNET6 = rule(iif="lo", src=net(NET6))
 SUBNET4 = rule(family=V4, iif="lo", src=net(NET4))
-OIF6 = rule(priority=32601, oif="eth1")
+OIF6 = rule(priority=32765, oif="eth1")
 ROUTE6 = Route(net(NET6), TABLE, 3, metric=1024)
 DEFAULT6 = Route(net("::/0"), TABLE, 3, gateway=ip("fe80:ec2::1"), metric=1024)
 ROUTE4 = Route(net(NET4), TABLE, 3, prefsrc=ip(IPV4), scope=253)
@@ -62,7 +64,7 @@ PLAN = Plan(
     bring_up=True,
     addresses=(ip(IPV4), ip(IPV6)),
     routes=(ROUTE4, ROUTE6, DEFAULT6),
-    rules=(guard(SUBNET4), guard(SUBNET6), guard(OIF6), OIF6, SUBNET4, SUBNET6),
+    rules=(guard(SUBNET4), SUBNET4, guard(SUBNET6), SUBNET6, guard(OIF6), OIF6),
 )
 DONE = Snapshot(
     {3: replace(ETH1, group=3778)},
@@ -83,11 +85,11 @@ def test_all_of_it_in_order() -> None:
         AddRoute(ROUTE6),
         AddRoute(DEFAULT6),
         AddRule(guard(SUBNET4)),
+        AddRule(SUBNET4),
         AddRule(guard(SUBNET6)),
+        AddRule(SUBNET6),
         AddRule(guard(OIF6)),
         AddRule(OIF6),
-        AddRule(SUBNET4),
-        AddRule(SUBNET6),
     )
 
 
@@ -168,13 +170,13 @@ def test_removal_is_the_other_way_round() -> None:
             Plan(3),
             Snapshot(
                 {3: ETH1},
-                routes=(replace(ROUTE6, table=1_000_009, oif=9),),
-                rules=(guard(SUBNET6), replace(SUBNET6, table=1_000_009)),
+                routes=(replace(ROUTE6, table=1_002_495, oif=9),),
+                rules=(guard(SUBNET6), replace(SUBNET6, table=1_002_495)),
             ),
             [
-                RemoveRule(replace(SUBNET6, table=1_000_009)),
+                RemoveRule(replace(SUBNET6, table=1_002_495)),
                 RemoveRule(guard(SUBNET6)),
-                RemoveRoute(replace(ROUTE6, table=1_000_009, oif=9)),
+                RemoveRoute(replace(ROUTE6, table=1_002_495, oif=9)),
             ],
             id="what a link that went has left",
         ),
@@ -191,7 +193,7 @@ def test_differences(plan: Plan, kernel: Snapshot, expected: list[Operation]) ->
 
 
 def test_a_rule_that_moves_to_another_table_is_there_all_the_time() -> None:
-    moved = replace(SUBNET6, table=1_000_004)
+    moved = replace(SUBNET6, table=1_001_215)
     kernel = Snapshot({3: ETH1, 4: ETH2}, rules=(guard(SUBNET6), SUBNET6))
     operations = diff([Plan(3), Plan(4, rules=(guard(moved), moved))], kernel, ALL_DECIDED)
     assert operations == (AddRule(moved), RemoveRule(SUBNET6))
@@ -249,14 +251,14 @@ def test_a_guard_without_its_rule_is_protected_while_its_family_is() -> None:
 
 
 def test_a_shared_guard_is_protected_with_either_rule() -> None:
-    second = replace(SUBNET6, table=1_000_004)
+    second = replace(SUBNET6, table=1_001_215)
     kernel = Snapshot({3: ETH1, 4: ETH2}, rules=(guard(SUBNET6), second, SUBNET6))
     assert diff([Plan(3), Plan(4)], kernel, HOLD6) == (RemoveRule(second),)
 
 
 def test_the_guard_of_another_selector_is_not_protected() -> None:
     other = guard(replace(SUBNET6, src=net("2001:db8:7::/64")))
-    gone = replace(SUBNET6, src=net("2001:db8:7::/64"), table=1_000_009)
+    gone = replace(SUBNET6, src=net("2001:db8:7::/64"), table=1_002_495)
     kernel = Snapshot({3: ETH1}, rules=(guard(SUBNET6), other, SUBNET6, gone))
     assert diff([Plan(3)], kernel, HOLD6) == (RemoveRule(gone), RemoveRule(other))
 
@@ -290,13 +292,18 @@ def test_what_another_eni_owns_is_not_protected() -> None:
     [
         pytest.param(0, set(), id="no ifindex"),
         pytest.param(1, {1}, id="the first"),
-        pytest.param(TABLE_STEP - 1, {TABLE_STEP - 1}, id="the last that needs no link"),
-        pytest.param(TABLE_STEP, set(), id="too far to be told by the number alone"),
+        pytest.param(3905, {3905}, id="the last that needs no link"),
+        pytest.param(3906, set(), id="too far to be told by the number alone"),
+        pytest.param(INDEX_MODULUS - 1, set(), id="as far as numbers go"),
     ],
 )
-def test_a_table_tells_whose_it_is(index: int, owners: set[int]) -> None:
-    numbers = Numbers()
-    assert Owners(Snapshot(), numbers).of(numbers.table_of(index)) == owners
+@pytest.mark.parametrize("base", [TABLE_BASE, 2 * TABLE_STEP, 2_000_000_000])
+def test_a_table_tells_whose_it_is(index: int, owners: set[int], base: int) -> None:
+    numbers = Numbers(table_base=base)
+    table = numbers.table_of(index)
+    assert Owners(Snapshot(), numbers).of(table) == owners
+    assert base < table < 2**32
+    assert table % 256 == 255, "a dump of all tables goes by that: main's 254 comes first"
 
 
 # --- any kernel, any plan --------------------------------------------------------------------
@@ -306,24 +313,24 @@ SOURCES = {V4: (net(NET4), net("10.0.2.16/28")), V6: (net(NET6), net("2001:db8:0
 
 
 def all_rules(index: int, name: str) -> list[Rule]:
-    table = 1_000_000 + index
+    table = Numbers().table_of(index)
     return [
         made
         for family, sources in SOURCES.items()
         for made in (
-            rule(table, 32601, family, oif=name),
-            *(rule(table, 32601, family, src=source) for source in sources),
+            rule(table, 32765, family, oif=name),
+            *(rule(table, 32765, family, src=source) for source in sources),
         )
     ]
 
 
 def guarded(rules: list[Rule]) -> tuple[Rule, ...]:
-    """As a plan has them: the guards first."""
-    return (*(guard(rule) for rule in rules), *rules)
+    """As a plan has them: each guard before its rule."""
+    return tuple(each for rule in rules for each in (guard(rule), rule))
 
 
 def all_routes(index: int) -> list[Route]:
-    table = 1_000_000 + index
+    table = Numbers().table_of(index)
     v4 = [
         Route(net(dst), table, index, prefsrc=source)
         for dst in (NET4, "0.0.0.0/0")
@@ -467,8 +474,10 @@ def test_any_kernel_keeps_what_is_undecided(
     assert {route for plan in wanted for route in plan.routes} <= set(kernel.own_routes)
     for operation in operations:
         match operation:
+            case RemoveRule(rule) if rule in kernel.rules:
+                assert rule in {each for plan in wanted for each in plan.rules}  # a copy of it
             case RemoveRule(rule) if rule.table != MAIN_TABLE:
-                assert (rule.table - 1_000_000, rule.family) not in undecided
+                assert (Numbers().index_of(rule.table), rule.family) not in undecided
             case RemoveRoute(route):
                 assert (route.oif, route.family) not in undecided
             case RemoveAddress(index, ip_):

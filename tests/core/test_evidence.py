@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.core.evidence import Status, Usable, Verdict, Witness, judge, on_link_prefixes
+from nicwatchd.core.evidence import Status, Usable, Verdict, Witness, judge
+from nicwatchd.core.kernel_proof import on_link_prefixes
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, EniMetadata, FamilyMetadata, Unknown, Value
 from nicwatchd.core.model import RTPROT_RA, RTPROT_STATIC, SCOPE_LINK, Address, Family
 from nicwatchd.core.policy import Policy
@@ -528,7 +529,7 @@ def test_a_family_that_was_unassigned_ends(age: float, status: Status, reasons: 
 
 
 def test_the_status_shows_verdicts_by_these_names() -> None:
-    assert [status.value for status in Status] == ["ready", "waiting", "absent"]
+    assert [status.value for status in Status] == ["ready", "waiting", "absent", "off"]
 
 
 # --- the kernel's prefixes ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.model import AddAddress, Address, AddRoute, Item, Route
+from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ETH1,
@@ -154,7 +155,7 @@ def test_only_what_is_new_is_news_of_imds() -> None:
     assert facts.learn(FULL, 1.0, POLICY) is True
     assert facts.memory.first_listed == 1.0
     assert facts.learn(FULL, 2.0, POLICY) is False
-    assert facts.learn(eni(FULL4), 3.0, POLICY) is True
+    assert facts.learn(eni(FULL4, family(cidrs=NET6)), 3.0, POLICY) is True
     assert facts.memory.missing == {ip(IPV6)}
 
 
@@ -185,6 +186,7 @@ def test_what_ties_addresses_to_the_link() -> None:
     assert claims.leased == {ip(IPV4)}
     assert claims.added == {ip("10.0.2.11")}
     assert claims.unread == frozenset()
+    assert claims.own == {ip(IPV4), ip("10.0.2.12")}
 
 
 def test_what_another_eni_owns_is_told_once_and_doubted_no_more() -> None:
@@ -193,11 +195,13 @@ def test_what_another_eni_owns_is_told_once_and_doubted_no_more() -> None:
     facts.learn(eni(family(f"{IPV4} 10.0.2.8")), 2.0, POLICY)
     assert facts.leave({}) == frozenset()
     assert facts.memory.missing == {ip("10.0.2.9")}, "nobody else has it"
-    others: dict[Item, str] = dict.fromkeys(ips("10.0.2.7", "10.0.2.8", "10.0.2.9"), "eth2")
+    others: dict[Item, Elsewhere] = {
+        each: Elsewhere("eth2", each) for each in ips("10.0.2.7", "10.0.2.8", "10.0.2.9")
+    }
     assert facts.leave(others) == {ip("10.0.2.8")}, "only that is listed here"
     assert facts.elsewhere == others
     assert facts.memory.missing == frozenset()
     assert facts.leave(others) == frozenset()
-    assert facts.leave(others | {ip(IPV4): "eth2"}) == {ip(IPV4)}
+    assert facts.leave(others | {ip(IPV4): Elsewhere("eth2", ip(IPV4))}) == {ip(IPV4)}
     assert facts.leave({}) == frozenset()
     assert facts.elsewhere == {}

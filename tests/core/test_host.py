@@ -123,9 +123,9 @@ def test_what_was_unassigned_during_a_restart_goes_after_the_doubts() -> None:
     again.run(start + 29.0)
     assert again.written == []
     again.run(start + 61.0)
-    # Two addresses, and the rules of two prefixes with their guards.
+    # Two addresses, and their rules and those of two prefixes with their guards.
     kinds = [type(operation) for _, operation in again.written]
-    assert sorted(kind.__name__ for kind in kinds) == ["RemoveAddress"] * 2 + ["RemoveRule"] * 4
+    assert sorted(kind.__name__ for kind in kinds) == ["RemoveAddress"] * 2 + ["RemoveRule"] * 8
     assert again.state() is APPLIED
 
 
@@ -146,11 +146,17 @@ def test_a_restart_removes_what_a_link_that_went_has_left() -> None:
     assert {type(operation) for _, operation in again.written} == {RemoveRule}
 
 
+ADDRESS = f"{IPV4}/32"
 POLICIES = {
-    "by address": (Policy(rules=RuleMode.ADDRESS), APPLIED, {"eth1", f"{IPV4}/32"}),
+    "by subnet": (Policy(rules=RuleMode.SUBNET), APPLIED, {"eth1", NET4}),
+    "by address": (Policy(rules=RuleMode.ADDRESS), APPLIED, {"eth1", ADDRESS}),
     "excluded by name": (Policy(exclude=("eth1",)), IGNORED, set[str]()),
     "excluded by subnet": (Policy(exclude_subnets=(net("10.0.0.0/8"),)), IGNORED, set[str]()),
-    "another subnet": (Policy(exclude_subnets=(net("10.0.3.0/24"),)), APPLIED, {"eth1", NET4}),
+    "another subnet": (
+        Policy(exclude_subnets=(net("10.0.3.0/24"),)),
+        APPLIED,
+        {"eth1", f"{IPV4}/32"},
+    ),
     "another driver": (Policy(drivers=frozenset({"vif"})), IGNORED, set[str]()),
 }
 
@@ -166,7 +172,7 @@ def test_reload(policy: Policy, state: State, expected: set[str]) -> None:
     motion.turn.set_policy(CALM, motion.now)
     motion.run(150.0)
     assert motion.state() is APPLIED
-    assert selectors(motion, 3) == {"eth1", NET4}
+    assert selectors(motion, 3) == {"eth1", f"{IPV4}/32"}
 
 
 def test_ipv4_routes_come_back_after_the_last_ipv4_address_of_ours_went() -> None:
@@ -245,9 +251,14 @@ def test_a_container_network_owns_the_secondary_enis() -> None:
     assert motion.state() is APPLIED
 
 
-def test_cilium_is_known_by_its_link() -> None:
+def test_cilium_is_known_by_its_rules_and_not_by_its_link_alone() -> None:
+    """It has the link in every mode, and owns the ENIs only in one."""
     motion = applied()
     motion.plug(140.0, Link(9, "02:00:00:00:00:09", "cilium_host", up=True, kind="veth"))
+    motion.run(145.0)
+    assert motion.state() is APPLIED
+    to_pod = Rule(V4, 20, MAIN_TABLE, protocol=2, dst=net("10.0.2.77/32"))
+    motion.at(146.0, lambda: motion.kernel.put(to_pod))
     motion.run(150.0)
     assert motion.turn.decision
     assert motion.turn.decision.container_network == "Cilium"
@@ -299,7 +310,10 @@ def test_an_operators_own_address_and_route() -> None:
     motion.run(200.0)
     copies = [route for route in motion.kernel.own_routes if route.dst == net("172.16.0.0/12")]
     assert [route.gateway for route in copies] == [ip("10.0.2.7")]
-    assert selectors(motion, 3) == {"eth1", NET4}
+    assert selectors(motion, 3) == {"eth1", f"{IPV4}/32", "192.168.5.1/32"}
+    motion.kernel.drop(permanent("192.168.5.1/24"))
+    motion.run(210.0)
+    assert selectors(motion, 3) == {"eth1", f"{IPV4}/32"}
 
 
 # --- what goes wrong ----------------------------------------------------------------
@@ -476,7 +490,7 @@ def test_the_slow_refresh_reads_everything(refresh: float) -> None:
 def test_a_poll_for_a_doubt_reads_everything() -> None:
     host, decider = known(Policy(schedule=Schedule(refresh=2.0), doubts=3, doubt_span=2.0))
     host.learn_primary(Value(PRIMARY))
-    for at, reading in ((200.0, FULL), (202.0, eni(FULL4))):
+    for at, reading in ((200.0, FULL), (202.0, eni(FULL4, family(cidrs=NET6)))):
         decider.decide(at)
         assert host.questions(at)
         host.learn(host.interfaces[3], reading, at)

@@ -8,6 +8,7 @@ import pytest
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
 from nicwatchd.core.model import MAIN_TABLE, RemoveAddress, SetGroup, SetUp
+from nicwatchd.core.policy import Policy, RuleMode
 from nicwatchd.core.steps import Reading
 from tests.core.build import (
     ERROR,
@@ -34,12 +35,14 @@ from tests.core.fast_motion import FastMotion
 from tests.core.scenes import (
     APPLIED,
     AWAITING,
+    CALM,
     ETH2,
     FULL,
     IGNORED,
     LEASE4,
     LEASE6,
     MAC2,
+    OF_PRIMARY,
     applied,
     dhcp4,
     hot_plugged,
@@ -177,7 +180,7 @@ def test_detached_in_each_state_while_imds_goes_on_listing_it(
 ) -> None:
     """In the end nothing of it is left; another ENI of the host has noticed nothing."""
     motion = reached(state)
-    others = {rule for rule in motion.kernel.own_rules if rule.table == 1_000_004}
+    others = {rule for rule in motion.kernel.own_rules if rule.table == 1_001_215}
     motion.imds(MAC, motion.now, eni(family(ERROR, cidrs=ERROR), family(ERROR, cidrs=ERROR)))
     motion.at(motion.now, partial(motion.kernel.unplug, 3))
     motion.run(motion.now + 1.0)
@@ -198,7 +201,7 @@ def test_detached_in_each_state_while_imds_goes_on_listing_it(
         assert motion.state(back) is AWAITING
         motion.run(motion.now + 60.0)
         assert motion.state(back) is APPLIED
-        assert selectors(motion, back) == {"eth1", NET4}
+        assert selectors(motion, back) == {"eth1", f"{IPV4}/32"}
 
 
 def test_a_link_that_comes_back_with_its_group_is_set_up() -> None:
@@ -219,7 +222,7 @@ def test_a_rename_moves_the_rule() -> None:
     dhcp4(motion, 10.01)
     motion.run(12.0)
     assert motion.state() is AWAITING
-    assert selectors(motion, 3) == {"ens6", NET4}
+    assert selectors(motion, 3) == {"ens6", f"{IPV4}/32"}
     assert {rule.oif for rule in motion.kernel.own_rules} == {"ens6", None}
 
 
@@ -229,8 +232,8 @@ def test_a_name_that_is_reused_takes_nothing_from_the_next() -> None:
     motion.plug(11.1, replace(ETH2, name="eth1"))
     motion.imds(MAC2, 11.1, eni(family("10.0.3.10", cidrs="10.0.3.0/24"), mac=Value(MAC2)))
     motion.run(15.0)
-    assert selectors(motion, 3) == {"ens6", NET4}
-    assert selectors(motion, 4) == {"eth1", "10.0.3.0/24"}
+    assert selectors(motion, 3) == {"ens6", f"{IPV4}/32"}
+    assert selectors(motion, 4) == {"eth1", "10.0.3.10/32"}
 
 
 def test_a_driver_that_cannot_be_read_once_changes_nothing() -> None:
@@ -267,7 +270,7 @@ def test_a_mac_under_another_index() -> None:
     motion.run(200.0)
     assert motion.state(7) is APPLIED
     assert selectors(motion, 3) == selectors(motion, 3, 6) == set()
-    assert selectors(motion, 7) == {"eth7", NET4}
+    assert selectors(motion, 7) == {"eth7", f"{IPV4}/32"}
 
 
 def test_another_mac_under_the_same_index() -> None:
@@ -290,8 +293,11 @@ def test_a_late_answer_of_a_link_that_went_is_dropped() -> None:
     assert quiet(motion)
 
 
+BY_SUBNET = replace(CALM, rules=RuleMode.SUBNET)
+
+
 def test_two_enis_in_one_subnet_have_rules_by_address() -> None:
-    motion = applied()
+    motion = applied(policy=BY_SUBNET)
     assert selectors(motion, 3) == {"eth1", NET4}
     motion.plug(140.0, ETH2)
     second = eni(family("10.0.2.20", cidrs=NET4), family(cidrs=NET6), mac=Value(MAC2))
@@ -309,10 +315,11 @@ def test_two_enis_in_one_subnet_have_rules_by_address() -> None:
 @pytest.mark.parametrize("index", [2, 4])
 def test_the_subnet_of_an_eni_that_is_not_ours_is_shared_too(index: int) -> None:
     """The primary's, and one that is a port of a bridge which has its addresses."""
-    motion = FastMotion()
+    motion = FastMotion(Policy(rules=RuleMode.SUBNET))
     mac = PRIMARY if index == 2 else MAC2
     if index == 4:
         motion.plug(0.0, replace(ETH2, master=9))
+    motion.imds(PRIMARY, 0.0, OF_PRIMARY)
     motion.imds(mac, 0.0, eni(family("10.0.2.5", cidrs=NET4), mac=Value(mac)))
     motion.plug(10.0, ETH1)
     motion.imds(MAC, 10.0, FULL)

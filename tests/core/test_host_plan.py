@@ -11,30 +11,12 @@ from nicwatchd.core import host_plan
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.eni_plan import plan
 from nicwatchd.core.host import Host
-from nicwatchd.core.host_plan import _before
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import Rule
 from nicwatchd.core.policy import Policy, RuleMode
-from tests.core.build import ETH0, ETH1, IPV4, IPV6, NET4, PRIMARY, TABLE, V4, eni, family, ips, net
-from tests.core.scenes import ETH2, FULL, MAC2
+from tests.core.build import ETH0, ETH1, IPV4, IPV6, PRIMARY, eni, family, ips
+from tests.core.scenes import ETH2, FULL, MAC2, OF_PRIMARY
 
-OURS = Rule(V4, 40, TABLE, src=net(NET4), dst=net("10.0.3.0/24"))
 OTHER = eni(family("10.0.3.10", cidrs="10.0.3.0/24"), mac=Value(MAC2))
-
-
-@pytest.mark.parametrize(
-    ("rules", "expected"),
-    [
-        pytest.param([], 99, id="there is none"),
-        pytest.param([OURS], 40, id="those that stand in already"),
-        pytest.param([replace(OURS, priority=30), OURS], 40, id="the last of them"),
-        pytest.param([replace(OURS, priority=100)], 99, id="one that comes too late"),
-        pytest.param([replace(OURS, protocol=3)], 99, id="somebody else's"),
-        pytest.param([replace(OURS, dst=None)], 99, id="one that stands in for nothing"),
-    ],
-)
-def test_where_rules_stand_in_for_guards(rules: list[Rule], expected: int) -> None:
-    assert _before(100, rules) == expected
 
 
 def test_what_waits_is_planned_when_its_time_is_over() -> None:
@@ -82,9 +64,11 @@ def test_nothing_is_planned_anew_while_its_facts_are_the_same(
     assert decide(0.0) == [3, 4]
     assert decide(0.1) == []
     host.learn(host.interfaces[3], FULL, 0.2)
-    assert decide(0.2) == [3, 4], "it has a subnet now, which is the other's neighbour"
+    assert decide(0.2) == [3], "of eth2 no subnet is known yet, so it shares none"
     host.learn(host.interfaces[4], OTHER, 0.3)
-    assert decide(0.3) == [3, 4]
+    assert decide(0.3) == [4]
+    host.learn(host.interfaces[2], OF_PRIMARY, 0.4)
+    assert decide(0.4) == [3, 4], "now their subnets are known to be theirs alone"
     assert decide(0.4) == []
     before = {index: interface.plan for index, interface in host.interfaces.items()}
     host.set_policy(Policy(rules=RuleMode.ADDRESS))
@@ -93,5 +77,5 @@ def test_nothing_is_planned_anew_while_its_facts_are_the_same(
     assert decide(0.6) == [3, 4]
     assert {index: interface.plan for index, interface in host.interfaces.items()} == before
     host.update_links({2: ETH0, 3: ETH1}, 0.7)
-    assert decide(0.7) == [3]
+    assert decide(0.7) == [3], "the guards hide one link less"
     assert set(decider._made) == {3}, "what is gone is not remembered"

@@ -3,7 +3,7 @@
 import pytest
 
 from nicwatchd.core.metadata import EniMetadata
-from nicwatchd.core.model import AddAddress
+from nicwatchd.core.model import MAIN_TABLE, AddAddress, AddRule
 from tests.core.build import (
     ETH1,
     FULL6,
@@ -11,6 +11,7 @@ from tests.core.build import (
     MAC,
     NET4,
     PRIMARY,
+    TABLE,
     UNLISTED,
     UNREAD,
     eni,
@@ -49,7 +50,14 @@ def test_an_hour_without_an_answer_changes_nothing(said: EniMetadata) -> None:
     assert world.written == written
     assert world.polls(3, BEGIN, END) <= (END - BEGIN) / REFRESH
     world.run(END + REFRESH + world.round_trip)
-    assert [operation for _, operation in world.written[len(written) :]] == [AddAddress(3, ip(NEW))]
+    then = [operation for _, operation in world.written[len(written) :]]
+    assert then[0] == AddAddress(3, ip(NEW))
+    rules = [operation.rule for operation in then[1:] if isinstance(operation, AddRule)]
+    assert [(str(rule.src), rule.table) for rule in rules] == [
+        (f"{NEW}/32", MAIN_TABLE),
+        (f"{NEW}/32", TABLE),
+    ]
+    assert len(then) == 3
     assert world.state() is APPLIED
 
 
@@ -86,5 +94,5 @@ def test_a_lease_works_while_imds_is_gone() -> None:
     world.imds(MAC, 0.0, UNREAD)
     world.at(1.0, lambda: world.kernel.put(lease(f"{IPV4}/24")))
     world.run(END)
-    tables = {rule.src for rule in world.kernel.own_rules if rule.iif == "lo"}
-    assert {str(src) for src in tables} == {NET4}
+    tables = {rule.src for rule in world.kernel.own_rules if rule.src}
+    assert {str(src) for src in tables} == {f"{IPV4}/32"}

@@ -14,6 +14,7 @@ from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import Numbers, Plan, Reason, SetGroup
+from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.treatment import PRIMARY as ITS_PRIMARY
 from nicwatchd.core.treatment import Managed, Primary, Released, Treatment, Unmanaged
@@ -25,6 +26,7 @@ from tests.core.build import (
     IPV4,
     IPV6,
     MAC,
+    NET6,
     PRIMARY,
     UNLISTED,
     UNREAD,
@@ -32,6 +34,7 @@ from tests.core.build import (
     V6,
     added,
     eni,
+    family,
     ip,
     ips,
     lease,
@@ -99,7 +102,7 @@ def test_what_it_is_judged_from() -> None:
     eth1 = interface()
     eth1.facts.learn(FULL, 100.0, POLICY)
     eth1.facts.update((lease(f"{IPV4}/24"), added("10.0.2.11")), (ROUTE,))
-    eth1.facts.leave({ip("10.0.2.11"): "eth2"})
+    eth1.facts.leave({ip("10.0.2.11"): Elsewhere("eth2", ip("10.0.2.11"))})
     eth1.conclude(Value(PRIMARY), 107.0, POLICY)
     witness = eth1.view().witness
     assert witness
@@ -116,14 +119,14 @@ def test_what_it_is_judged_from() -> None:
 def test_what_was_ready_is_so_until_it_is_absent() -> None:
     """IPv6 goes, and IPv4 stays: only IPv6 has to prove itself again."""
     eth1 = concluded()
-    for now in (102.0, 120.0, 140.0, 150.0):
-        eth1.facts.learn(eni(FULL4), now, POLICY)
+    for now in (102.0, 120.0, 140.0, 290.0):
+        eth1.facts.learn(eni(FULL4, family(cidrs=NET6)), now, POLICY)
         eth1.conclude(Value(PRIMARY), now, POLICY)
     assert {family: verdict.status for family, verdict in eth1.verdicts.items()} == {
         V4: Status.READY,
         V6: Status.ABSENT,
     }
-    eth1.conclude(Value(PRIMARY), 151.0, POLICY)
+    eth1.conclude(Value(PRIMARY), 291.0, POLICY)
     assert eth1.witness
     assert eth1.witness.confirmed == {V4}
 
@@ -131,7 +134,7 @@ def test_what_was_ready_is_so_until_it_is_absent() -> None:
 def test_of_what_another_eni_owns_nothing_is_usable() -> None:
     eth1 = interface()
     eth1.facts.learn(FULL, 100.0, POLICY)
-    eth1.facts.leave({ip(IPV4): "eth2"})
+    eth1.facts.leave({ip(IPV4): Elsewhere("eth2", ip(IPV4))})
     eth1.conclude(Value(PRIMARY), 101.0, POLICY)
     assert eth1.verdicts[V4].usable.addresses == ()
     assert eth1.verdicts[V6].usable.addresses == ips(IPV6)
@@ -297,7 +300,7 @@ def test_a_time_that_runs_out_at_this_very_moment_is_to_come() -> None:
         pytest.param(Managed(), [UNLISTED], 165.0, 0.5, id="old, and incomplete"),
         pytest.param(Managed(), [FULL], 165.0, 60.0, id="complete"),
         pytest.param(Managed(), [eni(FULL4, UNREAD.v6)], 165.0, 0.5, id="one family is"),
-        pytest.param(Managed(), [FULL, eni(FULL4)], 165.0, 15.0, id="in doubt"),
+        pytest.param(Managed(), [FULL, eni(FULL4, family(cidrs=NET6))], 165.0, 15.0, id="in doubt"),
         pytest.param(Primary(), [FULL], 101.0, 60.0, id="the primary"),
         pytest.param(Primary(), [UNLISTED], 101.0, 0.25, id="... not listed yet"),
         pytest.param(Released(ITS_PRIMARY), [FULL], 101.0, 0.25, id="released"),

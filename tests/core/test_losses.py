@@ -43,12 +43,18 @@ class Books:
         self.losses = Losses()
         self.links = {3: Interface(ETH1, 0.0, Policy()), 4: Interface(ETH2, 0.0, Policy())}
 
-    def count(self, *operations: Operation, now: float = 0.0, owner: int | None = 3) -> int:
+    def count(
+        self,
+        *operations: Operation,
+        now: float = 0.0,
+        owner: int | None = 3,
+        rules: frozenset[Rule] = frozenset(),
+    ) -> int:
         """A decision wants these; how much of it counts as taken by others."""
         before = sum(self.losses.heals.values())
         owners = dict.fromkeys(operations, owner)
         plans = {3: PLAN, 4: Plan(4)}
-        self.losses.count(plans, operations, self.links, owners, now)
+        self.losses.count(plans, operations, self.links, owners, rules, now)
         return sum(self.losses.heals.values()) - before
 
 
@@ -160,3 +166,7 @@ def test_suspects_of_a_link_that_is_gone_are_forgotten_but_rules_are_nobodys() -
         losses.suspect(where, "x")
     losses.forget(3)
     assert losses._suspects == dict.fromkeys(there, "x")
+
+
+def test_a_rule_that_is_added_once_more_behind_its_guard_is_not_lost() -> None:
+    assert Books().count(AddRule(RULE), rules=frozenset({RULE})) == 0

@@ -27,11 +27,11 @@ from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Valu
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
-    TABLE_BASE,
     Address,
     AddRule,
     Family,
     IPNetwork,
+    Numbers,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -290,7 +290,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.covered, self.bare = self.cover(), self.unguarded()
             for operation in batch:
                 if isinstance(operation, RemoveAddress | RemoveRoute | RemoveRule):
-                    assert self.grounded(operation), f"on what grounds? {operation}"
+                    copy = self.leaves_a_copy(operation, batch)
+                    assert copy or self.grounded(operation), f"on what grounds? {operation}"
             return
         assert self.unguarded() <= self.bare, "a rule lost its guard by our doing"
         if AddRule not in self.motion.refusing:
@@ -307,7 +308,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         """By interface of ours: what IMDS told, did not take back, and what has a rule."""
         found = {}
         for interface in self.living:
-            table = TABLE_BASE + interface.link.index
+            table = Numbers().table_of(interface.link.index)
             sources = [r.src for r in self.kernel.own_rules if r.table == table and r.src]
             if self.is_ours(interface):
                 told = self.told(interface, Family.V4) | self.told(interface, Family.V6)
@@ -328,6 +329,12 @@ class LifecycleMachine(RuleBasedStateMachine):
         self, interface: Interface, which: Family, keys: tuple[int, ...] = (ADDRESSES, PREFIXES)
     ) -> set[IPNetwork]:
         return grounds.still_told(self.words(interface), which, keys, self.motion.host.policy)
+
+    def leaves_a_copy(self, operation: Operation, batch: Sequence[Operation]) -> bool:
+        """Whether it removes a rule that stands again behind the guard that was put back."""
+        if not isinstance(operation, RemoveRule):
+            return False
+        return self.kernel.rules.count(operation.rule) > list(batch).count(operation)
 
     def grounded(self, operation: RemoveAddress | RemoveRoute | RemoveRule) -> bool:
         """Whether the link went, is not ours, or IMDS gave its word on what is removed."""

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.memory import Doubt, Known, Memory, remember
+from nicwatchd.core.known import Doubt, Known
+from nicwatchd.core.memory import Memory, remember
 from nicwatchd.core.metadata import (
     ABSENT,
     KEYS,
@@ -305,14 +306,16 @@ def test_what_goes_is_doubted_for_each_family() -> None:
 @pytest.mark.parametrize(
     ("short", "doubted"),
     [
-        pytest.param(eni(family(cidrs=NET4)), (True, False), id="IPv4 address"),
-        pytest.param(eni(family("10.0.2.10")), (True, False), id="IPv4 CIDR"),
+        pytest.param(eni(FULL4), (True, False), id="IPv4 address"),
+        pytest.param(
+            eni(family(f"{IPV4} 10.0.2.11", cidrs="10.0.2.0/25")), (True, False), id="CIDR"
+        ),
         pytest.param(eni(FULL4, family(cidrs=NET6)), (False, True), id="IPv6 prefix"),
     ],
 )
 def test_any_list_can_be_doubted(short: EniMetadata, doubted: tuple[bool, bool]) -> None:
     v6 = family(prefixes="2001:db8:0:2:1::/80", cidrs=NET6)
-    start = eni(FULL4, v6) if doubted[1] else eni(FULL4)
+    start = eni(FULL4, v6) if doubted[1] else eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4))
     memory = after((0.0, start), (1.0, short))
     assert (memory.v4.doubted, memory.v6.doubted) == doubted
     assert memory.doubted
@@ -334,7 +337,10 @@ def test_what_was_programmed_before_a_restart_is_doubted_where_it_belongs() -> N
         [{ip("10.0.2.77")}, {net("10.0.2.32/28")}],
         [{ip("2001:db8:0:2::77")}, {net("2001:db8::/80")}],
     ]
-    assert remember(Memory(), UNLISTED, MAC, 0.0, POLICY, had).v4 == Memory().v4
+    assert remember(Memory(), UNLISTED, MAC, 0.0, POLICY).v4 == Memory().v4
+    silent = remember(Memory(), UNLISTED, MAC, 0.0, POLICY, had)
+    assert silent.v4.believed == Memory().v4.believed
+    assert not silent.listed | silent.missing
 
 
 def test_what_another_eni_has_is_given_up_of_both_families_but_no_subnet_is() -> None:

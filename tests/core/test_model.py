@@ -55,6 +55,9 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "master": 0,
         "ra_received": False,
         "ra_managed": False,
+        "mtu": 0,
+        "has_ipv6": True,
+        "disable_ipv6": False,
     },
     Address: {
         "scope": 0,
@@ -85,6 +88,8 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "fwmask": None,
         "suppress_prefixlength": None,
         "suppress_ifgroup": None,
+        "inverted": False,
+        "exotic": False,
         "action": 1,  # FR_ACT_TO_TBL
     },
     Plan: {
@@ -116,12 +121,9 @@ def test_what_goes_without_saying(kind: Any, unsaid: dict[str, Any]) -> None:
 
 def test_the_numbers_that_settings_may_change() -> None:
     numbers = Numbers()
-    assert (numbers.priority, numbers.table_base, numbers.group) == (32600, 1_000_000, 3778)
-    assert (numbers.source_priority, numbers.subnet_priority) == (32601, 32602)
-    assert numbers.table_of(3) == 1_000_003
-    other = Numbers(priority=100, table_base=2_000_000)
-    assert (other.source_priority, other.subnet_priority) == (101, 102)
-    assert other.table_of(7) == 2_000_007
+    assert (numbers.priority, numbers.table_base, numbers.group) == (32765, 1_000_000, 3778)
+    assert numbers.table_of(3) == 1_000_191 + 3 * 256
+    assert Numbers(priority=100, table_base=2_000_000).table_of(7) == 2_000_127 + 7 * 256
 
 
 def test_the_main_tables_routes_that_count_are_of_whoever_configures_addresses() -> None:

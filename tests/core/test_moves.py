@@ -10,7 +10,7 @@ import pytest
 
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
-from nicwatchd.core.model import TABLE_BASE, Address, Family, Item, Rule
+from nicwatchd.core.model import Address, Family, Item, Numbers, Rule
 from nicwatchd.core.moves import Claims, programmed, rightful_owners
 from tests.core.build import (
     ERROR,
@@ -48,11 +48,11 @@ def here(index: int, **ways: bool) -> Claims:
 
 def rule_of(index: int, src: str = "2001:db8:0:2::99/128", **more: Any) -> Rule:
     which = Family(net(src).version)
-    return replace(Rule(which, 32601, 1_000_000 + index, src=net(src)), **more)
+    return replace(Rule(which, 32765, Numbers().table_of(index), src=net(src)), **more)
 
 
 def by_table(table: int) -> frozenset[int]:
-    return frozenset({table - TABLE_BASE})
+    return frozenset({Numbers().index_of(table) or 0})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, 
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     LAST_METRIC,
+    LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_DHCP,
@@ -19,6 +20,7 @@ from nicwatchd.core.model import (
     Address,
     Family,
     IPAddress,
+    IPNetwork,
     Numbers,
     Plan,
     Route,
@@ -65,15 +67,16 @@ BOTH = Subject(ETH1, {V4: U4, V6: U6}, (LEASE4, LEASE6))
 def show_rule(rule: Rule) -> str:
     assert rule.protocol == PROTOCOL
     assert rule.action == 1
-    assert (rule.dst, rule.fwmark, rule.fwmask) == (None, None, None)
+    assert rule.priority == 32765
+    assert (rule.fwmark, rule.fwmask, rule.inverted, rule.exotic) == (None, None, False, False)
     guard = rule.suppress_prefixlength == 0 and rule.suppress_ifgroup == 3778
     assert guard or (rule.suppress_prefixlength, rule.suppress_ifgroup) == (None, None)
     parts = [
-        f"{rule.priority}:",
         rule.iif and f"iif {rule.iif}",
         rule.oif and f"oif {rule.oif}",
         rule.src and f"from {rule.src}",
-        {MAIN_TABLE: "main", TABLE: "T"}[rule.table],
+        rule.dst and f"to {rule.dst}",
+        {MAIN_TABLE: "main", LOCAL_TABLE: "local", TABLE: "T"}[rule.table],
         guard and "guard",
     ]
     return " ".join(part for part in parts if part)
@@ -112,16 +115,16 @@ def one(which: Usable, **more: Any) -> Subject:
 
 def test_a_plan_for_both_families() -> None:
     assert rules(BOTH, family=V4) == [
-        "32600: oif eth1 main guard",
-        "32600: iif lo from 10.0.2.0/24 main guard",
-        "32601: oif eth1 T",
-        "32602: iif lo from 10.0.2.0/24 T",
+        "oif eth1 main guard",
+        "oif eth1 T",
+        f"from {IPV4}/32 main guard",
+        f"from {IPV4}/32 T",
     ]
     assert rules(BOTH, family=V6) == [
-        "32600: oif eth1 main guard",
-        "32600: iif lo from 2001:db8:0:2::/64 main guard",
-        "32601: oif eth1 T",
-        "32602: iif lo from 2001:db8:0:2::/64 T",
+        "oif eth1 main guard",
+        "oif eth1 T",
+        f"from {IPV6}/128 main guard",
+        f"from {IPV6}/128 T",
     ]
     assert routes(BOTH) == [
         "10.0.2.0/24 src 10.0.2.10 scope link",
@@ -132,7 +135,6 @@ def test_a_plan_for_both_families() -> None:
     ]
     made = plan(BOTH, DEFAULT)
     assert (made.index, made.group, made.bring_up, made.addresses) == (3, 3778, False, ())
-    assert [rule.priority for rule in made.rules] == sorted(rule.priority for rule in made.rules)
 
 
 def test_nothing_is_certain_yet() -> None:
@@ -172,118 +174,189 @@ def test_groups_of_ours_are_known_by_our_guards() -> None:
 
 
 def test_the_table_is_the_index() -> None:
-    assert Numbers().table_of(3) == 1_000_003
+    assert Numbers().table_of(3) == 1_000_959
 
 
 # --- rules -----------------------------------------------------------------------------------
 
 PREFIXED = usable(IPV6, "2001:db8:0:2:1::/80 2001:db8:0:2:2::/80", NET6, IPV6)
 PAIR = usable(f"{IPV4} 10.0.2.11", "", NET4, f"{IPV4} 10.0.2.11")
+TWO_CIDRS = usable(f"{IPV6} 2001:db8:5::1", "", f"{NET6} 2001:db8:5::/64")
+BY_SUBNET, BY_ADDRESS = Policy(rules=RuleMode.SUBNET), Policy(rules=RuleMode.ADDRESS)
+ALONE = frozenset(nets(NET4, NET6, "2001:db8:5::/64"))
+PAIRS = ["oif eth1", f"from {IPV4}/32", "from 10.0.2.11/32"]
+
+
+def several(number: int, beyond: str = "") -> Usable:
+    """So many addresses of one subnet."""
+    addresses = " ".join(f"10.0.2.{10 + count}" for count in range(number)) + f" {beyond}"
+    return usable(addresses, "", NET4, addresses)
 
 
 @pytest.mark.parametrize(
     ("subject", "policy", "expected"),
     [
+        pytest.param(one(PAIR, alone=ALONE), DEFAULT, PAIRS, id="few addresses"),
         pytest.param(
-            one(PREFIXED),
+            one(several(4), alone=ALONE),
+            DEFAULT,
+            ["oif eth1", *(f"from 10.0.2.{10 + count}/32" for count in range(4))],
+            id="the most that are few",
+        ),
+        pytest.param(
+            one(several(5), alone=ALONE),
+            DEFAULT,
+            ["oif eth1", f"iif lo from {NET4}"],
+            id="one rule for many addresses",
+        ),
+        pytest.param(
+            one(several(5)),
+            DEFAULT,
+            ["oif eth1", *(f"from 10.0.2.{10 + count}/32" for count in range(5))],
+            id="many addresses, but the subnet is not its alone",
+        ),
+        pytest.param(
+            one(several(4, "10.9.9.9"), alone=ALONE),
+            DEFAULT,
+            ["oif eth1", f"iif lo from {NET4}", "from 10.9.9.9/32"],
+            id="many addresses, and one outside of the subnet",
+        ),
+        pytest.param(
+            one(PREFIXED, alone=ALONE),
             DEFAULT,
             [
-                "32601: oif eth1 T",
-                "32601: from 2001:db8:0:2:1::/80 T",
-                "32601: from 2001:db8:0:2:2::/80 T",
-                "32602: iif lo from 2001:db8:0:2::/64 T",
+                "oif eth1",
+                "from 2001:db8:0:2:1::/80",
+                "from 2001:db8:0:2:2::/80",
+                f"from {IPV6}/128",
             ],
             id="prefixes",
         ),
         pytest.param(
-            one(usable(prefixes="10.0.2.16/28", subnets=NET4)),
+            one(usable(prefixes="10.0.2.16/28", subnets=NET4), alone=ALONE),
             DEFAULT,
-            [
-                "32601: oif eth1 T",
-                "32601: from 10.0.2.16/28 T",
-                "32602: iif lo from 10.0.2.0/24 T",
-            ],
+            ["oif eth1", "from 10.0.2.16/28"],
             id="prefix only",
         ),
         pytest.param(
-            one(PAIR),
-            DEFAULT,
-            ["32601: oif eth1 T", "32602: iif lo from 10.0.2.0/24 T"],
-            id="one rule for many addresses",
+            one(usable(prefixes="10.0.2.16/28", subnets=NET4), alone=ALONE),
+            BY_SUBNET,
+            ["oif eth1", "from 10.0.2.16/28", f"iif lo from {NET4}"],
+            id="prefix only, by subnet",
         ),
         pytest.param(
-            one(PAIR, neighbours=nets("10.0.1.0/24", NET4)),
-            DEFAULT,
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
-            id="two ENIs in one subnet",
+            one(PAIR, alone=ALONE), BY_SUBNET, ["oif eth1", f"iif lo from {NET4}"], id="by subnet"
         ),
+        pytest.param(one(PAIR), BY_SUBNET, PAIRS, id="by subnet, but it is not its alone"),
         pytest.param(
-            one(PAIR, neighbours=nets("10.0.0.0/16")),
-            DEFAULT,
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
-            id="a wider neighbour",
-        ),
-        pytest.param(
-            one(PAIR, neighbours=nets("10.0.2.128/25")),
-            DEFAULT,
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
-            id="a narrower neighbour",
-        ),
-        pytest.param(
-            one(PAIR, neighbours=nets("10.0.1.0/24", "10.0.3.0/24", NET6)),
-            DEFAULT,
-            ["32601: oif eth1 T", "32602: iif lo from 10.0.2.0/24 T"],
-            id="neighbours elsewhere",
-        ),
-        pytest.param(
-            one(PREFIXED, neighbours=nets(NET6)),
-            Policy(rules=RuleMode.ADDRESS),
-            [
-                "32601: oif eth1 T",
-                "32601: from 2001:db8:0:2:1::/80 T",
-                "32601: from 2001:db8:0:2:2::/80 T",
-                f"32601: from {IPV6}/128 T",
-            ],
-            id="by address",
-        ),
-        pytest.param(
-            one(PAIR),
-            Policy(rules=RuleMode.ADDRESS),
-            ["32601: oif eth1 T", "32601: from 10.0.2.10/32 T", "32601: from 10.0.2.11/32 T"],
-            id="rules = address",
-        ),
-        pytest.param(
-            one(usable(f"{IPV6} 2001:db8:5::1", "", f"{NET6} 2001:db8:5::/64"),
-                neighbours=nets(NET6)),
-            DEFAULT,
-            [
-                "32601: oif eth1 T",
-                f"32601: from {IPV6}/128 T",
-                "32602: iif lo from 2001:db8:5::/64 T",
-            ],
+            one(TWO_CIDRS, alone=frozenset(nets("2001:db8:5::/64"))),
+            BY_SUBNET,
+            ["oif eth1", "iif lo from 2001:db8:5::/64", f"from {IPV6}/128"],
             id="one of two CIDRs is shared",
         ),
         pytest.param(
+            one(several(5), alone=ALONE),
+            BY_ADDRESS,
+            ["oif eth1", *(f"from 10.0.2.{10 + count}/32" for count in range(5))],
+            id="by address",
+        ),
+        pytest.param(
             one(usable(IPV6)),
-            DEFAULT,
-            ["32601: oif eth1 T", f"32601: from {IPV6}/128 T"],
+            BY_SUBNET,
+            ["oif eth1", f"from {IPV6}/128"],
             id="a lease by RA, its subnet unknown",
         ),
+        pytest.param(
+            one(PAIR, addresses=(LEASE4, permanent("192.168.5.1/24"), permanent("10.0.2.99/24"))),
+            DEFAULT,
+            [*PAIRS, "from 192.168.5.1/32", "from 10.0.2.99/32"],
+            id="an operator's own addresses",
+        ),
+        pytest.param(
+            one(PAIR, addresses=(permanent("10.0.2.99/24"),), alone=ALONE),
+            BY_SUBNET,
+            ["oif eth1", f"iif lo from {NET4}"],
+            id="... which the subnet's rule selects already",
+        ),
+        pytest.param(
+            one(several(4), addresses=(permanent("192.168.5.1/24"),), alone=ALONE),
+            DEFAULT,
+            [
+                "oif eth1",
+                *(f"from 10.0.2.{10 + count}/32" for count in range(4)),
+                "from 192.168.5.1/32",
+            ],
+            id="... which do not make them many",
+        ),
+        pytest.param(
+            one(
+                U6,
+                addresses=(
+                    permanent("fe80::3/64", scope=SCOPE_LINK),
+                    permanent("fe80::4/64"),
+                    permanent("fd00::1/64", scope=200),
+                    permanent(f"{IPV4}/24"),
+                    lease("2001:db8:0:2::77/128"),
+                    permanent("2001:db8:0:2::78/64", from_ra=True),
+                    added("2001:db8:0:2::79/128"),
+                ),
+            ),
+            DEFAULT,
+            ["oif eth1", f"from {IPV6}/128"],
+            id="nobody's own: link-local, leased, by an RA, of the other family, or ours",
+        ),
     ],
-)  # fmt: skip
+)
 def test_rules(subject: Subject, policy: Policy, expected: list[str]) -> None:
-    made = rules(subject, policy)
-    assert [rule for rule in made if "guard" not in rule] == expected
-    # Each rule has a guard with the same selector, ahead of it.
-    guards = [rule for rule in made if "guard" in rule]
-    assert guards == made[: len(guards)]
-    selectors = [rule.split(": ")[1].removesuffix(" T") for rule in made[len(guards) :]]
-    assert sorted(guards) == sorted(f"32600: {selector} main guard" for selector in selectors)
+    """Each has a guard with the same selector, right before it."""
+    chains = [[f"{selector} main guard", f"{selector} T"] for selector in expected]
+    assert rules(subject, policy) == [rule for chain in chains for rule in chain]
+
+
+def test_an_eni_with_one_address_has_few_rules() -> None:
+    for family in Family:
+        assert len(rules(BOTH, family=family)) <= 8
+
+
+@pytest.mark.parametrize("family", Family)
+def test_an_eni_that_no_guard_hides_is_reached_by_the_own_router(family: Family) -> None:
+    other, foreign = nets("10.0.7.0/24", "2001:db8:0:7::/64"), nets("10.0.7.0/24")
+    where = {V4: f"to {other[0]}", V6: f"to {other[1]}"}[family]
+    made = rules(replace(BOTH, detours=other), family=family)
+    address = {V4: f"{IPV4}/32", V6: f"{IPV6}/128"}[family]
+    assert made == [
+        f"oif eth1 {where} T",
+        "oif eth1 main guard",
+        "oif eth1 T",
+        f"from {address} {where} T",
+        f"from {address} main guard",
+        f"from {address} T",
+    ]
+    assert rules(replace(BOTH, detours=foreign), family=V6) == rules(BOTH, family=V6)
+
+
+def test_the_own_subnet_is_no_detour() -> None:
+    assert rules(replace(BOTH, detours=nets(NET4, NET6))) == rules(BOTH)
+
+
+def test_a_local_table_that_is_looked_up_too_late_comes_first() -> None:
+    made = rules(replace(BOTH, behind_local=frozenset({V4}), detours=nets("10.0.7.0/24")))
+    assert made[:8] == [
+        "oif eth1 local",
+        "oif eth1 to 10.0.7.0/24 T",
+        "oif eth1 main guard",
+        "oif eth1 T",
+        f"from {IPV4}/32 local",
+        f"from {IPV4}/32 to 10.0.7.0/24 T",
+        f"from {IPV4}/32 main guard",
+        f"from {IPV4}/32 T",
+    ]
+    assert made[8:] == rules(BOTH, family=V6)
 
 
 def test_the_rule_follows_the_name() -> None:
     link = replace(ETH1, name="ens6")
-    assert rules(replace(BOTH, link=link), family=V6)[2] == "32601: oif ens6 T"
+    assert rules(replace(BOTH, link=link), family=V6)[1] == "oif ens6 T"
 
 
 # --- routes ----------------------------------------------------------------------------------
@@ -523,19 +596,32 @@ def unique(items: Iterable[object]) -> bool:
 
 
 @settings(deadline=None)
-@given(HOSTS, HOSTS, SUBNETS.map(tuple), SUBNETS.map(tuple), STATICS.map(tuple), st.booleans())
+@given(
+    HOSTS,
+    HOSTS,
+    SUBNETS.map(tuple),
+    SUBNETS.map(frozenset),
+    SUBNETS.map(tuple),
+    STATICS.map(tuple),
+    st.sampled_from(RuleMode),
+    st.booleans(),
+)
 def test_any_plan_can_be_carried_out(
     proven: tuple[IPAddress, ...],
     listed: tuple[IPAddress, ...],
     subnets: tuple[Any, ...],
-    neighbours: tuple[Any, ...],
+    alone: frozenset[IPNetwork],
+    detours: tuple[IPNetwork, ...],
     operators: tuple[Route, ...],
+    mode: RuleMode,
     due: bool,
 ) -> None:
     certain = Usable(tuple(dict.fromkeys((*listed, *proven))), (), subnets, listed)
     leases = tuple(Address(3, address, 24, dynamic=True) for address in proven)
-    subject = Subject(ETH1, {V4: certain}, leases, operators, neighbours, first_due=due)
-    made = plan(subject, DEFAULT)
+    subject = Subject(
+        ETH1, {V4: certain}, leases, operators, first_due=due, alone=alone, detours=detours
+    )
+    made = plan(subject, Policy(rules=mode))
     assert unique(route.key for route in made.routes)
     assert unique(made.rules)
     assert unique(made.addresses)
@@ -545,8 +631,15 @@ def test_any_plan_can_be_carried_out(
         None
     } <= present
     # Whoever has an address has a rule for it.
-    selected = [rule.src for rule in made.rules if rule.table == TABLE and rule.src]
+    leading = [rule for rule in made.rules if rule.table == TABLE]
+    selected = [rule.src for rule in leading if rule.src and not rule.dst]
     assert all(any(ip_ in src for src in selected) for ip_ in certain.addresses)
     # Nobody takes what may be a neighbour's.
-    shared = [rule for rule in made.rules if rule.iif and rule.src]
-    assert not any(rule.src and rule.src.overlaps(n) for rule in shared for n in neighbours)
+    shared = {rule.src for rule in made.rules if rule.iif}
+    assert shared <= alone & set(subnets)
+    # What a rule selects was seen by its guard.
+    for place, rule in enumerate(made.rules):
+        guard = replace(
+            rule, table=MAIN_TABLE, dst=None, suppress_prefixlength=0, suppress_ifgroup=3778
+        )
+        assert (guard in made.rules[:place]) is (rule.dst is None and rule.table == TABLE)

@@ -16,7 +16,7 @@ def test_what_nobody_set() -> None:
     assert policy.drivers == {"ena", "ixgbevf", "vif"}
     assert (policy.exclude, policy.exclude_subnets, policy.expect) == ((), (), frozenset())
     assert policy.addresses is AddressMode.AUTO
-    assert policy.rules is RuleMode.SUBNET
+    assert policy.rules is RuleMode.AUTO
     assert policy.ipv6_router is Ipv6Router.EC2
     assert policy.coexist is Coexist.BESIDE
     assert policy.numbers == Numbers()
@@ -33,7 +33,7 @@ def test_what_nobody_set() -> None:
     ("setting", "words"),
     [
         (AddressMode, ["auto", "all", "none"]),
-        (RuleMode, ["subnet", "address"]),
+        (RuleMode, ["auto", "subnet", "address"]),
         (Ipv6Router, ["ec2", "ra"]),
         (Coexist, ["beside", "force"]),
     ],

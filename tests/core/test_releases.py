@@ -14,9 +14,11 @@ from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     LINK_GROUP,
+    AddRule,
     Key,
     Numbers,
     Operation,
+    RemoveRule,
     Rule,
     SetGroup,
     ours,
@@ -51,7 +53,7 @@ def test_the_last_word_about_a_link_counts(words: list[tuple[str, Key | None]]) 
 def two() -> FastMotion:
     """Two ENIs that are applied, and things of others; those are watched throughout."""
     motion = applied(eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6))
-    motion.kernel.put(Rule(V4, 32601, 77, protocol=4, src=net("192.0.2.0/24")))
+    motion.kernel.put(Rule(V4, 32765, 77, protocol=4, src=net("192.0.2.0/24")))
     motion.kernel.put(permanent("10.0.2.99/24"))
     motion.plug(140.0, ETH2)
     said = eni(family("10.0.3.10 10.0.3.11", cidrs="10.0.3.0/24"), mac=Value(MAC2))
@@ -73,11 +75,16 @@ def left(motion: FastMotion, index: int) -> list[object]:
     """All that is ours of one interface."""
     kernel = motion.kernel
     found: list[object] = [route for route in kernel.own_routes if route.oif == index]
-    found += [rule for rule in kernel.own_rules if rule.table == 1_000_000 + index]
+    found += [rule for rule in kernel.own_rules if rule.table == Numbers().table_of(index)]
     found += [address for address in kernel.addresses_of(index) if ours(address)]
     if kernel.links[index].group != DEFAULT_GROUP:
         found.append(kernel.links[index].group)
     return found
+
+
+def detours_of(motion: FastMotion, index: int) -> set[Rule]:
+    """Rules of an interface to the subnets of others."""
+    return {rule for rule in left(motion, index) if isinstance(rule, Rule) and rule.dst}
 
 
 def test_one_interface_goes_and_the_other_stays() -> None:
@@ -85,12 +92,15 @@ def test_one_interface_goes_and_the_other_stays() -> None:
     others = left(motion, ETH2.index)
     written = act(motion, Releases().plus(A))
     assert left(motion, ETH1.index) == []
-    assert left(motion, ETH2.index) == others
+    stays = set(left(motion, ETH2.index))
+    detours = detours_of(motion, ETH2.index)
+    assert stays == {*others, *detours}
+    assert {str(rule.dst) for rule in detours} == {NET4}, "no guard hides that way any more"
     assert (motion.state(), motion.reasons()) == (IGNORED, {"released"})
     assert motion.state(ETH2.index) is APPLIED
     assert written[-1] == SetGroup(ETH1.index, DEFAULT_GROUP)  # the rules lean on it
     guards = [rule for rule in motion.kernel.own_rules if rule.table == 254]
-    assert len(guards) * 2 == len(motion.kernel.own_rules)
+    assert len(guards) * 2 == len(motion.kernel.own_rules) - len(detours)
     assert quiet(motion, 3600.0)
 
 
@@ -111,7 +121,11 @@ def test_the_primary_alone_gives_its_group_back() -> None:
     motion = two()
     assert motion.kernel.links[ETH0.index].group == LINK_GROUP
     written = act(motion, Releases().plus((ETH0.index, ETH0.mac)))
-    assert written == [SetGroup(ETH0.index, DEFAULT_GROUP)]
+    assert written[-1] == SetGroup(ETH0.index, DEFAULT_GROUP)
+    # ... once no guard of the others needs it.
+    assert {type(operation) for operation in written[:-1]} == {AddRule, RemoveRule}
+    for index in (ETH1.index, ETH2.index):
+        assert {str(rule.dst) for rule in detours_of(motion, index)} == {"10.0.1.0/24"}
     primary = motion.host.interfaces[ETH0.index]
     assert is_primary(primary.link, motion.host.primary_mac)
     assert isinstance(primary.treatment, Released)
@@ -119,7 +133,7 @@ def test_the_primary_alone_gives_its_group_back() -> None:
 
 def test_what_was_fought_over_is_not_any_more() -> None:
     motion = two()
-    rule = next(rule for rule in motion.kernel.own_rules if rule.table == 1_000_003)
+    rule = next(rule for rule in motion.kernel.own_rules if rule.table == 1_000_959)
 
     def remove() -> None:
         motion.kernel.drop(rule)
@@ -148,7 +162,7 @@ def test_what_was_made_with_other_numbers_goes_too(releases: Releases) -> None:
     served = 0 if releases.everything else 77
     assert groups == {1: 0, ETH0.index: served, ETH1.index: 0, ETH2.index: served}
     tables = {rule.table for rule in again.kernel.own_rules}
-    assert tables == (set() if releases.everything else {254, 5_000_000 + ETH2.index})
+    assert tables == (set() if releases.everything else {254, numbers.table_of(ETH2.index)})
 
 
 def test_a_group_of_others_stays() -> None:
@@ -166,7 +180,10 @@ def test_what_is_taken_up_again_is_as_before(releases: Releases) -> None:
     assert left(motion, ETH1.index) == []
     act(motion, releases.minus(A))
     assert motion.state() is APPLIED
-    assert set(left(motion, ETH1.index)) == set(before)
+    detours = detours_of(motion, ETH1.index)
+    assert set(left(motion, ETH1.index)) == {*before, *detours}
+    released = {"10.0.1.0/24", "10.0.3.0/24"} if releases.everything else set()
+    assert {str(rule.dst) for rule in detours} == released
     assert (motion.state(ETH2.index) is APPLIED) is not releases.everything
 
 

@@ -12,10 +12,10 @@ from tests.core.build import IPV4, IPV6, MAC, NET4, NET6, TABLE, V4, V6, ip, lea
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import CALM, FULL, applied
 
-GUARD = Rule(V6, 32600, MAIN_TABLE, oif="eth1", suppress_prefixlength=0, suppress_ifgroup=3778)
-OIF6 = Rule(V6, 32601, TABLE, oif="eth1")
-SUBNET6 = Rule(V6, 32602, TABLE, iif="lo", src=net(NET6))
-SUBNET4 = Rule(V4, 32602, TABLE, iif="lo", src=net(NET4))
+GUARD = Rule(V6, 32765, MAIN_TABLE, oif="eth1", suppress_prefixlength=0, suppress_ifgroup=3778)
+OIF6 = Rule(V6, 32765, TABLE, oif="eth1")
+SUBNET6 = Rule(V6, 32765, TABLE, iif="lo", src=net(NET6))
+SUBNET4 = Rule(V4, 32765, TABLE, iif="lo", src=net(NET4))
 ROUTES = (Route(net(NET4), TABLE, 3), Route(net(NET6), TABLE, 3))
 PLAN = Plan(3, routes=ROUTES, rules=(GUARD, OIF6, SUBNET4, SUBNET6))
 LINK_LOCAL = permanent("fe80::3/64")
@@ -100,7 +100,7 @@ def test_our_own_table_answers() -> None:
             "a rule before nicwatchd's rejects them",
             id="a bound socket",
         ),
-        pytest.param(PROBE, BY52, [replace(VPN, priority=32602)], BY_VPN.replace("5270", "32602"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=32765)], BY_VPN.replace("5270", "32765"),
                      id="the same priority"),
         pytest.param(PROBE, BY52, [replace(VPN, priority=9), VPN], BY_VPN.replace("5270", "9"),
                      id="the first one"),
@@ -117,7 +117,16 @@ def test_our_own_table_answers() -> None:
         pytest.param(PROBE, BY52, [replace(VPN, protocol=236)], BY_ROUTE,
                      id="ours does not shadow"),
         pytest.param(PROBE, BY52, [replace(VPN, table=53)], BY_ROUTE, id="another table"),
-        pytest.param(PROBE, BY52, [replace(VPN, priority=32603)], BY_ROUTE, id="behind ours"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=32766)], BY_ROUTE, id="behind ours"),
+        pytest.param(PROBE, BY52, [SUBNET6, replace(VPN, priority=32765)], BY_ROUTE,
+                     id="behind ours, of the same priority"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=9, src=net("2001:db8:5::/64"),
+                     inverted=True)], BY_VPN.replace("5270", "9"), id="all but another source"),
+        pytest.param(PROBE, BY52, [replace(VPN, priority=9, src=net(NET6), inverted=True), VPN],
+                     BY_VPN, id="all but this source"),
+        pytest.param(PROBE, BY52, [replace(VPN, fwmark=0x80, fwmask=0x80, inverted=True)], BY_VPN,
+                     id="what is not marked"),
+        pytest.param(PROBE, BY52, [replace(VPN, exotic=True)], BY_VPN, id="of a user"),
         pytest.param(PROBE, BY52, [replace(VPN, family=V4)], BY_ROUTE, id="the other family"),
         pytest.param(PROBE, BY52, [replace(VPN, fwmark=1, fwmask=1)], BY_ROUTE,
                      id="marked packets"),

@@ -20,6 +20,7 @@ from nicwatchd.core.model import (
     PROTOCOL,
     RTPROT_BOOT,
     AddAddress,
+    Address,
     AddRoute,
     AddRule,
     Link,
@@ -77,7 +78,9 @@ class World:
         objects = turn.step
         assert isinstance(objects, ReadObjects)
         nothing: dict[int, tuple[()]] = {index: () for index, _ in objects.links}
-        turn.answer(ObjectsRead(nothing, nothing, ((), ()) if objects.own else None), now)
+        own = ((), ()) if objects.own else None
+        everywhere: dict[int, tuple[Address, ...]] | None = {} if objects.everywhere else None
+        turn.answer(ObjectsRead(nothing, nothing, own, everywhere=everywhere), now)
         assert turn.step is None
         return links, objects
 
@@ -102,7 +105,9 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
     assert links == ReadLinks(None, frozenset())
     turn.answer(LinksRead({1: LO, 3: ETH1}), 0.0)
     objects = turn.step
-    assert objects == ReadObjects((key,), True, frozenset(), frozenset(), frozenset({key}))
+    assert objects == ReadObjects(
+        (key,), True, frozenset(), frozenset(), frozenset({key}), everywhere=True
+    )
     assert World().reads() == NOTHING
 
 
@@ -123,10 +128,16 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
         pytest.param(LinkEvent(9, gone=True), None, NOTHING, id="... its end"),
         pytest.param(AddressEvent(3), 0.0, (set(), [3], False), id="an address comes"),
         pytest.param(
-            AddressEvent(3, deleted=True), COALESCE, (set(), [3], True), id="one goes, with routes"
+            AddressEvent(3, deleted=True),
+            COALESCE,
+            ({3}, [3], True),
+            id="one goes, with routes, or with IPv6",
         ),
-        pytest.param(AddressEvent(1), None, NOTHING, id="an address of another link"),
-        pytest.param(AddressEvent(1, deleted=True), None, NOTHING, id="... goes"),
+        pytest.param(AddressEvent(1), COALESCE, NOTHING, id="an address of another link"),
+        pytest.param(AddressEvent(1, deleted=True), COALESCE, NOTHING, id="... goes"),
+        pytest.param(
+            AddressEvent(1, link_local=True), None, NOTHING, id="a link-local one of another link"
+        ),
         pytest.param(THEIRS, 0.0, (set(), [3], False), id="a route of main"),
         pytest.param(replace(THEIRS, deleted=True), 0.0, (set(), [3], False), id="... goes"),
         pytest.param(replace(THEIRS, oif=1), None, NOTHING, id="by another link"),
@@ -157,7 +168,7 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
             (set(), [], True),
             id="another's in our table",
         ),
-        pytest.param(RuleEvent(V4, 32601, PROTOCOL), COALESCE, (set(), [], True), id="our rule"),
+        pytest.param(RuleEvent(V4, 32765, PROTOCOL), COALESCE, (set(), [], True), id="our rule"),
         pytest.param(RuleEvent(V4, 100, 3), COALESCE, (set(), [], True), id="another's rule"),
     ],
 )
@@ -200,7 +211,7 @@ def test_a_routing_daemon_s_routes_are_no_hint_for_imds() -> None:
     [
         OURS,
         THEIRS,
-        RuleEvent(V4, 32601, PROTOCOL),
+        RuleEvent(V4, 32765, PROTOCOL),
     ],
 )
 def test_the_echo_of_our_own_work_is_nothing_new(event: Event) -> None:
@@ -215,6 +226,25 @@ def test_an_address_of_ours_is_read_all_the_same() -> None:
     world = World()
     world.turn.take_event(AddressEvent(3), NOW, by_us=True)
     assert world.reads() == (set(), [3], False)
+
+
+@pytest.mark.parametrize(
+    ("event", "everywhere"),
+    [
+        (Overrun(), True),
+        (AddressEvent(1), True),
+        (AddressEvent(9, deleted=True), True),
+        (AddressEvent(9, link_local=True), False),
+        (AddressEvent(3), False),
+        (LinkEvent(3), False),
+        (THEIRS, False),
+    ],
+)
+def test_when_the_addresses_of_all_links_are_read(event: Event, everywhere: bool) -> None:
+    """Another link's address may be in a subnet of an ENI's."""
+    world = World()
+    world.turn.take_event(event, NOW)
+    assert [world.look(NOW)[1].everywhere for _ in range(2)] == [everywhere, False]
 
 
 def test_a_driver_of_the_settings_is_of_interest() -> None:
@@ -311,7 +341,7 @@ def test_what_makes_all_that_is_known_void(void: Callable[[Turn], object]) -> No
 
 # --- what we did ourselves -----------------------------------------------------------------------
 
-RULE = Rule(V4, 32601, TABLE, src=net(NET4))
+RULE = Rule(V4, 32765, TABLE, src=net(NET4))
 ROUTE = Route(net(NET4), TABLE, 3)
 
 

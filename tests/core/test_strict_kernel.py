@@ -1,5 +1,7 @@
 """The strict kernel fails on what no plan may lead to."""
 
+from dataclasses import replace
+
 import pytest
 
 from nicwatchd.core.model import (
@@ -22,7 +24,7 @@ from tests.core.strict_kernel import StrictKernel
 
 THEIRS = Route(net("10.9.0.0/16"), TABLE, 3, RTPROT_STATIC, scope=253)
 OURS = Route(net(NET4), TABLE, 3, scope=253)
-NARROW = Rule(V4, 32602, TABLE, src=net(NET4), iif="lo")
+NARROW = Rule(V4, 32765, TABLE, src=net(NET4), iif="lo")
 AWS = Rule(V4, 1024, MAIN_TABLE, protocol=RTPROT_STATIC, fwmark=0x80, fwmask=0x80)
 
 
@@ -50,8 +52,8 @@ def kernel() -> StrictKernel:
         (RemoveRoute(Route(net("10.8.0.0/16"), TABLE, 3)), "ESRCH"),
         (RemoveRoute(on_link(NET4)), "others'"),
         (RemoveRoute(THEIRS), "others'"),
-        (AddRule(NARROW), "EEXIST"),
-        (RemoveRule(Rule(V4, 32602, TABLE)), "removes another"),
+        (RemoveRule(Rule(V4, 32765, TABLE)), "removes another"),
+        (RemoveRule(replace(NARROW, dst=net("10.0.1.0/24"))), "ENOENT"),
         (RemoveRule(AWS), "others'"),
     ],
     ids=str,
@@ -59,3 +61,18 @@ def kernel() -> StrictKernel:
 def test_what_fails(operation: Operation, why: str) -> None:
     with pytest.raises(AssertionError, match=why):
         kernel().run([operation])
+
+
+def test_a_rule_may_be_there_twice_and_its_first_copy_goes_first() -> None:
+    made, later = kernel(), Rule(V4, 32765, TABLE, oif="eth1")
+    made.run([AddRule(later), AddRule(NARROW)])
+    assert [*made.own_rules] == [NARROW, later, NARROW]
+    made.run([RemoveRule(NARROW)])
+    assert [*made.own_rules] == [later, NARROW]
+
+
+def test_a_removal_fits_a_rule_that_says_more() -> None:
+    made = StrictKernel(ETH1)
+    made.run([AddRule(replace(NARROW, dst=net("10.0.1.0/24"))), AddRule(NARROW)])
+    with pytest.raises(AssertionError, match="removes another"):
+        made.run([RemoveRule(NARROW)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ from nicwatchd.core.news import Surprised
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.steps import PrimaryReading, Reading
 from nicwatchd.core.turn import Phase
-from tests.core.build import ETH1, FULL6, IPV4, MAC, NET4, TABLE, UNREAD, eni, family, ip
+from tests.core.build import ETH1, FULL6, IPV4, MAC, NET4, TABLE, UNREAD, eni, family, ip, net
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, CALM, ETH2, FULL, MAC2, two_enis
+from tests.core.scenes import APPLIED, CALM, ETH2, FULL, IGNORED, MAC2, two_enis
 
 MORE = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6)
 # What is planned already is not planned anew, but looked at each time.
@@ -33,10 +34,10 @@ def plant(patch: pytest.MonkeyPatch, where: str, index: int = 3, text: str = "pl
     module, name = PLACES[where]
     real, times = getattr(module, name), count(1)
 
-    def raises(*args: Any) -> Any:
+    def raises(*args: Any, **more: Any) -> Any:
         if any(arg.link.index == index for arg in args if hasattr(arg, "link")):
             raise RuntimeError(text.format(next(times)))
-        return real(*args)
+        return real(*args, **more)
 
     patch.setattr(module, name, raises)
 
@@ -427,3 +428,41 @@ def test_a_reading_that_raises_is_that_interfaces_and_it_is_asked_again(
     motion.run(motion.now + 200.0)
     assert ip("10.0.2.11") in {a.ip for a in motion.kernel.addresses_of(3)}
     assert motion.host.interfaces[3].view().surprise is None
+
+
+# --- of what must not be held back ---------------------------------------------------------------
+
+
+def test_a_release_needs_no_facts_that_might_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = lenient(two_enis())
+    motion.turn.set_policy(replace(CALM, exclude_subnets=(net("192.0.2.0/24"),)), motion.now)
+    motion.run(motion.now + 1.0)
+
+    def raises(*_args: Any) -> Any:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(decide, "places_of", raises)
+    assert of_eth1(motion)
+    motion.turn.release((3, MAC), motion.now)
+    motion.run(motion.now + 1.0)
+    assert of_eth1(motion) == set()
+    assert (motion.state(), motion.reasons()) == (IGNORED, {"released"})
+
+
+def test_a_bug_in_confirming_one_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = lenient(two_enis())
+    real = interface.Interface.confirm
+
+    def raises(self: interface.Interface, *args: Any, **more: Any) -> None:
+        if self.link.index == 3:
+            raise RuntimeError("planted")
+        real(self, *args, **more)
+
+    monkeypatch.setattr(interface.Interface, "confirm", raises)
+    rules = [rule for rule in motion.kernel.own_rules if rule.table == TABLE + 1]
+    motion.kernel.drop(*rules)
+    motion.run(motion.now + 1.0)
+    assert set(rules) <= set(motion.kernel.own_rules)
+    assert motion.state(ETH2.index) is APPLIED
+    assert motion.turn.broken == ""
+    assert notes(motion)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, Value
-from nicwatchd.core.model import Link, Reason, Rule
+from nicwatchd.core.model import Link, Reason
 from nicwatchd.core.policy import Coexist, Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.treatment import (
@@ -14,7 +14,6 @@ from nicwatchd.core.treatment import (
     Released,
     Treatment,
     Unmanaged,
-    container_network,
     is_asked_about,
     is_candidate,
     is_primary,
@@ -22,7 +21,7 @@ from nicwatchd.core.treatment import (
     reason_of,
     treat,
 )
-from tests.core.build import ETH0, ETH1, IPV6, MAC, NET4, PRIMARY, V4, V6, lease, net, nets
+from tests.core.build import ETH0, ETH1, IPV6, MAC, NET4, PRIMARY, lease, net, nets
 
 DEFAULT = Policy()
 VETH = Policy(drivers=frozenset({"veth"}))
@@ -102,24 +101,6 @@ def test_what_the_settings_exclude_says_by_what() -> None:
     ):
         treatment = treat(ETH1, IN_NET4, policy, Releases(), Value(PRIMARY), None)
         assert treatment == Unmanaged(Reason("excluded", text), asked=False)
-
-
-AWS_NODE = Rule(V4, 1024, 254, protocol=3, fwmark=0x80, fwmask=0x80)
-
-
-@pytest.mark.parametrize(
-    ("links", "rules", "owner"),
-    [
-        pytest.param([ETH0, ETH1], [], None, id="none"),
-        pytest.param([ETH0, replace(ETH1, name="cilium_host")], [], "Cilium", id="Cilium"),
-        pytest.param([ETH0], [AWS_NODE], "Amazon VPC CNI", id="VPC CNI"),
-        pytest.param([ETH0], [replace(AWS_NODE, family=V6)], "Amazon VPC CNI", id="with IPv6"),
-        pytest.param([ETH0], [replace(AWS_NODE, priority=1025)], None, id="another priority"),
-        pytest.param([ETH0], [replace(AWS_NODE, fwmark=1)], None, id="another mark"),
-    ],
-)
-def test_container_networks(links: list[Link], rules: list[Rule], owner: str | None) -> None:
-    assert container_network({link.index: link for link in links}, rules) == owner
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EBUSY, ENETUNREACH
+from errno import EBUSY, EEXIST, ENETUNREACH
 from itertools import permutations
 
 import pytest
@@ -16,6 +16,7 @@ from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import NOT_ASKED, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
+    RTPROT_STATIC,
     AddAddress,
     Address,
     AddRoute,
@@ -39,6 +40,7 @@ from nicwatchd.core.steps import (
     ObjectsRead,
     PrimaryReading,
     Reading,
+    ReadObjects,
     StepAnswer,
 )
 from nicwatchd.core.treatment import Managed, Primary, Released
@@ -218,9 +220,10 @@ def test_enough_rounds() -> None:
 def test_a_round_that_changes_nothing_is_the_last() -> None:
     motion = applied()
     motion.turn.take_reading(Reading(3, MAC, MORE), motion.now)
-    (wanted,) = motion.decide()
-    assert wanted == AddAddress(3, ip("10.0.2.11"))
-    assert motion.apply({wanted: judge(wanted, EBUSY)}) == ()
+    wanted = motion.decide()
+    assert wanted[0] == AddAddress(3, ip("10.0.2.11"))
+    assert {type(each) for each in wanted[1:]} == {AddRule}
+    assert motion.apply({each: judge(each, EBUSY) for each in wanted}) == ()
     assert (motion.turn.phase, motion.turn.settled) == (RESTING, False)
     assert motion.turn.next_at() == Appointment(motion.now + RETRY_FIRST, Why.RETRY)
     assert motion.reasons() == {"kernel-refused"}
@@ -233,8 +236,8 @@ def test_a_second_turn_does_what_the_first_one_did_not_get_done() -> None:
     motion = applied()
     motion.turn.take_reading(Reading(3, MAC, MORE), motion.now)
     for wait in (0.1, 0.2, 0.4):
-        (wanted,) = motion.decide()
-        motion.apply({wanted: judge(wanted, EBUSY)})
+        wanted = motion.decide()
+        motion.apply({each: judge(each, EBUSY) for each in wanted})
         assert motion.turn._agenda.next == Appointment(motion.now + wait, Why.RETRY)
 
 
@@ -402,7 +405,8 @@ def test_a_reconcile_does_not_wait_for_answers_that_nobody_needs(
     phases(motion)
     assert not turn.is_reached(request)
     ends(motion)
-    assert APPLYING not in phases(motion), "nothing was programmed, so nothing goes"
+    goes = APPLYING in phases(motion)
+    assert goes == (ends is is_excluded), "nothing was programmed but the link's group"
     assert turn.is_reached(request), "by the very turn that saw it"
     assert turn.next_at().why is not Why.NEWS, "and by no other"
 
@@ -456,7 +460,8 @@ def test_a_release_is_reached_after_its_turn_and_says_what_was_done() -> None:
     assert turn.is_due(motion.now)
     reached = []
     found = phases(motion, lambda: reached.append(turn.is_reached(request)))
-    assert found[:5] == [LINKS, OBJECTS, APPLYING, LINKS, OBJECTS]
+    # The other one's ways around it are added first.
+    assert found[:6] == [LINKS, OBJECTS, APPLYING, APPLYING, LINKS, OBJECTS]
     assert not any(reached), "not before it was read back"
     assert turn.is_reached(request)
     assert {outcome.result for outcome in request.outcomes} == {Result.DONE}
@@ -484,7 +489,8 @@ def test_a_release_that_the_kernel_refuses_is_reached_and_says_so() -> None:
     turn = motion.turn
     request = turn.release((3, MAC), motion.now)
     wanted = motion.decide()
-    assert motion.apply({o: Outcome(o, Result.REFUSED, message="no") for o in wanted}) == ()
+    while wanted:
+        wanted = motion.apply({o: Outcome(o, Result.REFUSED, message="no") for o in wanted})
     assert turn.is_reached(request)
     assert not turn.settled
     assert {outcome.result for outcome in request.outcomes} == {Result.REFUSED}
@@ -595,7 +601,7 @@ def test_what_is_throttled_is_told_with_its_time() -> None:
 
 def test_what_waits_for_something_throttled_has_no_time_of_its_own() -> None:
     motion = applied()
-    lookup = next(rule for rule in own_rules(motion) if rule.src == net(NET4))
+    lookup = next(rule for rule in own_rules(motion) if rule.src == net(f"{IPV4}/32"))
     (guard,) = (
         rule
         for rule in motion.kernel.own_rules
@@ -667,3 +673,23 @@ def test_the_primarys_answer_makes_a_turn_due() -> None:
     turn.answer(ObjectsRead({2: (), 3: ()}, {2: (), 3: ()}, ((), ())), 0.0)
     turn.take_reading(PrimaryReading(Value(PRIMARY)), 1.0)
     assert turn.is_due(1.0)
+
+
+def test_a_kernel_that_fails_meanwhile_does_not_change_the_reason() -> None:
+    """What is in a refused route's way is asked for again, and named as it would have been."""
+    motion = applied()
+    [route, *_] = [r for r in motion.kernel.own_routes if r.table == TABLE and r.prefsrc]
+    theirs = replace(route, protocol=RTPROT_STATIC)
+    motion.kernel.drop(route)
+    motion.kernel.put(theirs)
+    add = AddRoute(route)
+    assert motion.decide() == (add,)
+    turn = motion.turn
+    turn.answer(Applied((Outcome(add, Result.RETRY, EEXIST, "File exists"),)), motion.now)
+    while not isinstance(turn.step, ReadObjects):
+        assert turn.step
+        turn.answer(motion._carry_out(turn.step), motion.now)
+    assert turn.step.tables == {TABLE}
+    turn.fail(motion.now)
+    motion.decide()
+    assert motion.reasons() == {"route-in-the-way"}

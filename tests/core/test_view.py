@@ -11,9 +11,10 @@ from nicwatchd.core.evidence import Status, Verdict
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory, remember
-from nicwatchd.core.model import Reason
+from nicwatchd.core.model import Item, Reason
+from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.policy import Policy
-from tests.core.build import ETH1, IPV4, IPV6, MAC, NET4, NET6, V4, V6, eni, family, ip, lease
+from tests.core.build import ETH1, IPV4, IPV6, MAC, NET4, NET6, V4, V6, eni, family, ips, lease
 
 VIEW = Interface(ETH1, 0.0, Policy()).view()
 READ = remember(
@@ -39,6 +40,10 @@ FOREIGN = (
 )
 FAILED = Reason("kernel-refused", "no")
 IGNORED: dict[str, Any] = {"state": State.IGNORED, "failures": (FAILED,)}
+
+
+def on_eth2(*items: str, **why: Any) -> dict[Item, Elsewhere]:
+    return {each: Elsewhere("eth2", each, **why) for each in ips(*items)}
 
 
 def kept(item: str) -> tuple[str, str]:
@@ -71,16 +76,48 @@ def kept(item: str) -> tuple[str, str]:
         ),
         pytest.param({"failures": (FAILED,)}, [], id="what is waited for is no note"),
         pytest.param(
-            {"memory": READ, "elsewhere": {ip(IPV6): "eth2", ip("10.0.2.9"): "eth2"}},
+            {"memory": READ, "elsewhere": on_eth2(IPV6, "10.0.2.9")},
             [kept("10.0.2.9"), kept(IPV6), ("refused", "ipv6s: x")],
             id="listed here too, sorted",
         ),
         pytest.param(
-            {"addresses": (lease(f"{IPV4}/24"),), "elsewhere": {ip(IPV4): "eth2"}},
+            {"addresses": (lease(f"{IPV4}/24"),), "elsewhere": on_eth2(IPV4)},
             [("held-elsewhere", f"DHCP configured {IPV4} here, but IMDS lists it on eth2")],
             id="a lease",
         ),
-        pytest.param({"elsewhere": {ip(IPV4): "eth2"}}, [], id="it is only there"),
+        pytest.param({"elsewhere": on_eth2(IPV4)}, [], id="it is only there"),
+        pytest.param(
+            {"memory": READ, "elsewhere": on_eth2(IPV6, its_own=True)},
+            [
+                ("held-elsewhere", f"IMDS lists {IPV6} here, but it is configured on eth2"),
+                ("refused", "ipv6s: x"),
+            ],
+            id="an address of another link",
+        ),
+        pytest.param(
+            {"memory": READ, "elsewhere": on_eth2(IPV6, because="has no carrier")},
+            [
+                (
+                    "held-elsewhere",
+                    f"IMDS lists {IPV6} here too, but eth1 has no carrier: it is on eth2",
+                ),
+                ("refused", "ipv6s: x"),
+            ],
+            id="listed on both, and of no use here",
+        ),
+        pytest.param(
+            {"moved": {ips(IPV6)[0]: "eth2"}},
+            [
+                (
+                    "held-elsewhere",
+                    (
+                        f"IMDS listed {IPV6} here before, does not confirm it any more, "
+                        "and lists it on eth2"
+                    ),
+                )
+            ],
+            id="listed here once",
+        ),
     ],
 )
 def test_what_is_noted(facts: dict[str, Any], expected: list[tuple[str, Any]]) -> None:
@@ -96,7 +133,7 @@ def test_what_comes_first() -> None:
         link=replace(ETH1, up=False, group=5),
         verdicts=VERDICTS,
         memory=READ,
-        elsewhere={ip(IPV4): "eth2"},
+        elsewhere=on_eth2(IPV4),
         shadows=(Reason("shadowed", "x"),),
         fight=Reason("fought-over", "x"),
         surprise=Reason("internal-error", "x"),

@@ -39,7 +39,7 @@ from nicwatchd.core.words import (
     rule_text,
 )
 
-T = 1000003
+T = 1000959
 V4, V6 = ip_address("10.0.2.12"), ip_address("2001:db8::12")
 LINKS = {3: Link(3, "02:00:00:00:00:03", "eth1", up=True)}
 NAMES = {3: "eth1"}.get
@@ -49,9 +49,9 @@ DEFAULT_V4 = Route(
     ip_network("0.0.0.0/0"), T, 3, gateway=ip_address("10.0.2.1"), prefsrc=V4, onlink=True
 )
 DEFAULT_V6 = Route(ip_network("::/0"), T, 3, gateway=ip_address("fe80:ec2::1"), metric=1024)
-PREFIX = Rule(Family.V6, 32601, T, src=ip_network("2001:db8::/80"))
+PREFIX = Rule(Family.V6, 32765, T, src=ip_network("2001:db8::/80"))
 GUARD = Rule(
-    *(Family.V4, 32600, MAIN_TABLE),
+    *(Family.V4, 32765, MAIN_TABLE),
     src=ip_network("10.0.2.12/32"),
     suppress_prefixlength=0,
     suppress_ifgroup=LINK_GROUP,
@@ -61,11 +61,11 @@ GUARD = Rule(
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        (PREFIX, "32601: from 2001:db8::/80 lookup 1000003 proto 236"),
+        (PREFIX, "32765: from 2001:db8::/80 lookup 1000959 proto 236"),
         (
             GUARD,
             (
-                "32600: from 10.0.2.12 lookup main"
+                "32765: from 10.0.2.12 lookup main"
                 " suppress_prefixlength 0 suppress_ifgroup 3778 proto 236"
             ),
         ),
@@ -74,8 +74,8 @@ GUARD = Rule(
             "9: from all to 10.9.0.0/16 fwmark 0x1/0xf iif lo lookup 7 proto static",
         ),
         (
-            Rule(Family.V6, 32601, T, oif="eth1", fwmark=1, fwmask=0xFFFFFFFF),
-            "32601: from all fwmark 0x1 oif eth1 lookup 1000003 proto 236",
+            Rule(Family.V6, 32765, T, oif="eth1", fwmark=1, fwmask=0xFFFFFFFF),
+            "32765: from all fwmark 0x1 oif eth1 lookup 1000959 proto 236",
         ),
         (
             Rule(Family.V4, 9, 253, 16, fwmark=0x80, suppress_ifgroup=0),
@@ -98,7 +98,7 @@ def test_a_route_an_address_and_a_group_read_as_ip_prints_them() -> None:
     lease = Route(ip_network("10.9.0.1/32"), MAIN_TABLE, 3, RTPROT_DHCP, metric=50)
     assert route_text(lease, NAMES) == "10.9.0.1 dev eth1 table main proto dhcp metric 50"
     assert route_text(SUBNET_V4, NAMES) == (
-        "10.0.2.0/24 dev eth1 table 1000003 proto 236 scope link src 10.0.2.12"
+        "10.0.2.0/24 dev eth1 table 1000959 proto 236 scope link src 10.0.2.12"
     )
     kernels = Route(ip_network("10.9.0.0/16"), 255, 9, RTPROT_KERNEL, scope=254)
     assert route_text(kernels, NAMES) == "10.9.0.0/16 dev if9 table local proto kernel scope host"
@@ -124,31 +124,31 @@ def test_a_route_an_address_and_a_group_read_as_ip_prints_them() -> None:
         (
             AddRoute(DEFAULT_V4, replace=True),
             (
-                "ip route replace default via 10.0.2.1 dev eth1 table 1000003 proto 236"
+                "ip route replace default via 10.0.2.1 dev eth1 table 1000959 proto 236"
                 " src 10.0.2.12 onlink"
             ),
         ),
         (
             AddRoute(DEFAULT_V6),
-            "ip -6 route add default via fe80:ec2::1 dev eth1 table 1000003 proto 236 metric 1024",
+            "ip -6 route add default via fe80:ec2::1 dev eth1 table 1000959 proto 236 metric 1024",
         ),
         (
             AddRoute(replace(DEFAULT_V4, gateway=None, prefsrc=None)),
-            "ip route add default dev eth1 table 1000003 proto 236 onlink scope global",
+            f"ip route add default dev eth1 table {T} proto 236 onlink scope global",
         ),
         (
             RemoveRoute(replace(DEFAULT_V6, gateway=None)),
-            "ip -6 route del default dev eth1 table 1000003 proto 236 metric 1024",
+            f"ip -6 route del default dev eth1 table {T} proto 236 metric 1024",
         ),
         (
             RemoveRoute(SUBNET_V4),
-            "ip route del 10.0.2.0/24 dev eth1 table 1000003 proto 236 scope link src 10.0.2.12",
+            "ip route del 10.0.2.0/24 dev eth1 table 1000959 proto 236 scope link src 10.0.2.12",
         ),
-        (AddRule(PREFIX), "ip -6 rule add pref 32601 from 2001:db8::/80 lookup 1000003 proto 236"),
+        (AddRule(PREFIX), "ip -6 rule add pref 32765 from 2001:db8::/80 lookup 1000959 proto 236"),
         (
             RemoveRule(GUARD),
             (
-                "ip rule del pref 32600 from 10.0.2.12 lookup main"
+                "ip rule del pref 32765 from 10.0.2.12 lookup main"
                 " suppress_prefixlength 0 suppress_ifgroup 3778 proto 236"
             ),
         ),
@@ -165,10 +165,10 @@ def test_an_operation_is_the_command_that_does_it(operation: Operation, expected
         (SetUp(3), "the link's being up"),
         (AddAddress(3, V4), "the address 10.0.2.12"),
         (RemoveAddress(3, V6, 128), "the address 2001:db8::12"),
-        (AddRoute(DEFAULT_V4), "the route to 0.0.0.0/0 in table 1000003"),
-        (RemoveRoute(SUBNET_V4), "the route to 10.0.2.0/24 in table 1000003"),
-        (AddRule(PREFIX), "the IPv6 rule 32601 (from 2001:db8::/80)"),
-        (RemoveRule(GUARD), "the IPv4 rule 32600 (from 10.0.2.12/32)"),
+        (AddRoute(DEFAULT_V4), f"the route to 0.0.0.0/0 in table {T}"),
+        (RemoveRoute(SUBNET_V4), f"the route to 10.0.2.0/24 in table {T}"),
+        (AddRule(PREFIX), "the IPv6 rule 32765 (from 2001:db8::/80)"),
+        (RemoveRule(GUARD), "the IPv4 rule 32765 (from 10.0.2.12/32)"),
         (
             AddRule(Rule(Family.V4, 9, T, iif="lo", src=ip_network("10.0.2.0/24"), oif="eth1")),
             "the IPv4 rule 9 (iif lo from 10.0.2.0/24 oif eth1)",
@@ -187,6 +187,6 @@ def test_a_link_that_is_gone_goes_by_its_index() -> None:
 
 
 def test_no_name_of_a_link_runs_as_a_command() -> None:
-    rule = Rule(Family.V4, 32601, T, oif="e;reboot")
+    rule = Rule(Family.V4, 32765, T, oif="e;reboot")
     assert "oif 'e;reboot' lookup" in command(AddRule(rule), NAMES)
     assert command(SetUp(3), {3: "$(id)"}.get) == "ip link set dev '$(id)' up"

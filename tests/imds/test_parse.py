@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nicwatchd.core.metadata import ABSENT, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, Answer, Unknown, Value
 from nicwatchd.imds.parse import LEAVES, Parsed, find_mac, parse_directory, parse_leaf
 
 
@@ -75,7 +75,8 @@ def test_a_bad_line_alone_is_garbage(key: str, line: str, reason: str) -> None:
 
 def test_good_lines_beside_a_bad_one_are_used() -> None:
     parsed = parse_leaf("ipv6s", "2001:db8::1\nnonsense\n2001:db8::2")
-    assert parsed.answer == Value((ip_address("2001:db8::1"), ip_address("2001:db8::2")))
+    good = (ip_address("2001:db8::1"), ip_address("2001:db8::2"))
+    assert parsed.answer == Value(good, whole=False)
     assert parsed.refused == ("ipv6s: 'nonsense': Input is not a valid IPv6 interface",)
 
 
@@ -103,7 +104,8 @@ def test_directory() -> None:
 
 def test_directory_with_a_bad_line() -> None:
     parsed = parse_directory("mac\n<html>")
-    assert parsed == Parsed(Value(frozenset({"mac"})), ("directory: '<html>': not a key's name",))
+    names = Value(frozenset({"mac"}), whole=False)
+    assert parsed == Parsed(names, ("directory: '<html>': not a key's name",))
 
 
 @pytest.mark.parametrize(
@@ -116,12 +118,17 @@ def test_directory_without_a_name(text: str, answer: object) -> None:
 @pytest.mark.parametrize(
     ("listing", "found"),
     [
-        ("02:00:00:00:00:0a/\n02:00:00:00:00:0b/", "02:00:00:00:00:0b"),
-        ("02:00:00:00:00:0B/", "02:00:00:00:00:0B"),
-        ("02:00:00:00:00:0b", "02:00:00:00:00:0b"),
-        ("02:00:00:00:00:0a/", None),
-        ("", None),
+        ("02:00:00:00:00:0a/\n02:00:00:00:00:0b/", Value("02:00:00:00:00:0b")),
+        ("02:00:00:00:00:0B/", Value("02:00:00:00:00:0B")),
+        ("02:00:00:00:00:0b", Value("02:00:00:00:00:0b")),
+        ("02:00:00:00:00:0a/", ABSENT),
+        ("", ABSENT),
+        ("02:00:00:00:00:0b/\n02:00:\ufffd", Value("02:00:00:00:00:0b")),
+        (
+            "02:00:00:00:00:0a/\n02:00:\ufffd",
+            Unknown("the list of MACs: garbage ('02:00:\\ufffd')"),
+        ),
     ],
 )
-def test_find_mac(listing: str, found: str | None) -> None:
+def test_find_mac(listing: str, found: Answer[str]) -> None:
     assert find_mac(listing, "02:00:00:00:00:0b") == found

@@ -51,6 +51,11 @@ def ip(*words: object) -> str:
     return done.stdout
 
 
+def sysctl(key: str, value: int) -> None:
+    """Set a sysctl of this network namespace."""
+    (Path("/proc/sys/net") / key).write_text(str(value))
+
+
 class Heard:
     """The events received so far, and a way to wait for one."""
 
@@ -82,6 +87,7 @@ class World(Protocol):
     async def add_link(self, name: str) -> int: ...
     async def set_link(self, link: Link) -> None: ...
     async def remove_link(self, index: int) -> None: ...
+    async def disable_ipv6(self, index: int, *, disabled: bool) -> None: ...
     async def put(self, thing: Address | Route | Rule) -> None: ...
     async def put_all(self, routes: Sequence[Route]) -> None: ...
     async def drop(self, thing: Address | Route | Rule) -> None: ...
@@ -111,6 +117,10 @@ class RealWorld:
             ip(f"link set {before.name} down")
             ip(f"link set {before.name} name {link.name}")
         ip(f"link set {link.name} {'up' if link.up else 'down'} group {link.group}")
+
+    async def disable_ipv6(self, index: int, *, disabled: bool) -> None:
+        name = (await self.kernel.links())[index].name
+        sysctl(f"ipv6/conf/{name}/disable_ipv6", int(disabled))
 
     async def remove_link(self, index: int) -> None:
         ip(f"link del {(await self.kernel.links())[index].name}")
@@ -163,6 +173,9 @@ class FakeWorld:
 
     async def set_link(self, link: Link) -> None:
         self.kernel.set_link(replace(link, running=link.up))
+
+    async def disable_ipv6(self, index: int, *, disabled: bool) -> None:
+        self.kernel.disable_ipv6(index, disabled=disabled)
 
     async def remove_link(self, index: int) -> None:
         self.kernel.remove_link(index)

@@ -40,14 +40,14 @@ from nicwatchd.netlink.hops import HOP, MEMBER, NEXTHOP, Nexthop, Nexthops, deco
 from nicwatchd.netlink.wire import IFINFO, attribute, attribute_u32, pack, unpack
 
 ROUTE_V6 = Route(
-    ip_network("::/0"), 1000007, 7, gateway=ip_address("fe80:ec2::1"), metric=1024, onlink=True
+    ip_network("::/0"), 1001983, 7, gateway=ip_address("fe80:ec2::1"), metric=1024, onlink=True
 )
 ROUTE_V4 = Route(
-    ip_network("10.1.0.0/16"), 1000007, 7, prefsrc=ip_address("10.1.0.5"), metric=9, scope=253
+    ip_network("10.1.0.0/16"), 1001983, 7, prefsrc=ip_address("10.1.0.5"), metric=9, scope=253
 )
 RULE_V6 = Rule(
     Family.V6,
-    32600,
+    32765,
     254,
     src=ip_network("2001:db8::/64"),
     iif="lo",
@@ -56,8 +56,8 @@ RULE_V6 = Rule(
 )
 RULE_V4 = Rule(
     Family.V4,
-    32601,
-    1000007,
+    32765,
+    1001983,
     dst=ip_network("10.2.0.0/16"),
     oif="eth1",
     fwmark=5,
@@ -120,7 +120,7 @@ def test_route_requests(verb: type[AddRoute | RemoveRoute]) -> None:
     assert (fields["family"], fields["dst_len"], fields["flags"]) == (10, 0, 4)
     assert (fields["proto"], fields["scope"], fields["type"]) == (236, 0, 1)
     assert attrs == {
-        "RTA_TABLE": 1000007,
+        "RTA_TABLE": 1001983,
         "RTA_OIF": 7,
         "RTA_GATEWAY": "fe80:ec2::1",
         "RTA_PRIORITY": 1024,
@@ -128,7 +128,7 @@ def test_route_requests(verb: type[AddRoute | RemoveRoute]) -> None:
     fields, attrs = as_pyroute2_reads(rtmsg, verb(ROUTE_V4))
     assert (fields["family"], fields["dst_len"], fields["scope"]) == (2, 16, 253)
     assert attrs == {
-        "RTA_TABLE": 1000007,
+        "RTA_TABLE": 1001983,
         "RTA_OIF": 7,
         "RTA_DST": "10.1.0.0",
         "RTA_PREFSRC": "10.1.0.5",
@@ -142,7 +142,7 @@ def test_rule_requests(verb: type[AddRule | RemoveRule]) -> None:
     assert (fields["family"], fields["src_len"], fields["dst_len"]) == (10, 64, 0)
     assert (fields["action"], fields["flags"]) == (1, 0)
     assert attrs == {
-        "FRA_PRIORITY": 32600,
+        "FRA_PRIORITY": 32765,
         "FRA_TABLE": 254,
         "FRA_PROTOCOL": 236,
         "FRA_SRC": "2001:db8::",
@@ -153,8 +153,8 @@ def test_rule_requests(verb: type[AddRule | RemoveRule]) -> None:
     fields, attrs = as_pyroute2_reads(fibmsg, verb(RULE_V4))
     assert (fields["family"], fields["src_len"], fields["dst_len"]) == (2, 0, 16)
     assert attrs == {
-        "FRA_PRIORITY": 32601,
-        "FRA_TABLE": 1000007,
+        "FRA_PRIORITY": 32765,
+        "FRA_TABLE": 1001983,
         "FRA_PROTOCOL": 236,
         "FRA_DST": "10.2.0.0",
         "FRA_OIFNAME": "eth1",
@@ -166,14 +166,14 @@ def test_rule_requests(verb: type[AddRule | RemoveRule]) -> None:
 def test_flags_of_additions() -> None:
     assert encode(AddRoute(ROUTE_V4)).flags == 0x600  # NLM_F_CREATE | NLM_F_EXCL
     assert encode(AddRoute(ROUTE_V4, replace=True)).flags == 0x500  # ... | NLM_F_REPLACE
-    assert encode(AddRule(RULE_V4)).flags == 0x600
+    assert encode(AddRule(RULE_V4)).flags == 0x400  # NLM_F_CREATE: a second copy is allowed
     assert encode(AddAddress(7, ip_address("10.0.0.5"))).flags == 0x600
     assert encode(RemoveRule(RULE_V4)).flags == 0
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 16, 237])
 def test_nothing_of_another_protocol_can_be_touched(protocol: int) -> None:
-    route = Route(ip_network("10.0.0.0/8"), 1000007, 7, protocol)
+    route = Route(ip_network("10.0.0.0/8"), 1001983, 7, protocol)
     rule = Rule(Family.V4, 5, 77, protocol)
     for operation in (AddRoute(route), RemoveRoute(route), AddRule(rule), RemoveRule(rule)):
         with pytest.raises(ValueError, match="not ours"):

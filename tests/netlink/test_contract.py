@@ -37,6 +37,7 @@ from nicwatchd.core.model import (
     AddRule,
     Family,
     Hop,
+    Numbers,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -108,18 +109,18 @@ def rules_of(table: int) -> list[Rule]:
     return [
         Rule(
             Family.V4,
-            32600,
+            32765,
             MAIN_TABLE,
             src=ip_network("10.0.0.0/24"),
             iif="lo",
             suppress_prefixlength=0,
             suppress_ifgroup=LINK_GROUP,
         ),
-        Rule(Family.V4, 32601, table, oif="eth1"),
-        Rule(Family.V4, 32602, table, src=ip_network("10.0.0.0/24"), iif="lo"),
-        Rule(Family.V6, 32601, table, src=ip_network("2001:db8:0:0:1::/80")),
-        Rule(Family.V6, 32601, table, src=ip_network("2001:db8::5/128")),
-        Rule(Family.V6, 32602, table, src=ip_network("2001:db8::/64"), iif="lo"),
+        Rule(Family.V4, 32765, table, oif="eth1"),
+        Rule(Family.V4, 32765, table, src=ip_network("10.0.0.0/24"), iif="lo"),
+        Rule(Family.V6, 32765, table, src=ip_network("2001:db8:0:0:1::/80")),
+        Rule(Family.V6, 32765, table, src=ip_network("2001:db8::5/128")),
+        Rule(Family.V6, 32765, table, src=ip_network("2001:db8::/64"), iif="lo"),
     ]
 
 
@@ -447,32 +448,42 @@ async def test_rules_read_back_as_they_were_added(world: World) -> None:
     rules = rules_of(TABLE_BASE + 9)  # a rule needs neither a table nor a link
     assert await run(world, *map(AddRule, rules)) == [(Result.DONE, 0)] * len(rules)
     assert [rule for rule in await world.kernel.rules() if rule not in before] == rules
-    assert await run(world, *map(AddRule, rules)) == [(Result.DONE, EEXIST)] * len(rules)
     assert await run(world, *map(RemoveRule, rules)) == [(Result.DONE, 0)] * len(rules)
     assert await run(world, *map(RemoveRule, rules)) == [(Result.DONE, ENOENT)] * len(rules)
     assert await world.kernel.rules() == before
 
 
+async def test_a_rule_may_stand_twice_and_its_first_copy_is_removed(world: World) -> None:
+    """A rule is put behind its guard like that: no packet sees a gap."""
+    before = await world.kernel.rules()
+    rule, other = rules_of(Numbers().table_of(9))[:2]
+    assert rule.family is other.family
+    assert await run(world, *map(AddRule, (rule, other, rule))) == [(Result.DONE, 0)] * 3
+    assert [r for r in await world.kernel.rules() if r not in before] == [rule, other, rule]
+    assert await run(world, RemoveRule(rule)) == [(Result.DONE, 0)]
+    assert [r for r in await world.kernel.rules() if r not in before] == [other, rule]
+
+
 async def test_rules_print_as_ip_prints_them(world: World) -> None:
     await world.add_link("eth1")
-    await run(world, *map(AddRule, rules_of(1000009)))
+    await run(world, *map(AddRule, rules_of(1002495)))
     marked = Rule(Family.V4, 9, 77, 3, dst=ip_network("192.0.2.1/32"), fwmark=3, fwmask=0xFF)
     await world.put(marked)
     suppress = "suppress_prefixlength 0 suppress_ifgroup 3778"
     assert world.ip_rule(Family.V4).splitlines() == [
         "0:\tfrom all lookup local",
         "9:\tfrom all to 192.0.2.1 fwmark 0x3/0xff lookup 77",
-        f"32600:\tfrom 10.0.0.0/24 iif lo lookup main {suppress} proto 236",
-        "32601:\tfrom all oif eth1 lookup 1000009 proto 236",
-        "32602:\tfrom 10.0.0.0/24 iif lo lookup 1000009 proto 236",
+        f"32765:\tfrom 10.0.0.0/24 iif lo lookup main {suppress} proto 236",
+        "32765:\tfrom all oif eth1 lookup 1002495 proto 236",
+        "32765:\tfrom 10.0.0.0/24 iif lo lookup 1002495 proto 236",
         "32766:\tfrom all lookup main",
         "32767:\tfrom all lookup default",
     ]
     assert world.ip_rule(Family.V6).splitlines() == [
         "0:\tfrom all lookup local",
-        "32601:\tfrom 2001:db8:0:0:1::/80 lookup 1000009 proto 236",
-        "32601:\tfrom 2001:db8::5 lookup 1000009 proto 236",
-        "32602:\tfrom 2001:db8::/64 iif lo lookup 1000009 proto 236",
+        "32765:\tfrom 2001:db8:0:0:1::/80 lookup 1002495 proto 236",
+        "32765:\tfrom 2001:db8::5 lookup 1002495 proto 236",
+        "32765:\tfrom 2001:db8::/64 iif lo lookup 1002495 proto 236",
         "32766:\tfrom all lookup main",
     ]
 
@@ -484,7 +495,7 @@ async def test_a_mark_without_a_mask_is_all_of_it(world: World) -> None:
 
 
 async def test_the_protocol_is_part_of_a_rules_identity(world: World) -> None:
-    ours = Rule(Family.V6, 32602, 77, src=ip_network("2001:db8::/64"), iif="lo")
+    ours = Rule(Family.V6, 32765, 77, src=ip_network("2001:db8::/64"), iif="lo")
     theirs = replace(ours, protocol=RTPROT_STATIC)
     await world.put(theirs)
     assert await run(world, RemoveRule(ours), AddRule(ours)) == [
@@ -497,7 +508,7 @@ async def test_the_protocol_is_part_of_a_rules_identity(world: World) -> None:
 
 
 async def test_a_selector_left_out_of_a_removal_matches_any(world: World) -> None:
-    narrow = Rule(Family.V4, 32601, 77, src=ip_network("10.0.0.0/24"), iif="lo")
+    narrow = Rule(Family.V4, 32765, 77, src=ip_network("10.0.0.0/24"), iif="lo")
     assert await run(world, AddRule(narrow), RemoveRule(replace(narrow, iif=None))) == [
         (Result.DONE, 0),
         (Result.DONE, 0),
@@ -541,8 +552,8 @@ async def test_a_source_that_goes_leaves_private_tables_alone(world: World) -> N
     index = await link_up(world)
     other = ip_address("10.0.0.6")
     await run(world, *(AddAddress(index, ip) for ip in (V4, V6, other)))
-    v4 = Route(ip_network("10.0.0.0/24"), 1000009, index, scope=SCOPE_LINK, prefsrc=V4)
-    v6 = Route(ip_network("2001:db8::/64"), 1000009, index, metric=1024, prefsrc=V6)
+    v4 = Route(ip_network("10.0.0.0/24"), 1002495, index, scope=SCOPE_LINK, prefsrc=V4)
+    v6 = Route(ip_network("2001:db8::/64"), 1002495, index, metric=1024, prefsrc=V6)
     in_main = replace(v4, table=MAIN_TABLE)
     assert await run(world, *map(AddRoute, (v4, v6, in_main))) == [(Result.DONE, 0)] * 3
     await run(world, RemoveAddress(index, V4, 32), RemoveAddress(index, V6, 128))
@@ -552,7 +563,7 @@ async def test_a_source_that_goes_leaves_private_tables_alone(world: World) -> N
 async def test_the_last_ipv4_address_takes_all_ipv4_routes_along(world: World) -> None:
     index = await link_up(world)
     await run(world, AddAddress(index, V4))
-    plain = Route(ip_network("10.9.0.0/24"), 1000009, index, scope=SCOPE_LINK)
+    plain = Route(ip_network("10.9.0.0/24"), 1002495, index, scope=SCOPE_LINK)
     assert await run(world, AddRoute(plain)) == [(Result.DONE, 0)]
     await run(world, RemoveAddress(index, V4, 32))
     assert await world.kernel.own_routes() == ()
@@ -634,7 +645,7 @@ async def test_the_probe_tells_the_table_that_decides(world: World, family: Fami
     default = Route(
         ip_network("0.0.0.0/0" if v4 else "::/0"), table, index, gateway=gateway, onlink=True
     )
-    rule = Rule(family, 32602, table, src=subnet, iif="lo")
+    rule = Rule(family, 32765, table, src=subnet, iif="lo")
     kernel = world.kernel
     await run(world, AddAddress(index, source))
     assert await kernel.route_get(source, far) == ENETUNREACH
@@ -651,7 +662,7 @@ async def test_the_probe_tells_the_table_that_decides(world: World, family: Fami
 
 async def test_the_suppressor_honours_main_but_not_other_enis(world: World) -> None:
     eni, primary, bridge = [await link_up(world, name) for name in ("eth1", "eth0", "br0")]
-    table = TABLE_BASE + eni
+    table = Numbers().table_of(eni)
     subnet = ip_network("10.0.0.0/24")
     await run(world, AddAddress(eni, V4), SetGroup(primary, LINK_GROUP), SetGroup(eni, LINK_GROUP))
     await world.put(Route(ip_network("10.0.1.0/24"), MAIN_TABLE, primary, 3, scope=SCOPE_LINK))
@@ -659,15 +670,15 @@ async def test_the_suppressor_honours_main_but_not_other_enis(world: World) -> N
     default = Route(
         ip_network("0.0.0.0/0"), table, eni, gateway=ip_address("10.0.0.1"), onlink=True
     )
-    ours = Rule(Family.V4, 32602, table, src=subnet, iif="lo")
+    ours = Rule(Family.V4, 32765, table, src=subnet, iif="lo")
     suppressor = replace(
         ours,
-        priority=32600,
+        priority=32765,
         table=MAIN_TABLE,
         suppress_prefixlength=0,
         suppress_ifgroup=LINK_GROUP,
     )
-    await run(world, AddRoute(default), AddRule(ours), AddRule(suppressor))
+    await run(world, AddRoute(default), AddRule(suppressor), AddRule(ours))
     get = world.kernel.route_get
     assert await get(V4, ip_address("10.0.1.9")) == RouteAnswer(table, eni)
     assert await get(V4, ip_address("172.17.0.9")) == RouteAnswer(MAIN_TABLE, bridge)
@@ -696,12 +707,12 @@ async def test_events_of_what_others_do(world: World) -> None:
 
 async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:
     index = await link_up(world)
-    rule = Rule(Family.V6, 32602, TABLE_BASE + index, src=ip_network("2001:db8::/64"), iif="lo")
+    rule = Rule(Family.V6, 32765, TABLE_BASE + index, src=ip_network("2001:db8::/64"), iif="lo")
     route = Route(ip_network("2001:db8::/64"), TABLE_BASE + index, index)
     await run(world, AddRoute(route), AddRule(rule))
     pid = world.kernel.port_id
     assert pid is not None
-    await world.heard.until(lambda e: e == RuleEvent(Family.V6, 32602, PROTOCOL, pid=pid))
+    await world.heard.until(lambda e: e == RuleEvent(Family.V6, 32765, PROTOCOL, pid=pid))
     await world.heard.until(
         lambda e: e == RouteEvent(Family.V6, route.table, PROTOCOL, index, pid=pid)
     )
@@ -709,7 +720,7 @@ async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:
 
 async def test_the_culprit_is_named_when_an_object_of_ours_is_deleted(world: World) -> None:
     index = await link_up(world)
-    rule = Rule(Family.V4, 32602, TABLE_BASE + index, src=ip_network("10.0.0.0/24"), iif="lo")
+    rule = Rule(Family.V4, 32765, TABLE_BASE + index, src=ip_network("10.0.0.0/24"), iif="lo")
     route = Route(ip_network("10.0.0.0/24"), TABLE_BASE + index, index, scope=SCOPE_LINK)
     await run(world, AddRoute(route), AddRule(rule))
     await world.drop(rule)
@@ -767,7 +778,7 @@ async def test_there_is_no_event_after_the_end(world: World) -> None:
 
 
 async def test_a_rule_s_interface_need_not_be_named_in_utf_8(world: World) -> None:
-    rule = Rule(Family.V6, 32601, 77, oif="e\udcff\x1b[3")
+    rule = Rule(Family.V6, 32765, 77, oif="e\udcff\x1b[3")
     assert await run(world, AddRule(rule)) == [(Result.DONE, 0)]
     assert rule in await world.kernel.rules()
     assert await run(world, RemoveRule(rule)) == [(Result.DONE, 0)]

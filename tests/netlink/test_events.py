@@ -67,7 +67,7 @@ def route(
 
 def rule(protocol: int, family: int = 2) -> bytes:
     header = RULE.pack(family, 0, 0, 0, 0, 0, 0, 1, 0)
-    return header + attribute_u32(6, 32602) + attribute(21, bytes([protocol]))
+    return header + attribute_u32(6, 32765) + attribute(21, bytes([protocol]))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> 
         (route(254, 12, oif=0, kind=6) + attribute_u32(30, 5), RouteEvent(Family.V4, 254, 12, 0)),
         (route(254, 236), RouteEvent(Family.V4, 254, 236, 7)),
         (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
-        (route(1000007, 4), RouteEvent(Family.V4, 1000007, 4, 7)),
+        (route(1001983, 4), RouteEvent(Family.V4, 1001983, 4, 7)),
         (route(2_000_000_007, 4), RouteEvent(Family.V4, 2_000_000_007, 4, 7)),
         (route(77, 236), RouteEvent(Family.V4, 77, 236, 7)),
         (route(77, 4), None),
@@ -124,8 +124,8 @@ def test_routes(body: bytes, expected: Event | None) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (rule(236), RuleEvent(Family.V4, 32602, 236, pid=99)),
-        (rule(0, family=10), RuleEvent(Family.V6, 32602, 0, pid=99)),
+        (rule(236), RuleEvent(Family.V4, 32765, 236, pid=99)),
+        (rule(0, family=10), RuleEvent(Family.V6, 32765, 0, pid=99)),
         (rule(0, family=128), None),  # of multicast routing
     ],
 )
@@ -136,13 +136,13 @@ def test_rules(body: bytes, expected: Event | None) -> None:
 def test_a_deletion_names_the_culprit_only_when_the_object_was_ours() -> None:
     named = f"port id {STRANGER}"
     assert event(DELRULE, rule(236), STRANGER) == RuleEvent(
-        Family.V4, 32602, 236, deleted=True, pid=STRANGER, culprit=named
+        Family.V4, 32765, 236, deleted=True, pid=STRANGER, culprit=named
     )
     assert event(DELRULE, rule(4), STRANGER) == RuleEvent(
-        Family.V4, 32602, 4, deleted=True, pid=STRANGER
+        Family.V4, 32765, 4, deleted=True, pid=STRANGER
     )
-    assert event(DELROUTE, route(1000007, 236), STRANGER) == RouteEvent(
-        Family.V4, 1000007, 236, 7, deleted=True, pid=STRANGER, culprit=named
+    assert event(DELROUTE, route(1001983, 236), STRANGER) == RouteEvent(
+        Family.V4, 1001983, 236, 7, deleted=True, pid=STRANGER, culprit=named
     )
     assert event(DELROUTE, route(254, 4), STRANGER) == RouteEvent(
         Family.V4, 254, 4, 7, deleted=True, pid=STRANGER

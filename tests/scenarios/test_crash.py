@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from nicwatchd.core.model import Numbers
 from nicwatchd.sim.ec2 import DaemonError
 from tests.scenarios.commands import nicwatchd_on
 from tests.scenarios.host import DEFAULT, HostUnderTest, complete, ec2_host, numbered
@@ -34,7 +35,7 @@ async def struck(host: HostUnderTest, number: int, name: str) -> int:
 
 async def rules_of(host: HostUnderTest, name: str) -> set[str]:
     """The rules, without the guards, that lead to an interface's table."""
-    own = f" lookup {1_000_000 + host.vpc.ifindex(host.eni(name))}"
+    own = f" lookup {Numbers().table_of(host.vpc.ifindex(host.eni(name)))}"
     return {rule for rule in await host.own_rules() if rule.endswith(own)}
 
 
@@ -85,5 +86,5 @@ async def test_an_interface_that_went_while_it_was_down() -> None:
             assert await host.kernel_objects() == before
         # Two families, a rule and its guard for each of two selectors: each is removed once.
         assert len(changed) == 8
-        assert all(line.startswith("Deleted 326") for line in changed)
+        assert all(line.startswith("Deleted 32765:") for line in changed)
         assert {line for line in changed if "10.0.2." in line or "eth1" in line} == set()

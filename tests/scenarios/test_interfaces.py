@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from nicwatchd.core.model import Family
+from nicwatchd.core.model import Family, Numbers
 from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.host import QUICK, complete, ec2_host, late, numbered, settings
 
 
 def table(index: int) -> str:
-    return str(1_000_000 + index)
+    return str(Numbers().table_of(index))
 
 
 async def test_two_in_one_subnet() -> None:
@@ -64,8 +64,8 @@ async def test_four_at_once() -> None:
             eni = host.eni(name)
             own = table(host.vpc.ifindex(eni))
             assert {rule for rule in rules if rule.endswith(f" {own}")} == {
-                f"from {eni.subnet.ipv4} iif lo lookup {own}",
-                f"from {eni.subnet.ipv6[0]} iif lo lookup {own}",
+                f"from {eni.ipv4[0]} lookup {own}",
+                f"from {eni.ipv6[0]} lookup {own}",
                 f"from all oif {name} lookup {own}",
             }
 

@@ -38,7 +38,7 @@ async def requests_have_ended(host: HostUnderTest) -> int:
 async def healed(host: HostUnderTest, before: dict[str, list[str]]) -> None:
     """Delete our rules of one priority, both families; return when all is as before."""
     for family in Family:
-        await host.vpc.ip(host.vpc.host, "rule del priority 32602", family=family)  # or it raises
+        await host.vpc.ip(host.vpc.host, "rule del priority 32765", family=family)  # or it raises
     async with asyncio.timeout(WITHIN):
         while await host.kernel_objects() != before:  # noqa: ASYNC110 (the kernel tells us of none)
             await asyncio.sleep(0.05)

@@ -11,8 +11,8 @@ from tests.scenarios.test_control import is_the_only_user
 
 ENIS = (numbered(1, ipv4=("10.0.2.11", "10.0.2.12")), numbered(2))
 THEIRS = (  # near to ours
-    "rule add pref 32601 from 192.0.2.0/24 lookup 77 proto static",
-    "-6 rule add pref 32602 iif lo from 2001:db8:77::/64 lookup 77 proto static",
+    "rule add pref 32765 from 192.0.2.0/24 lookup 77 proto static",
+    "-6 rule add pref 32765 iif lo from 2001:db8:77::/64 lookup 77 proto static",
     "rule add pref 500 fwmark 0x77 lookup 77",
     "address add 10.0.2.99/32 dev eth1",
     "-6 address add 2001:db8:77::1/128 dev eth1 nodad",

@@ -88,7 +88,7 @@ async def test_off_ec2_it_idles_and_answers() -> None:
         said = await nicwatchd_on(host.vpc, "status")
         assert said.out.startswith("idle: ")
         # What is left of a time with other settings can go all the same.
-        await host.ip("rule add pref 32601 from 10.0.2.0/24 lookup 1000009 proto 236")
+        await host.ip("rule add pref 32765 from 10.0.2.0/24 lookup 1002495 proto 236")
         said = await nicwatchd_on(host.vpc, "release")
         assert said.out == "released: 1 rules\n"
         assert await host.kernel_objects() == before

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import Address, Family, Numbers, Operation, Rule
+from nicwatchd.core.model import (
+    LINK_GROUP,
+    MAIN_TABLE,
+    PROTOCOL,
+    Address,
+    Family,
+    Numbers,
+    Operation,
+    Rule,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
@@ -24,7 +33,7 @@ from nicwatchd.sim.script import Scenario
 from tests.service.conftest import AT_ONCE, ETH0, ETH1, PATIENCE, PRIMARY, Host, eventually, until
 
 FOREIGN = (
-    Rule(Family.V4, 32601, 77, protocol=4, src=ip_network("192.0.2.0/24")),
+    Rule(Family.V4, 32765, 77, protocol=4, src=ip_network("192.0.2.0/24")),
     Rule(Family.V6, 100, 78, protocol=0),
 )
 # A fact that goes is believed at the first reading without it.
@@ -66,6 +75,7 @@ class Case:
     act: Callable[[Host, Daemon], Awaitable[None]] | None = None
     policy: Policy = QUICK
     applied: bool = True
+    prepare: Callable[[Host], None] | None = None  # once that one has ended
     kernel: type[Mortal] = Mortal
 
 
@@ -120,7 +130,40 @@ def is_changed(host: Host) -> bool:
 
 
 def is_migrated(host: Host) -> bool:
-    return _tables(host) == {5_000_000 + eth1(host)}
+    return _tables(host) == {OTHER_NUMBERS.table_of(eth1(host))}
+
+
+def is_renumbered(host: Host) -> bool:
+    """Nothing of the first edition is left."""
+    own = [rule for rule in host.kernel._state.rules if rule.protocol == 236]
+    return {rule.priority for rule in own} == {32765} and _tables(host) == {
+        Numbers().table_of(eth1(host))
+    }
+
+
+def of_first_edition(host: Host) -> None:
+    """What is there was made by the first edition, with its numbers."""
+    state, index = host.kernel._state, eth1(host)
+    table = 1_000_000 + index
+    for route in [route for route in state.routes if route.protocol == PROTOCOL]:
+        host.kernel.drop(route)
+        host.kernel.put(replace(route, table=table))
+    for rule in [rule for rule in state.rules if rule.protocol == PROTOCOL]:
+        host.kernel.drop(rule)
+    for family, subnet in ((Family.V4, "10.0.2.0/24"), (Family.V6, "2001:db8:0:2::/64")):
+        for rule in (
+            Rule(family, 32601, table, oif="eth1"),
+            Rule(family, 32602, table, src=ip_network(subnet), iif="lo"),
+        ):
+            guard = replace(
+                rule,
+                priority=32600,
+                table=MAIN_TABLE,
+                suppress_prefixlength=0,
+                suppress_ifgroup=LINK_GROUP,
+            )
+            host.kernel.put(guard)
+            host.kernel.put(rule)
 
 
 def _tables(host: Host) -> set[int]:
@@ -136,6 +179,7 @@ CASES = {
     "remove-without-marks": Case(is_gone, policy=replace(QUICK, exclude=("eth1",)), kernel=Old),
     "refresh": Case(is_changed, change),
     "refresh-without-marks": Case(is_changed, change, kernel=Old),
+    "first-edition": Case(is_renumbered, prepare=of_first_edition),
     "numbers": Case(is_migrated, policy=replace(QUICK, numbers=OTHER_NUMBERS)),
 }
 
@@ -168,6 +212,8 @@ async def new_host(case: Case, directory: Path) -> AsyncIterator[Host]:
         if case.applied:
             async with host.daemon() as daemon:
                 await plug(host, daemon)
+        if case.prepare:
+            case.prepare(host)
         yield host
 
 

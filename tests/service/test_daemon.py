@@ -10,7 +10,16 @@ from ipaddress import ip_address
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import PROTOCOL, Address, Family, Operation, Route, Rule
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    Address,
+    Family,
+    Numbers,
+    Operation,
+    Route,
+    Rule,
+)
 from nicwatchd.core.port import KernelError, Outcome, Result
 from nicwatchd.service import journal
 from nicwatchd.service.status import InterfaceStatus
@@ -28,8 +37,8 @@ async def test_from_plug_to_applied_and_away(host: Host) -> None:
         index = host.plug()
         status = await until(daemon, "eth1", is_applied)
         assert status.mac == MAC
-        assert host.kernel.ip_rule(Family.V6).count("2001:db8:0:2::/64") == 2
-        assert "via fe80:ec2::1" in host.kernel.ip_route(Family.V6, 1_000_000 + index)
+        assert host.kernel.ip_rule(Family.V6).count("from 2001:db8:0:2::10 ") == 2
+        assert "via fe80:ec2::1" in host.kernel.ip_route(Family.V6, Numbers().table_of(index))
         host.imds.unplug("eth1")
         host.kernel.remove_link(index)
         await eventually(lambda: PROTOCOL not in protocols(host.kernel))
@@ -73,14 +82,18 @@ async def test_a_start_adopts_what_is_there(host: Host) -> None:
     assert host.kernel.writes == written
 
 
-@pytest.mark.parametrize("priority", [32600, 32601, 32602])
-async def test_a_rule_that_somebody_removes_comes_back(host: Host, priority: int) -> None:
+@pytest.mark.parametrize("table", ["main", "its own"])
+async def test_a_rule_that_somebody_removes_comes_back(host: Host, table: str) -> None:
     host.plug_primary()
     host.plug()
     async with host.daemon() as daemon:
         await until(daemon, "eth1", is_applied)
         rules = await host.kernel.rules()
-        victim = next(rule for rule in rules if rule.priority == priority)
+        victim = next(
+            rule
+            for rule in rules
+            if rule.protocol == PROTOCOL and (rule.table == MAIN_TABLE) is (table == "main")
+        )
         host.kernel.drop(victim, pid=77)
 
         async def back() -> bool:
@@ -169,7 +182,7 @@ async def test_what_the_kernel_refuses_is_a_reason_and_the_rest_works(host: Host
         )
         assert status.state is State.VALIDATED
         assert "Permission denied" in status.reasons[0].text
-        assert "default via 10.0.2.1" in host.kernel.ip_route(Family.V4, 1_000_000 + index)
+        assert "default via 10.0.2.1" in host.kernel.ip_route(Family.V4, Numbers().table_of(index))
 
 
 class Old(FakeKernel):

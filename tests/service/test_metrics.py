@@ -26,7 +26,7 @@ from tests.service.conftest import Host, eventually, until
 
 ETH0 = InterfaceStatus(
     name="eth0", index=2, mac="02:00:00:00:00:01", state=State.IGNORED, since=0.0, seen=0.0,
-    table=1_000_002,
+    table=1_000_703,
 )  # fmt: skip
 ETH1 = ETH0.model_copy(update={"name": "eth1", "state": State.AWAITING, "overdue": True})
 ETH2 = ETH0.model_copy(update={"name": "eth2", "state": State.APPLIED, "fought_over": True})

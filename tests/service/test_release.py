@@ -63,7 +63,7 @@ def furnish(host: Host) -> list[str]:
     host.kernel.put(Address(index, ip_address("10.0.2.99"), 24))  # the operator's
     foreign = ip_network("192.0.2.0/24")
     host.kernel.put(Route(foreign, FOREIGN_TABLE, index, protocol=4, scope=253))
-    host.kernel.put(Rule(Family.V4, 32601, FOREIGN_TABLE, protocol=4, src=foreign))
+    host.kernel.put(Rule(Family.V4, 32765, FOREIGN_TABLE, protocol=4, src=foreign))
     return picture(host)
 
 

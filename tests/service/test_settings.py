@@ -48,18 +48,18 @@ def test_later_files_override_single_keys(tmp_path: Path) -> None:
             "[kernel]\ngroup = 0",
             "kernel.group: 0 is wrong; it should be greater than or equal to 1",
         ),
-        ("[kernel]\npriority = 1", "kernel.priority: 1 is wrong; it should be greater than or"),
+        ("[kernel]\npriority = 0", "kernel.priority: 0 is wrong; it should be greater than or"),
         (
-            "[kernel]\npriority = 32764",
-            "kernel.priority: 32764 is wrong; it should be less than or",
+            "[kernel]\npriority = 32766",
+            "kernel.priority: 32766 is wrong; it should be less than or",
         ),
         (
             "[kernel]\ntable_base = 0",
             "kernel.table_base: 0 is wrong; it should be greater than",
         ),
         (
-            "[kernel]\ntable_base = 1000001",
-            "kernel.table_base: 1000001 is wrong; it should be a multiple of 1000000",
+            "[kernel]\ntable_base = 1000447",
+            "kernel.table_base: 1000447 is wrong; it should be a multiple of 1000000",
         ),
         ("interfaces = 3", "interfaces: 3 is wrong; it should be a section, [interfaces]"),
         ("[imds]\nendpoints = []", "imds.endpoints: [] is wrong; it should be a list with"),

@@ -87,3 +87,41 @@ async def test_a_bug_costs_one_interface(
         await eventually(lambda: daemon.status().problems == [])
         assert (await health(daemon, host))[0] == 200
         assert host.link(index).group == LINK_GROUP
+
+
+async def test_a_bug_in_taking_what_happened_costs_that_alone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary = host.plug_primary()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth0", lambda status: status.state is State.IGNORED)
+
+        def raises(*_args: object, **_more: object) -> None:
+            raise ZeroDivisionError("planted")
+
+        monkeypatch.setattr(daemon.turn, "take_event", raises)
+        host.kernel.overrun()
+        await eventually(lambda: bool(entries(host)))
+        (message,) = entries(host)
+        assert message.startswith("internal error in taking what happened: ZeroDivisionError(")
+        monkeypatch.undo()
+        host.kernel.set_link(replace(host.link(primary), group=0))
+        await eventually(lambda: host.link(primary).group == LINK_GROUP)
+
+
+async def test_a_bug_of_an_observer_costs_no_other_its_news(host: Host) -> None:
+    host.plug_primary()
+    async with host.daemon() as daemon:
+
+        def raises(_told: object) -> None:
+            raise ZeroDivisionError("planted")
+
+        daemon.subscribe(raises)
+        heard: list[object] = []
+        daemon.subscribe(heard.append)
+        host.plug()
+        await until(daemon, "eth1", lambda status: status.state is State.APPLIED)
+        assert len(heard) > 1
+        await eventually(lambda: bool(entries(host)))
+        assert len(entries(host)) == 1  # told once, however often it happens
+        assert daemon.status().surprises > 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nicwatchd.core.model import LINK_GROUP, Family
+from nicwatchd.core.model import LINK_GROUP, Family, Numbers
 from nicwatchd.sim import containers
 from nicwatchd.sim.parts import ROUTER_V6, Eni, Subnet
 from nicwatchd.sim.probe import (
@@ -43,11 +43,11 @@ async def put_addresses(vpc: Vpc, eni: Eni) -> None:
 
 
 def table_of(vpc: Vpc, eni: Eni) -> int:
-    return 1_000_000 + vpc.ifindex(eni)
+    return Numbers().table_of(vpc.ifindex(eni))
 
 
 async def configure(
-    vpc: Vpc, eni: Eni, *, sources: Iterable[object] | None = None, priority: int = 32602
+    vpc: Vpc, eni: Eni, *, sources: Iterable[object] | None = None, by_subnet: bool = True
 ) -> None:
     """Configure an ENI as the daemon does: addresses, table, and rules with these selectors."""
     await put_addresses(vpc, eni)
@@ -60,10 +60,10 @@ async def configure(
         f"route add default via {eni.subnet.gateway} dev {eni.name} onlink {table}",
         f"route add ::/0 via {ROUTER_V6} dev {eni.name} {table}",
     )
-    local = "iif lo " if priority == 32602 else ""
+    local = "iif lo " if by_subnet else ""
     for family in Family:
-        selectors = [f"{priority} oif {eni.name}"] + [
-            f"{priority} {local}from {source}"
+        selectors = [f"oif {eni.name}"] + [
+            f"{local}from {source}"
             for source in sources or subnets
             if (":" in str(source)) == (family is Family.V6)
         ]
@@ -72,12 +72,11 @@ async def configure(
 
 def rules(selectors: Iterable[str], table: int) -> Iterable[str]:
     for selector in selectors:
-        priority, words = selector.split(" ", 1)
         yield (
-            f"rule add pref 32600 {words} lookup main suppress_prefixlength 0"
+            f"rule add pref 32765 {selector} lookup main suppress_prefixlength 0"
             f" suppress_ifgroup {LINK_GROUP} protocol 236"
         )
-        yield f"rule add pref {priority} {words} lookup {table} protocol 236"
+        yield f"rule add pref 32765 {selector} lookup {table} protocol 236"
 
 
 async def test_the_primary_works_from_everywhere(vpc: Vpc) -> None:
@@ -130,8 +129,8 @@ async def test_connections_out(vpc: Vpc, eni: Eni) -> None:
 async def test_spoof_between_two_enis_of_one_subnet_fails(vpc: Vpc, eni: Eni) -> None:
     other = Eni.numbered("ens7", eni.subnet, first=20)
     await vpc.plug(eni, other)
-    await configure(vpc, eni, sources=eni.addresses(), priority=32601)
-    await configure(vpc, other, sources=other.addresses(), priority=32601)
+    await configure(vpc, eni, sources=eni.addresses(), by_subnet=False)
+    await configure(vpc, other, sources=other.addresses(), by_subnet=False)
     reachable = paths(vpc.peers(eni, other), (*eni.addresses(), *other.addresses()))
     await all_answer(vpc, reachable)
     before = await vpc.dropped(other)
@@ -192,7 +191,7 @@ async def test_a_delegated_prefix_in_a_container(vpc: Vpc, eni: Eni) -> None:
     peer = await containers.delegated(vpc, "box", v4[5], v6[5])
     async with Acceptor(vpc, peer.namespace):
         assert set((await matrix(vpc, paths(vpc.far_hosts, addresses))).values()) == {None}
-        await configure(vpc, with_prefixes, sources=(v4, v6), priority=32601)
+        await configure(vpc, with_prefixes, sources=(v4, v6), by_subnet=False)
         async with Watch(vpc, paths(vpc.peers(eni), addresses)) as watch:
             # To forward, the host needs a link-local address that is no longer tentative.
             await watch.all_reachable(10)

@@ -1,0 +1,96 @@
+"""What each interface has to leave to other links of the host, and why.
+
+Reads: all interfaces with their treatment, the addresses of the other links, the rules in the
+kernel. Gives: the items that are elsewhere, for each interface; it tells the interfaces itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from nicwatchd.core.facts import own_addresses
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.model import Address, Family, Rule
+from nicwatchd.core.moves import Claims, Elsewhere, held_elsewhere
+from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The links that have something to do with addresses. `foreign` are those that are not ENIs.
+
+    `owners` gives the ifindices of a table, `name_of` the name of a link.
+    """
+
+    interfaces: Mapping[int, Interface]
+    foreign: Mapping[int, tuple[Address, ...]]
+    rules: Iterable[Rule]
+    owners: Callable[[int], AbstractSet[int]]
+    name_of: Callable[[int], str | None]
+
+    def settle(self, now: float) -> None:
+        """Tell each interface what others have; whoever has something in a move is polled."""
+        found = held_elsewhere(self._claims(), self.rules, self.owners)
+        rivals = {held.index for items in found.values() for held in items.values()}
+        for index, interface in self.interfaces.items():
+            interface.facts.contested = index in rivals
+            because = self._why_it_yields(interface)
+            items = {
+                item: Elsewhere(
+                    self.name_of(held.index) or f"link {held.index}",
+                    held.by,
+                    its_own=held.its_own,
+                    because=because,
+                )
+                for item, held in found[index].items()
+            }
+            for item in interface.facts.leave(items):
+                rival = self.interfaces.get(found[index][item].index)
+                if rival:
+                    rival.hint(now)
+
+    def _claims(self) -> Iterator[Claims]:
+        for interface in self.interfaces.values():
+            yield self._claims_of(interface)
+        for index, addresses in self.foreign.items():
+            if index not in self.interfaces:
+                own = own_addresses(addresses)
+                yield Claims(index, own=own, keeps=own)
+
+    def _claims_of(self, interface: Interface) -> Claims:
+        """The claims of one interface: what others put on it is its own where it is not ours.
+
+        The primary keeps that whatever IMDS lists; an ENI that we leave alone, unless IMDS was read
+        and does not list it there.
+        """
+        claims = interface.facts.claims
+        if not interface.is_polled:
+            return Claims(claims.index, own=claims.own, keeps=claims.own)
+        match interface.treatment:
+            case Primary():
+                claims = replace(claims, keeps=claims.own)
+            case Released() | Unmanaged():
+                said = (ip for ip in claims.own if ip in claims.listed)
+                unread = (ip for ip in claims.own if Family(ip.version) in claims.unread)
+                claims = replace(claims, keeps=frozenset((*said, *unread)))
+            case Managed():
+                pass
+        return replace(claims, yields=bool(self._why_it_yields(interface)))
+
+    def _why_it_yields(self, interface: Interface) -> str:
+        """Why what IMDS lists on another ENI counts for more than all that it lists here."""
+        if isinstance(interface.treatment, Released):
+            return "was released"
+        if not interface.link.running:
+            return "has no carrier"
+        if any(self._outdoes(other, interface) for other in self.interfaces.values()):
+            return "is the older of two links with one MAC"
+        return ""
+
+    def _outdoes(self, other: Interface, one: Interface) -> bool:
+        """Whether another link with the same MAC stands for the ENI: the later, with a carrier."""
+        if other is one or other.link.mac != one.link.mac or not other.link.running:
+            return False
+        return (other.facts.seen, other.link.index) > (one.facts.seen, one.link.index)

@@ -1,0 +1,126 @@
+"""What stands beside an ENI on its host: other links in its subnets, and ways that avoid its rules.
+
+Reads: all interfaces with their treatment, the addresses of all other links, all rules.
+Gives: the subnets that are an ENI's alone, and those that its packets reach by its own table only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.metadata import Unknown
+from nicwatchd.core.model import (
+    LOCAL_TABLE,
+    TO_TABLE,
+    Address,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Numbers,
+    Rule,
+)
+from nicwatchd.core.treatment import Managed, Primary
+
+
+class Neighbourhood:
+    """The interfaces of one host beside each other, as of one decision.
+
+    `others` are the addresses of links that are no interfaces, by ifindex.
+    """
+
+    def __init__(
+        self,
+        interfaces: Mapping[int, Interface],
+        others: Mapping[int, tuple[Address, ...]],
+        rules: tuple[Rule, ...],
+        numbers: Numbers,
+    ) -> None:
+        self._interfaces = interfaces
+        self._others = others
+        self._rules = rules
+        self._numbers = numbers
+        self._subnets = {index: i.facts.subnets for index, i in interfaces.items()}
+
+    def alone(self, interface: Interface) -> frozenset[IPNetwork]:
+        """The subnets in which no other link has an address, or may get one.
+
+        An ENI whose subnets are not known yet may be in any.
+        """
+        index = interface.link.index
+        mine = self._subnets[index]
+        unknown = {family for other, family in self._unknown if other != index}
+        return frozenset(
+            subnet
+            for subnet in mine
+            if Family(subnet.version) not in unknown and not self._is_shared(subnet, index)
+        )
+
+    def _is_shared(self, subnet: IPNetwork, index: int) -> bool:
+        for other, subnets in self._subnets.items():
+            if other != index and any(subnet.overlaps(each) for each in subnets):
+                return True
+        return any(ip in subnet for other, ip in self._addresses if other != index)
+
+    @cached_property
+    def _addresses(self) -> list[tuple[int, IPAddress]]:
+        """The addresses of all links of the host, with the ifindex."""
+        tracked = {index: i.facts.addresses for index, i in self._interfaces.items()}
+        links = {**self._others, **tracked}
+        return [(index, address.ip) for index, on in links.items() for address in on]
+
+    @cached_property
+    def _unknown(self) -> set[tuple[int, Family]]:
+        """The families of interfaces whose subnets IMDS will tell, but did not yet."""
+        return {
+            (index, family)
+            for index, interface in self._interfaces.items()
+            if interface.is_polled
+            for family in Family
+            if isinstance(interface.facts.memory.believed.of(family).cidrs, Unknown)
+        }
+
+    def detours(
+        self, index: int, everywhere: AbstractSet[Family] = frozenset()
+    ) -> tuple[IPNetwork, ...]:
+        """The subnets of other ENIs whose on-link routes in main no guard hides.
+
+        Those are the ones whose link is not in our group, and all of the families in `everywhere`.
+        """
+        return tuple(
+            dict.fromkeys(
+                subnet
+                for other, subnets in self._subnets.items()
+                if other != index
+                for subnet in subnets
+                if other not in self._hidden or Family(subnet.version) in everywhere
+            )
+        )
+
+    @cached_property
+    def _hidden(self) -> set[int]:
+        """The interfaces that are in our link group, or come into it with this decision."""
+        ours = (Managed, Primary)
+        return {
+            index
+            for index, i in self._interfaces.items()
+            if isinstance(i.treatment, ours) and i.link.group in {0, *i.groups}
+        }
+
+    @cached_property
+    def behind_local(self) -> frozenset[Family]:
+        """The families whose table of local addresses is looked up after our rules (VRF hosts)."""
+        before = {rule.family for rule in self._rules if self._is_local_first(rule)}
+        return frozenset(family for family in self._families(self._rules) if family not in before)
+
+    def _is_local_first(self, rule: Rule) -> bool:
+        selects = (rule.src, rule.dst, rule.iif, rule.oif, rule.fwmark)
+        plain = not (rule.inverted or rule.exotic or any(each is not None for each in selects))
+        looks_up = rule.table == LOCAL_TABLE and rule.action == TO_TABLE
+        return plain and looks_up and rule.priority < self._numbers.priority
+
+    @staticmethod
+    def _families(rules: Iterable[Rule]) -> set[Family]:
+        return {rule.family for rule in rules}

@@ -1,0 +1,89 @@
+"""The rules that are missing or surplus, selector by selector.
+
+Reads: the rules that there should be and the own ones that there are, both in order. Gives: rules
+to add, and rules to remove after that.
+
+All rules of ours have one priority, so their order is that in which they were added. It matters
+only among rules of one selector, a *chain*: a guard must come before its rule. A new rule comes
+last. So whatever has to come after it is added once more, and then its first copy is removed: no
+packet sees a gap. The kernel removes the first rule that fits, and compares only what the request
+names: that of `from A` fits `from A to B` as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from nicwatchd.core.model import Rule
+from nicwatchd.core.ownership import SHARED_TABLES, Selector, selector
+
+Chains: TypeAlias = Mapping[Selector, list[Rule]]
+
+
+def by_selector(rules: Iterable[Rule]) -> Chains:
+    """The chains, each in its order."""
+    chains: dict[Selector, list[Rule]] = {}
+    for rule in rules:
+        chains.setdefault(selector(rule), []).append(rule)
+    return chains
+
+
+def missing(wanted: Chains, own: Chains) -> list[Rule]:
+    """The rules to add, in order."""
+    return [
+        rule
+        for key, chain in wanted.items()
+        for rule in chain[_in_place(chain, own.get(key, [])) :]
+    ]
+
+
+def surplus(
+    wanted: Chains,
+    own: Chains,
+    protects: Callable[[Rule], bool],
+) -> list[Rule]:
+    """The rules to remove once the missing ones are there, in order; one entry for each copy.
+
+    What is in no chain and is protected stays.
+    """
+    found: list[Rule] = []
+    for key, there in own.items():
+        chain = wanted.get(key, [])
+        stay = set(chain[: _in_place(chain, there)])
+        for rule, copies in Counter(there).items():
+            if rule in chain or not protects(rule):
+                found += [rule] * (copies - (rule in stay))
+    return sorted(found, key=_rank)
+
+
+def _in_place(chain: list[Rule], there: list[Rule]) -> int:
+    """How many rules of a chain, from its beginning, are there, in order, and can stay.
+
+    Of copies only the last one counts: it is what a removal leaves.
+    """
+    last = {rule: place for place, rule in enumerate(there)}
+    count = 0
+    for rule in sorted(last, key=lambda rule: last[rule]):
+        if count < len(chain) and rule == chain[count]:
+            count += 1
+    stays = set(chain[:count])
+    leaves = [(place, r) for place, r in enumerate(there) if place != last[r] or r not in stays]
+    for number, rule in enumerate(chain[:count]):
+        if any(place > last[rule] and _hits(gone, rule) for place, gone in leaves):
+            return number  # it would be removed in the place of the one that is meant
+    return count
+
+
+def _hits(gone: Rule, rule: Rule) -> bool:
+    """Whether a removal fits another rule: the kernel compares only what a request names."""
+    return gone != rule and gone == replace(rule, dst=gone.dst and rule.dst)
+
+
+def _rank(rule: Rule) -> int:
+    """What is guarded goes before what guards it, after what its own removal would fit as well."""
+    if rule.table in SHARED_TABLES:
+        return 2
+    return 0 if rule.dst is not None else 1

@@ -1,0 +1,260 @@
+"""What stands beside an ENI decides whether its subnet tells whose a source is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from nicwatchd.core.metadata import ABSENT, Value
+from nicwatchd.core.model import (
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    PROTOCOL,
+    IPNetwork,
+    Link,
+    Numbers,
+    Rule,
+)
+from nicwatchd.core.neighbourhood import Neighbourhood
+from nicwatchd.core.policy import Policy, RuleMode
+from tests.core.build import (
+    ERROR,
+    ETH0,
+    ETH1,
+    IPV4,
+    IPV6,
+    MAC,
+    NET4,
+    NET6,
+    PRIMARY,
+    UNREAD,
+    V4,
+    V6,
+    eni,
+    family,
+    lease,
+    net,
+    nets,
+    permanent,
+)
+from tests.core.fast_motion import FastMotion
+from tests.core.scenes import CALM, ETH2, FULL, MAC2, OF_PRIMARY, selectors
+
+BOTH: Final = frozenset(nets(NET4, NET6))
+BRIDGE: Final = Link(9, "02:42:00:00:00:01", "br0", up=True, kind="bridge", driver="bridge")
+WIREGUARD: Final = Link(9, "", "wg0", up=True, kind="wireguard", driver="wireguard")
+Change = Callable[[FastMotion], object]
+
+
+def beside(motion: FastMotion) -> Neighbourhood:
+    host = motion.host
+    return Neighbourhood(host.interfaces, host.foreign_addresses, host.rules, Numbers())
+
+
+def host_with(*changes: Change, policy: Policy = CALM) -> FastMotion:
+    """The primary in a subnet of its own, and eth1 long since applied; before that, the changes."""
+    motion = FastMotion(replace(policy, rules=RuleMode.SUBNET))
+    motion.imds(PRIMARY, 0.0, OF_PRIMARY)
+    motion.imds(MAC, 0.0, FULL)
+    motion.kernel.set_link(ETH1)
+    for change in changes:
+        change(motion)
+    motion.run(60.0)
+    return motion
+
+
+def alone(motion: FastMotion) -> frozenset[IPNetwork]:
+    return beside(motion).alone(motion.host.interfaces[3])
+
+
+def has(link: Link, *addresses: str) -> Change:
+    def change(motion: FastMotion) -> None:
+        if link.index not in motion.kernel.links:
+            motion.kernel.set_link(link)
+        motion.kernel.put(*(permanent(text, link.index) for text in addresses))
+
+    return change
+
+
+def listed(link: Link, four: str = "", six: str = "") -> Change:
+    """An ENI with these subnets, which IMDS lists."""
+    first = {text: str(next(net(text).hosts())) for text in (four, six) if text}
+    said = eni(
+        family(first[four], cidrs=four) if four else family(),
+        family(first[six], cidrs=six) if six else family(),
+        mac=Value(link.mac),
+    )
+
+    def change(motion: FastMotion) -> None:
+        motion.kernel.set_link(link)
+        motion.imds(link.mac, 0.0, said)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        pytest.param(lambda _: None, (), id="nobody"),
+        pytest.param(has(ETH1, "10.0.2.77/32", "2001:db8:0:2::77/128"), (), id="its own addresses"),
+        pytest.param(has(ETH0, "10.0.1.77/24"), (), id="the primary's elsewhere"),
+        pytest.param(has(ETH0, "2001:db8:0:2::5/128"), (NET6,), id="the primary's /128"),
+        pytest.param(has(ETH0, "10.0.2.5/32"), (NET4,), id="the primary's /32"),
+        pytest.param(has(ETH0, "10.0.2.5/16"), (NET4,), id="of a wider subnet"),
+        pytest.param(has(ETH0, "10.0.2.5/28"), (NET4,), id="of a narrower one"),
+        pytest.param(has(BRIDGE, "10.0.2.5/24", "2001:db8:0:2::5/64"), (NET4, NET6), id="a bridge"),
+        pytest.param(has(WIREGUARD, "10.0.2.5/32"), (NET4,), id="a tunnel"),
+        pytest.param(has(BRIDGE, "fe80::5/64"), (), id="link-local ones"),
+        pytest.param(has(BRIDGE, "10.0.3.5/16"), (), id="an address elsewhere, by a wider subnet"),
+        pytest.param(listed(ETH2, "10.0.3.0/24"), (), id="an ENI elsewhere"),
+        pytest.param(listed(ETH2, NET4), (NET4,), id="an ENI of the same subnet"),
+        pytest.param(listed(ETH2, "10.0.0.0/16"), (NET4,), id="an ENI of a wider one"),
+        pytest.param(listed(ETH2, "10.0.2.128/25"), (NET4,), id="an ENI of a narrower one"),
+        pytest.param(listed(ETH2, "10.0.3.0/24", NET6), (NET6,), id="in one family"),
+        pytest.param(
+            listed(replace(ETH2, master=9), NET4, "2001:db8:0:3::/64"),
+            (NET4,),
+            id="an ENI that is a port of a bridge",
+        ),
+    ],
+)
+def test_a_subnet_is_an_enis_alone_or_not(change: Change, shared: tuple[str, ...]) -> None:
+    motion = host_with(change)
+    assert alone(motion) == BOTH - {*nets(*shared)}
+    # And so are the rules.
+    four, six = ({"eth1", s} for s in (NET4, NET6))
+    four = {"eth1", f"{IPV4}/32", *selectors(motion, 3) - {NET4}} if NET4 in shared else four
+    six = {"eth1", f"{IPV6}/128"} if NET6 in shared else six
+    assert selectors(motion, 3) == four
+    assert selectors(motion, 3, 6) == six
+
+
+@pytest.mark.parametrize(
+    ("said", "policy", "shared"),
+    [
+        pytest.param(UNREAD, CALM, (NET4, NET6), id="nothing was read"),
+        pytest.param(
+            eni(family(cidrs=ERROR), family(cidrs=ABSENT), mac=Value(MAC2)),
+            CALM,
+            (NET4,),
+            id="one family was not",
+        ),
+        pytest.param(UNREAD, replace(CALM, exclude=("eth2",)), (), id="nobody asks: excluded"),
+    ],
+)
+def test_an_eni_that_imds_has_not_told_of_may_be_anywhere(
+    said: object, policy: Policy, shared: tuple[str, ...]
+) -> None:
+    def change(motion: FastMotion) -> None:
+        motion.kernel.set_link(ETH2)
+        motion.imds(MAC2, 0.0, said)  # type: ignore[arg-type]  # (readings of a table)
+
+    assert alone(host_with(change, policy=policy)) == BOTH - {*nets(*shared)}
+
+
+def test_an_excluded_enis_address_counts_before_and_after() -> None:
+    """It comes when eth1 has been applied for long; no event of a tracked link tells of it."""
+    motion = host_with(lambda m: m.kernel.set_link(ETH2), policy=replace(CALM, exclude=("eth2",)))
+    assert selectors(motion, 3, 6) == {"eth1", NET6}
+    motion.kernel.put(permanent("2001:db8:0:2::5/128", 4))
+    motion.run(61.0)
+    assert selectors(motion, 3, 6) == {"eth1", f"{IPV6}/128"}
+    assert selectors(motion, 3) == {"eth1", NET4}
+    motion.kernel.drop(permanent("2001:db8:0:2::5/128", 4))
+    motion.run(62.0)
+    assert selectors(motion, 3, 6) == {"eth1", NET6}
+
+
+def test_no_moment_of_a_start_has_a_rule_for_anothers_address() -> None:
+    """The primary has its address by DHCPv6, in eth1's subnet, and IMDS is slow."""
+    motion = FastMotion(replace(CALM, rules=RuleMode.SUBNET))
+    motion.kernel.put(lease("2001:db8:0:2::5/128", 2))
+    motion.kernel.set_link(ETH1)
+    motion.imds(MAC, 0.0, FULL)
+    motion.imds(PRIMARY, 0.0, UNREAD)
+    motion.imds(PRIMARY, 30.0, OF_PRIMARY)
+    motion.run(120.0)
+    for _, operation in motion.written:
+        rule = getattr(operation, "rule", None)
+        assert not (rule and rule.src and permanent("2001:db8:0:2::5/128").ip in rule.src)
+
+
+# --- ways that no guard hides ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "policy", "detours"),
+    [
+        pytest.param(listed(ETH2, "10.0.3.0/24"), CALM, (), id="a managed ENI"),
+        pytest.param(
+            listed(replace(ETH2, group=5), "10.0.3.0/24"),
+            CALM,
+            ("10.0.3.0/24",),
+            id="its own group",
+        ),
+        pytest.param(
+            listed(replace(ETH2, master=9), "10.0.3.0/24"), CALM, ("10.0.3.0/24",), id="enslaved"
+        ),
+        pytest.param(
+            has(ETH2, "10.0.3.5/24", "2001:db8:0:3::5/64"),
+            replace(CALM, exclude=("eth2",)),
+            ("10.0.3.0/24", "2001:db8:0:3::/64"),
+            id="excluded",
+        ),
+        pytest.param(
+            has(ETH2, "10.0.3.5/32", "2001:db8:0:3::5/128"),
+            replace(CALM, exclude=("eth2",)),
+            (),
+            id="excluded, and main has no route there",
+        ),
+    ],
+)
+def test_detours(change: Change, policy: Policy, detours: tuple[str, ...]) -> None:
+    motion = host_with(change, policy=policy)
+    assert beside(motion).detours(3) == nets(*detours)
+
+
+def test_in_a_change_of_the_group_all_others_are_detours() -> None:
+    motion = host_with(listed(ETH2, "10.0.3.0/24"))
+    every = {V4, V6}
+    assert beside(motion).detours(3, every) == nets("10.0.1.0/24", "10.0.3.0/24")
+    assert beside(motion).detours(4, every) == nets("10.0.1.0/24", NET4, NET6)
+    assert beside(motion).detours(4, {V6}) == nets(NET6)
+
+
+# --- whether local comes first -----------------------------------------------------------------
+
+LOCAL4, LOCAL6 = Rule(V4, 0, LOCAL_TABLE, protocol=2), Rule(V6, 0, LOCAL_TABLE, protocol=2)
+MAIN4, MAIN6 = Rule(V4, 32766, MAIN_TABLE, protocol=2), Rule(V6, 32766, MAIN_TABLE, protocol=2)
+
+
+@pytest.mark.parametrize(
+    ("rules", "families"),
+    [
+        pytest.param([LOCAL4, MAIN4, LOCAL6, MAIN6], set(), id="as it comes"),
+        pytest.param([replace(LOCAL4, priority=32764), MAIN4], set(), id="late, but before ours"),
+        pytest.param([MAIN4, replace(LOCAL4, priority=32766)], {V4}, id="behind ours"),
+        pytest.param([MAIN4, LOCAL6, MAIN6], {V4}, id="not at all"),
+        pytest.param([replace(LOCAL4, priority=32765), MAIN4], {V4}, id="of the same priority"),
+        pytest.param(
+            [replace(LOCAL4, src=net(NET4)), replace(LOCAL6, fwmark=1), MAIN4, MAIN6],
+            {V4, V6},
+            id="for some only",
+        ),
+        pytest.param([replace(LOCAL4, inverted=True), MAIN4], {V4}, id="for nobody"),
+        pytest.param([replace(LOCAL4, exotic=True), MAIN4], {V4}, id="for a user"),
+        pytest.param([replace(LOCAL4, action=6), MAIN4], {V4}, id="a blackhole"),
+        pytest.param(
+            [replace(LOCAL4, priority=32764, protocol=PROTOCOL, oif="eth1"), MAIN4],
+            {V4},
+            id="one of ours",
+        ),
+        pytest.param([], set(), id="no rules were read"),
+    ],
+)
+def test_where_the_local_table_is_looked_up(rules: list[Rule], families: set[object]) -> None:
+    found = Neighbourhood({}, {}, tuple(rules), Numbers()).behind_local
+    assert found == families
