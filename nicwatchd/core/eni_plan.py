@@ -227,7 +227,7 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
         if family in subject.behind_local:
             yield replace(selector, table=LOCAL_TABLE)
         for subnet in subject.detours:
-            if subnet.version == family and subnet not in usable.subnets:
+            if subnet.version == family:
                 yield replace(selector, dst=subnet, table=own)
         yield replace(
             selector,

@@ -94,10 +94,19 @@ class Neighbourhood:
                 subnet
                 for other, subnets in self._subnets.items()
                 if other != index
-                for subnet in subnets
+                for subnet in (*subnets, *self._left_open(other))
                 if other not in self._hidden or Family(subnet.version) in everywhere
             )
         )
+
+    def _left_open(self, index: int) -> tuple[IPNetwork, ...]:
+        """The networks on an interface that no guard hides, whoever made main's routes there."""
+        if index in self._hidden:
+            return ()
+        routes = self._interfaces[index].facts.routes
+        on_link = (route.dst for route in routes if route.is_on_link)
+        usable = (dst for dst in on_link if 0 < dst.prefixlen < dst.max_prefixlen)
+        return tuple(dst for dst in usable if not dst.is_link_local)
 
     @cached_property
     def _hidden(self) -> set[int]:

@@ -335,8 +335,9 @@ def test_an_eni_that_no_guard_hides_is_reached_by_the_own_router(family: Family)
     assert rules(replace(BOTH, detours=foreign), family=V6) == rules(BOTH, family=V6)
 
 
-def test_the_own_subnet_is_no_detour() -> None:
-    assert rules(replace(BOTH, detours=nets(NET4, NET6))) == rules(BOTH)
+def test_the_own_subnet_is_a_detour_where_main_may_reach_it_by_another_link() -> None:
+    made = rules(replace(BOTH, detours=nets(NET4, NET6)))
+    assert made[:3] == [f"oif eth1 to {NET4} T", "oif eth1 main guard", "oif eth1 T"]
 
 
 def test_a_local_table_that_is_looked_up_too_late_comes_first() -> None:
