@@ -131,6 +131,8 @@ def manager_comes(truth: Truth, random: Random) -> Action | None:
     ip = None if mac is None else one(random, _own_addresses(truth, mac))
     if mac is None or ip is None or truth.floats(mac):
         return None
+    if ip.version == 6 and not truth.ports[mac].ipv6:
+        return None
     bits = ip.max_prefixlen
     v4 = isinstance(ip, IPv4Address)
     address = IPv4Interface((ip, bits)) if v4 else IPv6Interface((ip, bits))
