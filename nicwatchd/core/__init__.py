@@ -28,6 +28,7 @@ How to read it
     floating    addresses that others put on a link and took away
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     homes       addresses that live elsewhere on the host: in containers, in VMs
+    closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as

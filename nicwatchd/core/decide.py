@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
+from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.container_networks import container_network
 from nicwatchd.core.contest import Contest
 from nicwatchd.core.decision import Decision, Throttled
@@ -26,6 +27,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    IPNetwork,
     Operation,
     Plan,
     Reason,
@@ -132,6 +134,12 @@ class Decider:
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
 
     @property
+    def _prefixes(self) -> frozenset[IPNetwork]:
+        """The delegated prefixes of all ENIs."""
+        verdicts = (v for i in self.host.interfaces.values() for v in i.verdicts.values())
+        return frozenset(prefix for verdict in verdicts for prefix in verdict.usable.prefixes)
+
+    @property
     def _without_table(self) -> frozenset[int]:
         """The interfaces whose table still has routes of another one, by former numbers."""
         tables = {self.host.policy.numbers.table_of(index): index for index in self.host.interfaces}
@@ -153,6 +161,9 @@ class Decider:
 
     def _plan(self, now: float) -> None:
         host = self.host
+        neighbourhood = Neighbourhood(
+            host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers
+        )
         planner = HostPlan(
             interfaces=host.interfaces,
             rules=host.rules,
@@ -161,9 +172,8 @@ class Decider:
             knows_primary=isinstance(host.primary_mac, Value),
             without_table=self._without_table,
             now=now,
-            neighbourhood=Neighbourhood(
-                host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers
-            ),
+            neighbourhood=neighbourhood,
+            closed=ClosedMain(host.closed_main, neighbourhood.hidden, self._prefixes),
             made=self._made,
         )
         plans = planner.plans(host.policy)

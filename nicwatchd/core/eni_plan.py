@@ -14,7 +14,8 @@ The third is the guard. It uses main's routes to containers and VPNs, but neithe
 route nor its routes through ENIs (all ENIs are in group 3778). Otherwise a reply to a host in the
 primary's subnet would leave by the primary with this ENI's source address, and EC2 drops it. Where
 main has too many routes through the ENI to copy them, the guard names no group, and the second
-rules are there for the subnets of all other ENIs.
+rules are there for the subnets of all other ENIs. Where an error route of main would end the
+guard's look-up, there is one for each network that main has, instead: `SELECTOR to NETWORK ...`.
 
 Reads: a `Subject`, one ENI with what is certain about it. Gives: its `Plan`.
 """
@@ -28,6 +29,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from nicwatchd.core import eni_routes
+from nicwatchd.core.closed_main import Closed
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
@@ -64,7 +66,8 @@ class Subject:
     too. `alone` are the subnets in which no other link of the host has an address or can get one.
     `detours` are subnets that are not reached as main says: main's route there leads through a link
     that no guard hides. `behind_local` are the families whose local table comes after our rules.
-    `enis` are the links that the guards hide, by ifindex.
+    `enis` are the links that the guards hide, by ifindex. `closed` are the families in which main's
+    error routes would end a guard's look-up.
     """
 
     link: Link
@@ -80,6 +83,7 @@ class Subject:
     detours: tuple[IPNetwork, ...] = ()
     behind_local: frozenset[Family] = frozenset()
     enis: frozenset[int] = frozenset()
+    closed: Mapping[Family, Closed] = field(default_factory=dict)
 
     @property
     def main(self) -> Main:
@@ -131,6 +135,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         if up or family is Family.V4:
             addresses += wanted
             awaited += first
+    families = [f for f, usable in sorted(subject.usable.items()) if usable and f in subject.closed]
     return Plan(
         index=subject.link.index,
         # The group tells a later start that we set the link up, so both are set together.
@@ -144,7 +149,11 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         rules=tuple(rules),
         main_decides=bool(subject.main_decides),
         unfinished=tuple(unfinished),
-        notes=(*subject.away.values(), *eni_routes.notes(subject.main, subject.enis)),
+        notes=(
+            *subject.away.values(),
+            *eni_routes.notes(subject.main, subject.enis),
+            *(note for family in families for note in subject.closed[family].notes(family)),
+        ),
     )
 
 
@@ -229,12 +238,18 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
         for subnet in subject.detours:
             if subnet.version == family:
                 yield replace(selector, dst=subnet, table=own)
-        yield replace(
+        guard = replace(
             selector,
             table=MAIN_TABLE,
             suppress_prefixlength=0,
             suppress_ifgroup=None if family in subject.main_decides else numbers.group,
         )
+        closed = subject.closed.get(family)
+        if closed and closed.ends(guard):
+            for network in closed.networks:
+                yield replace(guard, dst=network)
+        else:
+            yield guard
         yield replace(selector, table=own)
 
 

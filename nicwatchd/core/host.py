@@ -50,6 +50,8 @@ class Host:
         self.rules: tuple[Rule, ...] = ()  # all
         # The links through which main has a host route to an address that an ENI may have.
         self.host_routes: Mapping[IPAddress, frozenset[int]] = {}
+        # Main's routes, of the families in which an error route is for all destinations.
+        self.closed_main: Mapping[Family, tuple[Route, ...]] = {}
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released

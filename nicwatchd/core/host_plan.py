@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Final
 
+from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, Family, IPAddress, Plan, Reason, Rule
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family, IPAddress, Plan, Reason, Rule
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
@@ -48,6 +49,7 @@ class HostPlan:
     without_table: AbstractSet[int]
     now: float
     neighbourhood: Neighbourhood
+    closed: ClosedMain
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -73,7 +75,8 @@ class HostPlan:
         bridged = _remembering(self._all(policy, detour=True), former)
         standing = frozenset(self.rules)
         rules = [rule for each in bridged.values() for rule in each.rules]
-        if not all(rule in standing for rule in rules if rule.dst is not None):
+        detours = [rule for rule in rules if rule.dst is not None and rule.table != MAIN_TABLE]
+        if not standing.issuperset(detours):
             return _remembering(self._all(before, detour=True), former)
         own = by_selector(rule for rule in self.rules if rule.protocol == PROTOCOL)
         if surplus or any(own.get(key) != chain for key, chain in by_selector(rules).items()):
@@ -177,6 +180,7 @@ class HostPlan:
                 for i, each in self.interfaces.items()
                 if isinstance(each.treatment, Managed | Primary)
             ),
+            closed=self.closed.of(index),
         )
 
 

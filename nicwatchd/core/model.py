@@ -56,6 +56,12 @@ RTPROT_DHCP: Final = 16
 # thousand routes, some of which change all day.
 HEEDED: Final = (RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP)
 TO_TABLE: Final = 1  # FR_ACT_TO_TBL
+# The types of routes. Errors end a lookup; a throw route ends that of its table only.
+UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9
+ERRORS: Final = {BLACKHOLE: "blackhole", UNREACHABLE: "unreachable", PROHIBIT: "prohibit"}
+# Bits of the longest prefix that stands for all destinations. Nobody has a network of that size:
+# it is the default, a half of it (as VPNs write it), or all IPv6 of the internet, 2000::/3.
+WIDE: Final = 3
 SCOPE_UNIVERSE: Final = 0
 SCOPE_LINK: Final = 253
 IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric
@@ -184,10 +190,10 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A unicast route. `metric` is as the kernel reads it back (IPv6: 1024).
+    """A route. `metric` is as the kernel reads it back (IPv6: 1024).
 
     Several next hops are in `hops`; then `oif` is the first one's link. An IPv4 route may have an
-    IPv6 gateway.
+    IPv6 gateway. `kind` is UNICAST, but where it says otherwise; then `oif` leads nowhere.
     """
 
     dst: IPNetwork
@@ -202,6 +208,7 @@ class Route:
     tos: int = 0  # IPv6 has none in its routes
     metrics: bytes = b""  # RTA_METRICS (mtu, advmss, initcwnd, ...), as the kernel lists them
     hops: tuple[Hop, ...] = ()
+    kind: int = UNICAST
 
     @property
     def family(self) -> Family:
@@ -221,7 +228,12 @@ class Route:
     @property
     def is_on_link(self) -> bool:
         """Whether it leads to its destination without a router."""
-        return self.gateway is None and not self.hops
+        return self.gateway is None and not self.hops and self.kind == UNICAST
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it stands for all destinations, or nearly so."""
+        return self.dst.prefixlen <= WIDE
 
 
 @dataclass(frozen=True, slots=True)

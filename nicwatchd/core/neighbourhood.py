@@ -95,13 +95,13 @@ class Neighbourhood:
                 for other, subnets in self._subnets.items()
                 if other != index
                 for subnet in (*subnets, *self._left_open(other))
-                if other not in self._hidden or Family(subnet.version) in everywhere
+                if other not in self.hidden or Family(subnet.version) in everywhere
             )
         )
 
     def _left_open(self, index: int) -> tuple[IPNetwork, ...]:
         """The networks on an interface that no guard hides, whoever made main's routes there."""
-        if index in self._hidden:
+        if index in self.hidden:
             return ()
         routes = self._interfaces[index].facts.routes
         on_link = (route.dst for route in routes if route.is_on_link)
@@ -109,8 +109,11 @@ class Neighbourhood:
         return tuple(dst for dst in usable if not dst.is_link_local)
 
     @cached_property
-    def _hidden(self) -> set[int]:
-        """The interfaces that are in our link group, or come into it with this decision."""
+    def hidden(self) -> set[int]:
+        """The links whose routes in main the guards hide.
+
+        Those are the interfaces in our link group, and those that come into it with this decision.
+        """
         ours = (Managed, Primary)
         return {
             index

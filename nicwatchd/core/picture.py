@@ -69,6 +69,11 @@ class Picture:
                 self.overruns += 1
                 self.stale.void()
                 return AT_ONCE
+        noted = self._note(event, now, by_us=by_us)
+        return self._note_closed(noted) if self._is_of_closed(event, by_us=by_us) else noted
+
+    def _note(self, event: Event, now: float, *, by_us: bool) -> float | None:
+        match event:
             case LinkEvent():
                 lost = (event.gone or event.down) and self._is_home_s(event.index)
                 # Its IPv4 routes go without an event.
@@ -90,6 +95,30 @@ class Picture:
                 self._suspect(event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
+        return None
+
+    def _is_of_closed(self, event: Event, *, by_us: bool) -> bool:
+        """Whether an error route for all destinations may have come or gone, or others with it."""
+        closed, enis = self._host.closed_main, self._host.enis
+        match event:
+            case RouteEvent(table=table) if by_us or table != MAIN_TABLE:
+                return False
+            case RouteEvent(family=family, error=error, wide=wide, hops=hops, oif=oif):
+                return error or (family in closed and (wide or not enis.issuperset(hops or (oif,))))
+            case NexthopEvent():
+                return bool(closed)
+            case LinkEvent():  # IPv4 routes go without an event of their own
+                return bool(closed) and (event.gone or event.down)
+            case AddressEvent():
+                return bool(closed) and event.deleted and not by_us
+        return False
+
+    def _note_closed(self, noted: float | None) -> float:
+        """Read again what closes main, and what else it has. A routing daemon may have much."""
+        self.stale.closed = True
+        crowded = any(len(main) > COPIED_AT_MOST for main in self._host.closed_main.values())
+        delay = CROWDED if crowded else COALESCE
+        return delay if noted is None else min(noted, delay)
 
     def _suspect_of_address(self, event: AddressEvent) -> None:
         """Record who removed an address, of whomever: it may be the manager of a floating one."""
@@ -226,6 +255,7 @@ class Picture:
             udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
             known=self._host.keys,
             hosts=self.stale.take_hosts(self._host.candidates),
+            closed=self.stale.take_closed(self._host.enis),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -236,6 +266,8 @@ class Picture:
             self._host.update_addresses(index, addresses, read.routes[index], now)
         if read.hosts is not None:
             self._host.host_routes = read.hosts
+        if read.closed is not None:
+            self._host.closed_main = read.closed
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:

@@ -166,6 +166,13 @@ class Kernel(Protocol):
     ) -> dict[IPAddress, frozenset[int]]:
         """The main table's host routes (/32, /128) to any of these: the links of their hops."""
 
+    async def closed_main(self, but: AbstractSet[int]) -> dict[Family, tuple[Route, ...]]:
+        """The main table of each family in which an error route is wide (`Route.is_wide`).
+
+        All routes, error and throw routes too, but narrow ones through a link in `but` alone. Of
+        more than a thousand in a family, the rest may be left out, but for wide ones.
+        """
+
     async def own_routes(self) -> tuple[Route, ...]:
         """Every unicast route of our protocol, in all tables."""
 
@@ -228,6 +235,8 @@ class RouteEvent:
     culprit: str = ""  # for people; filled in when an object of ours was deleted
     hops: tuple[int, ...] = ()  # the links of several next hops
     host: IPAddress | None = None  # where it leads to, if to one address, by the main table
+    wide: bool = False  # of main: it is for all destinations (`Route.is_wide`)
+    error: bool = False  # of main: it is an error route, and wide
 
 
 @dataclass(frozen=True, slots=True)

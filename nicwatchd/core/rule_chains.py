@@ -85,5 +85,5 @@ def _hits(gone: Rule, rule: Rule) -> bool:
 def _rank(rule: Rule) -> int:
     """What is guarded goes before what guards it, after what its own removal would fit as well."""
     if rule.table in SHARED_TABLES:
-        return 2
+        return 2 if rule.dst is not None else 3
     return 0 if rule.dst is not None else 1

@@ -32,6 +32,7 @@ class Staleness:
         self.hosts = True  # main's host routes to what the ENIs may have
         self._hosts_read: frozenset[IPAddress] = frozenset()
         self.everywhere = True  # the addresses of all links
+        self.closed = True  # the families of main that error routes close
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -120,6 +121,11 @@ class Staleness:
         if stale:
             self._hosts_read = candidates
         return candidates if stale else frozenset()
+
+    def take_closed(self, enis: frozenset[int]) -> frozenset[int] | None:
+        """The links through which what else main has is of no interest; None: nothing to read."""
+        closed, self.closed = self.closed or self._reading_everything, False
+        return enis if closed else None
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nicwatchd.core.metadata import Answer, EniMetadata
-from nicwatchd.core.model import Address, IPAddress, Key, Link, Operation, Route, Rule
+from nicwatchd.core.model import Address, Family, IPAddress, Key, Link, Operation, Route, Rule
 from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
 
@@ -42,7 +42,8 @@ class ReadObjects:
     `everywhere`: whether to read the addresses of all links of the host. `own`: whether to read all
     routes of ours and all rules of the host. `tables`: the tables in which to read everybody's
     routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
-    `hosts`: the addresses to which to read main's host routes.
+    `hosts`: the addresses to which to read main's host routes. `closed`: whether to read what else
+    main has where an error route closes it, and the links through which that is of no interest.
     """
 
     links: tuple[Key, ...]
@@ -52,6 +53,7 @@ class ReadObjects:
     known: frozenset[Key]
     everywhere: bool = False
     hosts: frozenset[IPAddress] = frozenset()
+    closed: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class ObjectsRead:
     everywhere: Mapping[int, tuple[Address, ...]] | None = None
     # The links that main's host routes lead through.
     hosts: Mapping[IPAddress, frozenset[int]] | None = None
+    closed: Mapping[Family, tuple[Route, ...]] | None = None  # see `Kernel.closed_main`
 
 
 @dataclass(frozen=True, slots=True)

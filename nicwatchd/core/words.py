@@ -15,8 +15,11 @@ from sys import byteorder
 from typing import Final, TypeAlias
 
 from nicwatchd.core.model import (
+    ERRORS,
     SCOPE_LINK,
     SCOPE_UNIVERSE,
+    THROW,
+    UNICAST,
     AddAddress,
     Address,
     AddRoute,
@@ -43,6 +46,7 @@ TABLES: Final = {253: "default", 254: "main", 255: "local"}
 PROTOCOLS: Final = {2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}
 SCOPES: Final = {SCOPE_UNIVERSE: "global", SCOPE_LINK: "link", 254: "host"}
 GROUPS: Final = {0: "default"}
+ROUTE_KINDS: Final = {**ERRORS, THROW: "throw"}
 ACTIONS: Final = {2: "goto", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 UNTOLD: Final = (0, 2, 3)  # protocols of rules that `ip` does not print: none, kernel, boot
 ALL_BITS: Final = 0xFFFFFFFF
@@ -153,10 +157,11 @@ def rule_words(rule: Rule) -> list[str]:
 
 def route_words(route: Route, name_of: NameOf, *, in_table: bool) -> list[str]:
     """What `ip route` prints; `in_table`: with the table, which `show table N` leaves out."""
-    words = [_prefix(route.dst) if route.dst.prefixlen else "default"]
+    kind = [ROUTE_KINDS[route.kind]] if route.kind != UNICAST else []
+    words = [*kind, _prefix(route.dst) if route.dst.prefixlen else "default"]
     if route.tos:
         words += ["tos", f"{route.tos:#04x}"]
-    if not route.hops:
+    if route.oif and not route.hops:
         words += _via(route.gateway, route.family)
         words += ["dev", device(route.oif, name_of)]
     if in_table:

@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import Final
 
 from nicwatchd.core.model import (
+    ERRORS,
     SCOPE_UNIVERSE,
+    THROW,
     Address,
     Family,
     Link,
@@ -56,6 +58,7 @@ from nicwatchd.netlink.constants import (
     IFLA_MTU,
     RTA_DST,
     RTA_METRICS,
+    RTA_OIF,
     RTA_PREFSRC,
     RTA_PRIORITY,
     RTA_TABLE,
@@ -158,6 +161,26 @@ def decode_route_or_body(body: bytes) -> Route | bytes | None:
     if route is None and kind == RTN_UNICAST:
         return body if is_by_number_alone(attributes(body, ROUTE.size)) else None
     return route
+
+
+def decode_any_route(body: bytes) -> Route | bytes | None:
+    """RTM_NEWROUTE, as `decode_route_or_body`, or an error or throw route, which leads nowhere."""
+    number, dst_len, src_len, tos, table, protocol, _, kind, flags = ROUTE.unpack_from(body)
+    family = FAMILY.get(number)
+    if kind == RTN_UNICAST:
+        return decode_route_or_body(body)
+    if family is None or kind not in (*ERRORS, THROW) or flags & RTM_F_CLONED or src_len:
+        return None
+    found = attributes(body, ROUTE.size)
+    return Route(
+        dst=network(family, found.get(RTA_DST), dst_len),
+        table=u32(found.get(RTA_TABLE), table),
+        oif=u32(found.get(RTA_OIF)),  # IPv6 has `lo` here
+        protocol=protocol,
+        metric=u32(found.get(RTA_PRIORITY)),
+        tos=tos,
+        kind=kind,
+    )
 
 
 def decode_route(body: bytes, nexthops: Nexthops = NO_OBJECTS) -> Route | None:

@@ -32,7 +32,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, SCOPE_LINK, TABLE_BASE
+from nicwatchd.core.model import ERRORS, MAIN_TABLE, PROTOCOL, SCOPE_LINK, TABLE_BASE, WIDE
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
@@ -271,6 +271,7 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | None:
     if protocol != PROTOCOL and table != MAIN_TABLE and table < TABLE_BASE:
         return None
     host = _host(length, found) if table == MAIN_TABLE else None
+    wide = table == MAIN_TABLE and length <= WIDE
     if table == MAIN_TABLE and kind == RTN_UNICAST and is_by_number_alone(found):
         return NexthopEvent(0, host)
     deleted = message.type == RTM_DELROUTE
@@ -284,6 +285,8 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | None:
         culprit(message.pid) if deleted and protocol == PROTOCOL else "",
         links_of(found) if RTA_MULTIPATH in found else (),
         host,
+        wide=wide,
+        error=wide and kind in ERRORS,
     )
 
 

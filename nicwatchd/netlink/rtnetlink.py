@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Final
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
 
 from nicwatchd.core.model import (
+    BLACKHOLE,
+    ERRORS,
     MAIN_TABLE,
+    PROHIBIT,
     PROTOCOL,
     RTPROT_DHCP,
     RTPROT_KERNEL,
     RTPROT_RA,
+    UNREACHABLE,
+    WIDE,
     Family,
     Route,
 )
@@ -31,6 +36,7 @@ from nicwatchd.netlink.constants import (
 )
 from nicwatchd.netlink.decode import (
     decode_address,
+    decode_any_route,
     decode_link,
     decode_route,
     decode_route_or_body,
@@ -59,13 +65,14 @@ if TYPE_CHECKING:
 
     from nicwatchd.core.model import Address, IPAddress, Link, Operation, Rule
 
-# The errno of what a route of this kind ends: RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT.
-ERROR_ROUTES: Final = {6: EINVAL, 7: EHOSTUNREACH, 8: EACCES}
+# The errno of what a route of this kind ends.
+ERROR_ROUTES: Final = {BLACKHOLE: EINVAL, UNREACHABLE: EHOSTUNREACH, PROHIBIT: EACCES}
 NO_STATISTICS: Final = attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 
 # Routes of a link that are read in full. All routes of the internet may lead there by BGP: of what
 # comes after so many, only what the kernel and address configuration made, and defaults.
 READ_IN_FULL: Final = 1024
+LOOPBACK: Final = 1  # the ifindex of `lo`, in every network namespace
 HOST_BITS: Final = {ADDRESS_FAMILY[Family.V4]: 32, ADDRESS_FAMILY[Family.V6]: 128}
 EVIDENCE: Final = (RTPROT_KERNEL, RTPROT_RA, RTPROT_DHCP)
 
@@ -155,6 +162,41 @@ class NetlinkKernel:
                 found[ip] = found.get(ip, frozenset()) | route.links
         return found
 
+    async def closed_main(self, but: AbstractSet[int]) -> dict[Family, tuple[Route, ...]]:
+        """See `Kernel`. The kernel filters what nearly always is all there is to read: nothing."""
+
+        def skips(body: bytes) -> bool:
+            narrow = not _is_wide(body)
+            return narrow and u32(find_attribute(body, ROUTE.size, RTA_OIF)) in but
+
+        def decode(body: bytes) -> Route | bytes | None:
+            return None if skips(body) else decode_any_route(body)
+
+        found: dict[Family, tuple[Route, ...]] = {}
+        for family, number in ADDRESS_FAMILY.items():
+            if not await self._has_wide_errors(family):
+                continue
+            body = ROUTE.pack(number, 0, 0, 0, 0, 0, 0, 0, 0)
+            request = Request(RTM_GETROUTE, 0, body + attribute_u32(RTA_TABLE, MAIN_TABLE))
+            brief = Brief(READ_IN_FULL, _is_wide)
+            rows: list[Route | bytes] = await self._requests.dump(request, decode, brief)
+            routes = await self._resolved(rows)
+            found[family] = tuple(route for route in routes if route.table == MAIN_TABLE)
+        return found
+
+    async def _has_wide_errors(self, family: Family) -> bool:
+        """Whether main has any. IPv6 lists them with `lo`; IPv4 only those of next-hop objects."""
+        kinds = (0, *ERRORS) if family is Family.V4 else (0,)
+        for kind in kinds:
+            body = ROUTE.pack(ADDRESS_FAMILY[family], 0, 0, 0, 0, 0, 0, kind, 0)
+            body += attribute_u32(RTA_TABLE, MAIN_TABLE)
+            body += b"" if kind else attribute_u32(RTA_OIF, LOOPBACK)
+            request = Request(RTM_GETROUTE, 0, body)
+            rows = await self._requests.dump(request, _decode_wide_error)
+            if any(route.table == MAIN_TABLE for route in rows):
+                return True
+        return False
+
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
         return tuple(r for r in await self._routes(PROTOCOL, b"") if r.protocol == PROTOCOL)
@@ -238,6 +280,15 @@ def _host_of(body: bytes) -> bytes | None:
     number, dst_len, *_ = ROUTE.unpack_from(body)
     bits = HOST_BITS.get(number)
     return find_attribute(body, ROUTE.size, RTA_DST) if dst_len == bits else None
+
+
+def _is_wide(body: bytes) -> bool:
+    return int(ROUTE.unpack_from(body)[1]) <= WIDE
+
+
+def _decode_wide_error(body: bytes) -> Route | None:
+    route = decode_any_route(body) if _is_wide(body) else None
+    return route if isinstance(route, Route) and route.kind in ERRORS else None
 
 
 def _is_essential(body: bytes) -> bool:

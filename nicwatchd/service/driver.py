@@ -77,6 +77,7 @@ class Driver:
             own=(await kernel.own_routes(), await kernel.rules()) if step.own else None,
             tables={table: await kernel.table_routes(table) for table in step.tables},
             hosts=await kernel.host_routes(step.hosts) if step.hosts else None,
+            closed=None if step.closed is None else await kernel.closed_main(step.closed),
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
         )
 

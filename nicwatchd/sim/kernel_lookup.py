@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from errno import EACCES, EINVAL, ENETUNREACH
+from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH
 from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.model import Family
+from nicwatchd.core.model import BLACKHOLE, PROHIBIT, THROW, UNICAST, UNREACHABLE, Family
 from nicwatchd.core.port import RouteAnswer
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TO_TABLE: Final = 1
 # Rules that end the lookup; other actions (goto, nop) are skipped.
 ERRORS: Final = {6: EINVAL, 7: ENETUNREACH, 8: EACCES}  # blackhole, unreachable, prohibit
+ROUTE_ERRORS: Final = {BLACKHOLE: EINVAL, UNREACHABLE: EHOSTUNREACH, PROHIBIT: EACCES}
 
 
 def lookup(state: KernelState, src: IPAddress, dst: IPAddress, oif: int) -> RouteAnswer | int:
@@ -29,7 +30,11 @@ def lookup(state: KernelState, src: IPAddress, dst: IPAddress, oif: int) -> Rout
             return ERRORS[rule.action]
         if rule.action == TO_TABLE:
             route = _best(state.routes, rule.table, dst, oif)
-            if route and not _suppressed(rule, route, state.links[route.oif]):
+            if route is None or route.kind == THROW:
+                continue
+            if route.kind in ROUTE_ERRORS:  # the kernel suppresses no error
+                return ROUTE_ERRORS[route.kind]
+            if not _suppressed(rule, route, state.links[route.oif]):
                 return RouteAnswer(rule.table, route.oif)
     return ENETUNREACH
 
@@ -46,10 +51,15 @@ def _matches(rule: Rule, src: IPAddress, dst: IPAddress, oif: Link | None) -> bo
 
 
 def _best(routes: Iterable[Route], table: int, dst: IPAddress, oif: int) -> Route | None:
+    # IPv4 looks at the link of a look-up only where a route leads to one.
+    anywhere = Family(dst.version) is Family.V4
     fitting = [
         r
         for r in routes
-        if r.table == table and dst in r.dst and not r.tos and (not oif or oif in r.links)
+        if r.table == table
+        and dst in r.dst
+        and not r.tos
+        and (not oif or oif in r.links or (r.kind != UNICAST and anywhere))
     ]
     return max(fitting, key=lambda r: (r.dst.prefixlen, -r.metric), default=None)
 

@@ -17,12 +17,14 @@ from errno import (
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.model import (
+    ERRORS,
     IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_KERNEL,
     SCOPE_UNIVERSE,
     TABLE_BASE,
+    UNICAST,
     Address,
     Family,
     Hop,
@@ -70,7 +72,7 @@ class Routing:
         """Add a route, or replace the one with the same key."""
         if route.family is Family.V6:
             route = replace(route, metric=route.metric or IPV6_DEFAULT_METRIC, scope=SCOPE_UNIVERSE)
-        errno = self._acceptable(route)
+        errno = self._acceptable(route) if route.kind == UNICAST else 0
         if errno:
             return errno
         for position, known in enumerate(self.routes):
@@ -150,6 +152,8 @@ class Routing:
                     culprit,
                     tuple(dict.fromkeys(hop.oif for hop in route.hops)),
                     host=route.dst.network_address if in_main and alone else None,
+                    wide=in_main and route.is_wide,
+                    error=in_main and route.is_wide and route.kind in ERRORS,
                 )
             )
 

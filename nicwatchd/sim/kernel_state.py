@@ -17,10 +17,12 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any
 
 from nicwatchd.core.model import (
+    ERRORS,
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_KERNEL,
     SCOPE_LINK,
+    UNICAST,
     AddAddress,
     Address,
     AddRoute,
@@ -179,9 +181,16 @@ class KernelState(Routing):
         for route in self.routes:
             ip = route.dst.network_address
             alone = route.dst.prefixlen == route.dst.max_prefixlen
-            if route.table == MAIN_TABLE and alone and ip in addresses:
+            if route.table == MAIN_TABLE and route.kind == UNICAST and alone and ip in addresses:
                 found[ip] = found.get(ip, frozenset()) | route.links
         return found
+
+    def closed_main(self, but: AbstractSet[int]) -> dict[Family, tuple[Route, ...]]:
+        """The main table where a wide error route is in it, but narrow routes by these links."""
+        main = [route for route in self.routes if route.table == MAIN_TABLE]
+        closed = {route.family for route in main if route.kind in ERRORS and route.is_wide}
+        of_interest = [r for r in main if r.is_wide or r.kind != UNICAST or not r.links <= but]
+        return {f: tuple(r for r in of_interest if r.family is f) for f in closed}
 
     def remove_address(self, index: int, ip: IPAddress, prefixlen: int, pid: int) -> int:
         """Remove an address. Routes with this source lose it (IPv6) or go (IPv4, only in main)."""

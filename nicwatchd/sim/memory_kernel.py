@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
+    UNICAST,
     Address,
     Family,
     Link,
@@ -110,7 +111,8 @@ class FakeKernel:
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
         routes = self._state.routes
-        return tuple(r for r in routes if r.table == MAIN_TABLE and index in r.links)
+        in_main = (r for r in routes if r.table == MAIN_TABLE and r.kind == UNICAST)
+        return tuple(route for route in in_main if index in route.links)
 
     async def host_routes(
         self, addresses: AbstractSet[IPAddress]
@@ -118,13 +120,18 @@ class FakeKernel:
         """See `Kernel`."""
         return self._state.host_routes(addresses)
 
+    async def closed_main(self, but: AbstractSet[int]) -> dict[Family, tuple[Route, ...]]:
+        """See `Kernel`."""
+        return self._state.closed_main(but)
+
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
         return tuple(route for route in self._state.routes if route.protocol == PROTOCOL)
 
     async def table_routes(self, table: int) -> tuple[Route, ...]:
         """See `Kernel`."""
-        return tuple(route for route in self._state.routes if route.table == table)
+        routes = self._state.routes
+        return tuple(r for r in routes if r.table == table and r.kind == UNICAST)
 
     async def rules(self) -> tuple[Rule, ...]:
         """See `Kernel`."""

@@ -206,6 +206,7 @@ class FastMotion:
                     tables={table: kernel.table_routes(table) for table in step.tables},
                     udev_done=step.udev & self.udev_done,
                     hosts=kernel.host_routes(step.hosts) if step.hosts else None,
+                    closed=None if step.closed is None else kernel.closed_main(step.closed),
                 )
             case Apply(operations=operations):
                 outcomes = tuple(self._apply(operations))

@@ -14,6 +14,7 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_KERNEL,
+    UNICAST,
     Address,
     AddRoute,
     Family,
@@ -161,11 +162,14 @@ class StrictKernel:
         }
 
     def main_routes_of(self, index: int) -> tuple[Route, ...]:
-        routes = self.state.routes
-        return tuple(r for r in routes if r.table == MAIN_TABLE and index in r.links)
+        main = (r for r in self.state.routes if r.table == MAIN_TABLE and r.kind == UNICAST)
+        return tuple(route for route in main if index in route.links)
 
     def table_routes(self, table: int) -> tuple[Route, ...]:
         return tuple(route for route in self.state.routes if route.table == table)
+
+    def closed_main(self, but: AbstractSet[int]) -> dict[Family, tuple[Route, ...]]:
+        return self.state.closed_main(but)
 
     def host_routes(self, addresses: AbstractSet[IPAddress]) -> dict[IPAddress, frozenset[int]]:
         return self.state.host_routes(addresses)
