@@ -149,12 +149,14 @@ class Case:
 
 
 CASES: Final = (
-    Case(lost_event, 7, 20, "missing rule"),
-    Case(rule_left_on_detach, 1, 20, "left rule"),
+    Case(lost_event, 21, 60, "missing rule"),
+    Case(rule_left_on_detach, 3, 20, "left rule"),
     Case(unknown_read_as_absent, 45, 40, "RemoveRule.* took 10.0.4.52 from"),
-    Case(removals_first, 32, 20, "RemoveRule.* took 10.0.3."),
-    Case(guard_behind_its_rule, 31, 20, "before its guard"),
-    Case(routes_before_rules, 1, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
-    Case(address_of_anothers_removed, 1, 20, "foreign, gone: ForeignAddress"),
+    Case(removals_first, 32, 20, "RemoveRule.* took 10.0."),
+    Case(guard_behind_its_rule, 6, 20, "before its guard"),
+    Case(routes_before_rules, 39, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
+    Case(address_of_anothers_removed, 3, 20, "foreign, gone: ForeignAddress"),
     Case(stale_plan, 1, 20, "missing route"),
+    Case(containers_forgotten, 1, 20, "left address"),
+    Case(floating_put_back, 33, 40, "put .* back on"),
 )
