@@ -151,7 +151,7 @@ class Case:
 CASES: Final = (
     Case(lost_event, 21, 60, "missing rule"),
     Case(rule_left_on_detach, 3, 20, "left rule"),
-    Case(unknown_read_as_absent, 45, 40, "RemoveRule.* took 10.0.4.52 from"),
+    Case(unknown_read_as_absent, 69, 60, "RemoveRule.* took 10.0.2.18 from"),
     Case(removals_first, 32, 20, "RemoveRule.* took 10.0."),
     Case(guard_behind_its_rule, 6, 20, "before its guard"),
     Case(routes_before_rules, 39, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
