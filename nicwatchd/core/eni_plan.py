@@ -135,7 +135,6 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         if up or family is Family.V4:
             addresses += wanted
             awaited += first
-    families = [f for f, usable in sorted(subject.usable.items()) if usable and f in subject.closed]
     return Plan(
         index=subject.link.index,
         # The group tells a later start that we set the link up, so both are set together.
@@ -149,12 +148,17 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         rules=tuple(rules),
         main_decides=bool(subject.main_decides),
         unfinished=tuple(unfinished),
-        notes=(
-            *subject.away.values(),
-            *eni_routes.notes(subject.main, subject.enis),
-            *(note for family in families for note in subject.closed[family].notes(family)),
-        ),
+        notes=tuple(_notes(subject)),
     )
+
+
+def _notes(subject: Subject) -> Iterator[Reason]:
+    """What is to be told of it, though nothing is wrong."""
+    yield from subject.away.values()
+    yield from eni_routes.notes(subject.main, subject.enis)
+    for family, closed in subject.closed.items():
+        if subject.usable.get(family):
+            yield from closed.notes(family)
 
 
 def _group(subject: Subject, policy: Policy) -> int | None:

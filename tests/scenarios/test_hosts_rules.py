@@ -355,3 +355,118 @@ async def test_connections_live_through_a_deleted_guard_and_a_restart() -> None:
             own = (await host.ip(f"-{family.value} rule")).splitlines()
             chain = [rule for rule in own if f"from {SOURCE[family]} " in rule]
             assert [" lookup main " in rule for rule in chain] == [True, False]
+
+
+# --- defaults of main that are errors --------------------------------------------------------------
+
+ANYBODY = {Family.V4: "198.18.0.0/15", Family.V6: "2001:2::/48"}
+BOX = {Family.V4: "198.18.0.2", Family.V6: "2001:2::2"}
+
+
+async def guards(host: HostUnderTest, family: Family) -> list[str]:
+    """The guards of ours that are for whatever a source sends."""
+    lines = (await host.ip(f"-{family.value} rule")).splitlines()
+    return [line for line in lines if "suppress" in line and " to " not in line]
+
+
+async def no_guard_is_left(host: HostUnderTest, family: Family) -> None:
+    async def holds() -> bool:
+        return not await guards(host, family)
+
+    await eventually(holds)
+
+
+async def primary_by_a_table(host: HostUnderTest, family: Family) -> None:
+    """An operator lets what the primary's address sends pass, whatever main says."""
+    subnet = {Family.V4: "10.0.1.0/24", Family.V6: "2001:db8:ec2:1::/64"}[family]
+    router = {Family.V4: "10.0.1.1", Family.V6: "fe80:ec2::1"}[family]
+    source = next(a for a in host.eni("eth0").addresses() if a.version == family)
+    for words in (
+        f"route add {subnet} dev eth0 table 102",
+        f"route add default via {router} dev eth0 table 102",
+        f"rule add from {source} lookup 102 pref 100",
+    ):
+        await host.ip(f"-{family.value} {words}")
+
+
+async def container(host: HostUnderTest, family: Family) -> None:
+    """A network of containers behind a bridge's veth, to which main has a route."""
+    for words in (
+        "link add c-box type veth peer name c-boxp",
+        "link set c-box up",
+        "link set c-boxp up",
+        f"-{family.value} route add {ANYBODY[family]} dev c-box",
+    ):
+        await host.ip(words)
+
+
+@BOTH
+@FIRST
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+async def test_an_error_as_mains_default_leaves_the_enis_served(
+    kind: str, first: str, family: Family
+) -> None:
+    """It comes and goes; containers are reached all the time."""
+    error = f"{kind} default metric 50"
+    async with ec2_host(ETH1) as host:
+        await primary_by_a_table(host, family)
+        await container(host, family)
+        if first == "ours":
+            await applied(host)
+        await host.ip(f"-{family.value} route add {error}")
+        if first == "theirs":
+            await applied(host)
+
+        await no_guard_is_left(host, family)
+        for bound in ("", " oif eth1"):
+            answer = await way(host, FAR[family], f"{SOURCE[family]}{bound}")
+            assert "dev eth1 table" in answer
+        await host.all_reachable("eth0", "eth1")
+        assert "dev c-box" in await way(host, BOX[family], SOURCE[family])
+        codes = {note["code"] for note in (await host.status("eth1"))["notes"]}
+        assert "main-closed" in codes
+        await host.ip(f"-{family.value} route del {error}")
+        await host.daemon.post("/v1/reconcile")
+        assert await guards(host, family)
+        assert ANYBODY[family] not in await host.ip(f"-{family.value} rule")
+        await host.all_reachable("eth0", "eth1")
+        assert "dev c-box" in await way(host, BOX[family], SOURCE[family])
+
+
+@BOTH
+async def test_an_error_behind_a_real_default_matters_only_once_that_is_gone(
+    family: Family,
+) -> None:
+    v = family.value
+    async with ec2_host(ETH1) as host:
+        await primary_by_a_table(host, family)
+        await applied(host)
+        await host.ip(f"-{v} route add unreachable default metric 4278198272")
+        await host.daemon.post("/v1/reconcile")
+        assert any(f"from {SOURCE[family]} " in guard for guard in await guards(host, family))
+        answer = await way(host, FAR[family], f"{SOURCE[family]} oif eth1")
+        assert "dev eth1 table" in answer
+        await host.all_reachable("eth0", "eth1")
+        await host.ip(f"-{v} route del default dev eth0")
+        await no_guard_is_left(host, family)
+        await host.all_reachable("eth0", "eth1")
+
+
+@BOTH
+async def test_a_throw_route_as_mains_default_ends_no_look_up(family: Family) -> None:
+    async with ec2_host(ETH1) as host:
+        await applied(host)
+        await primary_by_a_table(host, family)
+        await host.ip(f"-{family.value} route add throw default metric 1")
+        await host.daemon.post("/v1/reconcile")
+        assert await guards(host, family)
+        await host.ip(f"-{family.value} route del throw default metric 1")
+        await host.all_reachable("eth1")
+
+
+async def test_an_error_for_all_ipv6_of_the_internet() -> None:
+    async with ec2_host(ETH1) as host:
+        await primary_by_a_table(host, Family.V6)
+        await host.ip("-6 route add blackhole 2000::/3")
+        await applied(host)
+        await host.all_reachable("eth1")
