@@ -106,7 +106,13 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
     turn.answer(LinksRead({1: LO, 3: ETH1}), 0.0)
     objects = turn.step
     assert objects == ReadObjects(
-        (key,), True, frozenset(), frozenset(), frozenset({key}), everywhere=True, closed=frozenset({3})
+        (key,),
+        True,
+        frozenset(),
+        frozenset(),
+        frozenset({key}),
+        everywhere=True,
+        closed=frozenset({3}),
     )
     assert World().reads() == NOTHING
 

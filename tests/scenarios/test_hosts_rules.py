@@ -10,11 +10,12 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from nicwatchd.core.model import Family, IPAddress
+from nicwatchd.sim import containers
 from nicwatchd.sim.probe import all_answer, paths
 from tests.scenarios.host import (
     DEFAULT,
@@ -357,10 +358,9 @@ async def test_connections_live_through_a_deleted_guard_and_a_restart() -> None:
             assert [" lookup main " in rule for rule in chain] == [True, False]
 
 
-# --- defaults of main that are errors --------------------------------------------------------------
+# --- defaults of main that are errors -----------------------------------------------------------
 
-ANYBODY = {Family.V4: "198.18.0.0/15", Family.V6: "2001:2::/48"}
-BOX = {Family.V4: "198.18.0.2", Family.V6: "2001:2::2"}
+BRIDGED = (ip_network("172.17.0.0/16"), ip_network("fd17::/64"))
 
 
 async def guards(host: HostUnderTest, family: Family) -> list[str]:
@@ -389,17 +389,6 @@ async def primary_by_a_table(host: HostUnderTest, family: Family) -> None:
         await host.ip(f"-{family.value} {words}")
 
 
-async def container(host: HostUnderTest, family: Family) -> None:
-    """A network of containers behind a bridge's veth, to which main has a route."""
-    for words in (
-        "link add c-box type veth peer name c-boxp",
-        "link set c-box up",
-        "link set c-boxp up",
-        f"-{family.value} route add {ANYBODY[family]} dev c-box",
-    ):
-        await host.ip(words)
-
-
 @BOTH
 @FIRST
 @pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
@@ -410,7 +399,7 @@ async def test_an_error_as_mains_default_leaves_the_enis_served(
     error = f"{kind} default metric 50"
     async with ec2_host(ETH1) as host:
         await primary_by_a_table(host, family)
-        await container(host, family)
+        box = await containers.bridged(host.vpc, *BRIDGED)
         if first == "ours":
             await applied(host)
         await host.ip(f"-{family.value} route add {error}")
@@ -422,15 +411,15 @@ async def test_an_error_as_mains_default_leaves_the_enis_served(
             answer = await way(host, FAR[family], f"{SOURCE[family]}{bound}")
             assert "dev eth1 table" in answer
         await host.all_reachable("eth0", "eth1")
-        assert "dev c-box" in await way(host, BOX[family], SOURCE[family])
+        await host.all_reachable("eth1", peers=[box])
         codes = {note["code"] for note in (await host.status("eth1"))["notes"]}
         assert "main-closed" in codes
         await host.ip(f"-{family.value} route del {error}")
         await host.daemon.post("/v1/reconcile")
         assert await guards(host, family)
-        assert ANYBODY[family] not in await host.ip(f"-{family.value} rule")
+        assert " to " not in await host.ip(f"-{family.value} rule")
         await host.all_reachable("eth0", "eth1")
-        assert "dev c-box" in await way(host, BOX[family], SOURCE[family])
+        await host.all_reachable("eth1", peers=[box])
 
 
 @BOTH
