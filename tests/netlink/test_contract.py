@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import (
+    EACCES,
     EADDRNOTAVAIL,
     EEXIST,
     EHOSTUNREACH,
@@ -24,14 +25,18 @@ import pytest
 
 from nicwatchd.core.model import (
     COPIED_AT_MOST,
+    ERRORS,
     IPV6_DEFAULT_METRIC,
     LINK_GROUP,
     MAIN_TABLE,
+    PROHIBIT,
     PROTOCOL,
     RTPROT_KERNEL,
     RTPROT_STATIC,
     SCOPE_LINK,
+    SCOPE_UNIVERSE,
     TABLE_BASE,
+    THROW,
     AddAddress,
     Address,
     AddRoute,
@@ -230,6 +235,88 @@ async def test_host_routes_of_main_and_the_links_they_lead_through(world: World)
     found = await world.kernel.host_routes({box4, box6, *lacking})
     assert found == {box4: frozenset({other}), box6: frozenset({index, other})}
     assert await world.kernel.host_routes(set()) == {}
+
+
+ANY = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+@pytest.mark.parametrize("family", Family)
+@pytest.mark.parametrize("kind", ERRORS)
+async def test_what_main_has_where_an_error_closes_it(
+    world: World, family: Family, kind: int
+) -> None:
+    index, other = await link_up(world), await link_up(world, "eth2")
+    lo = int(family is Family.V6)
+    to = {4: "10.{}.0.0/16", 6: "2001:db8:{}::/48"}[family]
+    scope = SCOPE_LINK if family is Family.V4 else SCOPE_UNIVERSE
+    theirs = Route(ip_network(to.format(1)), MAIN_TABLE, other, 4, metric=7, scope=scope)
+    main = [
+        theirs,
+        replace(theirs, dst=ANY[family], metric=100),
+        Route(ip_network(to.format(9)), MAIN_TABLE, lo, 4, metric=7, kind=kind),
+        Route(ANY[family], MAIN_TABLE, lo, 4, metric=1, kind=THROW),
+    ]
+    through_eni = replace(theirs, dst=ip_network(to.format(2)), oif=index)
+    default = Route(ANY[family], MAIN_TABLE, lo, 4, metric=4000, kind=kind)
+    for route in (*main, through_eni, replace(default, table=77)):
+        await world.put(route)
+    assert await world.kernel.closed_main(frozenset({index})) == {}
+    await world.put(default)
+    found = await world.kernel.closed_main(frozenset({index}))
+    assert found.keys() == {family}
+    made = {route for route in found[family] if route.protocol == 4}
+    assert made == {*main, default}
+    assert through_eni in (await world.kernel.closed_main(frozenset()))[family]
+    # Nobody else takes them for ways.
+    assert default not in await world.kernel.link_routes(1)
+    assert default not in await world.kernel.table_routes(MAIN_TABLE)
+    await world.drop(default)
+    assert await world.kernel.closed_main(frozenset()) == {}
+
+
+def closes(event: object, *, deleted: bool) -> bool:
+    says = isinstance(event, RouteEvent) and event.error and event.wide
+    return says and event.deleted == deleted
+
+
+@pytest.mark.parametrize("family", Family)
+async def test_an_error_route_s_event_says_so(world: World, family: Family) -> None:
+    lo = int(family is Family.V6)
+    default = Route(ANY[family], MAIN_TABLE, lo, 4, metric=4000, kind=PROHIBIT)
+    await world.put(default)
+    await world.heard.until(partial(closes, deleted=False))
+    await world.drop(default)
+    await world.heard.until(partial(closes, deleted=True))
+
+
+@pytest.mark.parametrize("family", Family)
+async def test_a_guard_meets_an_error_behind_other_links_ways_only_if_bound(
+    world: World, family: Family
+) -> None:
+    """IPv4 passes over what leads through other links; the error has none."""
+    index, other = await link_up(world), await link_up(world, "eth2")
+    address = V4 if family is Family.V4 else V6
+    await run(world, AddAddress(index, address))
+    table, metric = TABLE_BASE + index, 1024 if family is Family.V6 else 0
+    scope = SCOPE_LINK if family is Family.V4 else SCOPE_UNIVERSE
+    own = Route(ANY[family], table, index, metric=metric, scope=scope)
+    await run(world, AddRoute(own))
+    guard = Rule(family, 32765, MAIN_TABLE, suppress_prefixlength=0)
+    for chain in ({"src": ip_network(address)}, {"oif": "eth1"}):
+        for rule in (guard, replace(guard, table=table, suppress_prefixlength=None)):
+            await run(world, AddRule(replace(rule, **chain)))
+    far = ip_address("198.51.100.1" if family is Family.V4 else "2001:db8:5100::1")
+    lo = int(family is Family.V6)
+    bad = Route(ANY[family], MAIN_TABLE, lo, 4, metric=4000, kind=PROHIBIT)
+    await world.put(bad)
+    assert await world.kernel.route_get(address, far) == EACCES
+    await world.put(Route(ANY[family], MAIN_TABLE, other, 4, metric=5, scope=scope))
+    mine = RouteAnswer(table, index)
+    assert await world.kernel.route_get(address, far) == mine
+    bound = await world.kernel.route_get(address, far, oif=index)
+    assert (bound == mine) is (family is Family.V6)
+    await world.put(Route(ANY[family], MAIN_TABLE, lo, 4, metric=1, kind=THROW))
+    assert await world.kernel.route_get(address, far, oif=index) == mine
 
 
 def says_where(ip: object, event: object, *, deleted: bool) -> bool:

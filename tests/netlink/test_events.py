@@ -73,6 +73,12 @@ def route(
     return header + attribute_u32(15, table) + (attribute_u32(4, oif) if oif else b"")
 
 
+def wide(table: int, bits: int, kind: int = 1) -> bytes:
+    body = bytearray(route(table, kind=kind, oif=0 if kind > 1 else 7))
+    body[1] = bits
+    return bytes(body)
+
+
 def host(table: int, *, oif: int = 7) -> bytes:
     body = bytearray(route(table, oif=oif))
     body[1] = 32
@@ -123,6 +129,13 @@ def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> 
         (host(254, oif=0) + attribute_u32(30, 5), NexthopEvent(0, ip_address("10.0.2.9"))),
         (route(254, 236), RouteEvent(Family.V4, 254, 236, 7)),
         (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
+        (wide(254, 0), RouteEvent(Family.V4, 254, 4, 7, wide=True)),
+        (wide(254, 3), RouteEvent(Family.V4, 254, 4, 7, wide=True)),
+        (wide(254, 4), RouteEvent(Family.V4, 254, 4, 7)),
+        (wide(254, 0, kind=7), RouteEvent(Family.V4, 254, 4, 0, wide=True, error=True)),
+        (wide(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 0)),
+        (wide(254, 0, kind=9), RouteEvent(Family.V4, 254, 4, 0, wide=True)),  # throw
+        (wide(1000007, 0, kind=7), RouteEvent(Family.V4, 1000007, 4, 0)),
         (route(1001983, 4), RouteEvent(Family.V4, 1001983, 4, 7)),
         (route(2_000_000_007, 4), RouteEvent(Family.V4, 2_000_000_007, 4, 7)),
         (route(77, 236), RouteEvent(Family.V4, 77, 236, 7)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nicwatchd.core.model import RTPROT_BOOT, Family, Hop
+from nicwatchd.core.model import BLACKHOLE, RTPROT_BOOT, Family, Hop
 from nicwatchd.core.port import NexthopEvent
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
@@ -84,3 +84,15 @@ async def test_an_object_that_goes_is_heard(host: None, heard: Heard, family: Fa
     await heard.until(lambda e: e == NexthopEvent(ETH1))
     source.close()
     assert not ip(f"-{family} route show {dst}")
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_a_default_by_a_black_hole_closes_main(host: None, family: Family) -> None:  # noqa: ARG001
+    kernel = NetlinkKernel()
+    assert await kernel.closed_main(frozenset()) == {}
+    ip(f"-{family} nexthop add id 10 blackhole")
+    ip(f"-{family} route add default nhid 10")
+    found = await kernel.closed_main(frozenset())
+    kernel.close()
+    assert found.keys() == {family}
+    assert [r.kind for r in found[family] if not r.dst.prefixlen] == [BLACKHOLE]
