@@ -275,8 +275,7 @@ async def test_what_main_has_where_an_error_closes_it(
 
 
 def closes(event: object, *, deleted: bool) -> bool:
-    says = isinstance(event, RouteEvent) and event.error and event.wide
-    return says and event.deleted == deleted
+    return isinstance(event, RouteEvent) and event.error and event.wide and event.deleted == deleted
 
 
 @pytest.mark.parametrize("family", Family)

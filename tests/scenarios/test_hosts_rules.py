@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import pytest
 
@@ -360,8 +360,6 @@ async def test_connections_live_through_a_deleted_guard_and_a_restart() -> None:
 
 # --- defaults of main that are errors -----------------------------------------------------------
 
-BRIDGED = (ip_network("172.17.0.0/16"), ip_network("fd17::/64"))
-
 
 async def guards(host: HostUnderTest, family: Family) -> list[str]:
     """The guards of ours that are for whatever a source sends."""
@@ -399,7 +397,8 @@ async def test_an_error_as_mains_default_leaves_the_enis_served(
     error = f"{kind} default metric 50"
     async with ec2_host(ETH1) as host:
         await primary_by_a_table(host, family)
-        box = await containers.bridged(host.vpc, *BRIDGED)
+        net4, net6 = IPv4Network("172.17.0.0/16"), IPv6Network("fd17::/64")
+        boxes = [await containers.bridged(host.vpc, net4, net6)]
         if first == "ours":
             await applied(host)
         await host.ip(f"-{family.value} route add {error}")
@@ -411,7 +410,10 @@ async def test_an_error_as_mains_default_leaves_the_enis_served(
             answer = await way(host, FAR[family], f"{SOURCE[family]}{bound}")
             assert "dev eth1 table" in answer
         await host.all_reachable("eth0", "eth1")
-        await host.all_reachable("eth1", peers=[box])
+        # The networks follow main.
+        net4, net6 = IPv4Network("172.18.0.0/16"), IPv6Network("fd18::/64")
+        boxes.append(await containers.bridged(host.vpc, net4, net6, "br1"))
+        await host.all_reachable("eth1", peers=boxes)
         codes = {note["code"] for note in (await host.status("eth1"))["notes"]}
         assert "main-closed" in codes
         await host.ip(f"-{family.value} route del {error}")
@@ -419,7 +421,7 @@ async def test_an_error_as_mains_default_leaves_the_enis_served(
         assert await guards(host, family)
         assert " to " not in await host.ip(f"-{family.value} rule")
         await host.all_reachable("eth0", "eth1")
-        await host.all_reachable("eth1", peers=[box])
+        await host.all_reachable("eth1", peers=boxes)
 
 
 @BOTH
