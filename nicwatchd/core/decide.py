@@ -49,6 +49,10 @@ class Decider:
         self.at = -inf  # when the last decision was made
         self._groups = frozenset({host.policy.numbers.group})  # all link groups that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
+        self._carriers: Mapping[
+            int, int
+        ] = {}  # whose plan has the group of a link that stands on it
+        self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
 
     def decide(self, now: float) -> Decision:
@@ -68,7 +72,7 @@ class Decider:
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now)
         undecided = self._undecided()
-        plans = [interface.plan for interface in host.interfaces.values()]
+        plans = [*(interface.plan for interface in host.interfaces.values()), *self._orphans]
         operations = diff(plans, kernel, undecided, host.owners)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
@@ -137,6 +141,8 @@ class Decider:
 
     def _plan(self, now: float) -> None:
         host = self.host
+        stack = host.stack(self._groups)
+        self._orphans = stack.orphans(host.policy.numbers.group)
         planner = HostPlan(
             interfaces=host.interfaces,
             rules=host.rules,
@@ -145,7 +151,7 @@ class Decider:
             knows_primary=isinstance(host.primary_mac, Value),
             now=now,
             neighbourhood=Neighbourhood(
-                host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers
+                host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers, stack
             ),
             made=self._made,
         )
@@ -157,6 +163,12 @@ class Decider:
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
+        self._carriers = {
+            each.index: index
+            for index, i in host.interfaces.items()
+            for each in i.plan.standing
+            if each.index not in host.interfaces
+        }
         self._rule_owners = {
             rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
         }
@@ -216,6 +228,8 @@ class Decider:
     def _owner(self, operation: Operation) -> int | None:
         """The ifindex of the interface that an operation is for; None: not known."""
         match operation:
+            case SetGroup(index=i) if i not in self.host.interfaces:
+                return self._carriers.get(i)
             case SetGroup(index=i) | SetUp(index=i) | AddAddress(index=i) | RemoveAddress(index=i):
                 return i
             case AddRoute(route=route) | RemoveRoute(route=route):

@@ -6,11 +6,12 @@ fill the gaps. A SELECTOR is one of `oif NAME`, `from PREFIX`, `from ADDRESS` an
 `iif lo from SUBNET`. For each there is a chain, in this order:
 
     SELECTOR lookup local                  where the kernel's own rule for that comes later
+    SELECTOR to NETWORK lookup main suppress_prefixlength 0    see `Subject.kept`
     SELECTOR to SUBNET lookup T            see `Subject.detours`
     SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
     SELECTOR lookup T
 
-The third is the guard. It uses main's routes to containers and VPNs, but neither main's default
+The fourth is the guard. It uses main's routes to containers and VPNs, but neither main's default
 route nor its routes through ENIs (all ENIs are in group 3778). Otherwise a reply to a host in the
 primary's subnet would leave by the primary with this ENI's source address, and EC2 drops it.
 
@@ -69,7 +70,8 @@ class Subject:
     up now; `waits_for_udev`: set it up later. `groups` are our link groups, former ones too.
     `alone` are the subnets in which no other link of the host has an address or can get one.
     `detours` are subnets that are not reached as main says: main's route there leads through a link
-    that no guard hides. `behind_local` are the families whose local table comes after our rules.
+    that no guard hides. `kept` are the networks of containers and VMs to which main leads by a link
+    in the group. `behind_local` are the families whose local table comes after our rules.
     """
 
     link: Link
@@ -82,6 +84,7 @@ class Subject:
     groups: frozenset[int] = frozenset()
     alone: frozenset[IPNetwork] = frozenset()
     detours: tuple[IPNetwork, ...] = ()
+    kept: tuple[IPNetwork, ...] = ()
     behind_local: frozenset[Family] = frozenset()
 
 
@@ -217,8 +220,11 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
     for selector in _selectors(family, usable, subject, policy):
         if family in subject.behind_local:
             yield replace(selector, table=LOCAL_TABLE)
+        for network in subject.kept:
+            if network.version == family:
+                yield replace(selector, dst=network, table=MAIN_TABLE, suppress_prefixlength=0)
         for subnet in subject.detours:
-            if subnet.version == family and subnet not in usable.subnets:
+            if subnet.version == family:
                 yield replace(selector, dst=subnet, table=own)
         yield replace(
             selector,

@@ -14,6 +14,7 @@ from typing import Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.interface import ASKING, Interface
+from nicwatchd.core.layers import beneath, layers
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import Address, AddRule, Item, Key, Link, Route, Rule
@@ -22,8 +23,9 @@ from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
 from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.stack import Layer, Stack
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate, is_primary
+from nicwatchd.core.treatment import is_candidate, is_hardware, is_primary
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -47,6 +49,9 @@ class Host:
         self.routes: tuple[Route, ...] = ()  # only ours
         self.rules: tuple[Rule, ...] = ()  # all
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
+        self.layers: Mapping[int, Link] = {}  # links that may stand on an ENI
+        self._beneath: Mapping[int, frozenset[int]] = {}  # the ENIs beneath those that do
+        self._on_layers: dict[int, tuple[tuple[Address, ...], tuple[Route, ...]]] = {}
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -59,6 +64,16 @@ class Host:
     def keys(self) -> frozenset[Key]:
         """The keys of the present interfaces, to tell them from former ones."""
         return frozenset(interface.key for interface in self.interfaces.values())
+
+    @property
+    def read_in_full(self) -> tuple[Key, ...]:
+        """The links whose addresses and main-table routes we need: interfaces, what stands on them.
+
+        On a host of 5,000 containers these are few, and an event of any other costs nothing.
+        """
+        on_top = (self.layers[i] for i in self._beneath if i not in self.interfaces)
+        keys = (interface.key for interface in self.interfaces.values())
+        return (*keys, *((link.index, link.mac) for link in on_top))
 
     def name_of(self, index: int) -> str | None:
         """The name of a link; None for one that is not there."""
@@ -89,6 +104,9 @@ class Host:
                 came = before is not None and index not in before
                 self.interfaces[index] = Interface(link, now, self.policy, came=came)
         self.releases = self.releases.among(self.keys)
+        enis = {i for i, each in self.interfaces.items() if is_hardware(each.link, self.policy)}
+        self.layers, self._beneath = layers(links.values(), enis), beneath(links, enis)
+        self._on_layers = {i: on for i, on in self._on_layers.items() if i in self._beneath}
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver, which is queried by name and so may be unknown in a rename."""
@@ -114,6 +132,8 @@ class Host:
 
         If others changed something, poll IMDS at once: it often shows the same change.
         """
+        if index in self._beneath:
+            self._on_layers[index] = (addresses, routes)
         interface = self.interfaces.get(index)
         if interface and interface.facts.update(addresses, routes):
             interface.hint(now)
@@ -166,10 +186,20 @@ class Host:
             slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
             interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
+    def stack(self, groups: frozenset[int]) -> Stack:
+        """What stands on the ENIs, or stood on one and is still in a group of ours."""
+        none: tuple[tuple[Address, ...], tuple[Route, ...]] = ((), ())
+        found = (
+            Layer(link, self._beneath.get(index, frozenset()), *self._on_layers.get(index, none))
+            for index, link in self.layers.items()
+            if index in self._beneath or link.group in groups
+        )
+        return Stack(self.interfaces, found, groups, joins=not self.policy.every_link)
+
     def snapshot(self) -> Snapshot:
         """The part of what the kernel has that decisions depend on."""
         return Snapshot(
-            links={index: i.facts.link for index, i in self.interfaces.items()},
+            links={**self.layers, **{index: i.link for index, i in self.interfaces.items()}},
             addresses={index: i.facts.addresses for index, i in self.interfaces.items()},
             routes=self.routes,
             rules=self.rules,

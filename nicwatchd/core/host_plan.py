@@ -72,8 +72,15 @@ class HostPlan:
     def _are_grouped(self, plans: Mapping[int, Plan]) -> bool:
         """Whether every link is in its group."""
         return all(
-            each.group in (None, self.interfaces[index].link.group) for index, each in plans.items()
+            self._group_of(wanted.index) == wanted.group
+            for each in plans.values()
+            for wanted in each.groups
         )
+
+    def _group_of(self, index: int) -> int | None:
+        """The group that a link is in."""
+        interface = self.interfaces.get(index)
+        return interface.link.group if interface else self.neighbourhood.stack.group_of(index)
 
     def _guards(self, groups: AbstractSet[int]) -> Iterator[Rule]:
         """Our guards with these groups."""
@@ -85,7 +92,9 @@ class HostPlan:
 
     @staticmethod
     def _without_group(its: Plan, policy: Policy) -> Plan:
-        return replace(its, group=None) if its.group == policy.numbers.group else its
+        standing = tuple(each for each in its.standing if each.group != policy.numbers.group)
+        own = None if its.group == policy.numbers.group else its.group
+        return replace(its, group=own, standing=standing)
 
     def _all(self, policy: Policy, *, detour: bool = False) -> dict[int, Plan]:
         plans = {}
@@ -96,7 +105,13 @@ class HostPlan:
             except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
                 self.errors[index] = error
                 its = interface.plan
-            plans[index] = replace(its, elsewhere=elsewhere)
+            stack, group = self.neighbourhood.stack, policy.numbers.group
+            plans[index] = replace(
+                its,
+                elsewhere=elsewhere,
+                standing=stack.groups_on(index, group),
+                remarks=stack.remarks(index, group),
+            )
         return plans
 
     def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
@@ -134,6 +149,7 @@ class HostPlan:
             groups=interface.groups,
             alone=self.neighbourhood.alone(interface),
             detours=self.neighbourhood.detours(index, everywhere=detour),
+            kept=self.neighbourhood.stack.kept,
             behind_local=self.neighbourhood.behind_local,
         )
 

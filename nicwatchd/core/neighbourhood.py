@@ -1,7 +1,8 @@
 """What stands beside an ENI on its host: other links in its subnets, and ways that avoid its rules.
 
-Reads: all interfaces with their treatment, the addresses of all other links, all rules.
-Gives: the subnets that are an ENI's alone, and those that its packets reach by its own table only.
+Reads: all interfaces with their treatment, what stands on them, the addresses of all other links,
+all rules. Gives: the subnets that are an ENI's alone, and those that its packets reach by its own
+table only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.metadata import Unknown
 from nicwatchd.core.model import (
     LOCAL_TABLE,
     TO_TABLE,
@@ -21,7 +21,8 @@ from nicwatchd.core.model import (
     Numbers,
     Rule,
 )
-from nicwatchd.core.treatment import Managed, Primary
+from nicwatchd.core.stack import Stack
+from nicwatchd.core.treatment import Managed, Primary, Unmanaged
 
 
 class Neighbourhood:
@@ -36,7 +37,9 @@ class Neighbourhood:
         others: Mapping[int, tuple[Address, ...]],
         rules: tuple[Rule, ...],
         numbers: Numbers,
+        stack: Stack | None = None,
     ) -> None:
+        self.stack = stack or Stack(interfaces)
         self._interfaces = interfaces
         self._others = others
         self._rules = rules
@@ -50,7 +53,7 @@ class Neighbourhood:
         """
         index = interface.link.index
         mine = self._subnets[index]
-        unknown = {family for other, family in self._unknown if other != index}
+        unknown = {family for other, family in self.stack.unknown if other != index}
         return frozenset(
             subnet
             for subnet in mine
@@ -70,31 +73,22 @@ class Neighbourhood:
         links = {**self._others, **tracked}
         return [(index, address.ip) for index, on in links.items() for address in on]
 
-    @cached_property
-    def _unknown(self) -> set[tuple[int, Family]]:
-        """The families of interfaces whose subnets IMDS will tell, but did not yet."""
-        return {
-            (index, family)
-            for index, interface in self._interfaces.items()
-            if interface.is_polled
-            for family in Family
-            if isinstance(interface.facts.memory.believed.of(family).cidrs, Unknown)
-        }
-
     def detours(self, index: int, *, everywhere: bool = False) -> tuple[IPNetwork, ...]:
-        """The subnets of other ENIs whose on-link routes in main no guard hides.
+        """The subnets whose on-link routes in main no guard hides.
 
-        Those are the ones whose link is not in our group. `everywhere`: of all other ENIs.
+        Those are of other ENIs whose link is not in our group, and of any ENI, by a link on top of
+        one that is not. `everywhere`: as if no link were in it.
         """
         hidden = set() if everywhere else self._hidden
-        return tuple(
-            dict.fromkeys(
-                subnet
-                for other, subnets in self._subnets.items()
-                if other != index and other not in hidden
-                for subnet in subnets
-            )
+        mine = self._subnets[index]
+        others = (
+            subnet
+            for other, subnets in self._subnets.items()
+            if other != index and other not in hidden
+            for subnet in subnets
+            if subnet not in mine
         )
+        return tuple(dict.fromkeys((*others, *self.stack.exposed(everywhere=everywhere))))
 
     @cached_property
     def _hidden(self) -> set[int]:
@@ -103,7 +97,8 @@ class Neighbourhood:
         return {
             index
             for index, i in self._interfaces.items()
-            if isinstance(i.treatment, ours) and i.link.group in {0, *i.groups}
+            if (isinstance(i.treatment, ours) and i.link.group in {0, *i.groups})
+            or (isinstance(i.treatment, Unmanaged) and self.stack.hides(index))
         }
 
     @cached_property

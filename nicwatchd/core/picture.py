@@ -9,6 +9,7 @@ from typing import Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
+from nicwatchd.core.layers import LAYER_KINDS
 from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, AddRoute, AddRule, Link
 from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
 from nicwatchd.core.staleness import Staleness
@@ -81,6 +82,12 @@ class Picture:
             or event.kind in self._host.policy.drivers
             or event.name == CILIUM_LINK
         )
+        if event.index not in self._host.interfaces and (
+            event.index in self._host.layers or (told and event.kind in LAYER_KINDS)
+        ):
+            self.stale.layer(event.index, gone=event.gone)
+            self._note_addresses(event.index)
+            return COALESCE  # a bridge has an event for each container that joins it
         if not known and not of_interest:
             return None
         if event.down:
@@ -91,7 +98,7 @@ class Picture:
         return AT_ONCE
 
     def _note_addresses(self, index: int) -> float | None:
-        if index not in self._host.interfaces:
+        if all(index != key[0] for key in self._host.read_in_full):
             return None
         self.stale.addresses(index)
         return AT_ONCE
@@ -106,7 +113,7 @@ class Picture:
             # only been set down: same index, same MAC. But it has lost everything, so it is new.
             self._links = {i: link for i, link in self._links.items() if i not in gone}
             self._host.update_links(dict(self._links), now)
-            self.stale.forget(self._host.keys)
+            self.stale.forget(self._host.read_in_full)
         return ReadLinks(self.stale.take_links(), self._host.keys)
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
@@ -122,7 +129,7 @@ class Picture:
         """Which addresses, routes and rules to read."""
         interfaces = self._host.interfaces.values()
         return ReadObjects(
-            links=self.stale.take_addresses(tuple(i.key for i in interfaces)),
+            links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
             tables=self.stale.take_tables(),

@@ -64,6 +64,7 @@ def _notes(view: View) -> Iterator[Reason]:
     if view.fight:
         yield view.fight
     yield from (Reason("refused", text) for text in view.memory.believed.refused)
+    yield from view.plan.remarks
     if view.state is State.IGNORED:
         yield from view.failures  # what could not be removed
     else:

@@ -53,6 +53,7 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "driver": None,
         "group": 0,
         "master": 0,
+        "lower": 0,
         "ra_received": False,
         "ra_managed": False,
     },
@@ -94,6 +95,8 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "routes": (),
         "rules": (),
         "elsewhere": frozenset(),
+        "standing": (),
+        "remarks": (),
     },
     AddRoute: {"replace": False},
 }
