@@ -19,6 +19,7 @@ How to read it
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
     treatment   which interfaces we configure, and how we treat the others
+    layers -> stack    which links stand on ENIs, and which link group they are to be in
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     neighbourhood          what stands beside an ENI on its host
     eni_plan, host_plan    what should be in the kernel, for one ENI and for all

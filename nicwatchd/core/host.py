@@ -194,7 +194,8 @@ class Host:
             for index, link in self.layers.items()
             if index in self._beneath or link.group in groups
         )
-        return Stack(self.interfaces, found, groups, joins=not self.policy.every_link)
+        ground = {index: interface.ground for index, interface in self.interfaces.items()}
+        return Stack(ground, found, groups, joins=not self.policy.every_link)
 
     def snapshot(self) -> Snapshot:
         """The part of what the kernel has that decisions depend on."""

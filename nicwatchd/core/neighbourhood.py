@@ -39,12 +39,12 @@ class Neighbourhood:
         numbers: Numbers,
         stack: Stack | None = None,
     ) -> None:
-        self.stack = stack or Stack(interfaces)
+        self.stack = stack or Stack({index: each.ground for index, each in interfaces.items()})
         self._interfaces = interfaces
         self._others = others
         self._rules = rules
         self._numbers = numbers
-        self._subnets = {index: i.facts.subnets for index, i in interfaces.items()}
+        self._subnets = {index: each.subnets for index, each in self.stack.ground.items()}
 
     def alone(self, interface: Interface) -> frozenset[IPNetwork]:
         """The subnets in which no other link has an address, or may get one.

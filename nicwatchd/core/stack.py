@@ -4,8 +4,8 @@ A bridge, bond, VLAN or the like may have an ENI's addresses and main's routes i
 packets of *other* ENIs must not take these routes, so such a link joins the group of the ENIs. Then
 the guards hide the routes, and what the kernel learned of the path (packet-too-big) with them.
 
-Reads: all interfaces with their treatment; the links that stand on ENIs, with their addresses and
-main's routes through them. Gives: link groups, and the networks that need rules of their own.
+Reads: what of each ENI matters here; the links that stand on ENIs, with their addresses and main's
+routes through them. Gives: link groups, and the networks that need rules of their own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from nicwatchd.core.interface import Interface
-from nicwatchd.core.metadata import Unknown
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     Address,
@@ -30,10 +28,23 @@ from nicwatchd.core.model import (
     SetGroup,
     contains,
 )
-from nicwatchd.core.treatment import Released, is_asked_about
 
 # Networks of containers and VMs; each costs a rule for each selector of each ENI.
 KEPT_AT_MOST: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """An ENI that links may stand on.
+
+    `active`: neither released nor excluded. `unknown`: the families whose subnets IMDS will tell,
+    but did not yet. `has_routes`: the main table has routes through the ENI itself.
+    """
+
+    active: bool = True
+    subnets: tuple[IPNetwork, ...] = ()
+    unknown: frozenset[Family] = frozenset()
+    has_routes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +62,14 @@ class Stack:
 
     def __init__(
         self,
-        interfaces: Mapping[int, Interface] | None = None,
+        ground: Mapping[int, Ground] | None = None,
         layers: Iterable[Layer] = (),
         groups: AbstractSet[int] = frozenset(),
         *,
         joins: bool = True,
     ) -> None:
-        """`joins`: no link joins the group without it."""
-        self._interfaces = interfaces or {}
+        """`ground`: the ENIs, by ifindex. `joins`: no link joins the group without it."""
+        self.ground = ground or {}
         self._layers = {layer.link.index: layer for layer in layers}
         self._groups = groups
         self._may_join = joins
@@ -109,29 +120,19 @@ class Stack:
 
     def _active(self, layer: Layer) -> frozenset[int]:
         """The ENIs beneath, without those that we leave alone altogether."""
-        return frozenset(index for index in layer.enis if self._is_active(index))
+        return frozenset(index for index in layer.enis if self.ground[index].active)
 
-    def _is_active(self, index: int) -> bool:
-        treatment = self._interfaces[index].treatment
-        return is_asked_about(treatment) and not isinstance(treatment, Released)
-
-    @cached_property
+    @property
     def unknown(self) -> frozenset[tuple[int, Family]]:
-        """The families of interfaces whose subnets IMDS will tell, but did not yet."""
-        return frozenset(
-            (index, family)
-            for index, interface in self._interfaces.items()
-            if interface.is_polled
-            for family in Family
-            if isinstance(interface.facts.memory.believed.of(family).cidrs, Unknown)
-        )
+        """The families of ENIs whose subnets IMDS will tell, but did not yet."""
+        return frozenset((i, family) for i, of in self.ground.items() for family in of.unknown)
 
     # --- what is on the links ----------------------------------------------------------------
 
     @cached_property
     def _subnets(self) -> tuple[IPNetwork, ...]:
         """The subnets of all ENIs."""
-        found = (subnet for i in self._interfaces.values() for subnet in i.facts.subnets)
+        found = (subnet for each in self.ground.values() for subnet in each.subnets)
         return tuple(dict.fromkeys(found))
 
     def _has_to_do_with_enis(self, layer: Layer) -> bool:
@@ -167,7 +168,7 @@ class Stack:
         """
         mine = [layer for layer in self._concerned if eni in layer.enis]
         covered = bool(mine) and not any(self._is_foreign(layer) for layer in mine)
-        return covered and not self._interfaces[eni].facts.routes
+        return covered and not self.ground[eni].has_routes
 
     @cached_property
     def kept(self) -> tuple[IPNetwork, ...]:

@@ -338,8 +338,15 @@ def test_an_eni_that_no_guard_hides_is_reached_by_the_own_router(family: Family)
     assert rules(replace(BOTH, detours=foreign), family=V6) == rules(BOTH, family=V6)
 
 
-def test_the_own_subnet_is_no_detour() -> None:
-    assert rules(replace(BOTH, detours=nets(NET4, NET6))) == rules(BOTH)
+def test_networks_of_containers_come_before_detours() -> None:
+    made = rules(replace(BOTH, kept=nets("10.0.7.64/28"), detours=nets("10.0.7.0/24")))
+    assert made[:4] == [
+        "oif eth1 to 10.0.7.64/28 main",
+        "oif eth1 to 10.0.7.0/24 T",
+        "oif eth1 main guard",
+        "oif eth1 T",
+    ]
+    assert not any("10.0.7" in rule for rule in made if "2001:" in rule)
 
 
 def test_a_local_table_that_is_looked_up_too_late_comes_first() -> None:
