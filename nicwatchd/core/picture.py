@@ -82,9 +82,8 @@ class Picture:
             or event.kind in self._host.policy.drivers
             or event.name == CILIUM_LINK
         )
-        if event.index not in self._host.interfaces and (
-            event.index in self._host.layers or (told and event.kind in LAYER_KINDS)
-        ):
+        is_layer = event.kind in LAYER_KINDS and event.kind not in self._host.policy.drivers
+        if event.index in self._host.layers or (told and is_layer):
             self.stale.layer(event.index, gone=event.gone)
             self._note_addresses(event.index)
             return COALESCE  # a bridge has an event for each container that joins it
