@@ -22,6 +22,7 @@ from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
     AddRule,
+    Item,
     Operation,
     Plan,
     Reason,
@@ -32,7 +33,7 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.moves import rightful_owners
+from nicwatchd.core.moves import first_come, rightful_owners
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
@@ -153,6 +154,7 @@ class Decider:
             neighbourhood=Neighbourhood(
                 host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers, stack
             ),
+            taken=self._taken(),
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -172,6 +174,16 @@ class Decider:
         self._rule_owners = {
             rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
         }
+
+    def _taken(self) -> dict[int, dict[Item, int]]:
+        """What ENIs of several VPCs have: for each, the items that another has the rule for."""
+        items = {
+            index: [
+                item for verdict in interface.verdicts.values() for item in verdict.usable.items
+            ]
+            for index, interface in self.host.interfaces.items()
+        }
+        return first_come(items, self.host.rules, self.host.owners.of)
 
     # --- conclusions to operations -----------------------------------------------------------
 

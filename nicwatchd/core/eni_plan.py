@@ -42,6 +42,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     IPNetwork,
+    Item,
     Link,
     Plan,
     Route,
@@ -71,7 +72,8 @@ class Subject:
     `alone` are the subnets in which no other link of the host has an address or can get one.
     `detours` are subnets that are not reached as main says: main's route there leads through a link
     that no guard hides. `kept` are the networks of containers and VMs to which main leads by a link
-    in the group. `behind_local` are the families whose local table comes after our rules.
+    in the group. `taken` are items that an ENI of another VPC has, too, and has the rule for.
+    `behind_local` are the families whose local table comes after our rules.
     """
 
     link: Link
@@ -85,6 +87,7 @@ class Subject:
     alone: frozenset[IPNetwork] = frozenset()
     detours: tuple[IPNetwork, ...] = ()
     kept: tuple[IPNetwork, ...] = ()
+    taken: frozenset[Item] = frozenset()
     behind_local: frozenset[Family] = frozenset()
 
 
@@ -114,7 +117,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
     routes: list[Route] = []
     rules: list[Rule] = []
     for family, usable in sorted(subject.usable.items()):
-        if not usable:
+        if not (usable or usable.by_device):
             continue
         wanted, first = _addresses_to_add(family, usable, subject, policy)
         rules += _rules(family, usable, subject, policy)
@@ -244,7 +247,7 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
     """
     base = Rule(family, policy.numbers.priority, 0)
     yield replace(base, oif=subject.link.name)
-    for prefix in usable.prefixes:
+    for prefix in (each for each in usable.prefixes if each not in subject.taken):
         yield replace(base, src=prefix)
     whole = [subnet for subnet in usable.subnets if subnet in subject.alone]
     few = len(usable.addresses) <= FEW_ADDRESSES
@@ -253,7 +256,7 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
     for subnet in whole:
         yield replace(base, iif="lo", src=subnet)
     for ip in dict.fromkeys((*usable.addresses, *_of_others(family, subject))):
-        if not any(ip in subnet for subnet in whole):
+        if ip not in subject.taken and not any(ip in subnet for subnet in whole):
             yield replace(base, src=ip_network(ip))
 
 

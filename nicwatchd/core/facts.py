@@ -127,6 +127,7 @@ class Facts:
     @property
     def claims(self) -> Claims:
         """The claims of this link to addresses and prefixes."""
+        subnet_id = self.memory.believed.subnet_id
         families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
         return Claims(
             self.link.index,
@@ -135,6 +136,7 @@ class Facts:
             leased=frozenset(leased(self.addresses)),
             added=frozenset(address.ip for address in self.addresses if ours(address)),
             unread=frozenset(family for family, of in families.items() if of.unread),
+            subnet_id=subnet_id.value if isinstance(subnet_id, Value) else None,
         )
 
     def leave(self, elsewhere: Mapping[Item, str]) -> frozenset[Item]:

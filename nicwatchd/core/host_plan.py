@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, Plan, Rule
+from nicwatchd.core.model import PROTOCOL, Item, Plan, Reason, Rule
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
@@ -25,7 +25,8 @@ from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 class HostPlan:
     """What the plans are made from: all interfaces with their verdicts, and the kernel's rules.
 
-    Nothing may be removed of what is `undecided`. `made` has the last plan of each interface, by
+    Nothing may be removed of what is `undecided`. `taken`: what another VPC's ENI has, too, as in
+    `first_come`. `made` has the last plan of each interface, by
     ifindex, with its input; the plan is made anew only if that changes. `errors` has the exceptions
     by ifindex.
     """
@@ -37,6 +38,7 @@ class HostPlan:
     knows_primary: bool
     now: float
     neighbourhood: Neighbourhood
+    taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -110,9 +112,17 @@ class HostPlan:
                 its,
                 elsewhere=elsewhere,
                 standing=stack.groups_on(index, group),
-                remarks=stack.remarks(index, group),
+                remarks=(*stack.remarks(index, group), *self._shares(index)),
             )
         return plans
+
+    def _shares(self, index: int) -> Iterator[Reason]:
+        """A note for each item that another ENI has, too, and has the rule for."""
+        here = self.interfaces[index].link.name
+        for item, other in self.taken.get(index, {}).items():
+            name = self.interfaces[other].link.name
+            text = f"{name} has {item} too, in another VPC; what is sent from it leaves by {name}, "
+            yield Reason("same-address", f"{text}unless the socket is bound to {here}")
 
     def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
         link, groups = interface.link, interface.groups
@@ -150,6 +160,7 @@ class HostPlan:
             alone=self.neighbourhood.alone(interface),
             detours=self.neighbourhood.detours(index, everywhere=detour),
             kept=self.neighbourhood.stack.kept,
+            taken=frozenset(self.taken.get(index, ())),
             behind_local=self.neighbourhood.behind_local,
         )
 

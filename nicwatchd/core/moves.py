@@ -4,6 +4,9 @@ IMDS does not change the lists of both ENIs at the same moment. The old ENI keep
 own list lacks it; then there is no doubt, because the list of the other shows where the item went.
 What an ENI "has" is read from the kernel, so a restart in the middle of a move changes no decision.
 
+In two VPCs, ENIs may have the same address for good. An address lies in one subnet of a VPC, so
+different subnet ids tell it. Then both keep it, but only one has the rule for it.
+
 Reads: the claims of each ENI to items, and the rules in the kernel. Gives: the owner of each item.
 """
 
@@ -27,6 +30,7 @@ class Claims:
     leased: frozenset[Item] = frozenset()  # DHCP configured them
     added: frozenset[Item] = frozenset()  # we added them to the link
     unread: frozenset[Family] = frozenset()
+    subnet_id: str | None = None  # where IMDS has told it
 
     @property
     def items(self) -> frozenset[Item]:
@@ -62,8 +66,42 @@ def rightful_owners(
     for item, index in ruled.items():
         if index in by_index and item not in by_index[index].items:
             of.setdefault(item, []).append(by_index[index])
-    found = {item: _owner(item, several, ruled) for item, several in of.items() if several[1:]}
+    found = {
+        item: _owner(item, several, ruled)
+        for item, several in of.items()
+        if several[1:] and not _are_apart(several)
+    }
     return {item: index for item, index in found.items() if index is not None}
+
+
+def _are_apart(claims: Sequence[Claims]) -> bool:
+    """Whether each of these ENIs is certainly in another VPC than all others."""
+    subnets = {one.subnet_id for one in claims}
+    return len(subnets) == len(claims) and None not in subnets
+
+
+def first_come(
+    items: Mapping[int, Iterable[Item]],
+    rules: Iterable[Rule],
+    owners: Callable[[int], AbstractSet[int]],
+) -> dict[int, dict[Item, int]]:
+    """For each ENI, by ifindex: of its items, those that another has, too, and has the rule for.
+
+    That is the one that has it in the kernel, else the one with the lowest ifindex.
+    """
+    having: dict[Item, list[int]] = {}
+    for index in sorted(items):
+        for item in items[index]:
+            having.setdefault(item, []).append(index)
+    twice = {item: several for item, several in having.items() if several[1:]}
+    ruled = _ruled(rules, owners) if twice else {}
+    found: dict[int, dict[Item, int]] = {}
+    for item, several in twice.items():
+        first = ruled[item] if ruled.get(item) in several else several[0]
+        for index in several:
+            if index != first:
+                found.setdefault(index, {})[item] = first
+    return found
 
 
 def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> dict[Item, int]:
