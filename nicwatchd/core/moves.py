@@ -69,15 +69,22 @@ def rightful_owners(
     found = {
         item: _owner(item, several, ruled)
         for item, several in of.items()
-        if several[1:] and not _are_apart(several)
+        if several[1:] and not _are_apart(item, several)
     }
     return {item: index for item, index in found.items() if index is not None}
 
 
-def _are_apart(claims: Sequence[Claims]) -> bool:
-    """Whether each of these ENIs is certainly in another VPC than all others."""
-    subnets = {one.subnet_id for one in claims}
-    return len(subnets) == len(claims) and None not in subnets
+def _are_apart(item: Item, claims: Sequence[Claims]) -> bool:
+    """Whether each of these ENIs is in another VPC than all others.
+
+    After a restart it is not known yet: then what each has in the kernel stays.
+    """
+    told = [one.subnet_id for one in claims if one.subnet_id is not None]
+    if len(set(told)) < len(told):
+        return False
+    untold = [one for one in claims if one.subnet_id is None]
+    unread = all(Family(item.version) in one.unread for one in untold)
+    return not untold or (unread and all(item in one.added | one.leased for one in claims))
 
 
 def first_come(
