@@ -30,6 +30,7 @@ ANY: Final[dict[Family, IPNetwork]] = {
     Family.V4: ip_network("0.0.0.0/0"),
     Family.V6: ip_network("::/0"),
 }
+LAST_METRIC: Final = 4_000_000_000  # so that who reads all tables finds main's default first
 LINK_LOCAL: Final = IPv6Network((IPv6Address("fe80::"), 64))
 
 
@@ -59,9 +60,10 @@ def expected(
 ) -> Expected:
     """Everything that the README promises for an ENI.
 
-    `others` are the CIDRs of the host's other ENIs; `operators` are main's static routes through
-    this ENI, which are copied if the ENI has the family; `foreign` are permanent addresses that
-    others put on its link. A link that is down has no routes and no IPv6 addresses.
+    `others` are the CIDRs of the host's other ENIs; `operators` are main's routes through this
+    ENI, which are copied if the ENI has the family, with its first address as the source;
+    `foreign` are permanent addresses that others put on its link. A link that is down has no
+    routes and no IPv6 addresses.
     """
     rules: set[Rule] = set()
     routes: set[Route] = set()
@@ -78,17 +80,18 @@ def expected(
         if up:
             plain = _routes(eni, family, index)
             routes |= plain
+            copied = (route for route in operators if route.family is family)
+            copies = {replace(route, table=table, protocol=PROTOCOL) for route in copied}
+            routes |= copies
             source = addresses[0] if addresses else None
-            sourced |= {r if r.dst == LINK_LOCAL else replace(r, prefsrc=source) for r in plain}
-    used = {rule.family for rule in rules} if up else set()
-    copied = (route for route in operators if route.family in used)
-    copies = {replace(route, table=table, protocol=PROTOCOL) for route in copied}
+            both = plain | copies
+            sourced |= {r if r.dst == LINK_LOCAL else replace(r, prefsrc=source) for r in both}
     here = eni.addresses() if up else eni.addresses(Family.V4)
     return Expected(
         index,
         frozenset(rules),
-        frozenset(routes.union(copies)),
-        frozenset(sourced.union(copies)),
+        frozenset(routes),
+        frozenset(sourced),
         frozenset(here),
     )
 
@@ -105,11 +108,11 @@ def _routes(eni: Eni, family: Family, index: int) -> set[Route]:
     base = Route(ANY[family], Numbers().table_of(index), index)
     _, _, cidrs = _parts(eni, family)
     if family is Family.V4:
-        default = replace(base, gateway=eni.subnet.gateway, onlink=True)
+        default = replace(base, gateway=eni.subnet.gateway, onlink=True, metric=LAST_METRIC)
         return {default} | {replace(base, dst=cidr, scope=SCOPE_LINK) for cidr in cidrs}
-    base = replace(base, metric=IPV6_DEFAULT_METRIC)
-    on_link = {replace(base, dst=network) for network in (LINK_LOCAL, *cidrs)}
-    return {replace(base, gateway=ROUTER_V6)} | on_link
+    on_link = replace(base, metric=IPV6_DEFAULT_METRIC)
+    default = replace(base, gateway=ROUTER_V6, metric=LAST_METRIC)
+    return {default} | {replace(on_link, dst=network) for network in (LINK_LOCAL, *cidrs)}
 
 
 def _rules(

@@ -22,11 +22,11 @@ How to read it
     layers -> stack    which links stand on ENIs, and which link group they are to be in
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     neighbourhood          what stands beside an ENI on its host
-    eni_plan, host_plan    what should be in the kernel, for one ENI and for all
+    eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
                 planned
-    losses, failures          what others removed, what the kernel refused
-    shadow, lookups           whose rule wins, by the kernel's own word
+    losses, failures       what others removed, what the kernel refused
+    shadow, lookups        whose rule wins, by the kernel's own word
     host        all interfaces, and the facts that they share
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again

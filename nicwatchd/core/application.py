@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from nicwatchd.core.diff import is_removal
 from nicwatchd.core.failures import failed
-from nicwatchd.core.model import AddRoute, AddRule, Operation, RemoveRule, SetGroup
+from nicwatchd.core.model import AddRoute, AddRule, Operation, RemoveRule, Rule, SetGroup
 from nicwatchd.core.ownership import selector
 from nicwatchd.core.port import Outcome
 
@@ -42,18 +42,22 @@ class Application:
     def _waiting(self, lost: list[Operation]) -> frozenset[Operation]:
         """The removals that have to wait, since what replaces the rules was not added.
 
-        A rule needs the default route of its table as well; and a way around the links of another
-        group is needed until all are in it.
+        A rule needs the default route of its table as well. The ways around the links of another
+        group are needed until all are in it, and so is the guard that tells of that group.
         """
         added = [each.rule for each in self._additions if isinstance(each, AddRule)]
         chains = {selector(each.rule) for each in lost if isinstance(each, AddRule)}
         routes = [each.route for each in lost if isinstance(each, AddRoute)]
         hollow = {route.table for route in routes if not route.dst.prefixlen}
         chains |= {selector(rule) for rule in added if rule.table in hollow}
-        grouped = not any(isinstance(each, SetGroup) for each in lost)
+        ungrouped = any(isinstance(each, SetGroup) for each in lost)
         return frozenset(
             each
             for each in self._removals
             if isinstance(each, RemoveRule)
-            and (selector(each.rule) in chains or not (grouped or each.rule.dst is None))
+            and (selector(each.rule) in chains or (ungrouped and _serves_groups(each.rule)))
         )
+
+
+def _serves_groups(rule: Rule) -> bool:
+    return rule.dst is not None or rule.suppress_ifgroup is not None

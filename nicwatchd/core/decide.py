@@ -22,6 +22,7 @@ from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
     AddRule,
+    Family,
     Item,
     Operation,
     Plan,
@@ -126,7 +127,15 @@ class Decider:
 
     def _undecided(self) -> Undecided:
         interfaces = self.host.interfaces.items()
-        return {(index, family) for index, i in interfaces for family in i.undecided}
+        waiting = {(index, family) for index in self._without_table for family in Family}
+        return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
+
+    @property
+    def _without_table(self) -> frozenset[int]:
+        """The interfaces whose table still has routes of another one, by former numbers."""
+        tables = {self.host.policy.numbers.table_of(index): index for index in self.host.interfaces}
+        taken = (r for r in self.host.routes if r.oif != tables.get(r.table, r.oif))
+        return frozenset(tables[route.table] for route in taken)
 
     def _settle_moves(self, now: float) -> None:
         """Tell each interface what others own, and poll IMDS about the owner of a moving item."""
@@ -150,6 +159,7 @@ class Decider:
             owners=host.owners,
             undecided=self._undecided(),
             knows_primary=isinstance(host.primary_mac, Value),
+            without_table=self._without_table,
             now=now,
             neighbourhood=Neighbourhood(
                 host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers, stack

@@ -13,7 +13,9 @@ fill the gaps. A SELECTOR is one of `oif NAME`, `from PREFIX`, `from ADDRESS` an
 
 The fourth is the guard. It uses main's routes to containers and VPNs, but neither main's default
 route nor its routes through ENIs (all ENIs are in group 3778). Otherwise a reply to a host in the
-primary's subnet would leave by the primary with this ENI's source address, and EC2 drops it.
+primary's subnet would leave by the primary with this ENI's source address, and EC2 drops it. Where
+main has too many routes through the ENI to copy them, the guard names no group, and the second
+rules are there for the subnets of all other ENIs.
 
 Reads: a `Subject`, one ENI with what is certain about it. Gives: its `Plan`.
 """
@@ -23,20 +25,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Final
 
+from nicwatchd.core import eni_routes
+from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
-    IPV6_DEFAULT_METRIC,
     LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
-    RTPROT_BOOT,
-    RTPROT_RA,
-    RTPROT_STATIC,
-    SCOPE_LINK,
     SCOPE_UNIVERSE,
     Address,
     Family,
@@ -45,21 +44,15 @@ from nicwatchd.core.model import (
     Item,
     Link,
     Plan,
+    Reason,
     Route,
     Rule,
     ours,
 )
-from nicwatchd.core.policy import AddressMode, Ipv6Router, Policy, RuleMode
+from nicwatchd.core.policy import AddressMode, Policy, RuleMode
 
-EC2_ROUTER: Final = IPv6Address("fe80:ec2::1")  # EC2's fixed router address, in every subnet
-LINK_LOCAL: Final = IPv6Network("fe80::/64")
-ANY: Final[Mapping[Family, IPNetwork]] = {
-    Family.V4: IPv4Network("0.0.0.0/0"),
-    Family.V6: IPv6Network("::/0"),
-}
 # Up to so many addresses of a family have a rule each; beyond, rules grow with the ENIs.
 FEW_ADDRESSES: Final = 4
-COPIED_AT_MOST: Final = 256  # of an operator's routes; a full BGP table must not be copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +66,8 @@ class Subject:
     `detours` are subnets that are not reached as main says: main's route there leads through a link
     that no guard hides. `kept` are the networks of containers and VMs to which main leads by a link
     in the group. `taken` are items that an ENI of another VPC has, too, and has the rule for.
-    `behind_local` are the families whose local table comes after our rules.
+    `behind_local` are the families whose local table comes after our rules. `enis` are the links
+    that the guards hide, by ifindex.
     """
 
     link: Link
@@ -89,6 +83,17 @@ class Subject:
     kept: tuple[IPNetwork, ...] = ()
     taken: frozenset[Item] = frozenset()
     behind_local: frozenset[Family] = frozenset()
+    enis: frozenset[int] = frozenset()
+
+    @property
+    def main(self) -> Main:
+        """The main table's routes through the link."""
+        return Main(self.link.index, self.routes)
+
+    @property
+    def main_decides(self) -> frozenset[Family]:
+        """The families of which main has more routes through the link than are copied."""
+        return frozenset(family for family in Family if self.main.has_too_many(family))
 
 
 def group_for(link: Link, wanted: int, groups: AbstractSet[int]) -> int | None:
@@ -116,6 +121,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
     awaited: list[IPAddress] = []
     routes: list[Route] = []
     rules: list[Rule] = []
+    unfinished: list[Reason] = []
     for family, usable in sorted(subject.usable.items()):
         if not (usable or usable.by_device):
             continue
@@ -123,7 +129,9 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         rules += _rules(family, usable, subject, policy)
         up = subject.link.up or subject.bring_up
         if up:
-            routes += _routes(family, usable, wanted, subject, policy)
+            made = _routes(family, usable, wanted, subject, policy)
+            unfinished += eni_routes.unfinished(family, made)
+            routes += made
         if up or family is Family.V4:
             addresses += wanted
             awaited += first
@@ -136,6 +144,9 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         awaited=tuple(awaited),
         routes=tuple(routes),
         rules=tuple(rules),
+        main_decides=bool(subject.main_decides),
+        unfinished=tuple(unfinished),
+        notes=tuple(eni_routes.notes(subject.main, subject.enis)),
     )
 
 
@@ -170,47 +181,15 @@ def _addresses_to_add(
 def _routes(
     family: Family, usable: Usable, wanted: Sequence[IPAddress], subject: Subject, policy: Policy
 ) -> list[Route]:
-    """The routes of the interface's table: subnets, default, and the operator's own."""
+    """The routes of the interface's table, with the first address that the link has as source."""
     link = subject.link
     # The preferred source; the kernel accepts no tentative address as such. Without one, a socket
     # that is bound only to the device would get the primary's address, since ours are deprecated.
     on_link = {a.ip for a in subject.addresses if not a.tentative} | set(wanted)
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
-    metric = IPV6_DEFAULT_METRIC if family is Family.V6 else 0
     table = policy.numbers.table_of(link.index)
-    base = Route(ANY[family], table, link.index, prefsrc=first, metric=metric)
-    scope = SCOPE_LINK if family is Family.V4 else base.scope
-    routes = [replace(base, dst=subnet, scope=scope) for subnet in usable.subnets]
-    if family is Family.V6:
-        routes.append(replace(base, dst=LINK_LOCAL, prefsrc=None))
-    gateway = _gateway(family, usable, subject.routes, policy)
-    if gateway:
-        routes.append(replace(base, gateway=gateway, onlink=family is Family.V4))
-    unique = {route.key: route for route in routes}
-    most = len(unique) + COPIED_AT_MOST
-    for route in subject.routes:
-        if route.family is family and route.protocol in (RTPROT_BOOT, RTPROT_STATIC):
-            copy = replace(route, table=base.table, protocol=PROTOCOL)
-            if len(unique) < most:
-                # Two routes with one key (they may differ in TOS) would always replace each other.
-                unique.setdefault(copy.key, copy)
-    return list(unique.values())
-
-
-def _gateway(
-    family: Family, usable: Usable, routes: Sequence[Route], policy: Policy
-) -> IPAddress | None:
-    """The VPC router: a fixed address for IPv6, the subnet's base + 1 for IPv4."""
-    if family is Family.V6:
-        if policy.ipv6_router is Ipv6Router.EC2:
-            return EC2_ROUTER
-        learned = (r.gateway for r in routes if r.dst == ANY[family] and r.protocol == RTPROT_RA)
-        return next(learned, None)
-    first = usable.addresses[0] if usable.addresses else None
-    subnets = [s for s in usable.subnets if isinstance(s, IPv4Network)]
-    home = next((s for s in subnets if isinstance(first, IPv4Address) and first in s), None)
-    home = home or next(iter(subnets), None)
-    return home.network_address + 1 if home else None
+    base = Route(eni_routes.ANY[family], table, link.index, prefsrc=first)
+    return eni_routes.routes(family, usable, base, subject.main, policy.ipv6_router)
 
 
 # --- rules -----------------------------------------------------------------------------------
@@ -233,7 +212,7 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
             selector,
             table=MAIN_TABLE,
             suppress_prefixlength=0,
-            suppress_ifgroup=numbers.group,
+            suppress_ifgroup=None if family in subject.main_decides else numbers.group,
         )
         yield replace(selector, table=own)
 

@@ -137,6 +137,7 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     )
     confirmed = family in witness.confirmed
     refusal = _refuse_all(witness, policy)
+    strangers, usable = _strangers(family, said, leases, usable)
     if refusal:  # what earlier answers confirmed stays usable
         usable = usable if confirmed else proof
         return Verdict(family, Status.WAITING, (refusal,), usable=usable)
@@ -146,14 +147,15 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     if told_none and not leases and _patience_over(family, witness, policy):
         return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
     reasons = _missing(family, witness.imds) + _strays(family, said)
-    unlisted = _unlisted_leases(family, said, leases)
+    unlisted = _unlisted_leases(family, said, tuple(ip for ip in leases if ip not in strangers))
     if not confirmed:
         reasons += unlisted
         unlisted = ()
     elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    return Verdict(family, status, reasons, notes=unlisted, usable=usable)
+    notes = (*unlisted, *_strange_leases(family, said, strangers))
+    return Verdict(family, status, reasons, notes=notes, usable=usable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,44 @@ def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
         Reason(code, f"{item} is outside the subnet's CIDRs ({subnets}); nicwatchd does not use it")
         for item in (*said.addresses, *said.prefixes)
         if said.subnets and not _within(item, said.subnets)
+    )
+
+
+def _strangers(
+    family: Family, said: _Lists, leases: tuple[IPAddress, ...], usable: Usable
+) -> tuple[tuple[IPAddress, ...], Usable]:
+    """The leases of another network than IMDS names, and what is usable without them.
+
+    An ENI's IPv4 subnet never changes, and its table has one router, which would not take them.
+    IPv6 has one router for all subnets.
+    """
+    if family is Family.V6 or not said.subnets:
+        return (), usable
+    strangers = tuple(
+        ip for ip in leases if ip not in said.addresses and not _within(ip, said.subnets)
+    )
+    if not strangers:
+        return (), usable
+    left = tuple(ip for ip in usable.addresses if ip not in strangers)
+    subnets = tuple(
+        subnet
+        for subnet in usable.subnets
+        if subnet in said.subnets or any(ip in subnet for ip in left)
+    )
+    return strangers, replace(usable, addresses=left, subnets=subnets)
+
+
+def _strange_leases(
+    family: Family, said: _Lists, strangers: tuple[IPAddress, ...]
+) -> tuple[Reason, ...]:
+    subnets = ", ".join(str(subnet) for subnet in said.subnets)
+    return tuple(
+        Reason(
+            f"lease-outside-subnet-{family.label.lower()}",
+            f"DHCP configured {ip}, which is in none of the subnet's CIDRs ({subnets}): its"
+            " traffic is left to main",
+        )
+        for ip in strangers
     )
 
 
@@ -245,7 +285,7 @@ def on_link_prefixes(
         route.dst
         for route in routes
         if route.family is family
-        and route.gateway is None
+        and route.is_on_link
         and route.protocol in (RTPROT_KERNEL, RTPROT_RA)
     ]
     usable = (

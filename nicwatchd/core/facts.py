@@ -13,6 +13,7 @@ from nicwatchd.core.evidence import leased, on_link_prefixes
 from nicwatchd.core.memory import Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import (
+    HEEDED,
     AddAddress,
     Address,
     AddRoute,
@@ -80,13 +81,17 @@ class Facts:
 
     def update(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; True if others changed something."""
-        before = (self._foreign(), frozenset(self.routes))
+        before = (self._foreign(), self._telling())
         self.ipv4_ended |= _has_ipv4(self.addresses) and not _has_ipv4(addresses)
         self.addresses, self.routes = addresses, routes
-        return before != (self._foreign(), frozenset(self.routes))
+        return before != (self._foreign(), self._telling())
 
     def _foreign(self) -> frozenset[Address]:
         return frozenset(address for address in self.addresses if not ours(address))
+
+    def _telling(self) -> frozenset[Route]:
+        """The routes that say something of the ENI. A routing daemon's change all day."""
+        return frozenset(route for route in self.routes if route.protocol in HEEDED)
 
     @property
     def waits_for_udev(self) -> bool:

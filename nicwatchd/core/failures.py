@@ -51,7 +51,7 @@ def explain(
 
 
 def _in_the_way(ours: Route, other: Route | None) -> str:
-    """`other` is None for a route that we do not read: not unicast, or with several next hops."""
+    """`other` is None for a route that we do not read: not unicast, or into a tunnel."""
     via = f" via {other.gateway}" if other and other.gateway else ""
     made = f" (protocol {other.protocol})" if other else ""
     return (

@@ -50,7 +50,7 @@ class Host:
         self.rules: tuple[Rule, ...] = ()  # all
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.layers: Mapping[int, Link] = {}  # links that may stand on an ENI
-        self._beneath: Mapping[int, frozenset[int]] = {}  # the ENIs beneath those that do
+        self.beneath: Mapping[int, frozenset[int]] = {}  # the ENIs beneath those that do
         self._on_layers: dict[int, tuple[tuple[Address, ...], tuple[Route, ...]]] = {}
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
@@ -71,7 +71,7 @@ class Host:
 
         On a host of 5,000 containers these are few, and an event of any other costs nothing.
         """
-        on_top = (self.layers[i] for i in self._beneath if i not in self.interfaces)
+        on_top = (self.layers[i] for i in self.beneath if i not in self.interfaces)
         keys = (interface.key for interface in self.interfaces.values())
         return (*keys, *((link.index, link.mac) for link in on_top))
 
@@ -105,8 +105,8 @@ class Host:
                 self.interfaces[index] = Interface(link, now, self.policy, came=came)
         self.releases = self.releases.among(self.keys)
         enis = {i for i, each in self.interfaces.items() if is_hardware(each.link, self.policy)}
-        self.layers, self._beneath = layers(links.values(), enis), beneath(links, enis)
-        self._on_layers = {i: on for i, on in self._on_layers.items() if i in self._beneath}
+        self.layers, self.beneath = layers(links.values(), enis), beneath(links, enis)
+        self._on_layers = {i: on for i, on in self._on_layers.items() if i in self.beneath}
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver, which is queried by name and so may be unknown in a rename."""
@@ -132,7 +132,7 @@ class Host:
 
         If others changed something, poll IMDS at once: it often shows the same change.
         """
-        if index in self._beneath:
+        if index in self.beneath:
             self._on_layers[index] = (addresses, routes)
         interface = self.interfaces.get(index)
         if interface and interface.facts.update(addresses, routes):
@@ -190,9 +190,9 @@ class Host:
         """What stands on the ENIs, or stood on one and is still in a group of ours."""
         none: tuple[tuple[Address, ...], tuple[Route, ...]] = ((), ())
         found = (
-            Layer(link, self._beneath.get(index, frozenset()), *self._on_layers.get(index, none))
+            Layer(link, self.beneath.get(index, frozenset()), *self._on_layers.get(index, none))
             for index, link in self.layers.items()
-            if index in self._beneath or link.group in groups
+            if index in self.beneath or link.group in groups
         )
         ground = {index: interface.ground for index, interface in self.interfaces.items()}
         return Stack(ground, found, groups, joins=not self.policy.every_link)

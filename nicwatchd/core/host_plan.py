@@ -10,23 +10,33 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from typing import Final
 
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
+from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, Item, Plan, Reason, Rule
+from nicwatchd.core.model import PROTOCOL, Family, Item, Plan, Reason, Rule
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.rule_chains import by_selector
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
+TABLE_TAKEN: Final = Reason(
+    "table-taken",
+    "the routing table of this interface still has another interface's routes, which nicwatchd "
+    "made with former numbers",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
     """What the plans are made from: all interfaces with their verdicts, and the kernel's rules.
 
-    Nothing may be removed of what is `undecided`. `taken`: what another VPC's ENI has, too, as in
-    `first_come`. `made` has the last plan of each interface, by
+    Nothing may be removed of what is `undecided`. The interfaces `without_table` wait until what
+    another one has in their table, by former numbers, is removed; meanwhile they are undecided.
+    `taken`: what another VPC's ENI has, too, as in `first_come`. `made` has the last plan of each
+    interface, by
     ifindex, with its input; the plan is made anew only if that changes. `errors` has the exceptions
     by ifindex.
     """
@@ -36,6 +46,7 @@ class HostPlan:
     owners: Owners
     undecided: Undecided
     knows_primary: bool
+    without_table: AbstractSet[int]
     now: float
     neighbourhood: Neighbourhood
     taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
@@ -69,7 +80,7 @@ class HostPlan:
         own = by_selector(rule for rule in self.rules if rule.protocol == PROTOCOL)
         if surplus or any(own.get(key) != chain for key, chain in by_selector(rules).items()):
             return {index: self._without_group(each, policy) for index, each in bridged.items()}
-        return bridged
+        return final  # what the plans lack now is removed once the links are in their group
 
     def _are_grouped(self, plans: Mapping[int, Plan]) -> bool:
         """Whether every link is in its group."""
@@ -131,6 +142,8 @@ class HostPlan:
                 return nothing_for(link, groups)
             case Primary():
                 return Plan(link.index, group=group_for(link, policy.numbers.group, groups))
+            case Managed() if link.index in self.without_table:
+                return Plan(link.index, unfinished=(TABLE_TAKEN,))
             case Managed() if interface.verdicts and self.knows_primary:
                 return self._plan(self._subject(interface, policy, detour=detour), policy)
             case Managed() | Unmanaged():
@@ -148,6 +161,8 @@ class HostPlan:
         facts = interface.facts
         udev_is_over = facts.udev_is_over(self.now)
         index = facts.link.index
+        main = Main(index, facts.routes)
+        everywhere = {family for family in Family if detour or main.has_too_many(family)}
         return Subject(
             link=facts.link,
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
@@ -158,10 +173,15 @@ class HostPlan:
             waits_for_udev=facts.to_bring_up and not udev_is_over,
             groups=interface.groups,
             alone=self.neighbourhood.alone(interface),
-            detours=self.neighbourhood.detours(index, everywhere=detour),
+            detours=self.neighbourhood.detours(index, everywhere),
             kept=self.neighbourhood.stack.kept,
             taken=frozenset(self.taken.get(index, ())),
             behind_local=self.neighbourhood.behind_local,
+            enis=frozenset(
+                i
+                for i, each in self.interfaces.items()
+                if isinstance(each.treatment, Managed | Primary)
+            ),
         )
 
 

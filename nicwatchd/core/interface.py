@@ -201,7 +201,7 @@ class Interface:
         """Why the kernel is not as planned yet: what it refused, and what DHCP may still add."""
         wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
         awaited = (Reason("address-awaited", f"{wait} {ip}") for ip in self.plan.awaited)
-        return (*self._failures, *awaited)
+        return (*self._failures, *awaited, *self.plan.unfinished)
 
     def end(self, now: float) -> None:
         """The link is gone."""

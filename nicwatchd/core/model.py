@@ -51,14 +51,18 @@ RTPROT_BOOT: Final = 3
 RTPROT_STATIC: Final = 4
 RTPROT_RA: Final = 9
 RTPROT_DHCP: Final = 16
-# The protocols of the main table's routes that decisions depend on: those of the kernel, of
-# operators, and of what configures addresses. A routing daemon's routes are not read: there may be
-# a hundred thousand, which change all day.
+# The protocols of the main table's routes that say something about the ENI itself: those of the
+# kernel, of operators, and of what configures addresses. A routing daemon may have a hundred
+# thousand routes, some of which change all day.
 HEEDED: Final = (RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP)
 TO_TABLE: Final = 1  # FR_ACT_TO_TBL
 SCOPE_UNIVERSE: Final = 0
 SCOPE_LINK: Final = 253
 IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route without a metric
+# Of our own default routes. Who reads all tables and knows no rules takes main's by its metric.
+LAST_METRIC: Final = 4_000_000_000
+# Routes of main that are copied for one ENI and family. With more, by BGP perhaps, main decides.
+COPIED_AT_MOST: Final = 256
 
 
 # Of one priority the first rule that was added comes first, and the kernel gives rules that name
@@ -165,8 +169,22 @@ def ours(address: Address) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Hop:
+    """One of several next hops of a route."""
+
+    oif: int
+    gateway: IPAddress | None = None
+    weight: int = 1
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """A unicast route with one next hop. `metric` is as the kernel reads it back (IPv6: 1024)."""
+    """A unicast route. `metric` is as the kernel reads it back (IPv6: 1024).
+
+    Several next hops are in `hops`; then `oif` is the first one's link. An IPv4 route may have an
+    IPv6 gateway.
+    """
 
     dst: IPNetwork
     table: int
@@ -177,6 +195,9 @@ class Route:
     metric: int = 0
     scope: int = SCOPE_UNIVERSE  # IPv6 has no scopes: always SCOPE_UNIVERSE there
     onlink: bool = False
+    tos: int = 0  # IPv6 has none in its routes
+    metrics: bytes = b""  # RTA_METRICS (mtu, advmss, initcwnd, ...), as the kernel lists them
+    hops: tuple[Hop, ...] = ()
 
     @property
     def family(self) -> Family:
@@ -184,9 +205,19 @@ class Route:
         return Family(self.dst.version)
 
     @property
-    def key(self) -> tuple[int, IPNetwork, int]:
-        """Table, destination and metric: the kernel has only one route for each of these."""
-        return (self.table, self.dst, self.metric)
+    def key(self) -> tuple[int, IPNetwork, int, int]:
+        """Table, destination, metric and tos: the kernel has only one route for each of these."""
+        return (self.table, self.dst, self.metric, self.tos)
+
+    @property
+    def links(self) -> frozenset[int]:
+        """The links that it leads through, by ifindex."""
+        return frozenset(hop.oif for hop in self.hops) or frozenset({self.oif})
+
+    @property
+    def is_on_link(self) -> bool:
+        """Whether it leads to its destination without a router."""
+        return self.gateway is None and not self.hops
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +252,7 @@ class Plan:
     """What there should be for one interface. `addresses` are those that we add, in order.
 
     `awaited` are addresses that a DHCP client still has time to configure; until then the interface
-    is not `applied`.
+    is not `applied`. `notes` are for people.
     """
 
     index: int
@@ -234,6 +265,9 @@ class Plan:
     elsewhere: frozenset[IPNetwork] = frozenset()  # items that another ENI owns
     standing: tuple[SetGroup, ...] = ()  # the groups of links that stand on it: a bridge, a VLAN
     remarks: tuple[Reason, ...] = ()  # about these
+    main_decides: bool = False  # main has more routes through the link than are copied
+    unfinished: tuple[Reason, ...] = ()  # why the interface cannot be `applied` yet
+    notes: tuple[Reason, ...] = ()
 
     @property
     def groups(self) -> tuple[SetGroup, ...]:

@@ -8,6 +8,7 @@ table only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 from nicwatchd.core.interface import Interface
@@ -73,22 +74,24 @@ class Neighbourhood:
         links = {**self._others, **tracked}
         return [(index, address.ip) for index, on in links.items() for address in on]
 
-    def detours(self, index: int, *, everywhere: bool = False) -> tuple[IPNetwork, ...]:
+    def detours(
+        self, index: int, everywhere: AbstractSet[Family] = frozenset()
+    ) -> tuple[IPNetwork, ...]:
         """The subnets whose on-link routes in main no guard hides.
 
         Those are of other ENIs whose link is not in our group, and of any ENI, by a link on top of
-        one that is not. `everywhere`: as if no link were in it.
+        one that is not; and all of the families in `everywhere`, as if no link were in it.
         """
-        hidden = set() if everywhere else self._hidden
         mine = self._subnets[index]
         others = (
             subnet
             for other, subnets in self._subnets.items()
-            if other != index and other not in hidden
+            if other != index
             for subnet in subnets
             if subnet not in mine
+            and (other not in self._hidden or Family(subnet.version) in everywhere)
         )
-        return tuple(dict.fromkeys((*others, *self.stack.exposed(everywhere=everywhere))))
+        return tuple(dict.fromkeys((*others, *self.stack.exposed(everywhere))))
 
     @cached_property
     def _hidden(self) -> set[int]:

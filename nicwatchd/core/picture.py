@@ -5,13 +5,31 @@ Reads: events of the kernel, and what the driver read. Gives: steps that read; f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
 from nicwatchd.core.layers import LAYER_KINDS
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, AddAddress, AddRoute, AddRule, Link
-from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
+from nicwatchd.core.model import (
+    COPIED_AT_MOST,
+    HEEDED,
+    MAIN_TABLE,
+    PROTOCOL,
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Link,
+)
+from nicwatchd.core.port import (
+    AddressEvent,
+    Event,
+    LinkEvent,
+    NexthopEvent,
+    Overrun,
+    RouteEvent,
+    RuleEvent,
+)
 from nicwatchd.core.staleness import Staleness
 from nicwatchd.core.steps import LinksRead, ObjectsRead, ReadLinks, ReadObjects
 from nicwatchd.core.treatment import CILIUM_LINK
@@ -19,6 +37,10 @@ from nicwatchd.core.treatment import CILIUM_LINK
 AT_ONCE: Final = 0.0
 # Whoever removes one object of ours often removes many: one turn for all of them.
 COALESCE: Final = 0.1
+# A routing daemon that has all routes of the internet changes some all the time, and they are not
+# copied: only that they become fewer is of interest.
+CROWDED: Final = 5.0
+ANYWHERE: Final = 1.0  # what may concern any ENI is costly to look at, and seldom does
 
 
 class Picture:
@@ -44,22 +66,18 @@ class Picture:
                 return AT_ONCE
             case LinkEvent():
                 return self._note_link(event, now)
-            case AddressEvent(index=index, deleted=deleted):
+            case AddressEvent(index=index):
                 if not by_us:
                     self._suspect(event, Place(AddAddress, index))
-                # With the last IPv4 address all IPv4 routes go, without an event for each.
-                self.stale.own |= deleted and index in self._host.interfaces
-                noted = self._note_addresses(index)
-                if noted is None and not event.link_local:
-                    self.stale.everywhere = True  # it may be in a subnet of an ENI's
-                    return COALESCE
-                return COALESCE if deleted and noted is not None else noted
+                return self._note_address(event)
             case RouteEvent() | RuleEvent() if by_us:
                 return None  # the echo of our own work, which is read back anyway
             case RouteEvent(table=table, protocol=protocol) if (
                 table == MAIN_TABLE and protocol != PROTOCOL
             ):
-                return self._note_addresses(event.oif)
+                return self._note_routes(event.hops or (event.oif,), protocol)
+            case NexthopEvent(oif=oif):
+                return self._note_nexthop(oif)
             case RouteEvent(family=family, oif=oif):
                 self._suspect(event, Place(AddRoute, oif, family))
                 self.stale.own = True
@@ -68,6 +86,25 @@ class Picture:
                 self._suspect(event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
+
+    def _note_address(self, event: AddressEvent) -> float | None:
+        if event.index in self._host.interfaces:
+            self.stale.addresses(event.index)
+            # With the last IPv4 address all IPv4 routes go, without an event for each.
+            self.stale.own |= event.deleted
+            return COALESCE if event.deleted else AT_ONCE
+        if event.link_local:
+            return None
+        if event.index in self._host.beneath:
+            self.stale.addresses(event.index)
+        self.stale.everywhere = True  # it may be in an ENI's subnet
+        return COALESCE
+
+    def _note_nexthop(self, oif: int) -> float | None:
+        if oif:
+            return self._note_routes((oif,))
+        noted = self._note_routes((*self._host.interfaces, *self._host.beneath))
+        return None if noted is None else max(noted, ANYWHERE)
 
     def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
         """Record who removed something of ours. The kernel itself is no suspect."""
@@ -85,22 +122,31 @@ class Picture:
         is_layer = event.kind in LAYER_KINDS and event.kind not in self._host.policy.drivers
         if event.index in self._host.layers or (told and is_layer):
             self.stale.layer(event.index, gone=event.gone)
-            self._note_addresses(event.index)
+            self.stale.addresses(event.index)
             return COALESCE  # a bridge has an event for each container that joins it
         if not known and not of_interest:
             return None
         if event.down:
             self._host.flapped(event.index)
         self.stale.link(event.index, gone=event.gone)
-        self._note_addresses(event.index)
+        if event.index in self._host.interfaces:
+            self.stale.addresses(event.index)
         self._host.hint(event.index, now)  # also if it is not in our picture: the MTU
         return AT_ONCE
 
-    def _note_addresses(self, index: int) -> float | None:
-        if all(index != key[0] for key in self._host.read_in_full):
-            return None
-        self.stale.addresses(index)
-        return AT_ONCE
+    def _note_routes(self, links: Iterable[int], protocol: int | None = None) -> float | None:
+        """A route of the main table through these links changed. A routing daemon has many."""
+        links = tuple(links)
+        tracked = [i for i in (self._host.interfaces.get(index) for index in links) if i]
+        on_top = [index for index in links if index in self._host.beneath]
+        for index in (*on_top, *(interface.link.index for interface in tracked)):
+            self.stale.addresses(index)
+        if not tracked:
+            return COALESCE if on_top else None
+        if protocol in HEEDED:
+            return AT_ONCE
+        crowded = all(len(i.facts.routes) > COPIED_AT_MOST for i in tracked)
+        return CROWDED if crowded else COALESCE
 
     # --- reading -----------------------------------------------------------------------------
 

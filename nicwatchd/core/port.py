@@ -147,16 +147,17 @@ class Kernel(Protocol):
         """The addresses of all links, both families, link-local ones left out; by ifindex."""
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
-        """The main table's unicast routes whose only next hop is through the link.
+        """The main table's unicast routes with a next hop through the link, whoever made them.
 
-        Only those of the protocols in HEEDED.
+        Of more than a thousand in a family, the rest may be left out, but for default routes and
+        for what the kernel, DHCP and router advertisements made.
         """
 
     async def own_routes(self) -> tuple[Route, ...]:
         """Every unicast route of our protocol, in all tables."""
 
     async def table_routes(self, table: int) -> tuple[Route, ...]:
-        """Every unicast route with one next hop in a table, whoever made it."""
+        """Every unicast route in a table, whoever made it."""
 
     async def rules(self) -> tuple[Rule, ...]:
         """Every rule of the host, by family, in the order in which the kernel evaluates them."""
@@ -199,18 +200,23 @@ class AddressEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route was added or removed: one of ours, in the main table, or in a table that may be ours.
-
-    The main table's routes of protocols that are not in HEEDED may be left out.
-    """
+    """A route was added or removed: ours, in the main table, or in a table that may be ours."""
 
     family: Family
     table: int
     protocol: int
-    oif: int  # 0: none, or several
+    oif: int  # 0: none, or several: `hops`
     deleted: bool = False
     pid: int = 0  # port id of the requester; 0: the kernel itself
     culprit: str = ""  # for people; filled in when an object of ours was deleted
+    hops: tuple[int, ...] = ()  # the links of several next hops
+
+
+@dataclass(frozen=True, slots=True)
+class NexthopEvent:
+    """A next-hop object came, went or changed, and routes with it; `oif` 0: by whichever link."""
+
+    oif: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +236,7 @@ class Overrun:
     """Events were lost. What we know is void: read everything again."""
 
 
-Event: TypeAlias = LinkEvent | AddressEvent | RouteEvent | RuleEvent | Overrun
+Event: TypeAlias = LinkEvent | AddressEvent | RouteEvent | NexthopEvent | RuleEvent | Overrun
 
 
 class EventSource(Protocol):

@@ -151,14 +151,18 @@ class Stack:
         layers = self._layers.values()
         return tuple(x for x in layers if self._active(x) and self._has_to_do_with_enis(x))
 
-    def exposed(self, *, everywhere: bool = False) -> tuple[IPNetwork, ...]:
+    def exposed(self, everywhere: AbstractSet[Family]) -> tuple[IPNetwork, ...]:
         """The subnets to which main has a way that no guard hides, by a link that stands on an ENI.
 
-        `everywhere`: as if no guard hid any.
+        Of the families in `everywhere`: as if no guard hid any.
         """
-        open_ones = (x for x in self._concerned if everywhere or self._is_foreign(x))
         return tuple(
-            dict.fromkeys(subnet for layer in open_ones for subnet in self._reached(layer))
+            dict.fromkeys(
+                subnet
+                for layer in self._concerned
+                for subnet in self._reached(layer)
+                if self._is_foreign(layer) or Family(subnet.version) in everywhere
+            )
         )
 
     def hides(self, eni: int) -> bool:
@@ -206,7 +210,7 @@ def _on_link(layer: Layer) -> list[IPNetwork]:
     return [
         route.dst
         for route in layer.routes
-        if route.gateway is None and route.dst.prefixlen and not route.dst.is_link_local
+        if route.is_on_link and route.dst.prefixlen and not route.dst.is_link_local
     ]
 
 

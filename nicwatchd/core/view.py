@@ -60,6 +60,7 @@ def _notes(view: View) -> Iterator[Reason]:
         if verdict.status is Status.ABSENT:
             yield from verdict.reasons
     yield from _owned_elsewhere(view)
+    yield from view.plan.notes
     yield from view.shadows
     if view.fight:
         yield view.fight

@@ -8,8 +8,10 @@ Reads: objects of the model. Gives: text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from shlex import join
+from struct import Struct
+from sys import byteorder
 from typing import Final, TypeAlias
 
 from nicwatchd.core.model import (
@@ -44,6 +46,29 @@ GROUPS: Final = {0: "default"}
 ACTIONS: Final = {2: "goto", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 UNTOLD: Final = (0, 2, 3)  # protocols of rules that `ip` does not print: none, kernel, boot
 ALL_BITS: Final = 0xFFFFFFFF
+# RTAX_* of linux/rtnetlink.h: what RTA_METRICS is made of, in netlink's attributes.
+RTAX_LOCK, RTAX_FEATURES, RTAX_RTO_MIN, RTAX_CC_ALGO = 1, 12, 13, 16
+METRICS: Final = {
+    2: "mtu",
+    3: "window",
+    4: "rtt",
+    5: "rttvar",
+    6: "ssthresh",
+    7: "cwnd",
+    8: "advmss",
+    9: "reordering",
+    10: "hoplimit",
+    11: "initcwnd",
+    12: "features",
+    13: "rto_min",
+    14: "initrwnd",
+    15: "quickack",
+    16: "congctl",
+    17: "fastopen_no_cookie",
+}
+LOCKED_BY_ITSELF: Final = (RTAX_RTO_MIN,)  # `ip` has no word for it
+FEATURE_ECN: Final = 1
+ATTRIBUTE: Final = Struct("=HH")
 
 
 def names_in(links: Mapping[int, Link]) -> NameOf:
@@ -129,9 +154,11 @@ def rule_words(rule: Rule) -> list[str]:
 def route_words(route: Route, name_of: NameOf, *, in_table: bool) -> list[str]:
     """What `ip route` prints; `in_table`: with the table, which `show table N` leaves out."""
     words = [_prefix(route.dst) if route.dst.prefixlen else "default"]
-    if route.gateway:
-        words += ["via", str(route.gateway)]
-    words += ["dev", device(route.oif, name_of)]
+    if route.tos:
+        words += ["tos", f"{route.tos:#04x}"]
+    if not route.hops:
+        words += _via(route.gateway, route.family)
+        words += ["dev", device(route.oif, name_of)]
     if in_table:
         words += ["table", _named(TABLES, route.table)]
     words += ["proto", _named(PROTOCOLS, route.protocol)]
@@ -143,7 +170,46 @@ def route_words(route: Route, name_of: NameOf, *, in_table: bool) -> list[str]:
         words += ["metric", str(route.metric)]
     if route.onlink:
         words.append("onlink")
+    words += _metrics(route.metrics)
+    for hop in route.hops:
+        words += ["nexthop", *_via(hop.gateway, route.family), "dev", device(hop.oif, name_of)]
+        words += ["weight", str(hop.weight), *(["onlink"] if hop.onlink else [])]
     return words
+
+
+def _via(gateway: IPAddress | None, family: Family) -> list[str]:
+    if gateway is None:
+        return []
+    return ["via", *([] if gateway.version == family else [f"inet{gateway.version}"]), str(gateway)]
+
+
+def _metrics(payload: bytes) -> list[str]:
+    """The metrics of a route, with numbers as the kernel holds them, which `ip` takes as well."""
+    found = dict(_attributes(payload))
+    locked = int.from_bytes(found.pop(RTAX_LOCK, b""), byteorder)
+    words: list[str] = []
+    for kind, value in found.items():
+        name = METRICS.get(kind, f"metric{kind}")
+        lock = ["lock"] if locked >> kind & 1 and kind not in LOCKED_BY_ITSELF else []
+        words += [name, *lock, _metric(kind, value)]
+    return words
+
+
+def _metric(kind: int, value: bytes) -> str:
+    if kind == RTAX_CC_ALGO:
+        return value.rstrip(b"\0").decode(errors="replace")
+    number = int.from_bytes(value, byteorder)
+    return "ecn" if kind == RTAX_FEATURES and number == FEATURE_ECN else str(number)
+
+
+def _attributes(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    """Netlink attributes, by type."""
+    while len(payload) >= ATTRIBUTE.size:
+        length, kind = ATTRIBUTE.unpack_from(payload)
+        if length < ATTRIBUTE.size:
+            return
+        yield kind, payload[ATTRIBUTE.size : length]
+        payload = payload[(length + 3) & ~3 :]
 
 
 # --- operations --------------------------------------------------------------------------------
@@ -188,7 +254,7 @@ def _address(verb: str, index: int, ip: IPAddress, prefixlen: int, name_of: Name
 
 def _route(verb: str, route: Route, name_of: NameOf) -> list[str]:
     words = route_words(route, name_of, in_table=True)
-    if route.family is Family.V4 and route.scope == SCOPE_UNIVERSE and not route.gateway:
+    if route.family is Family.V4 and route.scope == SCOPE_UNIVERSE and route.is_on_link:
         words += ["scope", SCOPES[SCOPE_UNIVERSE]]  # without a router `ip` assumes `scope link`
     return [*_family(route.family), "route", verb, *words]
 

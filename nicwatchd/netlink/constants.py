@@ -56,13 +56,24 @@ RTA_OIF: Final = 4
 RTA_GATEWAY: Final = 5
 RTA_PRIORITY: Final = 6
 RTA_PREFSRC: Final = 7
+RTA_METRICS: Final = 8
 RTA_MULTIPATH: Final = 9
 RTA_TABLE: Final = 15
 RTA_VIA: Final = 18  # an IPv6 router for an IPv4 route
 RTA_ENCAP: Final = 22
 RTA_NH_ID: Final = 30
-# A route with one of these does not fit the model, which has one next hop: it is not ours.
-RTA_BEYOND: Final = {RTA_MULTIPATH, RTA_VIA, RTA_ENCAP, RTA_NH_ID}
+NLA_F_NESTED: Final = 0x8000
+RTNLGRP_NEXTHOP: Final = 32  # the number of the group of notifications, since 5.3
+
+# linux/nexthop.h, and its messages in linux/rtnetlink.h
+RTM_NEWNEXTHOP: Final = 104
+RTM_DELNEXTHOP: Final = 105
+RTM_GETNEXTHOP: Final = 106
+NHA_ID: Final = 1
+NHA_GROUP: Final = 2
+NHA_OIF: Final = 5
+NHA_GATEWAY: Final = 6
+NHA_ENCAP: Final = 8
 
 # linux/fib_rules.h
 FRA_DST: Final = 1

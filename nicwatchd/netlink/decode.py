@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from nicwatchd.core.model import (
     SCOPE_UNIVERSE,
@@ -52,17 +53,15 @@ from nicwatchd.netlink.constants import (
     IFLA_LINK_NETNSID,
     IFLA_LINKINFO,
     IFLA_MASTER,
-    RTA_BEYOND,
     RTA_DST,
-    RTA_GATEWAY,
-    RTA_OIF,
+    RTA_METRICS,
     RTA_PREFSRC,
     RTA_PRIORITY,
     RTA_TABLE,
     RTM_F_CLONED,
     RTN_UNICAST,
-    RTNH_F_ONLINK,
 )
+from nicwatchd.netlink.hops import Nexthops, is_by_number_alone, read_hops
 from nicwatchd.netlink.wire import (
     CACHEINFO,
     FAMILY,
@@ -77,6 +76,8 @@ from nicwatchd.netlink.wire import (
     text,
     u32,
 )
+
+NO_OBJECTS: Final = Nexthops()
 
 
 def decode_link(body: bytes) -> Link:
@@ -141,26 +142,40 @@ def decode_address(body: bytes) -> Address | None:
     )
 
 
-def decode_route(body: bytes) -> Route | None:
-    """RTM_NEWROUTE. None unless it is a unicast route by destination, with one next hop."""
+def decode_route_or_body(body: bytes) -> Route | bytes | None:
+    """RTM_NEWROUTE, as `decode_route`; the body itself if that needs the next-hop objects."""
+    route = decode_route(body)
+    *_, kind, _ = ROUTE.unpack_from(body)
+    if route is None and kind == RTN_UNICAST:
+        return body if is_by_number_alone(attributes(body, ROUTE.size)) else None
+    return route
+
+
+def decode_route(body: bytes, nexthops: Nexthops = NO_OBJECTS) -> Route | None:
+    """RTM_NEWROUTE. None unless it is a unicast route by destination that fits the model."""
     number, dst_len, src_len, tos, table, protocol, scope, kind, flags = ROUTE.unpack_from(body)
     family = FAMILY.get(number)
     found = attributes(body, ROUTE.size)
-    if family is None or kind != RTN_UNICAST or flags & RTM_F_CLONED or src_len or tos:
+    if family is None or kind != RTN_UNICAST or flags & RTM_F_CLONED or src_len:
         return None
-    if RTA_OIF not in found or not RTA_BEYOND.isdisjoint(found):
+    hops = read_hops(found, flags, nexthops)
+    if not hops:
         return None
-    gateway, prefsrc = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
+    several = len(hops) > 1
+    prefsrc = found.get(RTA_PREFSRC)
     return Route(
         dst=network(family, found.get(RTA_DST), dst_len),
         table=u32(found.get(RTA_TABLE), table),
-        oif=u32(found[RTA_OIF]),
+        oif=hops[0].oif,
         protocol=protocol,
-        gateway=address(gateway) if gateway else None,
+        gateway=None if several else hops[0].gateway,
         prefsrc=address(prefsrc) if prefsrc else None,
         metric=u32(found.get(RTA_PRIORITY)),
         scope=scope if family is Family.V4 else SCOPE_UNIVERSE,
-        onlink=bool(flags & RTNH_F_ONLINK),
+        onlink=not several and hops[0].onlink,
+        tos=tos,
+        metrics=found.get(RTA_METRICS, b""),
+        hops=hops if several else (),
     )
 
 

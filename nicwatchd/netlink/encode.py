@@ -44,10 +44,13 @@ from nicwatchd.netlink.constants import (
     IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE,
     IFF_UP,
+    NLA_F_NESTED,
+    RTA_METRICS,
     RTN_UNICAST,
     RTNH_F_ONLINK,
 )
-from nicwatchd.netlink.wire import ADDRESS_FAMILY, FOREVER, HEADER
+from nicwatchd.netlink.hops import write_gateway, write_hops
+from nicwatchd.netlink.wire import ADDRESS_FAMILY, FOREVER, HEADER, attribute
 
 if TYPE_CHECKING:
     from nicwatchd.core.model import IPAddress, Route, Rule
@@ -148,6 +151,7 @@ def _route(route: Route) -> bytes:
     fields = {
         "family": ADDRESS_FAMILY[route.family],
         "dst_len": route.dst.prefixlen,
+        "tos": route.tos,
         "proto": _ours(route.protocol),
         "scope": route.scope,
         "type": RTN_UNICAST,
@@ -155,13 +159,15 @@ def _route(route: Route) -> bytes:
     }
     attributes: Attributes = {
         "RTA_TABLE": route.table,
-        "RTA_OIF": route.oif,
+        "RTA_OIF": None if route.hops else route.oif,
         "RTA_DST": str(route.dst.network_address) if route.dst.prefixlen else None,
-        "RTA_GATEWAY": _text(route.gateway),
         "RTA_PREFSRC": _text(route.prefsrc),
         "RTA_PRIORITY": route.metric or None,
     }
-    return _body(rtmsg, fields, attributes)
+    body = _body(rtmsg, fields, attributes) + write_gateway(route.gateway, route.family)
+    if route.metrics:
+        body += attribute(RTA_METRICS | NLA_F_NESTED, route.metrics)
+    return body + write_hops(route.hops, route.family)
 
 
 def _unlocked(rule: Rule) -> Rule:

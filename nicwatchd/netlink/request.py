@@ -64,6 +64,13 @@ class Reply(NamedTuple):
     message: str
 
 
+class Brief(NamedTuple):
+    """How to read a dump that may be huge: `after` so many rows, decode only what `keeps` takes."""
+
+    after: int
+    keeps: Callable[[bytes], bool]
+
+
 def open_request_socket() -> socket.socket:
     """A netlink socket of the current network namespace, with the options `RequestSocket` needs."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
@@ -108,11 +115,13 @@ class RequestSocket:
                         return _reply(message).errno
                     return message.body
 
-    async def dump(self, request: Request, decode: Callable[[bytes], T | None]) -> list[T]:
+    async def dump(
+        self, request: Request, decode: Callable[[bytes], T | None], brief: Brief | None = None
+    ) -> list[T]:
         """The messages of a consistent dump, decoded; without those that `decode` maps to None."""
         for _ in range(DUMP_TRIES):
             async with self._exclusive() as sock:
-                rows = await self._dump_once(sock, request, decode)
+                rows = await self._dump_once(sock, request, decode, brief)
             if rows is not None:
                 return rows
         raise KernelError(f"the dump {request.type} was interrupted {DUMP_TRIES} times")
@@ -141,7 +150,11 @@ class RequestSocket:
         return [replies[position] for position in range(len(requests))]
 
     async def _dump_once(
-        self, sock: socket.socket, request: Request, decode: Callable[[bytes], T | None]
+        self,
+        sock: socket.socket,
+        request: Request,
+        decode: Callable[[bytes], T | None],
+        brief: Brief | None,
     ) -> list[T] | None:
         """The rows of one dump; None if it was interrupted. It is read to its end in any case."""
         rows: list[T] = []
@@ -153,6 +166,8 @@ class RequestSocket:
                 if message.type in (NLMSG_ERROR, NLMSG_DONE):
                     _raise_unless_empty(request, _reply(message))
                     return None if interrupted else rows
+                if brief and len(rows) >= brief.after and not brief.keeps(message.body):
+                    continue
                 row = decode(message.body)
                 if row is not None:
                     rows.append(row)

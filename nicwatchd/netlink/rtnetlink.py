@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
 
-from nicwatchd.core.model import HEEDED, MAIN_TABLE, PROTOCOL, Family
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_DHCP,
+    RTPROT_KERNEL,
+    RTPROT_RA,
+    Family,
+    Route,
+)
 from nicwatchd.core.port import Outcome, RouteAnswer, judge
 from nicwatchd.netlink.constants import (
     IFLA_EXT_MASK,
@@ -17,11 +25,19 @@ from nicwatchd.netlink.constants import (
     RTA_TABLE,
     RTEXT_FILTER_SKIP_STATS,
     RTM_F_LOOKUP_TABLE,
+    RTM_GETNEXTHOP,
 )
-from nicwatchd.netlink.decode import decode_address, decode_link, decode_route, decode_rule
+from nicwatchd.netlink.decode import (
+    decode_address,
+    decode_link,
+    decode_route,
+    decode_route_or_body,
+    decode_rule,
+)
 from nicwatchd.netlink.driver import Drivers
 from nicwatchd.netlink.encode import Request, encode
-from nicwatchd.netlink.request import RequestSocket
+from nicwatchd.netlink.hops import NEXTHOP, Nexthops, decode_nexthop
+from nicwatchd.netlink.request import Brief, RequestSocket
 from nicwatchd.netlink.wire import (
     ADDRESS_FAMILY,
     IFADDR,
@@ -37,9 +53,14 @@ from nicwatchd.netlink.wire import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nicwatchd.core.model import Address, IPAddress, Link, Operation, Route, Rule
+    from nicwatchd.core.model import Address, IPAddress, Link, Operation, Rule
 
 NO_STATISTICS: Final = attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+
+# Routes of a link that are read in full. All routes of the internet may lead there by BGP: of what
+# comes after so many, only what the kernel and address configuration made, and defaults.
+READ_IN_FULL: Final = 1024
+EVIDENCE: Final = (RTPROT_KERNEL, RTPROT_RA, RTPROT_DHCP)
 
 
 class NetlinkKernel:
@@ -103,13 +124,8 @@ class NetlinkKernel:
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
         wanted = attribute_u32(RTA_TABLE, MAIN_TABLE) + attribute_u32(RTA_OIF, index)
-        routes: list[Route] = []
-        for protocol in HEEDED:
-            found = await self._routes(protocol, wanted)
-            routes += [
-                r for r in found if (r.table, r.oif, r.protocol) == (MAIN_TABLE, index, protocol)
-            ]
-        return tuple(routes)
+        routes = await self._routes(0, wanted, in_full=READ_IN_FULL)
+        return tuple(r for r in routes if r.table == MAIN_TABLE and index in r.links)
 
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
@@ -120,13 +136,28 @@ class NetlinkKernel:
         routes = await self._routes(0, attribute_u32(RTA_TABLE, table))
         return tuple(route for route in routes if route.table == table)
 
-    async def _routes(self, protocol: int, filters: bytes) -> list[Route]:
-        """Routes of both families, filtered by the kernel (since 4.20; older ones send all)."""
-        routes: list[Route] = []
+    async def _routes(
+        self, protocol: int, filters: bytes, in_full: int | None = None
+    ) -> list[Route]:
+        """Routes of both families, filtered by the kernel (since 4.20; older ones send all).
+
+        Of what exceeds `in_full` in a family, only the essential ones.
+        """
+        rows: list[Route | bytes] = []
         for number in ADDRESS_FAMILY.values():
             body = ROUTE.pack(number, 0, 0, 0, 0, protocol, 0, 0, 0) + filters
-            routes += await self._requests.dump(Request(RTM_GETROUTE, 0, body), decode_route)
-        return routes
+            request = Request(RTM_GETROUTE, 0, body)
+            brief = None if in_full is None else Brief(in_full, _is_essential)
+            rows += await self._requests.dump(request, decode_route_or_body, brief)
+        if not any(isinstance(row, bytes) for row in rows):
+            return [row for row in rows if isinstance(row, Route)]
+        nexthops = await self._nexthops()
+        known = (decode_route(r, nexthops) if isinstance(r, bytes) else r for r in rows)
+        return [route for route in known if route is not None]
+
+    async def _nexthops(self) -> Nexthops:
+        request = Request(RTM_GETNEXTHOP, 0, NEXTHOP.pack(0, 0, 0, 0))
+        return Nexthops.of(await self._requests.dump(request, decode_nexthop))
 
     async def rules(self) -> tuple[Rule, ...]:
         """See `Kernel`."""
@@ -159,3 +190,8 @@ class NetlinkKernel:
             return answer
         found = attributes(answer, ROUTE.size)
         return RouteAnswer(u32(found.get(RTA_TABLE)), u32(found.get(RTA_OIF)))
+
+
+def _is_essential(body: bytes) -> bool:
+    _, dst_len, _, _, _, protocol, *_ = ROUTE.unpack_from(body)
+    return not dst_len or protocol in EVIDENCE

@@ -33,8 +33,9 @@ def addresses(chosen: Iterable[Address], links: Mapping[int, Link]) -> str:
 def _route(route: Route, name_of: NameOf) -> str:
     words = route_words(route, name_of, in_table=False)
     if route.family is Family.V6:
-        words.append("pref medium")
-    return " ".join(words)
+        first = words.index("nexthop") if route.hops else len(words)
+        words.insert(first, "pref medium")
+    return " ".join(words).replace(" nexthop ", " \n\tnexthop ")
 
 
 def _address(address: Address, name: str) -> str:

@@ -46,7 +46,11 @@ def _matches(rule: Rule, src: IPAddress, dst: IPAddress, oif: Link | None) -> bo
 
 
 def _best(routes: Iterable[Route], table: int, dst: IPAddress, oif: int) -> Route | None:
-    fitting = [r for r in routes if r.table == table and dst in r.dst and oif in (0, r.oif)]
+    fitting = [
+        r
+        for r in routes
+        if r.table == table and dst in r.dst and not r.tos and (not oif or oif in r.links)
+    ]
     return max(fitting, key=lambda r: (r.dst.prefixlen, -r.metric), default=None)
 
 

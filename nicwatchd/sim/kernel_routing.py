@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
     TABLE_BASE,
     Address,
     Family,
+    Hop,
     Link,
     Route,
     Rule,
@@ -78,30 +79,30 @@ class Routing:
         return 0
 
     def _acceptable(self, route: Route) -> int:
-        link = self.links.get(route.oif)
+        local = {address.ip for address in self.addresses}
+        hops = route.hops or (Hop(route.oif, route.gateway, onlink=route.onlink),)
+        errnos = [self._leads_on(hop, route) for hop in hops]
+        if route.prefsrc is not None and route.prefsrc not in local and not any(errnos):
+            return EINVAL
+        return next((errno for errno in errnos if errno), 0)
+
+    def _leads_on(self, hop: Hop, route: Route) -> int:
+        link, gateway = self.links.get(hop.oif), hop.gateway
         if link is None:
             return ENODEV
         if not link.up:
             return ENETDOWN
-        local = {address.ip for address in self.addresses}
-        if route.prefsrc is not None and route.prefsrc not in local:
-            return EINVAL
-        gateway = route.gateway
-        if (
-            gateway is None
-            or route.onlink
-            or gateway.is_link_local
-            or self._on_link(gateway, route)
-        ):
+        on_link = gateway is None or hop.onlink or gateway.is_link_local
+        if on_link or (gateway and self._on_link(gateway, hop, route.table)):
             return 0
         return ENETUNREACH if route.family is Family.V4 else EHOSTUNREACH
 
-    def _on_link(self, gateway: IPAddress, route: Route) -> bool:
+    def _on_link(self, gateway: IPAddress, hop: Hop, table: int) -> bool:
         """Whether the gateway is on-link, by the route's own table or main."""
         return any(
-            known.oif == route.oif
-            and known.table in (route.table, MAIN_TABLE)
-            and known.gateway is None
+            known.oif == hop.oif
+            and known.table in (table, MAIN_TABLE)
+            and known.is_on_link
             and gateway in known.dst
             for known in self.routes
         )
@@ -115,6 +116,8 @@ class Routing:
                 gateway=route.gateway or known.gateway,
                 prefsrc=route.prefsrc or known.prefsrc,
                 onlink=known.onlink,
+                metrics=route.metrics or known.metrics,
+                hops=route.hops or known.hops,
             )
             if known == wanted:
                 self.routes.remove(known)
@@ -128,7 +131,14 @@ class Routing:
             culprit = f"port id {pid}" if ours and deleted else ""
             self._emit(
                 RouteEvent(
-                    route.family, route.table, route.protocol, route.oif, deleted, pid, culprit
+                    route.family,
+                    route.table,
+                    route.protocol,
+                    0 if route.hops else route.oif,
+                    deleted,
+                    pid,
+                    culprit,
+                    tuple(dict.fromkeys(hop.oif for hop in route.hops)),
                 )
             )
 

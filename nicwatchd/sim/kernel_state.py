@@ -120,7 +120,9 @@ class KernelState(Routing):
             if address.family is Family.V6:
                 self.addresses.remove(address)
                 self._emit(AddressEvent(index, deleted=True))
-        for route in [r for r in self.routes if r.oif == index]:
+        up = {link.index for link in self.links.values() if link.up} - {index}
+        # With a next hop on another link that is up, it stays, and leads there.
+        for route in [r for r in self.routes if index in r.links and not r.links & up]:
             self.routes.remove(route)
             if route.family is Family.V6:
                 self._report(route, deleted=True, pid=0)
@@ -169,7 +171,7 @@ class KernelState(Routing):
             self._forget_source(ip)
         left = [a for a in self.addresses if a.index == index and a.family is Family.V4]
         if address.family is Family.V4 and not left:  # the link no longer has IPv4 at all
-            self.routes = [r for r in self.routes if r.oif != index or r.family is Family.V6]
+            self.routes = [r for r in self.routes if r.links != {index} or r.family is Family.V6]
         return 0
 
     def same_address(self, index: int, ip: IPAddress, prefixlen: int) -> Address | None:

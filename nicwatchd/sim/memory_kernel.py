@@ -16,7 +16,6 @@ from errno import EINVAL
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.model import (
-    HEEDED,
     MAIN_TABLE,
     PROTOCOL,
     Address,
@@ -104,8 +103,8 @@ class FakeKernel:
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
-        main = (r for r in self._state.routes if r.table == MAIN_TABLE and r.oif == index)
-        return tuple(route for route in main if route.protocol in HEEDED)
+        routes = self._state.routes
+        return tuple(r for r in routes if r.table == MAIN_TABLE and index in r.links)
 
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""

@@ -44,6 +44,18 @@ def leases(interface: Interface, which: Family) -> set[IPAddress]:
     }  # fmt: skip
 
 
+def strangers(interface: Interface, which: Family) -> set[IPAddress]:
+    """IPv4 leases of another network than IMDS names: a note, and nothing to wait for."""
+    cidrs = items(lists(interface.facts.memory.believed, which)[2])
+    if which is Family.V6 or not cidrs:
+        return set()
+    return {
+        ip
+        for ip in leases(interface, which)
+        if not any(contains(cidr, ip_network(ip)) for cidr in cidrs)
+    }
+
+
 def refusals(interface: Interface, words: Words, primary: Answer[str]) -> set[str]:
     """Why nothing of what IMDS says can be used; `words` are those of the lists."""
     believed, found = interface.facts.memory.believed, set()
@@ -71,7 +83,7 @@ def causes(interface: Interface, which: Family) -> set[str]:
         for item in (*items(addresses), *items(prefixes))
     ):
         found.add(f"outside-subnet-{name}")
-    if leases(interface, which) - set(items(addresses)):
+    if leases(interface, which) - set(items(addresses)) - strangers(interface, which):
         found.add(f"lease-unlisted-{name}")
     return found
 

@@ -10,7 +10,6 @@ from errno import EINVAL, errorcode
 from types import MappingProxyType
 
 from nicwatchd.core.model import (
-    HEEDED,
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_KERNEL,
@@ -160,8 +159,8 @@ class StrictKernel:
         }
 
     def main_routes_of(self, index: int) -> tuple[Route, ...]:
-        main = (r for r in self.state.routes if (r.table, r.oif) == (MAIN_TABLE, index))
-        return tuple(route for route in main if route.protocol in HEEDED)
+        routes = self.state.routes
+        return tuple(r for r in routes if r.table == MAIN_TABLE and index in r.links)
 
     def table_routes(self, table: int) -> tuple[Route, ...]:
         return tuple(route for route in self.state.routes if route.table == table)

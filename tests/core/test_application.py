@@ -27,6 +27,7 @@ from tests.core.build import IPV4, NET4, TABLE, V4, V6, ip, net
 
 RULE = Rule(V4, 32765, TABLE, src=net(f"{IPV4}/32"))
 GUARD = replace(RULE, table=MAIN_TABLE, suppress_prefixlength=0, suppress_ifgroup=3778)
+FORMER = replace(GUARD, suppress_ifgroup=77)
 DETOUR = replace(RULE, dst=net("10.0.3.0/24"))
 OLD = replace(RULE, priority=32601, table=1_000_003)
 OTHER = Rule(V6, 32765, 1_001_215, oif="eth2")
@@ -42,6 +43,7 @@ ADDITIONS: tuple[Operation, ...] = (
 )
 REMOVALS: tuple[Operation, ...] = (
     RemoveRule(DETOUR),
+    RemoveRule(FORMER),
     RemoveRule(OLD),
     RemoveRule(OTHER),
     RemoveRoute(replace(ROUTE, table=1_000_003)),
@@ -79,13 +81,15 @@ def test_one_batch_is_enough_where_there_is_nothing_else(
 @pytest.mark.parametrize(
     ("refused", "waiting"),
     [
-        pytest.param([AddRule(RULE)], {DETOUR, OLD}, id="the rule"),
-        pytest.param([AddRule(GUARD)], {DETOUR, OLD}, id="its guard"),
-        pytest.param([AddRoute(DEFAULT)], {DETOUR, OLD}, id="the way out of its table"),
+        pytest.param([AddRule(RULE)], {DETOUR, FORMER, OLD}, id="the rule"),
+        pytest.param([AddRule(GUARD)], {DETOUR, FORMER, OLD}, id="its guard"),
+        pytest.param([AddRoute(DEFAULT)], {DETOUR, FORMER, OLD}, id="the way out of its table"),
         pytest.param([AddRoute(ROUTE)], set(), id="another route"),
         pytest.param([AddAddress(3, ip(IPV4))], set(), id="an address"),
-        pytest.param([SetGroup(3, 3778)], {DETOUR}, id="the group that makes detours needless"),
-        pytest.param(ADDITIONS, {DETOUR, OLD}, id="all of it"),
+        pytest.param(
+            [SetGroup(3, 3778)], {DETOUR, FORMER}, id="the group that makes these needless"
+        ),
+        pytest.param(ADDITIONS, {DETOUR, FORMER, OLD}, id="all of it"),
     ],
 )
 def test_a_rule_stays_while_what_replaces_it_is_refused(

@@ -554,3 +554,44 @@ def test_on_link_prefixes() -> None:
     )
     assert on_link_prefixes(V4, addresses, routes) == nets(NET4, "10.7.0.0/16")
     assert on_link_prefixes(V6, addresses, routes) == nets(NET6, "2001:db8:5::/64")
+
+
+# --- a lease of another network ----------------------------------------------------------------
+
+STRANGER = "192.168.50.23"
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+@pytest.mark.parametrize("said", [IPV4, f"{IPV4} 10.0.2.11"])
+def test_a_lease_of_another_network_is_left_to_main(said: str, *, confirmed: bool) -> None:
+    """A table has one router."""
+    witness = replace(
+        BASE,
+        addresses=(lease(f"{IPV4}/24"), lease(f"{STRANGER}/24")),
+        imds=eni(family(said, cidrs=NET4)),
+        confirmed=frozenset({V4}) if confirmed else frozenset(),
+    )
+    verdict = judge(V4, witness, POLICY)
+    assert verdict.status is READY
+    assert [note.code for note in verdict.notes] == ["lease-outside-subnet-ipv4"]
+    assert f"{STRANGER}, which is in none of the subnet's CIDRs ({NET4})" in verdict.notes[0].text
+    assert verdict.usable == Usable(ips(*said.split()), (), nets(NET4), ips(*said.split()))
+
+
+def test_until_imds_names_the_subnet_it_is_all_there_is() -> None:
+    for imds in (UNLISTED, eni(family(IPV4))):
+        witness = replace(BASE, addresses=(lease(f"{STRANGER}/24"),), imds=imds)
+        usable = judge(V4, witness, POLICY).usable
+        assert (usable.addresses, usable.subnets) == (ips(STRANGER), nets("192.168.50.0/24"))
+
+
+def test_what_imds_lists_is_the_enis_whatever_the_cidr() -> None:
+    imds = eni(family(f"{IPV4} {STRANGER}", cidrs=NET4))
+    witness = replace(BASE, addresses=(lease(f"{STRANGER}/24"),), imds=imds)
+    assert ips(STRANGER)[0] in judge(V4, witness, POLICY).usable.addresses
+
+
+def test_ipv6_has_one_router_for_all_subnets() -> None:
+    other = "2001:db8:0:9::23"
+    witness = replace(WITH_ROUTE6, addresses=(LEASE6, lease(f"{other}/64")), imds=eni(v6=FULL6))
+    assert ips(other)[0] in judge(V6, witness, POLICY).usable.addresses

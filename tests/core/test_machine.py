@@ -279,7 +279,7 @@ class LifecycleMachine(RuleBasedStateMachine):
                 assert codes == awaited
             else:
                 assert not awaited
-                assert codes <= {"address-awaited", "kernel-refused"}
+                assert codes <= {"address-awaited", "kernel-refused"}, codes
             assert bool(codes) == (lifecycle.state is not State.APPLIED)
 
     # --- nothing is removed on an unknown --------------------------------------------------------

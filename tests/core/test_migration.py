@@ -115,6 +115,7 @@ class Packets(StrictKernel):
     """Asks after each operation where the packets from the ENIs' addresses go."""
 
     watched = False
+    second = 4  # the ifindex of eth2
 
     def run(self, operations: Iterable[Operation]) -> None:
         for operation in operations:
@@ -123,7 +124,8 @@ class Packets(StrictKernel):
                 self.check()
 
     def check(self) -> None:
-        for source, index in SOURCES.items():
+        for source, name in SOURCES.items():
+            index = {"eth1": 3, "eth2": self.second}[name]
             which = Family(source.version)
             assert self.goes(source, FAR[which]) == index
             assert self.goes(source, FAR[which], bound=index) == index
@@ -140,31 +142,35 @@ class Packets(StrictKernel):
 
 
 SOURCES: Final = {
-    ip(IPV4): 3,
-    ip(SECOND4): 3,
-    ip(IPV6): 3,
-    ip(SECOND6): 3,
-    ip("10.0.3.10"): 4,
-    ip("2001:db8:0:3::10"): 4,
+    ip(IPV4): "eth1",
+    ip(SECOND4): "eth1",
+    ip(IPV6): "eth1",
+    ip(SECOND6): "eth1",
+    ip("10.0.3.10"): "eth2",
+    ip("2001:db8:0:3::10"): "eth2",
 }
 
 
-def old_host() -> Packets:
-    """Two ENIs, the primary and containers, as the first edition left them."""
+def old_host(second: int = 4) -> Packets:
+    """Two ENIs, the primary and containers, as the first edition left them.
+
+    `second` is the ifindex of eth2.
+    """
     kernel = Packets()
-    for link in (ETH0, ETH1, ETH2):
+    kernel.second, eth2 = second, replace(ETH2, index=second)
+    for link in (ETH0, ETH1, eth2):
         kernel.set_link(replace(link, group=LINK_GROUP))
     kernel.set_link(DOCKER)
     kernel.put(permanent("172.17.0.1/16", 9), permanent("10.0.1.10/24", 2))
     kernel.put(Route(net("0.0.0.0/0"), MAIN_TABLE, 2, protocol=16, gateway=ip("10.0.1.1")))
     kernel.put(lease(f"{IPV4}/24"), lease(f"{IPV6}/128"), on_link(NET6))
-    kernel.put(lease("10.0.3.10/24", 4), lease("2001:db8:0:3::10/128", 4))
-    kernel.put(on_link("2001:db8:0:3::/64", 4))
+    kernel.put(lease("10.0.3.10/24", second), lease("2001:db8:0:3::10/128", second))
+    kernel.put(on_link("2001:db8:0:3::/64", second))
     kernel.put(added(f"{SECOND4}/32"), added(f"{SECOND6}/128"))
     for link, subnets, first, prefixes in (
         (ETH1, {V4: NET4, V6: NET6}, {V4: IPV4, V6: IPV6}, PREFIX),
         (
-            ETH2,
+            eth2,
             {V4: "10.0.3.0/24", V6: "2001:db8:0:3::/64"},
             {V4: "10.0.3.10", V6: "2001:db8:0:3::10"},
             "",
@@ -199,17 +205,25 @@ def picture(kernel: StrictKernel) -> tuple[object, ...]:
 POLICIES: Final = {mode.value: replace(CALM, rules=mode) for mode in RuleMode}
 
 
+# The first edition's table of ifindex 959, base + 959, is today's table of ifindex 3.
+SAME_TABLE: Final = 959
+SECONDS: Final = pytest.mark.parametrize(
+    "second", [4, SAME_TABLE], ids=["tables apart", "one table was another's"]
+)
+
+
+@SECONDS
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-def test_no_packet_notices(policy: Policy) -> None:
-    motion = started(old_host(), policy)
+def test_no_packet_notices(policy: Policy, second: int) -> None:
+    motion = started(old_host(second), policy)
     motion.run(1100.0)
-    assert {motion.state(3), motion.state(4)} == {APPLIED}
+    assert {motion.state(3), motion.state(second)} == {APPLIED}
     assert {rule.priority for rule in motion.kernel.own_rules} == {32765}
-    tables = {MAIN_TABLE, 1_000_959, 1_001_215}
+    tables = {MAIN_TABLE, 1_000_959, 1_000_191 + 256 * second}
     assert {rule.table for rule in motion.kernel.own_rules} == tables
     assert {route.table for route in motion.kernel.own_routes} == tables - {MAIN_TABLE}
     # As on a host that never had anything else.
-    fresh = old_host()
+    fresh = old_host(second)
     fresh.watched = False
     fresh.drop(*fresh.own_rules, *fresh.own_routes)
     fresh.drop(*(a for a in fresh.addresses if a.protocol == 236))
@@ -218,8 +232,9 @@ def test_no_packet_notices(policy: Policy) -> None:
     assert picture(again.kernel) == picture(motion.kernel)
 
 
-def test_nothing_goes_while_imds_is_silent() -> None:
-    kernel = old_host()
+@SECONDS
+def test_nothing_goes_while_imds_is_silent(second: int) -> None:
+    kernel = old_host(second)
     before = {*kernel.own_rules}, {*kernel.own_routes}
     motion = started(kernel, said={MAC: UNREAD, MAC2: UNREAD})
     motion.run(1000.0 + 3600.0)
@@ -227,15 +242,31 @@ def test_nothing_goes_while_imds_is_silent() -> None:
     assert before[1] <= {*kernel.own_routes}
 
 
+def test_who_waits_for_its_table_says_so_and_keeps_what_it_has() -> None:
+    """Of eth2 nothing is known, so that nothing of it goes: eth1 stays as it was."""
+    kernel = old_host(SAME_TABLE)
+    motion = started(kernel, said={**SAID, MAC2: UNREAD})
+    kernel.drop(*(a for a in kernel.addresses_of(SAME_TABLE) if a.dynamic))
+    kernel.watched = False
+    motion.run(1050.0)
+    assert motion.state(3) is not APPLIED
+    assert motion.reasons(3) == {"table-taken"}
+    assert {r.table for r in kernel.own_rules if r.src == net(NET4)} == {MAIN_TABLE, 1_000_003}
+    motion.imds(MAC2, motion.now, SAID[MAC2])
+    motion.run(1200.0)
+    assert {motion.state(3), motion.state(SAME_TABLE)} == {APPLIED}
+
+
+@SECONDS
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-def test_killed_after_any_operation(policy: Policy) -> None:
+def test_killed_after_any_operation(policy: Policy, second: int) -> None:
     """The next daemon goes on from there, and no packet notices that either."""
-    motion = started(old_host(), policy)
+    motion = started(old_host(second), policy)
     motion.run(1100.0)
     operations, wanted = [o for _, o in motion.written], picture(motion.kernel)
     assert len(operations) >= 50
     for survived in range(len(operations)):
-        kernel = old_host()
+        kernel = old_host(second)
         kernel.run(operations[:survived])
         again = started(kernel, policy)
         again.run(1100.0)

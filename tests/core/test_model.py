@@ -72,6 +72,9 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "metric": 0,
         "scope": 0,
         "onlink": False,
+        "tos": 0,
+        "metrics": b"",
+        "hops": (),
     },
     Rule: {
         "protocol": 236,
@@ -97,6 +100,9 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "elsewhere": frozenset(),
         "standing": (),
         "remarks": (),
+        "main_decides": False,
+        "unfinished": (),
+        "notes": (),
     },
     AddRoute: {"replace": False},
 }

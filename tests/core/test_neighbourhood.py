@@ -225,8 +225,10 @@ def test_the_own_subnet_is_no_detour() -> None:
 
 def test_in_a_change_of_the_group_all_others_are_detours() -> None:
     motion = host_with(listed(ETH2, "10.0.3.0/24"))
-    assert beside(motion).detours(3, everywhere=True) == nets("10.0.1.0/24", "10.0.3.0/24")
-    assert beside(motion).detours(4, everywhere=True) == nets("10.0.1.0/24", NET4, NET6)
+    every = {V4, V6}
+    assert beside(motion).detours(3, every) == nets("10.0.1.0/24", "10.0.3.0/24")
+    assert beside(motion).detours(4, every) == nets("10.0.1.0/24", NET4, NET6)
+    assert beside(motion).detours(4, {V6}) == nets(NET6)
 
 
 # --- whether local comes first -----------------------------------------------------------------

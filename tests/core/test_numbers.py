@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nicwatchd.core.diff import diff
-from nicwatchd.core.eni_plan import ANY
+from nicwatchd.core.eni_routes import ANY
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
     MAIN_TABLE,

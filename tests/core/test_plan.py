@@ -8,16 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.eni_plan import COPIED_AT_MOST, Subject, group_for, groups_of, nothing_for, plan
+from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
+    LAST_METRIC,
     LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
     RTPROT_DHCP,
-    RTPROT_KERNEL,
-    RTPROT_RA,
-    RTPROT_STATIC,
     SCOPE_LINK,
     Address,
     Family,
@@ -39,7 +37,6 @@ from tests.core.build import (
     V4,
     V6,
     added,
-    ip,
     ips,
     lease,
     net,
@@ -93,7 +90,7 @@ def show_route(route: Route) -> str:
         route.gateway and f"via {route.gateway}",
         route.onlink and "onlink",
         route.prefsrc and f"src {route.prefsrc}",
-        route.metric and f"metric {route.metric}",
+        route.metric and f"metric {'last' if route.metric == LAST_METRIC else route.metric}",
         route.scope == SCOPE_LINK and "scope link",
     ]
     return " ".join(part for part in parts if part)
@@ -132,10 +129,10 @@ def test_a_plan_for_both_families() -> None:
     ]
     assert routes(BOTH) == [
         "10.0.2.0/24 src 10.0.2.10 scope link",
-        "default via 10.0.2.1 onlink src 10.0.2.10",
+        "default via 10.0.2.1 onlink src 10.0.2.10 metric last",
         f"2001:db8:0:2::/64 src {IPV6} metric 1024",
         "fe80::/64 metric 1024",
-        f"default via fe80:ec2::1 src {IPV6} metric 1024",
+        f"default via fe80:ec2::1 src {IPV6} metric last",
     ]
     made = plan(BOTH, DEFAULT)
     assert (made.index, made.group, made.bring_up, made.addresses) == (3, 3778, False, ())
@@ -379,31 +376,40 @@ def test_the_rule_follows_the_name() -> None:
         pytest.param(
             one(PAIR, addresses=(added("10.0.2.11/32"), LEASE4)),
             DEFAULT,
-            ["10.0.2.0/24 src 10.0.2.10 scope link", "default via 10.0.2.1 onlink src 10.0.2.10"],
+            [
+                "10.0.2.0/24 src 10.0.2.10 scope link",
+                "default via 10.0.2.1 onlink src 10.0.2.10 metric last",
+            ],
             id="the source is the first address",
         ),
         pytest.param(
             one(PAIR),
             Policy(addresses=AddressMode.NONE),
-            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink"],
+            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink metric last"],
             id="no source while there is none",
         ),
         pytest.param(
             one(PAIR),
             DEFAULT,
-            ["10.0.2.0/24 src 10.0.2.11 scope link", "default via 10.0.2.1 onlink src 10.0.2.11"],
+            [
+                "10.0.2.0/24 src 10.0.2.11 scope link",
+                "default via 10.0.2.1 onlink src 10.0.2.11 metric last",
+            ],
             id="the first that is added",
         ),
         pytest.param(
             one(usable("10.0.2.12", "", NET4), addresses=(lease("10.0.2.12/24"),)),
             DEFAULT,
-            ["10.0.2.0/24 src 10.0.2.12 scope link", "default via 10.0.2.1 onlink src 10.0.2.12"],
+            [
+                "10.0.2.0/24 src 10.0.2.12 scope link",
+                "default via 10.0.2.1 onlink src 10.0.2.12 metric last",
+            ],
             id="a lease before IMDS",
         ),
         pytest.param(
             one(usable(prefixes="10.0.2.16/28", subnets=NET4)),
             DEFAULT,
-            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink"],
+            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink metric last"],
             id="prefix only",
         ),
         pytest.param(
@@ -412,14 +418,14 @@ def test_the_rule_follows_the_name() -> None:
             [
                 "10.0.2.0/24 src 10.7.0.9 scope link",
                 "10.7.0.0/20 src 10.7.0.9 scope link",
-                "default via 10.7.0.1 onlink src 10.7.0.9",
+                "default via 10.7.0.1 onlink src 10.7.0.9 metric last",
             ],
             id="the router of the first address's subnet",
         ),
         pytest.param(
             one(usable("10.9.9.9", "", NET4)),
             Policy(addresses=AddressMode.NONE),
-            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink"],
+            ["10.0.2.0/24 scope link", "default via 10.0.2.1 onlink metric last"],
             id="or of the first subnet",
         ),
         pytest.param(
@@ -429,14 +435,14 @@ def test_the_rule_follows_the_name() -> None:
                 "2001:db8:0:2::/64 metric 1024",
                 "2001:db8:5::/64 metric 1024",
                 "fe80::/64 metric 1024",
-                "default via fe80:ec2::1 metric 1024",
+                "default via fe80:ec2::1 metric last",
             ],
             id="several IPv6 CIDRs",
         ),
         pytest.param(
             one(usable(IPV6)),
             DEFAULT,
-            ["fe80::/64 metric 1024", "default via fe80:ec2::1 metric 1024"],
+            ["fe80::/64 metric 1024", "default via fe80:ec2::1 metric last"],
             id="IPv6 without a CIDR",
         ),
         pytest.param(
@@ -445,7 +451,7 @@ def test_the_rule_follows_the_name() -> None:
             [
                 "2001:db8:0:2::/64 metric 1024",
                 "fe80::/64 metric 1024",
-                "default via fe80:ec2::1 metric 1024",
+                "default via fe80:ec2::1 metric last",
             ],
             id="no source while it is tentative",
         ),
@@ -453,7 +459,7 @@ def test_the_rule_follows_the_name() -> None:
             one(U6, routes=(ra_default("fe80::7"), ra_default("fe80::8"))),
             Policy(ipv6_router=Ipv6Router.RA),
             ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024",
-             "default via fe80::7 metric 1024"],
+             "default via fe80::7 metric last"],
             id="the router that the kernel learned",
         ),
         pytest.param(
@@ -462,14 +468,15 @@ def test_the_rule_follows_the_name() -> None:
                 replace(ra_default("fe80::9"), dst=net("2001:db8:9::/48")),
             )),
             Policy(ipv6_router=Ipv6Router.RA),
-            ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024"],
+            ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024",
+             "2001:db8:9::/48 via fe80::9 metric 1024"],
             id="... if it learned one",
         ),
         pytest.param(
             one(U6, routes=(ra_default("fe80::7"),)),
             DEFAULT,
             ["2001:db8:0:2::/64 metric 1024", "fe80::/64 metric 1024",
-             "default via fe80:ec2::1 metric 1024"],
+             "default via fe80:ec2::1 metric last"],
             id="EC2's by default",
         ),
         pytest.param(
@@ -479,51 +486,6 @@ def test_the_rule_follows_the_name() -> None:
 )  # fmt: skip
 def test_routes(subject: Subject, policy: Policy, expected: list[str]) -> None:
     assert routes(subject, policy) == expected
-
-
-OPERATORS = {
-    "boot": (static("172.16.0.0/12", "10.0.2.7"), "172.16.0.0/12 via 10.0.2.7"),
-    "static": (
-        static("172.16.0.0/12", "10.0.2.7", protocol=RTPROT_STATIC, metric=50),
-        "172.16.0.0/12 via 10.0.2.7 metric 50",
-    ),
-    "a worse default": (
-        static("0.0.0.0/0", "10.0.2.7", metric=100),
-        "default via 10.0.2.7 metric 100",
-    ),
-    "on-link": (
-        static("172.16.0.0/12", scope=SCOPE_LINK, prefsrc=ip("10.0.2.99")),
-        "172.16.0.0/12 src 10.0.2.99 scope link",
-    ),
-    "our default": (static("0.0.0.0/0", "10.0.2.7"), None),
-    "our subnet": (static(NET4, "10.0.2.7"), None),
-    "kernel": (static("172.16.0.0/12", protocol=RTPROT_KERNEL), None),
-    "dhcp": (static("172.16.0.0/12", "10.0.2.7", protocol=RTPROT_DHCP), None),
-    "ra": (static("172.16.0.0/12", "10.0.2.7", protocol=RTPROT_RA), None),
-    "other family": (static("2001:db8:9::/48", "fe80::7"), None),
-}
-
-
-@pytest.mark.parametrize(
-    ("route", "copy"), OPERATORS.values(), ids=[name.replace(" ", "-") for name in OPERATORS]
-)
-def test_an_operators_routes_are_copied(route: Route, copy: str | None) -> None:
-    plain = routes(one(U4, addresses=(LEASE4,)))
-    assert routes(one(U4, addresses=(LEASE4,), routes=(route,))) == plain + ([copy] if copy else [])
-
-
-def test_routes_with_one_key_do_not_replace_each_other() -> None:
-    first, second = static("172.16.0.0/12", "10.0.2.7"), static("172.16.0.0/12", "10.0.2.8")
-    made = routes(one(U4, addresses=(LEASE4,), routes=(first, second)))
-    assert made[2:] == ["172.16.0.0/12 via 10.0.2.7"]
-
-
-def test_at_most_so_many_are_copied() -> None:
-    many = tuple(static(f"172.16.{i // 250}.{i % 250}/32", "10.0.2.7") for i in range(300))
-    made = routes(one(U4, addresses=(LEASE4,), routes=(static(NET4), *many)))
-    assert len(made) == 2 + COPIED_AT_MOST == 258
-    assert made[2] == "172.16.0.0/32 via 10.0.2.7"
-    assert made[-1] == "172.16.1.5/32 via 10.0.2.7"
 
 
 # --- a link that is down -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from nicwatchd.core.failures import failed, is_in_the_way
 from nicwatchd.core.fights import Place
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
+    COPIED_AT_MOST,
     LINK_GROUP,
     MAIN_TABLE,
     PROTOCOL,
@@ -33,12 +34,13 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.news import StateChanged
-from nicwatchd.core.picture import COALESCE
+from nicwatchd.core.picture import ANYWHERE, COALESCE, CROWDED
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
     LinkEvent,
+    NexthopEvent,
     Overrun,
     RouteEvent,
     RuleEvent,
@@ -92,6 +94,7 @@ class World:
 NOTHING: tuple[set[int], list[int], bool] = (set(), [], False)
 EVERYTHING = (None, [2, 3], True)
 OURS = RouteEvent(V4, TABLE, PROTOCOL, oif=3)
+BIRD = 12
 THEIRS = RouteEvent(V4, MAIN_TABLE, RTPROT_BOOT, oif=3)
 
 
@@ -135,7 +138,18 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
         pytest.param(THEIRS, 0.0, (set(), [3], False), id="a route of main"),
         pytest.param(replace(THEIRS, deleted=True), 0.0, (set(), [3], False), id="... goes"),
         pytest.param(replace(THEIRS, oif=1), None, NOTHING, id="by another link"),
-        pytest.param(replace(THEIRS, oif=0), None, NOTHING, id="by several"),
+        pytest.param(replace(THEIRS, oif=0), None, NOTHING, id="by none"),
+        pytest.param(replace(THEIRS, oif=0, hops=(1, 9)), None, NOTHING, id="by several others"),
+        pytest.param(
+            replace(THEIRS, oif=0, hops=(1, 3)), 0.0, (set(), [3], False), id="by it and another"
+        ),
+        pytest.param(
+            replace(THEIRS, protocol=BIRD), COALESCE, (set(), [3], False), id="a routing daemon's"
+        ),
+        pytest.param(replace(THEIRS, protocol=BIRD, oif=9), None, NOTHING, id="... elsewhere"),
+        pytest.param(NexthopEvent(3), COALESCE, (set(), [3], False), id="a next-hop object"),
+        pytest.param(NexthopEvent(9), None, NOTHING, id="... elsewhere"),
+        pytest.param(NexthopEvent(0), ANYWHERE, (set(), [2, 3], False), id="... by any link"),
         pytest.param(
             replace(OURS, deleted=True), COALESCE, (set(), [], True), id="a route of ours"
         ),
@@ -165,6 +179,28 @@ def test_what_is_read_after_an_event(
     assert world.reads() == reads
     assert world.reads() == NOTHING, "it is fresh now"
     assert world.turn.picture.overruns == isinstance(event, Overrun)
+
+
+def test_the_routes_of_a_routing_daemon_that_are_not_copied_can_wait() -> None:
+    world = World()
+    facts = world.turn.host.interfaces[3].facts
+    learned = Route(net("198.18.0.0/15"), MAIN_TABLE, 3, BIRD)
+    for count, delay in ((COPIED_AT_MOST, COALESCE), (COPIED_AT_MOST + 1, CROWDED)):
+        facts.update((), tuple(replace(learned, metric=n) for n in range(count)))
+        assert (
+            world.turn.picture.take_event(replace(THEIRS, protocol=BIRD), NOW, by_us=False) == delay
+        )
+    both = replace(THEIRS, protocol=BIRD, oif=0, hops=(2, 3))
+    assert world.turn.picture.take_event(both, NOW, by_us=False) == COALESCE
+    assert world.turn.picture.take_event(THEIRS, NOW, by_us=False) == 0.0
+
+
+def test_a_routing_daemon_s_routes_are_no_hint_for_imds() -> None:
+    facts = World().turn.host.interfaces[3].facts
+    learned = Route(net("198.18.0.0/15"), MAIN_TABLE, 3, BIRD)
+    assert not facts.update((), (learned,))
+    assert facts.routes == (learned,)
+    assert facts.update((), (learned, replace(learned, protocol=RTPROT_BOOT)))
 
 
 @pytest.mark.parametrize(

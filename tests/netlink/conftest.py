@@ -8,6 +8,7 @@ import os
 import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +21,7 @@ from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.sim.memory_kernel import FakeKernel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from nicwatchd.core.port import Event, EventSource, Kernel
 
@@ -82,6 +83,7 @@ class World(Protocol):
     async def set_link(self, link: Link) -> None: ...
     async def remove_link(self, index: int) -> None: ...
     async def put(self, thing: Address | Route | Rule) -> None: ...
+    async def put_all(self, routes: Sequence[Route]) -> None: ...
     async def drop(self, thing: Address | Route | Rule) -> None: ...
     def ip_rule(self, family: Family) -> str: ...
     def ip_route(self, family: Family, table: int) -> str: ...
@@ -115,6 +117,12 @@ class RealWorld:
 
     async def put(self, thing: Address | Route | Rule) -> None:
         await self._act("add", thing)
+
+    async def put_all(self, routes: Sequence[Route]) -> None:
+        names = names_in(await self.kernel.links())
+        lines = "".join(f"route add {route_text(route, names)}\n" for route in routes)
+        run = partial(subprocess.run, ["ip", f"-{routes[0].family}", "-batch", "-"], check=True)
+        await asyncio.to_thread(run, input=lines.encode())
 
     async def drop(self, thing: Address | Route | Rule) -> None:
         await self._act("del", thing)
@@ -161,6 +169,10 @@ class FakeWorld:
 
     async def put(self, thing: Address | Route | Rule) -> None:
         self.kernel.put(thing, pid=FOREIGN_PID)
+
+    async def put_all(self, routes: Sequence[Route]) -> None:
+        for route in routes:
+            await self.put(route)
 
     async def drop(self, thing: Address | Route | Rule) -> None:
         self.kernel.drop(thing, pid=FOREIGN_PID)

@@ -17,6 +17,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    Hop,
     Link,
     Operation,
     RemoveAddress,
@@ -27,8 +28,15 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
-from nicwatchd.netlink.decode import decode_address, decode_link, decode_route, decode_rule
+from nicwatchd.netlink.decode import (
+    decode_address,
+    decode_link,
+    decode_route,
+    decode_route_or_body,
+    decode_rule,
+)
 from nicwatchd.netlink.encode import encode
+from nicwatchd.netlink.hops import HOP, MEMBER, NEXTHOP, Nexthop, Nexthops, decode_nexthop
 from nicwatchd.netlink.wire import IFINFO, attribute, attribute_u32, pack, unpack
 
 ROUTE_V6 = Route(
@@ -172,7 +180,37 @@ def test_nothing_of_another_protocol_can_be_touched(protocol: int) -> None:
             encode(operation)
 
 
-@pytest.mark.parametrize("route", [ROUTE_V4, ROUTE_V6])
+HOPS_V4 = (
+    Hop(7, ip_address("10.1.0.7"), 3),
+    Hop(8, ip_address("10.9.0.8"), onlink=True),
+    Hop(7, ip_address("fe80::7")),
+    Hop(7),
+)
+METRICS = attribute_u32(2, 1400) + attribute_u32(8, 1300)
+SEVERAL_V4 = Route(ip_network("10.1.0.0/16"), 1000007, 7, tos=16, metrics=METRICS, hops=HOPS_V4)
+SEVERAL_V6 = Route(
+    ip_network("2001:db8::/32"),
+    1000007,
+    7,
+    metric=5,
+    hops=(Hop(7, ip_address("fe80::7"), 256), Hop(7, ip_address("2001:db8::8"))),
+)
+BY_IPV6 = Route(ip_network("10.1.0.0/16"), 1000007, 7, gateway=ip_address("fe80::7"))
+
+
+def test_what_pyroute2_reads_of_several_next_hops() -> None:
+    fields, attrs = as_pyroute2_reads(rtmsg, AddRoute(SEVERAL_V4))
+    assert (fields["tos"], fields["dst_len"]) == (16, 16)
+    assert dict(attrs["RTA_METRICS"]["attrs"]) == {"RTAX_MTU": 1400, "RTAX_ADVMSS": 1300}
+    hops = [(hop["oif"], hop["hops"], hop["flags"]) for hop in attrs["RTA_MULTIPATH"]]
+    assert hops == [(7, 2, 0), (8, 0, 4), (7, 0, 0), (7, 0, 0)]
+    gateways = [dict(hop["attrs"]) for hop in attrs["RTA_MULTIPATH"]]
+    assert gateways[:2] == [{"RTA_GATEWAY": "10.1.0.7"}, {"RTA_GATEWAY": "10.9.0.8"}]
+    assert gateways[2]["RTA_VIA"] == {"family": 10, "addr": "fe80::7"}
+    assert "RTA_OIF" not in attrs
+
+
+@pytest.mark.parametrize("route", [ROUTE_V4, ROUTE_V6, SEVERAL_V4, SEVERAL_V6, BY_IPV6])
 def test_routes_survive_both_ways(route: Route) -> None:
     assert decode_route(encode(AddRoute(route)).body) == route
 
@@ -248,7 +286,7 @@ def test_a_small_table_may_stand_in_the_header_alone() -> None:
         ({"type": 2}, [DST, OIF]),  # local
         ({"type": 7}, [DST, OIF]),  # unreachable
         ({"flags": 0x200}, [DST, OIF]),  # an exception, cloned
-        ({"tos": 8}, [DST, OIF]),
+        ({"src_len": 8}, [DST, OIF]),
         ({"family": 28}, [OIF]),  # MPLS
     ],
 )
@@ -256,10 +294,49 @@ def test_routes_that_are_left_out(fields: dict[str, int], attrs: Any) -> None:
     assert decode_route(as_pyroute2_writes(rtmsg, V4_ROUTE | fields, attrs)) is None
 
 
-@pytest.mark.parametrize("beyond", [9, 18, 22, 30])  # several hops, IPv6 hop, tunnel, hop by id
-def test_routes_beyond_the_model_are_left_out(beyond: int) -> None:
-    body = as_pyroute2_writes(rtmsg, V4_ROUTE, [DST, OIF]) + attribute_u32(beyond, 1)
+def test_tunnels_are_left_out() -> None:
+    body = as_pyroute2_writes(rtmsg, V4_ROUTE, [DST, OIF]) + attribute_u32(22, 1)
     assert decode_route(body) is None
+    tunnel = HOP.pack(16, 0, 0, 7) + attribute_u32(22, 1)
+    plain = HOP.pack(8, 0, 0, 7)
+    body = as_pyroute2_writes(rtmsg, V4_ROUTE, [DST]) + attribute(9, plain + tunnel)
+    assert decode_route(body) is None
+
+
+@pytest.mark.parametrize("tail", [b"", b"\0" * 4, HOP.pack(4, 0, 0, 8)])
+def test_one_of_several_next_hops_is_one(tail: bytes) -> None:
+    """As the kernel lists a group of one. What is malformed ends the list."""
+    hop = HOP.pack(16, 4, 2, 7) + attribute(5, bytes((10, 1, 0, 9)))
+    body = as_pyroute2_writes(rtmsg, V4_ROUTE, [DST]) + attribute(9, hop + tail)
+    assert decode_route(body) == Route(
+        ip_network("10.1.0.0/24"), 254, 7, 4, gateway=ip_address("10.1.0.9"), onlink=True
+    )
+
+
+def nexthop(number: int, *attrs: bytes, flags: int = 0) -> Nexthop | None:
+    return decode_nexthop(NEXTHOP.pack(2, 0, 4, flags) + attribute_u32(1, number) + b"".join(attrs))
+
+
+def test_a_route_that_names_a_next_hop_object_alone() -> None:
+    body = as_pyroute2_writes(rtmsg, V4_ROUTE, [DST]) + attribute_u32(30, 3)
+    assert decode_route(body) is None
+    assert decode_route_or_body(body) == body
+    objects = [
+        nexthop(1, attribute_u32(5, 7), attribute(6, bytes((10, 1, 0, 1))), flags=4),
+        nexthop(2, attribute_u32(5, 8)),
+        nexthop(
+            3, attribute(2, MEMBER.pack(1, 4, 0) + MEMBER.pack(2, 0, 1) + MEMBER.pack(9, 0, 0))
+        ),
+        nexthop(4, attribute(4, b"")),
+        nexthop(5, attribute_u32(5, 7), attribute_u32(8, 1)),
+    ]
+    known = Nexthops.of(each for each in objects if each)
+    first = Hop(7, ip_address("10.1.0.1"), 5, onlink=True)
+    assert known.hops(3) == (first, Hop(8, None, 257))
+    assert [known.hops(number) for number in (4, 5, 6)] == [(), (), ()]
+    assert decode_route(body, known) == Route(
+        ip_network("10.1.0.0/24"), 254, 7, 4, hops=known.hops(3)
+    )
 
 
 def test_a_foreign_rule_without_a_table() -> None:

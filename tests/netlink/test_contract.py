@@ -15,6 +15,7 @@ from errno import (
     ESRCH,
 )
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ import pytest
 
 from nicwatchd.core.layers import beneath
 from nicwatchd.core.model import (
+    COPIED_AT_MOST,
     IPV6_DEFAULT_METRIC,
     LINK_GROUP,
     MAIN_TABLE,
@@ -35,6 +37,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    Hop,
     Numbers,
     Operation,
     RemoveAddress,
@@ -46,6 +49,7 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.port import AddressEvent, LinkEvent, Result, RouteAnswer, RouteEvent, RuleEvent
+from nicwatchd.netlink.wire import attribute_u32
 from tests.netlink.conftest import RealWorld, ip, network_namespace
 
 if TYPE_CHECKING:
@@ -310,14 +314,137 @@ async def test_the_main_table_through_a_link(world: World) -> None:
     assert {route for route in routes if route.family is Family.V4} == {connected, static}
 
 
-async def test_a_routing_daemons_routes_are_left_out(world: World) -> None:
+def metric(kind: int, value: int) -> bytes:
+    """A metric of a route: 2 is mtu, 8 advmss, 11 initcwnd."""
+    return attribute_u32(kind, value)
+
+
+def routes_of_every_form(table: int, index: int, protocol: int = PROTOCOL) -> list[Route]:
+    """Of both families; V4 and V6 must be on the link, with their subnets."""
+    v4, v6 = ip_address("10.0.0.7"), ip_address("2001:db8::7")
+    base4 = Route(ip_network("192.0.2.0/24"), table, index, protocol, gateway=v4)
+    base6 = Route(ip_network("2001:db8:77::/48"), table, index, protocol, gateway=v6, metric=7)
+    hops4 = (Hop(index, v4, 3), Hop(index, ip_address("10.9.0.1"), onlink=True))
+    hops6 = (Hop(index, v6), Hop(index, ip_address("fe80::8"), 256))
+    metrics = metric(2, 1400) + metric(8, 1300) + metric(11, 20)
+    return [
+        replace(base4, metrics=metrics),
+        replace(base4, tos=0x10),
+        replace(base4, metric=5, gateway=None, hops=hops4, prefsrc=V4, metrics=metrics),
+        replace(base4, metric=6, gateway=ip_address("fe80::7")),
+        base6,
+        replace(base6, metric=8, metrics=metrics),
+        replace(base6, metric=9, gateway=None, hops=hops6, prefsrc=V6, metrics=metrics),
+    ]
+
+
+async def with_subnets(world: World, name: str = "eth1") -> int:
+    index = await link_up(world, name)
+    await world.put(Address(index, V4, 24))
+    await world.put(Address(index, V6, 64))
+    return index
+
+
+async def test_routes_of_every_form_read_back_as_they_were_added(world: World) -> None:
+    index = await with_subnets(world)
+    routes = routes_of_every_form(TABLE_BASE + index, index)
+    assert await run(world, *map(AddRoute, routes)) == [(Result.DONE, 0)] * len(routes)
+    assert set(await world.kernel.own_routes()) == set(routes)
+    assert await run(world, *map(AddRoute, routes)) == [(Result.RETRY, EEXIST)] * len(routes)
+    assert await run(world, *map(RemoveRoute, routes)) == [(Result.DONE, 0)] * len(routes)
+    assert await world.kernel.own_routes() == ()
+
+
+async def test_routes_of_every_form_print_as_ip_prints_them(world: World) -> None:
+    index = await with_subnets(world)
+    table = TABLE_BASE + index
+    await run(world, *map(AddRoute, routes_of_every_form(table, index)))
+    metrics = "mtu 1400 advmss 1300 initcwnd 20"
+    v4 = {line.rstrip() for line in world.ip_route(Family.V4, table).splitlines()}
+    assert v4 == {
+        f"192.0.2.0/24 via 10.0.0.7 dev eth1 proto 236 {metrics}",
+        "192.0.2.0/24 tos 0x10 via 10.0.0.7 dev eth1 proto 236",
+        f"192.0.2.0/24 proto 236 src 10.0.0.5 metric 5 {metrics}",
+        "\tnexthop via 10.0.0.7 dev eth1 weight 3",
+        "\tnexthop via 10.9.0.1 dev eth1 weight 1 onlink",
+        "192.0.2.0/24 via inet6 fe80::7 dev eth1 proto 236 metric 6",
+    }
+    v6 = {line.rstrip() for line in world.ip_route(Family.V6, table).splitlines()}
+    assert f"2001:db8:77::/48 proto 236 src 2001:db8::5 metric 9 {metrics} pref medium" in v6
+    assert "\tnexthop via 2001:db8::7 dev eth1 weight 1" in v6
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_a_route_of_any_form_is_replaced_by_any_other(world: World, family: Family) -> None:
+    index = await with_subnets(world)
+    forms = routes_of_every_form(TABLE_BASE + index, index)
+    forms = [replace(r, metric=7, tos=0) for r in forms if r.family is family]
+    assert await run(world, AddRoute(forms[0])) == [(Result.DONE, 0)]
+    for form in [*forms[1:], *reversed(forms[:-1])]:
+        assert await run(world, AddRoute(form, replace=True)) == [(Result.DONE, 0)]
+        assert await world.kernel.own_routes() == (form,)
+
+
+async def test_main_s_routes_through_a_link_whoever_made_them_and_however(world: World) -> None:
+    index = await with_subnets(world)
+    made = routes_of_every_form(MAIN_TABLE, index, RTPROT_BIRD)
+    for route in made:
+        await world.put(route)
+    assert set(made) <= set(await world.kernel.link_routes(index))
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_a_route_with_next_hops_on_two_links_is_both_links_(
+    world: World, family: Family
+) -> None:
+    one, other = await with_subnets(world), await link_up(world, "eth2")
+    third = await link_up(world, "eth3")
+    v4 = family is Family.V4
+    gateways = ("10.0.0.7", "10.9.0.7") if v4 else ("fe80::7", "fe80::9")
+    hops = (Hop(one, ip_address(gateways[0])), Hop(other, ip_address(gateways[1]), 2, onlink=True))
+    dst = ip_network("192.0.2.0/24" if v4 else "2001:db8:77::/48")
+    route = Route(dst, MAIN_TABLE, one, RTPROT_BIRD, metric=7, hops=hops)
+    await world.put(route)
+    assert route in await world.kernel.link_routes(one)
+    assert route in await world.kernel.link_routes(other)
+    assert route not in await world.kernel.link_routes(third)
+    heard = await world.heard.until(lambda e: isinstance(e, RouteEvent) and bool(e.hops))
+    assert isinstance(heard, RouteEvent)
+    assert (heard.oif, set(heard.hops)) == (0, {one, other})
+    link = await world.kernel.link(other)
+    assert link is not None
+    await world.set_link(replace(link, up=False))
+    assert route in await world.kernel.link_routes(one), "it stays while one of them is up"
+
+
+async def test_a_routing_daemons_routes_make_events(world: World) -> None:
     index = await link_up(world)
-    before = await world.kernel.link_routes(index)
-    for text in ("192.0.2.0/24", "2001:db8:77::/48"):
-        learned = Route(ip_network(text), MAIN_TABLE, index, RTPROT_BIRD, scope=SCOPE_LINK)
-        await world.put(learned if learned.family is Family.V4 else replace(learned, scope=0))
-    assert await world.kernel.link_routes(index) == before
-    assert "192.0.2.0/24" in world.ip_route(Family.V4, MAIN_TABLE)
+    learned = Route(ip_network("192.0.2.0/24"), MAIN_TABLE, index, RTPROT_BIRD, scope=SCOPE_LINK)
+    await world.put(learned)
+    event = await world.heard.until(
+        lambda e: isinstance(e, RouteEvent) and e.protocol == RTPROT_BIRD
+    )
+    assert isinstance(event, RouteEvent)
+    assert (event.table, event.oif, event.hops) == (MAIN_TABLE, index, ())
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_of_a_full_table_through_a_link_defaults_are_read(
+    world: World, family: Family
+) -> None:
+    index = await with_subnets(world)
+    v4 = family is Family.V4
+    gateway = ip_address("10.0.0.7" if v4 else "2001:db8::7")
+    wide = ip_network("11.0.0.0/8" if v4 else "2001:db9::/32")
+    base = Route(wide, MAIN_TABLE, index, RTPROT_BIRD, gateway=gateway, metric=7)
+    narrow = islice(wide.subnets(new_prefix=48 - v4 * 24), 3000)
+    many = [replace(base, dst=ip_network(dst)) for dst in map(str, narrow)]
+    default = replace(base, dst=ip_network("0.0.0.0/0" if v4 else "::/0"))
+    await world.put_all([*many, default])
+    found = set(await world.kernel.link_routes(index))
+    assert default in found
+    assert {RTPROT_KERNEL, RTPROT_BIRD} == {r.protocol for r in found if r.family is family}
+    assert len(found & set(many)) > COPIED_AT_MOST
 
 
 async def test_a_foreign_route_is_neither_ours_nor_removed(world: World) -> None:

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nicwatchd.core.model import Family
-from nicwatchd.core.port import AddressEvent, Event, LinkEvent, Overrun, RouteEvent, RuleEvent
+from nicwatchd.core.port import (
+    AddressEvent,
+    Event,
+    LinkEvent,
+    NexthopEvent,
+    Overrun,
+    RouteEvent,
+    RuleEvent,
+)
 from nicwatchd.netlink.events import BURST, EventSocket, Triage, culprit, open_event_socket
+from nicwatchd.netlink.hops import HOP, NEXTHOP
 from nicwatchd.netlink.wire import (
     IFADDR,
     IFINFO,
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 NEWLINK, DELLINK, NEWADDR, DELADDR = 16, 17, 20, 21
 NEWROUTE, DELROUTE, NEWRULE, DELRULE = 24, 25, 32, 33
 NEWNEIGH = 28
+NEWNEXTHOP, DELNEXTHOP = 104, 105
 AF_BRIDGE, AF_INET6 = 7, 10
 COMPAT = 252  # the header's table when the number is over 255
 STRANGER = 2**32 - 5  # a port id that is nobody's pid
@@ -73,6 +83,8 @@ def rule(protocol: int, family: int = 2) -> bytes:
         (NEWADDR, IFADDR.pack(10, 128, 0, 0, 7), AddressEvent(7, 99)),
         (DELADDR, IFADDR.pack(2, 32, 0, 0, 7), AddressEvent(7, 99, deleted=True)),
         (NEWNEIGH, b"\x02" + bytes(11), None),
+        (NEWNEXTHOP, NEXTHOP.pack(2, 0, 4, 0) + attribute_u32(5, 7), NexthopEvent(7)),
+        (DELNEXTHOP, NEXTHOP.pack(2, 0, 4, 0) + attribute(2, bytes(8)), NexthopEvent(0)),
     ],
 )
 def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> None:
@@ -84,10 +96,16 @@ def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> 
     [
         (route(254, 4), RouteEvent(Family.V4, 254, 4, 7)),
         (route(254, 2, family=10), RouteEvent(Family.V6, 254, 2, 7)),
-        (route(254, 12), None),  # a routing daemon's
+        (route(254, 12), RouteEvent(Family.V4, 254, 12, 7)),  # a routing daemon's
+        (
+            route(254, 12, oif=0) + attribute(9, HOP.pack(8, 0, 0, 7) + HOP.pack(8, 0, 1, 8)),
+            RouteEvent(Family.V4, 254, 12, 0, hops=(7, 8)),
+        ),
+        (route(254, 12, oif=0) + attribute_u32(30, 5), NexthopEvent(0)),  # by an object's number
+        (route(254, 12) + attribute_u32(30, 5), RouteEvent(Family.V4, 254, 12, 7)),
+        (route(254, 12, oif=0, kind=6) + attribute_u32(30, 5), RouteEvent(Family.V4, 254, 12, 0)),
         (route(254, 236), RouteEvent(Family.V4, 254, 236, 7)),
         (route(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 7)),  # unreachable
-        (route(254, 4, oif=0), RouteEvent(Family.V4, 254, 4, 0)),  # several next hops
         (route(1001983, 4), RouteEvent(Family.V4, 1001983, 4, 7)),
         (route(2_000_000_007, 4), RouteEvent(Family.V4, 2_000_000_007, 4, 7)),
         (route(77, 236), RouteEvent(Family.V4, 77, 236, 7)),

@@ -21,6 +21,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    Hop,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -33,6 +34,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import Result
 from nicwatchd.core.words import command, names_in
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
+from nicwatchd.netlink.wire import attribute, attribute_u32
 from tests.netlink.conftest import ip, network_namespace
 from tests.netlink.test_contract import V4, V6, private_routes, rules_of
 
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
 
     Do = Callable[[NetlinkKernel, Operation], Awaitable[None]]
 
+HOPS_V4 = (Hop(3, IPv4Address("10.9.0.1"), 2, onlink=True), Hop(3, IPv6Address("fe80::7")))
+HOPS_V6 = (Hop(3, IPv6Address("fe80::7"), 2), Hop(3, IPv6Address("fe80::8")))
+# lock (of mtu), mtu, rtt, features (ecn), rto_min, congctl
+METRICS = b"".join(attribute_u32(n, v) for n, v in ((1, 1 << 2 | 1 << 13), (2, 1400), (4, 801)))
+METRICS += attribute_u32(12, 1) + attribute_u32(13, 200) + attribute(16, b"reno\0")
 # What a new namespace numbers alike each time: lo 1, the other end 2.
 ETH1 = 3
 
@@ -48,7 +55,10 @@ ETH1 = 3
 def operations() -> Sequence[Operation]:
     """Each kind of operation on each kind of object that we make, each possible when it comes."""
     nowhere = Route(ip_network("10.8.0.0/16"), TABLE_BASE + ETH1, ETH1)  # neither link nor router
-    routes = [*private_routes(ETH1), nowhere]
+    several = Route(ip_network("10.6.0.0/16"), TABLE_BASE + ETH1, ETH1, hops=HOPS_V4, tos=0x10)
+    tuned = Route(ip_network("10.5.0.0/16"), TABLE_BASE + ETH1, ETH1, metrics=METRICS, scope=253)
+    several6 = Route(ip_network("2001:db8:6::/48"), TABLE_BASE + ETH1, ETH1, hops=HOPS_V6, metric=3)
+    routes = [*private_routes(ETH1), nowhere, several, tuned, several6]
     changed = [
         replace(route, prefsrc=None if route.prefsrc else V4)
         for route in routes

@@ -86,5 +86,5 @@ async def test_an_interface_that_went_while_it_was_down() -> None:
             assert await host.kernel_objects() == before
         # Two families, a rule and its guard for each of two selectors: each is removed once.
         assert len(changed) == 8
-        assert all(line.startswith("Deleted 326") for line in changed)
+        assert all(line.startswith("Deleted 32765:") for line in changed)
         assert {line for line in changed if "10.0.2." in line or "eth1" in line} == set()

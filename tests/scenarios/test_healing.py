@@ -132,7 +132,7 @@ async def test_a_route_of_somebody_s_in_the_place_of_ours() -> None:
         before, table = await ready(host)
         for family, gateway in (("-4", "10.0.2.9"), ("-6", "fe80::9")):
             default = f"default via {gateway} dev eth1 table {table} proto static"
-            metric = " metric 1024" if family == "-6" else " onlink"
+            metric = " metric 4000000000" + (" onlink" if family == "-4" else "")
             await host.ip(f"{family} route replace {default}{metric}")
             status = await host.until(
                 "eth1", lambda now: codes(now["reasons"]) == {"route-in-the-way"}

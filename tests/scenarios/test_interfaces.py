@@ -64,8 +64,8 @@ async def test_four_at_once() -> None:
             eni = host.eni(name)
             own = table(host.vpc.ifindex(eni))
             assert {rule for rule in rules if rule.endswith(f" {own}")} == {
-                f"from {eni.subnet.ipv4} iif lo lookup {own}",
-                f"from {eni.subnet.ipv6[0]} iif lo lookup {own}",
+                f"from {eni.ipv4[0]} lookup {own}",
+                f"from {eni.ipv6[0]} lookup {own}",
                 f"from all oif {name} lookup {own}",
             }
 

@@ -145,7 +145,7 @@ async def test_a_fight_is_an_entry_that_names_the_other(journal: Journal) -> Non
         await host.daemon.stop()
         (entry,) = await journal.entries(f"MESSAGE_ID={FIGHT_BEGAN.hex}")
         assert (entry["INTERFACE"], entry["PRIORITY"]) == ("eth1", str(WARNING))
-        assert entry["NICWATCHD_REASONS"].startswith("fought-over: the IPv4 rule 326")
+        assert entry["NICWATCHD_REASONS"].startswith("fought-over: the IPv4 rule 32765 (")
         assert "the kernel's notifications name port id " in entry["MESSAGE"]
         said = await nicwatchd_on(host.vpc, "status", "--journal", wrapper=journal.wrapper)
         assert (said.code, "eth1  applied (fought over)" in said.out) == (1, True)

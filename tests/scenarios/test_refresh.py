@@ -58,10 +58,32 @@ async def test_an_address_comes_and_goes(family: str, changes: Mapping[str, Any]
         await host.change(replace(ETH1, **changes))
         await shown(host, "eth1", family, "added", *changes[family])
         await host.all_reachable("eth1")
-        assert await host.kernel_objects() == before, "a rule for the subnet has room for all"
+        assert f"from {changes[family][-1]} lookup" in str(await host.own_rules())
         await host.change(ETH1)
         await shown(host, "eth1", family, "added", *getattr(ETH1, family))
         assert changes[family][-1] not in await host.ip("addr show dev eth1")
+        await host.all_reachable("eth1")
+        assert await host.kernel_objects() == before
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+async def test_a_rule_for_the_subnet_has_room_for_all(family: str) -> None:
+    many = numbered(
+        1,
+        ipv4=tuple(f"10.0.2.{n}" for n in range(11, 16)),
+        ipv6=tuple(f"2001:db8:ec2:2::{n}" for n in range(11, 16)),
+    )
+    listed = getattr(many, family)
+    another = {"ipv4": "10.0.2.99", "ipv6": "2001:db8:ec2:2::99"}[family]
+    more: dict[str, Any] = {family: (*listed, another)}
+    async with ec2_host(many, config=settings(QUICK)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await host.daemon.post("/v1/reconcile")
+        before = await host.kernel_objects()
+        assert sum(" iif lo lookup " in rule for rule in await host.own_rules()) == 2
+        await host.change(replace(many, **more))
+        await shown(host, "eth1", family, "added", *listed, another)
         await host.all_reachable("eth1")
         assert await host.kernel_objects() == before
 
