@@ -68,7 +68,7 @@ class Stack:
         *,
         joins: bool = True,
     ) -> None:
-        """`ground`: the ENIs, by ifindex. `joins`: no link joins the group without it."""
+        """`ground`: the ENIs, by ifindex. `joins`: without it, only releases change groups."""
         self.ground = ground or {}
         self._layers = {layer.link.index: layer for layer in layers}
         self._groups = groups
@@ -93,7 +93,8 @@ class Stack:
 
     def orphans(self, group: int) -> tuple[Plan, ...]:
         """The plans of links that stood on an ENI and do not any more."""
-        left = [layer for layer in self._layers.values() if not layer.enis]
+        layers = self._layers.values() if self._may_join else ()
+        left = [layer for layer in layers if not layer.enis]
         return tuple(Plan(each.index, group=each.group) for each in self._groups_of(left, group))
 
     def _groups_of(self, layers: Iterable[Layer], group: int) -> Iterator[SetGroup]:

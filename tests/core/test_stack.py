@@ -12,6 +12,7 @@ from nicwatchd.core import turn
 from nicwatchd.core.layers import beneath
 from nicwatchd.core.model import AddRule, Family, Link, Numbers, RemoveRule, SetGroup
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import AddressEvent, Event, LinkEvent, RouteEvent
 from tests.core.build import (
     ETH0,
     ETH1,
@@ -274,3 +275,38 @@ def test_another_group_changes_without_a_gap_for_the_subnet_beneath(
     # The copies that follow stand behind guards, and each is removed after it was added.
     assert detours[1] < min(guards) < max(guards) < moved < max(ended)
     assert not [r for r in motion.kernel.own_rules if r.dst]
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "delay"),
+    [
+        pytest.param(LinkEvent(50, "br7", "bridge"), 0.1, id="a new bridge"),
+        pytest.param(LinkEvent(50, "eth1.7", "vlan"), 0.1, id="a new VLAN"),
+        pytest.param(LinkEvent(9), 0.1, id="a port joins or leaves the bridge"),
+        pytest.param(AddressEvent(9), 0.1, id="an address on it"),
+        pytest.param(RouteEvent(Family.V4, 254, 3, 9), 0.1, id="a route through it"),
+        pytest.param(LinkEvent(50, "v7", "veth"), None, id="a container's link"),
+        pytest.param(LinkEvent(50), None, id="which joins a bridge"),
+        pytest.param(RouteEvent(Family.V4, 254, 3, 50), None, id="and has a route"),
+        pytest.param(AddressEvent(50, link_local=True), None, id="and an address of its own"),
+    ],
+)
+def test_which_events_make_it_look(event: Event, delay: float | None) -> None:
+    motion = host_with(BRIDGED, HAS4)
+    assert motion.turn.picture.take_event(event, motion.now, by_us=False) == delay
+
+
+def test_containers_that_join_the_bridge_have_one_link_read() -> None:
+    motion = host_with(BRIDGED, HAS4)
+    picture = motion.turn.picture
+    for index in range(100, 5100):
+        picture.take_event(LinkEvent(index, f"v{index}", "veth"), motion.now, by_us=False)
+        picture.take_event(LinkEvent(9), motion.now, by_us=False)
+        picture.take_event(LinkEvent(index, gone=True), motion.now, by_us=False)
+    assert picture.links_wanted(motion.now).indices == frozenset({9})
+    wanted = picture.objects_wanted()
+    assert [index for index, _ in wanted.links] == [9]
+    assert (wanted.own, wanted.everywhere) == (False, False)

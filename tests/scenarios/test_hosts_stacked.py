@@ -17,6 +17,7 @@ import pytest
 from nicwatchd.core.model import IPAddress
 from nicwatchd.sim.parts import Peer
 from nicwatchd.sim.probe import reach
+from tests.scenarios.commands import nicwatchd_on
 from tests.scenarios.host import (
     DEFAULT,
     PRIMARY,
@@ -165,7 +166,7 @@ async def test_a_macvlan_with_an_address_of_the_subnet(order: str) -> None:
 
 
 async def test_what_ends_takes_the_group_along() -> None:
-    """A release of the ENI, of the host, with a daemon or without one; and the ENI's going."""
+    """A release of the ENI, of the host, and both without a daemon."""
     async with ec2_host(numbered(1), config=settings(QUICK)) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
@@ -179,6 +180,15 @@ async def test_what_ends_takes_the_group_along() -> None:
             await host.until("eth1", complete)
             await in_group(host, "shim0", OURS)
         await all_are_reachable(host, "eth1")
+        for words in (("eth1",), ()):
+            await host.daemon.kill()
+            assert (
+                await nicwatchd_on(host.vpc, "release", *words, "--config", str(host.daemon.config))
+            ).code == 0
+            assert await group_of(host, "shim0") == "default"
+            await host.daemon.start(settings(QUICK))
+            await host.until("eth1", complete)
+            await in_group(host, "shim0", OURS)
 
 
 async def test_a_group_of_somebody_s_is_left_and_told() -> None:
