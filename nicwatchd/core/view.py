@@ -13,7 +13,7 @@ from nicwatchd.core.evidence import Status, Verdict, Witness, leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.model import Address, Family, Item, Key, Link, Numbers, Plan, Reason
-from nicwatchd.core.treatment import Treatment
+from nicwatchd.core.treatment import Primary, Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ def _notes(view: View) -> Iterator[Reason]:
     yield from view.plan.remarks
     if view.state is State.IGNORED:
         yield from view.failures  # what could not be removed
+        if isinstance(view.treatment, Primary):
+            yield from _group_notes(view)
     else:
         yield from _link_notes(view)
 
@@ -86,9 +88,13 @@ def _owned_elsewhere(view: View) -> Iterator[Reason]:
 
 
 def _link_notes(view: View) -> Iterator[Reason]:
-    link, group = view.link, view.numbers.group
-    if not link.up:
+    if not view.link.up:
         yield Reason("link-down", "the link is down; its routes return when it is up")
+    yield from _group_notes(view)
+
+
+def _group_notes(view: View) -> Iterator[Reason]:
+    link, group = view.link, view.numbers.group
     if link.group not in {0, *view.groups}:
         text = f"somebody else put the link into group {link.group}, so nicwatchd does not put it "
         text += f"into {group}; packets from other interfaces' addresses may take the main table's "

@@ -229,6 +229,12 @@ def test_somebody_elses_group_is_told_and_gone_round() -> None:
     assert not {r.dst for r in motion.kernel.own_rules if r.dst}
 
 
+def test_of_the_primary_itself_it_is_told_too() -> None:
+    motion = host_with(sets(replace(ETH0, group=5)))
+    assert [r.code for r in motion.host.interfaces[2].view().notes] == ["foreign-group"]
+    assert group(motion, 2) == 5
+
+
 def test_somebody_who_keeps_setting_it_is_a_fight() -> None:
     motion = host_with(BRIDGED, HAS4)
     for second in range(8):
