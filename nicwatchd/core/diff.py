@@ -66,15 +66,17 @@ def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
-    for plan in plans:
-        if plan.group and kernel.links[plan.index].group != plan.group:
-            yield SetGroup(plan.index, plan.group)
+    yield from (each for each in _groups(plans, kernel) if each.group != DEFAULT_GROUP)
 
 
 def _groups_to_give_back(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    for plan in plans:
-        if plan.group == DEFAULT_GROUP != kernel.links[plan.index].group:
-            yield SetGroup(plan.index, DEFAULT_GROUP)
+    return (each for each in _groups(plans, kernel) if each.group == DEFAULT_GROUP)
+
+
+def _groups(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[SetGroup]:
+    """The link groups that differ. Two plans may have that of one link."""
+    wanted = dict.fromkeys(each for plan in plans for each in plan.groups)
+    return (each for each in wanted if kernel.links[each.index].group != each.group)
 
 
 def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:

@@ -15,6 +15,7 @@ from typing import Final
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
+from nicwatchd.core.layers import beneath, layers
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import Address, AddRule, IPAddress, Item, Key, Link, Route, Rule
@@ -23,8 +24,9 @@ from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
 from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.stack import Layer, Stack
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate, is_eni, is_primary
+from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -50,6 +52,9 @@ class Host:
         # The links through which main has a host route to an address that an ENI may have.
         self.host_routes: Mapping[IPAddress, frozenset[int]] = {}
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
+        self.layers: Mapping[int, Link] = {}  # links that may stand on an ENI
+        self.beneath: Mapping[int, frozenset[int]] = {}  # the ENIs beneath those that do
+        self._on_layers: dict[int, tuple[tuple[Address, ...], tuple[Route, ...]]] = {}
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -79,6 +84,16 @@ class Host:
     def link_names(self) -> frozenset[str]:
         """The names of all links of the host that are known."""
         return frozenset(link.name for link in (self.links or {}).values())
+
+    @property
+    def read_in_full(self) -> tuple[Key, ...]:
+        """The links whose addresses and main-table routes we need: interfaces, what stands on them.
+
+        On a host of 5,000 containers these are few, and an event of any other costs nothing.
+        """
+        on_top = (self.layers[i] for i in self.beneath if i not in self.interfaces)
+        keys = (interface.key for interface in self.interfaces.values())
+        return (*keys, *((link.index, link.mac) for link in on_top))
 
     def name_of(self, index: int) -> str | None:
         """The name of a link; None for one that is not there."""
@@ -112,6 +127,9 @@ class Host:
                 self.interfaces[index] = interface
                 interface.facts.floating.recall(self._recalled.pop(interface.key, Record()), now)
         self.releases = self.releases.among(self.keys)
+        enis = {i for i, each in self.interfaces.items() if is_hardware(each.link, self.policy)}
+        self.layers, self.beneath = layers(links.values(), enis), beneath(links, enis)
+        self._on_layers = {i: on for i, on in self._on_layers.items() if i in self.beneath}
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver, which is queried by name and so may be unknown in a rename."""
@@ -137,6 +155,8 @@ class Host:
 
         If others changed something, poll IMDS at once: it often shows the same change.
         """
+        if index in self.beneath:
+            self._on_layers[index] = (addresses, routes)
         interface = self.interfaces.get(index)
         if interface is None:
             return
@@ -210,10 +230,21 @@ class Host:
             slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
             interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
+    def stack(self, groups: frozenset[int]) -> Stack:
+        """What stands on the ENIs, or stood on one and is still in a group of ours."""
+        none: tuple[tuple[Address, ...], tuple[Route, ...]] = ((), ())
+        found = (
+            Layer(link, self.beneath.get(index, frozenset()), *self._on_layers.get(index, none))
+            for index, link in self.layers.items()
+            if index in self.beneath or link.group in groups
+        )
+        ground = {index: interface.ground for index, interface in self.interfaces.items()}
+        return Stack(ground, found, groups, joins=not self.policy.every_link)
+
     def snapshot(self) -> Snapshot:
         """The part of what the kernel has that decisions depend on."""
         return Snapshot(
-            links={index: i.facts.link for index, i in self.interfaces.items()},
+            links={**self.layers, **{index: i.link for index, i in self.interfaces.items()}},
             addresses={index: i.facts.addresses for index, i in self.interfaces.items()},
             routes=self.routes,
             rules=self.rules,

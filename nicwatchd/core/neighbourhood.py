@@ -1,7 +1,8 @@
 """What stands beside an ENI on its host: other links in its subnets, and ways that avoid its rules.
 
-Reads: all interfaces with their treatment, the addresses of all other links, all rules.
-Gives: the subnets that are an ENI's alone, and those that its packets reach by its own table only.
+Reads: all interfaces with their treatment, what stands on them, the addresses of all other links,
+all rules. Gives: the subnets that are an ENI's alone, and those that its packets reach by its own
+table only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.metadata import Unknown
 from nicwatchd.core.model import (
     LOCAL_TABLE,
     TO_TABLE,
@@ -22,7 +22,8 @@ from nicwatchd.core.model import (
     Numbers,
     Rule,
 )
-from nicwatchd.core.treatment import Managed, Primary
+from nicwatchd.core.stack import Stack
+from nicwatchd.core.treatment import Managed, Primary, Unmanaged
 
 
 class Neighbourhood:
@@ -37,12 +38,14 @@ class Neighbourhood:
         others: Mapping[int, tuple[Address, ...]],
         rules: tuple[Rule, ...],
         numbers: Numbers,
+        stack: Stack | None = None,
     ) -> None:
+        self.stack = stack or Stack({index: each.ground for index, each in interfaces.items()})
         self._interfaces = interfaces
         self._others = others
         self._rules = rules
         self._numbers = numbers
-        self._subnets = {index: i.facts.subnets for index, i in interfaces.items()}
+        self._subnets = {index: each.subnets for index, each in self.stack.ground.items()}
 
     def alone(self, interface: Interface) -> frozenset[IPNetwork]:
         """The subnets in which no other link has an address, or may get one.
@@ -51,7 +54,7 @@ class Neighbourhood:
         """
         index = interface.link.index
         mine = self._subnets[index]
-        unknown = {family for other, family in self._unknown if other != index}
+        unknown = {family for other, family in self.stack.unknown if other != index}
         return frozenset(
             subnet
             for subnet in mine
@@ -71,33 +74,24 @@ class Neighbourhood:
         links = {**self._others, **tracked}
         return [(index, address.ip) for index, on in links.items() for address in on]
 
-    @cached_property
-    def _unknown(self) -> set[tuple[int, Family]]:
-        """The families of interfaces whose subnets IMDS will tell, but did not yet."""
-        return {
-            (index, family)
-            for index, interface in self._interfaces.items()
-            if interface.is_polled
-            for family in Family
-            if isinstance(interface.facts.memory.believed.of(family).cidrs, Unknown)
-        }
-
     def detours(
         self, index: int, everywhere: AbstractSet[Family] = frozenset()
     ) -> tuple[IPNetwork, ...]:
-        """The subnets of other ENIs whose on-link routes in main no guard hides.
+        """The subnets whose on-link routes in main no guard hides.
 
-        Those are the ones whose link is not in our group, and all of the families in `everywhere`.
+        Those are of other ENIs whose link is not in our group, and of any ENI, by a link on top of
+        one that is not; and all of the families in `everywhere`, as if no link were in it.
         """
-        return tuple(
-            dict.fromkeys(
-                subnet
-                for other, subnets in self._subnets.items()
-                if other != index
-                for subnet in subnets
-                if other not in self._hidden or Family(subnet.version) in everywhere
-            )
+        mine = self._subnets[index]
+        others = (
+            subnet
+            for other, subnets in self._subnets.items()
+            if other != index
+            for subnet in subnets
+            if subnet not in mine
+            and (other not in self._hidden or Family(subnet.version) in everywhere)
         )
+        return tuple(dict.fromkeys((*others, *self.stack.exposed(everywhere))))
 
     @cached_property
     def _hidden(self) -> set[int]:
@@ -106,7 +100,8 @@ class Neighbourhood:
         return {
             index
             for index, i in self._interfaces.items()
-            if isinstance(i.treatment, ours) and i.link.group in {0, *i.groups}
+            if (isinstance(i.treatment, ours) and i.link.group in {0, *i.groups})
+            or (isinstance(i.treatment, Unmanaged) and self.stack.hides(index))
         }
 
     @cached_property

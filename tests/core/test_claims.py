@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Unknown, Value
-from nicwatchd.core.model import TABLE_BASE, Address, Family, Item, Rule
+from nicwatchd.core.model import Address, Family, Item, Numbers, Rule
 from nicwatchd.core.moves import Claims, Held, held_elsewhere
 from tests.core.build import (
     ERROR,
@@ -46,7 +46,7 @@ def says(mac: str, v4: str = "", v6: str = "", p4: str = "", p6: str = "") -> En
 
 def taken(motion: FastMotion, index: int, text: str) -> bool:
     """Whether a rule to the table of this interface selects the address by more than a subnet."""
-    rules = (r for r in motion.kernel.own_rules if r.table == TABLE_BASE + index and r.src)
+    rules = (r for r in motion.kernel.own_rules if r.table == Numbers().table_of(index) and r.src)
     return any(ip(text) in rule.src for rule in rules if rule.src and not rule.iif)
 
 
@@ -204,11 +204,9 @@ def test_no_prefix_holds_an_address_of_any_other_link(how: str) -> None:
     policy = replace(CALM, exclude=("eth2",)) if how == "excluded" else CALM
     motion = FastMotion(policy)
     own = (permanent(f"{INSIDE4}/24", 4), permanent(f"{INSIDE6}/64", 4))
-    if how == "foreign":
-        motion.host.foreign_addresses = {4: own}
-    else:
-        motion.kernel.set_link(replace(ETH2, master=9) if how == "enslaved" else ETH2)
-        motion.kernel.put(*own)
+    links = {"foreign": replace(ETH2, kind="dummy"), "enslaved": replace(ETH2, master=9)}
+    motion.kernel.set_link(links.get(how, ETH2))
+    motion.kernel.put(*own)
     motion.plug(10.0, ETH1)
     motion.imds(MAC, 10.0, RICH)
     motion.run(130.0)

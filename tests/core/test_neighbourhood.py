@@ -217,6 +217,12 @@ def test_detours(change: Change, policy: Policy, detours: tuple[str, ...]) -> No
     assert beside(motion).detours(3) == nets(*detours)
 
 
+def test_the_own_subnet_is_no_detour() -> None:
+    """The main table's route there may be an excluded ENI's, but also a container's."""
+    motion = host_with(has(ETH2, "10.0.2.5/24"), policy=replace(CALM, exclude=("eth2",)))
+    assert beside(motion).detours(3) == ()
+
+
 def test_in_a_change_of_the_group_all_others_are_detours() -> None:
     motion = host_with(listed(ETH2, "10.0.3.0/24"))
     every = {V4, V6}

@@ -20,13 +20,13 @@ from nicwatchd.core.metadata import KEYS as KEYS_OF
 from nicwatchd.core.metadata import Absent, Kind, Unknown, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
-    TABLE_BASE,
     AddAddress,
     AddRoute,
     AddRule,
     Family,
     IPNetwork,
     Item,
+    Numbers,
     Operation,
     RemoveAddress,
     contains,
@@ -210,7 +210,7 @@ class TreeMachine(RuleBasedStateMachine):
             case AddRoute(route) if route.dst.prefixlen and not route.dst.is_link_local:
                 assert not no_subnet(route.dst), operation
             case AddRule(rule) if rule.src and rule.table != MAIN_TABLE:
-                index = rule.table - TABLE_BASE
+                index = Numbers().index_of(rule.table) or 0
                 assert not never(rule.src)
                 assert not [ip for ip in self.others(index) if ip in rule.src], operation
 
@@ -232,7 +232,9 @@ class TreeMachine(RuleBasedStateMachine):
         """
         found = set()
         for index, mac in ((ETH1.index, MAC), (ETH2.index, MAC2)):
-            rules = [r for r in self.motion.kernel.own_rules if r.table == TABLE_BASE + index]
+            rules = [
+                r for r in self.motion.kernel.own_rules if r.table == Numbers().table_of(index)
+            ]
             there = {a.ip for a in self.motion.kernel.addresses_of(index)}
             for item in self.told(mac):
                 family = Family(item.version)
