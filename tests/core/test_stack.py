@@ -10,12 +10,14 @@ import pytest
 
 from nicwatchd.core import turn
 from nicwatchd.core.layers import beneath
-from nicwatchd.core.model import AddRule, Family, Link, Numbers, RemoveRule, SetGroup
+from nicwatchd.core.model import AddRule, Family, Link, Numbers, Reason, RemoveRule, SetGroup
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import AddressEvent, Event, LinkEvent, RouteEvent
 from tests.core.build import (
     ETH0,
     ETH1,
+    IPV4,
+    IPV6,
     MAC,
     NET4,
     PRIMARY,
@@ -26,7 +28,7 @@ from tests.core.build import (
     static,
 )
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, CALM, FULL, OF_PRIMARY
+from tests.core.scenes import APPLIED, CALM, FULL, OF_PRIMARY, selectors
 
 Change = Callable[[FastMotion], object]
 OURS: Final = 3778
@@ -316,3 +318,32 @@ def test_containers_that_join_the_bridge_have_one_link_read() -> None:
     wanted = picture.objects_wanted()
     assert [index for index, _ in wanted.links] == [9]
     assert (wanted.own, wanted.everywhere) == (False, False)
+
+
+# --- addresses that are on top of an ENI ---------------------------------------------------------
+
+
+def test_what_a_link_on_top_has_is_off_the_eni_and_leaves_by_it() -> None:
+    """A shim of the ENI has an address that IMDS lists on it."""
+    motion = host_with(sets(SHIM), puts(permanent(f"{IPV4}/32", 9), permanent(f"{IPV6}/128", 9)))
+    assert not motion.kernel.addresses_of(3)
+    assert selectors(motion, 3) == {"eth1", f"{IPV4}/32"}
+    assert selectors(motion, 3, 6) == {"eth1", f"{IPV6}/128"}
+    found = [(note.code, "macvlan9" in note.text) for note in notes(motion, 3)]
+    assert found == [("lives-elsewhere", True)] * 2
+
+
+def test_a_port_is_not_told_that_its_bridge_has_its_addresses() -> None:
+    motion = host_with(sets(PORT1, BRIDGE), puts(permanent(f"{IPV4}/24", 9)))
+    assert not notes(motion, 3)
+
+
+def test_of_another_eni_it_is_elsewhere() -> None:
+    shim = replace(SHIM, lower=2)
+    motion = host_with(sets(shim), puts(permanent(f"{IPV4}/32", 9)))
+    assert {note.code for note in notes(motion, 3)} >= {"held-elsewhere"}
+    assert selectors(motion, 3) == {"eth1"}
+
+
+def notes(motion: FastMotion, index: int) -> tuple[Reason, ...]:
+    return motion.host.interfaces[index].view().notes

@@ -145,3 +145,22 @@ def test_equal_subnets_are_selected_by_address() -> None:
     assert selectors(motion, 3) == {"eth1", f"{IPV4}/32"}
     assert selectors(motion, 4) == {"eth2", "10.0.2.77/32"}
     assert {note.code for note in motion.host.interfaces[4].view().notes} == {"no-sign-of-ipv6"}
+
+
+def test_an_address_of_the_primary_is_ruled_by_main() -> None:
+    """Another VPC's ENI has it on its link, and only its device."""
+    motion = FastMotion(CALM)
+    motion.imds(PRIMARY, 0.0, replace(reading(PRIMARY, "a", ""), device_number=Value(0)))
+    motion.imds(MAC, 0.0, reading(MAC, "b", ""))
+    motion.kernel.put(lease(f"{IPV4}/24", 2), lease(f"{IPV6}/128", 2))
+    motion.kernel.set_link(ETH1)
+    motion.run(60.0)
+    assert selectors(motion, 3) == selectors(motion, 3, 6) == {"eth1"}
+    assert {str(a.ip) for a in motion.kernel.addresses_of(3)} == {IPV4, IPV6}
+    notes = motion.host.interfaces[3].view().notes
+    assert [(n.code, "eth0 has" in n.text) for n in notes] == [("same-address", True)] * 2
+    assert motion.host.interfaces[2].view().notes == ()
+    written = len(motion.written)
+    motion.turn = motion.begin(CALM)
+    motion.run(120.0)
+    assert len(motion.written) == written
