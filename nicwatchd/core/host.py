@@ -18,11 +18,12 @@ from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.layers import beneath, layers
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
-from nicwatchd.core.model import Address, AddRule, IPAddress, Item, Key, Link, Route, Rule
+from nicwatchd.core.model import Address, AddRule, Family, IPAddress, Item, Key, Link, Route, Rule
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
 from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.stack import Layer, Stack
 from nicwatchd.core.steps import Question
@@ -161,7 +162,9 @@ class Host:
         if interface is None:
             return
         facts = interface.facts
-        down = facts.flapped or not facts.link.up
+        # Where IPv6 is switched off the kernel takes all of its addresses, too.
+        off = why_off(Family.V6, facts.link) is not None
+        down = facts.flapped or not facts.link.up or off
         if facts.floating.look(addresses, now, down=down) and interface.is_polled:
             interface.polling.watch(now)  # whoever took an address away soon tells EC2
         if facts.update(addresses, routes):

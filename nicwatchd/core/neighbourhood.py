@@ -82,16 +82,23 @@ class Neighbourhood:
         Those are of other ENIs whose link is not in our group, and of any ENI, by a link on top of
         one that is not; and all of the families in `everywhere`, as if no link were in it.
         """
-        mine = self._subnets[index]
         others = (
             subnet
             for other, subnets in self._subnets.items()
             if other != index
-            for subnet in subnets
-            if subnet not in mine
-            and (other not in self._hidden or Family(subnet.version) in everywhere)
+            for subnet in (*subnets, *self._left_open(other))
+            if other not in self._hidden or Family(subnet.version) in everywhere
         )
         return tuple(dict.fromkeys((*others, *self.stack.exposed(everywhere))))
+
+    def _left_open(self, index: int) -> tuple[IPNetwork, ...]:
+        """The networks on an interface that no guard hides, whoever made main's routes there."""
+        if index in self._hidden:
+            return ()
+        routes = self._interfaces[index].facts.routes
+        on_link = (route.dst for route in routes if route.is_on_link)
+        usable = (dst for dst in on_link if 0 < dst.prefixlen < dst.max_prefixlen)
+        return tuple(dst for dst in usable if not dst.is_link_local)
 
     @cached_property
     def _hidden(self) -> set[int]:

@@ -180,7 +180,9 @@ def parse_directory(text: str, before: frozenset[str] = frozenset()) -> Parsed:
     names = {line.removesuffix("/") for line in lines}
     good = frozenset(name for name in names if KEY_NAME.fullmatch(name))
     lost = (before & LEAVES.keys()) - good
-    good -= {name for name in good - before if any(_is_damaged(name, key) for key in lost)}
+    # ipv6-prefix is a key of its own, and no damaged ipv4-prefix.
+    new = good - before - LEAVES.keys()
+    good -= {name for name in new if any(_is_damaged(name, key) for key in lost)}
     bad = [f"directory: {_quote(name)}: not a key's name" for name in sorted(names - good)]
     refused = bounded("directory", bad)
     answer = Value(good, whole=not bad) if good else Unknown("directory: garbage")

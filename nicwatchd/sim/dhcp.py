@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from nicwatchd.core.model import Family
@@ -15,6 +16,26 @@ LEASE_LIFETIME: Final = {
     Family.V4: "valid_lft 3600 preferred_lft 3600",
     Family.V6: "valid_lft 450 preferred_lft 140",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """What a network manager does with the routes of interfaces that are not the primary.
+
+    `metric` is that of their routes, and of the default route that the kernel learns from an RA.
+    `replaces`: its default route takes the place of one with the same metric. Otherwise it is
+    added: behind the other in IPv4, beside it in IPv6, where the kernel then uses both.
+    """
+
+    metric: int
+    replaces: bool = False
+
+
+# One that keeps the host's own traffic on the primary, and others that are met on EC2 as well.
+GOOD: Final = Manager(LEASE_METRIC)
+TIES: Final = Manager(PRIMARY_METRIC)  # networkd with the same settings for all interfaces
+BEATS: Final = Manager(100)  # NetworkManager or dhclient beside networkd's primary
+REPLACES: Final = Manager(PRIMARY_METRIC, replaces=True)
 
 
 def lines_for_lease(eni: Eni, family: Family, metric: int) -> list[str]:
@@ -31,7 +52,7 @@ def lines_for_primary(eni: Eni) -> list[str]:
             # After boot, duplicate address detection has already finished.
             lifetime = PRIMARY_LIFETIME + (" nodad" if family is Family.V6 else "")
             lines.append(_address(eni, family, lifetime, PRIMARY_METRIC))
-            lines.append(default_route(eni, family, PRIMARY_METRIC))
+            lines.append(default_route(eni, family, PRIMARY_METRIC, "add"))
     lines += [
         f"route add {cidr} dev {eni.name} proto ra metric {PRIMARY_METRIC}"
         for cidr in eni.subnet.ipv6
@@ -39,12 +60,15 @@ def lines_for_primary(eni: Eni) -> list[str]:
     return lines
 
 
-def default_route(eni: Eni, family: Family, metric: int) -> str:
-    """The default route in the main table: IPv4 from DHCP, IPv6 from an RA."""
+def default_route(eni: Eni, family: Family, metric: int, verb: str) -> str:
+    """The default route in the main table: IPv4 from DHCP, IPv6 from an RA.
+
+    `verb` is add, append (behind or beside one with the same metric, as networkd does) or replace.
+    """
     if family is Family.V6:
-        return f"route replace ::/0 via {ROUTER_V6} dev {eni.name} proto ra metric {metric}"
+        return f"route {verb} ::/0 via {ROUTER_V6} dev {eni.name} proto ra metric {metric}"
     return (
-        f"route replace default via {eni.subnet.gateway} dev {eni.name} proto dhcp"
+        f"route {verb} default via {eni.subnet.gateway} dev {eni.name} proto dhcp"
         f" src {eni.ipv4[0]} metric {metric}"
     )
 

@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from nicwatchd.sim.dhcp import GOOD, Manager
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import Eni, Subnet
 from nicwatchd.sim.script import EniScript, Scenario
@@ -61,12 +62,15 @@ def eni_of(script: EniScript) -> Eni:
 
 
 class Ec2:
-    """The host. The scenario's primary is plugged from the start; `plug` adds the other ENIs."""
+    """The host. The scenario's primary is plugged from the start; `plug` adds the other ENIs.
 
-    def __init__(self, scenario: Scenario) -> None:
+    `manager` is its network manager, as far as a test lets it do something: see `Vpc.lease`.
+    """
+
+    def __init__(self, scenario: Scenario, manager: Manager = GOOD) -> None:
         self.scenario = scenario
         scripts = {script.mac: script for script in scenario.enis}
-        self.vpc = Vpc(primary=eni_of(scripts[scenario.mac]))
+        self.vpc = Vpc(primary=eni_of(scripts[scenario.mac]), manager=manager)
         self.imds = ImdsServer(scenario)
         self.daemons: list[DaemonProcess] = []
         self._stack = AsyncExitStack()

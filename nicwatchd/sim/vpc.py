@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nicwatchd.sim import dhcp, netns, ra, router
 from nicwatchd.sim.lab import Lab
@@ -23,21 +23,23 @@ if TYPE_CHECKING:
 
     from nicwatchd.core.model import Family, IPAddress
 
-HOST_SYSCTLS: Final = {
-    # Without a network manager, the kernel's default route from an RA ranks behind the primary's.
-    "ipv6/conf/default/ra_defrtr_metric": str(dhcp.LEASE_METRIC),
-}
-
 
 class Vpc(Lab):
     """`async with Vpc() as vpc`: the primary ENI is plugged, up, and has its addresses from DHCP.
 
     `host`, `router` and `far` are the names of namespaces. The neighbours in `subnets` and in the
     primary's subnet exist from the start; others appear with the first ENI of their subnet.
+    `manager` is what configures the host's other interfaces, from their first `lease` on.
     """
 
-    def __init__(self, primary: Eni | None = None, subnets: Sequence[Subnet] = ()) -> None:
+    def __init__(
+        self,
+        primary: Eni | None = None,
+        subnets: Sequence[Subnet] = (),
+        manager: dhcp.Manager = dhcp.GOOD,
+    ) -> None:
         super().__init__("vpc")
+        self.manager = manager
         self.primary = primary or Eni.numbered("ens5", Subnet.numbered(1))
         self.host, self.router, far = (f"{self.id}-{part}" for part in ("host", "router", "far"))
         self.far_hosts = far_hosts(far)
@@ -52,7 +54,6 @@ class Vpc(Lab):
         super()._open()
         self._add_namespaces(self.host, self.router, self.far)
         netns.sysctl(self.router, router.SYSCTLS)
-        netns.sysctl(self.host, HOST_SYSCTLS)
         self._attach_peer(self.far, [a for peer in self.far_hosts for a in peer.addresses])
         self._add_subnets(self._subnets)
         self._open_host()
@@ -206,16 +207,33 @@ class Vpc(Lab):
         """The index of an ENI's link on the host. Raises OSError if there is no such link."""
         return netns.ifindex(self.host, eni.name)
 
-    async def lease(
-        self, eni: Eni, family: Family, *, default: bool = False, metric: int = dhcp.LEASE_METRIC
-    ) -> None:
+    async def lease(self, eni: Eni, family: Family, *, default: bool = False) -> None:
         """Act as a DHCP client: link up, first address, and with `default` a default route.
 
         Call it again to renew. IPv6 addresses go through duplicate address detection (1 to 2 s).
         """
-        lines = dhcp.lines_for_lease(eni, family, metric)
-        if default:
-            lines.append(dhcp.default_route(eni, family, metric))
+        await self._do(self._lease, eni, family, default=default)
+
+    def _lease(self, eni: Eni, family: Family, *, default: bool) -> None:
+        manager = self.manager
+        # Of a link that nobody manages, or that nicwatchd set up, the kernel decides: 1024.
+        self.sysctl(self.host, {f"ipv6/conf/{eni.name}/ra_defrtr_metric": str(manager.metric)})
+        netns.ip(self.host, dhcp.lines_for_lease(eni, family, manager.metric))
+        if not default:
+            return
+        verb = "replace" if manager.replaces else "append"
+        try:
+            netns.ip(self.host, [dhcp.default_route(eni, family, manager.metric, verb)])
+        except netns.CommandError as error:
+            if "File exists" not in str(error):  # a renewal
+                raise
+
+    async def relearn(self, family: Family) -> None:
+        """Let the primary's default route come anew, as after a reload: now it comes last."""
+        lines = [
+            dhcp.default_route(self.primary, family, dhcp.PRIMARY_METRIC, verb)
+            for verb in ("del", "append")
+        ]
         await self._do(netns.ip, self.host, lines)
 
     async def ra(self, eni: Eni, *, managed: bool = True) -> None:

@@ -5,9 +5,10 @@ Each kind is one method's, or one `match` case's, worth of doing for a world.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_network
-from typing import Literal, TypeAlias
+import struct
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
+from typing import Final, Literal, TypeAlias
 
 from nicwatchd.core.model import (
     IPV6_DEFAULT_METRIC,
@@ -16,6 +17,7 @@ from nicwatchd.core.model import (
     SCOPE_LINK,
     Address,
     Family,
+    Hop,
     IPAddress,
     IPNetwork,
     Route,
@@ -32,23 +34,67 @@ IPInterface: TypeAlias = IPv4Interface | IPv6Interface
 
 @dataclass(frozen=True, slots=True)
 class ForeignRule:
-    """A rule of a VPN's, a container network's, an operator's."""
+    """A rule of a VPN's, a container network's, an operator's.
+
+    Priority 0 stands for none: the kernel chooses one. `selector` is for `ip`, where it can be more
+    than the model reads.
+    """
 
     rule: Rule
+    selector: str = ""
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether it names no priority."""
+        return not self.rule.priority
+
+
+RouteForm: TypeAlias = Literal["static", "bird", "metrics", "hops"]
+BIRD, BIRD_METRIC = 12, 32  # RTPROT_BIRD, and the metric that BIRD gives its routes
+MTU_AND_MSS: Final = struct.pack("=HHIHHI", 8, 2, 1400, 8, 8, 1300)  # RTA_METRICS
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignRoute:
-    """An operator's static route of the main table through an ENI."""
+    """A route of main through an ENI: an operator's on-link one, or a routing daemon's, by one or
+    two gateways, or with an MTU of its own."""
 
     mac: str
     dst: IPNetwork
+    form: RouteForm = "static"
 
     def on(self, index: int) -> Route:
         """As the kernel reads it back, on a link with this index."""
+        v4 = self.dst.version == 4
+        plain = Route(self.dst, MAIN_TABLE, index, RTPROT_STATIC, metric=IPV6_DEFAULT_METRIC)
+        if self.form == "static":
+            return replace(plain, metric=0, scope=SCOPE_LINK) if v4 else plain
+        daemons = replace(plain, protocol=BIRD, metric=BIRD_METRIC)
+        if self.form == "hops":
+            hops = (Hop(index, self.gateways[0], 2, v4), Hop(index, self.gateways[1], 1, v4))
+            return replace(daemons, hops=hops)
+        metrics = MTU_AND_MSS if self.form == "metrics" else b""
+        return replace(daemons, gateway=self.gateways[0], onlink=v4, metrics=metrics)
+
+    @property
+    def gateways(self) -> tuple[IPAddress, IPAddress]:
+        """Two routers, which nobody is."""
         if self.dst.version == 4:
-            return Route(self.dst, MAIN_TABLE, index, RTPROT_STATIC, scope=SCOPE_LINK)
-        return Route(self.dst, MAIN_TABLE, index, RTPROT_STATIC, metric=IPV6_DEFAULT_METRIC)
+            return IPv4Address("198.18.255.7"), IPv4Address("198.18.255.8")
+        return IPv6Address("fe80::77"), IPv6Address("fe80::78")
+
+    def words(self, name: str) -> str:
+        """As `ip route` wants it, on the link with this name."""
+        onlink = " onlink" if self.dst.version == 4 else ""
+        if self.form == "static":
+            return f"{self.dst} dev {name} proto static"
+        ways = [f"via {gateway} dev {name}" for gateway in self.gateways]
+        start = f"{self.dst} proto {BIRD} metric {BIRD_METRIC}"
+        if self.form == "hops":
+            weighed = zip(ways, (2, 1), strict=True)
+            return start + "".join(f" nexthop {way} weight {w}{onlink}" for way, w in weighed)
+        metrics = " mtu 1400 advmss 1300" if self.form == "metrics" else ""
+        return f"{start} {ways[0]}{onlink}{metrics}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +151,16 @@ class Lease:
 class Delay:
     """How IMDS is behind with one ENI. Keys in `hidden` are not listed, in `lagging` answer 404.
 
-    `frozen`: it goes on telling what is true when the delay begins.
+    `frozen`: it goes on telling what is true when the delay begins. `damaged`: of these keys' texts
+    one line is spoilt, the one that the number picks; `misspelt`: so is the key's own name.
     """
 
     unlisted: bool = False
     hidden: frozenset[str] = frozenset()
     lagging: frozenset[str] = frozenset()
     frozen: bool = False
+    damaged: frozenset[tuple[str, int]] = frozenset()
+    misspelt: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +178,41 @@ class Detach:
 
     mac: str
     listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Die:
+    """EC2 detaches the ENI by force: the link stays, and what it had is another's, or nobody's.
+
+    `listed`: IMDS goes on with its old answers until the next quiet point. Its first IPv4 address
+    is nobody else's.
+    """
+
+    mac: str
+    taker: str | None
+    carrier: bool
+    listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """A prefix is an ENI's no more, and one of its addresses becomes another's at once.
+
+    `stale`: IMDS goes on listing the prefix until the next quiet point. On the primary somebody
+    puts the address on the link.
+    """
+
+    giver: str
+    taker: str
+    prefix: IPNetwork
+    address: IPAddress
+    stale: bool
+
+    @property
+    def on_link(self) -> ForeignAddress:
+        """The address on the taker's link."""
+        make = IPv4Interface if self.address.version == 4 else IPv6Interface
+        return ForeignAddress(self.taker, make(self.address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +414,7 @@ class Quiet:
 
 
 Action: TypeAlias = (
-    Attach | Detach | ImdsLags | ImdsCatchesUp | FaultBegins | FaultsEnd
+    Attach | Detach | Die | Reuse | ImdsLags | ImdsCatchesUp | FaultBegins | FaultsEnd
     | Assign | Unassign | Move | AddCidr | RemoveCidr
     | Flap | SetDown | SetUpAgain | SwitchIpv6 | Rename
     | LeaseComes | LeaseRenews | LeaseExpires

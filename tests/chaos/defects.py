@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import application, decide, diff, rule_chains
+from nicwatchd.core import application, decide, diff, eni_routes, moves, rule_chains
+from nicwatchd.core.contest import Contest
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.floating import Floating
 from nicwatchd.core.homes import Homes
+from nicwatchd.core.interface import Interface
 from nicwatchd.core.known import Known
-from nicwatchd.core.metadata import ABSENT, Unknown
+from nicwatchd.core.metadata import ABSENT, Unknown, Value
 from nicwatchd.core.model import (
     PROTOCOL,
+    RTPROT_KERNEL,
+    AddRule,
+    Item,
     Numbers,
     Operation,
     RemoveRule,
+    Route,
     Rule,
 )
+from nicwatchd.core.moves import Claims
 from nicwatchd.core.ownership import Snapshot
 from nicwatchd.core.port import Event, RuleEvent
 from tests.chaos.watched_kernel import WatchedKernel
@@ -134,6 +141,59 @@ def floating_put_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Floating, "look", wrong)
 
 
+def damaged_line_is_all(patch: pytest.MonkeyPatch) -> None:
+    """The good lines of a damaged list are taken for the whole list."""
+    right = Known.learn
+
+    def wrong(self: Any, answer: Any, *rest: Any, **more: Any) -> Any:
+        whole = Value(answer.value) if isinstance(answer, Value) else answer
+        return right(self, whole, *rest, **more)
+
+    patch.setattr(Known, "learn", wrong)
+
+
+def claim_without_age(patch: pytest.MonkeyPatch) -> None:
+    """What IMDS once listed on an ENI counts for as much as what it lists now on another."""
+    right = Contest._claims_of
+
+    def wrong(self: Contest, interface: Interface) -> Claims:
+        claims = right(self, interface)
+        listed = claims.listed | claims.doubted
+        return replace(claims, listed=listed, doubted=frozenset[Item](), yields=False)
+
+    patch.setattr(Contest, "_claims_of", wrong)
+
+
+def unnamed_rule_loses(patch: pytest.MonkeyPatch) -> None:
+    """We go before the rules that name no priority."""
+    right = diff.diff
+
+    def wrong(plans: Any, kernel: Snapshot, *rest: Any) -> tuple[Operation, ...]:
+        theirs = [r.priority for r in kernel.rules if r.protocol not in (PROTOCOL, RTPROT_KERNEL)]
+        before = min(theirs, default=0) - 1
+        return tuple(
+            AddRule(replace(o.rule, priority=before)) if isinstance(o, AddRule) and theirs else o
+            for o in right(plans, kernel, *rest)
+        )
+
+    patch.setattr(decide, "diff", wrong)
+
+
+def copied_without_metrics(patch: pytest.MonkeyPatch) -> None:
+    """A routing daemon's route is copied, but not its MTU."""
+    right = eni_routes._copy
+
+    def wrong(route: Route, base: Route) -> Route:
+        return replace(right(route, base), metrics=b"")
+
+    patch.setattr(eni_routes, "_copy", wrong)
+
+
+def freed_prefix_takes(patch: pytest.MonkeyPatch) -> None:
+    """Who has what is asked of equal items only."""
+    patch.setattr(moves, "_overlaps", lambda *_: ())
+
+
 @dataclass(frozen=True)
 class Case:
     """A defect, and where it was found: in the walk of this seed, within so many steps.
@@ -149,12 +209,19 @@ class Case:
 
 
 CASES: Final = (
-    Case(lost_event, 7, 20, "missing rule"),
-    Case(rule_left_on_detach, 1, 20, "left rule"),
-    Case(unknown_read_as_absent, 45, 40, "RemoveRule.* took 10.0.4.52 from"),
-    Case(removals_first, 32, 20, "RemoveRule.* took 10.0.3."),
-    Case(guard_behind_its_rule, 31, 20, "before its guard"),
-    Case(routes_before_rules, 1, 20, "RemoveRoute.* let IPv6 rules lead into empty"),
-    Case(address_of_anothers_removed, 1, 20, "foreign, gone: ForeignAddress"),
+    Case(lost_event, 64, 40, "missing rule"),
+    Case(rule_left_on_detach, 1, 30, "left rule"),
+    Case(unknown_read_as_absent, 2302, 40, "RemoveRule.* took"),
+    Case(removals_first, 15, 30, "RemoveRule.* took"),
+    Case(guard_behind_its_rule, 6, 30, "before its guard"),
+    Case(routes_before_rules, 5, 40, "RemoveRoute.* let IPv6 rules lead into empty"),
+    Case(address_of_anothers_removed, 3, 40, "foreign, gone: ForeignAddress"),
     Case(stale_plan, 1, 20, "missing route"),
+    Case(damaged_line_is_all, 2444, 20, "took 2001:db8:ec2:2::1a from"),
+    Case(claim_without_age, 406, 20, "missing rule"),
+    Case(unnamed_rule_loses, 201, 20, "loses to ours"),
+    Case(copied_without_metrics, 92, 20, "missing route: .*fe80::77"),
+    Case(freed_prefix_takes, 959, 20, "leaves by"),
+    Case(containers_forgotten, 3, 40, "left address"),
+    Case(floating_put_back, 460, 50, "back on"),
 )

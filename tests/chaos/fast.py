@@ -28,6 +28,7 @@ from tests.chaos.actions import (
     Attach,
     ContainerRoute,
     Detach,
+    Die,
     FaultBegins,
     FaultsEnd,
     Flap,
@@ -47,6 +48,7 @@ from tests.chaos.actions import (
     PutForeign,
     Quiet,
     Rename,
+    Reuse,
     SetDown,
     SetUpAgain,
     Start,
@@ -70,6 +72,7 @@ LONGEST_PASS: Final = 20.0  # s; by then IMDS was asked again, and doubted as of
 # An IMDS that was disabled is asked after 30 s; then there are a poll, doubts and patience to come.
 SETTLED: Final = 60.0
 BOX_MAC: Final = "06:00:00:00:00:99"  # of the host's end of a container's link
+KNOWS: Final = 1.0  # s within which the daemon has seen what is on the links, and done its part
 
 
 class FastWorld:
@@ -86,6 +89,8 @@ class FastWorld:
         self._daemon: Daemon | None = None
         self._task: asyncio.Task[None] | None = None
         self._wrongs: list[str] = []
+        self._named: dict[ForeignRule, Rule] = {}  # rules without a priority, with the kernel's
+        self._started = 0.0
         self.journal: list[str] = []
         self._plug_primary()
         self._box = self.kernel.add_link("c-box", BOX_MAC, kind="veth")
@@ -109,21 +114,18 @@ class FastWorld:
                 await self._do_daemon(action)
             case Pass(share):
                 await asyncio.sleep(LONGEST_PASS * share)
+                if LONGEST_PASS * share >= KNOWS:
+                    self._look_for_strays(truth)
             case Quiet():
                 await asyncio.sleep(SETTLED)
+                self._look_for_strays(truth)
             case FaultBegins(on, do):
                 self._imds.fault(on, do)
             case FaultsEnd():
                 self._imds.clear()
-            case (
-                Attach() | Detach() | Flap() | SetDown() | SetUpAgain() | Rename() | OthersUngroup()
-            ):
-                self._do_link(action)
-            case SwitchIpv6(mac, on):
-                self.kernel.disable_ipv6(self._indexes[mac], disabled=not on)
             case OthersRemove(what, pick):
                 self._remove(what, pick)
-            case _:
+            case _ if not self._do_link(action):
                 self._do_others(action)
         self._tell(truth)
 
@@ -149,6 +151,7 @@ class FastWorld:
             case Overrun():
                 self.kernel.overrun()
             case Start():
+                self._started = self._clock()
                 self._task = asyncio.create_task(self._run())
                 await asyncio.sleep(0)  # so that there is a daemon to stop
             case Stop() if self._daemon is not None:
@@ -193,9 +196,8 @@ class FastWorld:
         link = self.kernel._state.links[self._indexes[mac]]
         self.kernel.set_link(replace(link, **changes))  # type: ignore[arg-type]
 
-    def _do_link(
-        self, action: Attach | Detach | Flap | SetDown | SetUpAgain | Rename | OthersUngroup
-    ) -> None:
+    def _do_link(self, action: Action) -> bool:
+        """Let something happen to a link; False if it is of another kind."""
         match action:
             case Attach(mac, name):
                 self._indexes[mac] = self.kernel.add_link(name, mac)
@@ -212,6 +214,13 @@ class FastWorld:
             case Flap(mac):
                 self._set(mac, up=False, running=False)
                 self._set(mac, up=True, running=True)
+            case Die(mac, carrier=carrier):
+                self._set(mac, running=carrier)
+            case SwitchIpv6(mac, on):
+                self.kernel.disable_ipv6(self._indexes[mac], disabled=not on)
+            case _:
+                return False
+        return True
 
     # --- others ------------------------------------------------------------------------------
 
@@ -221,10 +230,17 @@ class FastWorld:
                 self.kernel.put(self._in_kernel(lease))
             case LeaseExpires(lease):
                 self.kernel.drop(self._in_kernel(lease))
+            case PutForeign(ForeignRule(rule) as thing) if thing.is_unnamed:
+                self._named[thing] = named = self._with_priority(rule)
+                self.kernel.put(named)
+            case TakeForeign(ForeignRule() as thing) if thing.is_unnamed:
+                self.kernel.drop(self._named.pop(thing))
             case PutForeign(thing):
                 self.kernel.put(self._in_kernel(thing))
             case TakeForeign(thing):
                 self.kernel.drop(self._in_kernel(thing))
+            case Reuse(taker=taker) if taker == PRIMARY:
+                self.kernel.put(self._in_kernel(action.on_link))
             case _:
                 pass  # EC2's side: IMDS alone tells of it
 
@@ -234,6 +250,16 @@ class FastWorld:
         if isinstance(thing, ContainerRoute):
             return thing.on(self._box)
         return thing.on(self._indexes[thing.mac])
+
+    def _with_priority(self, rule: Rule) -> Rule:
+        """A rule without a priority as the kernel takes it: before the second that there is."""
+        same = [known for known in self.kernel._state.rules if known.family is rule.family]
+        return replace(rule, priority=same[1].priority - 1)
+
+    def _look_for_strays(self, truth: Truth) -> None:
+        """Time has passed: a daemon that runs for some of it knows what is on which link."""
+        if self._daemon is not None and self._clock() - self._started >= KNOWS:
+            self._wrongs += self.kernel.astray(truth)
 
     def _remove(self, what: Kind, pick: int) -> None:
         """Somebody removes something of ours."""

@@ -5,13 +5,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
-from nicwatchd.core.model import LINK_GROUP, PROTOCOL, Address, Link, Route, Rule, ours
+from nicwatchd.core.model import (
+    LINK_GROUP,
+    PROTOCOL,
+    Address,
+    Link,
+    Numbers,
+    Route,
+    Rule,
+    contains,
+    ours,
+)
 from nicwatchd.core.port import Kernel
 from tests.chaos.actions import ForeignAddress, ForeignRoute
 from tests.chaos.truth import PRIMARY, Truth
-from tests.chaos.watched_kernel import unguarded
+from tests.chaos.watched_kernel import selector, unguarded
 from tests.promised import Expected, expected
 
 
@@ -48,7 +59,7 @@ def differences(truth: Truth, seen: Seen) -> list[str]:
         return wrong
     promised = {mac: _promised(truth, mac, seen) for mac in truth.secondaries}
     return [
-        *_ours(promised, seen),
+        *_ours(promised, truth, seen),
         *_addresses(promised, truth, seen),
         *_foreign(truth, seen),
         *_states(truth, seen),
@@ -73,10 +84,13 @@ def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
     return expected(eni, link.index, shared, copied, foreign=theirs, up=port.up, away=away)
 
 
-def _ours(promised: Mapping[str, Expected], seen: Seen) -> list[str]:
+def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[str]:
     own = [rule for rule in seen.rules if rule.protocol == PROTOCOL]
-    rules = frozenset(own)
-    routes = frozenset(route for route in seen.routes if route.protocol == PROTOCOL)
+    left = _of_dead(truth, seen, own)
+    rules = frozenset(own) - left
+    dead = {seen.links[mac].index for mac in truth.dead}
+    ours_there = (route for route in seen.routes if route.protocol == PROTOCOL)
+    routes = frozenset(route for route in ours_there if not route.links & dead)
     wanted_rules = frozenset(rule for e in promised.values() for rule in e.rules)
     wanted_routes = frozenset(route for e in promised.values() for route in e.sourced)
     return [
@@ -84,7 +98,24 @@ def _ours(promised: Mapping[str, Expected], seen: Seen) -> list[str]:
         *_compare("route", wanted_routes, routes),
         *(f"twice: {rule}" for rule, copies in Counter(own).items() if copies > 1),
         *(f"before its guard: {rule}" for rule in unguarded(own)),
+        *(f"kept by a dead NIC: {rule}" for rule in left if _takes(rule, truth)),
     ]
+
+
+def _of_dead(truth: Truth, seen: Seen, own: Iterable[Rule]) -> frozenset[Rule]:
+    """Our rules for what is left of ENIs. What they still have matters to nobody."""
+    rules, numbers = list(own), Numbers()
+    tables = {numbers.table_of(seen.links[mac].index) for mac in truth.dead}
+    theirs = {selector(rule) for rule in rules if rule.table in tables}
+    alive = {numbers.table_of(seen.links[mac].index) for mac in truth.secondaries}
+    theirs -= {selector(rule) for rule in rules if rule.table in alive}
+    return frozenset(rule for rule in rules if rule.table in tables or selector(rule) in theirs)
+
+
+def _takes(rule: Rule, truth: Truth) -> bool:
+    """Whether a rule selects what an ENI has."""
+    items = [item for mac in truth.secondaries for item in truth.items(mac)]
+    return any(rule.src and contains(rule.src, ip_network(item)) for item in items)
 
 
 def _compare(what: str, wanted: frozenset[object], there: frozenset[object]) -> list[str]:
@@ -100,13 +131,19 @@ def _addresses(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> li
         others = {lease.address.ip for lease in truth.leases if lease.mac == mac}
         others |= {f.address.ip for f in truth.foreign_on(mac) if isinstance(f, ForeignAddress)}
         mine = frozenset(address.ip for address in there if ours(address))
+        if truth.ports[mac].dead:
+            kept = mine & {item for other in truth.secondaries for item in truth.items(other)}
+            wrong += [f"kept by a dead NIC: {ip}" for ip in kept]
+            continue
         wrong += [f"{mac}: {line}" for line in _compare("address", wanted - others, mine)]
     return wrong
 
 
 def _foreign(truth: Truth, seen: Seen) -> list[str]:
     """What others put is there, as they put it."""
-    wrong = [f"foreign, gone: {rule}" for rule in truth.foreign_rules() if rule not in seen.rules]
+    named = [rule for rule in truth.foreign_rules() if rule.priority]
+    wrong = [f"foreign, gone: {rule}" for rule in named if rule not in seen.rules]
+    wrong += _unnamed(truth, seen)
     for mac, link in seen.links.items():
         there = {(a.ip, a.prefixlen, a.dynamic) for a in seen.addresses[link.index] if not ours(a)}
         for thing in (*truth.foreign_on(mac), *(le for le in truth.leases if le.mac == mac)):
@@ -122,10 +159,26 @@ def _foreign(truth: Truth, seen: Seen) -> list[str]:
     return wrong
 
 
+def _unnamed(truth: Truth, seen: Seen) -> list[str]:
+    """Rules without a priority come before all of ours, whoever was first."""
+    wrong = []
+    for wanted in truth.foreign_rules():
+        if wanted.priority:
+            continue
+        its = [rule for rule in seen.rules if rule.family is wanted.family]
+        places = [n for n, rule in enumerate(its) if replace(rule, priority=0) == wanted]
+        before = [n for n, rule in enumerate(its) if rule.protocol == PROTOCOL]
+        if not places:
+            wrong.append(f"foreign, gone: {wanted}")
+        elif before and min(before) < places[0]:
+            wrong.append(f"loses to ours: {its[places[0]]}")
+    return wrong
+
+
 def _states(truth: Truth, seen: Seen) -> list[str]:
     """Applied, or the lasting state."""
     wrong = []
-    for mac in truth.ports:
+    for mac in truth.ports.keys() - {*truth.dead}:
         eni = truth.usable(mac)
         left_alone = mac == PRIMARY or not (*eni.addresses(), *eni.prefixes)
         wanted, state = "ignored" if left_alone else "applied", seen.states.get(mac)

@@ -33,11 +33,13 @@ from tests.chaos.actions import (
     Attach,
     ContainerRoute,
     Detach,
+    Die,
     FaultBegins,
     FaultsEnd,
     Flap,
     Foreign,
     ForeignAddress,
+    ForeignRoute,
     ForeignRule,
     Kill,
     Lease,
@@ -53,6 +55,7 @@ from tests.chaos.actions import (
     Quiet,
     RemoveCidr,
     Rename,
+    Reuse,
     SetDown,
     SetUpAgain,
     Start,
@@ -141,8 +144,10 @@ class Namespaces:
                 await self.vpc.plug(replace(self.truth.enis[mac], name=name))
             case Detach(mac):
                 await self.vpc.unplug(self.link(mac))
-            case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
+            case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr() | Die() | Reuse():
                 await self._reassign()
+                if isinstance(action, Reuse) and action.taker == PRIMARY:
+                    await self._foreign("add", action.on_link)
             case Flap() | SetDown() | SetUpAgain() | Rename() | OthersUngroup():
                 await self._do_to_link(action)
             case SwitchIpv6(mac, on):
@@ -203,6 +208,14 @@ class Namespaces:
 
     async def _foreign(self, verb: str, foreign: Foreign) -> None:
         links = await self.outside.kernel.links()
+        if isinstance(foreign, ForeignRule) and foreign.is_unnamed:
+            line = f"rule {verb} {foreign.selector} lookup {foreign.rule.table} protocol static"
+            await self.vpc.ip(self.vpc.host, line, family=foreign.rule.family)
+            return
+        if isinstance(foreign, ForeignRoute):
+            name = self.link(foreign.mac).name
+            await self.vpc.ip(self.vpc.host, f"route {verb} {foreign.words(name)}")
+            return
         if isinstance(foreign, ForeignRule):
             await hands.run(self.vpc, verb, [foreign.rule], links)
             return
@@ -319,6 +332,9 @@ class Namespaces:
         addresses = [replace(a, tentative=False) for a in await kernel.addresses(index)]
         things: list[Object] = [*await kernel.rules(), *addresses]
         things += [r for r in await kernel.link_routes(index) if r.protocol != RTPROT_KERNEL]
+        unnamed = {rule for rule in self.truth.foreign_rules() if not rule.priority}
+        plain = (replace(t, priority=0) if isinstance(t, Rule) else t for t in things)
+        things = [p if p in unnamed else t for t, p in zip(things, plain, strict=True)]
         return frozenset(thing for thing in things if thing.protocol != PROTOCOL)
 
     def _put(self) -> frozenset[Object]:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    ip_network,
-)
+from collections.abc import Callable
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_network
 from itertools import permutations
 from random import Random
 from typing import Final, TypeAlias, TypeVar, get_args
 
 from nicwatchd.core.metadata import KEYS
-from nicwatchd.core.model import Family, IPAddress, Rule
+from nicwatchd.core.model import Family, IPNetwork, contains
 from nicwatchd.sim.parts import Eni, Subnet
 from nicwatchd.sim.script import Do
 from tests.chaos.actions import (
@@ -24,16 +17,12 @@ from tests.chaos.actions import (
     AddCidr,
     Assign,
     Attach,
-    ContainerRoute,
     Delay,
     Detach,
+    Die,
     FaultBegins,
     FaultsEnd,
     Flap,
-    Foreign,
-    ForeignAddress,
-    ForeignRoute,
-    ForeignRule,
     ImdsCatchesUp,
     ImdsLags,
     Item,
@@ -48,18 +37,26 @@ from tests.chaos.actions import (
     OthersUngroup,
     Overrun,
     Pass,
-    PutForeign,
     RemoveCidr,
     Rename,
+    Reuse,
     SetDown,
     SetUpAgain,
     Start,
     Stop,
     SwitchIpv6,
-    TakeForeign,
     Unassign,
 )
-from tests.chaos.truth import PRIMARY, Truth, cidrs, is_ipv6_on
+from tests.chaos.propose_foreign import (
+    container_comes,
+    manager_comes,
+    manager_goes,
+    one,
+    put_foreign,
+    take_foreign,
+    up,
+)
+from tests.chaos.truth import PRIMARY, Truth, cidrs, script_of
 
 T = TypeVar("T")
 Proposal: TypeAlias = Callable[[Truth, Random], Action | None]
@@ -69,8 +66,6 @@ SUBNET_KEYS: Final = tuple(key.name for family in Family for key in KEYS[family]
 LATE_KEYS: Final = ("mac", "device-number", "subnet-id", *SUBNET_KEYS)
 FAULTY: Final = ("token", "directory", "leaf", "all", *(f"leaf:{key}" for key in SUBNET_KEYS))
 AT_MOST: Final = 5  # items of one kind that an ENI is given
-FOREIGN_AT_MOST: Final = 8
-CONTAINERS_AT_MOST: Final = 3
 
 
 def action(truth: Truth, random: Random) -> Action:
@@ -82,37 +77,85 @@ def action(truth: Truth, random: Random) -> Action:
             return proposed
 
 
-def _one(random: Random, things: Iterable[T]) -> T | None:
-    """One of them, whichever order they came in; None where there is none."""
-    chosen = sorted(things, key=str)
-    return random.choice(chosen) if chosen else None
-
-
 # --- EC2 ---------------------------------------------------------------------------------------
 
 
 def _attach(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, truth.enis.keys() - truth.ports.keys())
-    name = _one(random, set(NAMES) - {port.name for port in truth.ports.values()})
+    mac = one(random, truth.enis.keys() - truth.ports.keys())
+    name = one(random, set(NAMES) - {port.name for port in truth.ports.values()})
     if mac is None or name is None:
         return None
     return Attach(mac, name, _delay(random, frozen=False))
 
 
 def _detach(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, truth.secondaries)
+    mac = one(random, (*truth.secondaries, *truth.dead))
     return None if mac is None else Detach(mac, listed=random.random() < 0.5)
+
+
+def _die(truth: Truth, random: Random) -> Action | None:
+    """Of an ENI that the daemon knows: the rest of what it had is certain then."""
+    steady = [mac for mac in up(truth) if {(mac, i) for i in truth.items(mac)} <= truth.steady]
+    strange = [mac for mac in steady if truth.floats(mac) or not truth.ports[mac].ipv6]
+    strange += [mac for mac in steady if truth.contained & {*truth.items(mac)}]
+    mac = (
+        None
+        if truth.dead
+        else one(random, [m for m in steady if truth.items(m) and m not in strange])
+    )
+    if mac is None:
+        return None
+    taker = one(random, _beside(truth, mac)) if random.random() < 0.8 else None
+    return Die(mac, taker, carrier=random.random() < 0.6, listed=random.random() < 0.5)
+
+
+def _beside(truth: Truth, mac: str) -> list[str]:
+    """The other attached ENIs of a subnet."""
+    subnet = truth.enis[mac].subnet
+    others = (other for other in truth.secondaries if other != mac and _has_ip(truth, other))
+    return [other for other in others if truth.enis[other].subnet == subnet]
+
+
+def _reuse(truth: Truth, random: Random) -> Action | None:
+    """A freed prefix, of which an address is in use elsewhere at once."""
+    pairs = [(mac, prefix) for mac in truth.secondaries for prefix in truth.enis[mac].prefixes]
+    pair = one(random, pairs)
+    if pair is None:
+        return None
+    giver, prefix = pair
+    takers = _beside(truth, giver)
+    if truth.enis[PRIMARY].subnet == truth.enis[giver].subnet:
+        takers.append(PRIMARY)
+    address = prefix[5]
+    taker = one(random, [mac for mac in takers if _like(truth.enis[mac], address) < AT_MOST])
+    if taker is None or any(address in truth.items(mac) for mac in truth.enis):
+        return None
+    return Reuse(giver, taker, prefix, address, stale=random.random() < 0.6)
 
 
 def _delay(random: Random, *, frozen: bool = True) -> Delay:
     keys = frozenset(random.sample(LATE_KEYS, random.randint(1, 4)))
+    spoilt = frozenset((key, random.randrange(4)) for key in random.sample(SUBNET_KEYS, 3))
+    names = frozenset(random.sample(SUBNET_KEYS, 2))
     kinds = [Delay(), Delay(unlisted=True), Delay(hidden=keys), Delay(lagging=keys)]
+    kinds += [Delay(damaged=spoilt), Delay(misspelt=names)]
     return random.choice([*kinds, Delay(frozen=True)] if frozen else kinds)
 
 
 def _lag(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, truth.ports)
+    mac = one(random, truth.ports.keys() - {*truth.dead})
     return None if mac is None else ImdsLags(mac, _delay(random))
+
+
+def _damage(truth: Truth, random: Random) -> Action | None:
+    """Damage that can bite: in lists of several lines."""
+    mac = one(random, truth.secondaries)
+    facts = {} if mac is None else script_of(truth.enis[mac]).facts()
+    long = [key for key in SUBNET_KEYS if "\n" in facts.get(key, "")]
+    if mac is None or not long:
+        return None
+    spoilt = frozenset((key, random.randrange(4)) for key in long)
+    return ImdsLags(mac, Delay(damaged=spoilt))
 
 
 def _catch_up(truth: Truth, random: Random) -> Action | None:
@@ -142,9 +185,14 @@ def _free_items(truth: Truth, subnet: Subnet) -> list[Item]:
             ip_network((int(cidr[0]) + (16 * n if v4 else n << 48), 28 if v4 else 80))
             for n in range(8, 15)
         )
-        for things in (addresses, prefixes):
-            free += [thing for thing in things if thing not in taken][:1]
+        free += [thing for thing in addresses if thing not in taken][:1]
+        free += [net for net in prefixes if not any(overlaps(net, item) for item in taken)][:1]
     return free
+
+
+def overlaps(prefix: IPNetwork, item: Item) -> bool:
+    """Whether a prefix is, or holds, what somebody has."""
+    return contains(prefix, ip_network(item))
 
 
 def _like(eni: Eni, item: Item) -> int:
@@ -158,41 +206,35 @@ def _has_ip(truth: Truth, mac: str) -> bool:
 
 
 def _assign(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, [mac for mac in truth.secondaries if _has_ip(truth, mac)])
+    mac = one(random, [mac for mac in truth.secondaries if _has_ip(truth, mac)])
     if mac is None:
         return None
     eni = truth.enis[mac]
-    item = _one(random, [i for i in _free_items(truth, eni.subnet) if _like(eni, i) < AT_MOST])
+    item = one(random, [i for i in _free_items(truth, eni.subnet) if _like(eni, i) < AT_MOST])
     return None if item is None else Assign(mac, item)
 
 
-def _given(truth: Truth, mac: str) -> list[Item]:
-    """What can be taken from an ENI: EC2 never takes the first IPv4 address."""
-    kept = {*truth.enis[mac].ipv4[:1], *truth.floats(mac)}
-    return [item for item in truth.items(mac) if item not in kept]
-
-
 def _unassign(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, truth.secondaries)
-    item = None if mac is None else _one(random, _given(truth, mac))
+    mac = one(random, truth.secondaries)
+    item = None if mac is None else one(random, truth.given(mac))
     return None if mac is None or item is None else Unassign(mac, item)
 
 
 def _move(truth: Truth, random: Random) -> Action | None:
-    pair = _one(
+    pair = one(
         random,
         [
             (giver, taker)
             for giver, taker in permutations(truth.secondaries, 2)
-            if truth.enis[giver].subnet == truth.enis[taker].subnet and _has_ip(truth, taker)
+            if taker in _beside(truth, giver)
         ],
     )
-    item = None if pair is None else _one(random, _given(truth, pair[0]))
+    item = None if pair is None else one(random, truth.given(pair[0]))
     return None if pair is None or item is None else Move(*pair, item)
 
 
 def _add_cidr(truth: Truth, random: Random) -> Action | None:
-    subnet = _one(random, {eni.subnet for eni in truth.enis.values()})
+    subnet = one(random, {eni.subnet for eni in truth.enis.values()})
     if subnet is None or len(subnet.ipv6) != 1:
         return None
     number = int(subnet.name.rpartition("-")[2])
@@ -200,7 +242,7 @@ def _add_cidr(truth: Truth, random: Random) -> Action | None:
 
 
 def _remove_cidr(truth: Truth, random: Random) -> Action | None:
-    subnet = _one(random, {eni.subnet for eni in truth.enis.values() if len(eni.subnet.ipv6) > 1})
+    subnet = one(random, {eni.subnet for eni in truth.enis.values() if len(eni.subnet.ipv6) > 1})
     if subnet is None:
         return None
     cidr = subnet.ipv6[-1]
@@ -212,42 +254,36 @@ def _remove_cidr(truth: Truth, random: Random) -> Action | None:
 # --- the host ----------------------------------------------------------------------------------
 
 
-def _up(truth: Truth) -> list[str]:
-    """Secondaries whose link was set up for sure, and is up."""
-    ports = truth.ports
-    return [mac for mac in truth.secondaries if ports[mac].settled and ports[mac].up]
-
-
 def _flap(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, _up(truth))
+    mac = one(random, up(truth))
     return None if mac is None else Flap(mac)
 
 
 def _set_down(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, _up(truth))
+    mac = one(random, up(truth))
     return None if mac is None else SetDown(mac)
 
 
 def _set_up_again(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, [mac for mac in truth.secondaries if not truth.ports[mac].up])
+    mac = one(random, [mac for mac in truth.secondaries if not truth.ports[mac].up])
     return None if mac is None else SetUpAgain(mac)
 
 
 def _switch_ipv6(truth: Truth, random: Random) -> Action | None:
     """Off for a link that is up; on again for any."""
     off = [mac for mac in truth.secondaries if not truth.ports[mac].ipv6]
-    mac = _one(random, [*off, *_up(truth)])
+    mac = one(random, [*off, *up(truth)])
     return None if mac is None else SwitchIpv6(mac, on=mac in off)
 
 
 def _rename(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, truth.secondaries)
-    name = _one(random, set(NAMES) - {port.name for port in truth.ports.values()})
+    mac = one(random, truth.secondaries)
+    name = one(random, set(NAMES) - {port.name for port in truth.ports.values()})
     return None if mac is None or name is None else Rename(mac, name)
 
 
 def _lease_comes(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, _up(truth))
+    mac = one(random, up(truth))
     if mac is None:
         return None
     eni = truth.enis[mac]
@@ -259,98 +295,18 @@ def _lease_comes(truth: Truth, random: Random) -> Action | None:
         free += [Lease(mac, IPv6Interface((ip, 128))) for ip in eni.ipv6]
     taken = truth.contained | truth.floats(mac)
     free = [lease for lease in free if lease.address.ip not in taken]
-    lease = _one(random, free)
+    lease = one(random, free)
     return None if lease is None else LeaseComes(lease)
 
 
 def _lease_renews(truth: Truth, random: Random) -> Action | None:
-    lease = _one(random, truth.leases)
+    lease = one(random, truth.leases)
     return None if lease is None else LeaseRenews(lease)
 
 
 def _lease_expires(truth: Truth, random: Random) -> Action | None:
-    lease = _one(random, truth.leases)
+    lease = one(random, truth.leases)
     return None if lease is None else LeaseExpires(lease)
-
-
-def _put_foreign(truth: Truth, random: Random) -> Action | None:
-    """IPv4 routes only where an operator's IPv4 address is.
-
-    The kernel drops a link's IPv4 routes with its last IPv4 address, and that may be ours.
-    """
-    if len(truth.foreign) >= FOREIGN_AT_MOST:
-        return None
-    mac = random.choice([PRIMARY, *_up(truth)])
-    number = int(mac.rpartition(":")[2], 16)
-    free: list[Foreign] = [
-        ForeignAddress(mac, IPv4Interface(f"198.18.{number}.1/24")),
-        ForeignAddress(mac, IPv6Interface(f"fd00:98:{number}::1/64")),
-        ForeignRoute(mac, ip_network(f"fd00:99:{number}::/48")),
-    ]
-    if free[0] in truth.foreign:
-        free.append(ForeignRoute(mac, ip_network(f"198.19.{number}.0/24")))
-    for priority in (100, 5210, 20000, 32000, 32650):
-        source = ip_network(random.choice(["198.51.100.0/24", "2001:db8:5100::/48"]))
-        rule = Rule(Family(source.version), priority, 100 + number, 4, src=source)
-        free.append(ForeignRule(rule))
-    if not truth.ports[mac].ipv6:
-        free = [thing for thing in free if not is_ipv6_on(thing, mac)]
-    thing = _one(random, set(free) - truth.foreign)
-    return None if thing is None else PutForeign(thing)
-
-
-def _own_addresses(truth: Truth, mac: str) -> list[IPAddress]:
-    """The addresses of an ENI that a container or a cluster manager may get next."""
-    leased = {lease.address.ip for lease in truth.leases}
-    used = leased | truth.contained | truth.floats(mac)
-    given = (item for item in _given(truth, mac) if item not in used)
-    return [item for item in given if isinstance(item, IPv4Address | IPv6Address)]
-
-
-def _container_comes(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, truth.secondaries)
-    ip = None if mac is None else _one(random, _own_addresses(truth, mac))
-    too_many = len(truth.contained) >= CONTAINERS_AT_MOST
-    return None if ip is None or too_many else PutForeign(ContainerRoute(ip))
-
-
-def _manager_comes(truth: Truth, random: Random) -> Action | None:
-    """It puts a floating address on the link, which EC2 has assigned."""
-    mac = _one(random, _up(truth))
-    ip = None if mac is None else _one(random, _own_addresses(truth, mac))
-    if mac is None or ip is None or truth.floats(mac):
-        return None
-    bits = ip.max_prefixlen
-    v4 = isinstance(ip, IPv4Address)
-    address = IPv4Interface((ip, bits)) if v4 else IPv6Interface((ip, bits))
-    return PutForeign(ForeignAddress(mac, address))
-
-
-def _manager_goes(truth: Truth, random: Random) -> Action | None:
-    floats = [
-        thing
-        for thing in truth.foreign
-        if isinstance(thing, ForeignAddress) and thing.address.ip in truth.floats(thing.mac)
-    ]
-    thing = _one(random, floats)
-    return None if thing is None else TakeForeign(thing)
-
-
-def _take_foreign(truth: Truth, random: Random) -> Action | None:
-    needed = {
-        thing.mac
-        for thing in truth.foreign
-        if isinstance(thing, ForeignRoute) and thing.dst.version == 4
-    }
-    loose = [
-        thing
-        for thing in truth.foreign
-        if not isinstance(thing, ForeignAddress)
-        or not isinstance(thing.address.ip, IPv4Address)
-        or thing.mac not in needed
-    ]
-    thing = _one(random, loose)
-    return None if thing is None else TakeForeign(thing)
 
 
 def _others_remove(truth: Truth, random: Random) -> Action | None:
@@ -360,7 +316,7 @@ def _others_remove(truth: Truth, random: Random) -> Action | None:
 
 
 def _others_ungroup(truth: Truth, random: Random) -> Action | None:
-    mac = _one(random, _up(truth))
+    mac = one(random, up(truth))
     return None if mac is None else OthersUngroup(mac)
 
 
@@ -390,7 +346,10 @@ def _pass(truth: Truth, random: Random) -> Action | None:
 WEIGHTS: Final[dict[Proposal, int]] = {
     _attach: 10,
     _detach: 4,
+    _die: 5,
+    _reuse: 5,
     _lag: 5,
+    _damage: 3,
     _catch_up: 2,
     _fault: 5,
     _faults_end: 3,
@@ -407,11 +366,11 @@ WEIGHTS: Final[dict[Proposal, int]] = {
     _lease_comes: 6,
     _lease_renews: 3,
     _lease_expires: 3,
-    _put_foreign: 4,
-    _take_foreign: 3,
-    _container_comes: 4,
-    _manager_comes: 6,
-    _manager_goes: 8,
+    put_foreign: 8,
+    take_foreign: 5,
+    container_comes: 4,
+    manager_comes: 6,
+    manager_goes: 8,
     _others_remove: 10,
     _others_ungroup: 2,
     _kill: 4,

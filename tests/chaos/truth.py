@@ -20,6 +20,7 @@ from tests.chaos.actions import (
     ContainerRoute,
     Delay,
     Detach,
+    Die,
     FaultBegins,
     FaultsEnd,
     Flap,
@@ -40,6 +41,7 @@ from tests.chaos.actions import (
     Quiet,
     RemoveCidr,
     Rename,
+    Reuse,
     SetDown,
     SetUpAgain,
     Start,
@@ -58,12 +60,15 @@ class Port:
 
     `ipv6`: not switched off by sysctl. `settled`: it was set up once, and its group shows it: from
     now on "down" is an operator's wish.
+    `dead`: the ENI was detached by force. `forgotten`: ... and the daemon has begun since.
     """
 
     name: str
     up: bool = True
     ipv6: bool = True
     settled: bool = False
+    dead: bool = False
+    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +80,19 @@ class Told:
 
 
 def first_enis() -> dict[str, Eni]:
-    """The primary and seven ENIs: alone in a subnet, two in one, one of five addresses, one in the
-    primary's, without IPv6, without IPv4, and without any address at all (EFA-only)."""
+    """The primary and eight ENIs: three in one subnet, one of five addresses, one in the primary's,
+    without IPv6, without IPv4, and without any address at all (EFA-only). Two have prefixes."""
     subnets = [Subnet.numbered(n) for n in range(1, 7)]
     subnets[4] = replace(subnets[4], ipv4=None)
-    places = [(0, 1), (1, 1), (1, 2), (2, 5), (0, 1), (3, 3), (4, 1), (2, 0)]
+    places = [(0, 1), (1, 1), (1, 2), (2, 5), (0, 1), (3, 3), (4, 1), (1, 1), (2, 0)]
     enis = [
         Eni.numbered(f"eth{i}", subnets[place], 10 + 8 * i, count, f"02:00:00:00:00:{i + 1:02x}")
         for i, (place, count) in enumerate(places)
     ]
     enis[5] = replace(enis[5], ipv6=())
+    for number, net in ((2, 2), (4, 1)):
+        v4, v6 = IPv4Network(f"10.0.{net}.128/28"), IPv6Network(f"2001:db8:ec2:{net}:8::/80")
+        enis[number] = replace(enis[number], ipv4_prefixes=(v4,), ipv6_prefixes=(v6,))
     return {eni.mac: eni for eni in enis}
 
 
@@ -116,7 +124,12 @@ class Truth:
     @property
     def secondaries(self) -> tuple[str, ...]:
         """The MACs of the attached ENIs, the primary aside."""
-        return tuple(sorted(self.ports.keys() - {PRIMARY}))
+        return tuple(sorted(self.ports.keys() - {PRIMARY, *self.dead}))
+
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """The MACs of the links that are left of ENIs."""
+        return tuple(sorted(mac for mac, port in self.ports.items() if port.dead))
 
     def items(self, mac: str) -> tuple[Item, ...]:
         """All addresses and prefixes of an ENI."""
@@ -141,7 +154,7 @@ class Truth:
         )
 
     def foreign_rules(self) -> tuple[Rule, ...]:
-        """The rules of others that the walk has put."""
+        """The rules of others that the walk has put, with a priority or with none (0)."""
         return tuple(f.rule for f in self.foreign if isinstance(f, ForeignRule))
 
     @property
@@ -160,8 +173,13 @@ class Truth:
 
     def _script(self, mac: str, told: Told) -> EniScript:
         eni, delay = told.eni or self.enis[mac], told.delay
-        step = Step(listed=not delay.unlisted, hide=delay.hidden, lag=delay.lagging)
-        return replace(script_of(eni), name=mac, steps=(step,))
+        script = script_of(eni)
+        facts = script.facts()
+        bad = {key: spoilt(facts[key], pick) for key, pick in delay.damaged if key in facts}
+        bad |= {f"{key[:-2]}\ufffd{key[-1]}": "" for key in delay.misspelt if key in facts}
+        hidden = delay.hidden | delay.misspelt
+        step = Step(listed=not delay.unlisted, hide=hidden, lag=delay.lagging, set=bad)
+        return replace(script, name=mac, steps=(step,))
 
     # --- changes -----------------------------------------------------------------------------
 
@@ -176,12 +194,15 @@ class Truth:
                 return self._after_switch(mac, on=on)
             case Assign() | Unassign() | Move() | AddCidr() | RemoveCidr():
                 return self._after_change(action)
+            case Die() | Reuse():
+                return self._after_loss(action)
             case ImdsLags() | ImdsCatchesUp() | FaultBegins() | FaultsEnd():
                 return self._after_imds(action)
             case PutForeign() | TakeForeign() | LeaseComes() | LeaseExpires():
                 return self._after_others(action)
             case Start():
-                return replace(self, running=True)
+                ports = {mac: replace(p, forgotten=p.dead) for mac, p in self.ports.items()}
+                return replace(self, running=True, ports=ports)
             case Stop() | Kill():
                 return replace(self, running=False)
             case Quiet():
@@ -267,6 +288,41 @@ class Truth:
             case RemoveCidr(name, cidr):
                 return self._with_cidrs(name, tuple(c for c in self._v6(name) if c != cidr))
 
+    def _after_loss(self, action: Die | Reuse) -> Truth:
+        if isinstance(action, Die):
+            return self._after_death(action)
+        return self._after_reuse(action)
+
+    def _after_death(self, action: Die) -> Truth:
+        mac, before = action.mac, self.enis[action.mac]
+        truth = self
+        for item in self.given(mac):
+            truth = truth._put(without(truth.enis[mac], item))
+            if action.taker is not None:
+                truth = truth._put(with_item(truth.enis[action.taker], item))
+        ports = {**self.ports, mac: replace(self.ports[mac], dead=True)}
+        told = {other: t for other, t in self.told.items() if other != mac}
+        if action.listed:
+            told[mac] = Told(before, Delay(frozen=True))
+        return replace(truth, ports=ports, told=told)._unsteady(mac)
+
+    def _after_reuse(self, action: Reuse) -> Truth:
+        giver = self.enis[action.giver]
+        truth = self._put(without(giver, action.prefix))._unsteady(action.giver, action.prefix)
+        truth = truth._put(with_item(truth.enis[action.taker], action.address))
+        if action.stale:
+            still = self.told.get(action.giver, Told()).eni or giver
+            told = {**truth.told, action.giver: Told(still, Delay(frozen=True))}
+            truth = replace(truth, told=told)
+        if action.taker == PRIMARY:
+            truth = replace(truth, foreign=truth.foreign | {action.on_link})
+        return truth
+
+    def given(self, mac: str) -> tuple[Item, ...]:
+        """What can be taken from an ENI: EC2 never takes the first IPv4 address."""
+        kept = {*self.enis[mac].ipv4[:1], *self.floats(mac)}
+        return tuple(item for item in self.items(mac) if item not in kept)
+
     def _v6(self, name: str) -> tuple[IPv6Network, ...]:
         return next(eni.subnet.ipv6 for eni in self.enis.values() if eni.subnet.name == name)
 
@@ -325,7 +381,7 @@ class Truth:
                     truth = replace(truth, taken=sure)
                 return truth._tell(mac, delay)
             case ImdsCatchesUp():
-                return replace(self, told={mac: Told() for mac in self.ports})
+                return replace(self, told={mac: Told() for mac in self.ports.keys() - {*self.dead}})
             case FaultBegins():
                 return replace(self, faults=self.faults | {action}, taken=frozenset())
             case FaultsEnd():
@@ -362,6 +418,14 @@ def is_ipv6_on(thing: Foreign | Lease, mac: str) -> bool:
             return thing.mac == mac and thing.dst.version == 6
         case _:
             return False
+
+
+def spoilt(text: str, pick: int) -> str:
+    """A list with one line damaged."""
+    lines = text.split("\n")
+    where = pick % len(lines)
+    lines[where] = f"{lines[where][:-1]}\ufffd"
+    return "\n".join(lines)
 
 
 def cidrs(subnet: Subnet) -> tuple[IPNetwork, ...]:

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from tests.chaos import propose
 from tests.chaos.actions import (
     Action,
+    Detach,
     FaultsEnd,
     ImdsCatchesUp,
     Item,
@@ -83,6 +84,8 @@ def calm(truth: Truth) -> list[Action]:
         return item in truth.items(mac)
 
     late: list[Action] = [] if truth.running else [Start()]
+    for begins in late:
+        truth = truth.after(begins)
     if truth.faults:
         late.append(FaultsEnd())
     # What a manager took away is not the host's until EC2 has taken it, too; that comes later.
@@ -94,6 +97,8 @@ def calm(truth: Truth) -> list[Action]:
         for lease in sorted(truth.leases, key=str)
         if lease.address.ip not in truth.items(lease.mac)
     ]
+    # A daemon that has begun since does not know what subnet the rest of an ENI was in.
+    late += [Detach(mac, listed=False) for mac in truth.dead if truth.ports[mac].forgotten]
     return late
 
 

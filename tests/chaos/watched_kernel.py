@@ -193,17 +193,37 @@ class WatchedKernel(FakeKernel):
         answer = lookup(self._state, source, FAR[Family(item.version)], 0) if there else None
         return isinstance(answer, RouteAnswer) and answer.table == Numbers().table_of(index)
 
+    def astray(self, truth: Truth) -> list[str]:
+        """Addresses that are on their ENI's link, and whose packets leave by another ENI's table.
+
+        Of two that had it, it is the one's by now: whatever IMDS lists still elsewhere.
+        """
+        found = []
+        tables = {Numbers().table_of(index): mac for mac, index in self._indexes.items()}
+        on: dict[IPAddress, set[int]] = {}
+        for address in self._state.addresses:
+            on.setdefault(address.ip, set()).add(address.index)
+        for mac in truth.ports.keys() - {*truth.dead}:
+            for ip in truth.enis[mac].addresses():
+                if on.get(ip) == {self._indexes[mac]}:
+                    answer = lookup(self._state, ip, FAR[Family(ip.version)], 0)
+                    by = tables.get(answer.table) if isinstance(answer, RouteAnswer) else None
+                    if by not in (None, mac):
+                        found.append(f"{ip} of {mac} leaves by {by}")
+        return found
+
 
 def unguarded(rules: Iterable[Rule]) -> set[Rule]:
     """The rules that no guard comes before, of ours in their order."""
     guards, found = set(), set()
     for rule in rules:
         if rule.table == MAIN_TABLE:
-            guards.add(_selector(rule))
-        elif _selector(rule) not in guards:
+            guards.add(selector(rule))
+        elif selector(rule) not in guards:
             found.add(rule)
     return found
 
 
-def _selector(rule: Rule) -> tuple[object, ...]:
+def selector(rule: Rule) -> tuple[object, ...]:
+    """What one of our rules selects by."""
     return (rule.family, rule.src, rule.iif, rule.oif)

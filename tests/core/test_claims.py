@@ -204,8 +204,12 @@ def test_no_prefix_holds_an_address_of_any_other_link(how: str) -> None:
     policy = replace(CALM, exclude=("eth2",)) if how == "excluded" else CALM
     motion = FastMotion(policy)
     own = (permanent(f"{INSIDE4}/24", 4), permanent(f"{INSIDE6}/64", 4))
-    links = {"foreign": replace(ETH2, kind="dummy"), "enslaved": replace(ETH2, master=9)}
-    motion.kernel.set_link(links.get(how, ETH2))
+    links = {
+        "excluded": ETH2,
+        "foreign": replace(ETH2, name="veth2", kind="veth"),
+        "enslaved": replace(ETH2, master=9),
+    }
+    motion.kernel.set_link(links[how])
     motion.kernel.put(*own)
     motion.plug(10.0, ETH1)
     motion.imds(MAC, 10.0, RICH)

@@ -29,7 +29,7 @@ from tests.core.build import (
     permanent,
 )
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, CALM, FULL, applied, quiet, selectors
+from tests.core.scenes import APPLIED, CALM, FULL, applied, hot_plugged, quiet, selectors
 
 VIP: Final = {V4: "10.0.2.77", V6: "2001:db8:0:2::77"}
 BITS: Final = {V4: 32, V6: 128}
@@ -78,6 +78,17 @@ def test_what_was_taken_away_is_not_put_back_while_imds_lists_it(which: Family) 
     assert VIP[which] + f"/{BITS[which]}" not in selectors(motion, 3, which)
     assert (notes(motion), motion.state()) == (["taken-away"], APPLIED)
     assert quiet(motion)
+
+
+def test_ipv6_that_is_switched_off_takes_nothing_away() -> None:
+    """The manager's is the ENI's only IPv6 address: nothing else goes with it."""
+    motion = hot_plugged(eni(family(IPV4, cidrs=NET4), family(VIP[V6], cidrs=NET6)), CALM)
+    motion.at(150.0, lambda: motion.kernel.put(vip(V6)))
+    motion.at(700.0, lambda: motion.kernel.state.disable_ipv6(3, disabled=True))
+    motion.at(800.0, lambda: motion.kernel.state.disable_ipv6(3, disabled=False))
+    motion.run(900.0)
+    assert there(motion, V6)
+    assert "taken-away" not in notes(motion)
 
 
 @BOTH

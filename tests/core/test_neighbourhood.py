@@ -13,9 +13,11 @@ from nicwatchd.core.model import (
     LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
+    RTPROT_STATIC,
     IPNetwork,
     Link,
     Numbers,
+    Route,
     Rule,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
@@ -35,6 +37,7 @@ from tests.core.build import (
     V6,
     eni,
     family,
+    ip,
     lease,
     net,
     nets,
@@ -185,6 +188,15 @@ def test_no_moment_of_a_start_has_a_rule_for_anothers_address() -> None:
 # --- ways that no guard hides ------------------------------------------------------------------
 
 
+def on_link_by_hand(motion: FastMotion) -> None:
+    has(ETH2, "10.0.3.5/32", "2001:db8:0:3::5/128")(motion)
+    for dst in ("10.0.3.0/24", "2001:db8:0:3::/64", "10.0.9.9/32", "fe80::/64"):
+        scope, metric = (253, 0) if "." in dst else (0, 1024)
+        route = Route(net(dst), MAIN_TABLE, 4, RTPROT_STATIC, scope=scope, metric=metric)
+        motion.kernel.put(route)
+    motion.kernel.put(Route(net("10.8.0.0/16"), MAIN_TABLE, 4, RTPROT_STATIC, ip("10.0.3.1")))
+
+
 @pytest.mark.parametrize(
     ("change", "policy", "detours"),
     [
@@ -210,17 +222,23 @@ def test_no_moment_of_a_start_has_a_rule_for_anothers_address() -> None:
             (),
             id="excluded, and main has no route there",
         ),
+        pytest.param(
+            on_link_by_hand,
+            replace(CALM, exclude=("eth2",)),
+            ("10.0.3.0/24", "2001:db8:0:3::/64"),
+            id="excluded, with routes that an operator made",
+        ),
+        pytest.param(
+            has(ETH2, "10.0.2.5/24"),
+            replace(CALM, exclude=("eth2",)),
+            (NET4,),
+            id="excluded, in the ENI's own subnet",
+        ),
     ],
 )
 def test_detours(change: Change, policy: Policy, detours: tuple[str, ...]) -> None:
     motion = host_with(change, policy=policy)
     assert beside(motion).detours(3) == nets(*detours)
-
-
-def test_the_own_subnet_is_no_detour() -> None:
-    """The main table's route there may be an excluded ENI's, but also a container's."""
-    motion = host_with(has(ETH2, "10.0.2.5/24"), policy=replace(CALM, exclude=("eth2",)))
-    assert beside(motion).detours(3) == ()
 
 
 def test_in_a_change_of_the_group_all_others_are_detours() -> None:

@@ -347,6 +347,11 @@ def test_networks_of_containers_come_before_detours() -> None:
     assert not any("10.0.7" in rule for rule in made if "2001:" in rule)
 
 
+def test_the_own_subnet_is_a_detour_where_main_may_reach_it_by_another_link() -> None:
+    made = rules(replace(BOTH, detours=nets(NET4, NET6)))
+    assert made[:3] == [f"oif eth1 to {NET4} T", "oif eth1 main guard", "oif eth1 T"]
+
+
 def test_a_local_table_that_is_looked_up_too_late_comes_first() -> None:
     made = rules(replace(BOTH, behind_local=frozenset({V4}), detours=nets("10.0.7.0/24")))
     assert made[:8] == [

@@ -109,6 +109,15 @@ def test_directory_with_a_bad_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lost", "new"), [("ipv4-prefix", "ipv6-prefix"), ("ipv6s", "ipv6-prefix")]
+)
+def test_a_key_that_comes_as_a_similar_one_goes_is_no_damage(lost: str, new: str) -> None:
+    for gone, here in ((lost, new), (new, lost)):
+        parsed = parse_directory(f"mac\n{here}", frozenset({"mac", gone}))
+        assert parsed == Parsed(Value(frozenset({"mac", here})))
+
+
+@pytest.mark.parametrize(
     ("text", "answer"), [("", ABSENT), ("<html>\n404", Unknown("directory: garbage"))]
 )
 def test_directory_without_a_name(text: str, answer: object) -> None:

@@ -210,9 +210,10 @@ class TreeMachine(RuleBasedStateMachine):
             case AddRoute(route) if route.dst.prefixlen and not route.dst.is_link_local:
                 assert not no_subnet(route.dst), operation
             case AddRule(rule) if rule.src and rule.table != MAIN_TABLE:
-                index = Numbers().index_of(rule.table) or 0
+                owner = Numbers().index_of(rule.table)
+                assert owner is not None
                 assert not never(rule.src)
-                assert not [ip for ip in self.others(index) if ip in rule.src], operation
+                assert not [ip for ip in self.others(owner) if ip in rule.src], operation
 
     def others(self, index: int) -> set[IPv4Address | IPv6Address]:
         """The addresses of the other links, ours aside: what they have themselves."""

@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.core.model import IPAddress
+from nicwatchd.core.model import Family, IPAddress, IPNetwork
+from nicwatchd.sim.dhcp import GOOD, Manager
 from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status, eni_of
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import Eni, Peer
@@ -152,6 +154,36 @@ class HostUnderTest:
         assert len(tried) >= 8, "six far hosts, a neighbour, and one in the primary's subnet"
         await all_answer(self.vpc, tried, WITHIN)
 
+    async def everybody_reaches(self, *, primary: bool = True, within: float = WITHIN) -> None:
+        """Wait until all that should answer does: the last thing that a scenario is judged by.
+
+        Every far host and the neighbours in all ENIs' subnets, to each address of the applied ENIs
+        whose link is up, and of the primary.
+        """
+        said = {status["mac"]: status for status in await self.daemon.get("/v1/interfaces")}
+        enis = [eni for eni in self.vpc.enis if eni.mac in said and works(said[eni.mac])]
+        everybody = self.vpc.peers(*self.vpc.enis)
+        tried = paths(everybody, [address for eni in enis for address in eni.addresses()])
+        if primary:
+            taken = await self._taken()
+            to_primary = paths(everybody, self.vpc.primary.addresses())
+            tried += tuple(
+                path
+                for path in to_primary
+                if not any(path.peer.address(Family(path.to.version)) in net for net in taken)
+            )
+        await all_answer(self.vpc, tried, within)
+
+    async def _taken(self) -> list[IPNetwork]:
+        """The networks that main reaches by a secondary: the primary's answers are lost there.
+
+        So it is after a hot-plug with a DHCP client, until `primary = "protect"` mends it.
+        """
+        links = {eni.name for eni in self.vpc.enis[1:]}
+        shown = [json.loads(await self.ip(f"-{v} -j route show")) for v in (4, 6)]
+        to = (r["dst"] for routes in shown for r in routes if r.get("dev") in links)
+        return [ip_network(dst) for dst in to if dst != "default"]
+
     async def imds_is(self, state: str) -> None:
         """Wait until the daemon reports this state of the metadata service."""
         async with asyncio.timeout(WITHIN):
@@ -265,6 +297,10 @@ def _socket_kinds(pid: int) -> dict[str, str]:
     return kinds
 
 
+async def nothing(_: Ec2) -> None:
+    """Nothing happens before the daemon starts."""
+
+
 @asynccontextmanager
 async def ec2_host(
     *enis: EniScript,
@@ -273,21 +309,34 @@ async def ec2_host(
     config: str = DEFAULT,
     wrapper: Sequence[str] = (),
     settled: bool = True,
+    manager: Manager = GOOD,
+    before: Callable[[Ec2], Awaitable[None]] = nothing,
+    judged: bool = True,
 ) -> AsyncIterator[HostUnderTest]:
     """A host with its primary plugged, which must not be disturbed until the end.
 
     `settled`: start once the daemon knows the primary. `wrapper`: a command that execs the daemon.
+    `before`: what happens on the host before the daemon starts.
+
+    At the end everybody must reach all that works; with `judged=False` not, where a scenario ends
+    with something in the way. The primary is not judged with a `manager` that lets another ENI's
+    default route tie with the primary's or beat it: that is for `primary = "protect"` to mend.
     """
     scenario = Scenario(primary.mac, (primary, *enis), tuple(faults))
     async with AsyncExitStack() as stack:
-        ec2 = await stack.enter_async_context(Ec2(scenario))
+        ec2 = await stack.enter_async_context(Ec2(scenario, manager))
         await stack.enter_async_context(Acceptor(ec2.vpc, ec2.vpc.host))
+        await before(ec2)
         watch = await stack.enter_async_context(watch_primary(ec2.vpc))
         daemon = await ec2.start_daemon(config, wrapper)
         host = HostUnderTest(ec2, daemon, watch)
         if settled:
             await host.until(primary.name, "ignored")
         yield host
+        if judged and daemon.process.returncode is None:
+            await host.everybody_reaches(primary=manager is GOOD)
+    if manager is not GOOD:
+        return
     silences = {str(path): watch.silence(path) for path in watch.attempts}
     if max(silences.values()) > DISTURBED:
         raise AssertionError(f"the primary was disturbed; silent for, in s: {silences}")
@@ -314,6 +363,12 @@ def complete(status: Status) -> bool:
     """Whether an interface is applied, with both families."""
     ready = {"ipv4": "ready", "ipv6": "ready"}
     return status["state"] == "applied" and verdicts(status) == ready
+
+
+def works(status: Status) -> bool:
+    """Whether the daemon says that an interface is applied, and that nothing is in its way."""
+    up = "link-down" not in codes(status["notes"])
+    return complete(status) and up and not status["shadowed"]
 
 
 def late(at: float) -> tuple[Step, ...]:

@@ -163,7 +163,7 @@ SIGNS = {
     ),
     "a link that goes down": Sign(("route add {other} dev c-box",), ("link set c-box down",)),
     "a rule `to`": Sign(("rule add pref 600 to {other} lookup main",), ("rule del pref 600",)),
-    "a rule `from`": Sign(("rule add pref 1536 from {other} lookup 2",), ("rule del pref 1536",)),
+    "a rule `from`": Sign(("rule add pref 1600 from {other} lookup 2",), ("rule del pref 1600",)),
 }
 
 

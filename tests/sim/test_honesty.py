@@ -6,6 +6,8 @@ The tests configure the host with `ip`, as the daemon would.
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nicwatchd.core.model import LINK_GROUP, Family, Numbers
-from nicwatchd.sim import containers
+from nicwatchd.sim import containers, dhcp
 from nicwatchd.sim.parts import ROUTER_V6, Eni, Subnet
 from nicwatchd.sim.probe import (
     Acceptor,
@@ -24,12 +26,12 @@ from nicwatchd.sim.probe import (
     reach,
     watch_primary,
 )
+from nicwatchd.sim.vpc import Vpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from nicwatchd.core.model import IPAddress
-    from nicwatchd.sim.vpc import Vpc
 
 
 async def put_addresses(vpc: Vpc, eni: Eni) -> None:
@@ -234,3 +236,104 @@ async def test_metadata_sockets_answer_on_both_addresses(vpc: Vpc) -> None:
             served, (seen, *_) = await loop.sock_accept(listener)
             served.close()
         assert ip_address(seen) == expected
+
+
+# --- network managers, good and bad --------------------------------------------------------------
+
+
+@asynccontextmanager
+async def managed(manager: dhcp.Manager, eni: Eni) -> AsyncIterator[Vpc]:
+    """A host whose network manager has configured an ENI, with default routes."""
+    async with Vpc(manager=manager) as vpc, Acceptor(vpc, vpc.host):
+        await vpc.plug(eni)
+        for family in Family:
+            await vpc.lease(eni, family, default=True)
+        yield vpc
+
+
+async def defaults(vpc: Vpc, family: Family) -> list[tuple[str, str]]:
+    """The links and the metrics of main's default routes, in order; those of next hops, too."""
+    shown = await vpc.exec(vpc.host, "ip", f"-{family}", "-j", "route", "show", "default")
+    return [
+        (hop["dev"], str(route["metric"]))
+        for route in json.loads(shown)
+        for hop in route.get("nexthops", [route])
+    ]
+
+
+async def answers(vpc: Vpc, family: Family) -> set[bool]:
+    """Whether far hosts reach the primary: each does, none does, or some do."""
+    results = await matrix(vpc, paths(vpc.far_hosts, vpc.primary.addresses(family)))
+    return {reply is not None for reply in results.values()}
+
+
+@pytest.mark.parametrize("family", list(Family))
+async def test_a_good_manager_costs_the_primary_nothing(eni: Eni, family: Family) -> None:
+    async with managed(dhcp.GOOD, eni) as vpc:
+        assert await defaults(vpc, family) == [("ens5", "1024"), ("ens6", "2048")]
+        await vpc.relearn(family)
+        assert await answers(vpc, family) == {True}
+
+
+@pytest.mark.parametrize("family", list(Family))
+async def test_a_better_default_cuts_the_primary_off(eni: Eni, family: Family) -> None:
+    async with managed(dhcp.BEATS, eni) as vpc:
+        assert await defaults(vpc, family) == [("ens6", "100"), ("ens5", "1024")]
+        assert await answers(vpc, family) == {False}
+        own = [vpc.neighbour(vpc.primary.subnet)]
+        assert None not in (await matrix(vpc, paths(own, vpc.primary.addresses(family)))).values()
+
+
+@pytest.mark.parametrize("family", list(Family))
+async def test_a_replaced_default_cuts_the_primary_off(eni: Eni, family: Family) -> None:
+    async with managed(dhcp.REPLACES, eni) as vpc:
+        assert await defaults(vpc, family) == [("ens6", "1024")]
+        assert await answers(vpc, family) == {False}
+
+
+async def test_a_tie_in_ipv4_is_one_behind_the_other(eni: Eni) -> None:
+    """Of both, the kernel takes the first, or the one whose router it has heard of lately."""
+    async with managed(dhcp.TIES, eni) as vpc:
+        first, last = ("ens5", "1024"), ("ens6", "1024")
+        for order in ([first, last], [last, first]):
+            assert await defaults(vpc, Family.V4) == order
+            await vpc.lease(eni, Family.V4, default=True)  # a renewal adds nothing
+            assert await defaults(vpc, Family.V4) == order
+            await vpc.relearn(Family.V4)
+
+
+async def test_a_tie_in_ipv6_is_one_route_with_two_next_hops(eni: Eni) -> None:
+    """Which host reaches the primary is the hash's choice."""
+    async with managed(dhcp.TIES, eni) as vpc:
+        for _ in range(2):
+            assert sorted(await defaults(vpc, Family.V6)) == [("ens5", "1024"), ("ens6", "1024")]
+            await vpc.lease(eni, Family.V6, default=True)
+
+
+@pytest.mark.parametrize("manager", [dhcp.GOOD, dhcp.BEATS])
+@pytest.mark.parametrize("leased", [False, True])
+async def test_the_kernel_learns_a_default_at_its_own_metric(
+    eni: Eni, manager: dhcp.Manager, *, leased: bool
+) -> None:
+    """On a link that no network manager has to do with, one that nicwatchd set up for example."""
+    async with Vpc(manager=manager) as vpc:
+        await vpc.plug(eni)
+        await vpc.ip(vpc.host, f"link set {eni.name} up")
+        if leased:
+            await vpc.lease(eni, Family.V4)
+        expected = str(manager.metric) if leased else "1024"
+        async with asyncio.timeout(10):
+            while (eni.name, expected) not in await defaults(vpc, Family.V6):
+                await vpc.ra(eni)  # again and again: a link that was just set up loses packets
+
+
+async def test_what_the_kernel_learned_wins_once_the_primarys_is_learned_anew(eni: Eni) -> None:
+    async with Vpc() as vpc, Acceptor(vpc, vpc.host):
+        await vpc.plug(eni)
+        await vpc.ip(vpc.host, f"link set {eni.name} up")
+        async with asyncio.timeout(10):
+            while (eni.name, "1024") not in await defaults(vpc, Family.V6):
+                await vpc.ra(eni)
+        assert await answers(vpc, Family.V6) == {True}
+        await vpc.relearn(Family.V6)
+        assert await answers(vpc, Family.V6) == {False}

@@ -32,6 +32,15 @@ PRIMARY: Final = EniScript(
 PATIENCE: Final = 240.0  # s; emulated, on a busy machine. It measures nothing
 PEER_PATIENCE: Final = 900.0  # s; cloud-init needs a minute for each event, and lags behind
 
+GROUP: Final = "3778"  # of links; ours
+SCRAPE: Final = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as call:
+    call.connect("/run/nicwatchd/nicwatchd.sock")
+    call.sendall(b"GET /metrics HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n")
+    sys.stdout.write(call.makefile().read())
+"""
+
 ROOT: Final = Path(__file__).parents[2]
 
 Status = dict[str, Any]
@@ -49,7 +58,7 @@ class VmHost:
     """`async with VmHost(image, directory, package) as host`: booted, its primary in use.
 
     Without a package, nicwatchd stays out of it: what is said of it below then has no answer.
-    `counted`: see `Vm`.
+    `counted`, `kernel_words`: see `Vm`.
     """
 
     def __init__(
@@ -59,12 +68,13 @@ class VmHost:
         package: Path | None = None,
         *,
         counted: bool = False,
+        kernel_words: tuple[str, ...] = (),
     ) -> None:
         self.imds = ImdsServer(Scenario(PRIMARY.mac, (PRIMARY,)))
         self.vpc = TapVpc(primary=eni_of(PRIMARY))
         self.peer_table = image.peer_table
         self._image, self._directory, self._package = image, directory, package
-        self._counted = counted
+        self._counted, self._kernel_words = counted, kernel_words
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -79,7 +89,11 @@ class VmHost:
             async def popen(*command: str, **options: Any) -> asyncio.subprocess.Process:
                 return await vpc.popen(vpc.router, *command, **options)
 
-            vm = Vm(self._image, self._directory, popen, nic, self._package, counted=self._counted)
+            vm = Vm(
+                *(self._image, self._directory, popen, nic, self._package),
+                counted=self._counted,
+                kernel_words=self._kernel_words,
+            )
             self.vm = await self._stack.enter_async_context(vm)
         except BaseException:
             await self._stack.aclose()
@@ -204,6 +218,15 @@ class VmHost:
     async def host_status(self) -> Status:
         """What nicwatchd says of the host. Its exit code tells what is not settled."""
         return dict(json.loads((await self.vm.try_run("nicwatchd", "status", "--json")).out))
+
+    async def is_in_our_group(self, name: str) -> bool:
+        """Whether a link is there, and in the group of the ENIs."""
+        shown = (await self.vm.try_run("ip", "-json", "link", "show", "dev", name)).out
+        return shown != "" and str(json.loads(shown)[0]["group"]) == GROUP
+
+    async def metrics(self) -> str:
+        """What a scraper is told."""
+        return await self.vm.run("python3", "-c", SCRAPE)
 
     async def ours(self) -> list[str]:
         """All rules and routes that carry our mark, a line each."""

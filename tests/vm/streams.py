@@ -21,18 +21,20 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def speak(self) -> None:
+    async def speak(self, line: bytes = b"still there?\n") -> None:
         """Send a line, and return when it comes back."""
-        self._writer.write(b"still there?\n")
+        self._writer.write(line)
         async with asyncio.timeout(PATIENCE):
-            assert await self._reader.readline() == b"still there?\n"
+            assert await self._reader.readline() == line
 
 
 @asynccontextmanager
-async def stream(vpc: Vpc, to: IPAddress) -> AsyncIterator[Stream]:
-    """A connection from the first far host to an address of the machine."""
+async def stream(vpc: Vpc, to: IPAddress, source: IPAddress | None = None) -> AsyncIterator[Stream]:
+    """A connection from a far host, if need be a certain one, to an address of the machine."""
     family = socket.AF_INET6 if to.version == 6 else socket.AF_INET
     raw = vpc.socket(vpc.far, family)
+    if source is not None:
+        raw.bind((str(source), 0))
     async with asyncio.timeout(PATIENCE):
         await asyncio.get_running_loop().sock_connect(raw, (str(to), ECHO))
     reader, writer = await asyncio.open_connection(sock=raw)

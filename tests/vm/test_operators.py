@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -44,11 +45,18 @@ async def test_a_vlan_on_top_is_left_alone(host: VmHost) -> None:
         theirs = {"192.0.2.7/24", "2001:db8:77::7/64"}
         assert theirs <= await addresses(host, "ens6.7")
         await host.vm.run("nicwatchd", "reconcile")
+        assert not await host.is_in_our_group("ens6.7")
         assert (await host.status("ens6"))["state"] == "applied"
         assert await host.status("ens6.7") == {}
         await host.has_kept(programmed)
         assert theirs <= await addresses(host, "ens6.7")
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
+        # All but its group, where main has come to reach the ENI's neighbours by it.
+        await host.vm.run("ip", "address", "add", "10.0.2.242/24", "dev", "ens6.7")
+        await host.vm.run("ip", "route", "add", "2001:db8:0:2::/64", "dev", "ens6.7")
+        await host.eventually(partial(host.is_in_our_group, "ens6.7"))
+        await all_answer(host.vpc, host.paths(eni), PATIENCE)
+        assert theirs <= await addresses(host, "ens6.7")
         await host.vm.run("ip", "link", "delete", "ens6.7")
         await host.vm.run("nicwatchd", "reconcile")
         await host.has_kept(programmed)

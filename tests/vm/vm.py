@@ -60,7 +60,8 @@ class Vm:
     `popen` starts a process where the taps are; `directory` takes sockets and the console's log;
     `package`, if any, is a file that the machine finds as its disk /dev/vdb. What is written to the
     disk is gone with the machine. Its clock is the host's; or it is `counted` in instructions, so
-    that whatever else the host does takes none of its time.
+    that whatever else the host does takes none of its time. `kernel_words` are more words for the
+    kernel's command line.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class Vm:
         package: Path | None = None,
         *,
         counted: bool = False,
+        kernel_words: tuple[str, ...] = (),
     ) -> None:
         self._image, self._directory, self._popen, self._package = image, directory, popen, package
         self.console = directory / "console.log"
         self.qmp, self.agent = Qmp(directory / "qmp"), Agent(directory / "agent")
         self.journal = Journal(directory / "journal")
         self._clock = COUNTED if counted else TIMED
+        self._kernel_line = " ".join((KERNEL_LINE, *kernel_words))
         self._nics = {primary.mac: primary}
         self._stack = AsyncExitStack()
 
@@ -109,7 +112,8 @@ class Vm:
             *(QEMU, "-machine", "pc", *self._clock, "-cpu", "max", "-m", "1G"),
             *("-nodefaults", "-no-user-config", "-display", "none"),
             *("-smbios", f"type=1,manufacturer=Amazon EC2,uuid={EC2_UUID},serial={EC2_UUID}"),
-            *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", KERNEL_LINE),
+            *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append"),
+            self._kernel_line,
             # All but interfaces in the high slots: theirs are theirs.
             *("-drive", f"file={image.disk},format=raw,if=none,id=root,snapshot=on"),
             *("-device", "virtio-blk-pci,drive=root,addr=0x1c"),
