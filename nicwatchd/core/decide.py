@@ -16,6 +16,7 @@ from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
+from nicwatchd.core.ground import ground_of
 from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan
@@ -145,7 +146,7 @@ class Decider:
         return Contest(
             interfaces=host.interfaces,
             foreign=host.foreign_addresses,
-            beneath=host.beneath,
+            beneath=host.above.beneath,
             rules=host.rules,
             owners=host.owners.of,
             name_of=host.name_of,
@@ -154,14 +155,15 @@ class Decider:
     def _find_homes(self) -> None:
         """Tell each ENI which of its addresses live elsewhere on the host."""
         host = self.host
-        above = addresses_above(host.beneath, host.foreign_addresses)
+        above = addresses_above(host.above.beneath, host.foreign_addresses)
         homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above)
         for interface in host.interfaces.values():
             interface.facts.behind = homes.of(interface.facts)
 
     def _plan(self, now: float) -> None:
         host = self.host
-        stack = host.stack(self._groups)
+        ground = {index: ground_of(interface) for index, interface in host.interfaces.items()}
+        stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
         planner = HostPlan(
             interfaces=host.interfaces,
@@ -172,7 +174,7 @@ class Decider:
             without_table=self._without_table,
             now=now,
             neighbourhood=Neighbourhood(
-                host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers, stack
+                stack, host.foreign_addresses, host.rules, host.policy.numbers
             ),
             taken=self._contest().taken(),
             made=self._made,

@@ -15,7 +15,6 @@ from typing import Final
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
-from nicwatchd.core.layers import beneath, layers
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import Address, AddRule, Family, IPAddress, Item, Key, Link, Route, Rule
@@ -25,7 +24,7 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
-from nicwatchd.core.stack import Layer, Stack
+from nicwatchd.core.stack import Above
 from nicwatchd.core.steps import Question
 from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
 
@@ -53,9 +52,7 @@ class Host:
         # The links through which main has a host route to an address that an ENI may have.
         self.host_routes: Mapping[IPAddress, frozenset[int]] = {}
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
-        self.layers: Mapping[int, Link] = {}  # links that may stand on an ENI
-        self.beneath: Mapping[int, frozenset[int]] = {}  # the ENIs beneath those that do
-        self._on_layers: dict[int, tuple[tuple[Address, ...], tuple[Route, ...]]] = {}
+        self.above = Above()  # what stands on ENIs
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -92,7 +89,8 @@ class Host:
 
         On a host of 5,000 containers these are few, and an event of any other costs nothing.
         """
-        on_top = (self.layers[i] for i in self.beneath if i not in self.interfaces)
+        above = self.above
+        on_top = (above.layers[i] for i in above.beneath if i not in self.interfaces)
         keys = (interface.key for interface in self.interfaces.values())
         return (*keys, *((link.index, link.mac) for link in on_top))
 
@@ -111,7 +109,7 @@ class Host:
 
     def update_links(self, links: Mapping[int, Link], now: float) -> None:
         """Take all links of the host: interfaces begin with new ones, and end with missing ones."""
-        links = {index: self._with_driver(link) for index, link in links.items()}
+        links = {i: _with_driver(link, self.interfaces.get(i)) for i, link in links.items()}
         before, self.links = self.links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
@@ -122,25 +120,14 @@ class Host:
         for index, link in links.items():
             if index in self.interfaces:
                 self.interfaces[index].facts.update_link(link)
-            elif self._tracks(link):
+            elif is_candidate(link, self.policy):
                 came = before is not None and index not in before
                 interface = Interface(link, now, self.policy, came=came)
                 self.interfaces[index] = interface
                 interface.facts.floating.recall(self._recalled.pop(interface.key, Record()), now)
         self.releases = self.releases.among(self.keys)
         enis = {i for i, each in self.interfaces.items() if is_hardware(each.link, self.policy)}
-        self.layers, self.beneath = layers(links.values(), enis), beneath(links, enis)
-        self._on_layers = {i: on for i, on in self._on_layers.items() if i in self.beneath}
-
-    def _with_driver(self, link: Link) -> Link:
-        """The link with its driver, which is queried by name and so may be unknown in a rename."""
-        known = self.interfaces.get(link.index)
-        if link.driver is None and known and known.link.mac == link.mac:
-            return replace(link, driver=known.link.driver)
-        return link
-
-    def _tracks(self, link: Link) -> bool:
-        return is_candidate(link, self.policy)
+        self.above.update(links, enis)
 
     def _end(self, interface: Interface, now: float) -> None:
         interface.end(now)
@@ -156,8 +143,7 @@ class Host:
 
         If others changed something, poll IMDS at once: it often shows the same change.
         """
-        if index in self.beneath:
-            self._on_layers[index] = (addresses, routes)
+        self.above.take(index, addresses, routes)
         interface = self.interfaces.get(index)
         if interface is None:
             return
@@ -233,21 +219,10 @@ class Host:
             slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
             interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
-    def stack(self, groups: frozenset[int]) -> Stack:
-        """What stands on the ENIs, or stood on one and is still in a group of ours."""
-        none: tuple[tuple[Address, ...], tuple[Route, ...]] = ((), ())
-        found = (
-            Layer(link, self.beneath.get(index, frozenset()), *self._on_layers.get(index, none))
-            for index, link in self.layers.items()
-            if index in self.beneath or link.group in groups
-        )
-        ground = {index: interface.ground for index, interface in self.interfaces.items()}
-        return Stack(ground, found, groups, joins=not self.policy.every_link)
-
     def snapshot(self) -> Snapshot:
         """The part of what the kernel has that decisions depend on."""
         return Snapshot(
-            links={**self.layers, **{index: i.link for index, i in self.interfaces.items()}},
+            links={**self.above.layers, **{index: i.link for index, i in self.interfaces.items()}},
             addresses={index: i.facts.addresses for index, i in self.interfaces.items()},
             routes=self.routes,
             rules=self.rules,
@@ -307,3 +282,10 @@ class Host:
             if began is not None:
                 news.append(FightChanged(interface.view(), began))
         return news
+
+
+def _with_driver(link: Link, known: Interface | None) -> Link:
+    """The link with its driver, which is queried by name and so may be unknown in a rename."""
+    if link.driver is None and known and known.link.mac == link.mac:
+        return replace(link, driver=known.link.driver)
+    return link

@@ -194,7 +194,7 @@ class HostPlan:
             waits_for_udev=facts.to_bring_up and not is_time,
             away=self._away(interface, policy),
             groups=interface.groups,
-            alone=self.neighbourhood.alone(interface),
+            alone=self.neighbourhood.alone(index),
             detours=self.neighbourhood.detours(index, everywhere),
             kept=self.neighbourhood.stack.kept,
             taken=frozenset(self.taken.get(index, ())),

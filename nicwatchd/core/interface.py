@@ -14,7 +14,7 @@ from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer, Unknown, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer, Value
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -24,7 +24,6 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Polling, Progress
-from nicwatchd.core.stack import Ground
 from nicwatchd.core.treatment import (
     Managed,
     Released,
@@ -76,18 +75,6 @@ class Interface:
     def is_polled(self) -> bool:
         """Whether IMDS is asked about this interface."""
         return is_asked_about(self.treatment)
-
-    @property
-    def ground(self) -> Ground:
-        """What matters to links that stand on it."""
-        believed = self.facts.memory.believed
-        unknown = (f for f in Family if isinstance(believed.of(f).cidrs, Unknown))
-        return Ground(
-            active=self.is_polled and not isinstance(self.treatment, Released),
-            subnets=self.facts.subnets,
-            unknown=frozenset(unknown) if self.is_polled else frozenset(),
-            has_routes=bool(self.facts.routes),
-        )
 
     @property
     def is_shadowed(self) -> bool:

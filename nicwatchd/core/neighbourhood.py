@@ -1,7 +1,7 @@
 """What stands beside an ENI on its host: other links in its subnets, and ways that avoid its rules.
 
-Reads: all interfaces with their treatment, what stands on them, the addresses of all other links,
-all rules. Gives: the subnets that are an ENI's alone, and those that its packets reach by its own
+Reads: what of each ENI matters here, what stands on them, the addresses of all other links, all
+rules. Gives: the subnets that are an ENI's alone, and those that its packets reach by its own
 table only.
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 
-from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import (
     LOCAL_TABLE,
     TO_TABLE,
@@ -23,36 +22,32 @@ from nicwatchd.core.model import (
     Rule,
 )
 from nicwatchd.core.stack import Stack
-from nicwatchd.core.treatment import Managed, Primary, Unmanaged
 
 
 class Neighbourhood:
-    """The interfaces of one host beside each other, as of one decision.
+    """The interfaces of one host beside each other, and what stands on them, as of one decision.
 
     `others` are the addresses of links that are no interfaces, by ifindex.
     """
 
     def __init__(
         self,
-        interfaces: Mapping[int, Interface],
+        stack: Stack,
         others: Mapping[int, tuple[Address, ...]],
         rules: tuple[Rule, ...],
         numbers: Numbers,
-        stack: Stack | None = None,
     ) -> None:
-        self.stack = stack or Stack({index: each.ground for index, each in interfaces.items()})
-        self._interfaces = interfaces
+        self.stack = stack
         self._others = others
         self._rules = rules
         self._numbers = numbers
-        self._subnets = {index: each.subnets for index, each in self.stack.ground.items()}
+        self._subnets = {index: each.subnets for index, each in stack.ground.items()}
 
-    def alone(self, interface: Interface) -> frozenset[IPNetwork]:
-        """The subnets in which no other link has an address, or may get one.
+    def alone(self, index: int) -> frozenset[IPNetwork]:
+        """The subnets of an ENI in which no other link has an address, or may get one.
 
         An ENI whose subnets are not known yet may be in any.
         """
-        index = interface.link.index
         mine = self._subnets[index]
         unknown = {family for other, family in self.stack.unknown if other != index}
         return frozenset(
@@ -70,7 +65,7 @@ class Neighbourhood:
     @cached_property
     def _addresses(self) -> list[tuple[int, IPAddress]]:
         """The addresses of all links of the host, with the ifindex."""
-        tracked = {index: i.facts.addresses for index, i in self._interfaces.items()}
+        tracked = {index: each.addresses for index, each in self.stack.ground.items()}
         links = {**self._others, **tracked}
         return [(index, address.ip) for index, on in links.items() for address in on]
 
@@ -95,20 +90,18 @@ class Neighbourhood:
         """The networks on an interface that no guard hides, whoever made main's routes there."""
         if index in self._hidden:
             return ()
-        routes = self._interfaces[index].facts.routes
+        routes = self.stack.ground[index].routes
         on_link = (route.dst for route in routes if route.is_on_link)
         usable = (dst for dst in on_link if 0 < dst.prefixlen < dst.max_prefixlen)
         return tuple(dst for dst in usable if not dst.is_link_local)
 
     @cached_property
     def _hidden(self) -> set[int]:
-        """The interfaces that are in our link group, or come into it with this decision."""
-        ours = (Managed, Primary)
+        """The interfaces whose routes in main the guards hide."""
         return {
             index
-            for index, i in self._interfaces.items()
-            if (isinstance(i.treatment, ours) and i.link.group in {0, *i.groups})
-            or (isinstance(i.treatment, Unmanaged) and self.stack.hides(index))
+            for index, each in self.stack.ground.items()
+            if each.grouped or (not each.managed and self.stack.hides(index))
         }
 
     @cached_property

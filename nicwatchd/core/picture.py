@@ -131,7 +131,7 @@ class Picture:
             return COALESCE if event.deleted else AT_ONCE
         if event.link_local:
             return None
-        if event.index in self._host.beneath:
+        if event.index in self._host.above.beneath:
             self.stale.addresses(event.index)
         self.stale.everywhere = True  # it may be in an ENI's subnet
         return COALESCE
@@ -139,7 +139,7 @@ class Picture:
     def _note_nexthop(self, oif: int) -> float | None:
         if oif:
             return self._note_routes((oif,))
-        noted = self._note_routes((*self._host.interfaces, *self._host.beneath))
+        noted = self._note_routes((*self._host.interfaces, *self._host.above.beneath))
         return None if noted is None else max(noted, ANYWHERE)
 
     def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
@@ -156,7 +156,7 @@ class Picture:
             or event.name == CILIUM_LINK
         )
         is_layer = event.kind in LAYER_KINDS and event.kind not in self._host.policy.drivers
-        if event.index in self._host.layers or (told and is_layer):
+        if event.index in self._host.above.layers or (told and is_layer):
             self.stale.layer(event.index, gone=event.gone)
             self.stale.addresses(event.index)
             return COALESCE  # a bridge has an event for each container that joins it
@@ -182,7 +182,7 @@ class Picture:
         """A route of the main table through these links changed. A routing daemon has many."""
         links = tuple(links)
         tracked = [i for i in (self._host.interfaces.get(index) for index in links) if i]
-        on_top = [index for index in links if index in self._host.beneath]
+        on_top = [index for index in links if index in self._host.above.beneath]
         for index in (*on_top, *(interface.link.index for interface in tracked)):
             self.stale.addresses(index)
         if not tracked:

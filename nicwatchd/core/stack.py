@@ -4,8 +4,8 @@ A bridge, bond, VLAN or the like may have an ENI's addresses and main's routes i
 packets of *other* ENIs must not take these routes, so such a link joins the group of the ENIs. Then
 the guards hide the routes, and what the kernel learned of the path (packet-too-big) with them.
 
-Reads: what of each ENI matters here; the links that stand on ENIs, with their addresses and main's
-routes through them. Gives: link groups, and the networks that need rules of their own.
+Reads: what of each ENI matters to its neighbours; all links; addresses of those that stand on ENIs,
+and main's routes through them. Gives: link groups, and the networks that need rules of their own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from nicwatchd.core.layers import beneath, layers
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     Address,
@@ -35,16 +36,20 @@ KEPT_AT_MOST: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """An ENI that links may stand on.
+    """What of an ENI matters to other links of the host, and to those that stand on it.
 
     `active`: neither released nor excluded. `unknown`: the families whose subnets IMDS will tell,
-    but did not yet. `has_routes`: the main table has routes through the ENI itself.
+    but did not yet. `routes` are the main table's through the ENI itself. `grouped`: it is in our
+    link group, or comes into it with this decision. `managed`: ours, or the primary.
     """
 
     active: bool = True
+    managed: bool = True
+    grouped: bool = False
     subnets: tuple[IPNetwork, ...] = ()
     unknown: frozenset[Family] = frozenset()
-    has_routes: bool = False
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,35 @@ class Layer:
     enis: frozenset[int] = frozenset()
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()  # the main table's, through this link
+
+
+class Above:
+    """The links that may stand on ENIs, as they were last read, with what is on them."""
+
+    def __init__(self) -> None:
+        self.layers: Mapping[int, Link] = {}  # by ifindex
+        self.beneath: Mapping[int, frozenset[int]] = {}  # the ENIs beneath those that do
+        self._on: dict[int, tuple[tuple[Address, ...], tuple[Route, ...]]] = {}
+
+    def update(self, links: Mapping[int, Link], enis: AbstractSet[int]) -> None:
+        """Take all links of the host. `enis` are those that are ENIs, by ifindex."""
+        self.layers, self.beneath = layers(links.values(), enis), beneath(links, enis)
+        self._on = {index: on for index, on in self._on.items() if index in self.beneath}
+
+    def take(self, index: int, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> None:
+        """Take what is on a link, and main's routes through it."""
+        if index in self.beneath:
+            self._on[index] = (addresses, routes)
+
+    def stack(self, ground: Mapping[int, Ground], groups: frozenset[int], *, joins: bool) -> Stack:
+        """What stands on the ENIs, or stood on one and is still in a group of ours."""
+        none: tuple[tuple[Address, ...], tuple[Route, ...]] = ((), ())
+        found = (
+            Layer(link, self.beneath.get(index, frozenset()), *self._on.get(index, none))
+            for index, link in self.layers.items()
+            if index in self.beneath or link.group in groups
+        )
+        return Stack(ground, found, groups, joins=joins)
 
 
 class Stack:
@@ -173,7 +207,7 @@ class Stack:
         """
         mine = [layer for layer in self._concerned if eni in layer.enis]
         covered = bool(mine) and not any(self._is_foreign(layer) for layer in mine)
-        return covered and not self.ground[eni].has_routes
+        return covered and not self.ground[eni].routes
 
     @cached_property
     def kept(self) -> tuple[IPNetwork, ...]:
