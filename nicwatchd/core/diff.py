@@ -137,7 +137,8 @@ def _surplus_routes(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Route]:
 
 def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     wanted, own = _chains(plans, kernel)
-    return [AddRule(rule) for rule in rule_chains.missing(wanted, own)]
+    late = rule_chains.overtaken(kernel.rules)
+    return [AddRule(rule) for rule in rule_chains.missing(wanted, own, late)]
 
 
 def _rules_to_remove(
@@ -146,7 +147,10 @@ def _rules_to_remove(
     wanted, own = _chains(plans, kernel)
     elsewhere = _elsewhere(plans)
     rules = rule_chains.surplus(
-        wanted, own, lambda rule: owners.protects(rule, undecided, elsewhere)
+        wanted,
+        own,
+        lambda rule: owners.protects(rule, undecided, elsewhere),
+        rule_chains.overtaken(kernel.rules),
     )
     return [RemoveRule(rule) for rule in rules]
 
