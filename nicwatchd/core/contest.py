@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from nicwatchd.core.facts import own_addresses
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import Address, Family, Rule
-from nicwatchd.core.moves import Claims, Elsewhere, held_elsewhere
+from nicwatchd.core.model import Address, Family, Item, Rule
+from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 
@@ -21,11 +21,13 @@ from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 class Contest:
     """The links that have something to do with addresses. `foreign` are those that are not ENIs.
 
-    `owners` gives the ifindices of a table, `name_of` the name of a link.
+    `beneath` has the ENIs that each of them stands on. `owners` gives the ifindices of a table,
+    `name_of` the name of a link.
     """
 
     interfaces: Mapping[int, Interface]
     foreign: Mapping[int, tuple[Address, ...]]
+    beneath: Mapping[int, frozenset[int]]
     rules: Iterable[Rule]
     owners: Callable[[int], AbstractSet[int]]
     name_of: Callable[[int], str | None]
@@ -51,13 +53,33 @@ class Contest:
                 if rival:
                     rival.hint(now)
 
+    def taken(self) -> dict[int, dict[Item, int]]:
+        """What ENIs of several VPCs have: for each, the items that another has the rule for.
+
+        It is to be asked when all are judged.
+        """
+        items: dict[int, Iterable[Item]] = {}
+        for index, interface in self.interfaces.items():
+            if isinstance(interface.treatment, Managed):
+                usable = (verdict.usable for verdict in interface.verdicts.values())
+                items[index] = [item for each in usable for item in each.items]
+            else:
+                items[index] = self._claims_of(interface).keeps
+        others = {
+            index
+            for index, interface in self.interfaces.items()
+            if not isinstance(interface.treatment, Managed)
+        }
+        return first_come(items, self.rules, self.owners, others)
+
     def _claims(self) -> Iterator[Claims]:
         for interface in self.interfaces.values():
             yield self._claims_of(interface)
         for index, addresses in self.foreign.items():
             if index not in self.interfaces:
                 own = own_addresses(addresses)
-                yield Claims(index, own=own, keeps=own)
+                below = self.beneath.get(index, frozenset())
+                yield Claims(index, own=own, keeps=own, stands_on=below)
 
     def _claims_of(self, interface: Interface) -> Claims:
         """The claims of one interface: what others put on it is its own where it is not ours.

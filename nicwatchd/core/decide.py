@@ -17,7 +17,8 @@ from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
-from nicwatchd.core.homes import Homes
+from nicwatchd.core.ground import ground_of
+from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
@@ -54,6 +55,8 @@ class Decider:
         self.at = -inf  # when the last decision was made
         self._groups = frozenset({host.policy.numbers.group})  # all link groups that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
+        self._carriers: Mapping[int, int] = {}  # whose plan has the group of a link on top of it
+        self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
 
     def decide(self, now: float) -> Decision:
@@ -75,7 +78,7 @@ class Decider:
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now)
         undecided = self._undecided()
-        plans = [interface.plan for interface in host.interfaces.values()]
+        plans = [*(interface.plan for interface in host.interfaces.values()), *self._orphans]
         operations = diff(plans, kernel, undecided, host.owners)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
@@ -149,20 +152,29 @@ class Decider:
     def _contest(self) -> Contest:
         host = self.host
         return Contest(
-            host.interfaces, host.foreign_addresses, host.rules, host.owners.of, host.name_of
+            interfaces=host.interfaces,
+            foreign=host.foreign_addresses,
+            beneath=host.above.beneath,
+            rules=host.rules,
+            owners=host.owners.of,
+            name_of=host.name_of,
         )
 
     def _find_homes(self) -> None:
         """Tell each ENI which of its addresses live elsewhere on the host."""
         host = self.host
-        homes = Homes(host.host_routes, host.rules, host.enis, host.name_of)
+        above = addresses_above(host.above.beneath, host.foreign_addresses)
+        homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above)
         for interface in host.interfaces.values():
             interface.facts.behind = homes.of(interface.facts)
 
     def _plan(self, now: float) -> None:
         host = self.host
+        ground = {index: ground_of(interface) for index, interface in host.interfaces.items()}
+        stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
+        self._orphans = stack.orphans(host.policy.numbers.group)
         neighbourhood = Neighbourhood(
-            host.interfaces, host.foreign_addresses, host.rules, host.policy.numbers
+            stack, host.foreign_addresses, host.rules, host.policy.numbers
         )
         planner = HostPlan(
             interfaces=host.interfaces,
@@ -174,6 +186,7 @@ class Decider:
             now=now,
             neighbourhood=neighbourhood,
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, self._prefixes),
+            taken=self._contest().taken(),
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -184,6 +197,12 @@ class Decider:
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
+        self._carriers = {
+            each.index: index
+            for index, i in host.interfaces.items()
+            for each in i.plan.standing
+            if each.index not in host.interfaces
+        }
         self._rule_owners = {
             rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
         }
@@ -243,6 +262,8 @@ class Decider:
     def _owner(self, operation: Operation) -> int | None:
         """The ifindex of the interface that an operation is for; None: not known."""
         match operation:
+            case SetGroup(index=i) if i not in self.host.interfaces:
+                return self._carriers.get(i)
             case SetGroup(index=i) | SetUp(index=i) | AddAddress(index=i) | RemoveAddress(index=i):
                 return i
             case AddRoute(route=route) | RemoveRoute(route=route):

@@ -66,15 +66,17 @@ def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
             yield SetUp(plan.index)
-    for plan in plans:
-        if plan.group and kernel.links[plan.index].group != plan.group:
-            yield SetGroup(plan.index, plan.group)
+    yield from (each for each in _groups(plans, kernel) if each.group != DEFAULT_GROUP)
 
 
 def _groups_to_give_back(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    for plan in plans:
-        if plan.group == DEFAULT_GROUP != kernel.links[plan.index].group:
-            yield SetGroup(plan.index, DEFAULT_GROUP)
+    return (each for each in _groups(plans, kernel) if each.group == DEFAULT_GROUP)
+
+
+def _groups(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[SetGroup]:
+    """The link groups that differ. Two plans may have that of one link."""
+    wanted = dict.fromkeys(each for plan in plans for each in plan.groups)
+    return (each for each in wanted if kernel.links[each.index].group != each.group)
 
 
 def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -135,7 +137,8 @@ def _surplus_routes(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Route]:
 
 def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     wanted, own = _chains(plans, kernel)
-    return [AddRule(rule) for rule in rule_chains.missing(wanted, own)]
+    late = rule_chains.overtaken(kernel.rules)
+    return [AddRule(rule) for rule in rule_chains.missing(wanted, own, late)]
 
 
 def _rules_to_remove(
@@ -144,7 +147,10 @@ def _rules_to_remove(
     wanted, own = _chains(plans, kernel)
     elsewhere = _elsewhere(plans)
     rules = rule_chains.surplus(
-        wanted, own, lambda rule: owners.protects(rule, undecided, elsewhere)
+        wanted,
+        own,
+        lambda rule: owners.protects(rule, undecided, elsewhere),
+        rule_chains.overtaken(kernel.rules),
     )
     return [RemoveRule(rule) for rule in rules]
 

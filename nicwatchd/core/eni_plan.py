@@ -6,11 +6,12 @@ fill the gaps. A SELECTOR is one of `oif NAME`, `from PREFIX`, `from ADDRESS` an
 `iif lo from SUBNET`. For each there is a chain, in this order:
 
     SELECTOR lookup local                  where the kernel's own rule for that comes later
+    SELECTOR to NETWORK lookup main suppress_prefixlength 0    see `Subject.kept`
     SELECTOR to SUBNET lookup T            see `Subject.detours`
     SELECTOR lookup main suppress_prefixlength 0 suppress_ifgroup 3778
     SELECTOR lookup T
 
-The third is the guard. It uses main's routes to containers and VPNs, but neither main's default
+The fourth is the guard. It uses main's routes to containers and VPNs, but neither main's default
 route nor its routes through ENIs (all ENIs are in group 3778). Otherwise a reply to a host in the
 primary's subnet would leave by the primary with this ENI's source address, and EC2 drops it. Where
 main has too many routes through the ENI to copy them, the guard names no group, and the second
@@ -42,6 +43,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     IPNetwork,
+    Item,
     Link,
     Plan,
     Reason,
@@ -65,9 +67,11 @@ class Subject:
     the link, and why: they live elsewhere on this host. `groups` are our link groups, former ones
     too. `alone` are the subnets in which no other link of the host has an address or can get one.
     `detours` are subnets that are not reached as main says: main's route there leads through a link
-    that no guard hides. `behind_local` are the families whose local table comes after our rules.
-    `enis` are the links that the guards hide, by ifindex. `closed` are the families in which main's
-    error routes would end a guard's look-up.
+    that no guard hides. `kept` are the networks of containers and VMs to which main leads by a link
+    in the group. `taken` are items that an ENI of another VPC has, too, and has the rule for.
+    `behind_local` are the families whose local table comes after our rules. `enis` are the links
+    that the guards hide, by ifindex. `closed` are the families in which main's error routes would
+    end a guard's look-up.
     """
 
     link: Link
@@ -81,6 +85,8 @@ class Subject:
     groups: frozenset[int] = frozenset()
     alone: frozenset[IPNetwork] = frozenset()
     detours: tuple[IPNetwork, ...] = ()
+    kept: tuple[IPNetwork, ...] = ()
+    taken: frozenset[Item] = frozenset()
     behind_local: frozenset[Family] = frozenset()
     enis: frozenset[int] = frozenset()
     closed: Mapping[Family, Closed] = field(default_factory=dict)
@@ -123,7 +129,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
     rules: list[Rule] = []
     unfinished: list[Reason] = []
     for family, usable in sorted(subject.usable.items()):
-        if not usable:
+        if not (usable or usable.by_device):
             continue
         wanted, first = _addresses_to_add(family, usable, subject, policy)
         rules += _rules(family, usable, subject, policy)
@@ -239,6 +245,9 @@ def _rules(family: Family, usable: Usable, subject: Subject, policy: Policy) -> 
     for selector in _selectors(family, usable, subject, policy):
         if family in subject.behind_local:
             yield replace(selector, table=LOCAL_TABLE)
+        for network in subject.kept:
+            if network.version == family:
+                yield replace(selector, dst=network, table=MAIN_TABLE, suppress_prefixlength=0)
         for subnet in subject.detours:
             if subnet.version == family:
                 yield replace(selector, dst=subnet, table=own)
@@ -266,7 +275,7 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
     """
     base = Rule(family, policy.numbers.priority, 0)
     yield replace(base, oif=subject.link.name)
-    for prefix in usable.prefixes:
+    for prefix in (each for each in usable.prefixes if each not in subject.taken):
         yield replace(base, src=prefix)
     whole = [subnet for subnet in usable.subnets if subnet in subject.alone]
     few = len(usable.addresses) <= FEW_ADDRESSES
@@ -276,7 +285,8 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
         yield replace(base, iif="lo", src=subnet)
     for ip in dict.fromkeys((*usable.addresses, *_of_others(family, subject))):
         # What lives elsewhere is forwarded: a subnet's rule selects only what this host sends.
-        if ip in subject.away or not any(ip in subnet for subnet in whole):
+        covered = ip not in subject.away and any(ip in subnet for subnet in whole)
+        if not (covered or ip in subject.taken):
             yield replace(base, src=ip_network(ip))
 
 

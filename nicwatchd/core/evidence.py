@@ -54,21 +54,30 @@ class Usable:
 
     `addresses` and `prefixes` belong to the ENI; `subnets` are on its link. `listed` are the
     addresses that IMDS itself names, in its order: only these may be added to the link.
+    `by_device`: others have them all, so only sockets that are bound to the link can use it.
     """
 
     addresses: tuple[IPAddress, ...] = ()
     prefixes: tuple[IPNetwork, ...] = ()
     subnets: tuple[IPNetwork, ...] = ()
     listed: tuple[IPAddress, ...] = ()
+    by_device: bool = False
 
     def without(self, elsewhere: Container[IPAddress | IPNetwork]) -> Usable:
         """The same without the addresses and prefixes that another ENI owns."""
         return replace(
             self,
+            by_device=self.by_device
+            or (bool(self) and all(item in elsewhere for item in self.items)),
             addresses=tuple(ip for ip in self.addresses if ip not in elsewhere),
             prefixes=tuple(prefix for prefix in self.prefixes if prefix not in elsewhere),
             listed=tuple(ip for ip in self.listed if ip not in elsewhere),
         )
+
+    @property
+    def items(self) -> tuple[IPAddress | IPNetwork, ...]:
+        """The addresses and prefixes."""
+        return (*self.addresses, *self.prefixes)
 
     def __bool__(self) -> bool:
         """Whether there is an address or prefix that traffic can come from."""

@@ -170,6 +170,7 @@ class Facts:
     @property
     def claims(self) -> Claims:
         """The claims of this link to addresses and prefixes."""
+        subnet_id = self.memory.believed.subnet_id
         return Claims(
             self.link.index,
             listed=self.memory.listed,
@@ -178,6 +179,7 @@ class Facts:
             added=frozenset(address.ip for address in self.addresses if ours(address)),
             unread=frozenset(family for family, of in self._families() if of.awaited),
             own=own_addresses(self.addresses),
+            subnet_id=subnet_id.value if isinstance(subnet_id, Value) else None,
         )
 
     @property

@@ -84,8 +84,8 @@ def has(plan: Plan, lost: Thing) -> bool:
             return route in plan.routes
         case AddRule(rule=rule):
             return rule in plan.rules
-        case SetGroup(group=group):
-            return plan.group == group
+        case SetGroup():
+            return lost in plan.groups
 
 
 def place(lost: Thing) -> Place:

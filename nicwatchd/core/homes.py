@@ -1,10 +1,12 @@
-"""Where an address of an ENI lives, if not on the ENI's link: in a container or a VM of this host.
+"""Where an address of an ENI lives, if not on the ENI's link.
+
+That is in a container or a VM of this host, or on a link that stands on the ENI (a macvlan, say).
 
 An address on a link is in the table `local`, which is looked up before every rule. So an address
 that a container has must not be on the ENI's link: the host would take the container's packets.
 
-Reads: the addresses of an ENI, main's host routes to them, all rules. Gives: for each address that
-lives elsewhere on the host, how we know.
+Reads: the addresses of an ENI, main's host routes to them, the addresses of links on top of it, all
+rules. Gives: for each address that lives elsewhere on the host, how we know.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from nicwatchd.core.facts import Facts
+from nicwatchd.core.facts import Facts, own_addresses
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     TO_TABLE,
+    Address,
     Family,
     IPAddress,
     IPNetwork,
@@ -29,7 +32,7 @@ class Homes:
     """The homes of addresses, as of one decision.
 
     `routes` has the links through which main has a host route to an address; `enis` are the links
-    that are ENIs, by ifindex. `name_of` gives a link's name.
+    that are ENIs, by ifindex. `name_of` gives a link's name. `above` is as of `addresses_above`.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class Homes:
         rules: Iterable[Rule],
         enis: AbstractSet[int],
         name_of: Callable[[int], str | None],
+        above: Mapping[int, Mapping[IPAddress, int]] | None = None,
     ) -> None:
         self._routes = routes
         self._enis = enis
         self._name_of = name_of
+        self._above = above or {}
         self._to: dict[IPAddress, list[Rule]] = {}
         self._from: dict[IPAddress, list[Rule]] = {}
         for rule in rules:
@@ -54,7 +59,8 @@ class Homes:
 
     def of(self, facts: Facts) -> dict[IPAddress, str]:
         """The ENI's addresses that live elsewhere on the host, each with the sign of it."""
-        if not (self._routes or self._to or self._from):
+        above = self._above.get(facts.link.index, {})
+        if not (self._routes or self._to or self._from or above):
             return {}  # nearly always
         here = {address.ip for address in facts.addresses if not ours(address)}
         firsts = {facts.first_address(family) for family in Family}
@@ -63,14 +69,18 @@ class Homes:
             sign = self._by_route(ip)
             if not sign and ip not in here:  # else it lives here, whatever rules name it
                 sign = self._by_rule(ip, is_first=ip in firsts)
+                sign = f"{self._name(above[ip])} on top of it has it" if ip in above else sign
             if sign:
                 found[ip] = sign
         return found
 
     def _by_route(self, ip: IPAddress) -> str:
         away = self._routes.get(ip, frozenset()) - self._enis
-        names = sorted(self._name_of(index) or f"link {index}" for index in away)
+        names = sorted(self._name(index) for index in away)
         return f"main has a route to it through {', '.join(names)}" if names else ""
+
+    def _name(self, index: int) -> str:
+        return self._name_of(index) or f"link {index}"
 
     def _by_rule(self, ip: IPAddress, *, is_first: bool) -> str:
         """By whoever leads what is for it, or what comes from it, to another table.
@@ -88,6 +98,21 @@ class Homes:
             if not is_first and rule.table not in towards:
                 return _names(rule, "from")
         return ""
+
+
+def addresses_above(
+    beneath: Mapping[int, AbstractSet[int]], foreign: Mapping[int, Iterable[Address]]
+) -> dict[int, dict[IPAddress, int]]:
+    """For each ENI, the addresses of the links that stand on it, with the link; all by ifindex.
+
+    `beneath` has the ENIs that a link stands on, `foreign` the addresses of links that are no ENIs.
+    """
+    found: dict[int, dict[IPAddress, int]] = {}
+    for index, enis in beneath.items():
+        for ip in own_addresses(foreign.get(index, ())):
+            for eni in enis:
+                found.setdefault(eni, {})[ip] = index
+    return found
 
 
 def _names(rule: Rule, word: str) -> str:

@@ -24,8 +24,9 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.stack import Above
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import is_candidate, is_eni, is_primary
+from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -48,11 +49,10 @@ class Host:
         self.links: Mapping[int, Link] | None = None  # None before the first read
         self.routes: tuple[Route, ...] = ()  # only ours
         self.rules: tuple[Rule, ...] = ()  # all
-        # The links through which main has a host route to an address that an ENI may have.
-        self.host_routes: Mapping[IPAddress, frozenset[int]] = {}
-        # Main's routes, of the families in which an error route is for all destinations.
-        self.closed_main: Mapping[Family, tuple[Route, ...]] = {}
+        self.host_routes: Mapping[IPAddress, frozenset[int]] = {}  # main's, to what ENIs may have
+        self.closed_main: Mapping[Family, tuple[Route, ...]] = {}  # see `Kernel.closed_main`
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
+        self.above = Above()  # what stands on ENIs
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -83,6 +83,17 @@ class Host:
         """The names of all links of the host that are known."""
         return frozenset(link.name for link in (self.links or {}).values())
 
+    @property
+    def read_in_full(self) -> tuple[Key, ...]:
+        """The links whose addresses and main-table routes we need: interfaces, what stands on them.
+
+        On a host of 5,000 containers these are few, and an event of any other costs nothing.
+        """
+        above = self.above
+        on_top = (above.layers[i] for i in above.beneath if i not in self.interfaces)
+        keys = (interface.key for interface in self.interfaces.values())
+        return (*keys, *((link.index, link.mac) for link in on_top))
+
     def name_of(self, index: int) -> str | None:
         """The name of a link; None for one that is not there."""
         link = (self.links or {}).get(index)
@@ -98,7 +109,7 @@ class Host:
 
     def update_links(self, links: Mapping[int, Link], now: float) -> None:
         """Take all links of the host: interfaces begin with new ones, and end with missing ones."""
-        links = {index: self._with_driver(link) for index, link in links.items()}
+        links = {i: _with_driver(link, self.interfaces.get(i)) for i, link in links.items()}
         before, self.links = self.links, links
         for index, interface in list(self.interfaces.items()):
             link = links.get(index)
@@ -109,22 +120,14 @@ class Host:
         for index, link in links.items():
             if index in self.interfaces:
                 self.interfaces[index].facts.update_link(link)
-            elif self._tracks(link):
+            elif is_candidate(link, self.policy):
                 came = before is not None and index not in before
                 interface = Interface(link, now, self.policy, came=came)
                 self.interfaces[index] = interface
                 interface.facts.floating.recall(self._recalled.pop(interface.key, Record()), now)
         self.releases = self.releases.among(self.keys)
-
-    def _with_driver(self, link: Link) -> Link:
-        """The link with its driver, which is queried by name and so may be unknown in a rename."""
-        known = self.interfaces.get(link.index)
-        if link.driver is None and known and known.link.mac == link.mac:
-            return replace(link, driver=known.link.driver)
-        return link
-
-    def _tracks(self, link: Link) -> bool:
-        return is_candidate(link, self.policy)
+        enis = {i for i, each in self.interfaces.items() if is_hardware(each.link, self.policy)}
+        self.above.update(links, enis)
 
     def _end(self, interface: Interface, now: float) -> None:
         interface.end(now)
@@ -140,6 +143,7 @@ class Host:
 
         If others changed something, poll IMDS at once: it often shows the same change.
         """
+        self.above.take(index, addresses, routes)
         interface = self.interfaces.get(index)
         if interface is None:
             return
@@ -218,7 +222,7 @@ class Host:
     def snapshot(self) -> Snapshot:
         """The part of what the kernel has that decisions depend on."""
         return Snapshot(
-            links={index: i.facts.link for index, i in self.interfaces.items()},
+            links={**self.above.layers, **{index: i.link for index, i in self.interfaces.items()}},
             addresses={index: i.facts.addresses for index, i in self.interfaces.items()},
             routes=self.routes,
             rules=self.rules,
@@ -278,3 +282,10 @@ class Host:
             if began is not None:
                 news.append(FightChanged(interface.view(), began))
         return news
+
+
+def _with_driver(link: Link, known: Interface | None) -> Link:
+    """The link with its driver, which is queried by name and so may be unknown in a rename."""
+    if link.driver is None and known and known.link.mac == link.mac:
+        return replace(link, driver=known.link.driver)
+    return link

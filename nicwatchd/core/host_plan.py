@@ -16,7 +16,7 @@ from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family, IPAddress, Plan, Reason, Rule
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family, IPAddress, Item, Plan, Reason, Rule
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
@@ -36,9 +36,9 @@ class HostPlan:
 
     Nothing may be removed of what is `undecided`. The interfaces `without_table` wait until what
     another one has in their table, by former numbers, is removed; meanwhile they are undecided.
-    `made` has the last plan of each interface, by
-    ifindex, with its input; the plan is made anew only if that changes. `errors` has the exceptions
-    by ifindex.
+    `taken`: what another VPC's ENI has, too, as in `first_come`. `made` has the last plan of each
+    interface, by ifindex, with its input; the plan is made anew only if that changes. `errors` has
+    the exceptions by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
@@ -50,6 +50,7 @@ class HostPlan:
     now: float
     neighbourhood: Neighbourhood
     closed: ClosedMain
+    taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -86,8 +87,15 @@ class HostPlan:
     def _are_grouped(self, plans: Mapping[int, Plan]) -> bool:
         """Whether every link is in its group."""
         return all(
-            each.group in (None, self.interfaces[index].link.group) for index, each in plans.items()
+            self._group_of(wanted.index) == wanted.group
+            for each in plans.values()
+            for wanted in each.groups
         )
+
+    def _group_of(self, index: int) -> int | None:
+        """The group that a link is in."""
+        interface = self.interfaces.get(index)
+        return interface.link.group if interface else self.neighbourhood.stack.group_of(index)
 
     def _guards(self, groups: AbstractSet[int]) -> Iterator[Rule]:
         """Our guards with these groups."""
@@ -99,7 +107,9 @@ class HostPlan:
 
     @staticmethod
     def _without_group(its: Plan, policy: Policy) -> Plan:
-        return replace(its, group=None) if its.group == policy.numbers.group else its
+        standing = tuple(each for each in its.standing if each.group != policy.numbers.group)
+        own = None if its.group == policy.numbers.group else its.group
+        return replace(its, group=own, standing=standing)
 
     def _all(self, policy: Policy, *, detour: bool = False) -> dict[int, Plan]:
         plans = {}
@@ -111,8 +121,23 @@ class HostPlan:
             except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
                 self.errors[index] = error
                 its = interface.plan
-            plans[index] = replace(its, elsewhere=elsewhere, away=away)
+            stack, group = self.neighbourhood.stack, policy.numbers.group
+            plans[index] = replace(
+                its,
+                elsewhere=elsewhere,
+                away=away,
+                standing=stack.groups_on(index, group),
+                remarks=(*stack.remarks(index, group), *self._shares(index)),
+            )
         return plans
+
+    def _shares(self, index: int) -> Iterator[Reason]:
+        """A note for each item that another ENI has, too, and has the rule for."""
+        here = self.interfaces[index].link.name
+        for item, other in self.taken.get(index, {}).items():
+            name = self.interfaces[other].link.name
+            text = f"{name} has {item} too, in another VPC; what is sent from it leaves by {name}, "
+            yield Reason("same-address", f"{text}unless the socket is bound to {here}")
 
     def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
         link, groups = interface.link, interface.groups
@@ -172,8 +197,10 @@ class HostPlan:
             waits_for_udev=facts.to_bring_up and not is_time,
             away=self._away(interface, policy),
             groups=interface.groups,
-            alone=self.neighbourhood.alone(interface),
+            alone=self.neighbourhood.alone(index),
             detours=self.neighbourhood.detours(index, everywhere),
+            kept=self.neighbourhood.stack.kept,
+            taken=frozenset(self.taken.get(index, ())),
             behind_local=self.neighbourhood.behind_local,
             enis=frozenset(
                 i

@@ -144,6 +144,7 @@ class Link:
     driver: str | None = None  # ethtool's driver name: ena, ixgbevf, vif, ...
     group: int = 0
     master: int = 0  # ifindex of the bridge, bond or VRF it is enslaved to; 0 for none
+    lower: int = 0  # IFLA_LINK: the ifindex of the link that it was made on; 0: none here
     ra_received: bool = False  # IFLA_INET6_FLAGS: a router advertisement came (0x20)
     ra_managed: bool = False  # ... with the flag "addresses by DHCPv6" (0x40)
     mtu: int = 0  # 0: not known
@@ -283,9 +284,17 @@ class Plan:
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
     elsewhere: frozenset[IPNetwork] = frozenset()  # items that another ENI owns
+    standing: tuple[SetGroup, ...] = ()  # the groups of links that stand on it: a bridge, a VLAN
+    remarks: tuple[Reason, ...] = ()  # about these
     main_decides: bool = False  # main has more routes through the link than are copied
     unfinished: tuple[Reason, ...] = ()  # why the interface cannot be `applied` yet
     notes: tuple[Reason, ...] = ()
+
+    @property
+    def groups(self) -> tuple[SetGroup, ...]:
+        """All link groups to set, its own first."""
+        own = () if self.group is None else (SetGroup(self.index, self.group),)
+        return (*own, *self.standing)
 
 
 @dataclass(frozen=True, slots=True)

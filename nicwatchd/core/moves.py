@@ -10,6 +10,10 @@ another, nor by an ENI that cannot use it (no carrier, released, the older link 
 Items are compared by overlap. A prefix never holds an address that another link has or that IMDS
 lists on another ENI: a rule for the prefix would take that link's own packets.
 
+In two VPCs, ENIs may have the same address for good. An address lies in one subnet of a VPC, so
+different subnet ids tell it. Then both keep it, but only one has the rule for it. What merely
+overlaps is treated as in one VPC.
+
 Reads: the claims of each link to items, and the rules in the kernel. Gives: what each link has to
 leave to others, and to whom.
 """
@@ -31,6 +35,8 @@ class Claims:
     `own` are the addresses that others put on the link, leases among them. `keeps` are those of
     them that stay the link's own whatever IMDS lists elsewhere: of the primary, and of what is no
     ENI of ours. `yields`: what IMDS lists elsewhere counts for more than all that is claimed here.
+    `subnet_id` is None until IMDS has told it. What the link has is not elsewhere for the ENIs that
+    it `stands_on`, by ifindex: a bridge has the addresses of its port.
     """
 
     index: int
@@ -42,6 +48,8 @@ class Claims:
     own: frozenset[IPAddress] = frozenset()
     keeps: frozenset[IPAddress] = frozenset()
     yields: bool = False
+    subnet_id: str | None = None
+    stands_on: frozenset[int] = frozenset()
 
     @property
     def items(self) -> frozenset[Item]:
@@ -109,13 +117,14 @@ def held_elsewhere(
         known = found[index].get(item)
         if known is None or (known.by != item and str(held.by) < str(known.by)):
             found[index][item] = held  # the same one of several each time, for people
-    keepers = {ip: one.index for one in of.values() for ip in one.keeps}
+    keepers = {ip: one for one in of.values() for ip in one.keeps}
     for index, one in of.items():
         for ip in keepers.keys() & {*one.items, *found[index], *_items_of(index, ruled)}:
+            keeper = keepers[ip]
             if ip in one.keeps:
                 found[index].pop(ip, None)
-            else:
-                found[index][ip] = Held(keepers[ip], ip, its_own=True)
+            elif index not in keeper.stands_on and not _are_apart(ip, (keeper, one)):
+                found[index][ip] = Held(keeper.index, ip, its_own=True)
     return found
 
 
@@ -134,12 +143,56 @@ def _owners(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> dict[Item, i
     for item, index in ruled.items():
         if index in of and item not in of[index].items:
             having.setdefault(item, []).append(of[index])
-    found = {item: _owner(item, several, ruled) for item, several in having.items() if several[1:]}
+    found = {
+        item: _owner(item, several, ruled)
+        for item, several in having.items()
+        if several[1:] and not _are_apart(item, several)
+    }
     return {item: index for item, index in found.items() if index is not None}
 
 
 def _items_of(index: int, ruled: Mapping[Item, int]) -> Iterator[Item]:
     return (item for item, ruler in ruled.items() if ruler == index)
+
+
+def _are_apart(item: Item, claims: Sequence[Claims]) -> bool:
+    """Whether each of these ENIs is in another VPC than all others.
+
+    After a restart it is not known yet: then what each has in the kernel stays.
+    """
+    told = [one.subnet_id for one in claims if one.subnet_id is not None]
+    if len(set(told)) < len(told):
+        return False
+    untold = [one for one in claims if one.subnet_id is None]
+    unread = all(Family(item.version) in one.unread for one in untold)
+    return not untold or (unread and all(item in one.added | one.own for one in claims))
+
+
+def first_come(
+    items: Mapping[int, Iterable[Item]],
+    rules: Iterable[Rule],
+    owners: Callable[[int], AbstractSet[int]],
+    without_rules: AbstractSet[int] = frozenset(),
+) -> dict[int, dict[Item, int]]:
+    """For each ENI, by ifindex: of its items, those that another has, too, and has the rule for.
+
+    That is the one that has it in the kernel, else the one with the lowest ifindex. ENIs
+    `without_rules` of ours, like the primary, come first: a rule would take what they send.
+    """
+    having: dict[Item, list[int]] = {}
+    for index in sorted(items):
+        for item in items[index]:
+            having.setdefault(item, []).append(index)
+    twice = {item: several for item, several in having.items() if several[1:]}
+    ruled = _ruled(rules, owners) if twice else {}
+    found: dict[int, dict[Item, int]] = {}
+    for item, several in twice.items():
+        first = ruled[item] if ruled.get(item) in several else several[0]
+        first = next((index for index in several if index in without_rules), first)
+        for index in several:
+            if index != first and index not in without_rules:
+                found.setdefault(index, {})[item] = first
+    return found
 
 
 def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> dict[Item, int]:
@@ -198,7 +251,7 @@ def _overlaps(
         for prefix in around.find(item):
             for one in inner.values():
                 for other in having[prefix].values():
-                    if one is not other:
+                    if one is not other and other.index not in one.stands_on:
                         yield from _loser(item, one, prefix, other, ruled)
 
 

@@ -1,7 +1,8 @@
 """What stands beside an ENI on its host: other links in its subnets, and ways that avoid its rules.
 
-Reads: all interfaces with their treatment, the addresses of all other links, all rules.
-Gives: the subnets that are an ENI's alone, and those that its packets reach by its own table only.
+Reads: what of each ENI matters here, what stands on them, the addresses of all other links, all
+rules. Gives: the subnets that are an ENI's alone, and those that its packets reach by its own
+table only.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 
-from nicwatchd.core.interface import Interface
-from nicwatchd.core.metadata import Unknown
 from nicwatchd.core.model import (
     LOCAL_TABLE,
     TO_TABLE,
@@ -22,36 +21,35 @@ from nicwatchd.core.model import (
     Numbers,
     Rule,
 )
-from nicwatchd.core.treatment import Managed, Primary
+from nicwatchd.core.stack import Stack
 
 
 class Neighbourhood:
-    """The interfaces of one host beside each other, as of one decision.
+    """The interfaces of one host beside each other, and what stands on them, as of one decision.
 
     `others` are the addresses of links that are no interfaces, by ifindex.
     """
 
     def __init__(
         self,
-        interfaces: Mapping[int, Interface],
+        stack: Stack,
         others: Mapping[int, tuple[Address, ...]],
         rules: tuple[Rule, ...],
         numbers: Numbers,
     ) -> None:
-        self._interfaces = interfaces
+        self.stack = stack
         self._others = others
         self._rules = rules
         self._numbers = numbers
-        self._subnets = {index: i.facts.subnets for index, i in interfaces.items()}
+        self._subnets = {index: each.subnets for index, each in stack.ground.items()}
 
-    def alone(self, interface: Interface) -> frozenset[IPNetwork]:
-        """The subnets in which no other link has an address, or may get one.
+    def alone(self, index: int) -> frozenset[IPNetwork]:
+        """The subnets of an ENI in which no other link has an address, or may get one.
 
         An ENI whose subnets are not known yet may be in any.
         """
-        index = interface.link.index
         mine = self._subnets[index]
-        unknown = {family for other, family in self._unknown if other != index}
+        unknown = {family for other, family in self.stack.unknown if other != index}
         return frozenset(
             subnet
             for subnet in mine
@@ -67,58 +65,43 @@ class Neighbourhood:
     @cached_property
     def _addresses(self) -> list[tuple[int, IPAddress]]:
         """The addresses of all links of the host, with the ifindex."""
-        tracked = {index: i.facts.addresses for index, i in self._interfaces.items()}
+        tracked = {index: each.addresses for index, each in self.stack.ground.items()}
         links = {**self._others, **tracked}
         return [(index, address.ip) for index, on in links.items() for address in on]
-
-    @cached_property
-    def _unknown(self) -> set[tuple[int, Family]]:
-        """The families of interfaces whose subnets IMDS will tell, but did not yet."""
-        return {
-            (index, family)
-            for index, interface in self._interfaces.items()
-            if interface.is_polled
-            for family in Family
-            if isinstance(interface.facts.memory.believed.of(family).cidrs, Unknown)
-        }
 
     def detours(
         self, index: int, everywhere: AbstractSet[Family] = frozenset()
     ) -> tuple[IPNetwork, ...]:
-        """The subnets of other ENIs whose on-link routes in main no guard hides.
+        """The subnets whose on-link routes in main no guard hides.
 
-        Those are the ones whose link is not in our group, and all of the families in `everywhere`.
+        Those are of other ENIs whose link is not in our group, and of any ENI, by a link on top of
+        one that is not; and all of the families in `everywhere`, as if no link were in it.
         """
-        return tuple(
-            dict.fromkeys(
-                subnet
-                for other, subnets in self._subnets.items()
-                if other != index
-                for subnet in (*subnets, *self._left_open(other))
-                if other not in self.hidden or Family(subnet.version) in everywhere
-            )
+        others = (
+            subnet
+            for other, subnets in self._subnets.items()
+            if other != index
+            for subnet in (*subnets, *self._left_open(other))
+            if other not in self.hidden or Family(subnet.version) in everywhere
         )
+        return tuple(dict.fromkeys((*others, *self.stack.exposed(everywhere))))
 
     def _left_open(self, index: int) -> tuple[IPNetwork, ...]:
         """The networks on an interface that no guard hides, whoever made main's routes there."""
         if index in self.hidden:
             return ()
-        routes = self._interfaces[index].facts.routes
+        routes = self.stack.ground[index].routes
         on_link = (route.dst for route in routes if route.is_on_link)
         usable = (dst for dst in on_link if 0 < dst.prefixlen < dst.max_prefixlen)
         return tuple(dst for dst in usable if not dst.is_link_local)
 
     @cached_property
     def hidden(self) -> set[int]:
-        """The links whose routes in main the guards hide.
-
-        Those are the interfaces in our link group, and those that come into it with this decision.
-        """
-        ours = (Managed, Primary)
+        """The interfaces whose routes in main the guards hide."""
         return {
             index
-            for index, i in self._interfaces.items()
-            if isinstance(i.treatment, ours) and i.link.group in {0, *i.groups}
+            for index, each in self.stack.ground.items()
+            if each.grouped or (not each.managed and self.stack.hides(index))
         }
 
     @cached_property

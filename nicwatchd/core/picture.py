@@ -11,6 +11,7 @@ from typing import Final
 from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
 from nicwatchd.core.host import Host
+from nicwatchd.core.layers import LAYER_KINDS
 from nicwatchd.core.model import (
     COPIED_AT_MOST,
     HEEDED,
@@ -159,13 +160,15 @@ class Picture:
             return COALESCE if event.deleted else AT_ONCE
         if event.link_local:
             return None
+        if event.index in self._host.above.beneath:
+            self.stale.addresses(event.index)
         self.stale.everywhere = True  # it may be in an ENI's subnet
         return COALESCE
 
     def _note_nexthop(self, oif: int) -> float | None:
         if oif:
             return self._note_routes((oif,))
-        noted = self._note_routes(self._host.interfaces)
+        noted = self._note_routes((*self._host.interfaces, *self._host.above.beneath))
         return None if noted is None else max(noted, ANYWHERE)
 
     def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
@@ -181,6 +184,11 @@ class Picture:
             or event.kind in self._host.policy.drivers
             or event.name == CILIUM_LINK
         )
+        is_layer = event.kind in LAYER_KINDS and event.kind not in self._host.policy.drivers
+        if event.index in self._host.above.layers or (told and is_layer):
+            self.stale.layer(event.index, gone=event.gone)
+            self.stale.addresses(event.index)
+            return COALESCE  # a bridge has an event for each container that joins it
         if not known and not of_interest:
             return None
         if event.down:
@@ -201,11 +209,15 @@ class Picture:
 
     def _note_routes(self, links: Iterable[int], protocol: int | None = None) -> float | None:
         """A route of the main table through these links changed. A routing daemon has many."""
+        links = tuple(links)
         tracked = [i for i in (self._host.interfaces.get(index) for index in links) if i]
-        for interface in tracked:
-            self.stale.addresses(interface.link.index)
-        if not tracked or protocol in HEEDED:
-            return AT_ONCE if tracked else None
+        on_top = [index for index in links if index in self._host.above.beneath]
+        for index in (*on_top, *(interface.link.index for interface in tracked)):
+            self.stale.addresses(index)
+        if not tracked:
+            return COALESCE if on_top else None
+        if protocol in HEEDED:
+            return AT_ONCE
         crowded = all(len(i.facts.routes) > COPIED_AT_MOST for i in tracked)
         return CROWDED if crowded else COALESCE
 
@@ -219,7 +231,7 @@ class Picture:
             # only been set down: same index, same MAC. But it has lost everything, so it is new.
             self._links = {i: link for i, link in self._links.items() if i not in gone}
             self._host.update_links(dict(self._links), now)
-            self.stale.forget(self._host.keys)
+            self.stale.forget(self._host.read_in_full)
         stale = self.stale.take_links()
         if stale is not None and self._again_at <= now:
             self._again_at = now + LOOK_AGAIN
@@ -248,7 +260,7 @@ class Picture:
         """Which addresses, routes and rules to read."""
         interfaces = self._host.interfaces.values()
         return ReadObjects(
-            links=self.stale.take_addresses(tuple(i.key for i in interfaces)),
+            links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
             tables=self.stale.take_tables(),

@@ -15,12 +15,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
-from nicwatchd.core.model import Rule
+from nicwatchd.core.model import PROTOCOL, Rule
 from nicwatchd.core.ownership import SHARED_TABLES, Selector, selector
 
 Chains: TypeAlias = Mapping[Selector, list[Rule]]
+Overtaken: TypeAlias = Mapping[Selector, int]
+NONE: Final[Overtaken] = MappingProxyType({})
 
 
 def by_selector(rules: Iterable[Rule]) -> Chains:
@@ -31,12 +34,31 @@ def by_selector(rules: Iterable[Rule]) -> Chains:
     return chains
 
 
-def missing(wanted: Chains, own: Chains) -> list[Rule]:
-    """The rules to add, in order."""
+def overtaken(rules: Iterable[Rule]) -> Overtaken:
+    """How many rules of each chain, from its beginning, have others' of their priority behind them.
+
+    Rules of others come first, so ours are added once more. systemd-networkd 252 makes such rules
+    where its settings name no priority: it takes the highest that no rule has which it knows of,
+    and it knows none of ours.
+    """
+    every = tuple(rules)
+    last = {(r.family, r.priority): n for n, r in enumerate(every) if r.protocol != PROTOCOL}
+    found: dict[Selector, int] = {}
+    count: Counter[Selector] = Counter()
+    for place, rule in enumerate(every):
+        if rule.protocol == PROTOCOL:
+            count[selector(rule)] += 1
+            if place < last.get((rule.family, rule.priority), 0):
+                found[selector(rule)] = count[selector(rule)]
+    return found
+
+
+def missing(wanted: Chains, own: Chains, late: Overtaken = NONE) -> list[Rule]:
+    """The rules to add, in order. `late` are the own ones that have to stand further behind."""
     return [
         rule
         for key, chain in wanted.items()
-        for rule in chain[_in_place(chain, own.get(key, [])) :]
+        for rule in chain[_in_place(chain, own.get(key, []), late.get(key, 0)) :]
     ]
 
 
@@ -44,6 +66,7 @@ def surplus(
     wanted: Chains,
     own: Chains,
     protects: Callable[[Rule], bool],
+    late: Overtaken = NONE,
 ) -> list[Rule]:
     """The rules to remove once the missing ones are there, in order; one entry for each copy.
 
@@ -52,25 +75,26 @@ def surplus(
     found: list[Rule] = []
     for key, there in own.items():
         chain = wanted.get(key, [])
-        stay = set(chain[: _in_place(chain, there)])
+        stay = set(chain[: _in_place(chain, there, late.get(key, 0))])
         for rule, copies in Counter(there).items():
             if rule in chain or not protects(rule):
                 found += [rule] * (copies - (rule in stay))
     return sorted(found, key=_rank)
 
 
-def _in_place(chain: list[Rule], there: list[Rule]) -> int:
+def _in_place(chain: list[Rule], there: list[Rule], late: int) -> int:
     """How many rules of a chain, from its beginning, are there, in order, and can stay.
 
-    Of copies only the last one counts: it is what a removal leaves.
+    Of copies only the last one counts: it is what a removal leaves. The first `late` rules that are
+    there count for nothing.
     """
-    last = {rule: place for place, rule in enumerate(there)}
+    last = {rule: place for place, rule in enumerate(there) if place >= late}
     count = 0
     for rule in sorted(last, key=lambda rule: last[rule]):
         if count < len(chain) and rule == chain[count]:
             count += 1
     stays = set(chain[:count])
-    leaves = [(place, r) for place, r in enumerate(there) if place != last[r] or r not in stays]
+    leaves = [(place, r) for place, r in enumerate(there) if place != last.get(r) or r not in stays]
     for number, rule in enumerate(chain[:count]):
         if any(place > last[rule] and _hits(gone, rule) for place, gone in leaves):
             return number  # it would be removed in the place of the one that is meant

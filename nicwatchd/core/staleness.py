@@ -46,10 +46,14 @@ class Staleness:
 
     def link(self, index: int, *, gone: bool) -> None:
         """A link changed, and perhaps what is on it: a flap drops IPv4 routes without an event."""
+        self.layer(index, gone=gone)
+        self.own = True
+
+    def layer(self, index: int, *, gone: bool) -> None:
+        """A link that has nothing of ours, but may stand on an ENI, changed."""
         self._links.add(index)
         if gone:
             self._gone.add(index)
-        self.own = True
 
     def addresses(self, index: int) -> None:
         """The addresses of a link changed, or the main table's routes through it."""

@@ -104,8 +104,12 @@ def places_of(subnets: Iterable[IPNetwork], addresses: Iterable[Address]) -> tup
 def is_candidate(link: Link, policy: Policy) -> bool:
     """Whether to track a link: it is hardware, or the settings name its driver."""
     has_mac = link.mac not in ("", LOOPBACK_MAC)
-    is_hardware = link.kind is None or link.driver in policy.drivers
-    return has_mac and (is_hardware or policy.every_link)
+    return has_mac and (is_hardware(link, policy) or policy.every_link)
+
+
+def is_hardware(link: Link, policy: Policy) -> bool:
+    """Whether a link may be an ENI, and is none that stands on one."""
+    return link.kind is None or link.driver in policy.drivers
 
 
 def is_primary(link: Link, primary_mac: Answer[str]) -> bool:

@@ -26,7 +26,7 @@ from nicwatchd.core.model import (
     Reason,
 )
 from nicwatchd.core.moves import Elsewhere
-from nicwatchd.core.treatment import Treatment
+from nicwatchd.core.treatment import Primary, Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,11 @@ def _notes(view: View) -> Iterator[Reason]:
     if view.fight:
         yield view.fight
     yield from (Reason("refused", text) for text in view.memory.believed.refused)
+    yield from view.plan.remarks
     if view.state is State.IGNORED:
         yield from view.failures  # what could not be removed
+        if isinstance(view.treatment, Primary):
+            yield from _group_notes(view)
     else:
         yield from _link_notes(view)
 
@@ -130,9 +133,13 @@ def _taken_away(view: View) -> Iterator[Reason]:
 
 
 def _link_notes(view: View) -> Iterator[Reason]:
-    link, group = view.link, view.numbers.group
-    if not link.up:
+    if not view.link.up:
         yield Reason("link-down", "the link is down; its routes return when it is up")
+    yield from _group_notes(view)
+
+
+def _group_notes(view: View) -> Iterator[Reason]:
+    link, group = view.link, view.numbers.group
     if link.group not in {0, *view.groups}:
         text = f"somebody else put the link into group {link.group}, so nicwatchd does not put it "
         text += f"into {group}; packets from other interfaces' addresses may take the main table's "

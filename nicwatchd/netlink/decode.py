@@ -53,6 +53,8 @@ from nicwatchd.netlink.constants import (
     IFLA_INET6_CONF,
     IFLA_INET6_FLAGS,
     IFLA_INFO_KIND,
+    IFLA_LINK,
+    IFLA_LINK_NETNSID,
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
@@ -98,6 +100,8 @@ def decode_link(body: bytes) -> Link:
     inet6 = attributes(protocols.get(IFLA_AF_INET6, b""), 0)
     ra = u32(inet6.get(IFLA_INET6_FLAGS))
     kind = text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None
+    # In another network namespace the number is another link's, or nobody's.
+    lower = 0 if IFLA_LINK_NETNSID in found else u32(found.get(IFLA_LINK))
     return Link(
         index=index,
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
@@ -108,6 +112,7 @@ def decode_link(body: bytes) -> Link:
         driver=kind,
         group=u32(found.get(IFLA_GROUP)),
         master=u32(found.get(IFLA_MASTER)),
+        lower=lower,
         ra_received=bool(ra & IF_RA_RCVD),
         ra_managed=bool(ra & IF_RA_MANAGED),
         mtu=u32(found.get(IFLA_MTU)),

@@ -77,13 +77,13 @@ def guard_behind_its_rule(patch: pytest.MonkeyPatch) -> None:
     """A rule that is missing is added, and what has to come after it stays where it is."""
     right, surplus = rule_chains.missing, rule_chains.surplus
 
-    def added(wanted: rule_chains.Chains, own: rule_chains.Chains) -> list[Rule]:
+    def added(wanted: rule_chains.Chains, own: rule_chains.Chains, *late: Any) -> list[Rule]:
         there = {rule for chain in own.values() for rule in chain}
-        return [rule for rule in right(wanted, own) if rule not in there]
+        return [rule for rule in right(wanted, own, *late) if rule not in there]
 
-    def removed(wanted: rule_chains.Chains, own: rule_chains.Chains, protects: Any) -> list[Rule]:
+    def removed(wanted: rule_chains.Chains, own: rule_chains.Chains, *rest: Any) -> list[Rule]:
         planned = {rule for chain in wanted.values() for rule in chain}
-        return [rule for rule in surplus(wanted, own, protects) if rule not in planned]
+        return [rule for rule in surplus(wanted, own, *rest) if rule not in planned]
 
     patch.setattr(rule_chains, "missing", added)
     patch.setattr(rule_chains, "surplus", removed)

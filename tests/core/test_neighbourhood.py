@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from nicwatchd.core.ground import ground_of
 from nicwatchd.core.metadata import ABSENT, Value
 from nicwatchd.core.model import (
     LOCAL_TABLE,
@@ -22,6 +23,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.policy import Policy, RuleMode
+from nicwatchd.core.stack import Stack
 from tests.core.build import (
     ERROR,
     ETH0,
@@ -54,7 +56,8 @@ Change = Callable[[FastMotion], object]
 
 def beside(motion: FastMotion) -> Neighbourhood:
     host = motion.host
-    return Neighbourhood(host.interfaces, host.foreign_addresses, host.rules, Numbers())
+    stack = Stack({index: ground_of(each) for index, each in host.interfaces.items()})
+    return Neighbourhood(stack, host.foreign_addresses, host.rules, Numbers())
 
 
 def host_with(*changes: Change, policy: Policy = CALM) -> FastMotion:
@@ -70,7 +73,7 @@ def host_with(*changes: Change, policy: Policy = CALM) -> FastMotion:
 
 
 def alone(motion: FastMotion) -> frozenset[IPNetwork]:
-    return beside(motion).alone(motion.host.interfaces[3])
+    return beside(motion).alone(3)
 
 
 def has(link: Link, *addresses: str) -> Change:
@@ -280,5 +283,5 @@ MAIN4, MAIN6 = Rule(V4, 32766, MAIN_TABLE, protocol=2), Rule(V6, 32766, MAIN_TAB
     ],
 )
 def test_where_the_local_table_is_looked_up(rules: list[Rule], families: set[object]) -> None:
-    found = Neighbourhood({}, {}, tuple(rules), Numbers()).behind_local
+    found = Neighbourhood(Stack(), {}, tuple(rules), Numbers()).behind_local
     assert found == families

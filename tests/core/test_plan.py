@@ -70,14 +70,15 @@ def show_rule(rule: Rule) -> str:
     assert rule.priority == 32765
     assert (rule.fwmark, rule.fwmask, rule.inverted, rule.exotic) == (None, None, False, False)
     guard = rule.suppress_prefixlength == 0 and rule.suppress_ifgroup == 3778
-    assert guard or (rule.suppress_prefixlength, rule.suppress_ifgroup) == (None, None)
+    kept = rule.suppress_prefixlength == 0 and rule.suppress_ifgroup is None and rule.dst
+    assert guard or kept or rule.suppress_prefixlength == rule.suppress_ifgroup is None
     parts = [
         rule.iif and f"iif {rule.iif}",
         rule.oif and f"oif {rule.oif}",
         rule.src and f"from {rule.src}",
         rule.dst and f"to {rule.dst}",
         {MAIN_TABLE: "main", LOCAL_TABLE: "local", TABLE: "T"}[rule.table],
-        guard and "guard",
+        (guard and "guard") or (kept and "kept"),
     ]
     return " ".join(part for part in parts if part)
 
@@ -333,6 +334,17 @@ def test_an_eni_that_no_guard_hides_is_reached_by_the_own_router(family: Family)
         f"from {address} T",
     ]
     assert rules(replace(BOTH, detours=foreign), family=V6) == rules(BOTH, family=V6)
+
+
+def test_networks_of_containers_come_before_detours() -> None:
+    made = rules(replace(BOTH, kept=nets("10.0.7.64/28"), detours=nets("10.0.7.0/24")))
+    assert made[:4] == [
+        "oif eth1 to 10.0.7.64/28 main kept",
+        "oif eth1 to 10.0.7.0/24 T",
+        "oif eth1 main guard",
+        "oif eth1 T",
+    ]
+    assert not any("10.0.7" in rule for rule in made if "2001:" in rule)
 
 
 def test_the_own_subnet_is_a_detour_where_main_may_reach_it_by_another_link() -> None:

@@ -232,3 +232,27 @@ def test_what_is_protected_stays_in_any_case(
     assert not removed & stay - set(wanted)
     kernel.run(way)
     assert set(wanted) | (set(own) & stay) == set(kernel.own_rules)
+
+
+FOREIGN: Final = Rule(V4, 32765, 77, protocol=4, src=net("10.0.2.0/24"))  # as networkd 252 makes it
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        pytest.param([FOREIGN, G, T], [], id="older"),
+        pytest.param([G, T, FOREIGN], [Add(G), Add(T), Remove(T), Remove(G)], id="younger"),
+        pytest.param([G, FOREIGN, T], [Add(G), Add(T), Remove(T), Remove(G)], id="in between"),
+        pytest.param([G, T, FOREIGN, G, T], [Remove(T), Remove(G)], id="killed in between"),
+        pytest.param([G, T, FOREIGN, G], [Add(T), Remove(T), Remove(G)], id="... earlier"),
+        pytest.param([G, T, replace(FOREIGN, priority=32764)], [], id="before ours in any case"),
+        pytest.param([G, T, replace(FOREIGN, family=V6, src=None)], [], id="of the other family"),
+    ],
+)
+def test_others_of_our_priority_come_first(rules: list[Rule], expected: list[Operation]) -> None:
+    chains = rule_chains.by_selector([G, T])
+    own = rule_chains.by_selector(rule for rule in rules if rule.protocol == T.protocol)
+    late = rule_chains.overtaken(rules)
+    missing = rule_chains.missing(chains, own, late)
+    surplus = rule_chains.surplus(chains, own, lambda _: False, late)
+    assert [*map(Add, missing), *map(Remove, surplus)] == expected

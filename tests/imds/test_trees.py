@@ -33,7 +33,7 @@ from nicwatchd.core.model import (
 )
 from tests.core.build import ETH1, MAC, PRIMARY
 from tests.core.scenes import ETH2, MAC2
-from tests.imds.tree_motion import FOREIGN, QUICK, TreeMotion, is_about, whole_tree, without_ours
+from tests.imds.tree_motion import QUICK, TreeMotion, is_about, whole_tree, without_ours
 from tests.imds.trees import Branch
 
 MACS: Final = (MAC, MAC2, PRIMARY)
@@ -217,8 +217,7 @@ class TreeMachine(RuleBasedStateMachine):
 
     def others(self, index: int) -> set[IPv4Address | IPv6Address]:
         """The addresses of the other links, ours aside: what they have themselves."""
-        foreign = [a for addresses in FOREIGN.values() for a in addresses]
-        own = [a for a in (*self.motion.kernel.addresses, *foreign) if a.protocol == 0]
+        own = [a for a in self.motion.kernel.addresses if a.protocol == 0]
         return {a.ip for a in own if a.index != index}
 
     def subnets(self, index: int) -> tuple[IPNetwork, ...]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.metadata import ENI_KEYS, EniMetadata, Value
-from nicwatchd.core.model import Address, Link
+from nicwatchd.core.model import Link
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
-from nicwatchd.core.turn import Turn
 from tests.core.build import ETH0, ETH1, MAC, PRIMARY, permanent
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import ETH2, MAC2
@@ -19,7 +18,7 @@ from tests.core.strict_kernel import StrictKernel
 from tests.imds.trees import Branch, Tree, branch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from nicwatchd.core.model import Operation
     from nicwatchd.imds.eni import EniReader
@@ -28,17 +27,19 @@ QUICK: Final = Policy(
     schedule=Schedule(interval=1.0, fast_for=6.0, keep=10.0, patience=30.0, refresh=15.0),
     settling=5.0,
 )
+BRIDGE: Final = replace(
+    ETH1, index=99, name="br-boxes", mac="02:00:00:00:00:63", kind="bridge", driver=None
+)
+LINKS: Final = (ETH0, ETH1, ETH2, BRIDGE)
 # All in one subnet. The primary has two addresses that IMDS does not list; a bridge has others.
 OWN: Final = (
     permanent("10.0.2.5/24", 2),
     permanent("2001:db8:0:2::5/64", 2),
     permanent("10.0.2.85/32", 2),
     permanent("2001:db8:0:2:1::85/128", 2),
+    permanent("10.0.2.200/32", BRIDGE.index),
+    permanent("2001:db8:0:2:2::200/128", BRIDGE.index),
 )
-BRIDGE: Final = 99
-FOREIGN: Final[Mapping[int, tuple[Address, ...]]] = {
-    BRIDGE: (permanent("10.0.2.200/32", BRIDGE), permanent("2001:db8:0:2:2::200/128", BRIDGE))
-}
 
 
 def whole_tree() -> dict[str, Branch]:
@@ -74,14 +75,9 @@ class TreeMotion(FastMotion):
         self._loop = asyncio.new_event_loop()
         self._readers: dict[str, EniReader] = {}
         if kernel is None:
-            kernel = StrictKernel(ETH0, ETH1, ETH2)
+            kernel = StrictKernel(*LINKS)
             kernel.put(*OWN)
         super().__init__(QUICK, kernel)
-
-    def begin(self, policy: Policy) -> Turn:
-        turn = super().begin(policy)
-        turn.host.foreign_addresses = FOREIGN
-        return turn
 
     def restart(self) -> None:
         """A new daemon, which knows nothing."""
@@ -116,7 +112,7 @@ class TreeMotion(FastMotion):
 
 def without_ours(kernel: StrictKernel) -> StrictKernel:
     """The host as it was before us."""
-    links: list[Link] = [replace(link, group=0) for link in (ETH0, ETH1, ETH2)]
+    links: list[Link] = [replace(link, group=0) for link in LINKS]
     fresh = StrictKernel(*links)
     fresh.put(*(a for a in kernel.addresses if a in OWN))
     return fresh

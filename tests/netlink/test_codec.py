@@ -391,6 +391,17 @@ def test_links_and_what_routers_advertised() -> None:
     assert judge.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_FLAGS") == 0x60
 
 
+def test_a_link_beneath_counts_in_this_namespace_only() -> None:
+    """A container's end of a veth names the host's end by its ifindex there."""
+    head = IFINFO.pack(0, 1, 7, 0, 0) + attribute(3, b"v0\0") + attribute_u32(5, 4)
+    assert decode_link(head).lower == 4
+    elsewhere = head + attribute_u32(37, 0)
+    assert decode_link(elsewhere).lower == 0
+    judge = ifinfmsg(pack(16, 0, 1, elsewhere))
+    judge.decode()
+    assert (judge.get_attr("IFLA_LINK"), judge.get_attr("IFLA_LINK_NETNSID")) == (4, 0)
+
+
 def test_hardware_has_no_kind_and_may_have_no_address() -> None:
     body = IFINFO.pack(0, 1, 7, 0, 0) + attribute(3, b"tun\xff\0")
     link = decode_link(body)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nicwatchd.core.layers import beneath
 from nicwatchd.core.model import (
     COPIED_AT_MOST,
     ERRORS,
@@ -55,6 +56,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.port import AddressEvent, LinkEvent, Result, RouteAnswer, RouteEvent, RuleEvent
 from nicwatchd.netlink.wire import attribute_u32
+from tests.netlink.conftest import RealWorld, ip, network_namespace
 
 if TYPE_CHECKING:
     from tests.netlink.conftest import World
@@ -141,6 +143,27 @@ async def test_a_link_is_as_it_was_set(world: World) -> None:
     assert await world.kernel.link(index) == replace(link, up=True, running=True, group=LINK_GROUP)
     assert (await world.kernel.links())[index] == await world.kernel.link(index)
     assert (await world.kernel.links())[1].name == "lo"
+
+
+async def test_what_stands_on_a_link_names_it() -> None:
+    """Of what the kernel alone has: the link of a macvlan, the ports of a bridge."""
+    with network_namespace():
+        world = RealWorld()
+        eth1, eth2 = await world.add_link("eth1"), await world.add_link("eth2")
+        ip("link add shim0 link eth1 type macvlan mode bridge")
+        ip("link add br0 type bridge")
+        ip("link set eth2 master br0")
+        links = (await world.kernel.links()).values()
+        world.close()
+    assert {eth1, eth2} < {link.index for link in links}
+    found = {link.name: (link.kind, link.lower, link.master) for link in links}
+    bridge = next(link.index for link in links if link.name == "br0")
+    assert found["shim0"] == ("macvlan", eth1, 0)
+    assert found["br0"] == ("bridge", 0, 0)
+    assert found["eth2"][2] == bridge
+    on_top = beneath({link.index: link for link in links}, {eth1, eth2})
+    names = {link.name: on_top[link.index] for link in links if link.index in on_top}
+    assert names == {"shim0": {eth1}, "br0": {eth2}}
 
 
 async def test_what_is_asked_of_a_missing_link_is_nothing(world: World) -> None:

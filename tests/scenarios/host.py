@@ -175,11 +175,14 @@ class HostUnderTest:
         await all_answer(self.vpc, tried, within)
 
     async def _taken(self) -> list[IPNetwork]:
-        """The networks that main reaches by a secondary: the primary's answers are lost there.
+        """The networks that main reaches by a secondary, or by a link that stands on one.
 
-        So it is after a hot-plug with a DHCP client, until `primary = "protect"` mends it.
+        The primary's answers are lost there. So it is after a hot-plug with a DHCP client, until
+        `primary = "protect"` mends it.
         """
         links = {eni.name for eni in self.vpc.enis[1:]}
+        every = json.loads(await self.ip("-j link show"))
+        links |= {link["ifname"] for link in every if link.get("link") in links}
         shown = [json.loads(await self.ip(f"-{v} -j route show")) for v in (4, 6)]
         to = (r["dst"] for routes in shown for r in routes if r.get("dev") in links)
         return [ip_network(dst) for dst in to if dst != "default"]

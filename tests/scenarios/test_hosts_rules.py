@@ -127,9 +127,12 @@ async def test_the_primarys_host_address_in_the_subnet_keeps_its_traffic(first: 
 
 @BOTH
 @FIRST
-async def test_a_rule_without_a_priority_comes_before_ours(first: str, family: Family) -> None:
+@pytest.mark.parametrize("priority", ["", "pref 32765"], ids=["none", "networkd 252's choice"])
+async def test_a_rule_without_a_priority_comes_before_ours(
+    first: str, family: Family, priority: str
+) -> None:
     hop = {Family.V4: "10.0.2.250", Family.V6: "2001:db8:ec2:2::fa"}[family]
-    rule = f"-{family.value} rule add from {SOURCE[family]} lookup 1000"
+    rule = f"-{family.value} rule add from {SOURCE[family]} {priority} lookup 1000"
     async with ec2_host(ETH1) as host:
         await host.plug("eth1")
         if first == "theirs":
@@ -142,7 +145,7 @@ async def test_a_rule_without_a_priority_comes_before_ours(first: str, family: F
         await host.all_reachable("eth0", "eth1")
         words = f"default via {hop} dev eth1 onlink table 1000"
         await host.ip(f"-{family.value} route add {words}")
-        assert f"via {hop}" in await way(host, FAR[family], SOURCE[family])
+        await becomes(lambda answer: f"via {hop}" in answer, host, FAR[family], SOURCE[family])
 
 
 @BOTH
