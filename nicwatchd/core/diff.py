@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from ipaddress import ip_network
+from typing import TypeAlias
 
 from nicwatchd.core import rule_chains
 from nicwatchd.core.model import (
@@ -33,6 +34,8 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.ownership import Elsewhere, Owners, Snapshot, Undecided, own_rules
 
+Chains: TypeAlias = tuple[rule_chains.Chains, rule_chains.Chains, rule_chains.Overtaken]
+
 
 def diff(
     plans: Iterable[Plan], kernel: Snapshot, undecided: Undecided, owners: Owners | None = None
@@ -43,12 +46,13 @@ def diff(
     """
     plans = tuple(plans)
     owners = owners or Owners(kernel, Numbers())
+    chains = _chains(plans, kernel)
     return (
         *_links(plans, kernel),
         *_addresses_to_add(plans, kernel),
         *_routes_to_add(plans, kernel),
-        *_rules_to_add(plans, kernel),
-        *_rules_to_remove(plans, kernel, owners, undecided),
+        *(AddRule(rule) for rule in rule_chains.missing(*chains)),
+        *_rules_to_remove(chains, _elsewhere(plans), owners, undecided),
         *_routes_to_remove(plans, kernel, undecided),
         *_addresses_to_remove(plans, kernel, undecided),
         *_groups_to_give_back(plans, kernel),
@@ -135,32 +139,24 @@ def _surplus_routes(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Route]:
     return [route for route in kernel.routes if route.key not in wanted]
 
 
-def _rules_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    wanted, own = _chains(plans, kernel)
-    late = rule_chains.overtaken(kernel.rules)
-    return [AddRule(rule) for rule in rule_chains.missing(wanted, own, late)]
-
-
 def _rules_to_remove(
-    plans: tuple[Plan, ...], kernel: Snapshot, owners: Owners, undecided: Undecided
+    chains: Chains, elsewhere: Elsewhere, owners: Owners, undecided: Undecided
 ) -> Iterable[Operation]:
-    wanted, own = _chains(plans, kernel)
-    elsewhere = _elsewhere(plans)
+    wanted, own, late = chains
     rules = rule_chains.surplus(
-        wanted,
-        own,
-        lambda rule: owners.protects(rule, undecided, elsewhere),
-        rule_chains.overtaken(kernel.rules),
+        wanted, own, lambda rule: owners.protects(rule, undecided, elsewhere), late
     )
     return [RemoveRule(rule) for rule in rules]
 
 
-def _chains(
-    plans: tuple[Plan, ...], kernel: Snapshot
-) -> tuple[rule_chains.Chains, rule_chains.Chains]:
-    """The rules that there should be, and those that there are."""
+def _chains(plans: tuple[Plan, ...], kernel: Snapshot) -> Chains:
+    """The rules that there should be, those that there are, and what of these stands too early."""
     wanted = dict.fromkeys(rule for plan in plans for rule in plan.rules)
-    return rule_chains.by_selector(wanted), rule_chains.by_selector(own_rules(kernel))
+    return (
+        rule_chains.by_selector(wanted),
+        rule_chains.by_selector(own_rules(kernel)),
+        rule_chains.overtaken(kernel.rules),
+    )
 
 
 def _surplus_rules(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Rule]:

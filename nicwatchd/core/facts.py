@@ -51,7 +51,10 @@ class Facts:
         self.contested = False  # whether others claim what is here
         self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
         self.floating = Floating()
+        # What was concluded last, with what it was concluded from.
         self._candidates: tuple[Memory, tuple[Address, ...], frozenset[IPAddress]] | None = None
+        self._subnets: tuple[tuple[object, ...], tuple[IPNetwork, ...]] | None = None
+        self._claims: tuple[tuple[object, ...], Claims] | None = None
         self.flapped = False  # since the last decision
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
         # We set our group when we set the link up, so a link in our group was up before. A link in
@@ -141,6 +144,12 @@ class Facts:
     @property
     def subnets(self) -> tuple[IPNetwork, ...]:
         """The subnets that are on this link according to the kernel or IMDS."""
+        inputs = (self.memory, self.addresses, self.routes)
+        if self._subnets is None or not _are_the_same(self._subnets[0], inputs):
+            self._subnets = (inputs, self._find_subnets())
+        return self._subnets[1]
+
+    def _find_subnets(self) -> tuple[IPNetwork, ...]:
         believed = self.memory.believed
         listed = [
             answer.value
@@ -170,6 +179,12 @@ class Facts:
     @property
     def claims(self) -> Claims:
         """The claims of this link to addresses and prefixes."""
+        inputs = (self.memory, self.addresses)
+        if self._claims is None or not _are_the_same(self._claims[0], inputs):
+            self._claims = (inputs, self._find_claims())
+        return self._claims[1]
+
+    def _find_claims(self) -> Claims:
         subnet_id = self.memory.believed.subnet_id
         return Claims(
             self.link.index,
@@ -207,6 +222,10 @@ class Facts:
 
     def _families(self) -> tuple[tuple[Family, KnownFamily], ...]:
         return (Family.V4, self.memory.v4), (Family.V6, self.memory.v6)
+
+
+def _are_the_same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
+    return all(a is b for a, b in zip(before, now, strict=True))
 
 
 def own_addresses(addresses: Iterable[Address]) -> frozenset[IPAddress]:

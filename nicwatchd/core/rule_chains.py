@@ -58,6 +58,7 @@ def missing(wanted: Chains, own: Chains, late: Overtaken = NONE) -> list[Rule]:
     return [
         rule
         for key, chain in wanted.items()
+        if chain != own.get(key) or key in late
         for rule in chain[_in_place(chain, own.get(key, []), late.get(key, 0)) :]
     ]
 
@@ -75,6 +76,8 @@ def surplus(
     found: list[Rule] = []
     for key, there in own.items():
         chain = wanted.get(key, [])
+        if there == chain and key not in late:
+            continue  # nearly always
         stay = set(chain[: _in_place(chain, there, late.get(key, 0))])
         for rule, copies in Counter(there).items():
             if rule in chain or not protects(rule):

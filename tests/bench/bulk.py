@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from statistics import median
 from typing import Final
 
-from nicwatchd.core.model import LINK_GROUP, PROTOCOL, Family, IPAddress, Route, Rule
+from nicwatchd.core.model import LINK_GROUP, MAIN_TABLE, PROTOCOL, Family, IPAddress, Route, Rule
 from nicwatchd.sim import netns
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.parts import Eni
@@ -154,7 +154,8 @@ def _lines(eni: Eni, wanted: outside.Expected) -> Iterator[str]:
         yield f"addr add {ip} dev {eni.name} noprefixroute {flags}"
     for route in sorted(wanted.routes, key=lambda route: route.gateway is not None):
         yield _route(route, eni.name, eni.addresses(route.family)[0])
-    for rule in sorted(wanted.rules, key=lambda rule: rule.priority):
+    # The guards first: all have one priority, so the order is that in which they are added.
+    for rule in sorted(wanted.rules, key=lambda rule: rule.table != MAIN_TABLE):
         yield _rule("add", rule)
 
 
@@ -165,6 +166,7 @@ def _route(route: Route, device: str, source: IPAddress) -> str:
     words += ["onlink"] if route.onlink else []
     words += [f"src {source}"] if route.dst != LINK_LOCAL else []
     words += ["scope link"] if route.scope else []
+    words += [f"metric {route.metric}"] if route.metric else []
     return " ".join(words)
 
 

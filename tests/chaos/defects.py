@@ -48,10 +48,10 @@ def rule_left_on_detach(patch: pytest.MonkeyPatch) -> None:
     """The rules that name the interface stay when it goes."""
     right = diff._rules_to_remove
 
-    def wrong(plans: Any, kernel: Snapshot, *rest: Any) -> Iterable[Operation]:
-        for operation in right(plans, kernel, *rest):
+    def wrong(chains: Any, elsewhere: Any, owners: Any, *rest: Any) -> Iterable[Operation]:
+        for operation in right(chains, elsewhere, owners, *rest):
             assert isinstance(operation, RemoveRule)
-            gone = Numbers().index_of(operation.rule.table) not in kernel.links
+            gone = Numbers().index_of(operation.rule.table) not in owners._kernel.links
             if not (gone and operation.rule.oif):
                 yield operation
 
