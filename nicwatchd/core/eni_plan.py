@@ -66,6 +66,8 @@ class Subject:
     up now; `waits_for_udev`: set it up later. `away` are the ENI's addresses that must not be on
     the link, and why: they live elsewhere on this host. `groups` are our link groups, former ones
     too. `alone` are the subnets in which no other link of the host has an address or can get one.
+    `still_whole` are those that rules select as a whole now, of families whose addresses are not
+    all known yet: after a restart, one lease may be all that there is at first.
     `detours` are subnets that are not reached as main says: main's route there leads through a link
     that no guard hides. `kept` are the networks of containers and VMs to which main leads by a link
     in the group. `taken` are items that an ENI of another VPC has, too, and has the rule for.
@@ -84,6 +86,7 @@ class Subject:
     away: Mapping[IPAddress, Reason] = field(default_factory=dict)
     groups: frozenset[int] = frozenset()
     alone: frozenset[IPNetwork] = frozenset()
+    still_whole: frozenset[IPNetwork] = frozenset()
     detours: tuple[IPNetwork, ...] = ()
     kept: tuple[IPNetwork, ...] = ()
     taken: frozenset[Item] = frozenset()
@@ -279,8 +282,10 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
         yield replace(base, src=prefix)
     whole = [subnet for subnet in usable.subnets if subnet in subject.alone]
     few = len(usable.addresses) <= FEW_ADDRESSES
-    if policy.rules is RuleMode.ADDRESS or (policy.rules is RuleMode.AUTO and few):
+    if policy.rules is RuleMode.ADDRESS:
         whole = []
+    elif policy.rules is RuleMode.AUTO and few:
+        whole = [subnet for subnet in whole if subnet in subject.still_whole]
     for subnet in whole:
         yield replace(base, iif="lo", src=subnet)
     for ip in dict.fromkeys((*usable.addresses, *_of_others(family, subject))):

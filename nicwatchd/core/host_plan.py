@@ -15,8 +15,19 @@ from typing import Final
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
+from nicwatchd.core.evidence import Status
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family, IPAddress, Item, Plan, Reason, Rule
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Item,
+    Plan,
+    Reason,
+    Rule,
+)
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
@@ -179,6 +190,12 @@ class HostPlan:
         }
         return dict(sorted({**left, **behind}.items(), key=lambda each: str(each[0])))
 
+    def _still_whole(self, interface: Interface) -> frozenset[IPNetwork]:
+        """The subnets that are selected as a whole, of families that still wait for something."""
+        waiting = {f for f, each in interface.verdicts.items() if each.status is Status.WAITING}
+        standing = self.neighbourhood.standing(interface.link.index)
+        return frozenset(subnet for subnet in standing if Family(subnet.version) in waiting)
+
     def _subject(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
         """The input of an interface's plan."""
         facts = interface.facts
@@ -198,6 +215,7 @@ class HostPlan:
             away=self._away(interface, policy),
             groups=interface.groups,
             alone=self.neighbourhood.alone(index),
+            still_whole=self._still_whole(interface),
             detours=self.neighbourhood.detours(index, everywhere),
             kept=self.neighbourhood.stack.kept,
             taken=frozenset(self.taken.get(index, ())),

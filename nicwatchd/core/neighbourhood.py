@@ -13,6 +13,7 @@ from functools import cached_property
 
 from nicwatchd.core.model import (
     LOCAL_TABLE,
+    PROTOCOL,
     TO_TABLE,
     Address,
     Family,
@@ -46,15 +47,32 @@ class Neighbourhood:
     def alone(self, index: int) -> frozenset[IPNetwork]:
         """The subnets of an ENI in which no other link has an address, or may get one.
 
-        An ENI whose subnets are not known yet may be in any.
+        An ENI whose subnets are not known yet may be in any. But a subnet that rules of ours select
+        as a whole was found to be alone before, perhaps by an earlier run: that holds until more
+        is known. An address on any link is known in any case.
         """
         mine = self._subnets[index]
         unknown = {family for other, family in self.stack.unknown if other != index}
+        standing = self.standing(index)
         return frozenset(
             subnet
             for subnet in mine
-            if Family(subnet.version) not in unknown and not self._is_shared(subnet, index)
+            if (Family(subnet.version) not in unknown or subnet in standing)
+            and not self._is_shared(subnet, index)
         )
+
+    def standing(self, index: int) -> frozenset[IPNetwork]:
+        """The subnets of an ENI that rules of ours select as a whole now."""
+        return frozenset(self._standing.get(self._numbers.table_of(index), ()))
+
+    @cached_property
+    def _standing(self) -> dict[int, set[IPNetwork]]:
+        """The subnets that rules of ours select as a whole, by the table that they lead to."""
+        found: dict[int, set[IPNetwork]] = {}
+        for rule in self._rules:
+            if rule.protocol == PROTOCOL and rule.iif == "lo" and rule.src is not None:
+                found.setdefault(rule.table, set()).add(rule.src)
+        return found
 
     def _is_shared(self, subnet: IPNetwork, index: int) -> bool:
         for other, subnets in self._subnets.items():

@@ -188,6 +188,43 @@ def test_no_moment_of_a_start_has_a_rule_for_anothers_address() -> None:
         assert not (rule and rule.src and permanent("2001:db8:0:2::5/128").ip in rule.src)
 
 
+def test_a_subnet_that_is_selected_as_a_whole_stays_so_while_another_eni_is_unread() -> None:
+    """As after a restart, or when a second ENI comes: nothing is written before more is known."""
+    motion = host_with()
+    written = len(motion.written)
+    motion.kernel.set_link(ETH2)
+    motion.imds(MAC2, 60.0, UNREAD)
+    motion.run(70.0)
+    assert selectors(motion, 3) == {"eth1", NET4}
+    assert selectors(motion, 3, 6) == {"eth1", NET6}
+    about = [getattr(o, "rule", None) for _, o in motion.written[written:]]
+    assert not any(rule and rule.src for rule in about)
+    motion.kernel.put(permanent("10.0.2.5/32", 4))  # its own, told or not
+    motion.run(75.0)
+    assert selectors(motion, 3) == {"eth1", f"{IPV4}/32"}
+
+
+def test_after_a_restart_a_lease_alone_changes_no_rule() -> None:
+    """Of five addresses the lease is all that is known until IMDS has answered."""
+    motion = FastMotion(CALM)
+    motion.imds(PRIMARY, 0.0, OF_PRIMARY)
+    five = " ".join(f"10.0.2.{host}" for host in range(10, 15))
+    six = " ".join(f"2001:db8:0:2::1{digit}" for digit in range(5))
+    full = eni(family(five, cidrs=NET4), family(six, cidrs=NET6), mac=Value(MAC))
+    motion.imds(MAC, 0.0, full)
+    motion.kernel.set_link(ETH1)
+    motion.kernel.put(lease(f"{IPV4}/24"), lease(f"{IPV6}/128"))
+    motion.run(60.0)
+    assert selectors(motion, 3) == {"eth1", NET4}
+    written = len(motion.written)
+    motion.imds(MAC, 60.0, UNREAD)
+    motion.imds(MAC, 65.0, full)
+    motion.turn = motion.begin(CALM)
+    motion.run(90.0)
+    assert motion.written[written:] == []
+    assert selectors(motion, 3, 6) == {"eth1", NET6}
+
+
 # --- ways that no guard hides ------------------------------------------------------------------
 
 
