@@ -61,6 +61,8 @@ class Vpc(Lab):
     def _open_host(self) -> None:
         """Bring the primary into its state after boot."""
         self._plug(self.primary)
+        # It has been up since long, so the check for duplicates of its link-local address is over.
+        netns.sysctl(self.host, {f"ipv6/conf/{self.primary.name}/accept_dad": "0"})
         netns.ip(self.host, dhcp.lines_for_primary(self.primary))
         netns.wait_until_running(self.router, [self._ports[self.primary.mac].device])
 
