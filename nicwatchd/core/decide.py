@@ -43,7 +43,7 @@ from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
-from nicwatchd.core.treatment import places_of, treat
+from nicwatchd.core.treatment import Managed, Primary, places_of, treat
 
 
 class Decider:
@@ -56,6 +56,7 @@ class Decider:
         self._groups = frozenset({host.policy.numbers.group})  # all link groups that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
         self._carriers: Mapping[int, int] = {}  # whose plan has the group of a link on top of it
+        self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
 
@@ -143,7 +144,14 @@ class Decider:
         return frozenset(prefix for verdict in verdicts for prefix in verdict.usable.prefixes)
 
     @property
-    def _without_table(self) -> frozenset[int]:
+    def _enis(self) -> frozenset[int]:
+        """The links that the guards hide."""
+        interfaces = self.host.interfaces.items()
+        return frozenset(
+            i for i, each in interfaces if isinstance(each.treatment, Managed | Primary)
+        )
+
+    def _find_without_table(self) -> frozenset[int]:
         """The interfaces whose table still has routes of another one, by former numbers."""
         tables = {self.host.policy.numbers.table_of(index): index for index in self.host.interfaces}
         taken = (r for r in self.host.routes if r.oif != tables.get(r.table, r.oif))
@@ -170,12 +178,12 @@ class Decider:
 
     def _plan(self, now: float) -> None:
         host = self.host
+        self._without_table = self._find_without_table()
         ground = {index: ground_of(interface) for index, interface in host.interfaces.items()}
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
-        neighbourhood = Neighbourhood(
-            stack, host.foreign_addresses, host.rules, host.policy.numbers
-        )
+        numbers, others = host.policy.numbers, host.foreign_addresses
+        neighbourhood = Neighbourhood(stack, others, host.rules, numbers)
         planner = HostPlan(
             interfaces=host.interfaces,
             rules=host.rules,
@@ -185,6 +193,7 @@ class Decider:
             without_table=self._without_table,
             now=now,
             neighbourhood=neighbourhood,
+            enis=self._enis,
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, self._prefixes),
             taken=self._contest().taken(),
             made=self._made,

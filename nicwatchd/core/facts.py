@@ -6,9 +6,9 @@ other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from nicwatchd.core.bounds import never
 from nicwatchd.core.floating import Floating
@@ -35,6 +35,8 @@ from nicwatchd.core.policy import Policy
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
 
+T = TypeVar("T")
+
 
 class Facts:
     """The facts of one link. Times are monotonic seconds."""
@@ -51,10 +53,9 @@ class Facts:
         self.contested = False  # whether others claim what is here
         self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
         self.floating = Floating()
-        # What was concluded last, with what it was concluded from.
-        self._candidates: tuple[Memory, tuple[Address, ...], frozenset[IPAddress]] | None = None
-        self._subnets: tuple[tuple[object, ...], tuple[IPNetwork, ...]] | None = None
-        self._claims: tuple[tuple[object, ...], Claims] | None = None
+        self._subnets = _Last(self._find_subnets)
+        self._candidates = _Last(self._find_candidates)
+        self._claims = _Last(self._find_claims)
         self.flapped = False  # since the last decision
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
         # We set our group when we set the link up, so a link in our group was up before. A link in
@@ -144,10 +145,7 @@ class Facts:
     @property
     def subnets(self) -> tuple[IPNetwork, ...]:
         """The subnets that are on this link according to the kernel or IMDS."""
-        inputs = (self.memory, self.addresses, self.routes)
-        if self._subnets is None or not _are_the_same(self._subnets[0], inputs):
-            self._subnets = (inputs, self._find_subnets())
-        return self._subnets[1]
+        return self._subnets.from_(self.memory, self.addresses, self.routes)
 
     def _find_subnets(self) -> tuple[IPNetwork, ...]:
         believed = self.memory.believed
@@ -162,14 +160,13 @@ class Facts:
     @property
     def candidates(self) -> frozenset[IPAddress]:
         """The addresses that are on this link, or are to be, by our doing."""
-        known = self._candidates
-        if known is None or known[0] is not self.memory or known[1] is not self.addresses:
-            items = self.memory.listed | self.memory.missing
-            listed = (item for item in items if isinstance(item, IPv4Address | IPv6Address))
-            mine = (address.ip for address in self.addresses if ours(address))
-            known = (self.memory, self.addresses, frozenset((*listed, *mine)))
-            self._candidates = known
-        return known[2]
+        return self._candidates.from_(self.memory, self.addresses)
+
+    def _find_candidates(self) -> frozenset[IPAddress]:
+        items = self.memory.listed | self.memory.missing
+        listed = (item for item in items if isinstance(item, IPv4Address | IPv6Address))
+        mine = (address.ip for address in self.addresses if ours(address))
+        return frozenset((*listed, *mine))
 
     def first_address(self, family: Family) -> IPAddress | None:
         """The first one that IMDS lists."""
@@ -179,10 +176,7 @@ class Facts:
     @property
     def claims(self) -> Claims:
         """The claims of this link to addresses and prefixes."""
-        inputs = (self.memory, self.addresses)
-        if self._claims is None or not _are_the_same(self._claims[0], inputs):
-            self._claims = (inputs, self._find_claims())
-        return self._claims[1]
+        return self._claims.from_(self.memory, self.addresses)
 
     def _find_claims(self) -> Claims:
         subnet_id = self.memory.believed.subnet_id
@@ -224,8 +218,19 @@ class Facts:
         return (Family.V4, self.memory.v4), (Family.V6, self.memory.v6)
 
 
-def _are_the_same(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    return all(a is b for a, b in zip(before, now, strict=True))
+class _Last(Generic[T]):
+    """What was concluded last. It is concluded anew only from other objects than then."""
+
+    def __init__(self, conclude: Callable[[], T]) -> None:
+        self._conclude = conclude
+        self._known: tuple[tuple[object, ...], T] | None = None
+
+    def from_(self, *facts: object) -> T:
+        """The conclusion; `facts` are all that it is drawn from."""
+        known = self._known
+        if known is None or any(a is not b for a, b in zip(known[0], facts, strict=True)):
+            known = self._known = (facts, self._conclude())
+        return known[1]
 
 
 def own_addresses(addresses: Iterable[Address]) -> frozenset[IPAddress]:

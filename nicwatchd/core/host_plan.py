@@ -47,9 +47,9 @@ class HostPlan:
 
     Nothing may be removed of what is `undecided`. The interfaces `without_table` wait until what
     another one has in their table, by former numbers, is removed; meanwhile they are undecided.
-    `taken`: what another VPC's ENI has, too, as in `first_come`. `made` has the last plan of each
-    interface, by ifindex, with its input; the plan is made anew only if that changes. `errors` has
-    the exceptions by ifindex.
+    `enis` are the links that the guards hide, by ifindex. `taken`: what another VPC's ENI has, too,
+    as in `first_come`. `made` has the last plan of each interface, by ifindex, with its input; the
+    plan is made anew only if that changes. `errors` has the exceptions by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
@@ -60,6 +60,7 @@ class HostPlan:
     without_table: AbstractSet[int]
     now: float
     neighbourhood: Neighbourhood
+    enis: frozenset[int]
     closed: ClosedMain
     taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
@@ -220,11 +221,7 @@ class HostPlan:
             kept=self.neighbourhood.stack.kept,
             taken=frozenset(self.taken.get(index, ())),
             behind_local=self.neighbourhood.behind_local,
-            enis=frozenset(
-                i
-                for i, each in self.interfaces.items()
-                if isinstance(each.treatment, Managed | Primary)
-            ),
+            enis=self.enis,
             closed=self.closed.of(index),
         )
 

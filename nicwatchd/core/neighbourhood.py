@@ -7,9 +7,11 @@ table only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property
+from math import inf
 
 from nicwatchd.core.model import (
     LOCAL_TABLE,
@@ -78,14 +80,16 @@ class Neighbourhood:
         for other, subnets in self._subnets.items():
             if other != index and any(subnet.overlaps(each) for each in subnets):
                 return True
-        return any(ip in subnet for other, ip in self._addresses if other != index)
+        first = bisect_left(self._addresses, _place(subnet.network_address))
+        last = bisect_right(self._addresses, (*_place(subnet.broadcast_address), inf))
+        return any(other != index for *_, other in self._addresses[first:last])
 
     @cached_property
-    def _addresses(self) -> list[tuple[int, IPAddress]]:
-        """The addresses of all links of the host, with the ifindex."""
+    def _addresses(self) -> list[tuple[float, ...]]:
+        """The addresses of all links of the host, in order, each with the ifindex."""
         tracked = {index: each.addresses for index, each in self.stack.ground.items()}
         links = {**self._others, **tracked}
-        return [(index, address.ip) for index, on in links.items() for address in on]
+        return sorted((*_place(a.ip), index) for index, on in links.items() for a in on)
 
     def detours(
         self, index: int, everywhere: AbstractSet[Family] = frozenset()
@@ -126,7 +130,7 @@ class Neighbourhood:
     def behind_local(self) -> frozenset[Family]:
         """The families whose table of local addresses is looked up after our rules (VRF hosts)."""
         before = {rule.family for rule in self._rules if self._is_local_first(rule)}
-        return frozenset(family for family in self._families(self._rules) if family not in before)
+        return frozenset({rule.family for rule in self._rules} - before)
 
     def _is_local_first(self, rule: Rule) -> bool:
         selects = (rule.src, rule.dst, rule.iif, rule.oif, rule.fwmark)
@@ -134,6 +138,7 @@ class Neighbourhood:
         looks_up = rule.table == LOCAL_TABLE and rule.action == TO_TABLE
         return plain and looks_up and rule.priority < self._numbers.priority
 
-    @staticmethod
-    def _families(rules: Iterable[Rule]) -> set[Family]:
-        return {rule.family for rule in rules}
+
+def _place(ip: IPAddress) -> tuple[int, int]:
+    """Where an address stands among all of both families."""
+    return ip.version, int(ip)
