@@ -46,7 +46,7 @@ class Known(Generic[T]):
     definite: Answer[tuple[T, ...]] = NOT_ASKED  # the last answer that was not Unknown, if any
     listed: bool = False  # whether the directory had the key at that answer
     whole: bool = True  # whether nothing of that answer was refused
-    first: T | None = None  # as the first whole answer had it, unless that proved wrong
+    firsts: frozenset[T] = frozenset()  # of this whole answer, and of earlier ones, if still in it
     forgotten: frozenset[T] = frozenset()  # not in that answer, and kept all the same
     unheard: Doubt | None = None  # readings since the last whole answer that left items open
     lapsed: frozenset[T] = frozenset()  # the items that were left open for as long as a doubt takes
@@ -86,8 +86,10 @@ class Known(Generic[T]):
         definite = self.definite if never and not whole else answer
         if whole:
             forgotten = frozenset(() if gives_up else missing)
-            first = said[0] if said and gives_up and self.first not in present else self.first
-            return Known(items, doubts, definite, listed, whole, first, forgotten)
+            firsts = self.firsts
+            if said and gives_up:
+                firsts = (firsts & present) | {said[0]}
+            return Known(items, doubts, definite, listed, whole, firsts, forgotten)
         known = self._left_open(missing, now, policy)
         known = replace(known, items=items, doubts=doubts, definite=definite)
         return replace(known, listed=listed, whole=whole)
@@ -160,6 +162,14 @@ class Known(Generic[T]):
             forgotten=self.forgotten - gone,
             lapsed=self.lapsed - gone,
         )
+
+    @property
+    def first(self) -> T | None:
+        """The first item, where all lists that had it began with it: else IMDS contradicts itself.
+
+        A list that has not the first item of those before says that it was wrong.
+        """
+        return next(iter(self.firsts)) if len(self.firsts) == 1 else None
 
     @property
     def doubted(self) -> frozenset[T]:

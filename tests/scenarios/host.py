@@ -254,10 +254,17 @@ class HostUnderTest:
                         said.append(line)
 
     async def as_before(self, before: Footprint) -> None:
-        """Wait until the daemon's open files and the kernel's objects are as many as before."""
-        async with asyncio.timeout(WITHIN):
-            while await self.footprint() != before:  # noqa: ASYNC110 (what closes has no event)
-                await asyncio.sleep(0.05)
+        """Wait until the kernel's objects are those of before, and no more files are open.
+
+        It may have been `before` that caught a connection in the making.
+        """
+        now = before
+        try:
+            async with asyncio.timeout(WITHIN):
+                while not (now := await self.footprint()).is_no_more_than(before):
+                    await asyncio.sleep(0.05)  # what closes has no event
+        except TimeoutError:
+            raise AssertionError(f"there was {before}, there is {now}") from None
 
     async def footprint(self) -> Footprint:
         return Footprint(await self.kernel_objects(), descriptors(self.daemon.process.pid))
@@ -278,6 +285,9 @@ class Footprint:
 
     kernel: dict[str, list[str]]
     descriptors: Counter[str]
+
+    def is_no_more_than(self, before: Footprint) -> bool:
+        return self.kernel == before.kernel and self.descriptors <= before.descriptors
 
 
 def descriptors(pid: int) -> Counter[str]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -157,7 +158,8 @@ class VmHost:
         if self.peer_table is not None:
             with suppress(TimeoutError):
                 await self.eventually(kept)
-        assert await self.ours() == programmed
+        there = await self.ours()
+        assert there == programmed, "\n".join(unified_diff(programmed, there, "was", "is", n=0))
 
     def from_afar(self, eni: Eni) -> tuple[ProbePath, ...]:
         """From the far hosts alone: what the primary is left with.
