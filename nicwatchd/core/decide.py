@@ -22,6 +22,7 @@ from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
+from nicwatchd.core.leadership import Leadership
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
     AddAddress,
@@ -59,6 +60,7 @@ class Decider:
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
+        self._leadership = Leadership(host)
 
     def decide(self, now: float) -> Decision:
         """Judge and plan everything anew."""
@@ -77,9 +79,10 @@ class Decider:
         self._find_homes()
         self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
-        self._plan(now)
+        self._plan(now, network)
         undecided = self._undecided()
-        plans = [*(interface.plan for interface in host.interfaces.values()), *self._orphans]
+        in_order = sorted(host.interfaces.values(), key=lambda i: not i.is_protected)
+        plans = [*(interface.plan for interface in in_order), *self._orphans]
         operations = diff(plans, kernel, undecided, host.owners)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
@@ -176,9 +179,10 @@ class Decider:
         for interface in host.interfaces.values():
             interface.facts.behind = homes.of(interface.facts)
 
-    def _plan(self, now: float) -> None:
+    def _plan(self, now: float, network: str | None) -> None:
         host = self.host
         self._without_table = self._find_without_table()
+        protection = self._leadership.protection(network)
         ground = {index: ground_of(interface) for index, interface in host.interfaces.items()}
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
@@ -196,6 +200,7 @@ class Decider:
             enis=self._enis,
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, self._prefixes),
             taken=self._contest().taken(),
+            protection=protection,
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -203,6 +208,7 @@ class Decider:
             if host.strict:
                 raise error
             host.caught(host.interfaces[index], PLANNING, error)
+        plans |= self._leadership.with_egress(plans)
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}

@@ -73,7 +73,7 @@ class Subject:
     in the group. `taken` are items that an ENI of another VPC has, too, and has the rule for.
     `behind_local` are the families whose local table comes after our rules. `enis` are the links
     that the guards hide, by ifindex. `closed` are the families in which main's error routes would
-    end a guard's look-up.
+    end a guard's look-up. `is_primary`: others configure the link and its first address.
     """
 
     link: Link
@@ -93,11 +93,12 @@ class Subject:
     behind_local: frozenset[Family] = frozenset()
     enis: frozenset[int] = frozenset()
     closed: Mapping[Family, Closed] = field(default_factory=dict)
+    is_primary: bool = False
 
     @property
     def main(self) -> Main:
         """The main table's routes through the link."""
-        return Main(self.link.index, self.routes)
+        return Main(self.link.index, self.routes, is_mirrored=self.is_primary)
 
     @property
     def main_decides(self) -> frozenset[Family]:
@@ -190,6 +191,9 @@ def _addresses_to_add(
     mine = {address.ip for address in subject.addresses if ours(address)}
     others = {address.ip for address in subject.addresses if not ours(address)}
     listed = tuple(ip for ip in usable.listed if ip not in subject.away)
+    if subject.is_primary:  # without its first one, no other is to become the source of the host
+        may_add = any(ip in others for ip in usable.listed[:1])
+        return tuple(ip for ip in listed[1:] if ip in mine or (may_add and ip not in others)), ()
     at_once = policy.addresses is AddressMode.ALL or subject.first_due
     # DHCPv6 may have configured another listed address; then the first will not come.
     at_once = at_once or (family is Family.V6 and any(ip in others for ip in listed))
@@ -212,7 +216,7 @@ def _preferred(
     what leaves by another link keeps that link's address.
     """
     usable = subject.usable.get(Family.V6, Usable())
-    if any(ip in awaited for ip in usable.listed):
+    if subject.is_primary or any(ip in awaited for ip in usable.listed):
         return None
     others = {a.ip for a in subject.addresses if not (ours(a) or a.deprecated)}
     if any(ip in others for ip in usable.addresses):

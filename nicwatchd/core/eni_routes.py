@@ -46,11 +46,14 @@ class Main:
 
     index: int  # of the link
     routes: Sequence[Route]
+    # Whether main's word on the link is its manager's: of the primary, DHCP's default route is.
+    is_mirrored: bool = False
 
     def copied(self, family: Family) -> tuple[Route, ...]:
         """The routes to copy, as far as they lead through the link; on-link ones first.
 
-        A default route is the operator's unless DHCP or a router advertisement brought it.
+        A default route is the operator's unless DHCP or a router advertisement brought it. Of the
+        primary, either is copied.
         """
         routes = self._all(family)
         if self.has_too_many(family):
@@ -63,18 +66,17 @@ class Main:
         return sum(bool(r.dst.prefixlen) for r in self._all(family)) > COPIED_AT_MOST
 
     def _all(self, family: Family) -> list[Route]:
-        return [r for r in self.routes if r.family is family and _is_to_copy(r)]
+        return [r for r in self.routes if r.family is family and self._is_to_copy(r)]
+
+    def _is_to_copy(self, route: Route) -> bool:
+        learned = () if route.dst.prefixlen or self.is_mirrored else (RTPROT_DHCP, RTPROT_RA)
+        return route.protocol not in (RTPROT_KERNEL, *learned)
 
     def learned(self, protocol: int, family: Family) -> Route | None:
         """The default route that this protocol brought, as far as it leads through the link."""
         found = (r for r in self.routes if r.dst == ANY[family] and r.protocol == protocol)
         found = (through(self.index, route) for route in found)
         return next((route for route in found if not route.is_on_link), None)
-
-
-def _is_to_copy(route: Route) -> bool:
-    kinds = (RTPROT_KERNEL,) if route.dst.prefixlen else (RTPROT_KERNEL, RTPROT_DHCP, RTPROT_RA)
-    return route.protocol not in kinds
 
 
 def through(index: int, route: Route) -> Route:
@@ -98,9 +100,9 @@ def routes(
     made = [replace(base, dst=subnet, scope=scope) for subnet in usable.subnets]
     if not v4:
         made.append(replace(base, dst=LINK_LOCAL, prefsrc=None))
-    default = _default(family, usable, replace(base, metric=LAST_METRIC), main, router)
-    if default:
-        made.append(default)
+    way = default(family, usable, replace(base, metric=LAST_METRIC), main, router)
+    if way:
+        made.append(way)
     unique = {route.key: route for route in made}
     for route in main.copied(family):
         copy = _copy(route, base)
@@ -121,10 +123,13 @@ def _copy(route: Route, base: Route) -> Route:
     )
 
 
-def _default(
+def default(
     family: Family, usable: Usable, base: Route, main: Main, router: Ipv6Router
 ) -> Route | None:
-    """The VPC router: a fixed address for IPv6, the subnet's base + 1 for IPv4."""
+    """The way to the VPC router: a fixed address for IPv6, the subnet's base + 1 for IPv4.
+
+    `base` has all else. None where no router is known.
+    """
     if family is Family.V6:
         if router is Ipv6Router.EC2:
             return replace(base, gateway=EC2_ROUTER)

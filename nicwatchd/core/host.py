@@ -17,7 +17,18 @@ from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
-from nicwatchd.core.model import Address, AddRule, Family, IPAddress, Item, Key, Link, Route, Rule
+from nicwatchd.core.model import (
+    PROTOCOL,
+    Address,
+    AddRule,
+    Family,
+    IPAddress,
+    Item,
+    Key,
+    Link,
+    Route,
+    Rule,
+)
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
 from nicwatchd.core.ownership import Owners, Snapshot
@@ -51,6 +62,7 @@ class Host:
         self.rules: tuple[Rule, ...] = ()  # all
         self.host_routes: Mapping[IPAddress, frozenset[int]] = {}  # main's, to what ENIs may have
         self.closed_main: Mapping[Family, tuple[Route, ...]] = {}  # see `Kernel.closed_main`
+        self.defaults: tuple[Route, ...] = ()  # of main, whoever made them
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.above = Above()  # what stands on ENIs
         self.owners = Owners(Snapshot(), policy.numbers)
@@ -143,6 +155,8 @@ class Host:
 
         If others changed something, poll IMDS at once: it often shows the same change.
         """
+        # A route of ours in main is a conclusion, and no fact.
+        routes = tuple(route for route in routes if route.protocol != PROTOCOL)
         self.above.take(index, addresses, routes)
         interface = self.interfaces.get(index)
         if interface is None:

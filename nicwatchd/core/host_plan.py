@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Final
 
+from nicwatchd.core import primary
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
@@ -31,6 +32,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.primary import NO_PROTECTION, Protection
 from nicwatchd.core.rule_chains import by_selector
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
@@ -63,6 +65,7 @@ class HostPlan:
     enis: frozenset[int]
     closed: ClosedMain
     taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
+    protection: Protection = NO_PROTECTION
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -156,8 +159,12 @@ class HostPlan:
         match interface.treatment:
             case Released() | Unmanaged(asked=False):
                 return nothing_for(link, groups)
+            case Primary() if self.protection.families and link.index not in self.without_table:
+                its = self._plan(self._primary(interface, policy, detour=detour), policy)
+                return replace(its, notes=(*self.protection.reasons, *its.notes))
             case Primary():
-                return Plan(link.index, group=group_for(link, policy.numbers.group, groups))
+                group = group_for(link, policy.numbers.group, groups)
+                return Plan(link.index, group=group, notes=self.protection.reasons)
             case Managed() if link.index in self.without_table:
                 return Plan(link.index, unfinished=(TABLE_TAKEN,))
             case Managed() if interface.verdicts and self.knows_primary:
@@ -196,6 +203,14 @@ class HostPlan:
         waiting = {f for f, each in interface.verdicts.items() if each.status is Status.WAITING}
         standing = self.neighbourhood.standing(interface.link.index)
         return frozenset(subnet for subnet in standing if Family(subnet.version) in waiting)
+
+    def _primary(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
+        """The input of the primary's plan."""
+        subject = self._subject(interface, policy, detour=detour)
+        facts, protection = interface.facts, self.protection
+        usable = primary.usable(interface.verdicts, facts.addresses, facts.routes, protection)
+        its = replace(subject, usable=usable, is_primary=True)
+        return replace(its, bring_up=False, waits_for_udev=False)
 
     def _subject(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
         """The input of an interface's plan."""

@@ -26,6 +26,7 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Polling, Progress
 from nicwatchd.core.treatment import (
     Managed,
+    Primary,
     Released,
     Treatment,
     is_asked_about,
@@ -52,6 +53,7 @@ class Interface:
         self.witness: Witness | None = None
         self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
+        self.is_protected = False  # whether it is the primary, with a table and rules of its own
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # our link groups, former ones too
         self._confirmed: frozenset[Family] = frozenset()
@@ -75,6 +77,11 @@ class Interface:
     def is_polled(self) -> bool:
         """Whether IMDS is asked about this interface."""
         return is_asked_about(self.treatment)
+
+    @property
+    def is_secondary(self) -> bool:
+        """Whether we configure it, and it is an interface with IP addresses."""
+        return isinstance(self.treatment, Managed) and self.lifecycle.state is not State.IGNORED
 
     @property
     def is_shadowed(self) -> bool:
@@ -119,8 +126,11 @@ class Interface:
     def conclude(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
         """Judge both families if we manage the interface, and move the state accordingly."""
         reason = reason_of(self.treatment)
-        if reason:
+        if isinstance(self.treatment, Primary):  # its addresses are to be known all the same
+            self._judge(primary_mac, now, policy)
+        elif reason:
             self.witness, self.verdicts, self._confirmed = None, {}, frozenset()
+        if reason:
             self._handle(Event.DISQUALIFIED, now, (reason,))
         else:
             self._judge(primary_mac, now, policy)
@@ -225,7 +235,7 @@ class Interface:
         """The families of which nothing may be removed, because they are still being judged."""
         if self._surprises.keys() & {JUDGING, PLANNING}:
             return frozenset(Family)
-        if self.lifecycle.state is State.IGNORED:
+        if self.lifecycle.state is State.IGNORED and not self.is_protected:
             return frozenset()
         return self._families(Status.WAITING) if self.verdicts else frozenset(Family)
 

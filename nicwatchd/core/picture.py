@@ -71,7 +71,12 @@ class Picture:
                 self.stale.void()
                 return AT_ONCE
         noted = self._note(event, now, by_us=by_us)
-        return self._note_closed(noted) if self._is_of_closed(event, by_us=by_us) else noted
+        if self._is_of_closed(event, by_us=by_us):
+            noted = self._note_closed(noted)
+        if self._is_of_defaults(event, by_us=by_us):
+            self.stale.defaults = True
+            noted = AT_ONCE
+        return noted
 
     def _note(self, event: Event, now: float, *, by_us: bool) -> float | None:
         match event:
@@ -112,6 +117,20 @@ class Picture:
                 return bool(closed) and (event.gone or event.down)
             case AddressEvent():
                 return bool(closed) and event.deleted and not by_us
+        return False
+
+    def _is_of_defaults(self, event: Event, *, by_us: bool) -> bool:
+        """Whether a default route of main may have come or gone."""
+        links = frozenset().union(*(route.links for route in self._host.defaults))
+        match event:
+            case RouteEvent(table=table, wide=wide):
+                return table == MAIN_TABLE and wide and not by_us
+            case NexthopEvent(oif=oif):
+                return not oif or oif in links
+            case LinkEvent():  # IPv4 routes go without an event of their own
+                return (event.gone or event.down) and event.index in links
+            case AddressEvent():
+                return event.deleted and event.index in links
         return False
 
     def _note_closed(self, noted: float | None) -> float:
@@ -268,6 +287,7 @@ class Picture:
             known=self._host.keys,
             hosts=self.stale.take_hosts(self._host.candidates),
             closed=self.stale.take_closed(self._host.enis),
+            defaults=self.stale.take_defaults(),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -280,6 +300,8 @@ class Picture:
             self._host.host_routes = read.hosts
         if read.closed is not None:
             self._host.closed_main = read.closed
+        if read.defaults is not None:
+            self._host.defaults = read.defaults
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:

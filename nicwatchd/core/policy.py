@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.model import Family, IPNetwork, Numbers
@@ -42,6 +43,17 @@ class Coexist(StrEnum):
     FORCE = "force"  # manage them all the same
 
 
+class PrimaryMode(StrEnum):
+    """What to do for the primary while there are secondary ENIs."""
+
+    PROTECT = "protect"  # what its addresses send leaves by it, whatever comes into main
+    LEAVE = "leave"
+
+
+PRIMARY_EGRESS: Final = "primary"
+LEAVE_EGRESS: Final = "leave"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator wants. Times are seconds."""
@@ -53,6 +65,10 @@ class Policy:
     addresses: AddressMode = AddressMode.AUTO
     leave_addresses: tuple[IPNetwork, ...] = ()  # what is in these is never put on a link
     rules: RuleMode = RuleMode.AUTO
+    primary: PrimaryMode = PrimaryMode.PROTECT
+    # Who carries the host's own traffic: PRIMARY_EGRESS, LEAVE_EGRESS (whoever main says), or an
+    # ENI by its name, MAC or id.
+    egress: str = PRIMARY_EGRESS
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE
     # For a release that asks no IMDS: all that has a MAC is an ENI, and no move is seen as over.

@@ -173,6 +173,12 @@ class Kernel(Protocol):
         more than a thousand in a family, the rest may be left out, but for wide ones.
         """
 
+    async def defaults(self) -> tuple[Route, ...]:
+        """The main table's unicast default routes of both families, whoever made them.
+
+        IPv4 routes of one metric are in the order in which the kernel takes them.
+        """
+
     async def own_routes(self) -> tuple[Route, ...]:
         """Every unicast route of our protocol, in all tables."""
 

@@ -33,6 +33,7 @@ class Staleness:
         self._hosts_read: frozenset[IPAddress] = frozenset()
         self.everywhere = True  # the addresses of all links
         self.closed = True  # the families of main that error routes close
+        self.defaults = True  # main's default routes
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -130,6 +131,11 @@ class Staleness:
         """The links through which what else main has is of no interest; None: nothing to read."""
         closed, self.closed = self.closed or self._reading_everything, False
         return enis if closed else None
+
+    def take_defaults(self) -> bool:
+        """Whether main's default routes are to be read."""
+        defaults, self.defaults = self.defaults or self._reading_everything, False
+        return defaults
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

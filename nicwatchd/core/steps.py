@@ -44,6 +44,7 @@ class ReadObjects:
     routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
     `hosts`: the addresses to which to read main's host routes. `closed`: whether to read what else
     main has where an error route closes it, and the links through which that is of no interest.
+    `defaults`: whether to read main's default routes.
     """
 
     links: tuple[Key, ...]
@@ -54,6 +55,7 @@ class ReadObjects:
     everywhere: bool = False
     hosts: frozenset[IPAddress] = frozenset()
     closed: frozenset[int] | None = None
+    defaults: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class ObjectsRead:
     # The links that main's host routes lead through.
     hosts: Mapping[IPAddress, frozenset[int]] | None = None
     closed: Mapping[Family, tuple[Route, ...]] | None = None  # see `Kernel.closed_main`
+    defaults: tuple[Route, ...] | None = None  # see `Kernel.defaults`
 
 
 @dataclass(frozen=True, slots=True)

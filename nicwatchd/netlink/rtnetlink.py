@@ -197,6 +197,15 @@ class NetlinkKernel:
                 return True
         return False
 
+    async def defaults(self) -> tuple[Route, ...]:
+        """See `Kernel`. The kernel cannot filter by destination: most is skipped unread."""
+        rows: list[Route | bytes] = []
+        for number in ADDRESS_FAMILY.values():
+            body = ROUTE.pack(number, 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0)
+            request = Request(RTM_GETROUTE, 0, body + attribute_u32(RTA_TABLE, MAIN_TABLE))
+            rows += await self._requests.dump(request, _decode_default)
+        return tuple(route for route in await self._resolved(rows) if route.table == MAIN_TABLE)
+
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
         return tuple(r for r in await self._routes(PROTOCOL, b"") if r.protocol == PROTOCOL)
@@ -280,6 +289,10 @@ def _host_of(body: bytes) -> bytes | None:
     number, dst_len, *_ = ROUTE.unpack_from(body)
     bits = HOST_BITS.get(number)
     return find_attribute(body, ROUTE.size, RTA_DST) if dst_len == bits else None
+
+
+def _decode_default(body: bytes) -> Route | bytes | None:
+    return None if ROUTE.unpack_from(body)[1] else decode_route_or_body(body)
 
 
 def _is_wide(body: bytes) -> bool:

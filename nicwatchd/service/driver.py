@@ -78,6 +78,7 @@ class Driver:
             tables={table: await kernel.table_routes(table) for table in step.tables},
             hosts=await kernel.host_routes(step.hosts) if step.hosts else None,
             closed=None if step.closed is None else await kernel.closed_main(step.closed),
+            defaults=await kernel.defaults() if step.defaults else None,
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
         )
 

@@ -28,7 +28,14 @@ from nicwatchd.core.model import (
     IPNetwork,
     Numbers,
 )
-from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, RuleMode
+from nicwatchd.core.policy import (
+    AddressMode,
+    Coexist,
+    Ipv6Router,
+    Policy,
+    PrimaryMode,
+    RuleMode,
+)
 from nicwatchd.imds.client import ImdsOptions
 
 DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
@@ -150,9 +157,15 @@ class KernelNumbers(_Section):
 
 
 class Settings(_Section):
-    """All settings. `platform`: run only if the firmware says EC2 ("auto"), or always ("ec2")."""
+    """All settings. `platform`: run only if the firmware says EC2 ("auto"), or always ("ec2").
+
+    `primary`: whether what the primary's addresses send is kept on it. `egress`: who carries the
+    host's own traffic: "primary", "leave" (whoever main says), or an ENI's name, MAC or id.
+    """
 
     platform: Literal["auto", "ec2"] = "auto"
+    primary: Literal["protect", "leave"] = "protect"
+    egress: Annotated[str, Field(min_length=1, max_length=64)] = "primary"
     interfaces: Interfaces = Field(default_factory=Interfaces)
     retry: Retry = Field(default_factory=Retry)
     imds: Imds = Field(default_factory=Imds)
@@ -170,6 +183,8 @@ class Settings(_Section):
             addresses=AddressMode(of.addresses),
             leave_addresses=tuple(of.leave_addresses),
             rules=RuleMode(of.rules),
+            primary=PrimaryMode(self.primary),
+            egress=self.egress,
             ipv6_router=Ipv6Router(of.ipv6_router),
             coexist=Coexist(of.coexist),
             kernel_proof=of.kernel_proof,

@@ -192,6 +192,11 @@ class KernelState(Routing):
         of_interest = [r for r in main if r.is_wide or r.kind != UNICAST or not r.links <= but]
         return {f: tuple(r for r in of_interest if r.family is f) for f in closed}
 
+    def defaults(self) -> tuple[Route, ...]:
+        """The main table's default routes."""
+        main = (route for route in self.routes if route.table == MAIN_TABLE)
+        return tuple(r for r in main if r.kind == UNICAST and not r.dst.prefixlen)
+
     def remove_address(self, index: int, ip: IPAddress, prefixlen: int, pid: int) -> int:
         """Remove an address. Routes with this source lose it (IPv6) or go (IPv4, only in main)."""
         if index not in self.links:

@@ -124,6 +124,10 @@ class FakeKernel:
         """See `Kernel`."""
         return self._state.closed_main(but)
 
+    async def defaults(self) -> tuple[Route, ...]:
+        """See `Kernel`."""
+        return self._state.defaults()
+
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
         return tuple(route for route in self._state.routes if route.protocol == PROTOCOL)

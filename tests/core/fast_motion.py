@@ -207,6 +207,7 @@ class FastMotion:
                     udev_done=step.udev & self.udev_done,
                     hosts=kernel.host_routes(step.hosts) if step.hosts else None,
                     closed=None if step.closed is None else kernel.closed_main(step.closed),
+                    defaults=kernel.defaults() if step.defaults else None,
                 )
             case Apply(operations=operations):
                 outcomes = tuple(self._apply(operations))

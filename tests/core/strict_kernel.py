@@ -168,6 +168,10 @@ class StrictKernel:
     def table_routes(self, table: int) -> tuple[Route, ...]:
         return tuple(route for route in self.state.routes if route.table == table)
 
+    def defaults(self) -> tuple[Route, ...]:
+        """Main's default routes."""
+        return self.state.defaults()
+
     def closed_main(self, but: AbstractSet[int]) -> dict[Family, tuple[Route, ...]]:
         return self.state.closed_main(but)
 

@@ -155,7 +155,7 @@ class HostUnderTest:
         assert len(tried) >= 8, "six far hosts, a neighbour, and one in the primary's subnet"
         await all_answer(self.vpc, tried, WITHIN)
 
-    async def everybody_reaches(self, *, primary: bool = True, within: float = WITHIN) -> None:
+    async def everybody_reaches(self, *, within: float = WITHIN) -> None:
         """Wait until all that should answer does: the last thing that a scenario is judged by.
 
         Every far host and the neighbours in all ENIs' subnets, to each address of the applied ENIs
@@ -169,28 +169,8 @@ class HostUnderTest:
         words = {word.strip(",;:") for text in texts for word in text.split()}
         judged = [ip for eni in enis for ip in eni.addresses() if str(ip) not in words]
         tried = paths(everybody, judged)
-        if primary:
-            taken = await self._taken()
-            to_primary = paths(everybody, self.vpc.primary.addresses())
-            tried += tuple(
-                path
-                for path in to_primary
-                if not any(path.peer.address(Family(path.to.version)) in net for net in taken)
-            )
+        tried += paths(everybody, self.vpc.primary.addresses())
         await all_answer(self.vpc, tried, within)
-
-    async def _taken(self) -> list[IPNetwork]:
-        """The networks that main reaches by a secondary, or by a link that stands on one.
-
-        The primary's answers are lost there. So it is after a hot-plug with a DHCP client, until
-        `primary = "protect"` mends it.
-        """
-        links = {eni.name for eni in self.vpc.enis[1:]}
-        every = json.loads(await self.ip("-j link show"))
-        links |= {link["ifname"] for link in every if link.get("link") in links}
-        shown = [json.loads(await self.ip(f"-{v} -j route show")) for v in (4, 6)]
-        to = (r["dst"] for routes in shown for r in routes if r.get("dev") in links)
-        return [ip_network(dst) for dst in to if dst != "default"]
 
     async def imds_is(self, state: str) -> None:
         """Wait until the daemon reports this state of the metadata service."""
@@ -337,8 +317,7 @@ async def ec2_host(
     `before`: what happens on the host before the daemon starts.
 
     At the end everybody must reach all that works; with `judged=False` not, where a scenario ends
-    with something in the way. The primary is not judged with a `manager` that lets another ENI's
-    default route tie with the primary's or beat it: that is for `primary = "protect"` to mend.
+    with something in the way.
     """
     scenario = Scenario(primary.mac, (primary, *enis), tuple(faults))
     async with AsyncExitStack() as stack:
@@ -352,9 +331,9 @@ async def ec2_host(
             await host.until(primary.name, "ignored")
         yield host
         if judged and daemon.process.returncode is None:
-            await host.everybody_reaches(primary=manager is GOOD)
-    if manager is not GOOD:
-        return
+            await host.everybody_reaches()
+    if manager is not GOOD and before is not nothing:
+        return  # it was cut off already when the daemon began
     silences = {str(path): watch.silence(path) for path in watch.attempts}
     if max(silences.values()) > DISTURBED:
         raise AssertionError(f"the primary was disturbed; silent for, in s: {silences}")

@@ -1,0 +1,68 @@
+"""Which link leads the host's own traffic, and whether an operator wants it so.
+
+What no socket binds to an address or a link leaves by main's best default route. A DHCP client or a
+router advertisement on a new ENI brings another one, which can tie with the primary's or win. That
+is nobody's choice. A default route that was elsewhere before there was a second ENI is one, and so
+is one by a link that is no ENI: a VPN, a bridge.
+
+Reads: main's default routes, in each decision. Gives: the best of them, and whose choice they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from nicwatchd.core.model import PROTOCOL, RTPROT_DHCP, RTPROT_RA, Family, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The default routes of one family that others have in main."""
+
+    routes: tuple[Route, ...]
+
+    @property
+    def best(self) -> tuple[Route, ...]:
+        """Those with the best metric: several tie."""
+        first = min((route.metric for route in self.routes), default=0)
+        return tuple(route for route in self.routes if route.metric == first)
+
+    def are_by(self, index: int) -> bool:
+        """Whether a link leads all that they take; also where there are none."""
+        return all(route.links == {index} for route in self.best)
+
+    def elsewhere(self, index: int) -> Route | None:
+        """One of the best ones that leads through another link."""
+        return next((route for route in self.best if route.links != {index}), None)
+
+
+class Lead:
+    """Main's default routes, and by which link they led while there was no ENI but the primary."""
+
+    def __init__(self) -> None:
+        self._of: dict[Family, Defaults] = {family: Defaults(()) for family in Family}
+        self._led: dict[Family, bool] = {}  # whether by the primary; missing: never seen
+
+    def look(self, routes: Sequence[Route], primary: int | None, enis: AbstractSet[int]) -> None:
+        """Take main's default routes. `primary` is its ifindex, if it is known and there."""
+        others = [route for route in routes if route.protocol != PROTOCOL]
+        for family in Family:
+            defaults = Defaults(tuple(r for r in others if r.family is family))
+            self._of[family] = defaults
+            if primary is not None and not enis - {primary}:
+                self._led[family] = defaults.are_by(primary)
+
+    def defaults(self, family: Family) -> Defaults:
+        """The default routes of a family."""
+        return self._of[family]
+
+    def is_chosen(self, route: Route, enis: AbstractSet[int]) -> bool:
+        """Whether an operator wants this default route, which is not the primary's, to win."""
+        if not route.links <= enis:
+            return True
+        came = self._led.get(route.family)
+        if came is None:  # there were several ENIs from the beginning
+            return route.protocol not in (RTPROT_DHCP, RTPROT_RA)
+        return not came

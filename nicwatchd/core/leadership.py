@@ -1,0 +1,127 @@
+"""What the settings want for the primary and for the host's own traffic, on this host.
+
+Reads: the host with its treatments and verdicts, and its settings. Gives: what of the primary to
+protect, and the plans with our default routes of main.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nicwatchd.core import eni_routes
+from nicwatchd.core.egress import Egress, Leader, egress
+from nicwatchd.core.eni_routes import Main
+from nicwatchd.core.evidence import Usable
+from nicwatchd.core.host import Host
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.lead import Lead
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import IPV6_DEFAULT_METRIC, MAIN_TABLE, Family, Plan, Reason, Route
+from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS, PrimaryMode
+from nicwatchd.core.primary import NO_PROTECTION, Protection, Protector, families_of, usable
+from nicwatchd.core.treatment import Primary
+
+
+class Leadership:
+    """Decides, once in each decision, what the primary needs, and who leads the host's traffic."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._lead = Lead()
+        self._protector = Protector()
+
+    def protection(self, container_network: str | None) -> Protection:
+        """What of the primary to protect; `container_network` owns the ENIs of the host."""
+        host, primary = self._host, self._primary
+        self._lead.look(host.defaults, primary.link.index if primary else None, host.enis)
+        wanted = host.policy.primary is PrimaryMode.PROTECT and self._has_secondaries
+        for interface in host.interfaces.values():
+            interface.is_protected = wanted and interface is primary
+        if primary is None or not wanted:
+            self._protector.end()
+            return NO_PROTECTION
+        standing = families_of(host.rules, host.policy.numbers.table_of(primary.link.index))
+        found = self._protector.decide(primary.link, self._lead, host.enis, standing)
+        return replace(found, has_pods=container_network is not None)
+
+    def with_egress(self, plans: Mapping[int, Plan]) -> dict[int, Plan]:
+        """The plan of the ENI that leads the host's own traffic, with default routes of main."""
+        leader = self._leader
+        if leader is None or not self._has_secondaries:
+            return {}
+        index = leader.link.index
+        found = self._egress(leader)
+        return {
+            index: replace(
+                plans[index],
+                routes=(*plans[index].routes, *found.routes),
+                notes=(*plans[index].notes, *found.notes, *self._absent),
+            )
+        }
+
+    @property
+    def _primary(self) -> Interface | None:
+        interfaces = self._host.interfaces.values()
+        return next((i for i in interfaces if isinstance(i.treatment, Primary)), None)
+
+    @property
+    def _has_secondaries(self) -> bool:
+        """Whether there is an ENI beside the primary that we configure."""
+        host = self._host
+        return not host.policy.every_link and any(i.is_secondary for i in host.interfaces.values())
+
+    @property
+    def _named(self) -> Interface | None:
+        """The ENI that the settings name, if it is there and has what it needs."""
+        wanted = self._host.policy.egress.lower()
+        for interface in self._host.interfaces.values():
+            eni = interface.facts.memory.believed.interface_id
+            names = {interface.link.name.lower(), interface.link.mac}
+            if isinstance(eni, Value):
+                names.add(eni.value.lower())
+            if wanted in names:
+                return interface
+        return None
+
+    @property
+    def _leader(self) -> Interface | None:
+        """The ENI that is to lead: while a named one is not there, main decides."""
+        match self._host.policy.egress:
+            case "primary":
+                return self._primary
+            case "leave":
+                return None
+        named = self._named
+        fit = named and (named.is_secondary or named is self._primary)
+        return named if fit else self._primary
+
+    @property
+    def _absent(self) -> tuple[Reason, ...]:
+        wanted = self._host.policy.egress
+        if wanted in (PRIMARY_EGRESS, LEAVE_EGRESS) or self._leader is self._named:
+            return ()
+        text = f"the settings name {wanted!r} for the host's own traffic, and there is no such ENI"
+        return (Reason("egress-absent", f"{text}: main decides"),)
+
+    def _egress(self, leader: Interface) -> Egress:
+        host = self._host
+        if self._absent:
+            return Egress()
+        in_main = (route for route in host.routes if route.table == MAIN_TABLE)
+        standing = frozenset(r.family for r in in_main if r.oif == leader.link.index)
+        named = host.policy.egress != PRIMARY_EGRESS
+        routers = {f: r for f in Family if (r := self._router(leader, f))}
+        return egress(Leader(leader.link, named, routers, host.enis), self._lead, standing)
+
+    def _router(self, leader: Interface, family: Family) -> Route | None:
+        """A default route by the VPC's router, if the ENI has an address of the family."""
+        facts, policy = leader.facts, self._host.policy
+        certain = usable(leader.verdicts, facts.addresses, facts.routes, Protection())
+        its = certain.get(family, Usable())
+        if not its:
+            return None
+        metric = 0 if family is Family.V4 else IPV6_DEFAULT_METRIC
+        base = Route(eni_routes.ANY[family], MAIN_TABLE, leader.link.index, metric=metric)
+        main = Main(leader.link.index, facts.routes)
+        return eni_routes.default(family, its, base, main, policy.ipv6_router)
