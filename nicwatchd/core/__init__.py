@@ -32,6 +32,7 @@ How to read it
     closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
+    lead, primary, egress -> leadership     who leads the host's own traffic, what the primary needs
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
                 planned
     losses, failures       what others removed, what the kernel refused

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from nicwatchd.core.evidence import Status, Usable, Verdict
@@ -48,11 +48,11 @@ class Protection:
 NO_PROTECTION: Final = Protection(frozenset())
 
 
-@dataclass(slots=True)
 class Protector:
     """Decides what to protect. What was begun goes on, whatever becomes of main's default route."""
 
-    _begun: frozenset[Family] = field(default=frozenset())
+    def __init__(self) -> None:
+        self._begun: frozenset[Family] = frozenset()
 
     def end(self) -> None:
         """There is nothing to protect the primary from any more."""

@@ -72,7 +72,8 @@ class View:
 def _notes(view: View) -> Iterator[Reason]:
     if view.surprise:
         yield view.surprise
-    verdicts = view.verdicts.values()
+    # What the primary's families lack is for its own manager to know.
+    verdicts = () if isinstance(view.treatment, Primary) else tuple(view.verdicts.values())
     yield from (note for verdict in verdicts for note in verdict.notes)
     for verdict in verdicts:
         if verdict.status in (Status.ABSENT, Status.OFF):

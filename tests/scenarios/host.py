@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.core.model import Family, IPAddress, IPNetwork
+from nicwatchd.core.model import IPAddress
 from nicwatchd.sim.dhcp import GOOD, Manager
 from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status, eni_of
 from nicwatchd.sim.imds import ImdsServer
@@ -241,7 +240,7 @@ class HostUnderTest:
         now = before
         try:
             async with asyncio.timeout(WITHIN):
-                while not (now := await self.footprint()).is_no_more_than(before):
+                while not (now := await self.footprint()).is_no_more_than(before):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)  # what closes has no event
         except TimeoutError:
             raise AssertionError(f"there was {before}, there is {now}") from None
