@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -312,7 +313,7 @@ def covers(outer: Item, inner: Item) -> bool:
     return contains(ip_network(outer), ip_network(inner))
 
 
-TestTrees = TreeMachine.TestCase
+TestTrees = pytest.mark.lasts(60)(TreeMachine.TestCase)
 TestTrees.settings = settings(
     max_examples=25,
     stateful_step_count=20,
