@@ -261,7 +261,7 @@ class HostUnderTest:
         now = before
         try:
             async with asyncio.timeout(WITHIN):
-                while not (now := await self.footprint()).is_no_more_than(before):
+                while not (now := await self.footprint()).is_no_more_than(before):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)  # what closes has no event
         except TimeoutError:
             raise AssertionError(f"there was {before}, there is {now}") from None
