@@ -12,6 +12,9 @@ PEER_IMAGES := trixie net-utils cloud-init
 # More arguments for pytest: make test ARGS='-k journal -x'
 ARGS ?=
 
+# Each test of a host starts daemons, which would compile all modules anew without this.
+export PYTHONDONTWRITEBYTECODE :=
+
 # ip and nft are in sbin, which is not on every user's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 

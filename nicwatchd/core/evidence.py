@@ -14,7 +14,7 @@ Reads: a `Witness`, everything known about one interface. Gives: a `Verdict` for
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
@@ -63,8 +63,10 @@ class Usable:
     listed: tuple[IPAddress, ...] = ()
     by_device: bool = False
 
-    def without(self, elsewhere: Container[IPAddress | IPNetwork]) -> Usable:
+    def without(self, elsewhere: Collection[IPAddress | IPNetwork]) -> Usable:
         """The same without the addresses and prefixes that another ENI owns."""
+        if not elsewhere:
+            return self  # nearly always
         return replace(
             self,
             by_device=self.by_device
@@ -179,15 +181,24 @@ class _Lists:
             good_prefixes=tuple(prefix for prefix in prefixes if within(prefix, subnets)),
         )
 
+    @property
+    def cidrs(self) -> str:
+        """The subnets, for people."""
+        return ", ".join(map(str, self.subnets))
+
 
 def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
     """A reason for each address and prefix that lies in none of the subnets."""
-    subnets = ", ".join(str(subnet) for subnet in said.subnets)
-    code = f"outside-subnet-{family.label.lower()}"
+    if not said.subnets:
+        return ()
+    good = {*said.good_addresses, *said.good_prefixes}
     return tuple(
-        Reason(code, f"{item} is outside the subnet's CIDRs ({subnets}); nicwatchd does not use it")
+        Reason(
+            f"outside-subnet-{family.label.lower()}",
+            f"{item} is outside the subnet's CIDRs ({said.cidrs}); nicwatchd does not use it",
+        )
         for item in (*said.addresses, *said.prefixes)
-        if said.subnets and not within(item, said.subnets)
+        if item not in good
     )
 
 
@@ -218,11 +229,10 @@ def _strangers(
 def _strange_leases(
     family: Family, said: _Lists, strangers: tuple[IPAddress, ...]
 ) -> tuple[Reason, ...]:
-    subnets = ", ".join(str(subnet) for subnet in said.subnets)
     return tuple(
         Reason(
             f"lease-outside-subnet-{family.label.lower()}",
-            f"DHCP configured {ip}, which is in none of the subnet's CIDRs ({subnets}): its"
+            f"DHCP configured {ip}, which is in none of the subnet's CIDRs ({said.cidrs}): its"
             " traffic is left to main",
         )
         for ip in strangers

@@ -9,7 +9,7 @@ prefixes, and what of them is proven.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Final
 
 from nicwatchd.core.bounds import within
@@ -88,4 +88,5 @@ def _in_subnets(addresses: tuple[Address, ...]) -> list[Address]:
 
 
 def _network(address: Address) -> IPNetwork:
-    return ip_interface((address.ip, address.prefixlen)).network
+    make = IPv4Network if address.family is Family.V4 else IPv6Network
+    return make((int(address.ip), address.prefixlen), strict=False)

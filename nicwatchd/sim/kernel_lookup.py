@@ -22,9 +22,9 @@ ROUTE_ERRORS: Final = {BLACKHOLE: EINVAL, UNREACHABLE: EHOSTUNREACH, PROHIBIT: E
 
 def lookup(state: KernelState, src: IPAddress, dst: IPAddress, oif: int) -> RouteAnswer | int:
     """The table that decides for an unmarked packet; an errno if none does."""
-    link = state.links.get(oif)
+    link, family = state.links.get(oif), Family(dst.version)
     for rule in state.rules:
-        if rule.family is not Family(dst.version) or not _matches(rule, src, dst, link):
+        if rule.family is not family or not _matches(rule, src, dst, link):
             continue
         if rule.action in ERRORS:
             return ERRORS[rule.action]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.chaos.actions import Action, Attach, ImdsCatchesUp, Overrun, Quiet, Start
 from tests.chaos.judge import differences
 from tests.chaos.namespaces import Namespaces, walk_in_namespaces
@@ -13,6 +15,7 @@ STEPS = 24
 ENI = "02:00:00:00:00:02"
 
 
+@pytest.mark.lasts(20)
 async def test_whatever_happens_to_a_real_host_all_is_right_again_at_the_next_quiet_point() -> None:
     await walk_in_namespaces(random.SystemRandom().randrange(1_000_000), STEPS)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -393,7 +394,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.the_world_becomes_right()
 
 
-TestLifecycle = LifecycleMachine.TestCase
+TestLifecycle = pytest.mark.lasts(27)(LifecycleMachine.TestCase)
 TestLifecycle.settings = settings(
     max_examples=50,
     stateful_step_count=30,

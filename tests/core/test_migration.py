@@ -67,9 +67,15 @@ SAID: Final = {
 }
 FAR: Final = {V4: ip("203.0.113.60"), V6: ip("2001:db8:ffff::60")}
 PLACES: Final = {  # on-link in main by another link, and what the way there is to be
-    V4: {"10.0.1.77": "eth0", "10.0.3.77": "eth2", "10.0.2.77": "eth1", "172.17.0.5": "docker0"},
-    V6: {"2001:db8:0:3::77": "eth2", "2001:db8:0:2::77": "eth1"},
+    V4: {
+        ip("10.0.1.77"): "eth0",
+        ip("10.0.3.77"): "eth2",
+        ip("10.0.2.77"): "eth1",
+        ip("172.17.0.5"): "docker0",
+    },
+    V6: {ip("2001:db8:0:3::77"): "eth2", ip("2001:db8:0:2::77"): "eth1"},
 }
+OF_ETH0: Final = ip("10.0.1.10")
 
 
 def chain(rule: Rule) -> tuple[Rule, ...]:
@@ -131,9 +137,19 @@ class Packets(StrictKernel):
             assert self.goes(source, FAR[which], bound=index) == index
             for place, link in PLACES[which].items():
                 by = 9 if link == "docker0" else index
-                assert self.goes(source, ip(place)) == by, (source, place)
+                assert self.goes(source, place) == by, (source, place)
         # Where nothing is bound, and in the primary's name, main decides.
-        assert self.goes(ip("10.0.1.10"), FAR[V4]) == ETH0.index
+        assert self.goes(OF_ETH0, FAR[V4]) == ETH0.index
+
+    def twin(self) -> Packets:
+        """Another host in the same state."""
+        twin = Packets()
+        twin.watched, twin.second = self.watched, self.second
+        twin.state.links = dict(self.state.links)
+        twin.state.addresses = [*self.state.addresses]
+        twin.state.routes = [*self.state.routes]
+        twin.state.rules = [*self.state.rules]
+        return twin
 
     def goes(self, source: IPAddress, to: IPAddress, bound: int = 0) -> int:
         answer = lookup(self.state, source, to, bound)
@@ -259,18 +275,19 @@ def test_who_waits_for_its_table_says_so_and_keeps_what_it_has() -> None:
 
 @SECONDS
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+@pytest.mark.lasts(14)
 def test_killed_after_any_operation(policy: Policy, second: int) -> None:
     """The next daemon goes on from there, and no packet notices that either."""
     motion = started(old_host(second), policy)
     motion.run(1100.0)
     operations, wanted = [o for _, o in motion.written], picture(motion.kernel)
     assert len(operations) >= 50
-    for survived in range(len(operations)):
-        kernel = old_host(second)
-        kernel.run(operations[:survived])
-        again = started(kernel, policy)
+    kernel = old_host(second)
+    for survived, operation in enumerate(operations):
+        again = started(kernel.twin(), policy)
         again.run(1100.0)
         assert picture(again.kernel) == wanted, survived
+        kernel.run([operation])
 
 
 def test_back_to_the_first_editions_numbers_is_not_needed_to_take_all_away() -> None:

@@ -40,6 +40,7 @@ async def rules_of(host: HostUnderTest, name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.lasts(22)
 async def test_struck_while_it_works(name: str) -> None:
     async with ec2_host(numbered(1), numbered(2)) as host:
         await host.plug("eth1", "eth2")

@@ -41,6 +41,7 @@ def begin(host: HostUnderTest, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.on}-{row.do}")
+@pytest.mark.lasts(15)
 async def test_a_fault_delays_and_takes_nothing(row: Row) -> None:
     async with ec2_host(numbered(1)) as host:
         begin(host, row)

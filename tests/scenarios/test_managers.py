@@ -37,6 +37,7 @@ async def leases(ec2: Ec2) -> None:
 @MANAGERS
 @FIRST
 @pytest.mark.parametrize("subnet", [1, 2])
+@pytest.mark.lasts(25)
 async def test_an_eni_works_whatever_the_network_manager_does(
     first: str, manager: dhcp.Manager, subnet: int
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from nicwatchd.core.model import Family
 from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.host import WITHIN, HostUnderTest, complete, ec2_host, numbered
@@ -44,6 +46,7 @@ async def healed(host: HostUnderTest, before: dict[str, list[str]]) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.lasts(20)
 async def test_containers_links_come_and_go() -> None:
     eth1 = numbered(1)
     async with ec2_host(eth1, config=MACVLAN, settled=False) as host:

@@ -21,7 +21,14 @@ async def test_complete_at_once() -> None:
         assert status["reasons"] == status["notes"] == []
 
 
-@pytest.mark.parametrize("at", [8.0, 20.0, 90.0])
+@pytest.mark.parametrize(
+    "at",
+    [
+        8.0,
+        pytest.param(20.0, marks=pytest.mark.lasts(20)),
+        pytest.param(90.0, marks=pytest.mark.lasts(90)),
+    ],
+)
 async def test_ipv6_comes_late(at: float) -> None:
     async with ec2_host(numbered(1, steps=late(at)), config=SETTINGS) as host:
         await host.plug("eth1")

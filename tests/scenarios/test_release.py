@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from tests.scenarios.commands import AS_NOBODY, nicwatchd_on
 from tests.scenarios.host import HostUnderTest, codes, complete, ec2_host, numbered
 from tests.scenarios.test_control import is_the_only_user
@@ -42,6 +44,7 @@ def is_ours(line: str, *addresses: str) -> bool:
     return " proto 236" in line or any(f" {address}/" in line for address in addresses)
 
 
+@pytest.mark.lasts(12)
 async def test_with_the_daemon_running() -> None:
     async with ec2_host(*ENIS) as host:
         await host.plug("eth1", "eth2")

@@ -10,6 +10,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import PROTOCOL, Address
@@ -106,6 +108,7 @@ async def _sleep_until(when: float) -> None:
     await asyncio.sleep(max(0.0, when - asyncio.get_running_loop().time()))
 
 
+@pytest.mark.lasts(40)
 def test_nothing_grows_over_a_day(tmp_path: Path) -> None:
     fast_clock.run(_day(tmp_path), sockets=True)
 

@@ -231,14 +231,21 @@ class VmHost:
         return await self.vm.run("python3", "-c", SCRAPE)
 
     async def ours(self) -> list[str]:
-        """All rules and routes that carry our mark, a line each."""
+        """All rules and routes that carry our mark, a line each.
+
+        Rules are in their order for each selector; of two selectors, no packet sees which is first.
+        """
         # `ip rule show proto` filters nothing, and `ip route show proto` does not print it.
         said = [
             await self.vm.run("ip", family, *what)
             for family in ("-4", "-6")
             for what in (("rule",), ("route", "show", "table", "all"))
         ]
-        return [line for text in said for line in text.splitlines() if " proto 236" in line]
+        lines = (
+            sorted(text.splitlines(), key=lambda line: line.partition(" lookup ")[0])
+            for text in said
+        )
+        return [line for of in lines for line in of if " proto 236" in line]
 
     async def eventually(
         self, holds: Callable[[], Awaitable[bool]], within: float = PATIENCE
