@@ -68,6 +68,10 @@ test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP 
 chaos: $(STAMP) ## Run long random sequences of what can happen to a host; takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)
 
+.PHONY: flows
+flows: $(STAMP) ## Show who reaches whom beside each kind of network manager, without and with protection
+	@$(SANDBOX) .venv/bin/python -m tests.scenarios.flows
+
 .PHONY: lint
 lint: $(STAMP) ## Check style and format
 	@.venv/bin/ruff format --check .

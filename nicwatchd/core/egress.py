@@ -2,13 +2,15 @@
 
 The primary does, or the ENI that the settings name. Main decides by its best default route, and
 others write it. So nothing is written while the best one is where it should be; while another ENI's
-ties with it or wins, main has a copy of ours with a better metric, and no longer than that.
+ties with it or wins, main has a copy of ours with a better metric. The copy stays where main has no
+other default route any more, since another ENI's replaced the leader's and then went with its link.
 
 Reads: main's default routes, and the ENI that is to lead. Gives: our copies, and what is told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
@@ -34,6 +36,11 @@ class Leader:
     routers: dict[Family, Route]
     enis: AbstractSet[int]
 
+    @property
+    def leads(self) -> bool:
+        """Whether its link can carry anything."""
+        return self.link.up and self.link.running
+
     def route(self, defaults: Defaults, family: Family) -> Route | None:
         """The default route by its link: main's, or the VPC router's."""
         index = self.link.index
@@ -50,15 +57,20 @@ class Egress:
     notes: tuple[Reason, ...] = ()
 
 
-def egress(leader: Leader, lead: Lead, standing: AbstractSet[Family]) -> Egress:
+def egress(
+    leader: Leader, lead: Lead, standing: Mapping[Family, Route], *, alone: bool = False
+) -> Egress:
     """What main needs so that the host's own traffic leaves by the leader.
 
-    `standing`: the families in which main has a default route of ours already: this was decided
-    before, perhaps by an earlier run of the daemon.
+    `standing` are our default routes by the leader that main has already: that was decided before,
+    perhaps by an earlier run of the daemon. `alone`: there is no ENI but the primary (any more).
     """
     routes, notes = [], []
     for family in Family:
-        found = _one(leader, lead, family, stands=family in standing)
+        stands = standing.get(family)
+        found: Route | Reason | None = _kept(leader, lead.defaults(family), stands)
+        if found is None and not alone:
+            found = _needed(leader, lead, family, stands=stands is not None)
         if isinstance(found, Route):
             routes.append(found)
         elif found:
@@ -66,10 +78,15 @@ def egress(leader: Leader, lead: Lead, standing: AbstractSet[Family]) -> Egress:
     return Egress(tuple(routes), tuple(notes))
 
 
-def _one(leader: Leader, lead: Lead, family: Family, *, stands: bool) -> Route | Reason | None:
+def _kept(leader: Leader, defaults: Defaults, stands: Route | None) -> Route | None:
+    """What stands, where nothing else leads anywhere: another ENI's took the leader's place."""
+    return stands if leader.leads and not defaults.routes else None
+
+
+def _needed(leader: Leader, lead: Lead, family: Family, *, stands: bool) -> Route | Reason | None:
     defaults, link = lead.defaults(family), leader.link
     other = defaults.elsewhere(link.index)
-    if other is None or not (link.up and link.running):
+    if other is None or not leader.leads:
         return None
     by_others = not other.links <= leader.enis
     chosen = not (leader.named or stands) and lead.is_chosen(other, leader.enis)

@@ -48,7 +48,7 @@ class Leadership:
     def with_egress(self, plans: Mapping[int, Plan]) -> dict[int, Plan]:
         """The plan of the ENI that leads the host's own traffic, with default routes of main."""
         leader = self._leader
-        if leader is None or not self._has_secondaries:
+        if leader is None or self._host.policy.every_link:
             return {}
         index = leader.link.index
         found = self._egress(leader)
@@ -108,11 +108,12 @@ class Leadership:
         host = self._host
         if self._absent:
             return Egress()
-        in_main = (route for route in host.routes if route.table == MAIN_TABLE)
-        standing = frozenset(r.family for r in in_main if r.oif == leader.link.index)
+        index, in_main = leader.link.index, [r for r in host.routes if r.table == MAIN_TABLE]
+        standing = {route.family: route for route in in_main if route.links == {index}}
         named = host.policy.egress != PRIMARY_EGRESS
         routers = {f: r for f in Family if (r := self._router(leader, f))}
-        return egress(Leader(leader.link, named, routers, host.enis), self._lead, standing)
+        its = Leader(leader.link, named, routers, host.enis)
+        return egress(its, self._lead, standing, alone=not self._has_secondaries)
 
     def _router(self, leader: Interface, family: Family) -> Route | None:
         """A default route by the VPC's router, if the ENI has an address of the family."""

@@ -10,7 +10,9 @@ import asyncio
 import itertools
 import json
 import time
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nicwatchd.sim import dhcp, netns, ra, router
@@ -232,11 +234,10 @@ class Vpc(Lab):
 
     async def relearn(self, family: Family) -> None:
         """Let the primary's default route come anew, as after a reload: now it comes last."""
-        lines = [
-            dhcp.default_route(self.primary, family, dhcp.PRIMARY_METRIC, verb)
-            for verb in ("del", "append")
-        ]
-        await self._do(netns.ip, self.host, lines)
+        line = partial(dhcp.default_route, self.primary, family, dhcp.PRIMARY_METRIC)
+        with suppress(netns.CommandError):  # another one took its place
+            await self._do(netns.ip, self.host, [line("del")])
+        await self._do(netns.ip, self.host, [line("append")])
 
     async def ra(self, eni: Eni, *, managed: bool = True) -> None:
         """Send one router advertisement to an ENI whose link is up: its /64s are on-link."""

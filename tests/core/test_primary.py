@@ -249,7 +249,7 @@ def test_a_tie_is_not_left_to_chance(which: Family) -> None:
     for tied in ([default(which, 2), default(which, 3)], [default(which, 3), default(which, 2)]):
         lead.look(tied, 2, {2, 3})
         leader = Leader(Link(2, PRIMARY, "eth0", up=True), named=False, routers={}, enis={2, 3})
-        (copy,) = egress(leader, lead, frozenset()).routes
+        (copy,) = egress(leader, lead, {}).routes
         assert (copy.oif, copy.metric, copy.protocol) == (2, 1023, PROTOCOL)
         assert copy.gateway == ip(ROUTER[which])
 
@@ -263,6 +263,23 @@ def test_the_primarys_default_that_was_replaced_is_put_beside(which: Family) -> 
     assert lead(motion, which) == [(2, 1023)]
     (copy,) = own(motion, which, main=True)
     assert copy.gateway == ip(ROUTER[which])
+
+
+@BOTH
+def test_what_replaced_the_primarys_default_and_went_leaves_the_host_its_way_out(
+    which: Family,
+) -> None:
+    motion = with_secondary()
+    motion.kernel.drop(default(which, 2))
+    motion.kernel.put(default(which, 3))
+    motion.run(130.0)
+    motion.kernel.unplug(3)
+    motion.run(140.0)
+    assert lead(motion, which) == [(2, 1023)]
+    assert not motion.kernel.own_rules
+    motion.kernel.put(default(which, 2))
+    motion.run(150.0)
+    assert lead(motion, which) == []
 
 
 @BOTH

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +32,7 @@ WITHIN: Final = 120.0
 # s without any answer from the primary. Many tests share few cores, so a packet or two may be late;
 # the benchmarks measure the real figure.
 DISTURBED: Final = 2.0
+RELOADED: Final = "settings reloaded"  # what the daemon says
 OTHERS: Final = ("lives-elsewhere", "left-alone", "taken-away")  # notes on addresses of others
 
 # Do not wait for a DHCP client if the scenario has none; everything else is as shipped.
@@ -186,6 +188,15 @@ class HostUnderTest:
             while words not in self.daemon.log:  # noqa: ASYNC110 (a file has no event)
                 await asyncio.sleep(0.02)
 
+    async def reload(self, config: str) -> None:
+        """Give the daemon other settings, and wait until it has taken them."""
+        before = self.daemon.log.count(RELOADED)
+        self.daemon.config.write_text(config, encoding="utf-8")
+        self.daemon.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(WITHIN):
+            while self.daemon.log.count(RELOADED) == before:  # noqa: ASYNC110 (a file has no event)
+                await asyncio.sleep(0.02)
+
     async def ip(self, words: str) -> str:
         """What `ip` prints on the host."""
         return await self.vpc.exec(self.vpc.host, "ip", *words.split())
@@ -309,6 +320,7 @@ async def ec2_host(
     manager: Manager = GOOD,
     before: Callable[[Ec2], Awaitable[None]] = nothing,
     judged: bool = True,
+    watched: bool = True,
 ) -> AsyncIterator[HostUnderTest]:
     """A host with its primary plugged, which must not be disturbed until the end.
 
@@ -316,7 +328,7 @@ async def ec2_host(
     `before`: what happens on the host before the daemon starts.
 
     At the end everybody must reach all that works; with `judged=False` not, where a scenario ends
-    with something in the way.
+    with something in the way. With `watched=False` the primary may be disturbed, too.
     """
     scenario = Scenario(primary.mac, (primary, *enis), tuple(faults))
     async with AsyncExitStack() as stack:
@@ -331,8 +343,8 @@ async def ec2_host(
         yield host
         if judged and daemon.process.returncode is None:
             await host.everybody_reaches()
-    if manager is not GOOD and before is not nothing:
-        return  # it was cut off already when the daemon began
+    if not watched or (manager is not GOOD and before is not nothing):
+        return  # ... or it was cut off already when the daemon began
     silences = {str(path): watch.silence(path) for path in watch.attempts}
     if max(silences.values()) > DISTURBED:
         raise AssertionError(f"the primary was disturbed; silent for, in s: {silences}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from tests.scenarios.host import (
@@ -28,12 +26,6 @@ async def link(host: HostUnderTest) -> tuple[bool, str]:
 async def own_routes(host: HostUnderTest) -> list[str]:
     objects = await host.kernel_objects()
     return [line for kind, lines in objects.items() if "route" in kind for line in lines]
-
-
-async def reload(host: HostUnderTest, config: str) -> None:
-    host.daemon.config.write_text(config, encoding="utf-8")
-    host.daemon.process.send_signal(signal.SIGHUP)
-    await host.logged("settings reloaded")
 
 
 @pytest.mark.parametrize("excluded", ["10.0.2.0/24", "2001:db8:ec2:2::/64"])
@@ -68,7 +60,7 @@ async def test_a_reload_that_leaves_it_out_takes_back_what_we_did(
         await host.until("eth1", complete)
         await host.ip("addr add 192.0.2.1/32 dev eth1")
         assert before in DEFAULT
-        await reload(host, DEFAULT.replace(before, after))
+        await host.reload(DEFAULT.replace(before, after))
         status = await host.until("eth1", "ignored")
         assert codes(status["reasons"]) == {code}
         await host.daemon.post("/v1/reconcile")
