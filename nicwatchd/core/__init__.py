@@ -31,6 +31,7 @@ How to read it
     homes       addresses that live elsewhere on the host: in containers, in VMs
     closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host
+    mtu         EC2's MTUs, on links that nobody else sets up
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     lead, primary, egress -> leadership     who leads the host's own traffic, what the primary needs
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as

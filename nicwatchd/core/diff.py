@@ -69,7 +69,7 @@ def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
     """The group is set last: it records, also across a crash, that the link was set up."""
     for plan in plans:
         if plan.bring_up and not kernel.links[plan.index].up:
-            yield SetUp(plan.index)
+            yield SetUp(plan.index, plan.mtu)
     yield from (each for each in _groups(plans, kernel) if each.group != DEFAULT_GROUP)
 
 

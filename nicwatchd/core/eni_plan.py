@@ -29,12 +29,13 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Final
 
-from nicwatchd.core import eni_routes
+from nicwatchd.core import eni_routes, mtu
 from nicwatchd.core.closed_main import Closed
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
+    LAST_METRIC,
     LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
@@ -150,6 +151,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
         # The group tells a later start that we set the link up, so both are set together.
         group=None if subject.waits_for_udev else _group(subject, policy),
         bring_up=subject.bring_up,
+        mtu=_mtu(subject, policy),
         addresses=tuple(addresses),
         preferred=_preferred(subject, addresses, awaited),
         awaited=tuple(awaited),
@@ -164,6 +166,7 @@ def plan(subject: Subject, policy: Policy) -> Plan:
 
 def _notes(subject: Subject) -> Iterator[Reason]:
     """What is to be told of it, though nothing is wrong."""
+    yield from mtu.notes(subject.link)
     yield from subject.away.values()
     yield from eni_routes.notes(subject.main, subject.enis)
     for family, closed in subject.closed.items():
@@ -239,7 +242,13 @@ def _routes(
     first = next((ip for ip in (*usable.listed, *usable.addresses) if ip in on_link), None)
     table = policy.numbers.table_of(link.index)
     base = Route(eni_routes.ANY[family], table, link.index, prefsrc=first)
-    return eni_routes.routes(family, usable, base, subject.main, policy.ipv6_router)
+    made = eni_routes.routes(family, usable, base, subject.main, policy.ipv6_router)
+    beyond = mtu.of_default(link, subject.addresses, policy.mtu, _mtu(subject, policy))
+    return [replace(r, metrics=beyond) if r.metric == LAST_METRIC else r for r in made]
+
+
+def _mtu(subject: Subject, policy: Policy) -> int | None:
+    return mtu.to_set_up_with(subject.link, policy.mtu) if subject.bring_up else None
 
 
 # --- rules -----------------------------------------------------------------------------------

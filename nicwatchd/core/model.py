@@ -148,6 +148,7 @@ class Link:
     ra_received: bool = False  # IFLA_INET6_FLAGS: a router advertisement came (0x20)
     ra_managed: bool = False  # ... with the flag "addresses by DHCPv6" (0x40)
     mtu: int = 0  # 0: not known
+    max_mtu: int = 0  # the largest that the driver takes; 0: not known
     # Whether the kernel has IPv6 on the link at all: not with a smaller MTU than IPv6 needs, and on
     # no link with `ipv6.disable=1`. IPv4 is always there: no NIC's MTU may be too small for it.
     has_ipv6: bool = True
@@ -277,6 +278,7 @@ class Plan:
     index: int
     group: int | None = None  # the link group to set; None leaves it
     bring_up: bool = False
+    mtu: int | None = None  # to set together with that
     addresses: tuple[IPAddress, ...] = ()
     preferred: IPAddress | None = None
     awaited: tuple[IPAddress, ...] = ()
@@ -307,9 +309,10 @@ class SetGroup:
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """Set a link administratively up."""
+    """Set a link administratively up, with this MTU; None leaves that."""
 
     index: int
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,13 @@ class Coexist(StrEnum):
     FORCE = "force"  # manage them all the same
 
 
+class MtuMode(StrEnum):
+    """What to do about the MTU of a link that we set up ourselves."""
+
+    EC2 = "ec2"  # jumbo frames on the link, and no more than 1500 beyond the subnet
+    LEAVE = "leave"
+
+
 class PrimaryMode(StrEnum):
     """What to do for the primary while there are secondary ENIs."""
 
@@ -66,6 +73,7 @@ class Policy:
     leave_addresses: tuple[IPNetwork, ...] = ()  # what is in these is never put on a link
     rules: RuleMode = RuleMode.AUTO
     primary: PrimaryMode = PrimaryMode.PROTECT
+    mtu: MtuMode = MtuMode.LEAVE
     # Who carries the host's own traffic: PRIMARY_EGRESS, LEAVE_EGRESS (whoever main says), or an
     # ENI by its name, MAC or id.
     egress: str = PRIMARY_EGRESS

@@ -233,8 +233,9 @@ def _arguments(operation: Operation, name_of: NameOf) -> list[str]:
     match operation:
         case SetGroup(index, group):
             return ["link", "set", "dev", device(index, name_of), *group_text(group).split()]
-        case SetUp(index):
-            return ["link", "set", "dev", device(index, name_of), "up"]
+        case SetUp(index, mtu):
+            more = [] if mtu is None else ["mtu", str(mtu)]
+            return ["link", "set", "dev", device(index, name_of), *more, "up"]
         case AddAddress(index, ip, preferred, replace):
             v6 = Family(ip.version) is Family.V6
             lifetime = [] if preferred else ["preferred_lft", "0"]

@@ -14,6 +14,7 @@ IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_LINK: Final = 5
+IFLA_MAX_MTU: Final = 51
 IFLA_MASTER: Final = 10
 IFLA_LINKINFO: Final = 18
 IFLA_INFO_KIND: Final = 1  # in IFLA_LINKINFO

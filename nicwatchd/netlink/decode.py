@@ -57,6 +57,7 @@ from nicwatchd.netlink.constants import (
     IFLA_LINK_NETNSID,
     IFLA_LINKINFO,
     IFLA_MASTER,
+    IFLA_MAX_MTU,
     IFLA_MTU,
     RTA_DST,
     RTA_METRICS,
@@ -116,6 +117,7 @@ def decode_link(body: bytes) -> Link:
         ra_received=bool(ra & IF_RA_RCVD),
         ra_managed=bool(ra & IF_RA_MANAGED),
         mtu=u32(found.get(IFLA_MTU)),
+        max_mtu=u32(found.get(IFLA_MAX_MTU)),
         has_ipv6=IFLA_AF_INET6 in protocols,
         disable_ipv6=_sysctl(inet6.get(IFLA_INET6_CONF, b""), DEVCONF_DISABLE_IPV6) != 0,
     )

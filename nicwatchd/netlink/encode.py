@@ -88,9 +88,9 @@ def encode(operation: Operation) -> Request:
     match operation:
         case SetGroup(index, group):
             kind, body = RTM_SETLINK, _body(ifinfmsg, {"index": index}, {"IFLA_GROUP": group})
-        case SetUp(index):
+        case SetUp(index, mtu):
             up = {"index": index, "flags": IFF_UP, "change": IFF_UP}
-            kind, body = RTM_SETLINK, _body(ifinfmsg, up, {})
+            kind, body = RTM_SETLINK, _body(ifinfmsg, up, {"IFLA_MTU": mtu})
         case AddAddress(index, ip, preferred, replace):
             kind, flags = RTM_NEWADDR, REPLACE if replace else ADD
             body = _new_address(index, ip, preferred=preferred)

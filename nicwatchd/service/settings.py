@@ -32,6 +32,7 @@ from nicwatchd.core.policy import (
     AddressMode,
     Coexist,
     Ipv6Router,
+    MtuMode,
     Policy,
     PrimaryMode,
     RuleMode,
@@ -104,6 +105,7 @@ class Interfaces(_Section):
     rules: Literal["auto", "subnet", "address"] = "auto"
     ipv6_router: Literal["ec2", "ra"] = "ec2"
     coexist: Literal["beside", "force"] = "beside"
+    mtu: Literal["ec2", "leave"] = "leave"
     kernel_proof: bool = True
 
 
@@ -187,6 +189,7 @@ class Settings(_Section):
             egress=self.egress,
             ipv6_router=Ipv6Router(of.ipv6_router),
             coexist=Coexist(of.coexist),
+            mtu=MtuMode(of.mtu),
             kernel_proof=of.kernel_proof,
             numbers=Numbers(self.kernel.priority, self.kernel.table_base, self.kernel.group),
             schedule=Schedule(

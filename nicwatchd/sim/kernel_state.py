@@ -54,8 +54,9 @@ class KernelState(Routing):
         match operation:
             case SetGroup(index, group):
                 return self._change_link(index, group=group)
-            case SetUp(index):
-                return self._change_link(index, up=True, running=True)
+            case SetUp(index, mtu):
+                changes = {} if mtu is None else {"mtu": mtu}
+                return self._change_link(index, up=True, running=True, **changes)
             case AddAddress():
                 return self._add_address(operation, pid)
             case RemoveAddress(index, ip, prefixlen):

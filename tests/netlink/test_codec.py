@@ -84,12 +84,16 @@ def as_pyroute2_writes(message_class: Any, fields: dict[str, Any], attrs: Any) -
     return only.body
 
 
-@pytest.mark.parametrize("operation", [SetGroup(7, 3778), SetUp(7)])
+@pytest.mark.parametrize("operation", [SetGroup(7, 3778), SetUp(7), SetUp(7, 9001)])
 def test_link_requests(operation: Operation) -> None:
     fields, attrs = as_pyroute2_reads(ifinfmsg, operation)
     assert (fields["family"], fields["index"]) == (0, 7)
     if isinstance(operation, SetUp):
-        assert (fields["flags"], fields["change"], attrs) == (1, 1, {})
+        assert (fields["flags"], fields["change"], attrs) == (
+            1,
+            1,
+            {} if operation.mtu is None else {"IFLA_MTU": 9001},
+        )
     else:
         assert (fields["flags"], fields["change"], attrs) == (0, 0, {"IFLA_GROUP": 3778})
 

@@ -121,3 +121,14 @@ async def test_an_mtu_too_small_for_ipv6_takes_ipv6_only_and_gives_it_back() -> 
         await host.until("eth1", complete)
         await host.as_before(before)
         await host.all_reachable("eth1")
+
+
+async def test_a_link_that_nicwatchd_sets_up_gets_ec2s_mtu_where_the_settings_ask_for_it() -> None:
+    async with ec2_host(numbered(1), config=settings(mtu="ec2")) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        assert "mtu 9001" in await host.ip("link show dev eth1")
+        for family in ("-4", "-6"):
+            assert "mtu 1500" in await host.ip(f"{family} route show default table all dev eth1")
+        assert "mtu 1500" in await host.ip("link show dev eth0")
+        await host.all_reachable("eth1")
