@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from nicwatchd.core.bounds import within
-from nicwatchd.core.kernel_proof import leased, proven
+from nicwatchd.core.kernel_proof import leased, on_link_prefixes, proven
 from nicwatchd.core.metadata import (
     KEYS,
     NOT_ASKED,
@@ -32,11 +32,22 @@ from nicwatchd.core.metadata import (
     Value,
     contradicts,
 )
-from nicwatchd.core.model import Address, Family, IPAddress, IPNetwork, Link, Reason, Route
+from nicwatchd.core.model import (
+    SCOPE_UNIVERSE,
+    Address,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Reason,
+    Route,
+    ours,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 
 T = TypeVar("T")
+UNLISTED: Final = "mac-unlisted"
 
 
 class Status(StrEnum):
@@ -134,6 +145,8 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     confirmed = family in witness.confirmed
     refusal = _refuse_all(witness, policy)
     strangers, usable = _strangers(family, said, leases, usable)
+    if _is_no_eni(family, witness, refusal, policy):
+        return _beyond_imds(family, witness, proof)
     if refusal:  # what earlier answers confirmed stays usable
         usable = usable if confirmed else proof
         return Verdict(family, Status.WAITING, (refusal,), usable=usable)
@@ -267,7 +280,33 @@ def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
         return Reason("imds-unread", f"no usable answer from IMDS: {imds.directory.why}")
     overdue = witness.age >= policy.patience
     advice = "; did EC2 attach this interface?" if overdue else " yet"
-    return Reason("mac-unlisted", f"IMDS does not list the MAC {witness.link.mac}{advice}")
+    return Reason(UNLISTED, f"IMDS does not list the MAC {witness.link.mac}{advice}")
+
+
+def _is_no_eni(family: Family, witness: Witness, refusal: Reason | None, policy: Policy) -> bool:
+    """Whether IMDS has had twice the patience to tell of an ENI, and knows none with this MAC.
+
+    That is so of the interfaces of a secondary network, which are no part of the VPC.
+    """
+    imds = witness.imds
+    if witness.age < 2 * policy.patience or family in policy.expect:
+        return False
+    if refusal:
+        return refusal.code == UNLISTED and isinstance(imds.directory, Absent)
+    untold = all(isinstance(answer, Absent) for _, answer in imds.lists(family))
+    return isinstance(imds.interface_id, Absent) and untold
+
+
+def _beyond_imds(family: Family, witness: Witness, proof: Usable) -> Verdict:
+    """The verdict on what IMDS does not know: what is on the link can be used, and no more."""
+    text = f"IMDS knows no ENI with the MAC {witness.link.mac}: an interface of a secondary network"
+    note = Reason("no-eni", f"{text}, perhaps. What is on its link is used, and nothing is added")
+    own = [a for a in witness.addresses if a.family is family and not ours(a)]
+    if not any(a.scope == SCOPE_UNIVERSE and not a.ip.is_link_local for a in own):
+        return Verdict(family, Status.ABSENT, (note,))
+    subnets = on_link_prefixes(family, tuple(own), witness.routes)
+    usable = replace(proof, subnets=_union(proof.subnets, subnets), by_device=True)
+    return Verdict(family, Status.READY, (), notes=(note,), usable=usable)
 
 
 def _kernel_proof(

@@ -242,7 +242,8 @@ class Interface:
     def next_deadline(self, decided: float, policy: Policy) -> float | None:
         """When to judge it again if nothing happens; `decided`: when it was judged last."""
         seen = self.facts.seen
-        times = [seen + UDEV_PATIENCE, seen + policy.address_wait, seen + policy.patience]
+        patience = (seen + policy.patience, seen + 2 * policy.patience)
+        times = [seen + UDEV_PATIENCE, seen + policy.address_wait, *patience]
         if self.facts.memory.first_listed is not None:
             times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()

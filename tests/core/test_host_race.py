@@ -210,11 +210,13 @@ def test_no_ip_is_no_end() -> None:
 def test_overdue_is_told_once_and_asked_slowly() -> None:
     motion = FastMotion()
     motion.plug(10.0, ETH1)
-    motion.run(1000.0)
+    motion.run(360.0)
     interface = motion.host.interfaces[3]
     assert interface.lifecycle.overdue
     assert motion.state() is AWAITING
     assert len([told for told in motion.told if told.name == "eth1"]) == 3
+    motion.run(1000.0)
+    assert motion.state() is IGNORED, "IMDS had twice the patience, and knows no such ENI"
     assert motion.polls(3, 10.0, 45.0) <= 5 * 35
     assert motion.polls(3, 200.0, 1000.0) <= 14
     motion.imds(MAC, 1000.0, FULL)

@@ -271,9 +271,11 @@ def deadlines(eth1: Interface) -> list[float]:
 @pytest.mark.parametrize(
     ("reading", "now", "expected"),
     [
-        pytest.param(UNREAD, 100.0, [103.0, 105.0, 280.0], id="DHCP, udev, patience"),
-        pytest.param(FULL, 101.0, [103.0, 105.0, 140.0, 280.0], id="... and settling"),
-        pytest.param(UNLISTED, 101.0, [103.0, 105.0, 280.0, 281.0], id="... and being overdue"),
+        pytest.param(UNREAD, 100.0, [103.0, 105.0, 280.0, 460.0], id="DHCP, udev, patience"),
+        pytest.param(FULL, 101.0, [103.0, 105.0, 140.0, 280.0, 460.0], id="... and settling"),
+        pytest.param(
+            UNLISTED, 101.0, [103.0, 105.0, 280.0, 281.0, 460.0], id="... and being overdue"
+        ),
     ],
 )
 def test_when_times_run_out(reading: EniMetadata, now: float, expected: list[float]) -> None:
