@@ -10,6 +10,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Final, Self
 
+from nicwatchd.core.model import Family
 from nicwatchd.sim.ec2 import eni_of
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import Eni
@@ -33,6 +34,7 @@ PRIMARY: Final = EniScript(
 PATIENCE: Final = 240.0  # s; emulated, on a busy machine. It measures nothing
 PEER_PATIENCE: Final = 900.0  # s; cloud-init needs a minute for each event, and lags behind
 
+FAR: Final = {Family.V4: "198.51.100.50", Family.V6: "2001:db8:5100::50"}
 GROUP: Final = "3778"  # of links; ours
 SCRAPE: Final = """
 import socket, sys
@@ -162,12 +164,18 @@ class VmHost:
         assert there == programmed, "\n".join(unified_diff(programmed, there, "was", "is", n=0))
 
     def from_afar(self, eni: Eni) -> tuple[ProbePath, ...]:
-        """From the far hosts alone: what the primary is left with.
-
-        Hosts in the subnet of another ENI do not reach the primary's address: the answer leaves by
-        that ENI, whose address it is not.
-        """
+        """From the far hosts alone: what nicwatchd does not protect is left with that."""
         return paths(self.vpc.far_hosts, eni.addresses())
+
+    def to_primary(self, *enis: Eni) -> tuple[ProbePath, ...]:
+        """From everybody to the primary: also from the subnets of these ENIs."""
+        return paths(self.vpc.peers(self.vpc.primary, *enis), self.vpc.primary.addresses())
+
+    async def leads(self, family: Family) -> str:
+        """The link by which the host's own traffic leaves for a far host."""
+        words = ("ip", "-json", f"-{family.value}", "route", "get", FAR[family])
+        (found,) = json.loads(await self.vm.run(*words))
+        return str(found["dev"])
 
     def paths(self, *enis: Eni) -> tuple[ProbePath, ...]:
         """From each far host and neighbour to each address of the ENIs."""

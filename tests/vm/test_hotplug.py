@@ -36,7 +36,7 @@ async def test_ipv6_works_before_imds_knows_of_it(host: VmHost) -> None:
             host.imds.step("ens6", complete=True)
             await host.until("ens6", "applied", since)
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
-            await all_answer(host.vpc, host.from_afar(host.vpc.primary), PATIENCE)
+            await all_answer(host.vpc, host.to_primary(eni), PATIENCE)
             await to_primary.speak()
         await host.until("ens6", "gone", since)
         await to_primary.speak()

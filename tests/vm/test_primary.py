@@ -1,0 +1,65 @@
+"""What a hot-plug must not cost: the primary's addresses, and the way of the host's own traffic.
+
+On every host, whoever runs DHCP there: with its own settings, and with a default route of the new
+ENI that ties with the primary's or beats it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from nicwatchd.core.model import Family
+from nicwatchd.sim.parts import Eni
+from nicwatchd.sim.probe import all_answer
+from tests.vm.enis import script
+from tests.vm.host import PATIENCE, VmHost
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def primary_leads(host: VmHost) -> bool:
+    return [await host.leads(family) for family in Family] == ["ens5", "ens5"]
+
+
+async def nothing_is_lost(host: VmHost, eni: Eni) -> None:
+    """Everybody reaches both, and what the host sends unbound leaves by the primary."""
+    await all_answer(host.vpc, host.paths(eni), PATIENCE)
+    await all_answer(host.vpc, host.to_primary(eni), PATIENCE)
+    await host.eventually(partial(primary_leads, host))
+
+
+async def test_with_the_hosts_own_settings(host: VmHost) -> None:
+    since = host.vm.journal.now
+    async with host.plugged(script("ens6", 2)) as (eni,):
+        await host.until("ens6", "applied", since)
+        await nothing_is_lost(host, eni)
+    await host.until("ens6", "gone", since)
+    await all_answer(host.vpc, host.to_primary(), PATIENCE)
+    assert await host.ours() == []
+
+
+@pytest.mark.parametrize("metric", [512, 100], ids=["ties", "beats"])
+async def test_with_a_default_route_that_wins(host: VmHost, metric: int) -> None:
+    """As a DHCP client that knows of one interface alone would have it."""
+    since = host.vm.journal.now
+    async with host.plugged(script("ens6", 2)) as (eni,):
+        await host.until("ens6", "applied", since)
+        ways = {"-4": "10.0.2.1", "-6": "fe80:ec2::1"}
+        for family, router in ways.items():
+            words = f"route append default via {router} dev ens6 metric {metric} proto static"
+            await host.vm.run("ip", family, *words.split(), "onlink")
+        await nothing_is_lost(host, eni)
+        # As after a reload of the primary's manager: its default comes last.
+        for family in Family:
+            words = f"-{family.value} -o route show default dev ens5"
+            shown = (await host.vm.run("ip", *words.split())).splitlines()
+            (theirs,) = [line.split() for line in shown if "proto 236" not in line]
+            kept = theirs[: theirs.index("metric") + 2]
+            await host.vm.run("ip", f"-{family.value}", "route", "del", *kept, "dev", "ens5")
+            await host.vm.run("ip", f"-{family.value}", "route", "append", *kept, "dev", "ens5")
+        await nothing_is_lost(host, eni)
+    await host.until("ens6", "gone", since)
+    await all_answer(host.vpc, host.to_primary(), PATIENCE)
+    assert await host.ours() == []
