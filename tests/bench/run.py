@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from nicwatchd.sim import sandbox
-from tests.bench import bulk, command, crowd, foreign, heal, hotplug, quiet, races, report
+from tests.bench import bulk, command, crowd, foreign, heal, hotplug, quiet, races, report, unbound
 from tests.bench.figures import Figure
 
 Measurement = Callable[..., Awaitable[list[Figure]]]
@@ -21,6 +21,7 @@ Measurement = Callable[..., Awaitable[list[Figure]]]
 PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"hotplug": hotplug.measure},
     {"races": races.measure, "heal": heal.measure, "kinds": heal.measure_kinds},
+    {"unbound": unbound.measure},
     {"bulk": bulk.measure},
     {"crowd": crowd.measure},
     {"foreign": foreign.measure},

@@ -60,10 +60,10 @@ class Flows:
         callers = list(dict.fromkeys(caller for caller, _ in self.reached))
         called = list(dict.fromkeys(to for _, to in self.reached))
         width = max(map(len, callers))
-        lines = [self.title, " " * width + "".join(f"  {to:>22}" for to in called)]
+        lines = [self.title, " " * width + "".join(f"  {to:>12}" for to in called)]
         for caller in callers:
             cells = (self._cell(caller, to) for to in called)
-            lines.append(f"{caller:<{width}}" + "".join(f"  {cell:>22}" for cell in cells))
+            lines.append(f"{caller:<{width}}" + "".join(f"  {cell:>12}" for cell in cells))
         said = ", ".join(f"{family.label} by {link}" for family, link in self.unbound.items())
         return "\n".join([*lines, f"the host's own traffic: {said}"])
 
@@ -109,9 +109,9 @@ async def flows(
         called: dict[str, Sequence[IPAddress]] = {}
         for family in Family:
             called |= {
-                f"the primary, {family.label}": vpc.primary.addresses(family),
-                f"eth1, {family.label}": host.eni("eth1").addresses(family),
-                f"in its prefix, {family.label}": [ip for ip in inside if ip.version == family],
+                f"primary {family.label}": vpc.primary.addresses(family),
+                f"eth1 {family.label}": host.eni("eth1").addresses(family),
+                f"prefix {family.label}": [ip for ip in inside if ip.version == family],
             }
         callers: dict[str, Sequence[Peer]] = {
             "far hosts": vpc.far_hosts,

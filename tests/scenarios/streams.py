@@ -63,7 +63,8 @@ async def streams(host: HostUnderTest, name: str) -> AsyncIterator[list[Stream]]
         yield opened
         await asyncio.gather(*(stream.goes_on() for stream in opened))
         talks.check()
-        assert [await host.vpc.dropped(eni) for eni in enis] == dropped
+        now = [await host.vpc.dropped(eni) for eni in enis]
+        assert now == dropped, f"dropped: {dropped} before, {now} now"
 
 
 class _Talks:

@@ -47,9 +47,9 @@ async def test_with_a_default_route_that_wins(host: VmHost, metric: int) -> None
     async with host.plugged(script("ens6", 2)) as (eni,):
         await host.until("ens6", "applied", since)
         ways = {"-4": "10.0.2.1", "-6": "fe80:ec2::1"}
-        for family, router in ways.items():
+        for version, router in ways.items():
             words = f"route append default via {router} dev ens6 metric {metric} proto static"
-            await host.vm.run("ip", family, *words.split(), "onlink")
+            await host.vm.run("ip", version, *words.split(), "onlink")
         await nothing_is_lost(host, eni)
         # As after a reload of the primary's manager: its default comes last.
         for family in Family:
