@@ -100,15 +100,12 @@ async def test_it_moves_and_nobody_elses_connection_is_cut(name: str) -> None:
     what = what_floats(floating)
     async with two_hosts() as (old, new), streams(old, "eth1"), streams(new, "eth1"):
         await old.change(floating)
-        async with asyncio.timeout(WITHIN):
-            while not await mentions(old, what):  # noqa: ASYNC110 (there is no event for it)
-                await asyncio.sleep(0.05)
+        await known(old, what)
         await old.change(HOME)
         await new.change(floating)
+        await known(new, what)
         await works(new, what)
-        async with asyncio.timeout(WITHIN):
-            while await mentions(old, what):  # noqa: ASYNC110 (as above)
-                await asyncio.sleep(0.05)
+        await known(old, what, there=False)
 
 
 async def test_an_eni_moves_with_all_that_it_has() -> None:
