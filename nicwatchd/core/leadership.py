@@ -34,10 +34,11 @@ class Leadership:
     def protection(self, container_network: str | None) -> Protection:
         """What of the primary to protect; `container_network` owns the ENIs of the host."""
         host, primary = self._host, self._primary
-        self._lead.look(host.defaults, primary.link.index if primary else None, host.enis)
+        self._lead.look(host.defaults, self._links_of(primary), host.enis)
         wanted = host.policy.primary is PrimaryMode.PROTECT and self._has_secondaries
         for interface in host.interfaces.values():
-            interface.is_protected = wanted and interface is primary
+            is_one = wanted and interface is primary
+            interface.is_protected = is_one and not interface.link.master
         if primary is None or not wanted:
             self._protector.end()
             return NO_PROTECTION
@@ -64,6 +65,14 @@ class Leadership:
     def _primary(self) -> Interface | None:
         interfaces = self._host.interfaces.values()
         return next((i for i in interfaces if isinstance(i.treatment, Primary)), None)
+
+    def _links_of(self, interface: Interface | None) -> frozenset[int]:
+        """The link of an ENI, and those that stand on it."""
+        if interface is None:
+            return frozenset()
+        index = interface.link.index
+        above = (i for i, enis in self._host.above.beneath.items() if index in enis)
+        return frozenset({index, *above})
 
     @property
     def _has_secondaries(self) -> bool:
@@ -108,18 +117,19 @@ class Leadership:
         host = self._host
         if self._absent:
             return Egress()
+        links = self._links_of(leader)
         in_main = (route for route in host.routes if route.table == MAIN_TABLE)
-        standing = frozenset(r.family for r in in_main if r.oif == leader.link.index)
+        standing = frozenset(r.family for r in in_main if r.oif in links)
         named = host.policy.egress != PRIMARY_EGRESS
         routers = {f: r for f in Family if (r := self._router(leader, f))}
-        return egress(Leader(leader.link, named, routers, host.enis), self._lead, standing)
+        return egress(Leader(leader.link, links, named, routers, host.enis), self._lead, standing)
 
     def _router(self, leader: Interface, family: Family) -> Route | None:
-        """A default route by the VPC's router, if the ENI has an address of the family."""
+        """A default route by the VPC's router, if the ENI's own link has the family's routes."""
         facts, policy = leader.facts, self._host.policy
         certain = usable(leader.verdicts, facts.addresses, facts.routes, Protection())
         its = certain.get(family, Usable())
-        if not its:
+        if not its or leader.link.master:
             return None
         metric = 0 if family is Family.V4 else IPV6_DEFAULT_METRIC
         base = Route(eni_routes.ANY[family], MAIN_TABLE, leader.link.index, metric=metric)

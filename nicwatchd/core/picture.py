@@ -75,7 +75,9 @@ class Picture:
             noted = self._note_closed(noted)
         if self._is_of_defaults(event, by_us=by_us):
             self.stale.defaults = True
-            noted = AT_ONCE
+            if isinstance(event, RouteEvent):
+                return AT_ONCE
+            return COALESCE if noted is None else noted
         return noted
 
     def _note(self, event: Event, now: float, *, by_us: bool) -> float | None:
