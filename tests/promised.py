@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
 from nicwatchd.core.model import (
@@ -116,17 +116,16 @@ def of_primary(
     Its table has what main has through its link (`main`), and what others put there has rules like
     its own. Its first addresses are its manager's.
     """
-    theirs = {family: [ip for ip in foreign if ip.version == family] for family in Family}
-    ipv4 = dict.fromkeys((*eni.ipv4, *theirs[Family.V4]))
-    ipv6 = dict.fromkeys((*eni.ipv6, *theirs[Family.V6]))
+    ipv4 = dict.fromkeys((*eni.ipv4, *(ip for ip in foreign if isinstance(ip, IPv4Address))))
+    ipv6 = dict.fromkeys((*eni.ipv6, *(ip for ip in foreign if isinstance(ip, IPv6Address))))
     whole = replace(eni, ipv4=tuple(ipv4), ipv6=tuple(ipv6))
     made = [route for route in main if route.protocol == RTPROT_KERNEL]
     on_link = [r.dst for r in made if 0 < r.dst.prefixlen < r.dst.max_prefixlen]
     beside = [network for network in on_link if not network.is_link_local]
     operators = [route for route in main if route not in made]
     found = expected(whole, index, others, operators, on_link=beside)
-    added = {*eni.ipv4[1:], *eni.ipv6[1:]} - {*foreign}
-    return replace(found, addresses=frozenset(added))
+    added = frozenset[IPAddress]((*eni.ipv4[1:], *eni.ipv6[1:]))
+    return replace(found, addresses=added - {*foreign})
 
 
 def _parts(

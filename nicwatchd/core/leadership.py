@@ -8,25 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from nicwatchd.core import eni_routes
 from nicwatchd.core.egress import Egress, Leader, egress
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
-from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lead import Lead
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import IPV6_DEFAULT_METRIC, MAIN_TABLE, Family, Plan, Reason, Route
-from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS, PrimaryMode
+from nicwatchd.core.model import (
+    IPV6_DEFAULT_METRIC,
+    MAIN_TABLE,
+    Family,
+    Plan,
+    Reason,
+    Route,
+    Rule,
+)
+from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS, Policy, PrimaryMode
 from nicwatchd.core.primary import NO_PROTECTION, Protection, Protector, families_of, usable
+from nicwatchd.core.stack import Above
 from nicwatchd.core.treatment import Primary
+
+
+class HostFacts(Protocol):
+    """What of a host matters here: see `Host`."""
+
+    policy: Policy
+    defaults: tuple[Route, ...]
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+    above: Above
+
+    @property
+    def interfaces(self) -> Mapping[int, Interface]:
+        """By ifindex."""
+
+    @property
+    def enis(self) -> frozenset[int]:
+        """The links that are ENIs of this host, by ifindex."""
 
 
 class Leadership:
     """Decides, once in each decision, what the primary needs, and who leads the host's traffic."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: HostFacts) -> None:
         self._host = host
         self._lead = Lead()
         self._protector = Protector()

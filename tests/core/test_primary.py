@@ -26,6 +26,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import Coexist, Policy, PrimaryMode
 from tests.core.build import (
+    ERROR,
     ETH1,
     MAC,
     PRIMARY,
@@ -241,6 +242,18 @@ def test_in_a_bridge_nothing_of_it_is_protected_and_its_default_leads(which: Fam
     motion.run(140.0)
     assert lead(motion, which) == [(8, 99)]
     assert quiet(motion)
+    # A daemon that comes again does not know the primary at first.
+    again = FastMotion(CALM, kernel=motion.kernel, start=motion.now)
+    again.primary = ERROR
+    again.imds(PRIMARY, 0.0, LISTED)
+    again.imds(MAC, 0.0, FULL)
+    again.run(again.now + 300.0)
+    again.primary = Value(PRIMARY)
+    again.run(again.now + 300.0)
+    assert again.written == []
+    again.turn.release(None, again.now)
+    again.run(again.now + 10.0)
+    assert lead(again, which) == []
 
 
 def test_a_restart_writes_nothing() -> None:
