@@ -51,6 +51,7 @@ CHANGES = [
     pytest.param(Numbers(priority=32599), id="priority-overlapping-before"),
     pytest.param(Numbers(table_base=2_000_000), id="table_base"),
     pytest.param(Numbers(group=77), id="group"),
+    pytest.param(Numbers(table_base=2_000_000, group=77), id="table_base-group"),
     pytest.param(OTHER, id="all"),
 ]
 FIRST = eni(
