@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
 from nicwatchd.core.model import (
@@ -16,6 +16,7 @@ from nicwatchd.core.model import (
     LINK_GROUP,
     MAIN_TABLE,
     PROTOCOL,
+    RTPROT_KERNEL,
     SCOPE_LINK,
     Family,
     IPAddress,
@@ -58,13 +59,15 @@ def expected(
     foreign: Collection[IPAddress] = (),
     up: bool = True,
     away: Collection[object] = (),
+    on_link: Collection[IPNetwork] = (),
 ) -> Expected:
     """Everything that the README promises for an ENI.
 
     `others` are the CIDRs of the host's other ENIs; `operators` are main's routes through this
     ENI, which are copied if the ENI has the family, with its first address as the source;
     `foreign` are permanent addresses that others put on its link, `away` those that containers
-    have. A link that is down has no routes and no IPv6 addresses.
+    have, `on_link` networks that main reaches on the link, beside the subnet. A link that is down
+    has no routes and no IPv6 addresses.
     """
     rules: set[Rule] = set()
     routes: set[Route] = set()
@@ -80,14 +83,17 @@ def expected(
         rules |= _rules(base, eni.name, addresses, prefixes, alone, theirs, away)
         addresses = tuple(ip for ip in addresses if ip not in away)
         if up:
-            plain = _routes(eni, family, index)
+            beside = [network for network in on_link if network.version == family]
+            plain = _routes(eni, family, index, beside)
             routes |= plain
             copied = (route for route in operators if route.family is family)
             copies = {replace(route, table=table, protocol=PROTOCOL) for route in copied}
             routes |= copies
             source = addresses[0] if addresses else None
             both = plain | copies
-            sourced |= {r if r.dst == LINK_LOCAL else replace(r, prefsrc=source) for r in both}
+            sourced |= {
+                r if r.dst == LINK_LOCAL else replace(r, prefsrc=r.prefsrc or source) for r in both
+            }
     here = eni.addresses() if up else eni.addresses(Family.V4)
     return Expected(
         index,
@@ -98,6 +104,30 @@ def expected(
     )
 
 
+def of_primary(
+    eni: Eni,
+    index: int,
+    others: Collection[IPNetwork],
+    main: Iterable[Route],
+    foreign: Collection[IPAddress] = (),
+) -> Expected:
+    """Everything that the README promises for the primary while there is an ENI beside it.
+
+    Its table has what main has through its link (`main`), and what others put there has rules like
+    its own. Its first addresses are its manager's.
+    """
+    ipv4 = dict.fromkeys((*eni.ipv4, *(ip for ip in foreign if isinstance(ip, IPv4Address))))
+    ipv6 = dict.fromkeys((*eni.ipv6, *(ip for ip in foreign if isinstance(ip, IPv6Address))))
+    whole = replace(eni, ipv4=tuple(ipv4), ipv6=tuple(ipv6))
+    made = [route for route in main if route.protocol == RTPROT_KERNEL]
+    on_link = [r.dst for r in made if 0 < r.dst.prefixlen < r.dst.max_prefixlen]
+    beside = [network for network in on_link if not network.is_link_local]
+    operators = [route for route in main if route not in made]
+    found = expected(whole, index, others, operators, on_link=beside)
+    added = frozenset[IPAddress]((*eni.ipv4[1:], *eni.ipv6[1:]))
+    return replace(found, addresses=added - {*foreign})
+
+
 def _parts(
     eni: Eni, family: Family
 ) -> tuple[tuple[IPAddress, ...], tuple[IPNetwork, ...], tuple[IPNetwork, ...]]:
@@ -106,9 +136,9 @@ def _parts(
     return eni.ipv6, eni.ipv6_prefixes, eni.subnet.ipv6
 
 
-def _routes(eni: Eni, family: Family, index: int) -> set[Route]:
+def _routes(eni: Eni, family: Family, index: int, beside: Collection[IPNetwork]) -> set[Route]:
     base = Route(ANY[family], Numbers().table_of(index), index)
-    _, _, cidrs = _parts(eni, family)
+    cidrs = {*_parts(eni, family)[2], *beside}
     if family is Family.V4:
         default = replace(base, gateway=eni.subnet.gateway, onlink=True, metric=LAST_METRIC)
         return {default} | {replace(base, dst=cidr, scope=SCOPE_LINK) for cidr in cidrs}

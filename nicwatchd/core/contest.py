@@ -60,11 +60,12 @@ class Contest:
         """
         items: dict[int, Iterable[Item]] = {}
         for index, interface in self.interfaces.items():
-            if isinstance(interface.treatment, Managed):
-                usable = (verdict.usable for verdict in interface.verdicts.values())
-                items[index] = [item for each in usable for item in each.items]
-            else:
-                items[index] = self._claims_of(interface).keeps
+            is_managed = isinstance(interface.treatment, Managed)
+            usable = (verdict.usable for verdict in interface.verdicts.values())
+            items[index] = () if is_managed else self._claims_of(interface).keeps
+            if is_managed or interface.is_protected:
+                of_imds = (item for each in usable for item in each.items)
+                items[index] = tuple(dict.fromkeys((*items[index], *of_imds)))
         others = {
             index
             for index, interface in self.interfaces.items()

@@ -6,7 +6,7 @@ Only the turn calls it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from nicwatchd.core.closed_main import ClosedMain
@@ -25,6 +25,7 @@ from nicwatchd.core.interface import JUDGING, PLANNING, Interface
 from nicwatchd.core.leadership import Leadership
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
+    MAIN_TABLE,
     AddAddress,
     AddRoute,
     AddRule,
@@ -56,7 +57,7 @@ class Decider:
         self.at = -inf  # when the last decision was made
         self._groups = frozenset({host.policy.numbers.group})  # all link groups that were ever ours
         self._rule_owners: Mapping[Rule, int] = {}
-        self._carriers: Mapping[int, int] = {}  # whose plan has the group of a link on top of it
+        self._carriers: Mapping[int, int] = {}  # in whose plan a link on top of it is
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
@@ -81,8 +82,7 @@ class Decider:
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now, network)
         undecided = self._undecided()
-        in_order = sorted(host.interfaces.values(), key=lambda i: not i.is_protected)
-        plans = [*(interface.plan for interface in in_order), *self._orphans]
+        plans = [*_in_order(host.interfaces.values()), *self._orphans]
         operations = diff(plans, kernel, undecided, host.owners)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
@@ -136,8 +136,12 @@ class Decider:
         interface.treat(treatment, self._groups)
 
     def _undecided(self) -> Undecided:
-        interfaces = self.host.interfaces.items()
+        host = self.host
+        interfaces = host.interfaces.items()
         waiting = {(index, family) for index in self._without_table for family in Family}
+        releases = host.policy.every_link or host.releases.everything
+        if not (isinstance(host.primary_mac, Value) or releases):  # who leads, depends on it
+            waiting |= {(r.oif, r.family) for r in host.routes if r.table == MAIN_TABLE}
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
 
     @property
@@ -212,15 +216,20 @@ class Decider:
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
-        self._carriers = {
-            each.index: index
-            for index, i in host.interfaces.items()
-            for each in i.plan.standing
-            if each.index not in host.interfaces
-        }
+        self._carriers = self._find_carriers()
         self._rule_owners = {
             rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
         }
+
+    def _find_carriers(self) -> dict[int, int]:
+        """For links that are no ENIs: in whose plan their group is, or a default route by them."""
+        interfaces = self.host.interfaces
+        found: dict[int, int] = {}
+        for index, interface in interfaces.items():
+            above = [each.index for each in interface.plan.standing]
+            above += [route.oif for route in interface.plan.routes if route.table == MAIN_TABLE]
+            found |= {each: index for each in above if each not in interfaces}
+        return found
 
     # --- conclusions to operations -----------------------------------------------------------
 
@@ -279,6 +288,8 @@ class Decider:
         match operation:
             case SetGroup(index=i) if i not in self.host.interfaces:
                 return self._carriers.get(i)
+            case AddRoute(route=r) | RemoveRoute(route=r) if r.oif not in self.host.interfaces:
+                return self._carriers.get(r.oif)
             case SetGroup(index=i) | SetUp(index=i) | AddAddress(index=i) | RemoveAddress(index=i):
                 return i
             case AddRoute(route=route) | RemoveRoute(route=route):
@@ -287,3 +298,8 @@ class Decider:
                 return self._rule_owners.get(rule)
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _in_order(interfaces: Iterable[Interface]) -> Iterator[Plan]:
+    """The plans; a primary that is protected comes first, so that at no moment it is cut off."""
+    return (i.plan for i in sorted(interfaces, key=lambda i: not i.is_protected))

@@ -27,11 +27,13 @@ FIRST: Final = {Family.V4: 0, Family.V6: 1}
 class Leader:
     """The ENI that is to carry the host's own traffic. `named`: the settings name it.
 
-    `routers` has, by family, a default route by the VPC's router, for when main has none by the
-    link any more. `enis` are the ENIs of the host.
+    `links` are its own and those that stand on it, by ifindex: a bridge has the routes of its port.
+    `routers` has, by family, a default route by the VPC's router, for when main has none by them
+    any more. `enis` are the ENIs of the host.
     """
 
     link: Link
+    links: AbstractSet[int]
     named: bool
     routers: dict[Family, Route]
     enis: AbstractSet[int]
@@ -42,11 +44,10 @@ class Leader:
         return self.link.up and self.link.running
 
     def route(self, defaults: Defaults, family: Family) -> Route | None:
-        """The default route by its link: main's, or the VPC router's."""
-        index = self.link.index
-        mine = [route for route in defaults.routes if index in route.links]
+        """The default route by its links: main's, or the VPC router's."""
+        mine = [route for route in defaults.routes if route.links & self.links]
         best = min(mine, key=lambda route: route.metric, default=None)
-        return through(index, best) if best else self.routers.get(family)
+        return through(min(best.links & self.links), best) if best else self.routers.get(family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def _kept(leader: Leader, defaults: Defaults, stands: Route | None) -> Route | N
 
 def _needed(leader: Leader, lead: Lead, family: Family, *, stands: bool) -> Route | Reason | None:
     defaults, link = lead.defaults(family), leader.link
-    other = defaults.elsewhere(link.index)
+    other = defaults.elsewhere(leader.links)
     if other is None or not leader.leads:
         return None
     by_others = not other.links <= leader.enis

@@ -18,7 +18,6 @@ from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import (
-    PROTOCOL,
     Address,
     AddRule,
     Family,
@@ -151,20 +150,17 @@ class Host:
     def update_addresses(
         self, index: int, addresses: tuple[Address, ...], routes: tuple[Route, ...], now: float
     ) -> None:
-        """Take one link's addresses and the main table's routes through it.
+        """Take one link's addresses and the main table's routes of others through it.
 
         If others changed something, poll IMDS at once: it often shows the same change.
         """
-        # A route of ours in main is a conclusion, and no fact.
-        routes = tuple(route for route in routes if route.protocol != PROTOCOL)
         self.above.take(index, addresses, routes)
         interface = self.interfaces.get(index)
         if interface is None:
             return
         facts = interface.facts
         # Where IPv6 is switched off the kernel takes all of its addresses, too.
-        off = why_off(Family.V6, facts.link) is not None
-        down = facts.flapped or not facts.link.up or off
+        down = facts.flapped or not facts.link.up or why_off(Family.V6, facts.link) is not None
         if facts.floating.look(addresses, now, down=down) and interface.is_polled:
             interface.polling.watch(now)  # whoever took an address away soon tells EC2
         if facts.update(addresses, routes):

@@ -30,7 +30,7 @@ from nicwatchd.core.model import (
     Rule,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
-from nicwatchd.core.ownership import Owners, Undecided, selector
+from nicwatchd.core.ownership import SHARED_TABLES, Owners, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.primary import NO_PROTECTION, Protection
 from nicwatchd.core.rule_chains import by_selector
@@ -86,7 +86,7 @@ class HostPlan:
         before = replace(policy, numbers=replace(policy.numbers, group=max(former)))
         wanted = {selector(rule) for each in final.values() for rule in each.rules}
         surplus = [rule for rule in self._guards(former) if selector(rule) not in wanted]
-        if any(self.owners.protects(guard, self.undecided) for guard in surplus):
+        if any(self.owners.protects(rule, self.undecided) for rule in self._left(final)):
             return self._all(before)  # what is still being judged needs the old group
         bridged = _remembering(self._all(policy, detour=True), former)
         standing = frozenset(self.rules)
@@ -111,6 +111,15 @@ class HostPlan:
         """The group that a link is in."""
         interface = self.interfaces.get(index)
         return interface.link.group if interface else self.neighbourhood.stack.group_of(index)
+
+    def _left(self, plans: Mapping[int, Plan]) -> Iterator[Rule]:
+        """Our rules that are in none of the plans, but for the guards of those that are."""
+        wanted = {rule for each in plans.values() for rule in each.rules}
+        chains = {selector(rule) for rule in wanted}
+        for rule in self.rules:
+            is_guard = rule.table in SHARED_TABLES and selector(rule) in chains
+            if rule.protocol == PROTOCOL and rule not in wanted and not is_guard:
+                yield rule
 
     def _guards(self, groups: AbstractSet[int]) -> Iterator[Rule]:
         """Our guards with these groups."""

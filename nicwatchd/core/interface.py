@@ -124,16 +124,15 @@ class Interface:
             self.facts.floating.forget()
 
     def conclude(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
-        """Judge both families if we manage the interface, and move the state accordingly."""
+        """Judge both families of an ENI that is ours or the primary; move the state accordingly."""
         reason = reason_of(self.treatment)
-        if isinstance(self.treatment, Primary):  # its addresses are to be known all the same
-            self._judge(primary_mac, now, policy)
-        elif reason:
+        if reason and not isinstance(self.treatment, Primary):
             self.witness, self.verdicts, self._confirmed = None, {}, frozenset()
+        else:  # the primary's addresses are to be known all the same
+            self._judge(primary_mac, now, policy)
         if reason:
             self._handle(Event.DISQUALIFIED, now, (reason,))
         else:
-            self._judge(primary_mac, now, policy)
             self._move(now, policy)
 
     def _judge(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:

@@ -29,13 +29,9 @@ class Defaults:
         first = min((route.metric for route in self.routes), default=0)
         return tuple(route for route in self.routes if route.metric == first)
 
-    def are_by(self, index: int) -> bool:
-        """Whether a link leads all that they take; also where there are none."""
-        return all(route.links == {index} for route in self.best)
-
-    def elsewhere(self, index: int) -> Route | None:
-        """One of the best ones that leads through another link."""
-        return next((route for route in self.best if route.links != {index}), None)
+    def elsewhere(self, links: AbstractSet[int]) -> Route | None:
+        """One of the best ones that leads through a link beside these."""
+        return next((route for route in self.best if not route.links <= links), None)
 
 
 class Lead:
@@ -45,14 +41,16 @@ class Lead:
         self._of: dict[Family, Defaults] = {family: Defaults(()) for family in Family}
         self._led: dict[Family, bool] = {}  # whether by the primary; missing: never seen
 
-    def look(self, routes: Sequence[Route], primary: int | None, enis: AbstractSet[int]) -> None:
-        """Take main's default routes. `primary` is its ifindex, if it is known and there."""
+    def look(
+        self, routes: Sequence[Route], primary: AbstractSet[int], enis: AbstractSet[int]
+    ) -> None:
+        """Take main's default routes. `primary`: its link, if known, and what stands on it."""
         others = [route for route in routes if route.protocol != PROTOCOL]
         for family in Family:
             defaults = Defaults(tuple(r for r in others if r.family is family))
             self._of[family] = defaults
-            if primary is not None and not enis - {primary}:
-                self._led[family] = defaults.are_by(primary)
+            if primary and not enis - primary:
+                self._led[family] = defaults.elsewhere(primary) is None
 
     def defaults(self, family: Family) -> Defaults:
         """The default routes of a family."""

@@ -8,25 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from nicwatchd.core import eni_routes
 from nicwatchd.core.egress import Egress, Leader, egress
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
-from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lead import Lead
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import IPV6_DEFAULT_METRIC, MAIN_TABLE, Family, Plan, Reason, Route
-from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS, PrimaryMode
+from nicwatchd.core.model import (
+    IPV6_DEFAULT_METRIC,
+    MAIN_TABLE,
+    Family,
+    Plan,
+    Reason,
+    Route,
+    Rule,
+)
+from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS, Policy, PrimaryMode
 from nicwatchd.core.primary import NO_PROTECTION, Protection, Protector, families_of, usable
+from nicwatchd.core.stack import Above
 from nicwatchd.core.treatment import Primary
+
+
+class HostFacts(Protocol):
+    """What of a host matters here: see `Host`."""
+
+    policy: Policy
+    defaults: tuple[Route, ...]
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+    above: Above
+
+    @property
+    def interfaces(self) -> Mapping[int, Interface]:
+        """By ifindex."""
+
+    @property
+    def enis(self) -> frozenset[int]:
+        """The links that are ENIs of this host, by ifindex."""
 
 
 class Leadership:
     """Decides, once in each decision, what the primary needs, and who leads the host's traffic."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: HostFacts) -> None:
         self._host = host
         self._lead = Lead()
         self._protector = Protector()
@@ -34,10 +61,11 @@ class Leadership:
     def protection(self, container_network: str | None) -> Protection:
         """What of the primary to protect; `container_network` owns the ENIs of the host."""
         host, primary = self._host, self._primary
-        self._lead.look(host.defaults, primary.link.index if primary else None, host.enis)
+        self._lead.look(host.defaults, self._links_of(primary), host.enis)
         wanted = host.policy.primary is PrimaryMode.PROTECT and self._has_secondaries
         for interface in host.interfaces.values():
-            interface.is_protected = wanted and interface is primary
+            is_one = wanted and interface is primary
+            interface.is_protected = is_one and not interface.link.master
         if primary is None or not wanted:
             self._protector.end()
             return NO_PROTECTION
@@ -64,6 +92,14 @@ class Leadership:
     def _primary(self) -> Interface | None:
         interfaces = self._host.interfaces.values()
         return next((i for i in interfaces if isinstance(i.treatment, Primary)), None)
+
+    def _links_of(self, interface: Interface | None) -> frozenset[int]:
+        """The link of an ENI, and those that stand on it."""
+        if interface is None:
+            return frozenset()
+        index = interface.link.index
+        above = (i for i, enis in self._host.above.beneath.items() if index in enis)
+        return frozenset({index, *above})
 
     @property
     def _has_secondaries(self) -> bool:
@@ -108,19 +144,20 @@ class Leadership:
         host = self._host
         if self._absent:
             return Egress()
-        index, in_main = leader.link.index, [r for r in host.routes if r.table == MAIN_TABLE]
-        standing = {route.family: route for route in in_main if route.links == {index}}
+        links = self._links_of(leader)
+        in_main = [route for route in host.routes if route.table == MAIN_TABLE]
+        standing = {route.family: route for route in in_main if route.links <= links}
         named = host.policy.egress != PRIMARY_EGRESS
         routers = {f: r for f in Family if (r := self._router(leader, f))}
-        its = Leader(leader.link, named, routers, host.enis)
+        its = Leader(leader.link, links, named, routers, host.enis)
         return egress(its, self._lead, standing, alone=not self._has_secondaries)
 
     def _router(self, leader: Interface, family: Family) -> Route | None:
-        """A default route by the VPC's router, if the ENI has an address of the family."""
+        """A default route by the VPC's router, if the ENI's own link has the family's routes."""
         facts, policy = leader.facts, self._host.policy
         certain = usable(leader.verdicts, facts.addresses, facts.routes, Protection())
         its = certain.get(family, Usable())
-        if not its:
+        if not its or leader.link.master:
             return None
         metric = 0 if family is Family.V4 else IPV6_DEFAULT_METRIC
         base = Route(eni_routes.ANY[family], MAIN_TABLE, leader.link.index, metric=metric)

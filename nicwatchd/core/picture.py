@@ -5,7 +5,7 @@ Reads: events of the kernel, and what the driver read. Gives: steps that read; f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from nicwatchd.core.container_networks import CILIUM_LINK
@@ -23,6 +23,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     Link,
+    Route,
 )
 from nicwatchd.core.port import (
     AddressEvent,
@@ -71,11 +72,13 @@ class Picture:
                 self.stale.void()
                 return AT_ONCE
         noted = self._note(event, now, by_us=by_us)
-        if self._is_of_closed(event, by_us=by_us):
+        if _is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
-        if self._is_of_defaults(event, by_us=by_us):
+        if _is_of_defaults(event, self._host.defaults, by_us=by_us):
             self.stale.defaults = True
-            noted = AT_ONCE
+            if isinstance(event, RouteEvent):
+                return AT_ONCE
+            return COALESCE if noted is None else noted
         return noted
 
     def _note(self, event: Event, now: float, *, by_us: bool) -> float | None:
@@ -102,36 +105,6 @@ class Picture:
                 self.stale.rules()
                 return COALESCE
         return None
-
-    def _is_of_closed(self, event: Event, *, by_us: bool) -> bool:
-        """Whether an error route for all destinations may have come or gone, or others with it."""
-        closed, enis = self._host.closed_main, self._host.enis
-        match event:
-            case RouteEvent(table=table) if by_us or table != MAIN_TABLE:
-                return False
-            case RouteEvent(family=family, error=error, wide=wide, hops=hops, oif=oif):
-                return error or (family in closed and (wide or not enis.issuperset(hops or (oif,))))
-            case NexthopEvent():
-                return bool(closed)
-            case LinkEvent():  # IPv4 routes go without an event of their own
-                return bool(closed) and (event.gone or event.down)
-            case AddressEvent():
-                return bool(closed) and event.deleted and not by_us
-        return False
-
-    def _is_of_defaults(self, event: Event, *, by_us: bool) -> bool:
-        """Whether a default route of main may have come or gone."""
-        links = frozenset().union(*(route.links for route in self._host.defaults))
-        match event:
-            case RouteEvent(table=table, wide=wide):
-                return table == MAIN_TABLE and wide and not by_us
-            case NexthopEvent(oif=oif):
-                return not oif or oif in links
-            case LinkEvent():  # IPv4 routes go without an event of their own
-                return (event.gone or event.down) and event.index in links
-            case AddressEvent():
-                return event.deleted and event.index in links
-        return False
 
     def _note_closed(self, noted: float | None) -> float:
         """Read again what closes main, and what else it has. A routing daemon may have much."""
@@ -295,7 +268,9 @@ class Picture:
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
         for index, addresses in read.addresses.items():
-            self._host.update_addresses(index, addresses, read.routes[index], now)
+            # A route of ours in main is a conclusion, and no fact.
+            others = tuple(r for r in read.routes[index] if r.protocol != PROTOCOL)
+            self._host.update_addresses(index, addresses, others, now)
         if read.hosts is not None:
             self._host.host_routes = read.hosts
         if read.closed is not None:
@@ -306,3 +281,39 @@ class Picture:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:
             self._host.update_own(*read.own)
+
+
+def _is_of_closed(
+    event: Event, closed: Collection[Family], enis: frozenset[int], *, by_us: bool
+) -> bool:
+    """Whether an error route for all destinations may have come or gone, or others with it.
+
+    `closed` are the families that such a route closes now.
+    """
+    match event:
+        case RouteEvent(table=table) if by_us or table != MAIN_TABLE:
+            return False
+        case RouteEvent(family=family, error=error, wide=wide, hops=hops, oif=oif):
+            return error or (family in closed and (wide or not enis.issuperset(hops or (oif,))))
+        case NexthopEvent():
+            return bool(closed)
+        case LinkEvent():  # IPv4 routes go without an event of their own
+            return bool(closed) and (event.gone or event.down)
+        case AddressEvent():
+            return bool(closed) and event.deleted and not by_us
+    return False
+
+
+def _is_of_defaults(event: Event, defaults: Iterable[Route], *, by_us: bool) -> bool:
+    """Whether a default route of main may have come or gone. `defaults` are those of now."""
+    match event:
+        case RouteEvent(table=table, wide=wide):
+            return table == MAIN_TABLE and wide and not by_us
+        case NexthopEvent(oif=oif):
+            return not oif or any(oif in route.links for route in defaults)
+        case LinkEvent(index=index):  # IPv4 routes go without an event of their own
+            ends = event.gone or event.down
+            return ends and any(index in route.links for route in defaults)
+        case AddressEvent(index=index):
+            return event.deleted and any(index in route.links for route in defaults)
+    return False

@@ -174,10 +174,7 @@ class Kernel(Protocol):
         """
 
     async def defaults(self) -> tuple[Route, ...]:
-        """The main table's unicast default routes of both families, whoever made them.
-
-        IPv4 routes of one metric are in the order in which the kernel takes them.
-        """
+        """The main table's unicast default routes of both families, whoever made them."""
 
     async def own_routes(self) -> tuple[Route, ...]:
         """Every unicast route of our protocol, in all tables."""

@@ -66,9 +66,12 @@ class Protector:
         `standing`: the families in which rules of ours for the primary are there already, by an
         earlier run of the daemon.
         """
+        if link.master:
+            self.end()
+            return Protection(frozenset(), (_is_port(link),))
         reasons: dict[Family, Reason] = {}
         for family in set(Family) - self._begun - standing:
-            route = lead.defaults(family).elsewhere(link.index)
+            route = lead.defaults(family).elsewhere({link.index})
             if route and lead.is_chosen(route, enis):
                 reasons[family] = _aside(family, link)
         self._begun = frozenset(Family) - reasons.keys()
@@ -81,6 +84,14 @@ def _aside(family: Family, link: Link) -> Reason:
         f"second ENI: somebody wants it so, and nicwatchd protects no {family.label} of the primary"
     )
     return Reason("primary-left", text)
+
+
+def _is_port(link: Link) -> Reason:
+    text = (
+        f"{link.name} is a port of another link, which has its addresses and routes: nicwatchd "
+        "protects nothing of the primary"
+    )
+    return Reason("primary-port", text)
 
 
 def families_of(rules: tuple[Rule, ...], table: int) -> frozenset[Family]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import application, decide, diff, eni_routes, moves, rule_chains
+from nicwatchd.core import application, decide, diff, eni_routes, moves, primary, rule_chains
 from nicwatchd.core.contest import Contest
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.floating import Floating
@@ -87,6 +87,21 @@ def guard_behind_its_rule(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(rule_chains, "missing", added)
     patch.setattr(rule_chains, "surplus", removed)
+
+
+def primary_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What the primary's addresses send follows main, whatever is in it."""
+    patch.setattr(primary, "usable", lambda *_: {})
+
+
+def mains_word_not_mirrored(patch: pytest.MonkeyPatch) -> None:
+    """The primary's table lacks the default routes of DHCP and of router advertisements."""
+    right = eni_routes.Main._is_to_copy
+
+    def wrong(self: eni_routes.Main, route: Route) -> bool:
+        return right(replace(self, is_mirrored=False), route)
+
+    patch.setattr(eni_routes.Main, "_is_to_copy", wrong)
 
 
 def routes_before_rules(patch: pytest.MonkeyPatch) -> None:
@@ -212,7 +227,7 @@ CASES: Final = (
     Case(lost_event, 64, 40, "missing rule"),
     Case(rule_left_on_detach, 1, 30, "left rule"),
     Case(unknown_read_as_absent, 2302, 40, "RemoveRule.* took"),
-    Case(removals_first, 15, 30, "RemoveRule.* took"),
+    Case(removals_first, 33, 30, "RemoveRule.* took"),
     Case(guard_behind_its_rule, 6, 30, "before its guard"),
     Case(routes_before_rules, 5, 40, "RemoveRoute.* let IPv6 rules lead into empty"),
     Case(address_of_anothers_removed, 3, 40, "foreign, gone: ForeignAddress"),
@@ -224,4 +239,6 @@ CASES: Final = (
     Case(freed_prefix_takes, 959, 20, "leaves by"),
     Case(containers_forgotten, 3, 40, "left address"),
     Case(floating_put_back, 460, 50, "back on"),
+    Case(primary_forgotten, 1, 20, "missing rule"),
+    Case(mains_word_not_mirrored, 1, 20, "missing route"),
 )

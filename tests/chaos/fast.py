@@ -15,13 +15,24 @@ from typing import Final
 from uuid import UUID
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.model import PROTOCOL, Address, Route, Rule, ours
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_DHCP,
+    RTPROT_RA,
+    Address,
+    Family,
+    Route,
+    Rule,
+    ours,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.sim.imds import ImdsServer
+from nicwatchd.sim.parts import ROUTER_V6
 from nicwatchd.sim.script import EniScript, Scenario
 from tests.chaos.actions import (
     Action,
@@ -60,6 +71,7 @@ from tests.chaos.judge import Seen, see
 from tests.chaos.memory_imds import MemoryTransport
 from tests.chaos.truth import PRIMARY, Truth, first_enis
 from tests.chaos.watched_kernel import WatchedKernel
+from tests.promised import ANY
 
 # As shipped in shape, and smaller: fewer questions and decisions make a faster walk.
 POLICY: Final = Policy(
@@ -97,10 +109,18 @@ class FastWorld:
         self.kernel.set_link(replace(self.kernel._state.links[self._box], up=True, running=True))
 
     def _plug_primary(self) -> None:
+        """It has leases, and main's default routes lead out by it."""
         eni = first_enis()[PRIMARY]
         index = self._indexes[PRIMARY] = self.kernel.add_link(eni.name, eni.mac)
-        self._set(PRIMARY, up=True)
+        self._set(PRIMARY, up=True, running=True)
         self.kernel.put(Address(index, eni.ipv4[0], 24, dynamic=True))
+        self.kernel.put(Address(index, eni.ipv6[0], 128, dynamic=True))
+        for protocol, family, gateway in (
+            (RTPROT_DHCP, Family.V4, eni.subnet.gateway),
+            (RTPROT_RA, Family.V6, ROUTER_V6),
+        ):
+            way = Route(ANY[family], MAIN_TABLE, index, protocol, gateway, metric=1024)
+            self.kernel.put(way)
 
     # --- World -------------------------------------------------------------------------------
 

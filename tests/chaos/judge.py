@@ -10,6 +10,7 @@ from ipaddress import ip_network
 
 from nicwatchd.core.model import (
     LINK_GROUP,
+    MAIN_TABLE,
     PROTOCOL,
     Address,
     Link,
@@ -20,10 +21,11 @@ from nicwatchd.core.model import (
     ours,
 )
 from nicwatchd.core.port import Kernel
+from nicwatchd.sim.parts import Eni
 from tests.chaos.actions import ForeignAddress, ForeignRoute
 from tests.chaos.truth import PRIMARY, Truth
 from tests.chaos.watched_kernel import selector, unguarded
-from tests.promised import Expected, expected
+from tests.promised import Expected, expected, of_primary
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def differences(truth: Truth, seen: Seen) -> list[str]:
     if wrong:
         return wrong
     promised = {mac: _promised(truth, mac, seen) for mac in truth.secondaries}
+    if _is_protected(truth, seen):
+        promised[PRIMARY] = _promised_to_primary(truth, seen)
     return [
         *_ours(promised, truth, seen),
         *_addresses(promised, truth, seen),
@@ -84,9 +88,30 @@ def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
     return expected(eni, link.index, shared, copied, foreign=theirs, up=port.up, away=away)
 
 
+def _is_protected(truth: Truth, seen: Seen) -> bool:
+    """Whether the primary is: while there is an ENI beside it that has something of its own.
+
+    Of what is left of one that died, only the daemon knows.
+    """
+    beside = any(_has_something(truth.usable(mac)) for mac in truth.secondaries)
+    return beside or any(seen.states.get(mac) != "ignored" for mac in truth.dead)
+
+
+def _has_something(eni: Eni) -> bool:
+    return bool((*eni.addresses(), *eni.prefixes))
+
+
+def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
+    index = seen.links[PRIMARY].index
+    main = [r for r in seen.routes if r.table == MAIN_TABLE and index in r.links]
+    theirs = [f.address.ip for f in truth.foreign_on(PRIMARY) if isinstance(f, ForeignAddress)]
+    others = (route for route in main if route.protocol != PROTOCOL)
+    return of_primary(truth.usable(PRIMARY), index, truth.shared(PRIMARY), [*others], theirs)
+
+
 def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[str]:
     own = [rule for rule in seen.rules if rule.protocol == PROTOCOL]
-    left = _of_dead(truth, seen, own)
+    left = _of_dead(promised, truth, seen, own)
     rules = frozenset(own) - left
     dead = {seen.links[mac].index for mac in truth.dead}
     ours_there = (route for route in seen.routes if route.protocol == PROTOCOL)
@@ -98,23 +123,25 @@ def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[st
         *_compare("route", wanted_routes, routes),
         *(f"twice: {rule}" for rule, copies in Counter(own).items() if copies > 1),
         *(f"before its guard: {rule}" for rule in unguarded(own)),
-        *(f"kept by a dead NIC: {rule}" for rule in left if _takes(rule, truth)),
+        *(f"kept by a dead NIC: {rule}" for rule in left if _takes(rule, promised, truth)),
     ]
 
 
-def _of_dead(truth: Truth, seen: Seen, own: Iterable[Rule]) -> frozenset[Rule]:
+def _of_dead(
+    promised: Iterable[str], truth: Truth, seen: Seen, own: Iterable[Rule]
+) -> frozenset[Rule]:
     """Our rules for what is left of ENIs. What they still have matters to nobody."""
     rules, numbers = list(own), Numbers()
     tables = {numbers.table_of(seen.links[mac].index) for mac in truth.dead}
     theirs = {selector(rule) for rule in rules if rule.table in tables}
-    alive = {numbers.table_of(seen.links[mac].index) for mac in truth.secondaries}
+    alive = {numbers.table_of(seen.links[mac].index) for mac in promised}
     theirs -= {selector(rule) for rule in rules if rule.table in alive}
     return frozenset(rule for rule in rules if rule.table in tables or selector(rule) in theirs)
 
 
-def _takes(rule: Rule, truth: Truth) -> bool:
+def _takes(rule: Rule, promised: Iterable[str], truth: Truth) -> bool:
     """Whether a rule selects what an ENI has."""
-    items = [item for mac in truth.secondaries for item in truth.items(mac)]
+    items = [item for mac in promised for item in truth.items(mac)]
     return any(rule.src and contains(rule.src, ip_network(item)) for item in items)
 
 
@@ -180,7 +207,7 @@ def _states(truth: Truth, seen: Seen) -> list[str]:
     wrong = []
     for mac in truth.ports.keys() - {*truth.dead}:
         eni = truth.usable(mac)
-        left_alone = mac == PRIMARY or not (*eni.addresses(), *eni.prefixes)
+        left_alone = mac == PRIMARY or not _has_something(eni)
         wanted, state = "ignored" if left_alone else "applied", seen.states.get(mac)
         if state != wanted:
             wrong.append(f"{mac} is {state}, not {wanted}")

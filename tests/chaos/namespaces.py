@@ -312,15 +312,12 @@ class Namespaces:
         return heard
 
     async def _reach_all(self) -> None:
-        """TCP from each far host and neighbour to each ENI; to the primary from far hosts only.
-
-        Where a DHCP client is at work on an ENI, its subnet reaches the primary no more.
-        """
+        """TCP from each far host and neighbour to each ENI, the primary too."""
         up = [self.link(mac) for mac in self.truth.secondaries if self.truth.ports[mac].up]
         inside = self.truth.contained  # of these no container is there
         reached = [ip for eni in up for ip in self.truth.usable(eni.mac).addresses()]
         wanted = paths(self.vpc.peers(*up), [ip for ip in reached if ip not in inside])
-        wanted += paths(self.vpc.far_hosts, self.vpc.primary.addresses())
+        wanted += paths(self.vpc.peers(*up), self.truth.usable(PRIMARY).addresses())
         try:
             await all_answer(self.vpc, wanted, PATIENCE)
         except TimeoutError as error:

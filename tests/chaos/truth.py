@@ -184,7 +184,15 @@ class Truth:
     # --- changes -----------------------------------------------------------------------------
 
     def after(self, action: Action) -> Truth:
-        """The truth once that has happened."""
+        """The truth once that has happened.
+
+        What the primary has is certain while another ENI's is: alone, it is protected no more.
+        """
+        truth = self._after(action)
+        alone = all(mac == PRIMARY for mac, _ in truth.steady)
+        return replace(truth, steady=frozenset()) if alone and truth.steady else truth
+
+    def _after(self, action: Action) -> Truth:
         match action:
             case (
                 Attach() | Detach() | Rename() | Flap() | SetDown() | SetUpAgain() | OthersUngroup()
@@ -398,7 +406,8 @@ class Truth:
 
     def _at_rest(self) -> Truth:
         ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
-        steady = {(mac, item) for mac in self.secondaries for item in self.items(mac)}
+        everybody = (PRIMARY, *self.secondaries)
+        steady = {(mac, item) for mac in everybody for item in self.items(mac)}
         return replace(
             self,
             ports=ports,

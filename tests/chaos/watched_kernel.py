@@ -31,7 +31,7 @@ from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim.kernel_lookup import lookup
 from nicwatchd.sim.memory_kernel import FakeEvents, FakeKernel
 from tests.chaos.actions import Item
-from tests.chaos.truth import Truth
+from tests.chaos.truth import PRIMARY, Truth
 
 EVENT: Final = 0.0005  # s until an event is heard; an overrun loses those on their way
 READ: Final = 0.0005  # s for a question
@@ -128,6 +128,10 @@ class WatchedKernel(FakeKernel):
         await self._take(READ)
         return await super().link_routes(index)
 
+    async def defaults(self) -> tuple[Route, ...]:
+        await self._take(READ)
+        return await super().defaults()
+
     async def own_routes(self) -> tuple[Route, ...]:
         await self._take(READ)
         return await super().own_routes()
@@ -181,7 +185,10 @@ class WatchedKernel(FakeKernel):
         return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded(own)))
 
     def _stands(self, mac: str, item: Item) -> bool:
-        """Whether a packet from an address of the ENI's leaves by the ENI's own table."""
+        """Whether a packet from an address of the ENI's leaves by the ENI's own table.
+
+        The primary's may do so by main's as well.
+        """
         index = self._indexes.get(mac)
         if index is None:
             return False
@@ -191,7 +198,11 @@ class WatchedKernel(FakeKernel):
         else:
             there, source = True, item[1]
         answer = lookup(self._state, source, FAR[Family(item.version)], 0) if there else None
-        return isinstance(answer, RouteAnswer) and answer.table == Numbers().table_of(index)
+        if not isinstance(answer, RouteAnswer):
+            return False
+        if mac == PRIMARY:
+            return answer.oif == index
+        return answer.table == Numbers().table_of(index)
 
     def astray(self, truth: Truth) -> list[str]:
         """Addresses that are on their ENI's link, and whose packets leave by another ENI's table.

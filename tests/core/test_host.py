@@ -23,6 +23,7 @@ from nicwatchd.core.model import (
     Operation,
     Plan,
     Reason,
+    RemoveRoute,
     RemoveRule,
     Rule,
     SetGroup,
@@ -35,6 +36,7 @@ from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
 from nicwatchd.core.turn import Turn
 from tests.core.build import (
     ERROR,
+    ETH0,
     ETH1,
     FULL4,
     FULL6,
@@ -44,6 +46,7 @@ from tests.core.build import (
     NET4,
     NET6,
     PRIMARY,
+    TABLE,
     UNREAD,
     V4,
     added,
@@ -143,7 +146,9 @@ def test_a_restart_removes_what_a_link_that_went_has_left() -> None:
     again = restarted(motion)
     again.run(again.now + 1.0)
     assert again.kernel.own_rules == ()
-    assert {type(operation) for _, operation in again.written} == {RemoveRule}
+    assert {type(operation) for _, operation in again.written} == {RemoveRule, RemoveRoute}
+    removed = {o.route.oif for _, o in again.written if isinstance(o, RemoveRoute)}
+    assert removed == {ETH0.index}, "the primary is alone again"
 
 
 ADDRESS = f"{IPV4}/32"
@@ -329,8 +334,8 @@ def test_what_the_kernel_refuses_is_told() -> None:
     motion.turn.fail(motion.now)  # what follows is a turn of its own
     motion.turn.take_reading(Reading(3, MAC, FULL), 10.0)
     operations = motion.decide()
-    rule = next(o for o in operations if isinstance(o, AddRule) and o.rule.table != MAIN_TABLE)
-    route = next(o for o in operations if isinstance(o, AddRoute))
+    rule = next(o for o in operations if isinstance(o, AddRule) and o.rule.table == TABLE)
+    route = next(o for o in operations if isinstance(o, AddRoute) and o.route.table == TABLE)
     refused: dict[Operation, Outcome] = {
         rule: Outcome(rule, Result.REFUSED, message="not permitted"),
         route: Outcome(route, Result.RETRY, message="busy"),

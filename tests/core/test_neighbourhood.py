@@ -20,6 +20,7 @@ from nicwatchd.core.model import (
     Numbers,
     Route,
     Rule,
+    contains,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.policy import Policy, RuleMode
@@ -183,9 +184,11 @@ def test_no_moment_of_a_start_has_a_rule_for_anothers_address() -> None:
     motion.imds(PRIMARY, 0.0, UNREAD)
     motion.imds(PRIMARY, 30.0, OF_PRIMARY)
     motion.run(120.0)
-    for _, operation in motion.written:
-        rule = getattr(operation, "rule", None)
-        assert not (rule and rule.src and permanent("2001:db8:0:2::5/128").ip in rule.src)
+    its = net("2001:db8:0:2::5/128")
+    rules = [rule for _, o in motion.written if (rule := getattr(o, "rule", None)) and rule.src]
+    assert all(rule.src == its for rule in rules if contains(rule.src, its))
+    tables = {rule.table for rule in rules if rule.src == its}
+    assert tables == {MAIN_TABLE, Numbers().table_of(2)}, "its own, and nobody else's"
 
 
 def test_a_subnet_that_is_selected_as_a_whole_stays_so_while_another_eni_is_unread() -> None:

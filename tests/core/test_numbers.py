@@ -29,6 +29,7 @@ from tests.core.build import (
     MAC,
     NET4,
     NET6,
+    PRIMARY,
     UNREAD,
     V4,
     V6,
@@ -50,8 +51,14 @@ CHANGES = [
     pytest.param(Numbers(priority=32599), id="priority-overlapping-before"),
     pytest.param(Numbers(table_base=2_000_000), id="table_base"),
     pytest.param(Numbers(group=77), id="group"),
+    pytest.param(Numbers(table_base=2_000_000, group=77), id="table_base-group"),
     pytest.param(OTHER, id="all"),
 ]
+FIRST = eni(
+    said("10.0.1.10", cidrs="10.0.1.0/24"),
+    said("2001:db8:0:1::10", cidrs="2001:db8:0:1::/64"),
+    mac=Value(PRIMARY),
+)
 SECOND = eni(
     said("10.0.3.10", cidrs="10.0.3.0/24"),
     said("2001:db8:0:3::10", cidrs="2001:db8:0:3::/64"),
@@ -117,7 +124,7 @@ CONTAINERS = replace(ETH0, index=9, mac="", name="docker0", driver="bridge", kin
 
 
 def two_applied(numbers: Numbers | None = None) -> FastMotion:
-    """A host with containers and two applied ENIs that DHCP brought addresses to."""
+    """A host with containers and three ENIs that DHCP brought addresses to; two are applied."""
     motion = FastMotion(replace(CALM, numbers=numbers or Numbers()))
     for link in (ETH1, ETH2, CONTAINERS):
         motion.kernel.set_link(link)
@@ -128,8 +135,10 @@ def two_applied(numbers: Numbers | None = None) -> FastMotion:
         lease("10.0.3.10/24", 4),
         lease("2001:db8:0:3::10/128", 4),
         lease("10.0.1.10/24", 2),
+        lease("2001:db8:0:1::10/128", 2),
         permanent("172.17.0.1/16", 9),
     )
+    motion.imds(PRIMARY, 0.0, FIRST)
     motion.imds(MAC, 0.0, FULL)
     motion.imds(MAC2, 0.0, SECOND)
     motion.run(130.0)
@@ -160,7 +169,7 @@ def test_a_reload_migrates_at_once(numbers: Numbers, back: bool) -> None:
 def restarted(motion: FastMotion, numbers: Numbers) -> FastMotion:
     """The daemon comes again on the same kernel, with other numbers, and IMDS does not answer."""
     again = FastMotion(replace(CALM, numbers=numbers), motion.kernel, start=motion.now + 60.0)
-    for link in (ETH1, ETH2):
+    for link in (ETH0, ETH1, ETH2):
         again.imds(link.mac, 0.0, UNREAD)
     return again
 
@@ -174,12 +183,13 @@ def test_a_restart_removes_nothing_before_it_knows(numbers: Numbers) -> None:
     again.run(again.now + 100.0)
     assert rules <= set(again.kernel.own_rules)
     assert again.kernel.links == links
-    # One of the two is known: the other is not to notice.
+    # One of the three is known: the others are not to notice.
     again.imds(MAC, 0.0, FULL)
     again.host.poll_all(again.now)
     again.run(again.now + 100.0)
     assert (again.state(3), again.reasons(4)) == (APPLIED, {"imds-unread"})
-    assert {r for r in rules if r.table == 1_001_215} <= set(again.kernel.own_rules)
+    assert {r for r in rules if r.table in (1_000_703, 1_001_215)} <= set(again.kernel.own_rules)
+    again.imds(PRIMARY, 0.0, FIRST)
     again.imds(MAC2, 0.0, SECOND)
     again.host.poll_all(again.now)
     again.run(again.now + 100.0)
@@ -203,6 +213,7 @@ def test_a_group_of_others_is_not_a_former_one_of_ours() -> None:
     motion.kernel.set_link(replace(motion.kernel.links[4], group=5))
     motion.kernel.put(Rule(V4, 100, MAIN_TABLE, protocol=4, suppress_ifgroup=5))
     again = restarted(motion, OTHER)
+    again.imds(PRIMARY, 0.0, FIRST)
     again.imds(MAC, 0.0, FULL)
     again.imds(MAC2, 0.0, SECOND)
     again.run(again.now + 100.0)

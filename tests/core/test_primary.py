@@ -25,7 +25,21 @@ from nicwatchd.core.model import (
     Rule,
 )
 from nicwatchd.core.policy import Coexist, Policy, PrimaryMode
-from tests.core.build import ETH1, MAC, PRIMARY, V4, V6, eni, family, ip, lease, net, on_link
+from tests.core.build import (
+    ERROR,
+    ETH1,
+    MAC,
+    PRIMARY,
+    V4,
+    V6,
+    eni,
+    family,
+    ip,
+    lease,
+    net,
+    on_link,
+    permanent,
+)
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import CALM, FULL, quiet, selectors
 
@@ -138,8 +152,8 @@ def test_left_by_the_settings() -> None:
 @BOTH
 def test_its_table_mirrors_main_and_has_the_vpc_router_as_a_last_resort(which: Family) -> None:
     motion = with_secondary()
-    ways = {(r.gateway, r.metric) for r in own(motion, which) if not r.dst.prefixlen}
-    assert ways == {(ip(ROUTER[which]), 1024), (ip(ROUTER[which]), LAST_METRIC)}
+    ways = {(str(r.gateway), r.metric) for r in own(motion, which) if not r.dst.prefixlen}
+    assert ways == {(ROUTER[which], 1024), (ROUTER[which], LAST_METRIC)}
     motion.kernel.drop(default(which, 2))
     motion.kernel.put(default(which, 2, gateway="10.0.1.9" if which is V4 else "fe80::9"))
     motion.run(130.0)
@@ -210,6 +224,38 @@ def test_a_default_that_goes_elsewhere_later_ends_nothing(which: Family) -> None
     assert selectors(again, 2, which)
 
 
+@BOTH
+def test_in_a_bridge_nothing_of_it_is_protected_and_its_default_leads(which: Family) -> None:
+    """The bridge has its addresses and routes: by the port itself, nothing would come back."""
+    motion = with_secondary()
+    assert selectors(motion, 2, which)
+    length = 24 if which is V4 else 128
+    motion.kernel.drop(lease(f"{OF[which]}/{length}", index=2), default(which, 2))
+    motion.kernel.set_link(replace(motion.kernel.links[2], master=8))
+    motion.kernel.set_link(Link(8, PRIMARY, "br0", up=True, kind="bridge", driver="bridge"))
+    motion.kernel.put(permanent(f"{OF[which]}/{length}", 8), replace(default(which, 2), oif=8))
+    motion.run(130.0)
+    assert not selectors(motion, 2)
+    assert not own(motion, which)
+    assert codes(motion) == {"primary-port"}
+    motion.kernel.put(default(which, 3, 100))
+    motion.run(140.0)
+    assert lead(motion, which) == [(8, 99)]
+    assert quiet(motion)
+    # A daemon that comes again does not know the primary at first.
+    again = FastMotion(CALM, kernel=motion.kernel, start=motion.now)
+    again.primary = ERROR
+    again.imds(PRIMARY, 0.0, LISTED)
+    again.imds(MAC, 0.0, FULL)
+    again.run(again.now + 300.0)
+    again.primary = Value(PRIMARY)
+    again.run(again.now + 300.0)
+    assert again.written == []
+    again.turn.release(None, again.now)
+    again.run(again.now + 10.0)
+    assert lead(again, which) == []
+
+
 def test_a_restart_writes_nothing() -> None:
     motion = with_secondary()
     motion.kernel.put(default(V4, 3, 1000), default(V6, 3, 1000))
@@ -245,10 +291,11 @@ def test_main_has_a_copy_while_it_is_needed(
 def test_a_tie_is_not_left_to_chance(which: Family) -> None:
     """IPv6 uses both then, and IPv4 the one that came first."""
     lead = Lead()
-    lead.look([default(which, 2)], 2, {2})
+    lead.look([default(which, 2)], {2}, {2})
     for tied in ([default(which, 2), default(which, 3)], [default(which, 3), default(which, 2)]):
-        lead.look(tied, 2, {2, 3})
-        leader = Leader(Link(2, PRIMARY, "eth0", up=True), named=False, routers={}, enis={2, 3})
+        lead.look(tied, {2}, {2, 3})
+        link = Link(2, PRIMARY, "eth0", up=True)
+        leader = Leader(link, frozenset({2}), named=False, routers={}, enis={2, 3})
         (copy,) = egress(leader, lead, {}).routes
         assert (copy.oif, copy.metric, copy.protocol) == (2, 1023, PROTOCOL)
         assert copy.gateway == ip(ROUTER[which])

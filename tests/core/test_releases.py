@@ -18,6 +18,7 @@ from nicwatchd.core.model import (
     Key,
     Numbers,
     Operation,
+    RemoveRoute,
     RemoveRule,
     Rule,
     SetGroup,
@@ -25,9 +26,33 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.treatment import Released, is_primary
-from tests.core.build import ETH0, ETH1, FULL6, IPV4, MAC, NET4, V4, eni, family, net, permanent
+from tests.core.build import (
+    ETH0,
+    ETH1,
+    FULL6,
+    IPV4,
+    MAC,
+    NET4,
+    PRIMARY,
+    V4,
+    eni,
+    family,
+    net,
+    permanent,
+)
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, CALM, ETH2, IGNORED, MAC2, applied, fights, quiet, selectors
+from tests.core.scenes import (
+    APPLIED,
+    CALM,
+    ETH2,
+    IGNORED,
+    MAC2,
+    OF_PRIMARY,
+    applied,
+    fights,
+    quiet,
+    selectors,
+)
 
 A: Key = (ETH1.index, MAC)
 B: Key = (ETH2.index, MAC2)
@@ -99,8 +124,10 @@ def test_one_interface_goes_and_the_other_stays() -> None:
     assert (motion.state(), motion.reasons()) == (IGNORED, {"released"})
     assert motion.state(ETH2.index) is APPLIED
     assert written[-1] == SetGroup(ETH1.index, DEFAULT_GROUP)  # the rules lean on it
+    of_primary = detours_of(motion, ETH0.index)
+    assert {str(rule.dst) for rule in of_primary} == {NET4}
     guards = [rule for rule in motion.kernel.own_rules if rule.table == 254]
-    assert len(guards) * 2 == len(motion.kernel.own_rules) - len(detours)
+    assert len(guards) * 2 == len(motion.kernel.own_rules) - len({*detours, *of_primary})
     assert quiet(motion, 3600.0)
 
 
@@ -121,9 +148,10 @@ def test_the_primary_alone_gives_its_group_back() -> None:
     motion = two()
     assert motion.kernel.links[ETH0.index].group == LINK_GROUP
     written = act(motion, Releases().plus((ETH0.index, ETH0.mac)))
+    assert left(motion, ETH0.index) == []
     assert written[-1] == SetGroup(ETH0.index, DEFAULT_GROUP)
     # ... once no guard of the others needs it.
-    assert {type(operation) for operation in written[:-1]} == {AddRule, RemoveRule}
+    assert {type(operation) for operation in written[:-1]} == {AddRule, RemoveRule, RemoveRoute}
     for index in (ETH1.index, ETH2.index):
         assert {str(rule.dst) for rule in detours_of(motion, index)} == {"10.0.1.0/24"}
     primary = motion.host.interfaces[ETH0.index]
@@ -154,6 +182,7 @@ def test_what_was_made_with_other_numbers_goes_too(releases: Releases) -> None:
     motion = two()
     numbers = Numbers(priority=31000, table_base=5_000_000, group=77)
     again = FastMotion(replace(CALM, numbers=numbers), motion.kernel, start=motion.now + 60.0)
+    again.imds(PRIMARY, 0.0, OF_PRIMARY)
     again.imds(MAC2, 0.0, eni(family("10.0.3.10 10.0.3.11", cidrs="10.0.3.0/24"), mac=Value(MAC2)))
     again.host.releases = releases
     again.run(again.now + 30.0)
@@ -162,7 +191,8 @@ def test_what_was_made_with_other_numbers_goes_too(releases: Releases) -> None:
     served = 0 if releases.everything else 77
     assert groups == {1: 0, ETH0.index: served, ETH1.index: 0, ETH2.index: served}
     tables = {rule.table for rule in again.kernel.own_rules}
-    assert tables == (set() if releases.everything else {254, numbers.table_of(ETH2.index)})
+    served_by = {numbers.table_of(index) for index in (ETH0.index, ETH2.index)}
+    assert tables == (set() if releases.everything else {254, *served_by})
 
 
 def test_a_group_of_others_stays() -> None:

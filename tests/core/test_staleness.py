@@ -113,6 +113,7 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
         frozenset({key}),
         everywhere=True,
         closed=frozenset({3}),
+        defaults=True,
     )
     assert World().reads() == NOTHING
 
@@ -188,6 +189,48 @@ def test_what_is_read_after_an_event(
     assert world.reads() == reads
     assert world.reads() == NOTHING, "it is fresh now"
     assert world.turn.picture.overruns == isinstance(event, Overrun)
+
+
+WIDE = replace(THEIRS, oif=9, wide=True)
+
+
+@pytest.mark.parametrize(
+    ("event", "delay", "reads"),
+    [
+        pytest.param(Overrun(), 0.0, True, id="events were lost"),
+        pytest.param(WIDE, 0.0, True, id="a route for all destinations, by any link"),
+        pytest.param(replace(WIDE, deleted=True), 0.0, True, id="... goes"),
+        pytest.param(replace(WIDE, protocol=BIRD), 0.0, True, id="... a routing daemon's"),
+        pytest.param(
+            replace(WIDE, protocol=PROTOCOL, deleted=True), 0.0, True, id="... ours, by others"
+        ),
+        pytest.param(replace(WIDE, table=TABLE), COALESCE, False, id="... of another table"),
+        pytest.param(replace(WIDE, wide=False), None, False, id="a route to a network"),
+        pytest.param(NexthopEvent(8), COALESCE, True, id="a next-hop object by its link"),
+        pytest.param(NexthopEvent(0), ANYWHERE, True, id="... by any link"),
+        pytest.param(NexthopEvent(9), None, False, id="... by another"),
+        pytest.param(LinkEvent(8, gone=True), COALESCE, True, id="its link goes"),
+        pytest.param(LinkEvent(8, "wg0", "wireguard", down=True), COALESCE, True, id="... down"),
+        pytest.param(LinkEvent(8, "wg0", "wireguard"), None, False, id="another word of it"),
+        pytest.param(LinkEvent(9, gone=True), None, False, id="another link goes"),
+        pytest.param(AddressEvent(8, deleted=True), COALESCE, True, id="its address goes"),
+        pytest.param(AddressEvent(8), COALESCE, False, id="... comes"),
+    ],
+)
+def test_when_mains_default_routes_are_read(event: Event, delay: float | None, reads: bool) -> None:
+    """They are eth0's, and those of a VPN, whose link is not tracked."""
+    world = World()
+    world.turn.host.defaults = tuple(Route(net("0.0.0.0/0"), MAIN_TABLE, oif) for oif in (2, 8))
+    assert world.turn.picture.take_event(event, NOW, by_us=False) == delay
+    assert world.look(NOW)[1].defaults is reads
+    assert not world.look(NOW)[1].defaults, "they are fresh now"
+
+
+def test_what_we_write_ourselves_needs_no_look_at_the_defaults() -> None:
+    world = World()
+    event = replace(WIDE, protocol=PROTOCOL)
+    assert world.turn.picture.take_event(event, NOW, by_us=True) is None
+    assert not world.look(NOW)[1].defaults
 
 
 def test_the_routes_of_a_routing_daemon_that_are_not_copied_can_wait() -> None:

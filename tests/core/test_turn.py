@@ -63,7 +63,17 @@ from tests.core.build import (
     net,
 )
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, CALM, FULL, MAC2, applied, dhcp6, hot_plugged, two_enis
+from tests.core.scenes import (
+    APPLIED,
+    CALM,
+    FULL,
+    MAC2,
+    OF_PRIMARY,
+    applied,
+    dhcp6,
+    hot_plugged,
+    two_enis,
+)
 
 LINKS, OBJECTS, APPLYING = Phase.LINKS, Phase.OBJECTS, Phase.APPLYING
 LOOKING_UP, RESTING = Phase.LOOKING_UP, Phase.RESTING
@@ -622,6 +632,7 @@ def test_what_is_protected_is_told() -> None:
     """After a restart IMDS is silent: what is there is in no plan, and stays."""
     before = applied(MORE)
     motion = FastMotion(CALM, before.kernel, start=1000.0)
+    motion.imds(PRIMARY, 0.0, OF_PRIMARY)
     motion.imds(MAC, 0.0, UNREAD)
     motion.run(1010.0)
     decision = motion.turn.decision

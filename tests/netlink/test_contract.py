@@ -28,6 +28,7 @@ from nicwatchd.core.model import (
     COPIED_AT_MOST,
     ERRORS,
     IPV6_DEFAULT_METRIC,
+    LAST_METRIC,
     LINK_GROUP,
     MAIN_TABLE,
     PROHIBIT,
@@ -295,6 +296,38 @@ async def test_what_main_has_where_an_error_closes_it(
     assert default not in await world.kernel.table_routes(MAIN_TABLE)
     await world.drop(default)
     assert await world.kernel.closed_main(frozenset()) == {}
+
+
+@pytest.mark.parametrize("family", Family)
+async def test_mains_default_routes_whoever_made_them(world: World, family: Family) -> None:
+    """By one way or several, down to the last metric; nothing else of main, nor of other tables."""
+    index, other = await link_up(world), await link_up(world, "eth2")
+    v4 = family is Family.V4
+    lo, gateway = int(not v4), ip_address("10.0.2.1" if v4 else "fe80:ec2::1")
+    base = Route(ANY[family], MAIN_TABLE, index, RTPROT_STATIC, gateway, metric=1024, onlink=v4)
+    hops = (Hop(index, gateway, 1, v4), Hop(other, gateway, 2, v4))
+    defaults = [
+        base,
+        replace(base, protocol=PROTOCOL, metric=1023),
+        replace(base, oif=other, protocol=RTPROT_BIRD, metric=LAST_METRIC),
+        replace(base, gateway=None, onlink=False, metric=50, hops=hops),
+    ]
+    others = [
+        replace(base, dst=ip_network("192.0.0.0/3" if v4 else "2000::/3")),
+        replace(base, table=77),
+        Route(ANY[family], MAIN_TABLE, lo, RTPROT_STATIC, metric=7, kind=PROHIBIT),
+    ]
+    assert await world.kernel.defaults() == ()
+    for route in (*defaults, *others):
+        await world.put(route)
+    found = await world.kernel.defaults()
+    assert {replace(r, scope=0, hops=(), oif=0) if r.hops else r for r in found} == {
+        replace(r, hops=(), oif=0) if r.hops else r for r in defaults
+    }
+    (several,) = (route for route in found if route.hops)
+    assert {(hop.oif, hop.gateway) for hop in several.hops} == {(index, gateway), (other, gateway)}
+    await world.drop(base)
+    assert base not in await world.kernel.defaults()
 
 
 def closes(event: object, *, deleted: bool) -> bool:

@@ -73,6 +73,26 @@ async def test_a_host_route_by_an_object(host: None, heard: Heard, family: Famil
 
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_mains_defaults_by_objects(host: None, family: Family) -> None:  # noqa: ARG001
+    """By one, by a group, and not by one that drops everything."""
+    _, one, other = NETS[family]
+    for number, gateway in ((7, one), (8, other)):
+        ip(f"nexthop add id {number} via {gateway} dev eth1")
+    ip("nexthop add id 9 group 7,3/8")
+    ip(f"-{family} nexthop add id 10 blackhole")
+    for number in (7, 9, 10):
+        ip(f"-{family} route add default nhid {number} metric {number}")
+    hops = (Hop(ETH1, ip_address(one), 3), Hop(ETH1, ip_address(other)))
+    kernel = NetlinkKernel()
+    found = sorted(await kernel.defaults(), key=lambda route: route.metric)
+    kernel.close()
+    assert [(r.family, r.metric, r.gateway, r.hops) for r in found] == [
+        (family, 7, ip_address(one), ()),
+        (family, 9, None, hops),
+    ]
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
 async def test_an_object_that_goes_is_heard(host: None, heard: Heard, family: Family) -> None:  # noqa: ARG001
     """Of the IPv4 routes that go with it, no event tells."""
     dst, one, _ = NETS[family]
