@@ -334,9 +334,7 @@ class Namespaces:
         things += [r for r in await kernel.link_routes(index) if r.protocol != RTPROT_KERNEL]
         put = set(self.truth.foreign_rules())
         plain = (replace(t, priority=0) if isinstance(t, Rule) else t for t in things)
-        things = [
-            p if p in put and t not in put else t for t, p in zip(things, plain, strict=True)
-        ]
+        things = [p if p in put and t not in put else t for t, p in zip(things, plain, strict=True)]
         return frozenset(thing for thing in things if thing.protocol != PROTOCOL)
 
     def _put(self) -> frozenset[Object]:
