@@ -17,6 +17,7 @@ from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
+from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.ground import ground_of
 from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
@@ -35,8 +36,10 @@ from nicwatchd.core.model import (
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    RemoveRuleset,
     Rule,
     SetGroup,
+    SetRuleset,
     SetUp,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
@@ -59,6 +62,7 @@ class Decider:
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
+        self._forwarder = Forwarder(host)
 
     def decide(self, now: float) -> Decision:
         """Judge and plan everything anew."""
@@ -80,7 +84,7 @@ class Decider:
         self._plan(now)
         undecided = self._undecided()
         plans = [*(interface.plan for interface in host.interfaces.values()), *self._orphans]
-        operations = diff(plans, kernel, undecided, host.owners)
+        operations = self._forwarder.around(diff(plans, kernel, undecided, host.owners), now)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
         allowed, throttled = self._throttle(operations, now)
@@ -104,6 +108,7 @@ class Decider:
         """Take the failed operations of the last decision, to count what others removed."""
         lost = (thing(outcome.operation) for outcome in failures)
         self.host.losses.close(frozenset(each for each in lost if each))
+        self._forwarder.close(failures, self.at)
 
     def explain(self, failures: Sequence[Failure]) -> None:
         """Take the reasons of failures, for the next decision to show."""
@@ -196,6 +201,7 @@ class Decider:
             enis=self._enis,
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, self._prefixes),
             taken=self._contest().taken(),
+            forwarding=self._forwarder.conclude(),
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -203,6 +209,11 @@ class Decider:
             if host.strict:
                 raise error
             host.caught(host.interfaces[index], PLANNING, error)
+        self._take(plans)
+
+    def _take(self, plans: Mapping[int, Plan]) -> None:
+        """Give each interface its plan, and note whose things they are."""
+        host = self.host
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
@@ -279,5 +290,7 @@ class Decider:
                 return route.oif
             case AddRule(rule=rule):
                 return self._rule_owners.get(rule)
+            case SetRuleset() | RemoveRuleset():
+                return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)

@@ -17,7 +17,18 @@ from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
-from nicwatchd.core.model import Address, AddRule, Family, IPAddress, Item, Key, Link, Route, Rule
+from nicwatchd.core.model import (
+    Address,
+    AddRule,
+    Family,
+    IPAddress,
+    Item,
+    Key,
+    Link,
+    Route,
+    Rule,
+    Ruleset,
+)
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
 from nicwatchd.core.ownership import Owners, Snapshot
@@ -51,6 +62,7 @@ class Host:
         self.rules: tuple[Rule, ...] = ()  # all
         self.host_routes: Mapping[IPAddress, frozenset[int]] = {}  # main's, to what ENIs may have
         self.closed_main: Mapping[Family, tuple[Route, ...]] = {}  # see `Kernel.closed_main`
+        self.ruleset: Ruleset | None = None  # None: not read
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.above = Above()  # what stands on ENIs
         self.owners = Owners(Snapshot(), policy.numbers)
@@ -269,8 +281,7 @@ class Host:
         """Record an exception in the work on one interface, or on all. All else goes on."""
         if interface:
             interface.surprise(where, repr(error))
-        trace = "".join(traceback.format_exception(error))
-        self.surprise(interface, where, repr(error), trace)
+        self.surprise(interface, where, repr(error), "".join(traceback.format_exception(error)))
 
     def news(self) -> list[News]:
         """What happened since the last call, in order within each interface."""

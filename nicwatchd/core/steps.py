@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nicwatchd.core.metadata import Answer, EniMetadata
-from nicwatchd.core.model import Address, Family, IPAddress, Key, Link, Operation, Route, Rule
+from nicwatchd.core.model import (
+    Address,
+    Family,
+    IPAddress,
+    Key,
+    Link,
+    Operation,
+    Route,
+    Rule,
+    Ruleset,
+)
 from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
 
@@ -44,6 +54,7 @@ class ReadObjects:
     routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
     `hosts`: the addresses to which to read main's host routes. `closed`: whether to read what else
     main has where an error route closes it, and the links through which that is of no interest.
+    `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
     """
 
     links: tuple[Key, ...]
@@ -54,6 +65,7 @@ class ReadObjects:
     everywhere: bool = False
     hosts: frozenset[IPAddress] = frozenset()
     closed: frozenset[int] | None = None
+    ruleset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,7 @@ class ObjectsRead:
     # The links that main's host routes lead through.
     hosts: Mapping[IPAddress, frozenset[int]] | None = None
     closed: Mapping[Family, tuple[Route, ...]] | None = None  # see `Kernel.closed_main`
+    ruleset: Ruleset | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from nicwatchd.core.model import (
     Family,
     Hop,
     Link,
-    Operation,
+    OfKernel,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
@@ -65,7 +65,7 @@ RULE_V4 = Rule(
 )
 
 
-def as_pyroute2_reads(message_class: Any, operation: Operation) -> tuple[dict[str, Any], Any]:
+def as_pyroute2_reads(message_class: Any, operation: OfKernel) -> tuple[dict[str, Any], Any]:
     """The fields and the attributes of an operation's request."""
     request = encode(operation)
     message = message_class(pack(request.type, request.flags, 1, request.body))
@@ -85,7 +85,7 @@ def as_pyroute2_writes(message_class: Any, fields: dict[str, Any], attrs: Any) -
 
 
 @pytest.mark.parametrize("operation", [SetGroup(7, 3778), SetUp(7)])
-def test_link_requests(operation: Operation) -> None:
+def test_link_requests(operation: OfKernel) -> None:
     fields, attrs = as_pyroute2_reads(ifinfmsg, operation)
     assert (fields["family"], fields["index"]) == (0, 7)
     if isinstance(operation, SetUp):
