@@ -116,7 +116,7 @@ async def test_the_host_and_its_containers_reach_what_is_published() -> None:
             for name in ("eth0", "eth1"):
                 eni = host.eni(name)
                 here = Peer("the host", host.vpc.host, eni.ipv4[0], eni.ipv6[0])
-                await all_published(host, paths([here, box, other], eni.addresses()))
+                await all_published(host, paths([here, other], eni.addresses()))
             for far in host.vpc.far_hosts:
                 for ip in far.addresses:
                     for client in (itself, box):
@@ -130,15 +130,15 @@ OTHERS = """
 table inet others {
   counter kept { }
   counter changed { }
-  chain mark {
+  chain marking {
     type filter hook prerouting priority mangle + 1; policy accept;
     iifname "eth*" ct state new tcp dport 8080 ct mark set ct mark & 0xff00ffff | 0x00040000
     iifname "eth*" ct state new tcp dport 8080 ct mark set ct mark & 0xffffff7f | 0x00000080
   }
-  chain judge {
+  chain judging {
     type filter hook postrouting priority mangle; policy accept;
-    ct direction reply tcp sport 7777 ct mark & 0x80ffffff == 0x00040080 counter name kept
-    ct direction reply tcp sport 7777 ct mark & 0x80ffffff != 0x00040080 counter name changed
+    ct direction reply ct status dnat tcp sport 7777 ct mark & 0x80ffffff == 0x00040080 counter name kept
+    ct direction reply ct status dnat tcp sport 7777 ct mark & 0x80ffffff != 0x00040080 counter name changed
   }
 }
 table ip filter {
@@ -304,16 +304,12 @@ async def test_bits_of_others_are_left_to_them(family: str) -> None:
         await until_ours(host, bool)
         # A whole number takes one mark, and not the bits: WireGuard's, and one of ours.
         marks = re.findall(r"fwmark (0x[0-9a-f]+)/0x7f000000", await host.ip("rule"))
-        await host.ip(
-            f"{family} rule add pref 700 not fwmark 0xca6c lookup main suppress_prefixlength 0"
-        )
-        await host.ip(
-            f"{family} rule add pref 701 fwmark {marks[0]} lookup main suppress_prefixlength 0"
-        )
+        await host.ip(f"{family} rule add pref 700 not fwmark 0xca6c lookup 99")
+        await host.ip(f"{family} rule add pref 701 fwmark {marks[0]} lookup 99")
         await until_ours(host, lambda text: bool(text) and f"0x{int(marks[0], 16):08x}" not in text)
         async with answering(host, box):
             await all_published(host, to(host, "eth0", "eth1"))
-            rule = "pref 5210 fwmark 0x1000000/0x3000000 lookup main suppress_prefixlength 0"
+            rule = "pref 5210 fwmark 0x1000000/0x3000000 lookup 99"
             await host.ip(f"{family} rule add {rule}")
             await until_ours(host, lambda text: not text)
             status = await host.until("eth1", complete)
@@ -347,7 +343,7 @@ async def test_more_enis_than_marks() -> None:
 
 async def test_no_nft_runs_with_the_setting_off() -> None:
     """Nor is nftables asked anything: what costs nothing is never noticed."""
-    trace = ("strace", "-f", "-qq", "-o", "/run/trace", "-e", "trace=execve,socket")
+    trace = ("strace", "-D", "-f", "-qq", "-o", "/run/trace", "-e", "trace=execve,socket")
     async with ec2_host(numbered(1), wrapper=trace) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
