@@ -10,14 +10,14 @@ import asyncio
 import os
 import shutil
 import socket
-from errno import ENOENT
+from errno import ENOENT, EPERM
 from hashlib import sha256
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.forwarding import GONE, TABLE
 from nicwatchd.core.model import Reason, SetRuleset
-from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.port import KernelError, Outcome, Result
 from nicwatchd.netlink.encode import Request
 from nicwatchd.netlink.request import RequestSocket
 from nicwatchd.netlink.wire import attribute
@@ -65,7 +65,10 @@ class Nftables:
             self._requests.close()
 
     async def seal(self) -> str | Reason | None:
-        """See `Kernel.ruleset`. Each change of a rule gives it another handle."""
+        """See `Kernel.ruleset`. Each change of a rule gives it another handle.
+
+        Raises KernelError.
+        """
         name = TABLE.split()[1].encode() + b"\0"
         family = NFGENMSG.pack(NFPROTO_INET, 0, 0)
         try:
@@ -75,6 +78,8 @@ class Nftables:
             return _refused(os.strerror(error.errno or 0))
         body = family + attribute(NFTA_TABLE_NAME, name)
         answer = await self._requests.get(Request(NFT_MSG_GETTABLE, 0, body))
+        if answer == EPERM:  # of a dry run by a plain user, who reads all else
+            raise KernelError("nftables cannot be read without CAP_NET_ADMIN")
         if isinstance(answer, int):
             return None if answer == ENOENT else _refused(os.strerror(answer))
         body = family + attribute(NFTA_RULE_TABLE, name)

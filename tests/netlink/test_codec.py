@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -172,6 +173,16 @@ def test_flags_of_additions() -> None:
     assert encode(AddRule(RULE_V4)).flags == 0x400  # NLM_F_CREATE: a second copy is allowed
     assert encode(AddAddress(7, ip_address("10.0.0.5"))).flags == 0x600
     assert encode(RemoveRule(RULE_V4)).flags == 0
+
+
+def test_a_mark_may_lead_to_main_and_nothing_less() -> None:
+    """Of connections that came in by the primary: see `nicwatchd.core.forwarding`."""
+    marked = Rule(Family.V4, 32765, 254, fwmark=0x1000000, fwmask=0x7F000000)
+    assert encode(AddRule(marked)).body
+    assert encode(AddRule(replace(marked, table=255))).body
+    for rule in (replace(marked, fwmark=None, fwmask=None), replace(marked, fwmask=0)):
+        with pytest.raises(ValueError, match="leads all"):
+            encode(AddRule(rule))
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 16, 237])

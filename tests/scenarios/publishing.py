@@ -29,7 +29,8 @@ BOTH: Final = ("tcp", "udp")
 
 def _ends(box: Peer) -> list[tuple[str, str, IPAddress]]:
     """For each family of a container: the table's family, the word for addresses, the address."""
-    return [("ip", "ip", box.ipv4)] * bool(box.ipv4) + [("ip6", "ip6", box.ipv6)] * bool(box.ipv6)  # type: ignore[list-item]
+    names = {Family.V4: "ip", Family.V6: "ip6"}
+    return [(names[Family(ip.version)], names[Family(ip.version)], ip) for ip in box.addresses]
 
 
 def _place(ip: IPAddress) -> str:
@@ -47,6 +48,7 @@ async def docker_nftables(host: HostUnderTest, box: Peer, bridge: str = "br0") -
             f"{protocol} dport {PUBLISHED} counter dnat to {_place(ip)} comment DNAT\n"
             for protocol in BOTH
         )
+        loopback = "127.0.0.0/8" if word == "ip" else "::1"
         await _load(
             host,
             f"""
@@ -57,7 +59,7 @@ table {family} docker-bridges {{
     {rules}  }}
   chain nat-OUTPUT {{
     type nat hook output priority -100; policy accept;
-    {word} daddr != {"127.0.0.0/8" if word == "ip" else "::1"} fib daddr type local counter jump published
+    {word} daddr != {loopback} fib daddr type local counter jump published
   }}
   chain nat-PREROUTING {{
     type nat hook prerouting priority dstnat; policy accept;
@@ -71,7 +73,7 @@ table {family} docker-bridges {{
   chain filter-FORWARD {{
     type filter hook forward priority filter; policy accept;
     oifname "{bridge}" ct state established,related counter accept
-    oifname "{bridge}" iifname != "{bridge}" {word} daddr {ip} meta l4proto {{ tcp, udp }} th dport {PORT} counter accept
+    oifname "{bridge}" iifname != "{bridge}" {word} daddr {ip} th dport {PORT} counter accept
   }}
 }}
 """,
@@ -215,7 +217,7 @@ class _Echo(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self._transport = transport
 
-    def datagram_received(self, _: bytes, addr: tuple[str, int]) -> None:  # type: ignore[override]
+    def datagram_received(self, _: bytes, addr: tuple[str, int]) -> None:
         self._transport.sendto(f"{addr[0]}\n".encode(), addr)
 
 
@@ -262,7 +264,7 @@ async def all_published(host: HostUnderTest, tried: Iterable[Path]) -> None:
     every, lost = list(tried), [""]
     try:
         async with asyncio.timeout(WITHIN):
-            while lost := await silent(host, every):
+            while lost := await silent(host, every):  # noqa: ASYNC110 (it has no event)
                 await asyncio.sleep(0.1)  # a busy machine drops packets
     except TimeoutError:
         raise AssertionError(f"no answer: {'; '.join(lost)}") from None

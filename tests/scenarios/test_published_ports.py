@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from pathlib import Path
 
 import pytest
 
@@ -137,8 +137,10 @@ table inet others {
   }
   chain judging {
     type filter hook postrouting priority mangle; policy accept;
-    ct direction reply ct status dnat tcp sport 7777 ct mark & 0x80ffffff == 0x00040080 counter name kept
-    ct direction reply ct status dnat tcp sport 7777 ct mark & 0x80ffffff != 0x00040080 counter name changed
+    ct direction original return
+    ct status & dnat == 0 return
+    tcp sport 7777 ct mark & 0x80ffffff == 0x00040080 counter name kept
+    tcp sport 7777 ct mark & 0x80ffffff != 0x00040080 counter name changed
   }
 }
 table ip filter {
@@ -343,12 +345,13 @@ async def test_more_enis_than_marks() -> None:
 
 async def test_no_nft_runs_with_the_setting_off() -> None:
     """Nor is nftables asked anything: what costs nothing is never noticed."""
-    trace = ("strace", "-D", "-f", "-qq", "-o", "/run/trace", "-e", "trace=execve,socket")
+    trace_file = f"/run/trace-{os.getpid()}"
+    trace = ("strace", "-D", "-f", "-qq", "-o", trace_file, "-e", "trace=execve,socket")
     async with ec2_host(numbered(1), wrapper=trace) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
         await host.daemon.post("/v1/reconcile")
-        said = Path("/run/trace").read_text(encoding="utf-8")
+        said = await host.vpc.exec(host.vpc.host, "cat", trace_file)
     assert "NETLINK_ROUTE" in said
     assert "NETLINK_NETFILTER" not in said
     assert '"-f", "-"' not in said
