@@ -31,11 +31,13 @@ How to read it
     homes       addresses that live elsewhere on the host: in containers, in VMs
     closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host
+    forwarding  marks of connections for the ports that containers publish: the marks, the table
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
                 planned
     losses, failures       what others removed, what the kernel refused
     shadow, lookups        whose rule wins, by the kernel's own word
+    forwarder   what is marked on the host, and the operations on its nftables table
     host        all interfaces, and the facts that they share
     ways        by which links IMDS may be asked where the host's routes do not lead to it
     decide -> decision, news   makes a decision; the decision as a value; what to report

@@ -16,7 +16,14 @@ from nicwatchd.sim import containers, netns, probe
 from nicwatchd.sim.parts import Peer
 from nicwatchd.sim.probe import Acceptor, all_answer, paths, reach
 from tests.scenarios.host import HostUnderTest, codes, complete, ec2_host, numbered, settings
-from tests.scenarios.publishing import FORMS, all_published, answering, docker_nftables, silent
+from tests.scenarios.publishing import (
+    FORMS,
+    all_published,
+    answering,
+    docker_nftables,
+    kube_proxy,
+    silent,
+)
 from tests.scenarios.software import eventually
 
 CONNMARK = settings(forwarded="connmark")
@@ -46,6 +53,18 @@ async def test_a_published_port_answers_on_every_eni(form: str) -> None:
             await host.plug("eth2")
             await host.until("eth2", complete)
             await all_published(host, to(host, "eth0", "eth1", "eth2"))
+
+
+async def test_a_node_port_whose_pod_is_on_another_host() -> None:
+    """What the pod answers comes back by the primary, and goes on by the ENI that was asked."""
+    async with ec2_host(numbered(1), config=CONNMARK) as host:
+        containers.forward(host.vpc)
+        pod = host.vpc.neighbour(host.vpc.primary.subnet)
+        await kube_proxy(host, pod)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        async with answering(host, pod):
+            await all_published(host, to(host, "eth0", "eth1"))
 
 
 async def test_without_the_setting_it_does_not() -> None:
@@ -355,3 +374,16 @@ async def test_no_nft_runs_with_the_setting_off() -> None:
     assert "NETLINK_ROUTE" in said
     assert "NETLINK_NETFILTER" not in said
     assert '"-f", "-"' not in said
+
+
+async def test_with_the_unit_s_rights() -> None:
+    """`nft` gets the daemon's one capability."""
+    rights = ("setpriv", "--no-new-privs", "--ambient-caps", "+net_admin")
+    caps = ("--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin")
+    async with ec2_host(numbered(1), config=CONNMARK, wrapper=(*rights, *caps)) as host:
+        box = await bridged(host)
+        await docker_nftables(host, box)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        async with answering(host, box):
+            await all_published(host, to(host, "eth0", "eth1"))
