@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
@@ -15,9 +17,18 @@ from nicwatchd.core.model import Family
 from nicwatchd.sim import containers, netns, probe
 from nicwatchd.sim.parts import Peer
 from nicwatchd.sim.probe import Acceptor, all_answer, paths, reach
-from tests.scenarios.host import HostUnderTest, codes, complete, ec2_host, numbered, settings
+from tests.scenarios.host import (
+    WITHIN,
+    HostUnderTest,
+    codes,
+    complete,
+    ec2_host,
+    numbered,
+    settings,
+)
 from tests.scenarios.publishing import (
     FORMS,
+    PUBLISHED,
     all_published,
     answering,
     docker_nftables,
@@ -53,6 +64,33 @@ async def test_a_published_port_answers_on_every_eni(form: str) -> None:
             await host.plug("eth2")
             await host.until("eth2", complete)
             await all_published(host, to(host, "eth0", "eth1", "eth2"))
+
+
+async def test_a_connection_that_began_before_is_answered() -> None:
+    """Its mark comes with its next packet: here, with the caller's next try to connect."""
+    async with ec2_host(numbered(1)) as host:
+        box = await bridged(host)
+        await docker_nftables(host, box)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+
+        async def has_called() -> bool:
+            listed = await host.vpc.exec(host.vpc.host, "nft", "list", "ruleset")
+            called = re.findall(r"tcp dport 8080 counter packets (\d+)", listed)
+            return sum(map(int, called)) == len(calls)
+
+        async with answering(host, box):
+            far, eth1 = host.vpc.far_hosts[0], host.eni("eth1")
+            call = partial(reach, host.vpc, far.namespace, port=PUBLISHED, timeout=WITHIN)
+            calls = [
+                asyncio.create_task(call(ip, source=far.address(Family(ip.version))))
+                for ip in eth1.addresses()
+            ]
+            await eventually(has_called)
+            assert not any(each.done() for each in calls)
+            host.daemon.config.write_text(CONNMARK, encoding="utf-8")
+            host.daemon.process.send_signal(signal.SIGHUP)
+            assert all(await asyncio.gather(*calls))
 
 
 async def test_a_node_port_whose_pod_is_on_another_host() -> None:
