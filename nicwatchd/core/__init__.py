@@ -32,12 +32,14 @@ How to read it
     closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host
     mtu         EC2's MTUs, on links that nobody else sets up
+    forwarding  marks of connections for the ports that containers publish: the marks, the table
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     lead, primary, egress -> leadership     who leads the host's own traffic, what the primary needs
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
                 planned
     losses, failures       what others removed, what the kernel refused
     shadow, lookups        whose rule wins, by the kernel's own word
+    forwarder   what is marked on the host, and the operations on its nftables table
     host        all interfaces, and the facts that they share
     ways        by which links IMDS may be asked where the host's routes do not lead to it
     decide -> decision, news   makes a decision; the decision as a value; what to report

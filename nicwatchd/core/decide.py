@@ -17,6 +17,7 @@ from nicwatchd.core.diff import diff, protected
 from nicwatchd.core.eni_plan import Subject, groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
+from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.ground import ground_of
 from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
@@ -37,8 +38,10 @@ from nicwatchd.core.model import (
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    RemoveRuleset,
     Rule,
     SetGroup,
+    SetRuleset,
     SetUp,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
@@ -62,6 +65,7 @@ class Decider:
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
         self._leadership = Leadership(host)
+        self._forwarder = Forwarder(host)
 
     def decide(self, now: float) -> Decision:
         """Judge and plan everything anew."""
@@ -83,7 +87,7 @@ class Decider:
         self._plan(now, network)
         undecided = self._undecided()
         plans = [*_in_order(host.interfaces.values()), *self._orphans]
-        operations = diff(plans, kernel, undecided, host.owners)
+        operations = self._forwarder.around(diff(plans, kernel, undecided, host.owners), now)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
         allowed, throttled = self._throttle(operations, now)
@@ -107,6 +111,7 @@ class Decider:
         """Take the failed operations of the last decision, to count what others removed."""
         lost = (thing(outcome.operation) for outcome in failures)
         self.host.losses.close(frozenset(each for each in lost if each))
+        self._forwarder.close(failures, self.at)
 
     def explain(self, failures: Sequence[Failure]) -> None:
         """Take the reasons of failures, for the next decision to show."""
@@ -205,6 +210,7 @@ class Decider:
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, self._prefixes),
             taken=self._contest().taken(),
             protection=protection,
+            forwarding=self._forwarder.conclude(),
             made=self._made,
         )
         plans = planner.plans(host.policy)
@@ -212,7 +218,11 @@ class Decider:
             if host.strict:
                 raise error
             host.caught(host.interfaces[index], PLANNING, error)
-        plans |= self._leadership.with_egress(plans)
+        self._take(plans | self._leadership.with_egress(plans))
+
+    def _take(self, plans: Mapping[int, Plan]) -> None:
+        """Give each interface its plan, and note whose things they are."""
+        host = self.host
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
@@ -296,6 +306,8 @@ class Decider:
                 return route.oif
             case AddRule(rule=rule):
                 return self._rule_owners.get(rule)
+            case SetRuleset() | RemoveRuleset():
+                return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
 

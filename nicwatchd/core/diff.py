@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from ipaddress import ip_network
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from nicwatchd.core import rule_chains
 from nicwatchd.core.model import (
@@ -26,6 +26,7 @@ from nicwatchd.core.model import (
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    RemoveRuleset,
     Route,
     Rule,
     SetGroup,
@@ -34,6 +35,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.ownership import Elsewhere, Owners, Snapshot, Undecided, own_rules
 
+REMOVALS: Final = (RemoveAddress, RemoveRoute, RemoveRule, RemoveRuleset)
 Chains: TypeAlias = tuple[rule_chains.Chains, rule_chains.Chains, rule_chains.Overtaken]
 
 
@@ -62,7 +64,7 @@ def diff(
 def is_removal(operation: Operation) -> bool:
     """Whether an operation takes something away; those come last."""
     gives_back = isinstance(operation, SetGroup) and operation.group == DEFAULT_GROUP
-    return gives_back or isinstance(operation, RemoveAddress | RemoveRoute | RemoveRule)
+    return gives_back or isinstance(operation, REMOVALS)
 
 
 def _links(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
@@ -151,12 +153,12 @@ def _rules_to_remove(
 
 def _chains(plans: tuple[Plan, ...], kernel: Snapshot) -> Chains:
     """The rules that there should be, those that there are, and what of these stands too early."""
-    wanted = dict.fromkeys(rule for plan in plans for rule in plan.rules)
-    return (
-        rule_chains.by_selector(wanted),
-        rule_chains.by_selector(own_rules(kernel)),
-        rule_chains.overtaken(kernel.rules),
-    )
+    rules = dict.fromkeys(rule for plan in plans for rule in plan.rules)
+    # What comes first by its mark is added first.
+    wanted = rule_chains.by_selector(sorted(rules, key=lambda rule: rule.fwmark is None))
+    own = rule_chains.by_selector(own_rules(kernel))
+    late = rule_chains.overtaken(kernel.rules)
+    return wanted, own, late | rule_chains.before_marks(wanted, own_rules(kernel), late)
 
 
 def _surplus_rules(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Rule]:

@@ -75,6 +75,8 @@ class Subject:
     `behind_local` are the families whose local table comes after our rules. `enis` are the links
     that the guards hide, by ifindex. `closed` are the families in which main's error routes would
     end a guard's look-up. `is_primary`: others configure the link and its first address.
+    end a guard's look-up. `mark` and its mask are of what containers answer to connections that
+    came in by this ENI; None: nothing is marked.
     """
 
     link: Link
@@ -95,6 +97,7 @@ class Subject:
     enis: frozenset[int] = frozenset()
     closed: Mapping[Family, Closed] = field(default_factory=dict)
     is_primary: bool = False
+    mark: tuple[int, int] | None = None
 
     @property
     def main(self) -> Main:
@@ -290,6 +293,9 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
     Addresses always do, but there are many.
     """
     base = Rule(family, policy.numbers.priority, 0)
+    if subject.mark:
+        mark, mask = subject.mark
+        yield replace(base, fwmark=mark, fwmask=mask)
     yield replace(base, oif=subject.link.name)
     for prefix in (each for each in usable.prefixes if each not in subject.taken):
         yield replace(base, src=prefix)

@@ -27,6 +27,7 @@ from nicwatchd.core.model import (
     Link,
     Route,
     Rule,
+    Ruleset,
 )
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
@@ -62,6 +63,7 @@ class Host:
         self.host_routes: Mapping[IPAddress, frozenset[int]] = {}  # main's, to what ENIs may have
         self.closed_main: Mapping[Family, tuple[Route, ...]] = {}  # see `Kernel.closed_main`
         self.defaults: tuple[Route, ...] = ()  # of main, whoever made them
+        self.ruleset: Ruleset | None = None  # None: not read
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.above = Above()  # what stands on ENIs
         self.owners = Owners(Snapshot(), policy.numbers)
@@ -279,8 +281,7 @@ class Host:
         """Record an exception in the work on one interface, or on all. All else goes on."""
         if interface:
             interface.surprise(where, repr(error))
-        trace = "".join(traceback.format_exception(error))
-        self.surprise(interface, where, repr(error), trace)
+        self.surprise(interface, where, repr(error), "".join(traceback.format_exception(error)))
 
     def news(self) -> list[News]:
         """What happened since the last call, in order within each interface."""

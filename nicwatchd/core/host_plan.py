@@ -17,6 +17,7 @@ from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Status
+from nicwatchd.core.forwarding import NO_FORWARDING, Forwarding
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import (
     MAIN_TABLE,
@@ -66,6 +67,7 @@ class HostPlan:
     closed: ClosedMain
     taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
     protection: Protection = NO_PROTECTION
+    forwarding: Forwarding = NO_FORWARDING
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -151,7 +153,11 @@ class HostPlan:
                 elsewhere=elsewhere,
                 away=away,
                 standing=stack.groups_on(index, group),
-                remarks=(*stack.remarks(index, group), *self._shares(index)),
+                remarks=(
+                    *stack.remarks(index, group),
+                    *self._shares(index),
+                    *self.forwarding.remarks(index),
+                ),
             )
         return plans
 
@@ -173,7 +179,8 @@ class HostPlan:
                 return replace(its, notes=(*self.protection.reasons, *its.notes))
             case Primary():
                 group = group_for(link, policy.numbers.group, groups)
-                return Plan(link.index, group=group, notes=self.protection.reasons)
+                rules = self.forwarding.to_main(link.index, policy.numbers)
+                return Plan(link.index, group=group, rules=rules, notes=self.protection.reasons)
             case Managed() if link.index in self.without_table:
                 return Plan(link.index, unfinished=(TABLE_TAKEN,))
             case Managed() if interface.verdicts and self.knows_primary:
@@ -247,6 +254,7 @@ class HostPlan:
             behind_local=self.neighbourhood.behind_local,
             enis=self.enis,
             closed=self.closed.of(index),
+            mark=self.forwarding.mark(index),
         )
 
 

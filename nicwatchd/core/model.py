@@ -262,6 +262,18 @@ class Rule:
 Object: TypeAlias = Address | Route | Rule
 
 
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """Our nftables table as it was read (see `nicwatchd.core.forwarding`).
+
+    `text` is what it was made from; "": there is one, but others changed it; None: there is none.
+    `problem`: why it cannot be written, or be read at all.
+    """
+
+    text: str | None = None
+    problem: Reason | None = None
+
+
 # --- decisions -------------------------------------------------------------------------------
 
 
@@ -367,6 +379,20 @@ class RemoveRule:
     rule: Rule
 
 
-Operation: TypeAlias = (
+@dataclass(frozen=True, slots=True)
+class SetRuleset:
+    """Make our nftables table, or replace it, in one transaction; `text` is for `nft -f`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRuleset:
+    """Remove our nftables table."""
+
+
+OfKernel: TypeAlias = (
     SetGroup | SetUp | AddAddress | RemoveAddress | AddRoute | RemoveRoute | AddRule | RemoveRule
 )
+OfNftables: TypeAlias = SetRuleset | RemoveRuleset
+Operation: TypeAlias = OfKernel | OfNftables

@@ -53,12 +53,12 @@ def own_rules(kernel: Snapshot) -> tuple[Rule, ...]:
 
 SHARED_TABLES: Final = (MAIN_TABLE, LOCAL_TABLE)  # nobody's: what leads there is a guard
 
-Selector = tuple[Family, IPNetwork | None, str | None, str | None]
+Selector = tuple[Family, IPNetwork | None, str | None, str | None, int | None, int | None]
 
 
 def selector(rule: Rule) -> Selector:
     """What a rule matches on. A rule and what stands before it have the same selector."""
-    return (rule.family, rule.src, rule.iif, rule.oif)
+    return (rule.family, rule.src, rule.iif, rule.oif, rule.fwmark, rule.fwmask)
 
 
 class Owners:

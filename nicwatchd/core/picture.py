@@ -10,6 +10,7 @@ from typing import Final
 
 from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
+from nicwatchd.core.forwarder import may_have_ruleset
 from nicwatchd.core.host import Host
 from nicwatchd.core.layers import LAYER_KINDS
 from nicwatchd.core.model import (
@@ -227,6 +228,7 @@ class Picture:
         stale = self.stale.take_links()
         if stale is not None and self._again_at <= now:
             self._again_at = now + LOOK_AGAIN
+            self.stale.ruleset = True
             stale |= self._untold()
         return ReadLinks(stale, self._host.keys)
 
@@ -261,6 +263,7 @@ class Picture:
             hosts=self.stale.take_hosts(self._host.candidates),
             closed=self.stale.take_closed(self._host.enis),
             defaults=self.stale.take_defaults(),
+            ruleset=self.stale.take_ruleset() and may_have_ruleset(self._host),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -277,6 +280,8 @@ class Picture:
             self._host.closed_main = read.closed
         if read.defaults is not None:
             self._host.defaults = read.defaults
+        if read.ruleset is not None:
+            self._host.ruleset = read.ruleset
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:

@@ -12,6 +12,12 @@ from typing import Final
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.model import Family, IPNetwork, Numbers
 
+# Seven bits, since a host may have 64 ENIs. Tailscale has 0xff0000, kube-proxy 0x4000 and 0x8000,
+# the VPC CNI and Cilium's services 0x80, CNI's portmap and Podman 0x2000, Cilium 0xf00, WireGuard
+# 51820 (0xca6c), Docker's swarm and firewalld's small numbers. Cilium and Calico claim all of
+# 0xffff0000; nothing of seven bits is left beside all of these and the small numbers of operators.
+DEFAULT_MASK: Final = 0x7F00_0000
+
 
 class AddressMode(StrEnum):
     """Which of the addresses that IMDS lists nicwatchd adds to the link."""
@@ -61,6 +67,13 @@ PRIMARY_EGRESS: Final = "primary"
 LEAVE_EGRESS: Final = "leave"
 
 
+class Forwarded(StrEnum):
+    """What to do for connections that come in by an ENI and lead to a container."""
+
+    OFF = "off"
+    CONNMARK = "connmark"  # mark them, so that what comes back leaves by that ENI
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator wants. Times are seconds."""
@@ -79,6 +92,8 @@ class Policy:
     egress: str = PRIMARY_EGRESS
     ipv6_router: Ipv6Router = Ipv6Router.EC2
     coexist: Coexist = Coexist.BESIDE
+    forwarded: Forwarded = Forwarded.OFF
+    forwarded_mask: int = DEFAULT_MASK  # the bits of marks that are ours; side by side
     # For a release that asks no IMDS: all that has a MAC is an ENI, and no move is seen as over.
     every_link: bool = False
     numbers: Numbers = field(default_factory=Numbers)

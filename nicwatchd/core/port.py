@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from nicwatchd.core.model import Address, IPAddress, Link, Route, Rule
+    from nicwatchd.core.model import Address, IPAddress, Link, Reason, Route, Rule
 
 
 class KernelError(Exception):
@@ -184,6 +184,15 @@ class Kernel(Protocol):
 
     async def rules(self) -> tuple[Rule, ...]:
         """Every rule of the host, by family, in the order in which the kernel evaluates them."""
+
+    async def ruleset(self) -> str | Reason | None:
+        """A seal on our nftables table, which any change breaks; None: there is no such table.
+
+        Or the reason why it cannot be read.
+        """
+
+    async def nft_problem(self) -> Reason | None:
+        """Why our nftables table cannot be written, as far as that can be told beforehand."""
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Carry the operations out in order, all of them; an outcome for each."""

@@ -13,7 +13,7 @@ names: that of `from A` fits `from A to B` as well.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -34,7 +34,7 @@ def by_selector(rules: Iterable[Rule]) -> Chains:
     return chains
 
 
-def overtaken(rules: Iterable[Rule]) -> Overtaken:
+def overtaken(rules: Iterable[Rule]) -> dict[Selector, int]:
     """How many rules of each chain, from its beginning, have others' of their priority behind them.
 
     Rules of others come first, so ours are added once more. systemd-networkd 252 makes such rules
@@ -51,6 +51,26 @@ def overtaken(rules: Iterable[Rule]) -> Overtaken:
             if place < last.get((rule.family, rule.priority), 0):
                 found[selector(rule)] = count[selector(rule)]
     return found
+
+
+def before_marks(wanted: Chains, own: Sequence[Rule], late: Overtaken) -> dict[Selector, int]:
+    """How many rules of each chain for a source stand before a rule for a mark, or will.
+
+    A mark says by which ENI a connection came in. That decides, also where the container has an
+    address of another ENI. Rules for marks that are still to be added come last.
+    """
+    marked = {key: chain for key, chain in wanted.items() if chain[0].fwmark is not None}
+    if not marked:
+        return {}  # nearly always
+    there = by_selector(own)
+    last = {r.family: n for n, r in enumerate(own) if r in marked.get(selector(r), ())}
+    last |= {rule.family: len(own) for rule in missing(marked, there, late)}
+    found: Counter[Selector] = Counter()
+    for place, rule in enumerate(own):
+        by_source = rule.src is not None and rule.iif is None
+        if by_source and place < last.get(rule.family, 0):
+            found[selector(rule)] += 1
+    return {key: max(count, late.get(key, 0)) for key, count in found.items()}
 
 
 def missing(wanted: Chains, own: Chains, late: Overtaken = NONE) -> list[Rule]:

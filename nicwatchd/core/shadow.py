@@ -61,6 +61,8 @@ def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
     for rule in plan.rules:
         if rule.table in SHARED_TABLES or rule.dst or rule.family not in routed:
             continue
+        if rule.fwmark is not None:  # what is forwarded: no look-up of ours shows that
+            continue
         fitting = (
             ip
             for host, ip in hosts.items()

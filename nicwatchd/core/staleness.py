@@ -15,8 +15,10 @@ from nicwatchd.core.model import (
     Key,
     Operation,
     RemoveAddress,
+    RemoveRuleset,
     Route,
     SetGroup,
+    SetRuleset,
     SetUp,
 )
 from nicwatchd.core.port import Outcome
@@ -34,6 +36,7 @@ class Staleness:
         self.everywhere = True  # the addresses of all links
         self.closed = True  # the families of main that error routes close
         self.defaults = True  # main's default routes
+        self.ruleset = True  # our nftables table
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -72,6 +75,8 @@ class Staleness:
                     self._links.add(index)
                 case AddAddress(index=index) | RemoveAddress(index=index):
                     self._addresses.add(index)
+                case SetRuleset() | RemoveRuleset():
+                    self.ruleset = True
             self.own = True  # routes go with addresses, and come with links
 
     def refused(self, outcomes: Iterable[Outcome]) -> None:
@@ -136,6 +141,11 @@ class Staleness:
         """Whether main's default routes are to be read."""
         defaults, self.defaults = self.defaults or self._reading_everything, False
         return defaults
+
+    def take_ruleset(self) -> bool:
+        """Whether to read our nftables table, if there may be one."""
+        ruleset, self.ruleset = self.ruleset or self._reading_everything, False
+        return ruleset
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nicwatchd.core.metadata import Answer, EniMetadata
-from nicwatchd.core.model import Address, Family, IPAddress, Key, Link, Operation, Route, Rule
+from nicwatchd.core.model import (
+    Address,
+    Family,
+    IPAddress,
+    Key,
+    Link,
+    Operation,
+    Route,
+    Rule,
+    Ruleset,
+)
 from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
 
@@ -45,6 +55,7 @@ class ReadObjects:
     `hosts`: the addresses to which to read main's host routes. `closed`: whether to read what else
     main has where an error route closes it, and the links through which that is of no interest.
     `defaults`: whether to read main's default routes.
+    `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
     """
 
     links: tuple[Key, ...]
@@ -56,6 +67,7 @@ class ReadObjects:
     hosts: frozenset[IPAddress] = frozenset()
     closed: frozenset[int] | None = None
     defaults: bool = False
+    ruleset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class ObjectsRead:
     hosts: Mapping[IPAddress, frozenset[int]] | None = None
     closed: Mapping[Family, tuple[Route, ...]] | None = None  # see `Kernel.closed_main`
     defaults: tuple[Route, ...] | None = None  # see `Kernel.defaults`
+    ruleset: Ruleset | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from struct import Struct
 from sys import byteorder
 from typing import Final, TypeAlias
 
+from nicwatchd.core.forwarding import GONE, TABLE
 from nicwatchd.core.model import (
     ERRORS,
     SCOPE_LINK,
@@ -28,13 +29,16 @@ from nicwatchd.core.model import (
     IPAddress,
     IPNetwork,
     Link,
+    OfKernel,
     Operation,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    RemoveRuleset,
     Route,
     Rule,
     SetGroup,
+    SetRuleset,
     SetUp,
 )
 
@@ -121,13 +125,16 @@ def brief(operation: Operation) -> str:
         case AddRoute(route=route) | RemoveRoute(route=route):
             return f"the route to {route.dst} in table {route.table}"
         case AddRule(rule=rule) | RemoveRule(rule=rule):
-            words = (("iif", rule.iif), ("from", rule.src), ("oif", rule.oif))
+            mark = None if rule.fwmark is None else f"{rule.fwmark:#x}/{rule.fwmask:#x}"
+            words = (("iif", rule.iif), ("from", rule.src), ("oif", rule.oif), ("fwmark", mark))
             selector = " ".join(f"{word} {value}" for word, value in words if value)
             return f"the {rule.family.label} rule {rule.priority} ({selector})"
         case SetGroup(group=group):
             return f"the link group {group}"
         case SetUp():
             return "the link's being up"
+        case SetRuleset() | RemoveRuleset():
+            return f"the nftables table {TABLE}"
 
 
 def rule_words(rule: Rule) -> list[str]:
@@ -226,10 +233,15 @@ def command(operation: Operation, name_of: NameOf) -> str:
     It leaves out the mark of an address (IFA_PROTO): the `ip` of Debian 12 (6.1) has no option for
     it, and rejects that of later versions. So an address added by it counts as the operator's own.
     """
+    match operation:
+        case SetRuleset(text=text):
+            return join(["nft", " ".join(text.splitlines())])
+        case RemoveRuleset():
+            return join(["nft", " ".join(GONE.splitlines())])
     return join(["ip", *_arguments(operation, name_of)])
 
 
-def _arguments(operation: Operation, name_of: NameOf) -> list[str]:
+def _arguments(operation: OfKernel, name_of: NameOf) -> list[str]:
     match operation:
         case SetGroup(index, group):
             return ["link", "set", "dev", device(index, name_of), *group_text(group).split()]

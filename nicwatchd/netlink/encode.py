@@ -33,7 +33,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
-    Operation,
+    OfKernel,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
@@ -82,7 +82,7 @@ class Request(NamedTuple):
     body: bytes
 
 
-def encode(operation: Operation) -> Request:
+def encode(operation: OfKernel) -> Request:
     """The request that carries out an operation; `ValueError` for an object that is not ours."""
     flags = 0
     match operation:
@@ -177,15 +177,17 @@ def _unlocked(rule: Rule) -> Rule:
     if rule.priority in KERNELS_PRIORITIES:
         raise ValueError(f"priority {rule.priority} is the kernel's: not touched")
     guard = rule.suppress_prefixlength is not None or rule.dst is not None
+    marked = rule.fwmark is not None and bool(rule.fwmask)  # of the primary's connections
     if rule.table in KERNELS_TABLES and not (
-        (rule.table == MAIN_TABLE and guard) or (rule.table == LOCAL_TABLE and _selects(rule))
+        (rule.table == MAIN_TABLE and (guard or marked))
+        or (rule.table == LOCAL_TABLE and _selects(rule))
     ):
         raise ValueError(f"a rule of ours that leads all to table {rule.table}: not added")
     return rule
 
 
 def _selects(rule: Rule) -> bool:
-    return any(each is not None for each in (rule.src, rule.iif, rule.oif))
+    return any(each is not None for each in (rule.src, rule.iif, rule.oif, rule.fwmark))
 
 
 def _rule(rule: Rule) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import EACCES, EHOSTUNREACH, EINVAL
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
@@ -20,6 +21,7 @@ from nicwatchd.core.model import (
     UNREACHABLE,
     WIDE,
     Family,
+    OfNftables,
     Route,
 )
 from nicwatchd.core.port import Outcome, RouteAnswer, judge
@@ -45,6 +47,7 @@ from nicwatchd.netlink.decode import (
 from nicwatchd.netlink.driver import Drivers
 from nicwatchd.netlink.encode import Request, encode
 from nicwatchd.netlink.hops import NEXTHOP, Nexthops, decode_nexthop
+from nicwatchd.netlink.nftables import MISSING, Nftables, program_of_nft
 from nicwatchd.netlink.request import Brief, RequestSocket
 from nicwatchd.netlink.wire import (
     ADDRESS_FAMILY,
@@ -63,7 +66,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-    from nicwatchd.core.model import Address, IPAddress, Link, Operation, Rule
+    from nicwatchd.core.model import (
+        Address,
+        IPAddress,
+        Link,
+        OfKernel,
+        Operation,
+        Reason,
+        Rule,
+    )
 
 # The errno of what a route of this kind ends.
 ERROR_ROUTES: Final = {BLACKHOLE: EINVAL, UNREACHABLE: EHOSTUNREACH, PROHIBIT: EACCES}
@@ -83,12 +94,14 @@ class NetlinkKernel:
     def __init__(self, requests: RequestSocket | None = None) -> None:
         self._requests = requests or RequestSocket()
         self._drivers = Drivers()
+        self._nftables = Nftables()
         self._known_drivers: dict[tuple[int, str], str] = {}
 
     def close(self) -> None:
         """Close the sockets."""
         self._requests.close()
         self._drivers.close()
+        self._nftables.close()
 
     @property
     def port_id(self) -> int | None:
@@ -252,11 +265,28 @@ class NetlinkKernel:
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """See `Kernel`."""
+        outcomes: list[Outcome] = []
+        for is_nft, some in groupby(operations, lambda each: isinstance(each, OfNftables)):
+            if is_nft:
+                outcomes += [await self._nftables.run(o) for o in some if isinstance(o, OfNftables)]
+            else:
+                outcomes += await self._run([o for o in some if not isinstance(o, OfNftables)])
+        return outcomes
+
+    async def _run(self, operations: Sequence[OfKernel]) -> list[Outcome]:
         replies = await self._requests.batch(encode(operation) for operation in operations)
         return [
             judge(operation, reply.errno, reply.message)
             for operation, reply in zip(operations, replies, strict=True)
         ]
+
+    async def ruleset(self) -> str | Reason | None:
+        """See `Kernel`."""
+        return await self._nftables.seal()
+
+    async def nft_problem(self) -> Reason | None:
+        """See `Kernel`."""
+        return None if program_of_nft() else MISSING
 
     async def route_get(
         self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from nicwatchd.core.model import AddAddress, Key, Operation
-from nicwatchd.core.port import Kernel, Outcome, Result
+from nicwatchd.core.model import AddAddress, Key, Operation, Reason, Ruleset, SetRuleset
+from nicwatchd.core.port import Kernel, KernelError, Outcome, Result
 from nicwatchd.core.steps import (
     Applied,
     Apply,
@@ -79,27 +79,68 @@ class Driver:
             hosts=await kernel.host_routes(step.hosts) if step.hosts else None,
             closed=None if step.closed is None else await kernel.closed_main(step.closed),
             defaults=await kernel.defaults() if step.defaults else None,
+            ruleset=await self._read_ruleset() if self._may_have_ruleset(step) else None,
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
         )
+
+    def _may_have_ruleset(self, step: ReadObjects) -> bool:
+        """Whether to read our nftables table; what was recorded is to be removed at some time."""
+        return step.ruleset or self._ledger.ruleset is not None
+
+    async def _read_ruleset(self) -> Ruleset | None:
+        """Our nftables table; None: the kernel did not answer, so what was known holds."""
+        try:
+            seal = await self._kernel.ruleset()
+        except KernelError:  # others change theirs all the time, perhaps
+            return None
+        known = self._ledger.ruleset
+        if isinstance(seal, Reason):
+            return Ruleset(None if known is None else "", seal)
+        if seal is None:
+            self._forget_ruleset()
+            return Ruleset(None, await self._kernel.nft_problem())
+        text = known[0] if known and known[1] == seal else ""
+        return Ruleset(text, await self._kernel.nft_problem())
+
+    def _forget_ruleset(self) -> None:
+        if not self._read_only:
+            with contextlib.suppress(OSError):  # tried again with the next read
+                self._ledger.keep_ruleset(None)
 
     async def _apply(self, step: Apply) -> Applied:
         if self._read_only:
             raise RuntimeError("a dry run applies nothing")
         operations, failed = self._record_additions(step)
-        return Applied((*failed, *await self._kernel.run(operations)))
+        outcomes = (*failed, *await self._kernel.run(operations))
+        for each in outcomes:
+            if isinstance(each.operation, SetRuleset) and each.result is Result.DONE:
+                await self._seal(each.operation.text)
+        return Applied(outcomes)
+
+    async def _seal(self, text: str) -> None:
+        """Record what the kernel made of our nftables table; without, it is written once more."""
+        with contextlib.suppress(OSError, KernelError):
+            seal = await self._kernel.ruleset()
+            if isinstance(seal, str):
+                self._ledger.keep_ruleset((text, seal))
 
     def _record_additions(self, step: Apply) -> tuple[Sequence[Operation], list[Outcome]]:
-        """Record the addresses to be added; returns the operations to run, and those that failed.
+        """Record what is to be added; returns the operations to run, and those that failed.
 
         An address that cannot be recorded is not added: nothing would tell it from those of others.
+        Nor is our nftables table made: nobody would remove it.
         """
         additions = [each for each in step.operations if isinstance(each, AddAddress)]
+        rulesets = [each for each in step.operations if isinstance(each, SetRuleset)]
         try:
             self._ledger.add((each.index, step.macs[each.index], each.ip) for each in additions)
+            for each in rulesets:
+                self._ledger.keep_ruleset((each.text, ""))
         except OSError as error:
             text = f"the ledger cannot be written: {error.strerror}"
-            failed = [Outcome(o, Result.REFUSED, error.errno or 0, text) for o in additions]
-            return [o for o in step.operations if not isinstance(o, AddAddress)], failed
+            lost: list[Operation] = [*additions, *rulesets]
+            failed = [Outcome(o, Result.REFUSED, error.errno or 0, text) for o in lost]
+            return [o for o in step.operations if o not in lost], failed
         return step.operations, []
 
     def _forget_all_but(self, known: frozenset[Key]) -> None:

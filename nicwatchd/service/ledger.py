@@ -7,6 +7,9 @@ only for this boot, this ifindex and this MAC. The kernel's own mark, if there i
 Second, what the operator released with `nicwatchd release`.
 
 Third, the addresses that others had put on an ENI's link, and those that they took away again.
+
+Fourth, in a file of its own, what our nftables table was made from, and the seal on what the kernel
+made of that. It is written before the table is, so there is no table of ours without it.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Ledger:
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "addresses.json"
+        self._ruleset = directory / "nftables.json"
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
         self._entries: set[Entry] = set()
         self.releases = Releases()
@@ -39,6 +43,26 @@ class Ledger:
         # Missing or unreadable: then we cannot be sure that any address is ours.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             self._load()
+        self.ruleset: tuple[str, str] | None = (
+            None  # the text and the seal; None: there is no table
+        )
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(self._ruleset.read_text(encoding="utf-8"))
+            if document["boot"] == self._boot:
+                self.ruleset = (str(document["text"]), str(document["seal"]))
+
+    def keep_ruleset(self, ruleset: tuple[str, str] | None) -> None:
+        """Record what our nftables table is made from, and its seal. Raises OSError."""
+        if ruleset == self.ruleset:
+            return
+        if ruleset is None:
+            self._ruleset.unlink(missing_ok=True)
+        else:
+            partial = self._ruleset.with_suffix(".new")
+            document = {"boot": self._boot, "text": ruleset[0], "seal": ruleset[1]}
+            partial.write_text(json.dumps(document), encoding="utf-8")
+            partial.replace(self._ruleset)
+        self.ruleset = ruleset
 
     def _load(self) -> None:
         document = json.loads(self._file.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from nicwatchd.core.model import (
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    RemoveRuleset,
     SetGroup,
 )
 from nicwatchd.core.port import Outcome, Result
@@ -52,4 +53,4 @@ class Released:
 def _is_removal(operation: Operation) -> bool:
     if isinstance(operation, SetGroup):
         return operation.group == DEFAULT_GROUP
-    return type(operation) in KINDS
+    return type(operation) in KINDS or isinstance(operation, RemoveRuleset)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.forwarding import ALL_BITS
 from nicwatchd.core.model import (
     LINK_GROUP,
     RULE_PRIORITY,
@@ -29,8 +30,10 @@ from nicwatchd.core.model import (
     Numbers,
 )
 from nicwatchd.core.policy import (
+    DEFAULT_MASK,
     AddressMode,
     Coexist,
+    Forwarded,
     Ipv6Router,
     MtuMode,
     Policy,
@@ -84,6 +87,14 @@ def _endpoint(text: str) -> str:
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
+def _mask(mask: int) -> int:
+    """At least two bits, side by side: with one, there is nothing between none and all of them."""
+    lowest = mask & -mask
+    if not 0 < mask <= ALL_BITS or (mask + lowest) & mask or mask == lowest:
+        raise ValueError("two or more bits side by side, such as 0x7f000000")
+    return mask
+
+
 class SettingsError(Exception):
     """The settings cannot be used; the text is one line for the operator."""
 
@@ -107,6 +118,8 @@ class Interfaces(_Section):
     coexist: Literal["beside", "force"] = "beside"
     mtu: Literal["ec2", "leave"] = "leave"
     kernel_proof: bool = True
+    forwarded: Literal["off", "connmark"] = "off"
+    forwarded_mask: Annotated[int, AfterValidator(_mask)] = DEFAULT_MASK
 
 
 class Retry(_Section):
@@ -191,6 +204,8 @@ class Settings(_Section):
             coexist=Coexist(of.coexist),
             mtu=MtuMode(of.mtu),
             kernel_proof=of.kernel_proof,
+            forwarded=Forwarded(of.forwarded),
+            forwarded_mask=of.forwarded_mask,
             numbers=Numbers(self.kernel.priority, self.kernel.table_base, self.kernel.group),
             schedule=Schedule(
                 interval=retry.interval,

@@ -32,9 +32,11 @@ from nicwatchd.core.model import (
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
+    RemoveRuleset,
     Route,
     Rule,
     SetGroup,
+    SetRuleset,
     SetUp,
 )
 from nicwatchd.core.port import AddressEvent, LinkEvent
@@ -47,7 +49,9 @@ if TYPE_CHECKING:
 
 
 class KernelState(Routing):
-    """The links, addresses, routes and rules of one network namespace."""
+    """The links, addresses, routes and rules of one network namespace, and our nftables table."""
+
+    ruleset: str | None = None  # its text, which stands for the kernel's seal on it
 
     def run(self, operation: Operation, pid: int) -> int:
         """Carry out an operation of nicwatchd, which has this port id."""
@@ -69,6 +73,9 @@ class KernelState(Routing):
                 return self.add_rule(rule, pid, exclusive=False)
             case RemoveRule(rule):
                 return self.remove_rule(rule, pid)
+            case SetRuleset() | RemoveRuleset():
+                self.ruleset = operation.text if isinstance(operation, SetRuleset) else None
+                return 0
 
     def put(self, thing: Address | Route | Rule, pid: int, *, replacing: bool = False) -> int:
         """Add an object of another program, or change an address; `replacing` is for routes."""

@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
     Family,
     Link,
     Operation,
+    Reason,
     Route,
     Rule,
 )
@@ -77,6 +78,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.writes = 0
+        self.nft_fails: Reason | None = None  # why, as `Kernel.nft_problem` says it
         self._state = KernelState(self._emit)
         self._last_index = 1
         self._listeners: list[FakeEvents] = []
@@ -141,6 +143,14 @@ class FakeKernel:
         """See `Kernel`."""
         return tuple(self._state.rules)
 
+    async def ruleset(self) -> str | Reason | None:
+        """See `Kernel`."""
+        return self._state.ruleset
+
+    async def nft_problem(self) -> Reason | None:
+        """See `Kernel`."""
+        return self.nft_fails
+
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
         """See `Kernel`."""
         return [judge(operation, self._run_one(operation)) for operation in operations]
@@ -194,6 +204,10 @@ class FakeKernel:
         `replacing` is for routes: replace the one with the same key, even if it is ours.
         """
         _raise(self._state.put(thing, pid, replacing=replacing), thing)
+
+    def flush_ruleset(self, left: str | None = None) -> None:
+        """As `nft flush ruleset`; `left`: what is there instead."""
+        self._state.ruleset = left
 
     def drop(self, thing: Address | Route | Rule, *, pid: int = 0) -> None:
         """Remove an object, of another program or ours; `OSError` as from the kernel."""

@@ -14,7 +14,7 @@ from nicwatchd.core.model import (
     LINK_GROUP,
     PROTOCOL,
     Family,
-    Operation,
+    OfKernel,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
@@ -101,7 +101,7 @@ def _title(kind: str) -> str:
 
 
 SHOW: Final = ("max",)
-Operations = dict[str, list[Operation]]
+Operations = dict[str, list[OfKernel]]
 
 
 async def _objects(probe: outside.Outside, index: int) -> Operations:

@@ -26,7 +26,7 @@ from nicwatchd.core.model import (
     Rule,
     ours,
 )
-from nicwatchd.core.policy import Policy
+from nicwatchd.core.policy import Forwarded, Policy
 from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
@@ -80,6 +80,7 @@ POLICY: Final = Policy(
     address_wait=2.0,
     doubt_span=5.0,
 )
+PUBLISHED: Final = replace(POLICY, forwarded=Forwarded.CONNMARK)
 LONGEST_PASS: Final = 20.0  # s; by then IMDS was asked again, and doubted as often as it takes
 # An IMDS that was disabled is asked after 30 s; then there are a poll, doubts and patience to come.
 SETTLED: Final = 60.0
@@ -90,8 +91,11 @@ KNOWS: Final = 1.0  # s within which the daemon has seen what is on the links, a
 class FastWorld:
     """See `tests.chaos.walk.World`. The ledger lives in `directory`."""
 
-    def __init__(self, directory: Path, kernel: WatchedKernel | None = None) -> None:
+    def __init__(
+        self, directory: Path, kernel: WatchedKernel | None = None, policy: Policy = POLICY
+    ) -> None:
         self._directory = directory
+        self._policy = policy
         self._clock = asyncio.get_running_loop().time
         self.kernel = kernel or WatchedKernel()
         self._imds = ImdsServer(Scenario(mac=PRIMARY), clock=self._clock)
@@ -152,7 +156,9 @@ class FastWorld:
     async def look(self) -> Seen:
         states = {} if self._daemon is None else self._daemon.status().interfaces
         by_mac = {status.mac: status.state for status in states}
-        return await see(self.kernel, self._indexes, by_mac)
+        seen = await see(self.kernel, self._indexes, by_mac)
+        published = self._policy.forwarded is Forwarded.CONNMARK
+        return replace(seen, ruleset=self.kernel._state.ruleset or "") if published else seen
 
     def wrongs(self) -> list[str]:
         self._wrongs += self.kernel.wrongs
@@ -187,7 +193,7 @@ class FastWorld:
         budget = Budget(options.budget_rate, options.budget_burst, self._clock)
         client._transport = MemoryTransport(self._imds, options, budget)
         self._daemon = Daemon(
-            POLICY,
+            self._policy,
             self.kernel,
             self.kernel.events(),
             client,
@@ -296,6 +302,7 @@ class FastWorld:
         elif what == "all rules":
             for rule in rules:
                 self.kernel.drop(rule)
+            self.kernel.flush_ruleset()  # as a firewall that starts anew does
 
     # --- IMDS --------------------------------------------------------------------------------
 

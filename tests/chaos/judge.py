@@ -23,6 +23,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import Kernel
 from nicwatchd.sim.parts import Eni
 from tests.chaos.actions import ForeignAddress, ForeignRoute
+from tests.chaos.marks import wrong_marks
 from tests.chaos.truth import PRIMARY, Truth
 from tests.chaos.watched_kernel import selector, unguarded
 from tests.promised import Expected, expected, of_primary
@@ -40,6 +41,7 @@ class Seen:
     routes: frozenset[Route]
     rules: tuple[Rule, ...]
     states: Mapping[str, str]
+    ruleset: str | None = None  # our nftables table, where the settings ask for one; else None
 
 
 async def see(kernel: Kernel, macs: Iterable[str], states: Mapping[str, str]) -> Seen:
@@ -111,6 +113,12 @@ def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
 
 def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[str]:
     own = [rule for rule in seen.rules if rule.protocol == PROTOCOL]
+    marks = [f"not asked for: {rule}" for rule in own if rule.fwmark is not None]
+    if seen.ruleset is not None:
+        wanted = {seen.links[mac].index: e.rules for mac, e in promised.items()}
+        gone = frozenset(seen.links[mac].index for mac in truth.dead)
+        marks = wrong_marks(wanted, gone, seen.rules, seen.ruleset)
+    own = [rule for rule in own if rule.fwmark is None]
     left = _of_dead(promised, truth, seen, own)
     rules = frozenset(own) - left
     dead = {seen.links[mac].index for mac in truth.dead}
@@ -121,6 +129,7 @@ def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[st
     return [
         *_compare("rule", wanted_rules, rules),
         *_compare("route", wanted_routes, routes),
+        *marks,
         *(f"twice: {rule}" for rule, copies in Counter(own).items() if copies > 1),
         *(f"before its guard: {rule}" for rule in unguarded(own)),
         *(f"kept by a dead NIC: {rule}" for rule in left if _takes(rule, promised, truth)),

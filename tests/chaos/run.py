@@ -15,25 +15,30 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from nicwatchd.core.policy import Policy
 from tests import fast_clock
-from tests.chaos.fast import FastWorld
+from tests.chaos.fast import POLICY, FastWorld
 from tests.chaos.namespaces import walk_in_namespaces
 from tests.chaos.walk import AstrayError, wander
 from tests.chaos.watched_kernel import WatchedKernel
 
 
-def walk(seed: int, steps: int, kernel: WatchedKernel | None = None) -> list[str]:
+def walk(
+    seed: int, steps: int, kernel: WatchedKernel | None = None, policy: Policy = POLICY
+) -> list[str]:
     """Walk so far, and give the daemon's journal; raises AstrayError.
 
     The same seed leads to the same walk: what jitters takes its chance from it, too.
     """
     random.seed(seed)
     with tempfile.TemporaryDirectory() as directory:
-        return fast_clock.run(_walk(Path(directory), seed, steps, kernel))
+        return fast_clock.run(_walk(Path(directory), seed, steps, kernel, policy))
 
 
-async def _walk(directory: Path, seed: int, steps: int, kernel: WatchedKernel | None) -> list[str]:
-    world = FastWorld(directory, kernel)
+async def _walk(
+    directory: Path, seed: int, steps: int, kernel: WatchedKernel | None, policy: Policy
+) -> list[str]:
+    world = FastWorld(directory, kernel, policy)
     try:
         await wander(world, seed, steps)
     finally:

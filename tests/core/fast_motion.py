@@ -15,7 +15,7 @@ from typing import Final
 from nicwatchd.core.host import Host
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, EniMetadata, Value
-from nicwatchd.core.model import Link, Operation
+from nicwatchd.core.model import Link, Operation, Ruleset
 from nicwatchd.core.news import News, StateChanged
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome, Overrun, Result
@@ -208,6 +208,7 @@ class FastMotion:
                     hosts=kernel.host_routes(step.hosts) if step.hosts else None,
                     closed=None if step.closed is None else kernel.closed_main(step.closed),
                     defaults=kernel.defaults() if step.defaults else None,
+                    ruleset=Ruleset(kernel.state.ruleset) if step.ruleset else None,
                 )
             case Apply(operations=operations):
                 outcomes = tuple(self._apply(operations))

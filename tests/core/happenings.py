@@ -22,7 +22,7 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.policy import AddressMode, Policy, RuleMode
+from nicwatchd.core.policy import AddressMode, Forwarded, Policy, RuleMode
 from nicwatchd.core.port import Result
 from tests.core.build import (
     ERROR,
@@ -60,6 +60,7 @@ POLICIES: Final = (
     replace(QUICK, exclude=("eth1",)),
     replace(QUICK, exclude_subnets=nets("10.0.0.0/8")),
     replace(QUICK, drivers=frozenset({"vif"})),
+    replace(QUICK, forwarded=Forwarded.CONNMARK),
     replace(QUICK, settling=8.0, schedule=replace(QUICK.schedule, patience=60.0)),
 )
 

@@ -19,6 +19,8 @@ from nicwatchd.core.model import (
     Operation,
     RemoveRoute,
     RemoveRule,
+    RemoveRuleset,
+    SetRuleset,
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome, Result
@@ -129,5 +131,7 @@ def link_of(operation: Operation) -> int:
             return route.oif
         case AddRule(rule=rule) | RemoveRule(rule=rule):
             return Numbers().index_of(rule.table) or -1
+        case SetRuleset() | RemoveRuleset():
+            return -1
         case _:
             return operation.index

@@ -99,7 +99,7 @@ class StrictKernel:
                 )
 
     def _holds(self) -> tuple[object, ...]:
-        return dict(self.links), self.addresses, self.routes, self.rules
+        return dict(self.links), self.addresses, self.routes, self.rules, self.state.ruleset
 
     # --- what there is ---------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from nicwatchd.core.model import (
     SetGroup,
 )
 from nicwatchd.core.news import StateChanged
-from nicwatchd.core.policy import AddressMode, Coexist, Policy, RuleMode
+from nicwatchd.core.policy import AddressMode, Coexist, Forwarded, Policy, RuleMode
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
@@ -541,7 +541,16 @@ EVENTS = st.lists(
 
 
 @settings(deadline=None, max_examples=30)
-@given(EVENTS, st.sampled_from([QUICK, replace(QUICK, rules=RuleMode.ADDRESS, kernel_proof=False)]))
+@given(
+    EVENTS,
+    st.sampled_from(
+        [
+            QUICK,
+            replace(QUICK, rules=RuleMode.ADDRESS, kernel_proof=False),
+            replace(QUICK, forwarded=Forwarded.CONNMARK),
+        ]
+    ),
+)
 def test_the_end_depends_on_the_facts_alone(
     events: list[tuple[float, EniMetadata | Link | Address | str | None]], policy: Policy
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.model import Numbers
-from nicwatchd.core.policy import AddressMode, Coexist, Ipv6Router, Policy, RuleMode
+from nicwatchd.core.policy import AddressMode, Coexist, Forwarded, Ipv6Router, Policy, RuleMode
 
 
 def test_what_nobody_set() -> None:
@@ -19,6 +19,7 @@ def test_what_nobody_set() -> None:
     assert policy.rules is RuleMode.AUTO
     assert policy.ipv6_router is Ipv6Router.EC2
     assert policy.coexist is Coexist.BESIDE
+    assert (policy.forwarded, policy.forwarded_mask) == (Forwarded.OFF, 0x7F000000)
     assert policy.numbers == Numbers()
     assert (policy.kernel_proof, policy.every_link) == (True, False)
     assert (policy.settling, policy.address_wait) == (30.0, 5.0)
@@ -36,6 +37,7 @@ def test_what_nobody_set() -> None:
         (RuleMode, ["auto", "subnet", "address"]),
         (Ipv6Router, ["ec2", "ra"]),
         (Coexist, ["beside", "force"]),
+        (Forwarded, ["off", "connmark"]),
     ],
 )
 def test_the_words_of_the_settings(setting: type[StrEnum], words: list[str]) -> None:

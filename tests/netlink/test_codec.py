@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -19,7 +20,7 @@ from nicwatchd.core.model import (
     Family,
     Hop,
     Link,
-    Operation,
+    OfKernel,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
@@ -65,7 +66,7 @@ RULE_V4 = Rule(
 )
 
 
-def as_pyroute2_reads(message_class: Any, operation: Operation) -> tuple[dict[str, Any], Any]:
+def as_pyroute2_reads(message_class: Any, operation: OfKernel) -> tuple[dict[str, Any], Any]:
     """The fields and the attributes of an operation's request."""
     request = encode(operation)
     message = message_class(pack(request.type, request.flags, 1, request.body))
@@ -85,7 +86,7 @@ def as_pyroute2_writes(message_class: Any, fields: dict[str, Any], attrs: Any) -
 
 
 @pytest.mark.parametrize("operation", [SetGroup(7, 3778), SetUp(7), SetUp(7, 9001)])
-def test_link_requests(operation: Operation) -> None:
+def test_link_requests(operation: OfKernel) -> None:
     fields, attrs = as_pyroute2_reads(ifinfmsg, operation)
     assert (fields["family"], fields["index"]) == (0, 7)
     if isinstance(operation, SetUp):
@@ -176,6 +177,16 @@ def test_flags_of_additions() -> None:
     assert encode(AddRule(RULE_V4)).flags == 0x400  # NLM_F_CREATE: a second copy is allowed
     assert encode(AddAddress(7, ip_address("10.0.0.5"))).flags == 0x600
     assert encode(RemoveRule(RULE_V4)).flags == 0
+
+
+def test_a_mark_may_lead_to_main_and_nothing_less() -> None:
+    """Of connections that came in by the primary: see `nicwatchd.core.forwarding`."""
+    marked = Rule(Family.V4, 32765, 254, fwmark=0x1000000, fwmask=0x7F000000)
+    assert encode(AddRule(marked)).body
+    assert encode(AddRule(replace(marked, table=255))).body
+    for rule in (replace(marked, fwmark=None, fwmask=None), replace(marked, fwmask=0)):
+        with pytest.raises(ValueError, match="leads all"):
+            encode(AddRule(rule))
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 16, 237])

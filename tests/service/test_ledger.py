@@ -100,3 +100,20 @@ def test_another_boot_and_a_damaged_file_prove_nothing(tmp_path: Path) -> None:
         file.write_text(text)
         assert Ledger(tmp_path).mark(MAC, [PLAIN]) == (PLAIN,)
         assert Ledger(tmp_path).releases == Releases()
+
+
+def test_what_our_nftables_table_was_made_from_is_kept(tmp_path: Path) -> None:
+    assert Ledger(tmp_path).ruleset is None
+    Ledger(tmp_path).keep_ruleset(("table ...", ""))
+    Ledger(tmp_path).keep_ruleset(("table ...", "seal"))
+    assert Ledger(tmp_path).ruleset == ("table ...", "seal")
+    file = tmp_path / "nftables.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"boot": "another"}))
+    assert Ledger(tmp_path).ruleset is None, "a boot takes the table along"
+    file.write_text("{")
+    ledger = Ledger(tmp_path)
+    assert ledger.ruleset is None
+    ledger.keep_ruleset(("other", "seal"))
+    ledger.keep_ruleset(None)
+    assert Ledger(tmp_path).ruleset is None
+    assert not file.exists()

@@ -48,6 +48,26 @@ def test_later_files_override_single_keys(tmp_path: Path) -> None:
             "[kernel]\ngroup = 0",
             "kernel.group: 0 is wrong; it should be greater than or equal to 1",
         ),
+        (
+            "[interfaces]\nforwarded = true",
+            "interfaces.forwarded: True is wrong; it should be 'off'",
+        ),
+        (
+            "[interfaces]\nforwarded_mask = 0",
+            "interfaces.forwarded_mask: 0 is wrong; it should be two or more",
+        ),
+        (
+            "[interfaces]\nforwarded_mask = 0x100",
+            "interfaces.forwarded_mask: 256 is wrong; it should be two",
+        ),
+        (
+            "[interfaces]\nforwarded_mask = 0x5",
+            "interfaces.forwarded_mask: 5 is wrong; it should be two or",
+        ),
+        (
+            "[interfaces]\nforwarded_mask = 0x300000000",
+            "interfaces.forwarded_mask: 12884901888 is wrong",
+        ),
         ("[kernel]\npriority = 0", "kernel.priority: 0 is wrong; it should be greater than or"),
         (
             "[kernel]\npriority = 32766",

@@ -1,0 +1,212 @@
+"""What is marked on one host for the ports that containers publish, from one decision to the next.
+
+Reads: the host with its treatments and verdicts, our nftables table as it was read, and what became
+of writing it. Gives: the `Forwarding` of a decision, and the operations on the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from nicwatchd.core.evidence import Status
+from nicwatchd.core.forwarding import (
+    NO_FORWARDING,
+    Forwarding,
+    assign,
+    reserved,
+    standing,
+    taken,
+)
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.metadata import Answer, Value
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    Family,
+    Operation,
+    Reason,
+    RemoveRuleset,
+    Rule,
+    Ruleset,
+    SetRuleset,
+)
+from nicwatchd.core.ownership import Owners
+from nicwatchd.core.policy import Forwarded, Policy
+from nicwatchd.core.port import Outcome
+from nicwatchd.core.treatment import Managed, Primary
+
+# s; a table that nft refused is tried again after this time, or at once if it is another one.
+REFUSED_FOR: Final = 60.0
+
+
+class Host(Protocol):
+    """What the marks need of `nicwatchd.core.host`."""
+
+    policy: Policy
+    primary_mac: Answer[str]
+    rules: tuple[Rule, ...]
+    owners: Owners
+    ruleset: Ruleset | None
+
+    @property
+    def interfaces(self) -> Mapping[int, Interface]:
+        """By ifindex."""
+
+    @property
+    def enis(self) -> frozenset[int]:
+        """The links that are ENIs of this host."""
+
+
+def may_have_ruleset(host: Host) -> bool:
+    """Whether our nftables table is to be read: else nobody starts to use nftables for us."""
+    there = host.ruleset is not None and host.ruleset.text is not None
+    wanted = host.policy.forwarded is Forwarded.CONNMARK
+    marked = (rule for rule in host.rules if rule.protocol == PROTOCOL and rule.fwmark is not None)
+    return wanted or there or any(marked)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """nft did not carry out an operation. `at`: when that was decided."""
+
+    operation: Operation
+    message: str
+    at: float
+
+
+class Forwarder:
+    """The marks of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._wanted: str | None = None  # the text of the table; None: as it is
+        self._refusal: Refusal | None = None
+
+    # --- what there should be ----------------------------------------------------------------
+
+    def conclude(self) -> Forwarding:
+        """The marks, from what was just judged."""
+        host, mask = self._host, self._host.policy.forwarded_mask
+        self._wanted = ""
+        if host.policy.forwarded is Forwarded.OFF:
+            return NO_FORWARDING
+        before = self._standing(mask)
+        served = {i for i, each in host.interfaces.items() if self._is_served(each, before)}
+        if not isinstance(host.primary_mac, Value) and self._managed:
+            self._wanted = None  # which link the primary is decides on what is marked
+        if not served:
+            return NO_FORWARDING
+        conflict = taken(host.rules, mask)
+        if conflict:
+            return Forwarding(mask, reasons=dict.fromkeys(served, conflict))
+        indices = served | self._primaries(served, before)
+        marks = assign(indices, before, mask, reserved(host.rules, mask))
+        families = {f for i in served for f in self._families(host.interfaces[i])}
+        plain = Forwarding(mask, marks, frozenset(marks), host.enis, frozenset(families))
+        if self._wanted is not None:
+            self._wanted = plain.text()
+        problem = self._problem()
+        reasons = {i: _none_left(mask) for i in served - marks.keys()}
+        if problem is None:
+            return Forwarding(mask, marks, plain.led, plain.enis, plain.families, reasons)
+        there = host.ruleset is not None and host.ruleset.text is not None
+        led = marks.keys() & before.keys() if there else frozenset()
+        reasons = dict.fromkeys(served, problem)
+        return Forwarding(mask, marks, frozenset(led), plain.enis, plain.families, reasons)
+
+    @property
+    def _managed(self) -> list[Interface]:
+        every = self._host.interfaces.values()
+        return [each for each in every if isinstance(each.treatment, Managed)]
+
+    def _standing(self, mask: int) -> dict[int, int]:
+        """The marks that rules in the kernel lead, by ifindex; the primary's may lead to main."""
+        host = self._host
+        found: dict[int, int] = {}
+        for mark, table in standing(host.rules, mask):
+            owners = host.owners.of(table)
+            if table == MAIN_TABLE:
+                every = host.interfaces.items()
+                owners = frozenset(i for i, e in every if isinstance(e.treatment, Primary))
+            found |= dict.fromkeys(owners, mark)
+        return found
+
+    def _is_served(self, interface: Interface, before: dict[int, int]) -> bool:
+        """Whether there are rules for an interface, or were, and it is still being judged."""
+        if not isinstance(interface.treatment, Managed):
+            return False
+        stays = interface.link.index in before and bool(interface.undecided)
+        return stays or bool(self._families(interface))
+
+    @staticmethod
+    def _families(interface: Interface) -> list[Family]:
+        verdicts = interface.verdicts.items()
+        return [f for f, verdict in verdicts if verdict.usable or verdict.usable.by_device]
+
+    def _primaries(self, served: set[int], before: dict[int, int]) -> set[int]:
+        """The primary, if it has a table, or a rule of ours may select a container's address."""
+        host = self._host
+        every = {i for i, each in host.interfaces.items() if isinstance(each.treatment, Primary)}
+        some = [host.interfaces[index] for index in served]
+        prefixes = any(v.usable.prefixes for each in some for v in each.verdicts.values())
+        waiting = any(v.status is Status.WAITING for each in some for v in each.verdicts.values())
+        needed = prefixes or any(each.facts.behind for each in some)
+        needed |= any(host.interfaces[index].is_protected for index in every)
+        return every if needed else every & before.keys() if waiting else set()
+
+    def _problem(self) -> Reason | None:
+        """Why the table is not as wanted, and cannot be made so now."""
+        ruleset, wanted = self._host.ruleset, self._wanted
+        if wanted is None or ruleset is None:
+            return None
+        if ruleset.text == wanted:
+            self._refusal = None
+            return None
+        if ruleset.problem:
+            return ruleset.problem
+        refusal = self._refusal
+        if refusal is None or refusal.operation != SetRuleset(wanted):
+            return None
+        return Reason(
+            "nft-refused",
+            f"`nft` did not accept nicwatchd's table, so ports that containers publish on this"
+            f" interface do not answer: {refusal.message}; tried again every {REFUSED_FOR:g} s",
+        )
+
+    # --- operations on the table -------------------------------------------------------------
+
+    def around(self, operations: Sequence[Operation], now: float) -> tuple[Operation, ...]:
+        """The operations of a decision with those on our nftables table.
+
+        It is made before the rules and removed after them.
+        """
+        ruleset, wanted = self._host.ruleset, self._wanted
+        if ruleset is None or wanted is None or ruleset.text == (wanted or None):
+            return tuple(operations)
+        if not wanted:
+            return (*operations, RemoveRuleset())
+        refusal = self._refusal
+        waits = (
+            refusal is not None
+            and refusal.operation == SetRuleset(wanted)
+            and now < refusal.at + REFUSED_FOR
+        )
+        if ruleset.problem or waits:
+            return tuple(operations)
+        return (SetRuleset(wanted), *operations)
+
+    def close(self, failures: Sequence[Outcome], now: float) -> None:
+        """Take the failed operations of the decision of that time."""
+        for each in failures:
+            if isinstance(each.operation, SetRuleset):
+                self._refusal = Refusal(each.operation, each.message, now)
+
+
+def _none_left(mask: int) -> Reason:
+    return Reason(
+        "marks-used-up",
+        f"there are more interfaces than marks in `forwarded_mask` ({mask:#x}), so ports that"
+        " containers publish on this interface do not answer",
+    )
