@@ -17,7 +17,7 @@ One table, `TURN`, says which phase follows which; the diagram in docs/turn.md i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -31,7 +31,7 @@ from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ASKING
 from nicwatchd.core.lookups import Lookups
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import Key
+from nicwatchd.core.model import IPAddress, Key
 from nicwatchd.core.news import News
 from nicwatchd.core.picture import Picture
 from nicwatchd.core.policy import Policy
@@ -182,9 +182,13 @@ class Turn:
         self.host.set_policy(policy)
         self._look_at_everything(now)
 
-    def reconcile(self, only: Key | None, now: float) -> Request:
-        """Read everything again, IMDS too, and end the release of `only`; None: all releases."""
+    def reconcile(self, only: Key | None, now: float, adopt: Iterable[IPAddress] = ()) -> Request:
+        """Read everything again, IMDS too, and end the release of `only`; None: all releases.
+
+        `adopt`: addresses whose manager ends; we put them back when it takes them off its link.
+        """
         self.host.releases = self.host.releases.minus(only)
+        self.host.adopt(only, adopt)
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))

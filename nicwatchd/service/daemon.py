@@ -12,13 +12,14 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from nicwatchd import __version__
 from nicwatchd.core.host import Host
 from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Event, EventSource, Kernel, KernelError
 from nicwatchd.core.releases import Releases
@@ -175,7 +176,7 @@ class Daemon:
                 self.turn.set_policy(policy, now)
             case Reconcile(only=only):
                 if self._record(item, self.host.releases.minus(only)):
-                    self._waiting.append((item, self.turn.reconcile(only, now)))
+                    self._waiting.append((item, self.turn.reconcile(only, now, item.adopt)))
             case Release(only=only):
                 if self._record(item, self.host.releases.plus(only)):
                     self._waiting.append((item, self.turn.release(only, now)))
@@ -203,14 +204,17 @@ class Daemon:
 
     # --- requests ----------------------------------------------------------------------------
 
-    async def reconcile(self, interface: str | None = None) -> None:
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
         """Re-read everything; returns once the answers from IMDS have been used.
 
         Manages again what was released, or only that one interface. Raises UnknownInterfaceError,
         and OSError if that cannot be recorded.
         """
         only = key_of(interface, self.status().interfaces)
-        request = Reconcile(only, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        request = Reconcile(only, done, frozenset(adopt))
         self._inbox.put_nowait(request)
         await request.done
 

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from nicwatchd.cli.main import main
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import IPAddress
 from nicwatchd.service.control import Control
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.released import Released
@@ -58,8 +59,10 @@ class Canned:
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self, interface: str | None = None) -> None:
-        del interface
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
+        del interface, adopt
         self.said = self.said.model_copy(update={"interfaces": [ETH0]})
 
     async def release(self, interface: str | None = None) -> Released:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import IPAddress
 from nicwatchd.service.control import CONNECTIONS, STREAMS, Control
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.main import CannotRunError, _with_control
@@ -38,7 +39,9 @@ class Well:
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self, interface: str | None = None) -> None:
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
         """See `Service`."""
 
     async def release(self, interface: str | None = None) -> Released:
