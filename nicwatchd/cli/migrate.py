@@ -24,16 +24,12 @@ from nicwatchd.service.settings import SettingsError, load
 HALF_DONE = "run `nicwatchd migrate` again to finish it, or `nicwatchd migrate --undo`"
 
 
-def migrate(arguments: argparse.Namespace) -> int:
-    """Migrate, or undo that; the exit code."""
+def migrate(arguments: argparse.Namespace, system: System | None = None) -> int:
+    """Migrate, or undo that; the exit code. `system` is for tests."""
     if os.geteuid() != 0 and not arguments.dry_run:
         return fail("run this command as root; --dry-run shows what it would do")
-    system = System(
-        arguments.root,
-        run_command,
-        partial(_ask, arguments),
-        time.sleep,
-    )
+    if system is None:
+        system = System(arguments.root, run_command, partial(_ask, arguments), time.sleep)
     try:
         record = records.load(system)
         if arguments.undo:
@@ -122,7 +118,7 @@ def _refused(arguments: argparse.Namespace) -> int | None:
     """None if `--yes` or somebody at the terminal says to go on; else the exit code."""
     if arguments.yes:
         return None
-    if not (sys.stdin and sys.stdin.isatty()):
+    if arguments.json or not (sys.stdin and sys.stdin.isatty()):
         return fail("there is no terminal to ask on; --yes goes on without asking")
     say("Go on? [y/N] ")
     if sys.stdin.readline().strip().lower() in ("y", "yes"):

@@ -30,7 +30,7 @@ LOGS: Final = ("/run/netconfig/cloud", "/run/cloud-netconfig")  # what it added,
 # Newer versions have priorities and tables of 30000 and up, older ones 10X00 and 10X.
 NUMBERS: Final = range(30_000, 31_000)
 OLD_PRIORITIES, OLD_TABLES = range(10_000, 11_000), range(100, 110)
-MANAGE: Final = re.compile(r"""(?m)^(\s*CLOUD_NETCONFIG_MANAGE=)["']?yes["']?\s*$""")
+MANAGE: Final = re.compile(r"""(?m)^(\s*CLOUD_NETCONFIG_MANAGE=)["']?yes["']?[ \t]*$""")
 
 
 def find(ground: Ground) -> Finding | None:

@@ -38,7 +38,7 @@ INSTANCE: Final = re.compile(r"@(.+)\.(?:service|timer)$")
 def find(ground: Ground) -> Finding | None:
     """What there is of it; None if it is not at work."""
     system = ground.system
-    links = sorted(set(_links(system)))
+    links = sorted(set(_links(system, ground.primary)))
     watching = _is_watching(system)
     if not (links or watching):
         return None
@@ -62,11 +62,15 @@ def _is_watching(system: System) -> bool:
     return system.first(*SHIPPED) is not None and system.read(MASK) != ""
 
 
-def _links(system: System) -> Iterator[str]:
-    """The links of its units that run, or that the next boot starts."""
+def _links(system: System, primary: str | None) -> Iterator[str]:
+    """The links of its units that run, or that the next boot starts.
+
+    That the primary's service "runs" says only that it ran: a migration lets it be.
+    """
     shown = system.must("systemctl", "list-units", "--all", "--plain", "--no-legend", *UNITS)
     rows = (line.split() for line in shown.splitlines())
     names = [row[0] for row in rows if row[2:3] == ["active"]]
+    names = [name for name in names if name != f"policy-routes@{primary}.service"]
     names += [name for unit in UNITS for name in system.find("/etc/systemd/system", f"*/{unit}")]
     for name in names:
         found = INSTANCE.search(name)
