@@ -8,7 +8,7 @@ done in `nicwatchd.core.decide`.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -190,12 +190,6 @@ class Host:
         """Record whom a notification names for the removal of an address, whosever it was."""
         if index in self.interfaces:
             self.interfaces[index].facts.floating.suspect(ip, who, process)
-
-    def adopt(self, only: Key | None, ips: Iterable[IPAddress]) -> None:
-        """Put these addresses back when their manager, which ends, takes them off an interface."""
-        for interface in self.interfaces.values():
-            if only in (None, interface.key):
-                interface.facts.floating.adopt(ips)
 
     def flapped(self, index: int) -> None:
         """A link was down, if only for a moment."""

@@ -188,7 +188,9 @@ class Turn:
         `adopt`: addresses whose manager ends; we put them back when it takes them off its link.
         """
         self.host.releases = self.host.releases.minus(only)
-        self.host.adopt(only, adopt)
+        for interface in self.host.interfaces.values():
+            if only in (None, interface.key):
+                interface.facts.floating.adopt(adopt)
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))

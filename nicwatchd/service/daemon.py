@@ -213,8 +213,7 @@ class Daemon:
         and OSError if that cannot be recorded.
         """
         only = key_of(interface, self.status().interfaces)
-        done = asyncio.get_running_loop().create_future()
-        request = Reconcile(only, done, frozenset(adopt))
+        request = Reconcile(only, asyncio.get_running_loop().create_future(), frozenset(adopt))
         self._inbox.put_nowait(request)
         await request.done
 
