@@ -1,8 +1,8 @@
 """The `nicwatchd` command.
 
 Exit codes: 0 everything is well; 1 not everything is well (an interface is waiting or fought over,
-the daemon has problems, something could not be removed, or a migration was refused or failed);
-2 usage or settings error, permission denied, no daemon, no entry in the journal, or the output could
+the daemon has problems, something could not be removed, or a migration was refused or failed); 2
+usage or settings error, permission denied, no daemon, no entry in the journal, or the output could
 not be written.
 """
 
