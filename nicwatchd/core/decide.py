@@ -40,7 +40,7 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
-from nicwatchd.core.ownership import Owners, Undecided, selector
+from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import Managed, Primary, places_of, treat
@@ -66,7 +66,7 @@ class Decider:
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network = container_network(host.link_names, host.rules)
-        kernel = host.snapshot()
+        kernel = _snapshot(host)
         host.owners = Owners(kernel, host.policy.numbers)
         for interface in host.interfaces.values():
             interface.surprise(JUDGING, None)
@@ -281,3 +281,13 @@ class Decider:
                 return self._rule_owners.get(rule)
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _snapshot(host: Host) -> Snapshot:
+    """The part of what the kernel has that decisions depend on."""
+    return Snapshot(
+        links={**host.above.layers, **{index: i.link for index, i in host.interfaces.items()}},
+        addresses={index: i.facts.addresses for index, i in host.interfaces.items()},
+        routes=host.routes,
+        rules=host.rules,
+    )

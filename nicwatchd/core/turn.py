@@ -42,6 +42,7 @@ from nicwatchd.core.steps import (
     LinksRead,
     LookedUp,
     LookUp,
+    MacsReading,
     ObjectsRead,
     PrimaryReading,
     Question,
@@ -159,9 +160,12 @@ class Turn:
         if delay is not None:
             self._agenda.news(now, delay)
 
-    def take_reading(self, reading: Reading | PrimaryReading, now: float) -> None:
+    def take_reading(self, reading: Reading | PrimaryReading | MacsReading, now: float) -> None:
         """IMDS answered."""
-        if isinstance(reading, PrimaryReading):
+        if isinstance(reading, MacsReading):
+            self.host.unlinked.learn(reading.answer, self.host.links or {}, now, self.host.policy)
+            interface, is_news = None, False
+        elif isinstance(reading, PrimaryReading):
             self.host.learn_primary(reading.answer)
             interface, is_news = None, True
         else:

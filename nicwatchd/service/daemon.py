@@ -23,7 +23,7 @@ from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Event, EventSource, Kernel, KernelError
 from nicwatchd.core.releases import Releases
-from nicwatchd.core.steps import Applied, PrimaryReading, Reading
+from nicwatchd.core.steps import Applied, MacsReading, PrimaryReading, Reading
 from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
@@ -47,7 +47,7 @@ from nicwatchd.service.telling import (
 
 STUCK: Final = 30.0  # seconds after which a turn, or a request to IMDS, counts as stuck
 
-Item = Wake | Event | Reading | PrimaryReading | NewPolicy | Reconcile | Release
+Item = Wake | Event | Reading | PrimaryReading | MacsReading | NewPolicy | Reconcile | Release
 
 
 class Daemon:
@@ -170,7 +170,7 @@ class Daemon:
         match item:
             case Wake():
                 pass
-            case Reading() | PrimaryReading():
+            case Reading() | PrimaryReading() | MacsReading():
                 self.turn.take_reading(item, now)
             case NewPolicy(policy=policy):
                 self.turn.set_policy(policy, now)
@@ -196,11 +196,7 @@ class Daemon:
 
     def _ask(self) -> None:
         """Send the requests to IMDS that are due, and drop those for interfaces that are gone."""
-        self._questions.keep_only(self.host.keys)
-        if self.turn.asks_primary:
-            self._questions.ask_primary()
-        for question in self.turn.questions(self._clock()):
-            self._questions.ask(question)
+        self._questions.ask_due(self.turn, self._clock())
 
     # --- requests ----------------------------------------------------------------------------
 
