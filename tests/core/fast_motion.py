@@ -14,7 +14,7 @@ from typing import Final
 
 from nicwatchd.core.host import Host
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.metadata import Answer, EniMetadata, Value
+from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Link, Operation
 from nicwatchd.core.news import News, StateChanged
 from nicwatchd.core.policy import Policy
@@ -241,9 +241,8 @@ class FastMotion:
             mac: [reading for when, reading in said if when <= self.now][-1:]
             for mac, said in self._readings.items()
         }
-        listed = {
-            mac for mac, said in last.items() if said and isinstance(said[0].directory, Value)
-        }
+        # An error is no absence.
+        listed = {m for m, said in last.items() if said and said[0].directory is not ABSENT}
         answer = self.macs or Value(frozenset({PRIMARY, *listed}))
         self.asked_macs.append(self.now)
 
