@@ -26,7 +26,7 @@ from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Applied, MacsReading, PrimaryReading, Reading
 from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
-from nicwatchd.service import journal, systemd
+from nicwatchd.service import journal, pci, systemd
 from nicwatchd.service.counts import Counters, Counts
 from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
@@ -34,7 +34,15 @@ from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.questions import Questions
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
-from nicwatchd.service.status import HostStatus, headline, of_condition, of_view, problem_of
+from nicwatchd.service.status import (
+    HostStatus,
+    headline,
+    of_condition,
+    of_devices,
+    of_unlinked,
+    of_view,
+    problem_of,
+)
 from nicwatchd.service.telling import (
     ImdsChanged,
     KernelTrouble,
@@ -256,6 +264,7 @@ class Daemon:
         """The current status of the host."""
         host, decision = self.host, self.turn.decision
         views = [interface.view() for _, interface in sorted(host.interfaces.items())]
+        unlinked = of_unlinked(host.unlinked, self._teller.epoch)
         return HostStatus(
             version=__version__,
             pid=os.getpid(),
@@ -267,6 +276,8 @@ class Daemon:
             released=host.releases.everything,
             surprises=host.surprises,
             interfaces=[of_view(view, self._teller.epoch) for view in views],
+            unlinked=unlinked,
+            devices=of_devices(pci.without_link()) if unlinked else [],
         )
 
     def counts(self) -> Counts:
