@@ -49,8 +49,9 @@ def _ask(arguments: argparse.Namespace, method: str, path: str) -> Any:
 
 def _begin(system: System, earlier: Record | None, arguments: argparse.Namespace) -> int:
     """Look at the host, show the plan, and carry it out. What is on record stays there."""
-    addresses = load(arguments.config).interfaces.addresses
-    found = survey(system, addresses, altnames=arguments.altnames)
+    policy = load(arguments.config).policy()
+    leave = policy.leave_addresses
+    found = survey(system, policy.addresses, leave, altnames=arguments.altnames)
     if found.refusals or not found.steps:
         _show(found, arguments, "refused" if found.refusals else "nothing")
         return NOT_WELL if found.refusals else OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,15 @@ def test_an_address_of_the_primary_is_refused_while_that_is_left_alone(
 def test_settings_that_add_no_addresses_are_refused(make: Maker, tmp_path: Path) -> None:
     host = make(tmp_path)
     assert any('addresses = "none"' in why for why in look(host, "none").refusals)
+
+
+@TAKING
+def test_an_address_that_the_settings_leave_to_others_is_refused(
+    make: Maker, tmp_path: Path
+) -> None:
+    host = make(tmp_path)
+    found = survey(host.system, "auto", [ip_network("10.0.2.12/31")], altnames=False)
+    assert any("leaves 10.0.2.12 to others" in why for why in found.refusals)
 
 
 def test_cloud_init_is_kept_where_nicwatchd_would_add_no_addresses(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from nicwatchd.cli.migration.coverage import Status, missing_addresses, missing_
 from nicwatchd.cli.migration.steps import Step
 from nicwatchd.cli.migration.system import System
 from nicwatchd.cli.migration.traces import LinkAddress, SourceRule, Traces, shown
+from nicwatchd.core.model import IPNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Ground:
     kernel: Traces
     status: dict[str, Any]  # as `GET /v1/status`
     addresses: str  # the setting of that name
+    leave: tuple[IPNetwork, ...] = ()  # `leave_addresses`
 
     @property
     def interfaces(self) -> list[Status]:
@@ -62,6 +64,8 @@ class Takeover:
             *missing_rules(rules, ground.interfaces, ground.kernel),
             *missing_addresses(addresses, ground.interfaces),
         ]
+        left = {a.ip for a in addresses for net in ground.leave if a.ip in net}
+        lines += [f"the setting `leave_addresses` leaves {ip} to others" for ip in sorted(left)]
         if addresses and ground.addresses == "none":
             lines.append('it adds addresses, and the settings say `addresses = "none"`')
         return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nicwatchd.cli.migration import (
@@ -16,6 +16,7 @@ from nicwatchd.cli.migration.findings import Finding, Ground
 from nicwatchd.cli.migration.record import Entry, Record
 from nicwatchd.cli.migration.steps import Step
 from nicwatchd.cli.migration.system import System
+from nicwatchd.core.model import IPNetwork
 
 TOOLS = (net_utils.find, cloud_init.find, nm_cloud_setup.find, cloud_netconfig.find)
 
@@ -38,13 +39,16 @@ class Survey:
         return Record([found.tool for found in self.findings], [Entry(step) for step in self.steps])
 
 
-def survey(system: System, addresses: str, *, altnames: bool) -> Survey:
+def survey(
+    system: System, addresses: str, leave: Iterable[IPNetwork] = (), *, altnames: bool
+) -> Survey:
     """Look at the host. Raises CommandError, DaemonError, OSError.
 
-    `addresses` is the setting; `altnames`: give each ENI its id as an alternative name.
+    `addresses` and `leave` are the settings `addresses` and `leave_addresses`. `altnames`: give
+    each ENI its id as an alternative name.
     """
     status = system.ask("GET", "/v1/status")
-    ground = Ground(system, traces.read(system), status, addresses)
+    ground = Ground(system, traces.read(system), status, addresses, tuple(leave))
     found = tuple(finding for find in TOOLS if (finding := find(ground)))
     refusals = [*_cannot_take_over(ground)] if found else []
     refusals += [f"{each.tool}: {why}" for each in found for why in each.refusals]
