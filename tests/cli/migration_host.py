@@ -58,6 +58,7 @@ class Host:
     failing: set[str] = field(default_factory=set)  # commands that fail, by their text
     ran: list[str] = field(default_factory=list)  # commands that change something
     adopted: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)  # what nicwatchd left to the tool that ended
     paused: int = 0
 
     @classmethod
@@ -131,8 +132,11 @@ class Host:
 
     def _ask(self, method: str, path: str) -> Any:
         if method == "POST":
-            self.adopted += parse_qs(urlsplit(path).query)["adopt"]
+            adopted = parse_qs(urlsplit(path).query)["adopt"]
+            self.adopted += adopted
             self.ran.append(f"POST {path}")
+            for ip in self.lost & {*adopted}:
+                self.add_address("eth1", f"{ip}/32")
         return self.status
 
     def _run(self, command: tuple[str, ...]) -> Ran:

@@ -379,6 +379,20 @@ def test_addresses_are_adopted_before_the_tool_takes_them_away(make: Maker, tmp_
     assert [text for text in host.ran[adopting:] if text in ending]
 
 
+def test_a_daemon_that_was_restarted_is_told_again_what_to_adopt(tmp_path: Path) -> None:
+    host = with_net_utils(tmp_path)
+
+    def forget(host: Host) -> None:
+        host.adopted.clear()
+        host.lost = {"10.0.2.12"}
+        _drop_rules(host)
+
+    host.hooks[STOP] = forget
+    migrate(host)
+    assert host.adopted == ["10.0.2.12"]
+    assert [row["local"] for row in host.addresses["eth1"]] == ["10.0.2.12"]
+
+
 def test_each_step_is_on_record_before_it_is_done(tmp_path: Path) -> None:
     host = with_net_utils(tmp_path)
     seen = []

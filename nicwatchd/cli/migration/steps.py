@@ -8,7 +8,7 @@ anywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -178,8 +178,7 @@ class _Adopt:
         return {}
 
     def do(self, system: System, args: Facts) -> None:
-        asked = query(args["interface"]) + "".join(f"&adopt={ip}" for ip in args["addresses"])
-        system.ask("POST", f"/v1/reconcile{asked}")
+        _adopt(system, args["interface"], args["addresses"])
 
     def undo(self, system: System, args: Facts, before: Facts) -> str:
         del system, args, before
@@ -195,6 +194,9 @@ class _Confirm:
 
     def do(self, system: System, args: Facts) -> None:
         rules = [SourceRule(p, ip_network(source), table) for p, source, table in args["rules"]]
+        for link, ips in args["addresses"].items():
+            if not coverage.is_on(link, map(ip_address, ips), traces.read(system)):
+                _adopt(system, link, ips)  # a daemon that was restarted since has forgotten that
         for _ in range(round(SETTLING / PAUSE)):
             missing = self._missing(system, rules, args["addresses"])
             if not missing:
@@ -259,6 +261,11 @@ def attempt(work: Callable[[], str | None]) -> str:
         raise StepError(f"{error.filename or ''}: {error.strerror}") from error
     except (CommandError, DaemonError) as error:
         raise StepError(str(error)) from error
+
+
+def _adopt(system: System, link: str, ips: Iterable[str]) -> None:
+    asked = query(link) + "".join(f"&adopt={ip}" for ip in ips)
+    system.ask("POST", f"/v1/reconcile{asked}")
 
 
 def _link_of(system: System, mac: str) -> dict[str, Any] | None:
