@@ -1,8 +1,9 @@
 """The `nicwatchd` command.
 
 Exit codes: 0 everything is well; 1 not everything is well (an interface is waiting or fought over,
-the daemon has problems, or something could not be removed); 2 usage or settings error, permission
-denied, no daemon, no entry in the journal, or the output could not be written.
+the daemon has problems, something could not be removed, or a migration was refused or failed); 2
+usage or settings error, permission denied, no daemon, no entry in the journal, or the output could
+not be written.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_run, _add_status, _add_reconcile, _add_release, _add_plan, _add_demo):
+    for add in (
+        *(_add_run, _add_status, _add_reconcile, _add_release),
+        *(_add_plan, _add_migrate, _add_demo),
+    ):
         add(commands)
     return parser
 
@@ -121,6 +125,24 @@ def _add_plan(commands: Commands) -> None:
     _add_json(plan)
     _add_runtime_directory(plan)
     plan.set_defaults(command=_plan)
+
+
+def _add_migrate(commands: Commands) -> None:
+    text = "take over from the tools that configured hot-plugged interfaces before (root)"
+    migrate = _add_command(commands, "migrate", text)
+    text = "show what would be done and why, and change nothing"
+    migrate.add_argument("--dry-run", action="store_true", help=text)
+    text = "put back all that a migration changed"
+    migrate.add_argument("--undo", action="store_true", help=text)
+    text = "go on without asking"
+    migrate.add_argument("--yes", action="store_true", help=text)
+    text = "give each ENI its id (eni-...) as an alternative name, as amazon-ec2-net-utils does"
+    migrate.add_argument("--altnames", action="store_true", help=text)
+    migrate.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
+    _add_config(migrate)
+    _add_json(migrate)
+    _add_runtime_directory(migrate)
+    migrate.set_defaults(command=_migrate)
 
 
 def _add_demo(commands: Commands) -> None:
@@ -185,6 +207,12 @@ def _plan(arguments: argparse.Namespace) -> int:
     from nicwatchd.cli import plan
 
     return plan.plan(arguments)
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    from nicwatchd.cli import migrate
+
+    return migrate.migrate(arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ def status(arguments: argparse.Namespace) -> int:
         if not found:
             return fail(f"no interface {arguments.interface!r}; there are: {_names(document)}")
         document["interfaces"] = found
+        document.pop("unlinked", None)
     return _print(document, as_json=arguments.json)
 
 
@@ -86,6 +87,7 @@ def _lines(document: dict[str, Any], now: float) -> list[str]:
         lines.append(f"{document['container_network']} owns this host's secondary interfaces")
     for interface in document["interfaces"]:
         lines += _interface_lines(interface, now)
+    lines += _unlinked_lines(document, now)
     return lines or ["no EC2 network interfaces on this host"]
 
 
@@ -103,6 +105,30 @@ def _interface_lines(interface: dict[str, Any], now: float) -> list[str]:
             lines.append(f"    {family}: {', '.join(items)}  (table {interface['table']})")
     lines += [f"    note: {note['text']}" for note in interface["notes"]]
     return lines
+
+
+def _unlinked_lines(document: dict[str, Any], now: float) -> list[str]:
+    """The ENIs of which this host has no link, and what /sys tells of such devices."""
+    lines = []
+    for each in document.get("unlinked", []):
+        was = f" (was {each['name']})" if each["name"] else ""
+        ids = " ".join(filter(None, (each["mac"], each["eni"])))
+        lines.append(f"no link{was}  for {_duration(now - each['since'])}  {ids}")
+        lines.append(f"    reason: {_why_unlinked(document['devices'])}")
+        if each["remembered"]:
+            text = "what is known of it is kept, so it is served at once when its link is back"
+            lines.append(f"    note: {text}")
+    return lines
+
+
+def _why_unlinked(devices: list[dict[str, Any]]) -> str:
+    text = "IMDS lists it, and this host has no link with its MAC"
+    if not devices:
+        return f"{text}; nor is there an Amazon network device without a link"
+    names = ", ".join(f"{d['address']} ({d['driver'] or 'no driver'})" for d in devices)
+    if len(devices) == 1:
+        return f"{text}; the one Amazon network device without a link is {names}"
+    return f"{text}; it may be one of {len(devices)} Amazon network devices without a link: {names}"
 
 
 def _duration(seconds: float) -> str:

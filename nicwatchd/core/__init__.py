@@ -28,6 +28,7 @@ How to read it
     layers -> stack -> ground    which links stand on ENIs, and which link group they are to be in
     floating    addresses that others put on a link and took away
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
+    unlinked    ENIs without a link: what is known of those that had one
     homes       addresses that live elsewhere on the host: in containers, in VMs
     closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host

@@ -45,7 +45,7 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
-from nicwatchd.core.ownership import Owners, Undecided, selector
+from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import Managed, Primary, places_of, treat
@@ -73,7 +73,7 @@ class Decider:
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network = container_network(host.link_names, host.rules)
-        kernel = host.snapshot()
+        kernel = _snapshot(host)
         host.owners = Owners(kernel, host.policy.numbers)
         for interface in host.interfaces.values():
             interface.surprise(JUDGING, None)
@@ -315,3 +315,13 @@ class Decider:
 def _in_order(interfaces: Iterable[Interface]) -> Iterator[Plan]:
     """The plans; a primary that is protected comes first, so that at no moment it is cut off."""
     return (i.plan for i in sorted(interfaces, key=lambda i: not i.is_protected))
+
+
+def _snapshot(host: Host) -> Snapshot:
+    """The part of what the kernel has that decisions depend on."""
+    return Snapshot(
+        links={**host.above.layers, **{index: i.link for index, i in host.interfaces.items()}},
+        addresses={index: i.facts.addresses for index, i in host.interfaces.items()},
+        routes=host.routes,
+        rules=host.rules,
+    )

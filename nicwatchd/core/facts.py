@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Generic, TypeVar
 
 from nicwatchd.core.bounds import never
-from nicwatchd.core.floating import Floating
+from nicwatchd.core.floating import Floating, Record
 from nicwatchd.core.kernel_proof import leased, on_link_prefixes
 from nicwatchd.core.memory import KnownFamily, Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value, contradicts
@@ -53,6 +53,7 @@ class Facts:
         self.contested = False  # whether others claim what is here
         self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
         self.floating = Floating()
+        self.served = False  # an earlier link of the ENI had its first addresses from us
         self._subnets = _Last(self._find_subnets)
         self._candidates = _Last(self._find_candidates)
         self._claims = _Last(self._find_claims)
@@ -115,6 +116,11 @@ class Facts:
     def udev_is_over(self, now: float) -> bool:
         """Whether udev is done with the link, or has had enough time for it."""
         return self._udev_done or self.age(now) >= UDEV_PATIENCE
+
+    def recall(self, memory: Memory, taken: Record, now: float, *, served: bool) -> None:
+        """Continue with what was known when the ENI had another link."""
+        self.memory, self.served = memory, served
+        self.floating.recall(taken, now)
 
     # --- from IMDS ---------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Floating:
         self._theirs: frozenset[IPAddress] = frozenset()
         self._all: frozenset[IPAddress] = frozenset()  # of any kind, as last read
         self._removers: dict[IPAddress, tuple[str, bool]] = {}  # as the notifications name them
+        self._adopted: frozenset[IPAddress] = frozenset()  # until they are ours, or others' again
 
     def recall(self, record: Record, now: float) -> None:
         """Continue from what an earlier run of the daemon saw."""
@@ -83,7 +84,8 @@ class Floating:
         """Take the link's addresses; True if one was taken away. `down`: the link is or was."""
         addresses = tuple(addresses)
         present = frozenset(address.ip for address in addresses)
-        gone = {ip for ip in self._all - present if ip in self._theirs or self._was_managed(ip)}
+        lost = self._all - present - self._adopted
+        gone = {ip for ip in lost if ip in self._theirs or self._was_managed(ip)}
         v6_before = {ip for ip in self._all - gone if _is_v6(ip)}
         # With the link the kernel takes all IPv6 addresses, of whomever, and no IPv4 address.
         if down or (v6_before and not v6_before & present):
@@ -94,6 +96,7 @@ class Floating:
             taken[ip] = Taken(now, self._removers.get(ip, ("", False))[0])
         self.taken, self._all = taken, present
         self._theirs = frozenset(address.ip for address in addresses if _is_theirs(address))
+        self._adopted -= {address.ip for address in addresses if ours(address)}
         self._removers.clear()
         return bool(gone)
 
@@ -117,6 +120,14 @@ class Floating:
             elif Family(ip.version) in unread or (not each.listed and now - each.since < LAG):
                 kept[ip] = each
         self.taken = kept
+
+    def adopt(self, ips: Iterable[IPAddress]) -> None:
+        """Their manager ends: put them back when it takes them away, or did so already.
+
+        That holds until they are ours; what is taken away after that has another manager.
+        """
+        self._adopted |= frozenset(ips)
+        self.taken = {ip: each for ip, each in self.taken.items() if ip not in self._adopted}
 
     def forget(self) -> None:
         """The operator released the link: whatever comes then begins anew."""

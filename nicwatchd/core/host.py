@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 from nicwatchd.core.fights import Place
@@ -38,6 +39,7 @@ from nicwatchd.core.releases import Releases
 from nicwatchd.core.stack import Above
 from nicwatchd.core.steps import Question
 from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
+from nicwatchd.core.unlinked import Unlinked
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -69,6 +71,7 @@ class Host:
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
+        self.unlinked = Unlinked()  # ENIs without a link
         self.surprises = 0
         self._recalled: dict[Key, Record] = {}
         self._random = random
@@ -138,12 +141,14 @@ class Host:
                 interface = Interface(link, now, self.policy, came=came)
                 self.interfaces[index] = interface
                 interface.facts.floating.recall(self._recalled.pop(interface.key, Record()), now)
+                self.unlinked.give_back(interface.facts, now)
         self.releases = self.releases.among(self.keys)
         enis = {i for i, each in self.interfaces.items() if is_hardware(each.link, self.policy)}
         self.above.update(links, enis)
 
     def _end(self, interface: Interface, now: float) -> None:
         interface.end(now)
+        self.unlinked.keep(interface.facts, interface.plan.addresses, now)
         self._news += [StateChanged(*change) for change in interface.drain()]
         del self.interfaces[interface.link.index]
         self.losses.forget(interface.link.index)
@@ -227,18 +232,10 @@ class Host:
             self.caught(interface, ASKING, error)
             return True
         finally:
+            self.unlinked.give_up(facts.memory.listed, facts.memory.believed.subnet_id)
             # Released or not: it is the primary all the same.
             slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
             interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
-
-    def snapshot(self) -> Snapshot:
-        """The part of what the kernel has that decisions depend on."""
-        return Snapshot(
-            links={**self.above.layers, **{index: i.link for index, i in self.interfaces.items()}},
-            addresses={index: i.facts.addresses for index, i in self.interfaces.items()},
-            routes=self.routes,
-            rules=self.rules,
-        )
 
     # --- questions ---------------------------------------------------------------------------
 
@@ -253,7 +250,8 @@ class Host:
     def next_poll(self) -> float | None:
         """When IMDS is to be asked next."""
         polled = (i.polling for i in self.interfaces.values() if i.is_polled)
-        return min((p.next_at for p in polled if not p.in_flight), default=None)
+        times = [self.unlinked.next_at, *(p.next_at for p in polled if not p.in_flight)]
+        return min((time for time in times if time < inf), default=None)
 
     def poll_all(self, now: float) -> None:
         """Ask IMDS about everything at once."""

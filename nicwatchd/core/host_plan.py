@@ -241,7 +241,7 @@ class HostPlan:
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
             addresses=facts.addresses,
             routes=facts.routes,
-            first_due=facts.age(self.now) >= policy.address_wait,
+            first_due=facts.served or facts.age(self.now) >= policy.address_wait,
             bring_up=facts.to_bring_up and is_time,
             waits_for_udev=facts.to_bring_up and not is_time,
             away=self._away(interface, policy),

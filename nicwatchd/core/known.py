@@ -163,6 +163,10 @@ class Known(Generic[T]):
             lapsed=self.lapsed - gone,
         )
 
+    def unsure(self) -> Known[T]:
+        """The same with all items unconfirmed: another ENI's list counts for more."""
+        return replace(self, lapsed=frozenset(self.items), unheard=None)
+
     @property
     def first(self) -> T | None:
         """The first item, where all lists that had it began with it: else IMDS contradicts itself.

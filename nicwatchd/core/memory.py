@@ -90,6 +90,13 @@ class KnownFamily:
         }
         return replace(self, lists=lists)
 
+    def unsure(self) -> KnownFamily:
+        """The same with nothing of what is assigned confirmed."""
+        lists = {
+            key: known.unsure() if key.assigned else known for key, known in self.lists.items()
+        }
+        return replace(self, lists=lists)
+
     def without(self, given_up: AbstractSet[Hashable]) -> KnownFamily:
         """What is known once addresses or prefixes that are not confirmed are given up."""
         lists = {
@@ -199,9 +206,15 @@ class Memory:
 
     def without(self, given_up: AbstractSet[Hashable]) -> Memory:
         """What is known once addresses or prefixes that are doubted are given up."""
+        if not given_up & self.unconfirmed:
+            return self
         v4, v6 = self.v4.without(given_up), self.v6.without(given_up)
         believed = replace(self.believed, v4=v4.believed, v6=v6.believed)
         return replace(self, believed=believed, v4=v4, v6=v6)
+
+    def unsure(self) -> Memory:
+        """The same, from before: it is known, and what IMDS lists elsewhere counts for more."""
+        return replace(self, v4=self.v4.unsure(), v6=self.v6.unsure())
 
     @property
     def listed(self) -> frozenset[Item]:

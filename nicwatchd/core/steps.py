@@ -144,6 +144,15 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class MacsReading:
+    """IMDS's list of the MACs of all ENIs, in lower case. `error` and `trace` as above."""
+
+    answer: Answer[frozenset[str]]
+    error: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PrimaryReading:
     """IMDS's answer for the primary's MAC. `error` and `trace` as above."""
 

@@ -17,7 +17,7 @@ One table, `TURN`, says which phase follows which; the diagram in docs/turn.md i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -31,7 +31,7 @@ from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ASKING
 from nicwatchd.core.lookups import Lookups
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import Key
+from nicwatchd.core.model import IPAddress, Key
 from nicwatchd.core.news import News
 from nicwatchd.core.picture import Picture
 from nicwatchd.core.policy import Policy
@@ -42,6 +42,7 @@ from nicwatchd.core.steps import (
     LinksRead,
     LookedUp,
     LookUp,
+    MacsReading,
     ObjectsRead,
     PrimaryReading,
     Question,
@@ -159,9 +160,12 @@ class Turn:
         if delay is not None:
             self._agenda.news(now, delay)
 
-    def take_reading(self, reading: Reading | PrimaryReading, now: float) -> None:
+    def take_reading(self, reading: Reading | PrimaryReading | MacsReading, now: float) -> None:
         """IMDS answered."""
-        if isinstance(reading, PrimaryReading):
+        if isinstance(reading, MacsReading):
+            self.host.unlinked.learn(reading.answer, self.host.links or {}, now, self.host.policy)
+            interface, is_news = None, False
+        elif isinstance(reading, PrimaryReading):
             self.host.learn_primary(reading.answer)
             interface, is_news = None, True
         else:
@@ -182,9 +186,15 @@ class Turn:
         self.host.set_policy(policy)
         self._look_at_everything(now)
 
-    def reconcile(self, only: Key | None, now: float) -> Request:
-        """Read everything again, IMDS too, and end the release of `only`; None: all releases."""
+    def reconcile(self, only: Key | None, now: float, adopt: Iterable[IPAddress] = ()) -> Request:
+        """Read everything again, IMDS too, and end the release of `only`; None: all releases.
+
+        `adopt`: addresses whose manager ends; we put them back when it takes them off its link.
+        """
         self.host.releases = self.host.releases.minus(only)
+        for interface in self.host.interfaces.values():
+            if only in (None, interface.key):
+                interface.facts.floating.adopt(adopt)
         self.host.poll_all(now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))

@@ -17,7 +17,7 @@ from nicwatchd.core.metadata import ABSENT, Answer, Unknown, Value
 from nicwatchd.imds import token as tokens
 from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.condition import Condition, retry_after_seconds
-from nicwatchd.imds.parse import MAC
+from nicwatchd.imds.parse import MAC, parse_macs
 from nicwatchd.imds.token import Way
 from nicwatchd.imds.transport import Failure, Reply, Timeouts, Transport
 
@@ -118,6 +118,11 @@ class ImdsClient:
             return Value(outcome.body.decode("utf-8"))
         except UnicodeDecodeError:
             return Unknown(f"{key}: garbage (not UTF-8)")
+
+    async def macs(self) -> Answer[frozenset[str]]:
+        """The MACs of all ENIs that are listed, in lower case; not whole where one is garbage."""
+        answer = await self.get(MACS)
+        return parse_macs(answer.value) if isinstance(answer, Value) else answer
 
     async def primary_mac(self) -> Answer[str]:
         """The MAC of the primary interface, in lower case. Cached, because it never changes."""

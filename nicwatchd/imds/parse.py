@@ -206,6 +206,13 @@ def find_mac(listing: str, mac: str) -> Answer[str]:
     return Unknown(f"the list of MACs: garbage ({_quote(bad[0])})") if bad else ABSENT
 
 
+def parse_macs(listing: str) -> Answer[frozenset[str]]:
+    """All MACs of the list, in lower case. It is not whole where a line is none."""
+    lines = [line.removesuffix("/").lower() for line in _lines(listing)]
+    good = frozenset(line for line in lines if MAC.fullmatch(line))
+    return Value(good, whole=len(good) == len({*lines}))
+
+
 def _lines(text: str) -> list[str]:
     """The lines that are not blank. What else Unicode takes for the end of a line is damage."""
     return [line.strip() for line in text.split("\n") if line.strip()]

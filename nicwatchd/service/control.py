@@ -13,6 +13,8 @@
 | POST /v1/release | removes everything we configured, for good; answers what was removed |
 
 Both act on the whole host, or on one interface: `?interface=` with its name, MAC or ENI id.
+`reconcile` takes `adopt=` with an address, as often as needed: its manager ends, so nicwatchd puts
+it back when the manager takes it away. `nicwatchd migrate` uses this.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -32,6 +35,7 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import IPAddress
 from nicwatchd.core.port import KernelError
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.released import Released
@@ -61,9 +65,12 @@ class Service(Protocol):
     def counts(self) -> Counts:
         """The counters since the start."""
 
-    async def reconcile(self, interface: str | None = None) -> None:
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
         """Re-read everything, and manage again what was released: one interface, or the host.
 
+        `adopt`: addresses whose manager ends; they are put back when it takes them away.
         This and `release` raise UnknownInterfaceError, OSError, KernelError.
         """
 
@@ -252,9 +259,13 @@ class Control:
 
     async def _reconcile(self, request: web.Request) -> web.Response:
         async def act(interface: str | None) -> web.Response:
-            await self._service.reconcile(interface)
+            await self._service.reconcile(interface, adopt)
             return await self._status(request)
 
+        try:
+            adopt = [ip_address(text) for text in request.query.getall("adopt", [])]
+        except ValueError as error:
+            return _error(400, f"adopt: {error}")
         return await _act(request, act)
 
     async def _release(self, request: web.Request) -> web.Response:

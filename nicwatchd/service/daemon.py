@@ -12,20 +12,21 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from nicwatchd import __version__
 from nicwatchd.core.host import Host
 from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Event, EventSource, Kernel, KernelError
 from nicwatchd.core.releases import Releases
-from nicwatchd.core.steps import Applied, PrimaryReading, Reading
+from nicwatchd.core.steps import Applied, MacsReading, PrimaryReading, Reading
 from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
-from nicwatchd.service import journal, systemd
+from nicwatchd.service import journal, pci, systemd
 from nicwatchd.service.counts import Counters, Counts
 from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
@@ -33,7 +34,15 @@ from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.questions import Questions
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
-from nicwatchd.service.status import HostStatus, headline, of_condition, of_view, problem_of
+from nicwatchd.service.status import (
+    HostStatus,
+    headline,
+    of_condition,
+    of_devices,
+    of_unlinked,
+    of_view,
+    problem_of,
+)
 from nicwatchd.service.telling import (
     ImdsChanged,
     KernelTrouble,
@@ -46,7 +55,7 @@ from nicwatchd.service.telling import (
 
 STUCK: Final = 30.0  # seconds after which a turn, or a request to IMDS, counts as stuck
 
-Item = Wake | Event | Reading | PrimaryReading | NewPolicy | Reconcile | Release
+Item = Wake | Event | Reading | PrimaryReading | MacsReading | NewPolicy | Reconcile | Release
 
 
 class Daemon:
@@ -169,13 +178,13 @@ class Daemon:
         match item:
             case Wake():
                 pass
-            case Reading() | PrimaryReading():
+            case Reading() | PrimaryReading() | MacsReading():
                 self.turn.take_reading(item, now)
             case NewPolicy(policy=policy):
                 self.turn.set_policy(policy, now)
             case Reconcile(only=only):
                 if self._record(item, self.host.releases.minus(only)):
-                    self._waiting.append((item, self.turn.reconcile(only, now)))
+                    self._waiting.append((item, self.turn.reconcile(only, now, item.adopt)))
             case Release(only=only):
                 if self._record(item, self.host.releases.plus(only)):
                     self._waiting.append((item, self.turn.release(only, now)))
@@ -195,22 +204,20 @@ class Daemon:
 
     def _ask(self) -> None:
         """Send the requests to IMDS that are due, and drop those for interfaces that are gone."""
-        self._questions.keep_only(self.host.keys)
-        if self.turn.asks_primary:
-            self._questions.ask_primary()
-        for question in self.turn.questions(self._clock()):
-            self._questions.ask(question)
+        self._questions.ask_due(self.turn, self._clock())
 
     # --- requests ----------------------------------------------------------------------------
 
-    async def reconcile(self, interface: str | None = None) -> None:
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
         """Re-read everything; returns once the answers from IMDS have been used.
 
         Manages again what was released, or only that one interface. Raises UnknownInterfaceError,
         and OSError if that cannot be recorded.
         """
         only = key_of(interface, self.status().interfaces)
-        request = Reconcile(only, asyncio.get_running_loop().create_future())
+        request = Reconcile(only, asyncio.get_running_loop().create_future(), frozenset(adopt))
         self._inbox.put_nowait(request)
         await request.done
 
@@ -257,6 +264,7 @@ class Daemon:
         """The current status of the host."""
         host, decision = self.host, self.turn.decision
         views = [interface.view() for _, interface in sorted(host.interfaces.items())]
+        unlinked = of_unlinked(host.unlinked, self._teller.epoch)
         return HostStatus(
             version=__version__,
             pid=os.getpid(),
@@ -268,6 +276,8 @@ class Daemon:
             released=host.releases.everything,
             surprises=host.surprises,
             interfaces=[of_view(view, self._teller.epoch) for view in views],
+            unlinked=unlinked,
+            devices=of_devices(pci.without_link()) if unlinked else [],
         )
 
     def counts(self) -> Counts:

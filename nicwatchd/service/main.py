@@ -7,11 +7,12 @@ import faulthandler
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from nicwatchd import __version__
 from nicwatchd.core.agenda import HEARTBEAT
+from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.netlink.capability import has_net_admin
@@ -128,8 +129,10 @@ class _Idle:
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self, interface: str | None = None) -> None:
-        del interface  # nothing is managed here
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
+        del interface, adopt  # nothing is managed here
 
     async def release(self, interface: str | None = None) -> Released:
         """Remove what is left from a time when the settings were different; nothing restores it."""

@@ -9,7 +9,8 @@ from collections.abc import Set as AbstractSet
 
 from nicwatchd.core.metadata import Answer, EniMetadata, Unknown, Value
 from nicwatchd.core.model import Key
-from nicwatchd.core.steps import PrimaryReading, Question, Reading
+from nicwatchd.core.steps import MacsReading, PrimaryReading, Question, Reading
+from nicwatchd.core.turn import Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
 
@@ -18,12 +19,12 @@ PRIMARY_FIRST, PRIMARY_CAP = 0.25, 5.0
 
 
 class Questions:
-    """At most one question for each interface, and one for the primary's MAC."""
+    """At most one question for each interface, one for the primary's MAC, one for all MACs."""
 
     def __init__(
         self,
         imds: ImdsClient,
-        deliver: Callable[[Reading | PrimaryReading], None],
+        deliver: Callable[[Reading | PrimaryReading | MacsReading], None],
         clock: Callable[[], float],
     ) -> None:
         self._imds = imds
@@ -33,6 +34,24 @@ class Questions:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._asked: dict[Key, float] = {}
         self._primary: asyncio.Task[None] | None = None
+        self._macs: asyncio.Task[None] | None = None  # the last question for the list of MACs
+
+    def ask_due(self, turn: Turn, now: float) -> None:
+        """Ask what is due, and drop the questions about interfaces that are gone."""
+        self.keep_only(turn.host.keys)
+        if turn.asks_primary:
+            self.ask_primary()
+        if turn.host.unlinked.asks(now, turn.host.policy):
+            self._macs = asyncio.create_task(self._read_macs())
+        for question in turn.questions(now):
+            self.ask(question)
+
+    async def _read_macs(self) -> None:
+        try:
+            reading = MacsReading(await self._imds.macs())
+        except Exception as error:  # noqa: BLE001 (as in _read)
+            reading = MacsReading(_internal(error), repr(error), traceback.format_exc())
+        self._deliver(reading)
 
     def ask(self, question: Question) -> None:
         """Ask about one interface. A question that is still open is of the link before it went."""
@@ -91,7 +110,7 @@ class Questions:
 
     async def close(self) -> None:
         """Cancel all questions."""
-        tasks = [*self._tasks.values()] + ([self._primary] if self._primary else [])
+        tasks = [*self._tasks.values(), *filter(None, (self._primary, self._macs))]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nicwatchd.core.model import Key
+from nicwatchd.core.model import IPAddress, Key
 from nicwatchd.core.policy import Policy
 from nicwatchd.service.released import Released
 from nicwatchd.service.status import InterfaceStatus, find
@@ -36,11 +36,12 @@ class NewPolicy:
 class Reconcile:
     """Re-read kernel and IMDS, and manage again what was released: `only`, or the host.
 
-    `done` is set once the answers have been used.
+    `done` is set once the answers have been used. `adopt`: addresses whose manager ends.
     """
 
     only: Key | None
     done: asyncio.Future[None]
+    adopt: frozenset[IPAddress] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import Family, Reason, ours
+from nicwatchd.core.unlinked import Unlinked
 from nicwatchd.core.view import View
 from nicwatchd.imds.condition import Condition
+from nicwatchd.service.pci import Device
 
 T = TypeVar("T")
 
@@ -87,11 +89,35 @@ class ImdsStatus(_Model):
     requests: int = 0
 
 
+class UnlinkedStatus(_Model):
+    """An ENI that IMDS lists, and of which the kernel has no link, since then (Unix epoch).
+
+    `name` is that of its last link. `remembered`: it is served at once when a link of it is back.
+    """
+
+    mac: str
+    eni: str | None = None
+    name: str | None = None
+    since: float
+    remembered: bool = False
+
+
+class DeviceStatus(_Model):
+    """A PCI device of Amazon's for networks that has no link here; which ENI it is, nobody knows.
+
+    `driver` has it: vfio-pci, say, or EC2's own while the link is in another network namespace.
+    """
+
+    address: str
+    driver: str | None = None
+
+
 class HostStatus(_Model):
     """The whole host. `idle` says why nicwatchd manages nothing, if so.
 
-    `released`: the operator released the whole host, including interfaces attached later.
-        `surprises` counts internal errors that were caught: each is a bug.
+    `devices` are those without a link, told while there are ENIs without one. `released`: the
+    operator released the whole host, including interfaces attached later. `surprises` counts
+    internal errors that were caught: each is a bug.
     """
 
     version: str
@@ -105,6 +131,8 @@ class HostStatus(_Model):
     released: bool = False
     surprises: int = 0
     interfaces: list[InterfaceStatus] = []
+    unlinked: list[UnlinkedStatus] = []
+    devices: list[DeviceStatus] = []
 
 
 def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
@@ -150,6 +178,27 @@ def of_view(view: View, epoch: float) -> InterfaceStatus:
         ipv4=_family(view, Family.V4),
         ipv6=_family(view, Family.V6),
     )
+
+
+def of_unlinked(unlinked: Unlinked, epoch: float) -> list[UnlinkedStatus]:
+    """The ENIs without a link; `epoch` as above."""
+    found = []
+    for mac in sorted(unlinked.listed.keys() | unlinked.formers.keys()):
+        former = unlinked.formers.get(mac)
+        since = former.gone if former else unlinked.listed[mac]
+        entry = UnlinkedStatus(
+            mac=mac, since=round(epoch + since, 3), remembered=former is not None
+        )
+        if former:
+            eni, name = _value(former.memory.believed.interface_id), shown(former.name)
+            entry = entry.model_copy(update={"eni": eni, "name": name})
+        found.append(entry)
+    return found
+
+
+def of_devices(devices: Iterable[Device]) -> list[DeviceStatus]:
+    """The devices without a link."""
+    return [DeviceStatus(address=each.address, driver=each.driver) for each in devices]
 
 
 def _family(view: View, family: Family) -> FamilyStatus | None:

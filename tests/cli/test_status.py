@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,18 @@ import pytest
 from nicwatchd.cli.main import main
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import IPAddress
 from nicwatchd.service.control import Control
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.released import Released
 from nicwatchd.service.status import (
+    DeviceStatus,
     FamilyStatus,
     HostStatus,
     ImdsStatus,
     InterfaceStatus,
     ReasonStatus,
+    UnlinkedStatus,
 )
 from nicwatchd.service.telling import Observer
 
@@ -58,8 +61,10 @@ class Canned:
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self, interface: str | None = None) -> None:
-        del interface
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
+        del interface, adopt
         self.said = self.said.model_copy(update={"interfaces": [ETH0]})
 
     async def release(self, interface: str | None = None) -> Released:
@@ -189,3 +194,40 @@ async def test_a_locale_without_the_letters_and_a_closed_output(
     assert await run(tmp_path, "status") == 0
     assert sys.stdout is not None
     sys.stdout.close()
+
+
+AWAY = UnlinkedStatus(mac="02:00:00:00:00:03", eni="eni-3", name="eth2", since=0.0, remembered=True)
+VFIO = DeviceStatus(address="0000:00:06.0", driver="vfio-pci")
+ONE_OF_TWO = "it may be one of 2 Amazon network devices without a link"
+BARE = DeviceStatus(address="0000:00:07.0")
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        ([], "nor is there an Amazon network device without a link"),
+        ([VFIO], "the one Amazon network device without a link is 0000:00:06.0 (vfio-pci)"),
+        (
+            [VFIO, BARE],
+            f"{ONE_OF_TWO}: 0000:00:06.0 (vfio-pci), 0000:00:07.0 (no driver)",
+        ),
+    ],
+)
+async def test_an_eni_without_a_link(
+    devices: list[DeviceStatus],
+    words: str,
+    service: Canned,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = {"interfaces": [ETH0], "unlinked": [AWAY], "devices": devices}
+    service.said = WELL.model_copy(update=more)
+    assert await run(tmp_path, "status") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("no link (was eth2)  for ")
+    assert lines[2].endswith("02:00:00:00:00:03 eni-3")
+    begin = "    reason: IMDS lists it, and this host has no link with its MAC; "
+    assert lines[3] == begin + words
+    assert lines[4].startswith("    note: what is known of it is kept")
+    assert await run(tmp_path, "status", "eth0") == 0
+    assert "no link" not in capsys.readouterr().out

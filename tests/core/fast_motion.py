@@ -14,7 +14,7 @@ from typing import Final
 
 from nicwatchd.core.host import Host
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.metadata import Answer, EniMetadata, Value
+from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Link, Operation, Ruleset
 from nicwatchd.core.news import News, StateChanged
 from nicwatchd.core.policy import Policy
@@ -25,6 +25,7 @@ from nicwatchd.core.steps import (
     LinksRead,
     LookedUp,
     LookUp,
+    MacsReading,
     ObjectsRead,
     PrimaryReading,
     Reading,
@@ -68,6 +69,8 @@ class FastMotion:
         self.news: list[News] = []
         self.asked: list[tuple[float, int]] = []  # when, and about which interface
         self.swept: list[tuple[float, int]] = []  # ... for everything
+        self.macs: Answer[frozenset[str]] | None = None  # the list of MACs; None: as it is
+        self.asked_macs: list[float] = []
         self._readings: dict[str, list[tuple[float, EniMetadata]]] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -109,6 +112,7 @@ class FastMotion:
             if self.turn.is_due(self.now):
                 self._take_turn()
             self._ask()
+            self._ask_macs()
             following = self._next()
             if following > until:
                 self.now = until
@@ -231,6 +235,23 @@ class FastMotion:
             if question.sweep:
                 self.swept.append(self.asked[-1])
             self._answer(question.index, question.mac)
+
+    def _ask_macs(self) -> None:
+        if not self.host.unlinked.asks(self.now, self.host.policy):
+            return
+        last = {
+            mac: [reading for when, reading in said if when <= self.now][-1:]
+            for mac, said in self._readings.items()
+        }
+        # An error is no absence.
+        listed = {m for m, said in last.items() if said and said[0].directory is not ABSENT}
+        answer = self.macs or Value(frozenset({PRIMARY, *listed}))
+        self.asked_macs.append(self.now)
+
+        def deliver() -> None:
+            self.turn.take_reading(MacsReading(answer), self.now)
+
+        heappush(self._agenda, (self.now + self.round_trip, next(self._order), deliver))
 
     def _answer_primary(self) -> None:
         """One question at a time, as of the others; and its answer takes as long."""

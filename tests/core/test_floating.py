@@ -364,3 +364,36 @@ def test_a_link_that_went_down_says_so_later() -> None:
     motion.run(700.0)
     motion.turn.take_event(LinkEvent(3, "eth1", down=True), motion.now)
     assert notes(motion) == ["taken-away"], "long after, it says nothing of it"
+
+
+# --- a manager that ends -------------------------------------------------------------------------
+
+
+def adopt(motion: FastMotion, which: Family) -> None:
+    key = motion.host.interfaces[3].key
+    motion.turn.reconcile(key, motion.now, [ip(VIP[which])])
+
+
+@BOTH
+@pytest.mark.parametrize("when", [650.0, 750.0], ids=["before", "after"])
+def test_what_a_manager_that_ends_takes_away_is_put_back(which: Family, when: float) -> None:
+    motion = with_vip(which)
+    motion.at(when, lambda: adopt(motion, which))
+    motion.at(700.0, lambda: motion.kernel.drop(vip(which)))
+    motion.run(800.0)
+    assert (there(motion, which), notes(motion)) == (True, [])
+    # It is ours by now: another manager's removal counts again.
+    motion.at(810.0, lambda: motion.kernel.drop(added(f"{VIP[which]}/{BITS[which]}")))
+    motion.at(810.1, lambda: motion.kernel.put(vip(which)))
+    motion.at(900.0, lambda: motion.kernel.drop(vip(which)))
+    motion.run(1000.0)
+    assert (there(motion, which), notes(motion)) == (False, ["taken-away"])
+
+
+@BOTH
+def test_only_what_is_named_is_adopted(which: Family) -> None:
+    motion = with_vip(which)
+    motion.at(650.0, lambda: adopt(motion, V6 if which is V4 else V4))
+    motion.at(700.0, lambda: motion.kernel.drop(vip(which)))
+    motion.run(800.0)
+    assert (there(motion, which), notes(motion)) == (False, ["taken-away"])

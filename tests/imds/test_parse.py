@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nicwatchd.core.metadata import ABSENT, Answer, Unknown, Value
-from nicwatchd.imds.parse import LEAVES, Parsed, find_mac, parse_directory, parse_leaf
+from nicwatchd.imds.parse import LEAVES, Parsed, find_mac, parse_directory, parse_leaf, parse_macs
 
 
 @pytest.mark.parametrize(
@@ -141,3 +141,20 @@ def test_directory_without_a_name(text: str, answer: object) -> None:
 )
 def test_find_mac(listing: str, found: Answer[str]) -> None:
     assert find_mac(listing, "02:00:00:00:00:0b") == found
+
+
+@pytest.mark.parametrize(
+    ("listing", "macs", "whole"),
+    [
+        (
+            "02:00:00:00:00:01/\n02:00:00:00:00:0A/\n",
+            {"02:00:00:00:00:01", "02:00:00:00:00:0a"},
+            True,
+        ),
+        ("02:00:00:00:00:01\n\n", {"02:00:00:00:00:01"}, True),
+        ("02:00:00:00:00:01/\n<html>", {"02:00:00:00:00:01"}, False),
+        ("", set(), True),
+    ],
+)
+def test_the_list_of_macs(listing: str, macs: set[str], whole: bool) -> None:
+    assert parse_macs(listing) == Value(frozenset(macs), whole=whole)

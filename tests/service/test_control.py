@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import IPAddress
 from nicwatchd.service.control import CONNECTIONS, STREAMS, Control
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.main import CannotRunError, _with_control
@@ -34,12 +36,16 @@ class Well:
 
     def __init__(self) -> None:
         self.listeners: list[Observer] = []
+        self.adopted: list[IPAddress] = []
 
     def counts(self) -> Counts:
         return Counts()
 
-    async def reconcile(self, interface: str | None = None) -> None:
-        """See `Service`."""
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
+        del interface
+        self.adopted += adopt
 
     async def release(self, interface: str | None = None) -> Released:
         del interface
@@ -172,3 +178,14 @@ async def test_streams_of_events_are_bounded(control: Control) -> None:
         return b" 200 OK" in head
 
     await eventually(answers)
+
+
+async def test_reconcile_adopts_addresses(tmp_path: Path) -> None:
+    service = Well()
+    control = Control(service, tmp_path / "nicwatchd.sock")
+    await control.start()
+    post = b"POST /v1/reconcile?interface=eth1&adopt=%s&adopt=2001:db8::1 HTTP/1.0\r\n\r\n"
+    assert b" 200 OK" in await say(control, post % b"10.0.2.12")
+    assert service.adopted == [ip_address("10.0.2.12"), ip_address("2001:db8::1")]
+    assert b" 400 Bad Request" in await say(control, post % b"10.0.2")
+    await control.close()

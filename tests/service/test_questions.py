@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from nicwatchd.core.metadata import EniMetadata
-from nicwatchd.core.steps import PrimaryReading, Question, Reading
+from nicwatchd.core.steps import MacsReading, PrimaryReading, Question, Reading
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
 from nicwatchd.service.questions import Questions
@@ -17,7 +17,7 @@ from tests.service.conftest import MAC
 
 async def test_a_link_that_is_back_has_one_question_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Same index, same MAC: the question of its life before is answered to nobody."""
-    answers: list[Reading | PrimaryReading] = []
+    answers: list[Reading | PrimaryReading | MacsReading] = []
     polls: list[asyncio.Future[EniMetadata]] = []
 
     async def poll(_self: EniReader, *, sweep: bool) -> EniMetadata:

@@ -30,6 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What a test may say of itself."""
     config.addinivalue_line("markers", "client(name): needs this DHCP client in the image")
+    config.addinivalue_line("markers", "only(image): is about what this image alone has")
     config.addinivalue_line("markers", "peer: is about other software that routes by source, too")
 
 
@@ -46,6 +47,9 @@ def _fits(item: pytest.Function) -> bool:
         return True
     recipe = image.RECIPES[str(item.callspec.params["host"])]
     clients = {marker.args[0] for marker in item.iter_markers("client")}
+    only = {marker.args[0] for marker in item.iter_markers("only")}
+    if only and str(item.callspec.params["host"]) not in only:
+        return False
     wants_peer = item.get_closest_marker("peer") is not None
     return clients <= set(recipe.clients) and (recipe.peer_table is not None or not wants_peer)
 
