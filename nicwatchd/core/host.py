@@ -20,10 +20,12 @@ from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_er
 from nicwatchd.core.model import Address, AddRule, Family, IPAddress, Item, Key, Link, Route, Rule
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
+from nicwatchd.core.outside import Outside
 from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.sections import keys_named
 from nicwatchd.core.stack import Above
 from nicwatchd.core.steps import Question
 from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
@@ -53,6 +55,7 @@ class Host:
         self.closed_main: Mapping[Family, tuple[Route, ...]] = {}  # see `Kernel.closed_main`
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.above = Above()  # what stands on ENIs
+        self.outside = Outside()  # whose they are by others' word
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -232,8 +235,9 @@ class Host:
 
     def questions(self, now: float) -> list[Question]:
         """What to ask IMDS now; each is given once."""
+        named = keys_named(self.policy.sections)
         return [
-            Question(*interface.key, sweep=interface.polling.send(now))
+            Question(*interface.key, sweep=interface.polling.send(now), named=named)
             for interface in self.interfaces.values()
             if interface.is_polled and interface.polling.is_due(now)
         ]

@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Polling, Progress
+from nicwatchd.core.sections import Own
 from nicwatchd.core.treatment import (
     Managed,
     Released,
@@ -52,6 +53,7 @@ class Interface:
         self.witness: Witness | None = None
         self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
+        self.own = Own(policy)  # what the settings say of it, by the last decision
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # our link groups, former ones too
         self._confirmed: frozenset[Family] = frozenset()
@@ -142,6 +144,8 @@ class Interface:
             forgot=facts.memory.forgot,
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
+        if awaits := self.own.awaits:  # whether it is ours at all
+            verdicts = {f: Verdict(f, Status.WAITING, (awaits,)) for f in Family}
         self.witness = witness
         self.verdicts = {family: _left(verdict, facts) for family, verdict in verdicts.items()}
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
@@ -151,7 +155,8 @@ class Interface:
         """Give the state machine the conclusion from the verdicts."""
         off = self._families(Status.OFF)
         if self._families(Status.ABSENT) | off == frozenset(Family):
-            why = "and IPv6 is off" if off else "(EFA-only, perhaps)"
+            lacks = " and ".join(f"{family.label} is off" for family in sorted(off))
+            why = f"and {lacks}" if off else "(EFA-only, perhaps)"
             reason = Reason("no-ip", f"the interface has no IP addresses {why}")
             self._handle(Event.DISQUALIFIED, now, (reason,))
             return
@@ -172,6 +177,8 @@ class Interface:
         It may while a family that is named there is undecided, and its subnets are not known.
         """
         believed = self.facts.memory.believed
+        if policy.manage:
+            return False
         named = {Family(net.version) for net in policy.exclude_subnets}
         return any(
             not isinstance(believed.of(family).cidrs, Value)

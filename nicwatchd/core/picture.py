@@ -256,9 +256,10 @@ class Picture:
         self._links |= read.links
         self._host.update_links(dict(self._links), now)
 
-    def objects_wanted(self) -> ReadObjects:
+    def objects_wanted(self, now: float) -> ReadObjects:
         """Which addresses, routes and rules to read."""
         interfaces = self._host.interfaces.values()
+        marked, cni = self._host.outside.wanted(interfaces, now)
         return ReadObjects(
             links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
@@ -268,12 +269,15 @@ class Picture:
             known=self._host.keys,
             hosts=self.stale.take_hosts(self._host.candidates),
             closed=self.stale.take_closed(self._host.enis),
+            marked=marked,
+            cni=cni,
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
         """Take the addresses, routes and rules that were read."""
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
+        self._host.outside.take(read.managers, read.multus, self._host.interfaces.values())
         for index, addresses in read.addresses.items():
             self._host.update_addresses(index, addresses, read.routes[index], now)
         if read.hosts is not None:

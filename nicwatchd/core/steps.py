@@ -44,6 +44,7 @@ class ReadObjects:
     routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
     `hosts`: the addresses to which to read main's host routes. `closed`: whether to read what else
     main has where an error route closes it, and the links through which that is of no interest.
+    `marked`: the links of which to ask udev whose they are; `cni`: whether to look for Multus.
     """
 
     links: tuple[Key, ...]
@@ -54,6 +55,8 @@ class ReadObjects:
     everywhere: bool = False
     hosts: frozenset[IPAddress] = frozenset()
     closed: frozenset[int] | None = None
+    marked: frozenset[int] = frozenset()
+    cni: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class ObjectsRead:
     # The links that main's host routes lead through.
     hosts: Mapping[IPAddress, frozenset[int]] | None = None
     closed: Mapping[Family, tuple[Route, ...]] | None = None  # see `Kernel.closed_main`
+    managers: Mapping[int, str] = field(default_factory=dict)  # by udev's word; "": nobody's
+    multus: tuple[str, ...] | None = None  # the files that configure it; None: not looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,12 @@ StepAnswer: TypeAlias = LinksRead | ObjectsRead | Applied | LookedUp
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Ask IMDS about one interface; `sweep`: read every key."""
+    """Ask IMDS about one interface; `sweep`: read every key. `named`: by which sections match."""
 
     index: int
     mac: str
     sweep: bool
+    named: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

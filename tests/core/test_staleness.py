@@ -113,6 +113,8 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
         frozenset({key}),
         everywhere=True,
         closed=frozenset({3}),
+        marked=frozenset({3}),
+        cni=True,
     )
     assert World().reads() == NOTHING
 
