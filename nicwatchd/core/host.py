@@ -235,9 +235,8 @@ class Host:
 
     def questions(self, now: float) -> list[Question]:
         """What to ask IMDS now; each is given once."""
-        named = keys_named(self.policy.sections)
         return [
-            Question(*interface.key, sweep=interface.polling.send(now), named=named)
+            Question(*interface.key, interface.polling.send(now), keys_named(self.policy.sections))
             for interface in self.interfaces.values()
             if interface.is_polled and interface.polling.is_due(now)
         ]
@@ -282,8 +281,7 @@ class Host:
         for interface in self.interfaces.values():
             news += [StateChanged(*change) for change in interface.drain()]
         for interface in self.interfaces.values():
-            began = interface.fights.news()
-            if began is not None:
+            if (began := interface.fights.news()) is not None:
                 news.append(FightChanged(interface.view(), began))
         return news
 

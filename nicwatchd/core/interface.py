@@ -287,6 +287,7 @@ class Interface:
             surprise=next(iter(self._surprises.values()), None),
             numbers=self.numbers,
             groups=self.groups,
+            section=self.own.policy.section,
         )
 
 

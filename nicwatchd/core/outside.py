@@ -13,7 +13,6 @@ from math import inf
 from typing import Final
 
 from nicwatchd.core.facts import UDEV_PATIENCE
-from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import Key
 
 LOOK_AGAIN: Final = 4.0  # s; a little less than from one heartbeat to the next
@@ -36,27 +35,26 @@ class Outside:
         """Whose a link is, by udev's word; empty: nobody's in particular."""
         return self._managers.get(key, "")
 
-    def wanted(self, interfaces: Iterable[Interface], now: float) -> tuple[frozenset[int], bool]:
-        """The links whose marks to read now, and whether to look for Multus."""
+    def wanted(self, seen: Mapping[Key, float], now: float) -> tuple[frozenset[int], bool]:
+        """The links whose marks to read now, and whether to look for Multus.
+
+        `seen`: when each interface was first seen.
+        """
         is_due = self._again_at <= now
         if is_due:
             self._again_at = now + LOOK_AGAIN
         marked = frozenset(
-            each.link.index
-            for each in interfaces
-            if is_due or each.key not in self._managers or each.facts.age(now) < UDEV_PATIENCE
+            key[0]
+            for key, since in seen.items()
+            if is_due or key not in self._managers or now - since < UDEV_PATIENCE
         )
         return marked, is_due or self._multus is None
 
     def take(
-        self,
-        managers: Mapping[int, str],
-        multus: tuple[str, ...] | None,
-        interfaces: Iterable[Interface],
+        self, managers: Mapping[int, str], multus: tuple[str, ...] | None, keys: Iterable[Key]
     ) -> None:
-        """Take what was read, by ifindex; None: it was not looked for."""
-        here = ((each.key, each.link.index) for each in interfaces)
-        known = {key: managers.get(i, self._managers.get(key)) for key, i in here}
+        """Take what was read, by ifindex; None: it was not looked for. `keys`: the interfaces."""
+        known = {key: managers.get(key[0], self._managers.get(key)) for key in keys}
         self._managers = {key: who for key, who in known.items() if who is not None}
         if multus is not None:
             self._multus = multus

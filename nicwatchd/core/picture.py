@@ -259,7 +259,8 @@ class Picture:
     def objects_wanted(self, now: float) -> ReadObjects:
         """Which addresses, routes and rules to read."""
         interfaces = self._host.interfaces.values()
-        marked, cni = self._host.outside.wanted(interfaces, now)
+        seen = {each.key: each.facts.seen for each in interfaces}
+        marked, cni = self._host.outside.wanted(seen, now)
         return ReadObjects(
             links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
@@ -277,7 +278,7 @@ class Picture:
         """Take the addresses, routes and rules that were read."""
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
-        self._host.outside.take(read.managers, read.multus, self._host.interfaces.values())
+        self._host.outside.take(read.managers, read.multus, self._host.keys)
         for index, addresses in read.addresses.items():
             self._host.update_addresses(index, addresses, read.routes[index], now)
         if read.hosts is not None:

@@ -271,7 +271,7 @@ def test_patterns_that_some_name_matches(tmp_path: Path, pattern: str) -> None:
         ),
         (
             '[[interface]]\nname = "a"\n[[interface]]\nname = "a"\nmanage = false',
-            "interface.1: it is for the same interfaces as interface.0, which comes first, and sets",
+            "interface.1: it is for the same interfaces as interface.0, which comes first, and",
         ),
     ],
 )
