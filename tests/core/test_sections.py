@@ -17,12 +17,10 @@ from nicwatchd.core.model import (
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
-    Rule,
-    SetUp,
 )
 from nicwatchd.core.policy import AddressMode, Policy, RuleMode, Section
 from nicwatchd.core.sections import keys_named, own_policy
-from tests.core.build import ETH1, FULL4, FULL6, IPV4, IPV6, MAC, NET4, V4, V6, eni, net, nets
+from tests.core.build import ETH1, FULL4, FULL6, IPV4, IPV6, MAC, NET4, V4, V6, eni, nets
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import (
     APPLIED,
@@ -42,7 +40,7 @@ from tests.core.scenes import (
 from tests.core.test_container_networks import FROM_POD, NODE_PORT, TO_POD
 
 LAG: Final = Unknown("listed, but 404", listed=True)
-IDS: Final[dict[str, Answer[Any]]] = {
+IDS: Final[dict[str, Any]] = {
     "interface_id": Value("eni-1"),
     "subnet_id": Value("subnet-1"),
     "vpc_id": Value("vpc-1"),
@@ -57,6 +55,10 @@ def own(*sections: Section, told: EniMetadata = TOLD, **general: Any) -> Policy 
     """The policy of eth1, or what it waits for."""
     found = own_policy(Policy(sections=sections, **general), ETH1, told)
     return found.awaits.text if found.awaits else found.policy
+
+
+def _answers(answer: Answer[Any], *fields: str) -> dict[str, Any]:
+    return dict.fromkeys(fields, answer)
 
 
 def applies(section: Section, told: EniMetadata = TOLD) -> bool | None:
@@ -109,7 +111,7 @@ def test_what_imds_has_not_told_is_unknown(
     section: Section, field: str, answer: Answer[Any]
 ) -> None:
     """Every ENI has all of them: that IMDS lists none says only that it lags."""
-    told = replace(TOLD, **{field: answer})
+    told = replace(TOLD, **_answers(answer, field))
     assert applies(section, told) is None
     assert applies(replace(section, name="eth1"), told) is None
     assert applies(replace(section, name="eth2"), told) is False
@@ -159,7 +161,8 @@ def test_what_a_section_does_not_say_is_as_in_general() -> None:
     )
     found = own_policy(replace(general, sections=(section,)), ETH1, TOLD).policy
     assert (found.addresses, found.rules) == (AddressMode.NONE, RuleMode.SUBNET)
-    assert (found.leave_addresses, found.families) == ((), {V4})
+    assert not found.leave_addresses
+    assert found.families == {V4}
     assert found.expect == {V4}, "what is left alone is not expected"
     assert found.exclude == ("eth9",)
 
@@ -203,7 +206,7 @@ def test_what_is_decided_early_stays_decided(
 ) -> None:
     """Either nothing is decided on less, or the same as when all is known."""
     policy = Policy(sections=sections)
-    early = own_policy(policy, ETH1, replace(TOLD, **dict.fromkeys(fields, answer)))
+    early = own_policy(policy, ETH1, replace(TOLD, **_answers(answer, *fields)))
     late = own_policy(policy, ETH1, TOLD)
     assert late.awaits is None
     assert early.awaits or early == late
@@ -246,7 +249,7 @@ def test_an_eni_whose_section_is_unknown_is_not_touched(
 
 
 def test_what_stands_is_not_removed_while_the_section_is_unknown() -> None:
-    """A restart while IMDS answers nothing, and a section that leaves the ENI alone if it is its."""
+    """A restart while IMDS answers nothing, and a section that leaves the ENI alone, perhaps."""
     motion = applied(TOLD)
     before = motion.kernel.own_rules, motion.kernel.own_routes, motion.kernel.addresses_of(3)
     section = Section(security_group="sg-1", manage=False)
@@ -365,7 +368,7 @@ def test_a_reload_leaves_what_stays_right(sections: tuple[Section, ...]) -> None
         after = {*motion.kernel.own_rules, *motion.kernel.own_routes}
         operations = [operation for _, operation in motion.written[since:]]
         removed = [o for o in operations if isinstance(o, RemoveRule | RemoveRoute | RemoveAddress)]
-        gone = {o.rule if isinstance(o, RemoveRule) else o.route for o in removed}  # type: ignore[union-attr]
+        gone = {o.rule if isinstance(o, RemoveRule) else o.route for o in removed}
         assert gone <= before - after, "what stays right was removed"
 
 
@@ -422,13 +425,12 @@ def test_the_section_of_a_container_network_s_eni_comes_and_goes() -> None:
 def test_security_groups_that_change_in_place_are_followed() -> None:
     section = Section(security_group="sg-3", addresses=AddressMode.NONE)
     motion = applied(TOLD, replace(CALM, sections=(section,)))
-    assert motion.host.interfaces[3].own.policy.addresses is AddressMode.AUTO
-    motion.imds(MAC, motion.now, replace(TOLD, security_groups=Value(("sg-3",))))
-    motion.run(motion.now + 100.0)
-    assert motion.host.interfaces[3].own.policy.addresses is AddressMode.NONE
-    motion.imds(MAC, motion.now, replace(TOLD, security_groups=ABSENT))
-    motion.run(motion.now + 100.0)
-    assert motion.host.interfaces[3].own.policy.addresses is AddressMode.NONE
+    modes = []
+    for groups in (IDS["security_groups"], Value(("sg-3",)), ABSENT):
+        motion.imds(MAC, motion.now, replace(TOLD, security_groups=groups))
+        motion.run(motion.now + 100.0)
+        modes.append(motion.host.interfaces[3].own.policy.addresses)
+    assert modes == [AddressMode.AUTO, AddressMode.NONE, AddressMode.NONE]
 
 
 # --- Multus, and marks of udev -------------------------------------------------------------------
