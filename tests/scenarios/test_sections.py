@@ -131,6 +131,8 @@ async def test_reloads_of_sections_leave_no_gap() -> None:
     async with ec2_host(script(1), config=config()) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
+        only_named = {"vpc-id", "security-group-ids"}
+        assert not only_named & {request.path.rpartition("/")[2] for request in host.imds.log}
         async with streams(host, "eth1") as opened:
             for what, sections in RELOADS.items():
                 before = await host.kernel_objects()
