@@ -21,6 +21,7 @@ from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.requests import NewPolicy
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.script import EniScript, Scenario
 from tests.chaos.actions import (
@@ -47,6 +48,7 @@ from tests.chaos.actions import (
     Pass,
     PutForeign,
     Quiet,
+    Reload,
     Rename,
     Reuse,
     SetDown,
@@ -91,6 +93,7 @@ class FastWorld:
         self._wrongs: list[str] = []
         self._named: dict[ForeignRule, Rule] = {}  # rules without a priority, with the kernel's
         self._started = 0.0
+        self._policy = POLICY
         self.journal: list[str] = []
         self._plug_primary()
         self._box = self.kernel.add_link("c-box", BOX_MAC, kind="veth")
@@ -110,7 +113,9 @@ class FastWorld:
         self._steady = truth.steady
         self.kernel.disturbed(replace(truth, steady=steady), self._indexes)
         match action:
-            case Start() | Stop() | Kill() | Overrun():
+            case Start() | Stop() | Kill() | Overrun() | Reload():
+                sections = tuple(truth.sections[mac] for mac in sorted(truth.sections))
+                self._policy = replace(POLICY, sections=sections)
                 await self._do_daemon(action)
             case Pass(share):
                 await asyncio.sleep(LONGEST_PASS * share)
@@ -146,8 +151,10 @@ class FastWorld:
 
     # --- the daemon --------------------------------------------------------------------------
 
-    async def _do_daemon(self, action: Start | Stop | Kill | Overrun) -> None:
+    async def _do_daemon(self, action: Start | Stop | Kill | Overrun | Reload) -> None:
         match action:
+            case Reload() if self._daemon is not None:
+                self._daemon.put(NewPolicy(self._policy))
             case Overrun():
                 self.kernel.overrun()
             case Start():
@@ -167,7 +174,7 @@ class FastWorld:
         budget = Budget(options.budget_rate, options.budget_burst, self._clock)
         client._transport = MemoryTransport(self._imds, options, budget)
         self._daemon = Daemon(
-            POLICY,
+            self._policy,
             self.kernel,
             self.kernel.events(),
             client,

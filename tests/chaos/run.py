@@ -16,26 +16,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import fast_clock
+from tests.chaos import propose
 from tests.chaos.fast import FastWorld
 from tests.chaos.namespaces import walk_in_namespaces
-from tests.chaos.walk import AstrayError, wander
+from tests.chaos.walk import AstrayError, Proposed, wander
 from tests.chaos.watched_kernel import WatchedKernel
 
 
-def walk(seed: int, steps: int, kernel: WatchedKernel | None = None) -> list[str]:
+def walk(
+    seed: int,
+    steps: int,
+    kernel: WatchedKernel | None = None,
+    proposed: Proposed = propose.action,
+) -> list[str]:
     """Walk so far, and give the daemon's journal; raises AstrayError.
 
     The same seed leads to the same walk: what jitters takes its chance from it, too.
     """
     random.seed(seed)
     with tempfile.TemporaryDirectory() as directory:
-        return fast_clock.run(_walk(Path(directory), seed, steps, kernel))
+        return fast_clock.run(_walk(Path(directory), seed, steps, kernel, proposed))
 
 
-async def _walk(directory: Path, seed: int, steps: int, kernel: WatchedKernel | None) -> list[str]:
+async def _walk(
+    directory: Path, seed: int, steps: int, kernel: WatchedKernel | None, proposed: Proposed
+) -> list[str]:
     world = FastWorld(directory, kernel)
     try:
-        await wander(world, seed, steps)
+        await wander(world, seed, steps, proposed)
     finally:
         await world.close()
     return world.journal
