@@ -416,10 +416,9 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The settings have another section for an ENI; None: none."""
+    """The settings have other sections for these ENIs, by MAC; None: none."""
 
-    mac: str
-    section: Section | None
+    changes: tuple[tuple[str, Section | None], ...]
 
 
 Action: TypeAlias = (

@@ -61,7 +61,7 @@ from tests.chaos.actions import (
 from tests.chaos.judge import Seen, see
 from tests.chaos.memory_imds import MemoryTransport
 from tests.chaos.truth import PRIMARY, Truth, first_enis
-from tests.chaos.watched_kernel import WatchedKernel
+from tests.chaos.watched_kernel import EVENT, WatchedKernel
 
 # As shipped in shape, and smaller: fewer questions and decisions make a faster walk.
 POLICY: Final = Policy(
@@ -155,6 +155,8 @@ class FastWorld:
         match action:
             case Reload() if self._daemon is not None:
                 self._daemon.put(NewPolicy(self._policy))
+                # Until it has that: `wait_for` of Python 3.11 swallows a cancellation otherwise.
+                await asyncio.sleep(EVENT)
             case Overrun():
                 self.kernel.overrun()
             case Start():

@@ -61,7 +61,7 @@ def _other(truth: Truth, random: Random) -> Action | None:
 
 
 def _about_sections(truth: Truth, random: Random) -> Action | None:
-    choices = [_reload, _reload, _leave, _cni_comes, _cni_goes]
+    choices = [_reload, _reload, _leave, _cni_comes, _cni_comes, _cni_goes]
     return random.choice(choices)(truth, random)
 
 
@@ -80,7 +80,7 @@ def _reload(truth: Truth, random: Random) -> Action | None:
     if mac is None:
         return None
     if not has_cni and random.random() < 0.2:
-        return Reload(mac, None)
+        return Reload(((mac, None),))
     section = replace(
         section_for(mac),
         manage=True if has_cni else random.choice([True, None]),
@@ -88,7 +88,7 @@ def _reload(truth: Truth, random: Random) -> Action | None:
         rules=random.choice([None, RuleMode.ADDRESS]),
         families=random.choice(FAMILIES),
     )
-    return Reload(mac, section)
+    return Reload(((mac, section),))
 
 
 def _can_be_left(truth: Truth, mac: str) -> bool:
@@ -105,10 +105,9 @@ def _leave(truth: Truth, random: Random) -> Action | None:
     mac = random.choice(LONELY)
     section = truth.sections.get(mac)
     if section is not None and section.manage is False:
-        return None if ForeignRule(CNI) in truth.foreign else Reload(mac, None)
-    return (
-        Reload(mac, replace(section_for(mac), manage=False)) if _can_be_left(truth, mac) else None
-    )
+        return None if ForeignRule(CNI) in truth.foreign else Reload(((mac, None),))
+    section = replace(section_for(mac), manage=False)
+    return Reload(((mac, section),)) if _can_be_left(truth, mac) else None
 
 
 def _cni_comes(truth: Truth, random: Random) -> Action | None:
@@ -116,10 +115,10 @@ def _cni_comes(truth: Truth, random: Random) -> Action | None:
     if ForeignRule(CNI) in truth.foreign:
         return None
     kept = random.choice(LONELY)
-    for mac in sorted(truth.enis.keys() - {PRIMARY, kept}):
-        section = truth.sections.get(mac)
-        if section is None or section.manage is None:
-            return Reload(mac, replace(section_for(mac), manage=True))
+    others = sorted(truth.enis.keys() - {PRIMARY, kept})
+    missing = [mac for mac in others if truth.sections.get(mac, Section()).manage is None]
+    if missing:
+        return Reload(tuple((mac, replace(section_for(mac), manage=True)) for mac in missing))
     return PutForeign(ForeignRule(CNI)) if _can_be_left(truth, kept) else None
 
 

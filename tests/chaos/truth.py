@@ -231,10 +231,13 @@ class Truth:
                 return replace(self, running=True, ports=ports)
             case Stop() | Kill():
                 return replace(self, running=False)
-            case Reload(mac, section):
-                sections = {of: each for of, each in self.sections.items() if of != mac}
-                sections |= {} if section is None else {mac: section}
-                return replace(self, sections=sections)._unsteady(mac)
+            case Reload(changes):
+                every = {**self.sections, **dict(changes)}
+                sections = {mac: section for mac, section in every.items() if section is not None}
+                truth = replace(self, sections=sections)
+                for mac, _ in changes:
+                    truth = truth._unsteady(mac)
+                return truth
 
     def _after_link(
         self, action: Attach | Detach | Rename | Flap | SetDown | SetUpAgain | OthersUngroup
