@@ -13,6 +13,7 @@ How to read it
     model       the kernel's objects, operations, plans: the types that all modules share
     metadata    the keys of IMDS, in one table, and the three answers
     policy, backoff    what the operator wants; when to poll IMDS again
+    sections    ... of one interface: the `[[interface]]` section that applies to it
     port        what we ask of a kernel, and what its answers mean
     lifecycle   the state of an interface, in one table
     bounds      what an address, a prefix or a subnet can be at all
@@ -41,6 +42,7 @@ How to read it
     losses, failures       what others removed, what the kernel refused
     shadow, lookups        whose rule wins, by the kernel's own word
     forwarder   what is marked on the host, and the operations on its nftables table
+    outside     whose the ENIs are by the word of udev and of Multus
     host        all interfaces, and the facts that they share
     ways        by which links IMDS may be asked where the host's routes do not lead to it
     decide -> decision, news   makes a decision; the decision as a value; what to report

@@ -48,6 +48,7 @@ from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
+from nicwatchd.core.sections import own_policy
 from nicwatchd.core.treatment import Managed, Primary, places_of, treat
 
 
@@ -82,7 +83,7 @@ class Decider:
         if not host.policy.every_link:  # a release finishes no move
             self._contest().settle(now)
         self._find_homes()
-        self._each(lambda i: i.conclude(host.primary_mac, now, host.policy))
+        self._each(lambda i: i.conclude(host.primary_mac, now, i.own.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now, network)
         undecided = self._undecided()
@@ -135,9 +136,16 @@ class Decider:
     def _treat(self, interface: Interface, network: str | None) -> None:
         host, facts = self.host, interface.facts
         # What is released needs no facts, so no mistake in judging them can hold it back.
-        needs_places = host.policy.exclude_subnets and interface.key not in host.releases
+        interface.own = own_policy(
+            host.policy, facts.link, facts.memory.believed, host.outside.multus
+        )
+        policy = interface.own.policy
+        needs_places = policy.exclude_subnets and interface.key not in host.releases
         places = places_of(facts.subnets, facts.addresses) if needs_places else ()
-        treatment = treat(facts.link, places, host.policy, host.releases, host.primary_mac, network)
+        manager = host.outside.manager_of(interface.key)
+        treatment = treat(
+            facts.link, places, policy, host.releases, host.primary_mac, network, manager
+        )
         interface.treat(treatment, self._groups)
 
     def _undecided(self) -> Undecided:
@@ -267,8 +275,7 @@ class Decider:
             and selector(operation.rule) in chains
         }
         unequal = {self._owner(operation) for operation in operations if operation not in contested}
-        policy = self.host.policy
-        self._each(lambda i: i.confirm(now, policy, equal=i.link.index not in unequal))
+        self._each(lambda i: i.confirm(now, i.own.policy, equal=i.link.index not in unequal))
 
     def _is_contested(self, operation: Operation) -> bool:
         owner, interfaces = self._owner(operation), self.host.interfaces

@@ -131,6 +131,8 @@ class Witness:
 
 def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     """The verdict on one family of one interface."""
+    if family not in policy.families:
+        return Verdict(family, Status.OFF, (_left_alone(family),))
     if off := why_off(family, witness.link):
         return Verdict(family, Status.OFF, (off,))
     leases = tuple(ip for ip in leased(witness.addresses) if ip.version == family)
@@ -353,6 +355,11 @@ def _told_none(family: Family, witness: Witness) -> bool:
 def _patience_over(family: Family, witness: Witness, policy: Policy) -> bool:
     """Whether to stop waiting for an address of a family that the subnet seems to have."""
     return witness.age >= policy.patience and family not in policy.expect
+
+
+def _left_alone(family: Family) -> Reason:
+    text = f"{family.label} is off by the settings (`families`); nicwatchd leaves it alone"
+    return Reason("off-by-settings", text)
 
 
 def _nothing_assigned(family: Family) -> Reason:

@@ -18,10 +18,12 @@ def ground_of(interface: Interface) -> Ground:
     believed = facts.memory.believed
     unknown = (f for f in Family if isinstance(believed.of(f).cidrs, Unknown))
     ours = isinstance(treatment, Managed | Primary)
+    # A link that is perhaps not ours stays as it is.
+    groups = interface.groups if interface.own.awaits else {0, *interface.groups}
     return Ground(
         active=interface.is_polled and not isinstance(treatment, Released),
         managed=not isinstance(treatment, Unmanaged),
-        grouped=ours and interface.link.group in {0, *interface.groups},
+        grouped=ours and interface.link.group in groups,
         subnets=facts.subnets,
         unknown=frozenset(unknown) if interface.is_polled else frozenset(),
         addresses=facts.addresses,

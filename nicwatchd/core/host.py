@@ -32,10 +32,12 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
+from nicwatchd.core.outside import Outside
 from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.sections import keys_named
 from nicwatchd.core.stack import Above
 from nicwatchd.core.steps import Question
 from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
@@ -68,6 +70,7 @@ class Host:
         self.ruleset: Ruleset | None = None  # None: not read
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.above = Above()  # what stands on ENIs
+        self.outside = Outside()  # whose they are by others' word
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
@@ -242,7 +245,7 @@ class Host:
     def questions(self, now: float) -> list[Question]:
         """What to ask IMDS now; each is given once."""
         return [
-            Question(*interface.key, sweep=interface.polling.send(now))
+            Question(*interface.key, interface.polling.send(now), keys_named(self.policy.sections))
             for interface in self.interfaces.values()
             if interface.is_polled and interface.polling.is_due(now)
         ]
@@ -287,8 +290,7 @@ class Host:
         for interface in self.interfaces.values():
             news += [StateChanged(*change) for change in interface.drain()]
         for interface in self.interfaces.values():
-            began = interface.fights.news()
-            if began is not None:
+            if (began := interface.fights.news()) is not None:
                 news.append(FightChanged(interface.view(), began))
         return news
 

@@ -141,9 +141,10 @@ class HostPlan:
         plans = {}
         for index, interface in self.interfaces.items():
             elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
-            away = frozenset(self._away(interface, policy))
+            own = replace(interface.own.policy, numbers=policy.numbers)
+            away = frozenset(self._away(interface, own))
             try:
-                its = self._one(interface, policy, detour=detour)
+                its = self._one(interface, own, detour=detour)
             except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
                 self.errors[index] = error
                 its = interface.plan
@@ -154,6 +155,7 @@ class HostPlan:
                 away=away,
                 standing=stack.groups_on(index, group),
                 remarks=(
+                    *interface.own.notes,
                     *stack.remarks(index, group),
                     *self._shares(index),
                     *self.forwarding.remarks(index),
@@ -181,6 +183,8 @@ class HostPlan:
                 group = group_for(link, policy.numbers.group, groups)
                 rules = self.forwarding.to_main(link.index, policy.numbers)
                 return Plan(link.index, group=group, rules=rules, notes=self.protection.reasons)
+            case Managed() if interface.own.awaits:
+                return Plan(link.index)
             case Managed() if link.index in self.without_table:
                 return Plan(link.index, unfinished=(TABLE_TAKEN,))
             case Managed() if interface.verdicts and self.knows_primary:

@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Polling, Progress
+from nicwatchd.core.sections import Own
 from nicwatchd.core.treatment import (
     Managed,
     Primary,
@@ -54,6 +55,7 @@ class Interface:
         self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
         self.is_protected = False  # whether it is the primary, with a table and rules of its own
+        self.own = Own(policy)  # what the settings say of it, by the last decision
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # our link groups, former ones too
         self._confirmed: frozenset[Family] = frozenset()
@@ -151,6 +153,8 @@ class Interface:
             forgot=facts.memory.forgot,
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
+        if awaits := self.own.awaits:  # whether it is ours at all
+            verdicts = {f: Verdict(f, Status.WAITING, (awaits,)) for f in Family}
         self.witness = witness
         self.verdicts = {family: _left(verdict, facts) for family, verdict in verdicts.items()}
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
@@ -160,7 +164,8 @@ class Interface:
         """Give the state machine the conclusion from the verdicts."""
         off = self._families(Status.OFF)
         if self._families(Status.ABSENT) | off == frozenset(Family):
-            why = "and IPv6 is off" if off else "(EFA-only, perhaps)"
+            lacks = " and ".join(f"{family.label} is off" for family in sorted(off))
+            why = f"and {lacks}" if off else "(EFA-only, perhaps)"
             reason = Reason("no-ip", f"the interface has no IP addresses {why}")
             self._handle(Event.DISQUALIFIED, now, (reason,))
             return
@@ -181,6 +186,8 @@ class Interface:
         It may while a family that is named there is undecided, and its subnets are not known.
         """
         believed = self.facts.memory.believed
+        if policy.manage:
+            return False
         named = {Family(net.version) for net in policy.exclude_subnets}
         return any(
             not isinstance(believed.of(family).cidrs, Value)
@@ -290,6 +297,7 @@ class Interface:
             surprise=next(iter(self._surprises.values()), None),
             numbers=self.numbers,
             groups=self.groups,
+            section=self.own.policy.section,
         )
 
 

@@ -55,6 +55,9 @@ class Kind(Enum):
     MAC = auto()
     ENI_ID = auto()
     SUBNET_ID = auto()
+    VPC_ID = auto()
+    SECURITY_GROUP_IDS = auto()
+    """A list of ids, which can change while the ENI is attached."""
     NUMBER = auto()
     ADDRESSES = auto()
     """A list of addresses that the ENI has; each can move to another ENI."""
@@ -73,6 +76,8 @@ class Role(Enum):
     """Names the ENI in the journal; read at once, and until known. It never changes."""
     ONCE = auto()
     """Read until known. It never changes while the ENI exists."""
+    NAMED = auto()
+    """Read only where the settings match interfaces by it, and then until known."""
     SELDOM = auto()
     """Wrong at first, and only shown to people; so read seldom."""
     ESSENTIAL = auto()
@@ -93,8 +98,13 @@ class ImdsKey:
 
     @property
     def many(self) -> bool:
-        """Whether it is a list."""
+        """Whether it is a list of what a family has."""
         return self.family is not None
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether its text can have several lines."""
+        return self.many or self.kind is Kind.SECURITY_GROUP_IDS
 
     @property
     def assigned(self) -> bool:
@@ -109,6 +119,8 @@ ENI_KEYS: Final = (
     ImdsKey("mac", "mac", Kind.MAC, Role.WHOSE),
     ImdsKey("interface-id", "interface_id", Kind.ENI_ID, Role.NAME),
     ImdsKey("subnet-id", "subnet_id", Kind.SUBNET_ID, Role.ONCE),
+    ImdsKey("vpc-id", "vpc_id", Kind.VPC_ID, Role.NAMED),
+    ImdsKey("security-group-ids", "security_groups", Kind.SECURITY_GROUP_IDS, Role.NAMED),
     ImdsKey("device-number", "device_number", Kind.NUMBER, Role.SELDOM),
     ImdsKey("network-card", "network_card", Kind.NUMBER, Role.SELDOM),
     ImdsKey("local-ipv4s", "addresses", Kind.ADDRESSES, Role.ESSENTIAL, Family.V4),
@@ -152,6 +164,8 @@ class EniMetadata:
     mac: Answer[str] = NOT_ASKED  # the `mac` leaf, lower case; must equal the link's
     interface_id: Answer[str] = NOT_ASKED
     subnet_id: Answer[str] = NOT_ASKED
+    vpc_id: Answer[str] = NOT_ASKED
+    security_groups: Answer[tuple[str, ...]] = NOT_ASKED  # ids
     device_number: Answer[int] = NOT_ASKED
     network_card: Answer[int] = NOT_ASKED
     v4: FamilyMetadata = field(default_factory=FamilyMetadata)

@@ -250,9 +250,11 @@ class Picture:
         self._links |= read.links
         self._host.update_links(dict(self._links), now)
 
-    def objects_wanted(self) -> ReadObjects:
+    def objects_wanted(self, now: float) -> ReadObjects:
         """Which addresses, routes and rules to read."""
         interfaces = self._host.interfaces.values()
+        seen = {each.key: each.facts.seen for each in interfaces}
+        marked, cni = self._host.outside.wanted(seen, now)
         return ReadObjects(
             links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
@@ -264,12 +266,15 @@ class Picture:
             closed=self.stale.take_closed(self._host.enis),
             defaults=self.stale.take_defaults(),
             ruleset=self.stale.take_ruleset() and may_have_ruleset(self._host),
+            marked=marked,
+            cni=cni,
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
         """Take the addresses, routes and rules that were read."""
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
+        self._host.outside.take(read.managers, read.multus, self._host.keys)
         for index, addresses in read.addresses.items():
             # A route of ours in main is a conclusion, and no fact.
             others = tuple(r for r in read.routes[index] if r.protocol != PROTOCOL)

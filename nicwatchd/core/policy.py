@@ -17,6 +17,7 @@ from nicwatchd.core.model import Family, IPNetwork, Numbers
 # 51820 (0xca6c), Docker's swarm and firewalld's small numbers. Cilium and Calico claim all of
 # 0xffff0000; nothing of seven bits is left beside all of these and the small numbers of operators.
 DEFAULT_MASK: Final = 0x7F00_0000
+BOTH: Final = frozenset(Family)
 
 
 class AddressMode(StrEnum):
@@ -75,13 +76,46 @@ class Forwarded(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """An `[[interface]]` section of the settings: for which interfaces, and what it sets.
+
+    An interface must match all that is not None of `name` (a shell pattern), `mac` (lower case) and
+    the ids. What is None of the rest stays as the general settings have it.
+    """
+
+    name: str | None = None
+    mac: str | None = None
+    eni: str | None = None
+    subnet: str | None = None
+    vpc: str | None = None
+    security_group: str | None = None
+    manage: bool | None = None  # True: whoever else may own it; False: leave it alone
+    addresses: AddressMode | None = None
+    leave_addresses: tuple[IPNetwork, ...] | None = None
+    rules: RuleMode | None = None
+    families: frozenset[Family] | None = None
+    expect: frozenset[Family] | None = None
+
+    def __str__(self) -> str:
+        """As the settings file has it, on one line: what it matches by."""
+        names = ("name", "mac", "eni", "subnet", "vpc", "security_group")
+        keys = ((name, getattr(self, name)) for name in names)
+        return " ".join(("[[interface]]", *(f'{k} = "{v}"' for k, v in keys if v is not None)))
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator wants. Times are seconds."""
+    """What the operator wants, for the host or for one interface. Times are seconds.
+
+    `sections` make the policy of one interface from the host's (`nicwatchd.core.sections`); only
+    that has `manage`, and `section` where one applies.
+    """
 
     drivers: frozenset[str] = frozenset({"ena", "ixgbevf", "vif"})  # EC2's, past and present
     exclude: tuple[str, ...] = ()  # shell patterns for interface names, or MACs
     exclude_subnets: tuple[IPNetwork, ...] = ()  # ENIs in these are left alone
     expect: frozenset[Family] = frozenset()  # families to wait for even without evidence
+    families: frozenset[Family] = BOTH  # the others are left alone on ENIs
     addresses: AddressMode = AddressMode.AUTO
     leave_addresses: tuple[IPNetwork, ...] = ()  # what is in these is never put on a link
     rules: RuleMode = RuleMode.AUTO
@@ -97,6 +131,9 @@ class Policy:
     # For a release that asks no IMDS: all that has a MAC is an ENI, and no move is seen as over.
     every_link: bool = False
     numbers: Numbers = field(default_factory=Numbers)
+    sections: tuple[Section, ...] = ()  # the first that matches an interface counts
+    manage: bool | None = None
+    section: Section | None = None
     kernel_proof: bool = True  # program what DHCP and RA prove before IMDS lists it
     schedule: Schedule = field(default_factory=Schedule)
     settling: float = 30.0  # without evidence for a family until then, it is absent

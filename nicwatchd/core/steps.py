@@ -56,6 +56,7 @@ class ReadObjects:
     main has where an error route closes it, and the links through which that is of no interest.
     `defaults`: whether to read main's default routes.
     `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
+    `marked`: the links of which to ask udev whose they are; `cni`: whether to look for Multus.
     """
 
     links: tuple[Key, ...]
@@ -68,6 +69,8 @@ class ReadObjects:
     closed: frozenset[int] | None = None
     defaults: bool = False
     ruleset: bool = False
+    marked: frozenset[int] = frozenset()
+    cni: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class ObjectsRead:
     closed: Mapping[Family, tuple[Route, ...]] | None = None  # see `Kernel.closed_main`
     defaults: tuple[Route, ...] | None = None  # see `Kernel.defaults`
     ruleset: Ruleset | None = None
+    managers: Mapping[int, str] = field(default_factory=dict)  # by udev's word; "": nobody's
+    multus: tuple[str, ...] | None = None  # the files that configure it; None: not looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +130,12 @@ StepAnswer: TypeAlias = LinksRead | ObjectsRead | Applied | LookedUp
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Ask IMDS about one interface; `sweep`: read every key."""
+    """Ask IMDS about one interface; `sweep`: read every key. `named`: by which sections match."""
 
     index: int
     mac: str
     sweep: bool
+    named: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ from nicwatchd.core.model import Address, IPNetwork, Link, Reason, contains
 from nicwatchd.core.policy import Coexist, Policy
 from nicwatchd.core.releases import Releases
 
+# Who owns a link by udev's word has it alone; but beside networkd we work, since it configures ENIs
+# by default.
+BESIDE_US: Final = ("", "io.systemd.Network", "nicwatchd")
 LOOPBACK_MAC: Final = "00:00:00:00:00:00"
 PRIMARY: Final = Reason(
     "primary", "this is the primary interface, which the host's own software configures"
@@ -61,11 +64,13 @@ def treat(
     releases: Releases,
     primary_mac: Answer[str],
     owner: str | None,
+    manager: str = "",
 ) -> Treatment:
     """How one link is treated.
 
     `places` are the subnets and addresses on the link, `owner` the container network that owns the
-    secondary ENIs of this host, if one does.
+    secondary ENIs of this host, if one does, `manager` whose the link is by udev's word. `policy`
+    is the interface's own: a section that says `manage` beats what is said of ENIs in general.
     """
     if (link.index, link.mac) in releases:
         back = f"to have it managed again, run `nicwatchd reconcile {link.name}`"
@@ -74,9 +79,13 @@ def treat(
         return Primary()
     if policy.every_link:
         return Managed()
-    if hands_off := _hands_off(link, policy, owner):
+    if policy.manage is False:
+        return Unmanaged(Reason("excluded", f"excluded by the settings: {policy.section}"))
+    if hands_off := _hands_off(link, policy, owner, manager):
         return hands_off
-    if any(contains(outer, place) for outer in policy.exclude_subnets for place in places):
+    if not policy.manage and any(
+        contains(outer, place) for outer in policy.exclude_subnets for place in places
+    ):
         return Unmanaged(Reason("excluded", "its subnet is excluded by the settings"))
     return Managed()
 
@@ -117,9 +126,10 @@ def is_primary(link: Link, primary_mac: Answer[str]) -> bool:
     return isinstance(primary_mac, Value) and primary_mac.value == link.mac
 
 
-def _hands_off(link: Link, policy: Policy, owner: str | None) -> Unmanaged | None:
+def _hands_off(link: Link, policy: Policy, owner: str | None, manager: str) -> Unmanaged | None:
     """Why we must not touch this link; None if it is an ENI for us to manage."""
-    if any(fnmatchcase(link.name, p) or link.mac == p.lower() for p in policy.exclude):
+    named = any(fnmatchcase(link.name, p) or link.mac == p.lower() for p in policy.exclude)
+    if named and not policy.manage:
         return Unmanaged(Reason("excluded", "excluded by the settings"))
     if link.driver not in policy.drivers:
         known = ", ".join(sorted(policy.drivers))
@@ -130,6 +140,11 @@ def _hands_off(link: Link, policy: Policy, owner: str | None) -> Unmanaged | Non
         text = f"the link is a port of the interface with index {link.master}"
         # Other ENIs may share its subnet, and its addresses may be on a bridge, which is no ENI.
         return Unmanaged(Reason("enslaved", text), asked=True)
+    if policy.manage:
+        return None
+    if manager not in BESIDE_US:
+        text = f"{manager} manages it, by udev's word (ID_NET_MANAGED_BY)"
+        return Unmanaged(Reason("managed-by-others", text))
     if owner and policy.coexist is not Coexist.FORCE:
         return Unmanaged(Reason("cni", f"{owner} owns the secondary interfaces of this host"))
     return None

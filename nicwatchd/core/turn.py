@@ -36,6 +36,7 @@ from nicwatchd.core.news import News
 from nicwatchd.core.picture import Picture
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Event, Outcome
+from nicwatchd.core.sections import keys_named
 from nicwatchd.core.steps import (
     Applied,
     Apply,
@@ -183,7 +184,10 @@ class Turn:
 
     def set_policy(self, policy: Policy, now: float) -> None:
         """Use other settings from now on."""
+        before = self.host.policy
         self.host.set_policy(policy)
+        if keys_named(policy.sections) - keys_named(before.sections):
+            self.host.poll_all(now)  # nobody asked for these keys so far
         self._look_at_everything(now)
 
     def reconcile(self, only: Key | None, now: float, adopt: Iterable[IPAddress] = ()) -> Request:
@@ -279,7 +283,7 @@ class Turn:
             case Phase.LINKS:
                 self.step = self.picture.links_wanted(now)
             case Phase.OBJECTS:
-                self.step = self.picture.objects_wanted()
+                self.step = self.picture.objects_wanted(now)
             case Phase.APPLYING:
                 macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
                 self.step = Apply(self._application.batch(), macs)

@@ -26,6 +26,7 @@ from nicwatchd.core.model import (
     Reason,
 )
 from nicwatchd.core.moves import Elsewhere
+from nicwatchd.core.policy import Section
 from nicwatchd.core.treatment import Primary, Treatment
 
 
@@ -52,6 +53,7 @@ class View:
     surprise: Reason | None  # the exception that kept it from being judged or planned
     numbers: Numbers
     groups: frozenset[int]  # our link groups, present and former
+    section: Section | None = None  # of the settings, that applies to it
     # What others put on the link and took away.
     taken: Mapping[IPAddress, Taken] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Absent, Answer, EniMetadata, Unknown, Value
 from nicwatchd.imds.client import MACS
 from nicwatchd.imds.parse import LEAVES, find_mac, parse_directory, parse_leaf
-from nicwatchd.imds.probes import DIRECTORY, LISTS, MAC, ONCE, Probes, is_news
+from nicwatchd.imds.probes import DIRECTORY, LISTS, MAC, NAMED, ONCE, Probes, is_news
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,8 +47,12 @@ class EniReader:
         self._probes = Probes(self._mac)
         self._gate = asyncio.Semaphore(CONCURRENCY)
 
-    async def poll(self, *, sweep: bool) -> EniMetadata:
-        """Ask IMDS. `sweep` re-reads every needed key; else one probe, and more if it has news."""
+    async def poll(self, *, sweep: bool, named: frozenset[str] = frozenset()) -> EniMetadata:
+        """Ask IMDS. `sweep` re-reads every needed key; else one probe, and more if it has news.
+
+        `named`: see `Probes`.
+        """
+        self._probes.named = named
         if sweep:
             await self._sweep()
         else:
@@ -164,7 +168,7 @@ class EniReader:
         news = is_news(before, self._answers[key])
         if news and key == MAC and isinstance(before, Value):  # the ids were another ENI's, perhaps
             self._answers |= dict.fromkeys(
-                (self._listed or frozenset()).intersection(ONCE), NOT_ASKED
+                (self._listed or frozenset()).intersection({*ONCE, *NAMED}), NOT_ASKED
             )
         return news
 

@@ -109,6 +109,8 @@ _LINES: Final[dict[tuple[Kind, Family | None], TypeAdapter[Any]]] = {
     (Kind.MAC, None): _MAC,
     (Kind.ENI_ID, None): _id("eni"),
     (Kind.SUBNET_ID, None): _id("subnet"),
+    (Kind.VPC_ID, None): _id("vpc"),
+    (Kind.SECURITY_GROUP_IDS, None): _id("sg"),
     (Kind.NUMBER, None): _NUMBER,
     (Kind.ADDRESSES, Family.V4): _IPV4,
     (Kind.ADDRESSES, Family.V6): _IPV6,
@@ -161,7 +163,7 @@ def parse_leaf(key: str, text: str) -> Parsed:
     refused = bounded(key, bad)
     if not good:
         return Parsed(Unknown(f"{key}: garbage"), refused)
-    if leaf.key.many:
+    if leaf.key.has_lines:
         return Parsed(Value(tuple(good), whole=not bad), refused)
     if len(lines) > 1:
         return Parsed(Unknown(f"{key}: garbage ({len(lines)} lines)"), refused)

@@ -30,6 +30,11 @@ def _names(*roles: Role) -> tuple[str, ...]:
 ESSENTIAL: Final = _names(Role.ESSENTIAL)
 LISTS: Final = _names(Role.ESSENTIAL, Role.OPTIONAL)
 ONCE: Final = _names(Role.NAME, Role.ONCE)
+# Those of them that can change are read again in each sweep.
+NAMED: Final = _names(Role.NAMED)
+CHANGING: Final = frozenset(
+    key.name for key in ENI_KEYS if key.role is Role.NAMED and key.has_lines
+)
 FIRST: Final = _names(Role.WHOSE, Role.NAME)
 NUMBERS: Final = _names(Role.SELDOM)
 (MAC,) = _names(Role.WHOSE)
@@ -51,10 +56,12 @@ class Probes:
     """Chooses for one ENI; `mac` is the link's. Keeps the order of past requests, and the account.
 
     `answers` has the latest answer for DIRECTORY and for each key of LEAVES; `listed` has the names
-    in the last directory that could be read.
+    in the last directory that could be read. `named` are the keys by which the settings tell whose
+    section applies: nothing is done for the ENI before they are known, so they are asked at once.
     """
 
     def __init__(self, mac: str) -> None:
+        self.named: frozenset[str] = frozenset()
         self._mac = mac
         self._last_asked: dict[str, int] = {}  # name -> the number of the latest request for it
         self._last_poll: dict[str, int] = {}  # ... and of the poll
@@ -118,6 +125,7 @@ class Probes:
         chosen = [
             *(key for key in LISTS if key in listed),
             *self._missing_facts(listed, answers),
+            *(k for k in sorted(self.named & CHANGING & listed) if _known(answers, k)),
             *(unseen or again),
         ]
         self.asked(chosen)
@@ -138,7 +146,7 @@ class Probes:
         keys = [
             *(key for key in LISTS if key in listed and LEAVES[key].key.family in families),
             *(key for key in LISTS if key in listed and not _known(answers, key)),
-            *(key for key in self._missing_facts(listed, answers) if key in FIRST),
+            *(k for k in self._missing_facts(listed, answers) if k in {*FIRST, *self.named}),
         ]
         return list(dict.fromkeys(keys))
 
@@ -153,13 +161,14 @@ class Probes:
     def _missing_facts(
         self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]
     ) -> list[str]:
-        missing = [key for key in ONCE if key in listed and not _known(answers, key)]
+        keys = (*ONCE, *(key for key in NAMED if key in self.named))
+        missing = [key for key in keys if key in listed and not _known(answers, key)]
         if MAC in listed and answers[MAC] != Value(self._mac):
             missing.insert(0, MAC)
         return missing
 
     def _awaited(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
-        """Essential keys without a value, lists that failed, a missing or wrong MAC."""
+        """Essential keys without a value, lists that failed, a missing or wrong MAC, named ids."""
         names = [
             key
             for key in LISTS
@@ -170,7 +179,8 @@ class Probes:
         ]
         if MAC in listed and answers[MAC] != Value(self._mac):
             names.append(MAC)
-        if not (listed.issuperset(ESSENTIAL) and _known(answers, DIRECTORY)):
+        names += [key for key in sorted(self.named & listed) if not _known(answers, key)]
+        if not (listed.issuperset({*ESSENTIAL, *self.named}) and _known(answers, DIRECTORY)):
             names.append(DIRECTORY)
         return names
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from nicwatchd.core.model import AddAddress, Key, Operation, Reason, Ruleset, SetRuleset
 from nicwatchd.core.port import Kernel, KernelError, Outcome, Result
@@ -25,8 +24,7 @@ from nicwatchd.core.steps import (
     StepAnswer,
 )
 from nicwatchd.service.ledger import Ledger
-
-UDEV: Final = Path("/run/udev")
+from nicwatchd.service.outside import UDEV, Outside
 
 
 class Driver:
@@ -36,6 +34,7 @@ class Driver:
         self._kernel = kernel
         self._ledger = ledger
         self._read_only = read_only
+        self._outside = Outside()
         self._known: frozenset[Key] = frozenset()
 
     async def carry_out(self, step: Step) -> StepAnswer:
@@ -81,6 +80,9 @@ class Driver:
             defaults=await kernel.defaults() if step.defaults else None,
             ruleset=await self._read_ruleset() if self._may_have_ruleset(step) else None,
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
+            # After the line above: what udev has finished with has its marks.
+            managers={index: self._outside.manager_of(index) for index in step.marked},
+            multus=self._outside.multus() if step.cni else None,
         )
 
     def _may_have_ruleset(self, step: ReadObjects) -> bool:

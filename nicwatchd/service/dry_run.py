@@ -51,4 +51,5 @@ async def _decide(turn: Turn, driver: Driver, now: float) -> Decision:
 
 async def _ask(imds: ImdsClient, question: Question) -> Reading:
     reader = EniReader(imds, question.mac)
-    return Reading(question.index, question.mac, await reader.poll(sweep=True))
+    metadata = await reader.poll(sweep=True, named=question.named)
+    return Reading(question.index, question.mac, metadata)

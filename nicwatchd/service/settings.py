@@ -1,8 +1,9 @@
 """The settings: TOML files, checked by pydantic, turned into the core's `Policy`.
 
 `/etc/nicwatchd/nicwatchd.toml`, then `conf.d/*.toml` beside it in the order of their names; a later
-file overrides single keys of earlier ones. Without files, the defaults apply. An error is reported
-in one line that names the file, the key, and what would be correct.
+file overrides single keys of earlier ones, and adds `[[interface]]` sections. Without files, the
+defaults apply. An error is reported in one line that names the file, the key, and what would be
+correct.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ import difflib
 import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.forwarding import ALL_BITS
@@ -25,8 +34,6 @@ from nicwatchd.core.model import (
     RULE_PRIORITY,
     TABLE_BASE,
     TABLE_STEP,
-    Family,
-    IPNetwork,
     Numbers,
 )
 from nicwatchd.core.policy import (
@@ -41,6 +48,18 @@ from nicwatchd.core.policy import (
     RuleMode,
 )
 from nicwatchd.imds.client import ImdsOptions
+from nicwatchd.service.section_settings import (
+    STRICT,
+    TOLD,
+    AddressOrCidr,
+    Families,
+    FamilyName,
+    InterfaceSection,
+    cidr,
+    contradictions,
+    expects_too_much,
+    named,
+)
 
 DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
 
@@ -50,26 +69,7 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-def _cidr(value: object) -> IPNetwork:
-    if not isinstance(value, str):
-        raise ValueError("a CIDR in quotes, such as '10.0.9.0/24'")  # noqa: TRY004 (pydantic's way)
-    try:
-        return ip_network(value)
-    except ValueError:
-        raise ValueError("a CIDR, such as '10.0.9.0/24' or '2001:db8::/64'") from None
-
-
-Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_cidr)]
-
-
-def _place(value: object) -> IPNetwork:
-    try:
-        return _cidr(value)
-    except ValueError:
-        raise ValueError("an address or a CIDR, such as '10.0.9.7' or '2001:db8::/64'") from None
-
-
-AddressOrCidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_place)]
+Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(cidr)]
 
 
 def _endpoint(text: str) -> str:
@@ -100,8 +100,7 @@ class SettingsError(Exception):
 
 
 class _Section(BaseModel):
-    # Strict: the text "60" is not a number, and 1 is not true. Guessing would hide typos.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = STRICT
 
 
 class Interfaces(_Section):
@@ -110,7 +109,8 @@ class Interfaces(_Section):
     drivers: list[str] = ["ena", "ixgbevf", "vif"]
     exclude: list[str] = []
     exclude_subnets: list[Cidr] = []
-    expect: list[Literal["ipv4", "ipv6"]] = []
+    families: Families = ["ipv4", "ipv6"]
+    expect: list[FamilyName] = []
     addresses: Literal["auto", "all", "none"] = "auto"
     leave_addresses: list[AddressOrCidr] = []
     rules: Literal["auto", "subnet", "address"] = "auto"
@@ -120,6 +120,11 @@ class Interfaces(_Section):
     kernel_proof: bool = True
     forwarded: Literal["off", "connmark"] = "off"
     forwarded_mask: Annotated[int, AfterValidator(_mask)] = DEFAULT_MASK
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> Self:
+        expects_too_much(self.expect, self.families)
+        return self
 
 
 class Retry(_Section):
@@ -185,16 +190,24 @@ class Settings(_Section):
     retry: Retry = Field(default_factory=Retry)
     imds: Imds = Field(default_factory=Imds)
     kernel: KernelNumbers = Field(default_factory=KernelNumbers)
+    interface: list[InterfaceSection] = []
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> Self:
+        for text in contradictions(self.interface, self.interfaces.families):
+            raise PydanticCustomError(TOLD, "{text}", {"text": text})
+        return self
 
     def policy(self) -> Policy:
         """The settings that the core uses for its decisions."""
         of, retry = self.interfaces, self.retry
-        families = {"ipv4": Family.V4, "ipv6": Family.V6}
         return Policy(
             drivers=frozenset(of.drivers),
             exclude=tuple(of.exclude),
             exclude_subnets=tuple(of.exclude_subnets),
-            expect=frozenset(families[name] for name in of.expect),
+            expect=named(of.expect),
+            families=named(of.families),
+            sections=tuple(each.section() for each in self.interface),
             addresses=AddressMode(of.addresses),
             leave_addresses=tuple(of.leave_addresses),
             rules=RuleMode(of.rules),
@@ -264,7 +277,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _merge(into: dict[str, Any], document: Mapping[str, Any]) -> None:
     for key, value in document.items():
-        if isinstance(value, dict):
+        if isinstance(value, list) and key == "interface" and key in into:
+            into[key] = [*into[key], *value]  # sections of a later file come later
+        elif isinstance(value, dict):
             _merge(into.setdefault(key, {}), value)
         else:
             into[key] = value
@@ -283,8 +298,12 @@ def _explain(error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return _unknown_key(place)
+    if first["type"] == TOLD:
+        return ": ".join(part for part in (".".join(place), first["msg"]) if part)
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if first["type"] == "model_type":
+    if place[0] == "interface" and first["type"] in ("model_type", "list_type"):
+        message = "a section with double brackets, [[interface]]"
+    elif first["type"] == "model_type":
         message = f"a section, [{place[-1]}]"
     elif first["type"] == "too_short":
         message = "a list with something in it"
@@ -295,7 +314,8 @@ def _unknown_key(place: list[str]) -> str:
     """Name the unknown key, and the one that was perhaps meant."""
     model: type[BaseModel] = Settings
     for part in place[:-1]:
-        annotation = model.model_fields[part].annotation
+        annotation = model if part.isdecimal() else model.model_fields[part].annotation
+        annotation = next(iter(get_args(annotation)), annotation)  # of a list of sections
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     known = list(model.model_fields)

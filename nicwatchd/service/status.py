@@ -56,6 +56,7 @@ class InterfaceStatus(_Model):
     device_number: int | None = None  # for people only: it is wrong at first; nothing depends on it
     network_card: int | None = None
     driver: str | None = None
+    section: str | None = None  # of the settings, that applies to it: what it matches by
     link_up: bool = True
     state: State
     since: float
@@ -164,6 +165,7 @@ def of_view(view: View, epoch: float) -> InterfaceStatus:
         device_number=_value(believed.device_number),
         network_card=_value(believed.network_card),
         driver=link.driver,
+        section=None if view.section is None else str(view.section),
         link_up=link.up,
         state=view.state,
         since=round(epoch + view.since, 3),

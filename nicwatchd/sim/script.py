@@ -91,6 +91,8 @@ class EniScript:
     network_card: int | None = None
     interface_id: str = ""
     subnet_id: str = "subnet-0123456789abcdef0"
+    vpc_id: str = "vpc-0123456789abcdef0"
+    security_groups: tuple[str, ...] = ("sg-0123456789abcdef0",)
     directory_case: Literal["lower", "upper"] = "lower"
     steps: tuple[Step, ...] = ()
 
@@ -113,12 +115,12 @@ class EniScript:
             "mac": self.mac,
             "network-card": "" if self.network_card is None else str(self.network_card),
             "owner-id": "123456789012",
-            "security-group-ids": "sg-0123456789abcdef0",
+            "security-group-ids": "\n".join(self.security_groups),
             "security-groups": "default",
             "subnet-id": self.subnet_id,
             "subnet-ipv4-cidr-block": self.subnet_ipv4 or "",
             "subnet-ipv6-cidr-blocks": "\n".join(self.subnet_ipv6),
-            "vpc-id": "vpc-0123456789abcdef0",
+            "vpc-id": self.vpc_id,
             "vpc-ipv4-cidr-block": vpc_ipv4,
             "vpc-ipv4-cidr-blocks": vpc_ipv4,
             "vpc-ipv6-cidr-blocks": "\n".join(self.subnet_ipv6),

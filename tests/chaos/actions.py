@@ -23,6 +23,7 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.policy import Section
 from nicwatchd.sim.script import Do
 
 Item: TypeAlias = IPAddress | IPNetwork  # an address of an ENI, or a delegated prefix
@@ -413,11 +414,18 @@ class Quiet:
     """Nothing is wrong any more. Time passes until nothing is due; then all must be right."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The settings have other sections for these ENIs, by MAC; None: none."""
+
+    changes: tuple[tuple[str, Section | None], ...]
+
+
 Action: TypeAlias = (
     Attach | Detach | Die | Reuse | ImdsLags | ImdsCatchesUp | FaultBegins | FaultsEnd
     | Assign | Unassign | Move | AddCidr | RemoveCidr
     | Flap | SetDown | SetUpAgain | SwitchIpv6 | Rename
     | LeaseComes | LeaseRenews | LeaseExpires
     | PutForeign | TakeForeign | OthersRemove | OthersUngroup
-    | Kill | Stop | Start | Overrun | Pass | Quiet
+    | Kill | Stop | Start | Overrun | Pass | Quiet | Reload
 )  # fmt: skip

@@ -31,6 +31,7 @@ from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.service.requests import NewPolicy
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.parts import ROUTER_V6
 from nicwatchd.sim.script import EniScript, Scenario
@@ -58,6 +59,7 @@ from tests.chaos.actions import (
     Pass,
     PutForeign,
     Quiet,
+    Reload,
     Rename,
     Reuse,
     SetDown,
@@ -70,7 +72,7 @@ from tests.chaos.actions import (
 from tests.chaos.judge import Seen, see
 from tests.chaos.memory_imds import MemoryTransport
 from tests.chaos.truth import PRIMARY, Truth, first_enis
-from tests.chaos.watched_kernel import WatchedKernel
+from tests.chaos.watched_kernel import EVENT, WatchedKernel
 from tests.promised import ANY
 
 # As shipped in shape, and smaller: fewer questions and decisions make a faster walk.
@@ -107,6 +109,7 @@ class FastWorld:
         self._wrongs: list[str] = []
         self._named: dict[ForeignRule, Rule] = {}  # rules without a priority, with the kernel's
         self._started = 0.0
+        self._policy = POLICY
         self.journal: list[str] = []
         self._plug_primary()
         self._box = self.kernel.add_link("c-box", BOX_MAC, kind="veth")
@@ -134,7 +137,9 @@ class FastWorld:
         self._steady = truth.steady
         self.kernel.disturbed(replace(truth, steady=steady), self._indexes)
         match action:
-            case Start() | Stop() | Kill() | Overrun():
+            case Start() | Stop() | Kill() | Overrun() | Reload():
+                sections = tuple(truth.sections[mac] for mac in sorted(truth.sections))
+                self._policy = replace(POLICY, sections=sections)
                 await self._do_daemon(action)
             case Pass(share):
                 await asyncio.sleep(LONGEST_PASS * share)
@@ -172,8 +177,12 @@ class FastWorld:
 
     # --- the daemon --------------------------------------------------------------------------
 
-    async def _do_daemon(self, action: Start | Stop | Kill | Overrun) -> None:
+    async def _do_daemon(self, action: Start | Stop | Kill | Overrun | Reload) -> None:
         match action:
+            case Reload() if self._daemon is not None:
+                self._daemon.put(NewPolicy(self._policy))
+                # Until it has that: `wait_for` of Python 3.11 swallows a cancellation otherwise.
+                await asyncio.sleep(EVENT)
             case Overrun():
                 self.kernel.overrun()
             case Start():

@@ -20,11 +20,12 @@ from nicwatchd.core.model import (
     contains,
     ours,
 )
+from nicwatchd.core.policy import RuleMode, Section
 from nicwatchd.core.port import Kernel
 from nicwatchd.sim.parts import Eni
 from tests.chaos.actions import ForeignAddress, ForeignRoute
 from tests.chaos.marks import wrong_marks
-from tests.chaos.truth import PRIMARY, Truth
+from tests.chaos.truth import PRIMARY, Truth, cidrs
 from tests.chaos.watched_kernel import selector, unguarded
 from tests.promised import Expected, expected, of_primary
 
@@ -61,7 +62,8 @@ def differences(truth: Truth, seen: Seen) -> list[str]:
     wrong = _links(truth, seen)
     if wrong:
         return wrong
-    promised = {mac: _promised(truth, mac, seen) for mac in truth.secondaries}
+    served = [mac for mac in truth.secondaries if not truth.is_left(mac)]
+    promised = {mac: _promised(truth, mac, seen) for mac in served}
     if _is_protected(truth, seen):
         promised[PRIMARY] = _promised_to_primary(truth, seen)
     return [
@@ -76,8 +78,9 @@ def _links(truth: Truth, seen: Seen) -> list[str]:
     wrong = [f"link {mac}: there, or not there" for mac in truth.ports.keys() ^ seen.links.keys()]
     for mac in truth.ports.keys() & seen.links.keys():
         port, link = truth.ports[mac], seen.links[mac]
-        if (link.name, link.up, link.group) != (port.name, port.up, LINK_GROUP):
-            wrong.append(f"{link} is to be {port} in group {LINK_GROUP}")
+        group = 0 if truth.is_left(mac) else LINK_GROUP
+        if (link.name, link.up, link.group) != (port.name, port.up, group):
+            wrong.append(f"{link} is to be {port} in group {group}")
     return wrong
 
 
@@ -87,6 +90,8 @@ def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
     theirs = [f.address.ip for f in truth.foreign_on(mac) if isinstance(f, ForeignAddress)]
     shared, away = truth.shared(mac), truth.contained
     eni = truth.usable(mac)
+    if truth.sections.get(mac, Section()).rules is RuleMode.ADDRESS:
+        shared = cidrs(eni.subnet)  # as if it had no subnet to itself
     return expected(eni, link.index, shared, copied, foreign=theirs, up=port.up, away=away)
 
 
@@ -112,7 +117,10 @@ def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
 
 
 def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[str]:
-    own = [rule for rule in seen.rules if rule.protocol == PROTOCOL]
+    # To the subnets of ENIs that are left there may be detours: whether, depends on what IMDS has
+    # told of them. A link that is not there any more leads nowhere.
+    aside = {c for mac in truth.enis if truth.is_left(mac) for c in cidrs(truth.enis[mac].subnet)}
+    own = [r for r in seen.rules if r.protocol == PROTOCOL and r.dst not in aside]
     marks = [f"not asked for: {rule}" for rule in own if rule.fwmark is not None]
     if seen.ruleset is not None:
         wanted = {seen.links[mac].index: e.rules for mac, e in promised.items()}
@@ -216,7 +224,7 @@ def _states(truth: Truth, seen: Seen) -> list[str]:
     wrong = []
     for mac in truth.ports.keys() - {*truth.dead}:
         eni = truth.usable(mac)
-        left_alone = mac == PRIMARY or not _has_something(eni)
+        left_alone = mac == PRIMARY or truth.is_left(mac) or not _has_something(eni)
         wanted, state = "ignored" if left_alone else "applied", seen.states.get(mac)
         if state != wanted:
             wrong.append(f"{mac} is {state}, not {wanted}")

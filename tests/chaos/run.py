@@ -17,14 +17,19 @@ from pathlib import Path
 
 from nicwatchd.core.policy import Policy
 from tests import fast_clock
+from tests.chaos import propose
 from tests.chaos.fast import POLICY, FastWorld
 from tests.chaos.namespaces import walk_in_namespaces
-from tests.chaos.walk import AstrayError, wander
+from tests.chaos.walk import AstrayError, Proposed, wander
 from tests.chaos.watched_kernel import WatchedKernel
 
 
 def walk(
-    seed: int, steps: int, kernel: WatchedKernel | None = None, policy: Policy = POLICY
+    seed: int,
+    steps: int,
+    kernel: WatchedKernel | None = None,
+    proposed: Proposed = propose.action,
+    policy: Policy = POLICY,
 ) -> list[str]:
     """Walk so far, and give the daemon's journal; raises AstrayError.
 
@@ -32,15 +37,14 @@ def walk(
     """
     random.seed(seed)
     with tempfile.TemporaryDirectory() as directory:
-        return fast_clock.run(_walk(Path(directory), seed, steps, kernel, policy))
+        return fast_clock.run(
+            _walk(FastWorld(Path(directory), kernel, policy), seed, steps, proposed)
+        )
 
 
-async def _walk(
-    directory: Path, seed: int, steps: int, kernel: WatchedKernel | None, policy: Policy
-) -> list[str]:
-    world = FastWorld(directory, kernel, policy)
+async def _walk(world: FastWorld, seed: int, steps: int, proposed: Proposed) -> list[str]:
     try:
-        await wander(world, seed, steps)
+        await wander(world, seed, steps, proposed)
     finally:
         await world.close()
     return world.journal

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from nicwatchd.core.model import IPNetwork, Rule
+from nicwatchd.core.container_networks import NODE_PORT_MARK
+from nicwatchd.core.model import MAIN_TABLE, Family, IPNetwork, Rule
+from nicwatchd.core.policy import Section
 from nicwatchd.sim.parts import Eni, Subnet
 from nicwatchd.sim.script import EniScript, Step
 from tests.chaos.actions import (
@@ -39,6 +41,7 @@ from tests.chaos.actions import (
     OthersUngroup,
     PutForeign,
     Quiet,
+    Reload,
     RemoveCidr,
     Rename,
     Reuse,
@@ -52,6 +55,8 @@ from tests.chaos.actions import (
 )
 
 PRIMARY: Final = "02:00:00:00:00:01"
+# By which the VPC CNI is known: all ENIs are its own then, but those of sections.
+CNI: Final = Rule(Family.V4, 1024, MAIN_TABLE, 4, fwmark=NODE_PORT_MARK, fwmask=NODE_PORT_MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class Truth:
     has changed or denied since: whatever else happens, the daemon may not take those away.
     `rooted` is what others had then, so that the daemon saw it for sure. `departed` are addresses
     of ENIs that others had on the link and that went; `taken` those of them that the daemon knows
-    to have been taken away, and so must not put back.
+    to have been taken away, and so must not put back. `sections` are those of the settings.
     """
 
     enis: Mapping[str, Eni] = field(default_factory=first_enis)
@@ -118,6 +123,7 @@ class Truth:
     rooted: frozenset[Foreign] = frozenset()
     departed: frozenset[tuple[str, Item]] = frozenset()
     taken: frozenset[tuple[str, Item]] = frozenset()
+    sections: Mapping[str, Section] = field(default_factory=dict)
 
     # --- questions ---------------------------------------------------------------------------
 
@@ -145,7 +151,18 @@ class Truth:
         """An attached ENI as its link is called, with what its link can have."""
         port = self.ports[mac]
         eni = replace(self.enis[mac], name=port.name)
-        return eni if port.ipv6 else replace(eni, ipv6=(), ipv6_prefixes=())
+        section = self.sections.get(mac, Section())
+        families = frozenset(Family) if section.families is None else section.families
+        if Family.V4 not in families:
+            eni = replace(eni, ipv4=(), ipv4_prefixes=())
+        has_ipv6 = port.ipv6 and Family.V6 in families
+        return eni if has_ipv6 else replace(eni, ipv6=(), ipv6_prefixes=())
+
+    def is_left(self, mac: str) -> bool:
+        """Whether an ENI is not nicwatchd's: the settings say so, or a container network has it."""
+        manage = self.sections.get(mac, Section()).manage
+        has_cni = ForeignRule(CNI) in self.foreign
+        return mac != PRIMARY and (manage is False or (has_cni and not manage))
 
     def foreign_on(self, mac: str) -> frozenset[ForeignRoute | ForeignAddress]:
         """What others have on an ENI's link, leases aside."""
@@ -208,15 +225,27 @@ class Truth:
                 return self._after_imds(action)
             case PutForeign() | TakeForeign() | LeaseComes() | LeaseExpires():
                 return self._after_others(action)
+            case Start() | Stop() | Kill() | Reload():
+                return self._after_service(action)
+            case Quiet():
+                return self._at_rest()
+            case _:
+                return self
+
+    def _after_service(self, action: Start | Stop | Kill | Reload) -> Truth:
+        match action:
             case Start():
                 ports = {mac: replace(p, forgotten=p.dead) for mac, p in self.ports.items()}
                 return replace(self, running=True, ports=ports)
             case Stop() | Kill():
                 return replace(self, running=False)
-            case Quiet():
-                return self._at_rest()
-            case _:
-                return self
+            case Reload(changes):
+                every = {**self.sections, **dict(changes)}
+                sections = {mac: section for mac, section in every.items() if section is not None}
+                truth = replace(self, sections=sections)
+                for mac, _ in changes:
+                    truth = truth._unsteady(mac)
+                return truth
 
     def _after_link(
         self, action: Attach | Detach | Rename | Flap | SetDown | SetUpAgain | OthersUngroup
@@ -355,6 +384,9 @@ class Truth:
                     back = {(thing.mac, thing.address.ip)}
                     departed, taken = self.departed - back, self.taken - back
                     return replace(truth, departed=departed, taken=taken)
+                if thing == ForeignRule(CNI):
+                    for mac in filter(truth.is_left, self.ports):
+                        truth = truth._unsteady(mac)
                 if isinstance(thing, ContainerRoute):
                     contained = {each for each in self.steady if each[1] == thing.ip}
                     return replace(truth, steady=self.steady - contained)
@@ -406,7 +438,7 @@ class Truth:
 
     def _at_rest(self) -> Truth:
         ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
-        everybody = (PRIMARY, *self.secondaries)
+        everybody = [m for m in (PRIMARY, *self.secondaries) if not self.is_left(m)]
         steady = {(mac, item) for mac in everybody for item in self.items(mac)}
         return replace(
             self,

@@ -11,8 +11,9 @@ the quiet point that follows `judge.differences` must find nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from tests.chaos import propose
 from tests.chaos.actions import (
@@ -32,6 +33,7 @@ from tests.chaos.truth import Truth
 
 MOMENT: Final = Pass(0.1)
 BUSY: Final = (3, 9)  # actions between two quiet points, from and to
+Proposed: TypeAlias = Callable[[Truth, Random], Action]
 
 
 class World(Protocol):
@@ -54,8 +56,9 @@ class AstrayError(AssertionError):
 class Walk:
     """The actions of one seed, and the truth after those that were taken."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, proposed: Proposed = propose.action) -> None:
         self.truth = Truth()
+        self._proposed = proposed
         self._random = Random(seed)
         self._agenda: list[Action] = [Start(), Quiet()]
 
@@ -71,7 +74,7 @@ class Walk:
         """Actions up to and with the next quiet point."""
         truth = self.truth
         for _ in range(self._random.randint(*BUSY)):
-            action = propose.action(truth, self._random)
+            action = self._proposed(truth, self._random)
             truth = truth.after(action)
             self._agenda.append(action)
         self._agenda += [*calm(truth), Quiet()]
@@ -102,9 +105,9 @@ def calm(truth: Truth) -> list[Action]:
     return late
 
 
-async def wander(world: World, seed: int, steps: int) -> None:
+async def wander(world: World, seed: int, steps: int, proposed: Proposed = propose.action) -> None:
     """Walk so many steps, and on to the next quiet point. Raises AstrayError."""
-    walk = Walk(seed)
+    walk = Walk(seed, proposed)
     trace: list[str] = []
     for number in range(1, 2 * steps + 2 * BUSY[1]):
         action = walk.step()

@@ -225,12 +225,12 @@ class WatchedKernel(FakeKernel):
 
 
 def unguarded(rules: Iterable[Rule]) -> set[Rule]:
-    """The rules that no guard comes before, of ours in their order."""
+    """The rules that no guard comes before, of ours in their order; detours need none."""
     guards, found = set(), set()
     for rule in rules:
         if rule.table == MAIN_TABLE:
             guards.add(selector(rule))
-        elif selector(rule) not in guards:
+        elif rule.dst is None and selector(rule) not in guards:
             found.add(rule)
     return found
 

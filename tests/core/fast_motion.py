@@ -64,6 +64,8 @@ class FastMotion:
         self.round_trip = ROUND_TRIP  # of a question to IMDS [s]
         self.primary: Answer[str] = Value(PRIMARY)
         self.udev_done: set[int] = set()  # the links that udev has finished with
+        self.managers: dict[int, str] = {}  # whose links are, by udev's word
+        self.multus: tuple[str, ...] = ()  # the files that configure it
         self.written: list[tuple[float, Operation]] = []
         self.told: list[Told] = []
         self.news: list[News] = []
@@ -209,6 +211,8 @@ class FastMotion:
                     own=(kernel.own_routes, tuple(kernel.rules)) if step.own else None,
                     tables={table: kernel.table_routes(table) for table in step.tables},
                     udev_done=step.udev & self.udev_done,
+                    managers={index: self.managers.get(index, "") for index in step.marked},
+                    multus=self.multus if step.cni else None,
                     hosts=kernel.host_routes(step.hosts) if step.hosts else None,
                     closed=None if step.closed is None else kernel.closed_main(step.closed),
                     defaults=kernel.defaults() if step.defaults else None,

@@ -250,7 +250,7 @@ def test_it_is_read_no_faster_than_the_heartbeat() -> None:
     for tenth in range(100):
         picture.stale.rules()
         picture.links_wanted(300.0 + tenth / 10.0)
-        reads += picture.objects_wanted().ruleset
+        reads += picture.objects_wanted(0.0).ruleset
     assert reads == 3
 
 

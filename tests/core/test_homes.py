@@ -244,7 +244,7 @@ def test_the_settings_leave_addresses_to_others(which: Family) -> None:
 
 def asks(motion: FastMotion) -> bool:
     """Whether the next turn reads them."""
-    return bool(motion.turn.picture.objects_wanted().hosts)
+    return bool(motion.turn.picture.objects_wanted(motion.now).hosts)
 
 
 def settled(*, boxed: bool = False) -> FastMotion:
@@ -294,7 +294,7 @@ def test_they_are_read_when_imds_lists_more() -> None:
     more = eni(family(f"{IPV4} {HIS[V4]} 10.0.2.78", cidrs=NET4), family(IPV6, cidrs=NET6))
     interface = motion.host.interfaces[3]
     motion.host.learn(interface, more, motion.now)
-    assert motion.turn.picture.objects_wanted().hosts == motion.host.candidates
+    assert motion.turn.picture.objects_wanted(motion.now).hosts == motion.host.candidates
     motion.host.learn(interface, READING, motion.now)  # fewer: what is known holds
     assert not asks(motion)
 

@@ -21,6 +21,8 @@ SPELLED: Final = [
     ("mac", "mac", None),
     ("interface-id", "interface_id", None),
     ("subnet-id", "subnet_id", None),
+    ("vpc-id", "vpc_id", None),
+    ("security-group-ids", "security_groups", None),
     ("device-number", "device_number", None),
     ("network-card", "network_card", None),
     ("local-ipv4s", "addresses", V4),
@@ -30,7 +32,15 @@ SPELLED: Final = [
     ("ipv6-prefix", "prefixes", V6),
     ("subnet-ipv6-cidr-blocks", "cidrs", V6),
 ]
-SINGLE: Final = ("mac", "interface_id", "subnet_id", "device_number", "network_card")
+SINGLE: Final = (
+    "mac",
+    "interface_id",
+    "subnet_id",
+    "vpc_id",
+    "security_groups",
+    "device_number",
+    "network_card",
+)
 LISTS: Final = ("addresses", "prefixes", "cidrs")
 
 

@@ -320,7 +320,7 @@ def test_containers_that_join_the_bridge_have_one_link_read() -> None:
         picture.take_event(LinkEvent(9), motion.now, by_us=False)
         picture.take_event(LinkEvent(index, gone=True), motion.now, by_us=False)
     assert picture.links_wanted(motion.now).indices == frozenset({9})
-    wanted = picture.objects_wanted()
+    wanted = picture.objects_wanted(0.0)
     assert [index for index, _ in wanted.links] == [9]
     assert (wanted.own, wanted.everywhere) == (False, False)
 

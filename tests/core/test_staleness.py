@@ -114,6 +114,8 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
         everywhere=True,
         closed=frozenset({3}),
         defaults=True,
+        marked=frozenset({3}),
+        cni=True,
     )
     assert World().reads() == NOTHING
 

@@ -41,6 +41,8 @@ SAMPLES: Final[dict[tuple[Kind, Family | None], tuple[str, Any]]] = {
     (Kind.MAC, None): (MAC, MAC),
     (Kind.ENI_ID, None): ("eni-1", "eni-1"),
     (Kind.SUBNET_ID, None): ("subnet-1", "subnet-1"),
+    (Kind.VPC_ID, None): ("vpc-1", "vpc-1"),
+    (Kind.SECURITY_GROUP_IDS, None): ("sg-1\nsg-2", ("sg-1", "sg-2")),
     (Kind.NUMBER, None): ("7", 7),
     (Kind.ADDRESSES, Family.V4): ("10.0.2.7", (ip_address("10.0.2.7"),)),
     (Kind.ADDRESSES, Family.V6): ("2001:db8::7", (ip_address("2001:db8::7"),)),
@@ -54,7 +56,10 @@ SOURCES: Final = sorted(
     if path.suffix == ".py"
 )  # fmt: skip
 # Where the name of a key means something else.
-OTHERS: Final = {("client.py", "mac")}  # the host's own `meta-data/mac`
+OTHERS: Final = {
+    ("client.py", "mac"),  # the host's own `meta-data/mac`
+    ("policy.py", "mac"),  # the setting
+}
 
 each_key = pytest.mark.parametrize("key", ENI_KEYS, ids=str)
 
@@ -94,15 +99,18 @@ def test_each_key_is_parsed(key: ImdsKey) -> None:
 @each_key
 def test_each_key_is_asked_in_a_sweep_once_it_is_listed(key: ImdsKey) -> None:
     unknown = dict.fromkeys((key.name for key in ENI_KEYS), NOT_ASKED)
-    assert Probes(MAC).sweep(frozenset(), unknown) == []
-    assert Probes(MAC).sweep(frozenset({key.name}), unknown) == [key.name]
+    probes = Probes(MAC)
+    probes.named = frozenset({key.name})  # the settings match by it
+    assert probes.sweep(frozenset(), unknown) == []
+    assert probes.sweep(frozenset({key.name}), unknown) == [key.name]
 
 
 @each_key
 async def test_each_key_is_read(key: ImdsKey, client: ImdsClient, server: ImdsServer) -> None:
     text, value = sample(key)
     server.step("eth1", texts={key.name: text})
-    assert (await EniReader(client, MAC).poll(sweep=True)).answer(key) == Value(value)
+    metadata = await EniReader(client, MAC).poll(sweep=True, named=frozenset({key.name}))
+    assert metadata.answer(key) == Value(value)
 
 
 @each_key

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nicwatchd.core.backoff import JITTER, Schedule
-from nicwatchd.core.metadata import ABSENT, Unknown, Value
+from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Unknown, Value
 from nicwatchd.imds.parse import LEAVES
-from nicwatchd.imds.probes import DIRECTORY, ESSENTIAL, LISTS, Probes, is_news
+from nicwatchd.imds.probes import DIRECTORY, ESSENTIAL, LISTS, NAMED, Probes, is_news
 
 if TYPE_CHECKING:
     from nicwatchd.core.metadata import Answer
@@ -111,9 +111,39 @@ def test_sweeps_of_a_whole_eni_are_within_the_steady_budget() -> None:
 
 
 def test_the_first_sweep_reads_all_that_is_needed() -> None:
-    listed = frozenset(LEAVES) | {"vpc-id", "owner-id"}
+    listed = frozenset(LEAVES) | {"vpc-ipv4-cidr-block", "owner-id"}
     nothing: dict[str, Answer[Any]] = dict.fromkeys(LEAVES, Unknown("not asked yet"))
-    assert set(Probes(MAC).sweep(listed, nothing)) == set(LEAVES)
+    assert set(Probes(MAC).sweep(listed, nothing)) == set(LEAVES) - {*NAMED}
+
+
+def test_what_sections_match_by_is_asked_at_once_until_known() -> None:
+    listed = frozenset(IDS | V4 | V6 | {"vpc-id", "security-group-ids"})
+    probes = Probes(MAC)
+    probes.named = frozenset({"vpc-id", "subnet-id"})
+    answers = known(set(listed), vpc_id=LAG, subnet_id=NOT_ASKED, security_group_ids=NOT_ASKED)
+    assert set(probes.after_news({"mac"}, listed, answers)) == V4 | V6 | {"vpc-id", "subnet-id"}
+    for _ in range(40):
+        assert set(probes.probe(listed, answers)) & probes.named
+    asked = polls(probes, set(listed), known(set(listed), security_group_ids=NOT_ASKED), 100)
+    assert not {*asked} & {"vpc-id", "subnet-id", "security-group-ids"}
+
+
+def test_security_groups_are_read_again_where_sections_match_by_them() -> None:
+    """They change while the ENI is attached; what no section names is never asked."""
+    listed = frozenset(LEAVES)
+    probes = Probes(MAC)
+    assert not {*probes.sweep(listed, known(set(listed)))} & {*NAMED}
+    probes.named = frozenset({"vpc-id", "security-group-ids"})
+    sweeps = [probes.sweep(listed, known(set(listed))) for _ in range(3)]
+    assert [{*sweep} & {*NAMED} for sweep in sweeps] == [{"security-group-ids"}] * 3
+
+
+def test_an_id_that_is_not_listed_yet_is_awaited() -> None:
+    listed = IDS | V4 | V6
+    probes = Probes(MAC)
+    probes.named = frozenset({"vpc-id"})
+    for _ in range(20):
+        assert DIRECTORY in probes.probe(frozenset(listed), known(listed))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from nicwatchd.service.section_settings import InterfaceSection
 from nicwatchd.service.settings import Settings, load
 
 FILE = Path(__file__).parents[2] / "systemd/nicwatchd.toml"
@@ -31,7 +32,23 @@ def test_uncommented_it_is_the_defaults(tmp_path: Path) -> None:
 
 
 def test_it_names_every_setting() -> None:
-    assert keys(tomllib.loads(uncommented())) == keys(Settings().model_dump())
+    settings = Settings().model_dump()
+    assert settings.pop("interface") == []  # sections have no default
+    assert keys(tomllib.loads(uncommented())) == keys(settings)
+
+
+def test_it_explains_every_key_of_a_section() -> None:
+    explained = FILE.read_text().rpartition("[kernel]")[2]
+    words = set(re.findall(r"(?m)^#   (\w[\w, ]*?)(?:  |$)", explained))
+    named = {key for part in words for key in part.split(", ")}
+    assert named == set(InterfaceSection.model_fields)
+
+
+def test_the_example_of_a_section_is_one(tmp_path: Path) -> None:
+    lines = re.findall(r"(?m)^#     (\S.*)$", FILE.read_text())
+    (tmp_path / "nicwatchd.toml").write_text("\n".join(lines))
+    (section,) = load(tmp_path / "nicwatchd.toml").interface
+    assert (section.subnet, section.manage) == ("subnet-0123456789abcdef0", True)
 
 
 def test_every_other_comment_is_prose() -> None:

@@ -45,15 +45,17 @@ class Stream:
 
 
 @asynccontextmanager
-async def streams(host: HostUnderTest, name: str) -> AsyncIterator[list[Stream]]:
+async def streams(host: HostUnderTest, name: str, *families: Family) -> AsyncIterator[list[Stream]]:
     """From a far host and from one in the primary's subnet to the addresses of an ENI.
+
+    `families`: to those of these only.
 
     At the end they still talk, and EC2's source check dropped no packet of the host meanwhile: none
     left by a wrong interface.
     """
     enis = [host.vpc.primary, host.eni(name)]
     callers = [host.vpc.far_hosts[0], host.vpc.neighbour(host.vpc.primary.subnet)]
-    pairs = [(peer, to) for peer in callers for to in enis[1].addresses()]
+    pairs = [(peer, to) for peer in callers for to in enis[1].addresses(*families)]
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_echo(host))
         opened = [await stack.enter_async_context(_stream(host, *pair)) for pair in pairs]

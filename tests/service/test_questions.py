@@ -20,8 +20,8 @@ async def test_a_link_that_is_back_has_one_question_open(monkeypatch: pytest.Mon
     answers: list[Reading | PrimaryReading | MacsReading] = []
     polls: list[asyncio.Future[EniMetadata]] = []
 
-    async def poll(_self: EniReader, *, sweep: bool) -> EniMetadata:
-        assert sweep
+    async def poll(_self: EniReader, *, sweep: bool, named: frozenset[str]) -> EniMetadata:
+        assert (sweep, named) == (True, frozenset())
         polls.append(asyncio.get_running_loop().create_future())
         return await polls[-1]
 

@@ -1,0 +1,60 @@
+"""Whose the ENIs are by the word of others, outside the kernel: udev's marks, Multus' files.
+
+Nothing tells when these change, so they are read again from time to time; a new link's marks in
+each turn at first, since udev makes them within milliseconds.
+
+Reads: the answers to what is wanted. Gives: what to read; whose each link is, and Multus' files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Final
+
+from nicwatchd.core.facts import UDEV_PATIENCE
+from nicwatchd.core.model import Key
+
+LOOK_AGAIN: Final = 4.0  # s; a little less than from one heartbeat to the next
+
+
+class Outside:
+    """What was read last."""
+
+    def __init__(self) -> None:
+        self._multus: tuple[str, ...] | None = None
+        self._managers: Mapping[Key, str] = {}
+        self._again_at = -inf
+
+    @property
+    def multus(self) -> tuple[str, ...]:
+        """The files that configure Multus on this host."""
+        return self._multus or ()
+
+    def manager_of(self, key: Key) -> str:
+        """Whose a link is, by udev's word; empty: nobody's in particular."""
+        return self._managers.get(key, "")
+
+    def wanted(self, seen: Mapping[Key, float], now: float) -> tuple[frozenset[int], bool]:
+        """The links whose marks to read now, and whether to look for Multus.
+
+        `seen`: when each interface was first seen.
+        """
+        is_due = self._again_at <= now
+        if is_due:
+            self._again_at = now + LOOK_AGAIN
+        marked = frozenset(
+            key[0]
+            for key, since in seen.items()
+            if is_due or key not in self._managers or now - since < UDEV_PATIENCE
+        )
+        return marked, is_due or self._multus is None
+
+    def take(
+        self, managers: Mapping[int, str], multus: tuple[str, ...] | None, keys: Iterable[Key]
+    ) -> None:
+        """Take what was read, by ifindex; None: it was not looked for. `keys`: the interfaces."""
+        known = {key: managers.get(key[0], self._managers.get(key)) for key in keys}
+        self._managers = {key: who for key, who in known.items() if who is not None}
+        if multus is not None:
+            self._multus = multus

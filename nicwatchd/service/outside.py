@@ -1,0 +1,96 @@
+"""What other software says about its ownership of links, in files: udev's marks, and Multus.
+
+A file that cannot be read says nothing; it is no failure of ours. What has not changed since is not
+read again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+UDEV: Final = Path("/run/udev")
+CNI: Final = Path("/etc/cni/net.d")  # the directory of kubelet's, containerd's and CRI-O's defaults
+
+MARK: Final = "E:ID_NET_MANAGED_BY="
+MULTUS: Final = "multus"
+# The plugin itself, and the front of its daemon ("thick" Multus).
+MULTUS_TYPES: Final = (MULTUS, "multus-shim")
+LARGEST: Final = 1 << 20  # bytes; a CNI configuration has some hundreds
+
+Stamp = tuple[int, int, int]  # what changes when a file does
+
+
+class Outside:
+    """Reads both. The directories are arguments for tests."""
+
+    def __init__(self, udev: Path = UDEV, cni: Path = CNI) -> None:
+        self._udev = udev / "data"
+        self._cni = cni
+        self._managers: dict[int, tuple[Stamp, str]] = {}
+        self._multus: dict[Path, tuple[Stamp, bool]] = {}
+
+    def manager_of(self, index: int) -> str:
+        """The value of ID_NET_MANAGED_BY that udev gave to a link; empty without one."""
+        file = self._udev / f"n{index}"
+        try:
+            stamp = _stamp(file)
+            known = self._managers.get(index)
+            if known is None or known[0] != stamp:
+                text = file.read_text(encoding="utf-8", errors="surrogateescape")
+                known = self._managers[index] = stamp, _mark_in(text)
+        except OSError:  # most often, that there is no such file
+            self._managers.pop(index, None)
+            return ""
+        return known[1]
+
+    def multus(self) -> tuple[str, ...]:
+        """The files that configure Multus."""
+        try:
+            files = sorted(f for f in self._cni.iterdir() if f.suffix in (".conf", ".conflist"))
+        except OSError:
+            files = []
+        found: dict[Path, tuple[Stamp, bool]] = {}
+        for file in files:
+            try:
+                stamp = _stamp(file)
+            except OSError:  # gone since, or a link to nowhere
+                continue
+            known = self._multus.get(file)
+            found[file] = known if known and known[0] == stamp else (stamp, _is_multus(file))
+        self._multus = found
+        return tuple(str(file) for file, (_, is_multus) in found.items() if is_multus)
+
+
+def _stamp(file: Path) -> Stamp:
+    now = file.stat()
+    return now.st_mtime_ns, now.st_ino, now.st_size
+
+
+def _mark_in(text: str) -> str:
+    marks = (line for line in text.split("\n") if line.startswith(MARK))
+    return next((line.removeprefix(MARK).strip() for line in marks), "")
+
+
+def _is_multus(file: Path) -> bool:
+    """Whether a CNI configuration is Multus'. Of one that only root may read, its name tells."""
+    try:
+        with file.open("rb") as opened:
+            document = json.loads(opened.read(LARGEST))
+    except OSError:
+        return MULTUS in file.name
+    except (ValueError, RecursionError):
+        return False
+    return _type_of(document) in MULTUS_TYPES or any(
+        _type_of(each) in MULTUS_TYPES for each in _plugins(document)
+    )
+
+
+def _plugins(document: Any) -> list[Any]:
+    plugins = document.get("plugins") if isinstance(document, dict) else None
+    return plugins if isinstance(plugins, list) else []
+
+
+def _type_of(document: Any) -> object:
+    return document.get("type") if isinstance(document, dict) else None
