@@ -90,10 +90,13 @@ def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
 
 
 def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[str]:
-    # To the subnets of ENIs that are left there may be detours: whether, depends on what IMDS has
-    # told of them. A link that is not there any more leads nowhere.
-    aside = {c for mac in truth.enis if truth.is_left(mac) for c in cidrs(truth.enis[mac].subnet)}
-    own = [r for r in seen.rules if r.protocol == PROTOCOL and r.dst not in aside]
+    # To the subnets of ENIs that are left there may be detours: whether, depends on what IMDS told
+    # of them when it was last asked, which may be a CIDR that the subnet has lost since.
+    left_alone = {mac for mac in truth.enis if truth.is_left(mac)}
+    served = {c for mac in truth.enis.keys() - left_alone for c in cidrs(truth.enis[mac].subnet)}
+    own = [rule for rule in seen.rules if rule.protocol == PROTOCOL]
+    if left_alone:
+        own = [rule for rule in own if rule.dst is None or rule.dst in served]
     left = _of_dead(truth, seen, own)
     rules = frozenset(own) - left
     dead = {seen.links[mac].index for mac in truth.dead}
