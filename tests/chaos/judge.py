@@ -100,7 +100,8 @@ def _is_protected(truth: Truth, seen: Seen) -> bool:
 
     Of what is left of one that died, only the daemon knows.
     """
-    beside = any(_has_something(truth.usable(mac)) for mac in truth.secondaries)
+    ours = [mac for mac in truth.secondaries if not truth.is_left(mac)]
+    beside = any(_has_something(truth.usable(mac)) for mac in ours)
     return beside or any(seen.states.get(mac) != "ignored" for mac in truth.dead)
 
 
@@ -113,14 +114,21 @@ def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
     main = [r for r in seen.routes if r.table == MAIN_TABLE and index in r.links]
     theirs = [f.address.ip for f in truth.foreign_on(PRIMARY) if isinstance(f, ForeignAddress)]
     others = (route for route in main if route.protocol != PROTOCOL)
-    return of_primary(truth.usable(PRIMARY), index, truth.shared(PRIMARY), [*others], theirs)
+    eni = truth.usable(PRIMARY)
+    if truth.has_cni:  # what its manager did not put on the link is pods'
+        eni = replace(eni, ipv4=eni.ipv4[:1], ipv6=eni.ipv6[:1])
+        eni = replace(eni, ipv4_prefixes=(), ipv6_prefixes=())
+    return of_primary(eni, index, truth.shared(PRIMARY), [*others], theirs)
 
 
 def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[str]:
-    # To the subnets of ENIs that are left there may be detours: whether, depends on what IMDS has
-    # told of them. A link that is not there any more leads nowhere.
-    aside = {c for mac in truth.enis if truth.is_left(mac) for c in cidrs(truth.enis[mac].subnet)}
-    own = [r for r in seen.rules if r.protocol == PROTOCOL and r.dst not in aside]
+    # To the subnets of ENIs that are left there may be detours: whether, depends on what IMDS told
+    # of them when it was last asked, which may be a CIDR that the subnet has lost since.
+    left_alone = {mac for mac in truth.enis if truth.is_left(mac)}
+    served = {c for mac in truth.enis.keys() - left_alone for c in cidrs(truth.enis[mac].subnet)}
+    own = [rule for rule in seen.rules if rule.protocol == PROTOCOL]
+    if left_alone:
+        own = [rule for rule in own if rule.dst is None or rule.dst in served]
     marks = [f"not asked for: {rule}" for rule in own if rule.fwmark is not None]
     if seen.ruleset is not None:
         wanted = {seen.links[mac].index: e.rules for mac, e in promised.items()}

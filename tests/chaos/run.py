@@ -37,9 +37,11 @@ def walk(
     """
     random.seed(seed)
     with tempfile.TemporaryDirectory() as directory:
-        return fast_clock.run(
-            _walk(FastWorld(Path(directory), kernel, policy), seed, steps, proposed)
-        )
+
+        async def go() -> list[str]:
+            return await _walk(FastWorld(Path(directory), kernel, policy), seed, steps, proposed)
+
+        return fast_clock.run(go())
 
 
 async def _walk(world: FastWorld, seed: int, steps: int, proposed: Proposed) -> list[str]:

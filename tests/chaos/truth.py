@@ -161,8 +161,12 @@ class Truth:
     def is_left(self, mac: str) -> bool:
         """Whether an ENI is not nicwatchd's: the settings say so, or a container network has it."""
         manage = self.sections.get(mac, Section()).manage
-        has_cni = ForeignRule(CNI) in self.foreign
-        return mac != PRIMARY and (manage is False or (has_cni and not manage))
+        return mac != PRIMARY and (manage is False or (self.has_cni and not manage))
+
+    @property
+    def has_cni(self) -> bool:
+        """Whether there is a container network that owns the secondary ENIs."""
+        return ForeignRule(CNI) in self.foreign
 
     def foreign_on(self, mac: str) -> frozenset[ForeignRoute | ForeignAddress]:
         """What others have on an ENI's link, leases aside."""
