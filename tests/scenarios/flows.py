@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from nicwatchd.core.model import Family, IPAddress
-from nicwatchd.sim import containers, dhcp
+from nicwatchd.sim import containers, dhcp, netns
 from nicwatchd.sim.dhcp import Manager
 from nicwatchd.sim.ec2 import SETTINGS
 from nicwatchd.sim.parts import Peer
@@ -38,6 +38,22 @@ MANAGERS: Final[Mapping[str, Manager | None]] = {
     "none": None,  # the kernel takes the router advertisements of a link that nicwatchd set up
 }
 LEAVES: Final = 'primary = "leave"\negress = "leave"\n'
+PUBLISHED: Final = 8080
+# As Docker publishes a port of a container on all addresses of the host.
+DOCKER: Final = """
+table inet docker {
+    chain pre {
+        type nat hook prerouting priority dstnat
+        fib daddr type local meta nfproto ipv4 tcp dport 8080 dnat ip to 172.18.0.2:7777
+        fib daddr type local meta nfproto ipv6 tcp dport 8080 dnat ip6 to [fd00:18::2]:7777
+    }
+    chain post {
+        type nat hook postrouting priority srcnat
+        ip saddr 172.18.0.0/24 oifname != "br0" masquerade
+        ip6 saddr fd00:18::/64 oifname != "br0" masquerade
+    }
+}
+"""
 FAR: Final = {Family.V4: "198.51.100.50", Family.V6: "2001:db8:5100::50"}
 WITHIN: Final = 15.0  # s until everybody should be reached
 
@@ -60,15 +76,17 @@ class Flows:
         callers = list(dict.fromkeys(caller for caller, _ in self.reached))
         called = list(dict.fromkeys(to for _, to in self.reached))
         width = max(map(len, callers))
-        lines = [self.title, " " * width + "".join(f"  {to:>12}" for to in called)]
+        lines = [self.title, " " * width + "".join(f"  {to}" for to in called)]
         for caller in callers:
-            cells = (self._cell(caller, to) for to in called)
-            lines.append(f"{caller:<{width}}" + "".join(f"  {cell:>12}" for cell in cells))
+            cells = (f"  {self._cell(caller, to):>{len(to)}}" for to in called)
+            lines.append(f"{caller:<{width}}" + "".join(cells))
         said = ", ".join(f"{family.label} by {link}" for family, link in self.unbound.items())
         return "\n".join([*lines, f"the host's own traffic: {said}"])
 
     def _cell(self, caller: str, to: str) -> str:
-        answered, tried = self.reached[caller, to]
+        answered, tried = self.reached.get((caller, to), (0, 0))
+        if not tried:
+            return "-"
         return "yes" if answered == tried else "no" if not answered else f"{answered} of {tried}"
 
 
@@ -97,7 +115,9 @@ async def flows(
     title: str, manager: Manager | None, *, left: bool, relearned: bool = False
 ) -> Flows:
     """Everybody calls everybody. `left`: the primary and the host's own traffic are left alone."""
-    config = (LEAVES if left else "") + (settings() if manager is None else SETTINGS)
+    forwarded = '[interfaces]\nforwarded = "connmark"\n'
+    config = settings() if manager is None else SETTINGS
+    config = LEAVES + config if left else config.replace("[interfaces]\n", forwarded)
     kind = manager or dhcp.TIES  # nobody's: only the metric of the primary matters
     async with ec2_host(ETH1, config=config, manager=kind, judged=False, watched=not left) as host:
         vpc = host.vpc
@@ -119,10 +139,10 @@ async def flows(
             "the new subnet": [vpc.neighbour(host.eni("eth1").subnet)],
             "a container on a bridge": [on_bridge],
         }
-        async with Acceptor(vpc, box.namespace):
-            every = [
-                p for who in callers.values() for to in called.values() for p in paths(who, to)
-            ]
+        netns.nft(vpc.host, DOCKER)
+        async with Acceptor(vpc, box.namespace), Acceptor(vpc, on_bridge.namespace):
+            pairs = [(who, to) for who in callers.values() for to in called.values()]
+            every = [path for who, to in pairs for path in paths(who, to)]
             with suppress(TimeoutError):  # the table says who was not reached
                 await all_answer(vpc, every, WITHIN if not left else 3.0)
             reached = {}
@@ -130,8 +150,25 @@ async def flows(
                 for to, addresses in called.items():
                     replies = (await matrix(vpc, paths(who, addresses))).values()
                     reached[caller, to] = (sum(r is not None for r in replies), len(replies))
+            reached |= await published(host, callers, called)
         own = {family: await unbound(host, family) for family in Family}
         return Flows(title, reached, own)
+
+
+async def published(
+    host: HostUnderTest,
+    callers: Mapping[str, Sequence[Peer]],
+    called: Mapping[str, Sequence[IPAddress]],
+) -> dict[tuple[str, str], tuple[int, int]]:
+    """Call the port that a container publishes, on the addresses of the ENIs themselves."""
+    reached = {}
+    for caller, who in callers.items():
+        for to, addresses in called.items():
+            if "prefix" not in to and "container" not in caller:
+                replies = (await matrix(host.vpc, paths(who, addresses), PUBLISHED)).values()
+                counts = (sum(r is not None for r in replies), len(replies))
+                reached[caller, f"{to}:{PUBLISHED}"] = counts
+    return reached
 
 
 async def main() -> int:
