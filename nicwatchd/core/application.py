@@ -1,43 +1,62 @@
 """The operations of one decision on their way into the kernel.
 
 Reads: the operations, and what became of each. Gives: what to carry out next. Everything is added
-before anything is removed, and a rule is removed only once what replaces it is there.
+before anything is removed, a rule is added only once its table leads somewhere, and it is removed
+only once what replaces it is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from nicwatchd.core.diff import is_removal
-from nicwatchd.core.failures import failed
-from nicwatchd.core.model import AddRoute, AddRule, Operation, RemoveRule, Rule, SetGroup
+from nicwatchd.core.failures import failed, is_in_the_way
+from nicwatchd.core.model import (
+    AddRoute,
+    AddRule,
+    Family,
+    Operation,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+)
 from nicwatchd.core.ownership import selector
 from nicwatchd.core.port import Outcome
 
 
 class Application:
-    """The way of one decision. At most two batches: the additions, then the removals."""
+    """The way of one decision, in at most three batches.
+
+    These are the additions; the rules, where one leads into a table that was empty; the removals.
+    """
 
     def __init__(self, operations: tuple[Operation, ...] = ()) -> None:
         self.outcomes: tuple[Outcome, ...] = ()
         self._additions = tuple(each for each in operations if not is_removal(each))
-        self._removals = tuple(each for each in operations if is_removal(each))
-        self._is_adding = bool(self._additions)
+        removals = tuple(each for each in operations if is_removal(each))
+        self._batches = [batch for batch in (*self._in_steps(), removals) if batch]
+
+    def _in_steps(self) -> tuple[tuple[Operation, ...], ...]:
+        """The additions: where they lead into a new table, its way out is to be there first."""
+        new = {_table(each.route) for each in self._additions if _is_way_out(each)}
+        rules = tuple(each for each in self._additions if isinstance(each, AddRule))
+        if not any(_table(each.rule) in new for each in rules):
+            return (self._additions,)
+        return tuple(each for each in self._additions if not isinstance(each, AddRule)), rules
 
     def batch(self) -> tuple[Operation, ...]:
         """What to carry out now; nothing, once all is done."""
-        return self._additions if self._is_adding else self._removals
+        return self._batches[0] if self._batches else ()
 
     def take(self, outcomes: Iterable[Outcome]) -> None:
         """Take what became of the batch."""
-        outcomes = tuple(outcomes)
-        self.outcomes += outcomes
-        if self._is_adding:
-            waiting = self._waiting([each.operation for each in failed(outcomes)])
-            self._removals = tuple(each for each in self._removals if each not in waiting)
-            self._is_adding = False
-        else:
-            self._removals = ()
+        self.outcomes += tuple(outcomes)
+        waiting = self._waiting([each.operation for each in failed(self.outcomes)])
+        waiting |= self._leading_nowhere()
+        left = [tuple(o for o in batch if o not in waiting) for batch in self._batches[1:]]
+        self._batches = [batch for batch in left if batch]
 
     def _waiting(self, lost: list[Operation]) -> frozenset[Operation]:
         """The removals that have to wait, since what replaces the rules was not added.
@@ -48,15 +67,38 @@ class Application:
         added = [each.rule for each in self._additions if isinstance(each, AddRule)]
         chains = {selector(each.rule) for each in lost if isinstance(each, AddRule)}
         routes = [each.route for each in lost if isinstance(each, AddRoute)]
-        hollow = {route.table for route in routes if not route.dst.prefixlen}
-        chains |= {selector(rule) for rule in added if rule.table in hollow}
+        hollow = {_table(route) for route in routes if not route.dst.prefixlen}
+        chains |= {selector(rule) for rule in added if _table(rule) in hollow}
         ungrouped = any(isinstance(each, SetGroup) for each in lost)
         return frozenset(
             each
-            for each in self._removals
+            for batch in self._batches
+            for each in batch
             if isinstance(each, RemoveRule)
             and (selector(each.rule) in chains or (ungrouped and _serves_groups(each.rule)))
         )
+
+    def _leading_nowhere(self) -> frozenset[Operation]:
+        """The rules that would lead into a table without a way out, and what goes before them.
+
+        The kernel may have no IPv6 on a link any more: if it had nothing of it, no event told that.
+        """
+        refused = [o.operation for o in failed(self.outcomes) if not is_in_the_way(o)]
+        hollow = {_table(each.route) for each in refused if _is_way_out(each)}
+        rules = [each for each in self._additions if isinstance(each, AddRule)]
+        chains = {selector(each.rule) for each in rules if _table(each.rule) in hollow}
+        return frozenset(each for each in rules if selector(each.rule) in chains)
+
+
+def _table(thing: Route | Rule) -> tuple[int, Family]:
+    return thing.table, thing.family
+
+
+def _is_way_out(operation: Operation) -> TypeGuard[AddRoute]:
+    """Whether it is a default route of a table that has none like it yet."""
+    if not isinstance(operation, AddRoute) or operation.replace:
+        return False
+    return not operation.route.dst.prefixlen
 
 
 def _serves_groups(rule: Rule) -> bool:

@@ -22,7 +22,7 @@ from nicwatchd.core.model import (
     ours,
 )
 
-# The event of a link that went down comes a moment after those of the addresses that it lost.
+# The event of a link that went down may come after a look at it, a moment later.
 MOMENT: Final = 1.0
 # IMDS may list an address only after it was taken away: it lags. What it lists later than this is
 # assigned anew.
@@ -59,6 +59,10 @@ class Floating:
         self._all: frozenset[IPAddress] = frozenset()  # of any kind, as last read
         self._removers: dict[IPAddress, tuple[str, bool]] = {}  # as the notifications name them
         self._adopted: frozenset[IPAddress] = frozenset()  # until they are ours, or others' again
+        # Since the last look: what notifications told to be gone while the link was up, and whether
+        # it went down. The kernel tells of the link first, and of what goes with it then.
+        self._gone_before: set[IPAddress] = set()
+        self._went_down = False
 
     def recall(self, record: Record, now: float) -> None:
         """Continue from what an earlier run of the daemon saw."""
@@ -80,6 +84,11 @@ class Floating:
         if ip in self.taken and not self.taken[ip].who:  # it was read before the event came
             self.taken = {**self.taken, ip: replace(self.taken[ip], who=who)}
 
+    def hear_gone(self, ip: IPAddress) -> None:
+        """Record that a notification tells of the end of an address, before one of the link."""
+        if not self._went_down:
+            self._gone_before.add(ip)
+
     def look(self, addresses: Iterable[Address], now: float, *, down: bool) -> bool:
         """Take the link's addresses; True if one was taken away. `down`: the link is or was."""
         addresses = tuple(addresses)
@@ -89,7 +98,7 @@ class Floating:
         v6_before = {ip for ip in self._all - gone if _is_v6(ip)}
         # With the link the kernel takes all IPv6 addresses, of whomever, and no IPv4 address.
         if down or (v6_before and not v6_before & present):
-            gone = {ip for ip in gone if not _is_v6(ip)}
+            gone = {ip for ip in gone if not _is_v6(ip) or self._was_gone_before(ip)}
         back = {address.ip for address in addresses if not ours(address)}
         taken = {ip: each for ip, each in self.taken.items() if ip not in back}
         for ip in gone:
@@ -98,18 +107,31 @@ class Floating:
         self._theirs = frozenset(address.ip for address in addresses if _is_theirs(address))
         self._adopted -= {address.ip for address in addresses if ours(address)}
         self._removers.clear()
+        self._gone_before.clear()
+        self._went_down = False
         return bool(gone)
+
+    def _was_gone_before(self, ip: IPAddress) -> bool:
+        """Whether somebody took it before the link went down: others stayed at first, if any."""
+        if not self._went_down or ip not in self._gone_before:
+            return False
+        others = {other for other in self._all - {ip} if _is_v6(other)}
+        return not others or not others <= self._gone_before
 
     def _was_managed(self, ip: IPAddress) -> bool:
         return self._removers.get(ip, ("", False))[1]
 
     def flapped(self, now: float) -> None:
-        """The link was down: nobody took the IPv6 addresses that went just now."""
+        """The link was down: nobody took the IPv6 addresses that went just now.
+
+        But a notification of one may have come before.
+        """
         self.taken = {
             ip: each
             for ip, each in self.taken.items()
-            if not _is_v6(ip) or now - each.since > MOMENT
+            if not _is_v6(ip) or ip in self._gone_before or now - each.since > MOMENT
         }
+        self._went_down = True
 
     def hear(self, listed: AbstractSet[object], unread: AbstractSet[Family], now: float) -> None:
         """Take what IMDS lists: what it has ceased to list may come again. `unread`: not asked."""

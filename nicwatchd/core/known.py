@@ -86,9 +86,7 @@ class Known(Generic[T]):
         definite = self.definite if never and not whole else answer
         if whole:
             forgotten = frozenset(() if gives_up else missing)
-            firsts = self.firsts
-            if said and gives_up:
-                firsts = (firsts & present) | {said[0]}
+            firsts = (self.firsts & present) | {said[0]} if said and gives_up else self.firsts
             return Known(items, doubts, definite, listed, whole, firsts, forgotten)
         known = self._left_open(missing, now, policy)
         known = replace(known, items=items, doubts=doubts, definite=definite)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Item, Rule, ours
@@ -293,19 +293,32 @@ class _Around:
 def _loser(
     item: Item, one: Claims, prefix: IPNetwork, other: Claims, ruled: Mapping[Item, int]
 ) -> Iterator[tuple[int, Item, Held]]:
-    """Which of two has to leave its own; neither, where nobody is listed who could have it."""
-    if isinstance(item, IPv4Address | IPv6Address):
-        wins = one.holds(item, ruled)
-        loses = not wins and _lists(other, prefix)
-    else:
-        ranks = [(_lists(c, i), ruled.get(i) == c.index) for c, i in ((one, item), (other, prefix))]
-        wins = ranks[0] >= ranks[1] and ranks[0][0]
-        loses = not wins and ranks[1][0]
+    """Which of two has to leave its own; neither, where nobody is listed who could have it.
+
+    As with equal items, who yields comes into question where no other does: what IMDS lists there
+    counts for more than what only an earlier reading had.
+    """
+    wins, loses = _outcome(item, one, prefix, other, ruled)
+    if not (wins or loses) and (one.yields or other.yields):
+        firm = (replace(one, yields=False), replace(other, yields=False))
+        wins, loses = _outcome(item, firm[0], prefix, firm[1], ruled)
     if wins:
         its_own = item in one.own and item not in one.listed
         yield other.index, prefix, Held(one.index, item, its_own=its_own)
     elif loses:
         yield one.index, item, Held(other.index, prefix)
+
+
+def _outcome(
+    item: Item, one: Claims, prefix: IPNetwork, other: Claims, ruled: Mapping[Item, int]
+) -> tuple[bool, bool]:
+    """Whether `one` wins with its item, and whether it loses it to the prefix around it."""
+    if isinstance(item, IPv4Address | IPv6Address):
+        wins = one.holds(item, ruled)
+        return wins, not wins and _lists(other, prefix)
+    ranks = [(_lists(c, i), ruled.get(i) == c.index) for c, i in ((one, item), (other, prefix))]
+    wins = ranks[0] >= ranks[1] and ranks[0][0]
+    return wins, not wins and ranks[1][0]
 
 
 def _lists(one: Claims, item: Item) -> bool:

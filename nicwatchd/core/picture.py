@@ -117,7 +117,11 @@ class Picture:
     def _suspect_of_address(self, event: AddressEvent) -> None:
         """Record who removed an address, of whomever: it may be the manager of a floating one."""
         self._suspect(event, Place(AddAddress, event.index))
-        if event.deleted and event.ip and event.pid:
+        if not (event.deleted and event.ip):
+            return
+        if event.index in self._host.interfaces:
+            self._host.interfaces[event.index].facts.floating.hear_gone(event.ip)
+        if event.pid:
             who = f"port id {event.pid}"
             who += f", perhaps {event.process}" if event.process else ""
             self._host.suspect_address(event.index, event.ip, who, event.process)

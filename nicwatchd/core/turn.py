@@ -74,7 +74,7 @@ class Move(StrEnum):
     READ = "read"
     DIFFERS = "differs"  # decided: the kernel is not as planned
     EQUAL = "equal"  # decided: it is as planned, or a round changed nothing
-    MORE = "more"  # the additions were carried out: now the removals
+    MORE = "more"  # a batch was carried out: now the rules for new tables, or the removals
     APPLIED = "applied"  # to be read back
     ENOUGH = "enough rounds"  # what still differs waits for the next turn
     ANSWERED = "answered"

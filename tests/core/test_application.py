@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from errno import EPERM
+from errno import EACCES, EEXIST, EPERM
 
 import pytest
 
@@ -58,24 +58,73 @@ def outcomes(
     return tuple(judge(each, EPERM if each in refused else 0) for each in operations)
 
 
+def carry_out(application: Application, refused: Iterable[Operation] = ()) -> list[Operation]:
+    """Carry out all batches; what was tried, in order."""
+    refused = list(refused)
+    tried: list[Operation] = []
+    while batch := application.batch():
+        tried += batch
+        application.take(outcomes(batch, refused))
+    return tried
+
+
 def test_what_is_added_comes_first_and_then_what_is_removed() -> None:
     application = Application((*ADDITIONS, *REMOVALS))
-    assert application.batch() == ADDITIONS
-    application.take(outcomes(ADDITIONS))
-    assert application.batch() == REMOVALS
-    application.take(outcomes(REMOVALS))
+    for batch in (ADDITIONS[:4], ADDITIONS[4:], REMOVALS):
+        assert application.batch() == batch
+        application.take(outcomes(batch))
     assert application.batch() == ()
     assert [each.operation for each in application.outcomes] == [*ADDITIONS, *REMOVALS]
 
 
-@pytest.mark.parametrize("operations", [ADDITIONS, REMOVALS, ()])
-def test_one_batch_is_enough_where_there_is_nothing_else(
+@pytest.mark.parametrize(
+    "operations",
+    [
+        ADDITIONS[:4],
+        ADDITIONS[4:],
+        (AddRoute(ROUTE), AddRule(RULE)),
+        (AddRoute(DEFAULT, replace=True), AddRule(RULE)),
+        (AddRoute(DEFAULT), AddRule(OTHER)),
+        REMOVALS,
+        (),
+    ],
+)
+def test_one_batch_is_enough_where_no_rule_leads_into_a_new_table(
     operations: tuple[Operation, ...],
 ) -> None:
     application = Application(operations)
     assert application.batch() == operations
     application.take(outcomes(operations))
     assert application.batch() == ()
+
+
+SECOND = AddRule(replace(RULE, src=net("10.0.2.9/32")))
+ELSEWHERE = AddRule(replace(RULE, family=V6, src=net("2001:db8::9/128")))
+
+
+@pytest.mark.parametrize(
+    ("route", "errno", "withheld"),
+    [
+        pytest.param(AddRoute(DEFAULT), EACCES, {AddRule(GUARD), AddRule(RULE), SECOND}, id="new"),
+        pytest.param(AddRoute(DEFAULT), EEXIST, set(), id="another's stands in its place"),
+        pytest.param(AddRoute(DEFAULT, replace=True), EACCES, set(), id="there is one of ours"),
+        pytest.param(AddRoute(ROUTE), EACCES, set(), id="not the way out"),
+        pytest.param(
+            AddRoute(replace(DEFAULT, dst=net("::/0"))), EACCES, {ELSEWHERE}, id="IPv6 alone"
+        ),
+    ],
+)
+def test_no_rule_leads_into_a_table_without_a_way_out(
+    route: AddRoute, errno: int, withheld: set[Operation]
+) -> None:
+    """IPv6 was switched off on a link that had nothing of it, so no event told that."""
+    rules = (AddRule(GUARD), AddRule(RULE), SECOND, ELSEWHERE, AddRule(OTHER))
+    application = Application((route, AddRoute(replace(DEFAULT, table=TABLE + 256)), *rules))
+    tried: list[Operation] = []
+    while batch := application.batch():
+        tried += batch
+        application.take(judge(each, errno if each == route else 0) for each in batch)
+    assert set(rules) - set(tried) == withheld
 
 
 @pytest.mark.parametrize(
@@ -96,10 +145,10 @@ def test_a_rule_stays_while_what_replaces_it_is_refused(
     refused: list[Operation], waiting: set[Rule]
 ) -> None:
     application = Application((*ADDITIONS, *REMOVALS))
-    application.take(outcomes(ADDITIONS, refused))
+    tried = carry_out(application, refused)
     kept = {each for each in REMOVALS if isinstance(each, RemoveRule) and each.rule in waiting}
-    assert application.batch() == tuple(each for each in REMOVALS if each not in kept)
-    assert len(application.outcomes) == len(ADDITIONS), "what waits has no outcome"
+    assert [each for each in tried if each in REMOVALS] == [o for o in REMOVALS if o not in kept]
+    assert [each.operation for each in application.outcomes] == tried, "what waits has no outcome"
 
 
 def test_what_was_refused_is_no_reason_for_a_table_that_was_there_before() -> None:

@@ -108,6 +108,21 @@ P3 = ways(3, P, "listed")
             ways(3, P, "doubted"), ways(4, A, "listed"), [], {3: {P: Held(4, A)}}, id="freed prefix"
         ),
         pytest.param(ways(3, P, "doubted"), ways(4, A, "doubted"), [], {}, id="both in doubt"),
+        pytest.param(
+            ways(3, P, "doubted"), ways(4, A, "listed", yields=True), [],
+            {3: {P: Held(4, A)}}, id="freed prefix, and the address is a dead link's",
+        ),
+        pytest.param(
+            ways(3, P, "listed", yields=True), ways(4, A, "doubted"), [],
+            {4: {A: Held(3, P)}}, id="freed, and the prefix is a dead link's",
+        ),
+        pytest.param(
+            ways(3, P, "doubted"), ways(4, Q, "listed", yields=True), [],
+            {3: {P: Held(4, Q)}}, id="freed prefix, and the longer is a dead link's",
+        ),
+        pytest.param(
+            ways(3, P, "doubted"), ways(4, A, "doubted", yields=True), [], {}, id="in doubt, dead"
+        ),
         pytest.param(P3, ways(4, Q, "listed"), [], {4: {Q: Held(3, P)}}, id="the longer"),
         pytest.param(
             P3, ways(4, Q, "listed"), [rule_of(4, str(Q))], {3: {P: Held(4, Q)}}, id="the older"

@@ -191,6 +191,50 @@ def test_the_link_takes_ipv6_addresses_when_it_goes_down() -> None:
     assert notes(motion) == []
 
 
+ONLY_VIP: Final = eni(family(f"{IPV4} {VIP[V4]}", cidrs=NET4), family(VIP[V6], cidrs=NET6))
+
+
+def drop(motion: FastMotion) -> None:
+    motion.kernel.drop(vip(V6))
+    motion.turn.take_event(AddressEvent(3, deleted=True, ip=ip(VIP[V6])), motion.now)
+
+
+def flap(motion: FastMotion) -> None:
+    """The kernel tells of the link first, then of the addresses that it takes along."""
+    link = motion.kernel.links[3]
+    lost = [each.ip for each in motion.kernel.addresses_of(3) if each.family is V6]
+    motion.kernel.set_link(replace(link, up=False))
+    motion.turn.take_event(LinkEvent(3, "eth1", down=True), motion.now)
+    for each in lost:
+        motion.turn.take_event(AddressEvent(3, deleted=True, ip=each), motion.now)
+    motion.kernel.set_link(link)
+
+
+def only_vip() -> FastMotion:
+    """The manager's is the only IPv6 address of the ENI."""
+    motion = hot_plugged(ONLY_VIP, CALM)
+    for which in Family:
+        motion.at(150.0, lambda which=which: motion.kernel.put(vip(which)))  # type: ignore[misc]
+    motion.run(600.0)
+    return motion
+
+
+@pytest.mark.parametrize("begin", [only_vip, lambda: with_vip(V6)], ids=["alone", "beside ours"])
+@pytest.mark.parametrize(
+    ("before", "taken"), [([drop], True), ([], False)], ids=["taken away", "not taken away"]
+)
+def test_what_was_taken_away_just_before_the_link_flapped(
+    begin: Callable[[], FastMotion], before: list[Callable[[FastMotion], None]], *, taken: bool
+) -> None:
+    """All at once, before anybody could look: the order of the events tells."""
+    motion = begin()
+    for each in (*before, flap):
+        motion.at(700.0, lambda each=each: each(motion))  # type: ignore[misc]
+    motion.run(800.0)
+    assert there(motion, V6) is not taken
+    assert notes(motion) == ["taken-away"] * taken
+
+
 @BOTH
 def test_a_release_is_the_end_of_it(which: Family) -> None:
     motion = with_vip(which)
@@ -305,6 +349,42 @@ def test_the_event_of_the_link_may_come_after_the_look(
     floating = gone(which)
     floating.flapped(2.0 + later)
     assert bool(floating.taken) is kept
+
+
+Heard = Callable[[Floating], object]
+WENT: Final[Heard] = lambda floating: floating.hear_gone(ip(VIP[V6]))  # noqa: E731
+OURS_WENT: Final[Heard] = lambda floating: floating.hear_gone(ip(IPV6))  # noqa: E731
+LINK: Final[Heard] = lambda floating: floating.flapped(2.0)  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("beside", "heard", "gone"),
+    [
+        pytest.param([], [WENT, LINK], True, id="it, then the link"),
+        pytest.param([], [LINK, WENT], False, id="the link takes it along"),
+        pytest.param([], [LINK, WENT, LINK], False, id="... and goes down again"),
+        pytest.param([], [WENT], False, id="IPv6 was switched off, so that it is down"),
+        pytest.param([own(V6)], [WENT, LINK, OURS_WENT], True, id="others went with the link"),
+        pytest.param([own(V6)], [OURS_WENT, WENT, LINK], False, id="IPv6 was switched off before"),
+    ],
+)
+def test_the_order_of_the_events_tells_who_took_it(
+    beside: list[Address], heard: list[Heard], *, gone: bool
+) -> None:
+    floating = Floating()
+    floating.look([vip(V6), *beside], 1.0, down=False)
+    for each in heard:
+        each(floating)
+    assert floating.look([], 2.0, down=True) is gone
+
+
+def test_the_event_of_its_end_may_come_after_the_look_and_that_of_the_link_then() -> None:
+    floating = gone(V6)
+    WENT(floating)
+    LINK(floating)
+    assert taken(floating) == {ip(VIP[V6]): Taken(2.0)}
+    floating.look([], 3.0, down=True)
+    assert taken(floating) == {ip(VIP[V6]): Taken(2.0)}
 
 
 def test_the_event_that_names_somebody_may_come_after_the_look() -> None:
