@@ -9,6 +9,7 @@ Reads: main's default routes, and the ENI that is to lead. Gives: our copies, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
@@ -35,6 +36,7 @@ class Leader:
     named: bool
     routers: dict[Family, Route]
     enis: AbstractSet[int]
+    alone: bool = False  # there is no other ENI that we configure
 
     def route(self, defaults: Defaults, family: Family) -> Route | None:
         """The default route by its links: main's, or the VPC router's."""
@@ -51,15 +53,19 @@ class Egress:
     notes: tuple[Reason, ...] = ()
 
 
-def egress(leader: Leader, lead: Lead, standing: AbstractSet[Family]) -> Egress:
+def egress(leader: Leader, lead: Lead, standing: Mapping[Family, Route]) -> Egress:
     """What main needs so that the host's own traffic leaves by the leader.
 
-    `standing`: the families in which main has a default route of ours already: this was decided
-    before, perhaps by an earlier run of the daemon.
+    `standing`: the default routes of ours that main has already: this was decided before, perhaps
+    by an earlier run of the daemon. The last way out is not taken away: where another ENI's default
+    replaced the leader's and then went, ours stays until there is one again.
     """
-    routes, notes = [], []
+    routes: list[Route] = []
+    notes: list[Reason] = []
     for family in Family:
         found = _one(leader, lead, family, stands=family in standing)
+        if family in standing and not lead.defaults(family).routes:
+            found = standing[family]
         if isinstance(found, Route):
             routes.append(found)
         elif found:
@@ -70,7 +76,7 @@ def egress(leader: Leader, lead: Lead, standing: AbstractSet[Family]) -> Egress:
 def _one(leader: Leader, lead: Lead, family: Family, *, stands: bool) -> Route | Reason | None:
     defaults, link = lead.defaults(family), leader.link
     other = defaults.elsewhere(leader.links)
-    if other is None or not (link.up and link.running):
+    if other is None or leader.alone or not (link.up and link.running):
         return None
     by_others = not other.links <= leader.enis
     chosen = not (leader.named or stands) and lead.is_chosen(other, leader.enis)

@@ -76,7 +76,7 @@ class Leadership:
     def with_egress(self, plans: Mapping[int, Plan]) -> dict[int, Plan]:
         """The plan of the ENI that leads the host's own traffic, with default routes of main."""
         leader = self._leader
-        if leader is None or not self._has_secondaries:
+        if leader is None or self._host.policy.every_link:
             return {}
         index = leader.link.index
         found = self._egress(leader)
@@ -146,10 +146,12 @@ class Leadership:
             return Egress()
         links = self._links_of(leader)
         in_main = (route for route in host.routes if route.table == MAIN_TABLE)
-        standing = frozenset(r.family for r in in_main if r.oif in links)
+        standing = {route.family: route for route in in_main if route.oif in links}
         named = host.policy.egress != PRIMARY_EGRESS
         routers = {f: r for f in Family if (r := self._router(leader, f))}
-        return egress(Leader(leader.link, links, named, routers, host.enis), self._lead, standing)
+        alone = not self._has_secondaries
+        its = Leader(leader.link, links, named, routers, host.enis, alone)
+        return egress(its, self._lead, standing)
 
     def _router(self, leader: Interface, family: Family) -> Route | None:
         """A default route by the VPC's router, if the ENI's own link has the family's routes."""

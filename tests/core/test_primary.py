@@ -296,7 +296,7 @@ def test_a_tie_is_not_left_to_chance(which: Family) -> None:
         lead.look(tied, {2}, {2, 3})
         link = Link(2, PRIMARY, "eth0", up=True)
         leader = Leader(link, frozenset({2}), named=False, routers={}, enis={2, 3})
-        (copy,) = egress(leader, lead, frozenset()).routes
+        (copy,) = egress(leader, lead, {}).routes
         assert (copy.oif, copy.metric, copy.protocol) == (2, 1023, PROTOCOL)
         assert copy.gateway == ip(ROUTER[which])
 
@@ -310,6 +310,31 @@ def test_the_primarys_default_that_was_replaced_is_put_beside(which: Family) -> 
     assert lead(motion, which) == [(2, 1023)]
     (copy,) = own(motion, which, main=True)
     assert copy.gateway == ip(ROUTER[which])
+
+
+@BOTH
+@pytest.mark.parametrize("ends", ["the route", "the ENI"])
+def test_the_last_way_out_is_not_taken_away(which: Family, ends: str) -> None:
+    """What had replaced the primary's default goes; the primary's comes again, later."""
+    motion = with_secondary()
+    motion.kernel.drop(default(which, 2))
+    motion.kernel.put(default(which, 3))
+    motion.run(130.0)
+    if ends == "the route":
+        motion.kernel.drop(default(which, 3))
+    else:
+        motion.kernel.unplug(3)
+    motion.run(140.0)
+    assert lead(motion, which) == [(2, 1023)]
+    assert quiet(motion)
+    again = FastMotion(CALM, kernel=motion.kernel, start=motion.now)
+    again.imds(PRIMARY, 0.0, LISTED)
+    again.imds(MAC, 0.0, FULL)
+    again.run(again.now + 60.0)
+    assert again.written == []
+    again.kernel.put(default(which, 2))
+    again.run(again.now + 10.0)
+    assert lead(again, which) == []
 
 
 @BOTH
