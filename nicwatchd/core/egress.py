@@ -29,14 +29,15 @@ class Leader:
 
     `links` are its own and those that stand on it, by ifindex: a bridge has the routes of its port.
     `routers` has, by family, a default route by the VPC's router, for when main has none by them
-    any more. `enis` are the ENIs of the host.
+    any more. `enis` are the ENIs of the host. `alone`: we configure none but the primary.
     """
 
     link: Link
     links: AbstractSet[int]
     named: bool
-    routers: dict[Family, Route]
+    routers: Mapping[Family, Route]
     enis: AbstractSet[int]
+    alone: bool = False
 
     @property
     def leads(self) -> bool:
@@ -58,20 +59,19 @@ class Egress:
     notes: tuple[Reason, ...] = ()
 
 
-def egress(
-    leader: Leader, lead: Lead, standing: Mapping[Family, Route], *, alone: bool = False
-) -> Egress:
+def egress(leader: Leader, lead: Lead, standing: Mapping[Family, Route]) -> Egress:
     """What main needs so that the host's own traffic leaves by the leader.
 
-    `standing` are our default routes by the leader that main has already: that was decided before,
-    perhaps by an earlier run of the daemon. `alone`: there is no ENI but the primary (any more).
+    `standing`: the default routes of ours that main has already: this was decided before, perhaps
+    by an earlier run of the daemon. The last way out is not taken away: where another ENI's default
+    replaced the leader's and then went, ours stays until there is one again.
     """
-    routes, notes = [], []
+    routes: list[Route] = []
+    notes: list[Reason] = []
     for family in Family:
-        stands = standing.get(family)
-        found: Route | Reason | None = _kept(leader, lead.defaults(family), stands)
-        if found is None and not alone:
-            found = _needed(leader, lead, family, stands=stands is not None)
+        found = _needed(leader, lead, family, stands=family in standing)
+        if family in standing and not lead.defaults(family).routes:
+            found = standing[family]
         if isinstance(found, Route):
             routes.append(found)
         elif found:
@@ -79,15 +79,10 @@ def egress(
     return Egress(tuple(routes), tuple(notes))
 
 
-def _kept(leader: Leader, defaults: Defaults, stands: Route | None) -> Route | None:
-    """What stands, where nothing else leads anywhere: another ENI's took the leader's place."""
-    return stands if leader.leads and not defaults.routes else None
-
-
 def _needed(leader: Leader, lead: Lead, family: Family, *, stands: bool) -> Route | Reason | None:
     defaults, link = lead.defaults(family), leader.link
     other = defaults.elsewhere(leader.links)
-    if other is None or not leader.leads:
+    if other is None or leader.alone or not leader.leads:
         return None
     by_others = not other.links <= leader.enis
     chosen = not (leader.named or stands) and lead.is_chosen(other, leader.enis)

@@ -145,12 +145,13 @@ class Leadership:
         if self._absent:
             return Egress()
         links = self._links_of(leader)
-        in_main = [route for route in host.routes if route.table == MAIN_TABLE]
-        standing = {route.family: route for route in in_main if route.links <= links}
+        in_main = (route for route in host.routes if route.table == MAIN_TABLE)
+        standing = {route.family: route for route in in_main if route.oif in links}
         named = host.policy.egress != PRIMARY_EGRESS
         routers = {f: r for f in Family if (r := self._router(leader, f))}
-        its = Leader(leader.link, links, named, routers, host.enis)
-        return egress(its, self._lead, standing, alone=not self._has_secondaries)
+        alone = not self._has_secondaries
+        its = Leader(leader.link, links, named, routers, host.enis, alone)
+        return egress(its, self._lead, standing)
 
     def _router(self, leader: Interface, family: Family) -> Route | None:
         """A default route by the VPC's router, if the ENI's own link has the family's routes."""

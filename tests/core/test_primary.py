@@ -313,20 +313,28 @@ def test_the_primarys_default_that_was_replaced_is_put_beside(which: Family) -> 
 
 
 @BOTH
-def test_what_replaced_the_primarys_default_and_went_leaves_the_host_its_way_out(
-    which: Family,
-) -> None:
+@pytest.mark.parametrize("ends", ["the route", "the ENI"])
+def test_the_last_way_out_is_not_taken_away(which: Family, ends: str) -> None:
+    """What had replaced the primary's default goes; the primary's comes again, later."""
     motion = with_secondary()
     motion.kernel.drop(default(which, 2))
     motion.kernel.put(default(which, 3))
     motion.run(130.0)
-    motion.kernel.unplug(3)
+    if ends == "the route":
+        motion.kernel.drop(default(which, 3))
+    else:
+        motion.kernel.unplug(3)
     motion.run(140.0)
     assert lead(motion, which) == [(2, 1023)]
-    assert not motion.kernel.own_rules
-    motion.kernel.put(default(which, 2))
-    motion.run(150.0)
-    assert lead(motion, which) == []
+    assert quiet(motion)
+    again = FastMotion(CALM, kernel=motion.kernel, start=motion.now)
+    again.imds(PRIMARY, 0.0, LISTED)
+    again.imds(MAC, 0.0, FULL)
+    again.run(again.now + 60.0)
+    assert again.written == []
+    again.kernel.put(default(which, 2))
+    again.run(again.now + 10.0)
+    assert lead(again, which) == []
 
 
 @BOTH

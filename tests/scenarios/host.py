@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.core.model import IPAddress
+from nicwatchd.core.model import IPAddress, Numbers
 from nicwatchd.sim.dhcp import GOOD, Manager
 from nicwatchd.sim.ec2 import SETTINGS, DaemonProcess, Ec2, Status, eni_of
 from nicwatchd.sim.imds import ImdsServer
@@ -208,11 +208,16 @@ class HostUnderTest:
         answers = {q: await self.ip(q) for q in questions}
         return {q: sorted(line.strip() for line in a.splitlines()) for q, a in answers.items()}
 
-    async def own_rules(self) -> list[str]:
-        """The selectors and tables of our rules, without the guards, both families."""
+    async def own_rules(self, *names: str) -> list[str]:
+        """The selectors and tables of our rules, without the guards, both families.
+
+        `names`: of these ENIs alone.
+        """
+        tables = {str(Numbers().table_of(self.vpc.ifindex(self.eni(name)))) for name in names}
         lines = [*(await self.ip("rule")).splitlines(), *(await self.ip("-6 rule")).splitlines()]
         ours = (line for line in lines if "proto 236" in line and "suppress" not in line)
-        return [line.split(":", 1)[1].strip().removesuffix(" proto 236") for line in ours]
+        rules = [line.split(":", 1)[1].strip().removesuffix(" proto 236") for line in ours]
+        return [rule for rule in rules if not names or rule.rpartition(" ")[2] in tables]
 
     @asynccontextmanager
     async def changes(self, *kinds: str) -> AsyncIterator[list[str]]:

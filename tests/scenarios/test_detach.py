@@ -75,7 +75,7 @@ async def test_the_same_mac_under_another_ifindex_while_imds_is_stale() -> None:
         assert second["index"] != first["index"]
         await host.all_reachable("eth1")
         tables = {rule.rpartition(" ")[2] for rule in await host.own_rules()}
-        assert tables == {str(second["table"])}
+        assert tables == {str(second["table"]), str((await host.status("eth0"))["table"])}
         await gone(host, "eth1")
         await host.as_before(before)
 

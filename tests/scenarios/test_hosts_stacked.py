@@ -56,7 +56,7 @@ UNBRIDGED: Final = (
     "route add ::/0 via fe80:ec2::1 dev eth0 metric 100",
 )
 # Docker's way to reach containers on a macvlan, but with the subnet's own length. So main leads to
-# the subnet's hosts by it, and the primary's answers to them, for which there is no rule.
+# the subnet's hosts by it.
 SHIM: Final = (
     "link add shim0 link eth1 type macvlan mode bridge",
     "addr add 10.0.2.223/24 dev shim0",
@@ -156,9 +156,9 @@ async def test_a_macvlan_with_an_address_of_the_subnet(order: str) -> None:
             await host.daemon.start(DEFAULT)
             await host.until("eth1", complete)
         await in_group(host, "shim0", OURS)
-        await all_are_reachable(host, "eth1", "eth2")
+        await all_are_reachable(host, "eth0", "eth1", "eth2")
         await learn_the_path(host, host.eni("eth1").addresses())
-        await all_are_reachable(host, "eth1", "eth2")
+        await all_are_reachable(host, "eth0", "eth1", "eth2")
         # It stays in the group only while it has to do with an ENI.
         await host.ip("addr flush dev shim0 scope global")
         await in_group(host, "shim0", "default")

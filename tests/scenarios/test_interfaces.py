@@ -23,7 +23,7 @@ async def test_two_in_one_subnet() -> None:
         for name in ("eth1", "eth2"):
             tables[name] = (await host.until(name, complete))["table"]
         await host.all_reachable("eth1", "eth2")
-        assert set(await host.own_rules()) == {
+        assert set(await host.own_rules("eth1", "eth2")) == {
             f"from {address} lookup {tables[name]}"
             for name in tables
             for address in host.eni(name).addresses()
@@ -33,13 +33,15 @@ async def test_two_in_one_subnet() -> None:
 async def test_primary_and_secondary_in_one_subnet() -> None:
     async with ec2_host(numbered(1, subnet=1)) as host:
         await host.plug("eth1")
-        status = await host.until("eth1", complete)
+        await host.until("eth1", complete)
         await host.all_reachable("eth0", "eth1")
-        assert set(await host.own_rules()) == {
-            "from 10.0.1.11 lookup {table}".format(**status),
-            "from 2001:db8:ec2:1::11 lookup {table}".format(**status),
-            "from all oif eth1 lookup {table}".format(**status),
-        }
+        for number, name in enumerate(("eth0", "eth1")):
+            own = table(host.vpc.ifindex(host.eni(name)))
+            assert set(await host.own_rules(name)) == {
+                f"from 10.0.1.{10 + number} lookup {own}",
+                f"from 2001:db8:ec2:1::{10 + number} lookup {own}",
+                f"from all oif {name} lookup {own}",
+            }
 
 
 async def test_leases_in_the_primarys_subnet() -> None:
@@ -76,7 +78,7 @@ async def test_renamed_16_ms_after_the_add() -> None:
         await host.vpc.rename(host.eni("eth1"), "ens7")
         status = await host.until("ens7", complete)
         await host.all_reachable("eth1")  # the scenario's name; ens7 on the host
-        bound = {rule for rule in await host.own_rules() if "oif" in rule}
+        bound = {rule for rule in await host.own_rules("eth1") if "oif" in rule}
         assert bound == {f"from all oif ens7 lookup {status['table']}"}
 
 
@@ -90,7 +92,7 @@ async def test_renamed_when_applied() -> None:
         await host.vpc.ip(host.vpc.host, "link set ens7 up")
         status = await host.until("ens7", complete)
         await host.all_reachable("eth1")
-        bound = {rule for rule in await host.own_rules() if "oif" in rule}
+        bound = {rule for rule in await host.own_rules("eth1") if "oif" in rule}
         assert bound == {f"from all oif ens7 lookup {status['table']}"}
 
 
@@ -106,7 +108,8 @@ async def test_a_mac_comes_back_under_another_ifindex() -> None:
         )
         await host.all_reachable("eth1")
         rules = await host.own_rules()
-        assert {rule.rpartition(" ")[2] for rule in rules} == {table(second["index"])}
+        indices = (host.vpc.ifindex(host.eni("eth0")), second["index"])
+        assert {rule.rpartition(" ")[2] for rule in rules} == {*map(table, indices)}
         await host.ec2.unplug("eth1")
         await host.as_before(before)
 
