@@ -1,7 +1,7 @@
 """Good and bad network managers, and what is on the host for longer than the daemon.
 
-The new ENI works with each manager, and so does the primary: everybody reaches both, from the subnets of
-both and from beyond.
+The new ENI works with each manager, and so does the primary: everybody reaches both, from the
+subnets of both and from beyond.
 """
 
 from __future__ import annotations
