@@ -161,7 +161,7 @@ async def test_a_route_of_main_through_the_eni_is_the_eni_s(
         assert complete(await host.status("eth1"))
         await do(host, family, *its.delete)
         await until(leads_beyond)
-        assert complete(await host.status("eth1"))
+        await host.until("eth1", complete)  # what goes after the route may be told a moment later
 
 
 @FIRST
@@ -213,13 +213,13 @@ async def test_who_reads_all_tables_finds_main_s_default_best() -> None:
         await applied(host)
         for family in Family:
             lines = (await host.ip(f"-{family} route show table all default")).splitlines()
-            metrics = {}
+            metrics: dict[str, set[int]] = {}
             for line in lines:
                 words = line.split()
                 value = words[words.index("metric") + 1] if "metric" in words else "0"
-                metrics[words[words.index("dev") + 1]] = int(value)
-            assert metrics["eth1"] == 4_000_000_000
-            assert metrics["eth0"] <= 1024
+                metrics.setdefault(words[words.index("dev") + 1], set()).add(int(value))
+            assert metrics["eth1"] == {4_000_000_000}
+            assert min(metrics["eth0"]) <= 1024
 
 
 @BOTH
