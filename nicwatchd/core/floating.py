@@ -63,6 +63,7 @@ class Floating:
         # it went down. The kernel tells of the link first, and of what goes with it then.
         self._gone_before: set[IPAddress] = set()
         self._went_down = False
+        self._sure: frozenset[IPAddress] = frozenset()  # taken, whatever is heard of the link later
 
     def recall(self, record: Record, now: float) -> None:
         """Continue from what an earlier run of the daemon saw."""
@@ -88,6 +89,7 @@ class Floating:
         """Record that a notification tells of the end of an address, before one of the link."""
         if not self._went_down:
             self._gone_before.add(ip)
+            self._sure |= {ip} & self.taken.keys()
 
     def look(self, addresses: Iterable[Address], now: float, *, down: bool) -> bool:
         """Take the link's addresses; True if one was taken away. `down`: the link is or was."""
@@ -103,6 +105,7 @@ class Floating:
         taken = {ip: each for ip, each in self.taken.items() if ip not in back}
         for ip in gone:
             taken[ip] = Taken(now, self._removers.get(ip, ("", False))[0])
+        self._sure = (self._sure | self._gone_before) & taken.keys()
         self.taken, self._all = taken, present
         self._theirs = frozenset(address.ip for address in addresses if _is_theirs(address))
         self._adopted -= {address.ip for address in addresses if ours(address)}
@@ -129,7 +132,7 @@ class Floating:
         self.taken = {
             ip: each
             for ip, each in self.taken.items()
-            if not _is_v6(ip) or ip in self._gone_before or now - each.since > MOMENT
+            if not _is_v6(ip) or ip in self._sure or now - each.since > MOMENT
         }
         self._went_down = True
 

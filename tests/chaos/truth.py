@@ -385,9 +385,7 @@ class Truth:
             case PutForeign(thing):
                 truth = replace(self, foreign=self.foreign | {thing})
                 if isinstance(thing, ForeignAddress):
-                    back = {(thing.mac, thing.address.ip)}
-                    departed, taken = self.departed - back, self.taken - back
-                    return replace(truth, departed=departed, taken=taken)
+                    return truth._back(thing)
                 if thing == ForeignRule(CNI):
                     for mac in filter(truth.is_left, self.ports):
                         truth = truth._unsteady(mac)
@@ -398,9 +396,14 @@ class Truth:
             case TakeForeign(thing):
                 return replace(self._depart(thing), foreign=self.foreign - {thing})
             case LeaseComes(lease):
-                return replace(self, leases=self.leases | {lease})
+                return replace(self, leases=self.leases | {lease})._back(lease)
             case LeaseExpires(lease):
                 return replace(self, leases=self.leases - {lease})
+
+    def _back(self, thing: ForeignAddress | Lease) -> Truth:
+        """An address is on the link again, by its manager or by DHCP."""
+        back = {(thing.mac, thing.address.ip)}
+        return replace(self, departed=self.departed - back, taken=self.taken - back)
 
     def _depart(self, thing: Foreign) -> Truth:
         """A floating address goes. The daemon knows for sure if IMDS has not denied it."""

@@ -387,6 +387,22 @@ def test_the_event_of_its_end_may_come_after_the_look_and_that_of_the_link_then(
     assert taken(floating) == {ip(VIP[V6]): Taken(2.0)}
 
 
+@pytest.mark.parametrize("looks", [1, 2])
+def test_what_was_taken_away_a_moment_before_the_link_flapped(looks: int) -> None:
+    """Its event came first; that somebody looked in between changes nothing."""
+    floating = Floating()
+    floating.look([vip(V6), own(V6)], 1.0, down=False)
+    WENT(floating)
+    for _ in range(looks):
+        floating.look([own(V6)], 2.0, down=False)
+    LINK(floating)
+    assert taken(floating) == {ip(VIP[V6]): Taken(2.0)}
+    floating.look([vip(V6)], 2.1, down=True)
+    floating.look([], 2.2, down=False)
+    LINK(floating)
+    assert taken(floating) == {}, "it was back, and the link took it along"
+
+
 def test_the_event_that_names_somebody_may_come_after_the_look() -> None:
     floating = gone(V4)
     floating.suspect(ip(VIP[V4]), "port id 7", "ip")

@@ -333,13 +333,16 @@ def test_what_the_kernel_refuses_is_told() -> None:
     assert motion.decide(), "what DHCP brought"
     motion.turn.fail(motion.now)  # what follows is a turn of its own
     motion.turn.take_reading(Reading(3, MAC, FULL), 10.0)
-    operations = motion.decide()
+    motion.decide()
+    assert motion.turn.decision
+    operations = motion.turn.decision.operations
     rule = next(o for o in operations if isinstance(o, AddRule) and o.rule.table == TABLE)
     route = next(o for o in operations if isinstance(o, AddRoute) and o.route.table == TABLE)
     refused: dict[Operation, Outcome] = {
         rule: Outcome(rule, Result.REFUSED, message="not permitted"),
         route: Outcome(route, Result.RETRY, message="busy"),
     }
+    assert rule in motion.apply(refused), "rules wait for the routes of a new table"
     assert motion.apply(refused) == ()
     assert not motion.turn.settled, "a second try waits"
     failures = motion.host.interfaces[3].view().failures
