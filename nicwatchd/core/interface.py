@@ -151,6 +151,7 @@ class Interface:
             listed_for=None if first is None else now - first,
             confirmed=self._confirmed,
             forgot=facts.memory.forgot,
+            earlier=facts.memory.earlier,
         )
         verdicts = {family: judge(family, witness, policy) for family in Family}
         if awaits := self.own.awaits:  # whether it is ours at all

@@ -94,3 +94,15 @@ def test_an_eni_that_imds_lists_late_is_served() -> None:
     motion.run(TWICE + 200.0)
     assert motion.state() is APPLIED
     assert "no-eni" not in notes(motion)
+
+
+def test_what_an_earlier_life_had_is_not_given_up_for_it() -> None:
+    """That IMDS does not list its MAC after a restart is IMDS's fault then."""
+    before = plugged(reading=FULL)
+    before.run(60.0)
+    assert before.state() is APPLIED
+    again = FastMotion(CALM, kernel=before.kernel, start=60.0)
+    again.imds(PRIMARY, 0.0, OF_PRIMARY)
+    again.run(60.0 + 3 * TWICE)
+    assert again.written == []
+    assert again.state() is AWAITING

@@ -32,7 +32,7 @@ from nicwatchd.core.model import (
     Operation,
     RemoveAddress,
 )
-from tests.core.build import ETH1, MAC, PRIMARY
+from tests.core.build import ETH0, ETH1, MAC, PRIMARY
 from tests.core.scenes import ETH2, MAC2
 from tests.imds.tree_motion import QUICK, TreeMotion, is_about, whole_tree, without_ours
 from tests.imds.trees import Branch
@@ -262,7 +262,7 @@ class TreeMachine(RuleBasedStateMachine):
 
         What another link has, or IMDS lists for another ENI too, may go at once.
         """
-        mac = {ETH1.index: MAC, ETH2.index: MAC2}[index]
+        mac = {ETH0.index: PRIMARY, ETH1.index: MAC, ETH2.index: MAC2}[index]
         if any(covers(item, ip) for ip in self.others(index)) or no_item(item, self.subnets(index)):
             return False
         for other in MACS:
