@@ -21,6 +21,7 @@ How to read it
     memory      ... of a whole ENI, and what an ENI cannot lose
     protocols   does the link have a family at all?
     kernel_proof    what the kernel proves about an ENI without IMDS
+    lists       what IMDS lists of a family, and what is amiss with that
     evidence    the verdicts: is a family complete?
     moves       which ENI owns an address or prefix that several have a claim to
     contest     what each interface has to leave to other links of the host

@@ -158,12 +158,6 @@ class Decider:
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
 
     @property
-    def _prefixes(self) -> frozenset[IPNetwork]:
-        """The delegated prefixes of all ENIs."""
-        verdicts = (v for i in self.host.interfaces.values() for v in i.verdicts.values())
-        return frozenset(prefix for verdict in verdicts for prefix in verdict.usable.prefixes)
-
-    @property
     def _enis(self) -> frozenset[int]:
         """The links that the guards hide."""
         interfaces = self.host.interfaces.items()
@@ -215,7 +209,7 @@ class Decider:
             now=now,
             neighbourhood=neighbourhood,
             enis=self._enis,
-            closed=ClosedMain(host.closed_main, neighbourhood.hidden, self._prefixes),
+            closed=ClosedMain(host.closed_main, neighbourhood.hidden, _prefixes(host)),
             taken=self._contest().taken(),
             protection=protection,
             forwarding=self._forwarder.conclude(),
@@ -234,20 +228,10 @@ class Decider:
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
-        self._carriers = self._find_carriers()
+        self._carriers = _carriers(host.interfaces)
         self._rule_owners = {
             rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
         }
-
-    def _find_carriers(self) -> dict[int, int]:
-        """For links that are no ENIs: in whose plan their group is, or a default route by them."""
-        interfaces = self.host.interfaces
-        found: dict[int, int] = {}
-        for index, interface in interfaces.items():
-            above = [each.index for each in interface.plan.standing]
-            above += [route.oif for route in interface.plan.routes if route.table == MAIN_TABLE]
-            found |= {each: index for each in above if each not in interfaces}
-        return found
 
     # --- conclusions to operations -----------------------------------------------------------
 
@@ -317,6 +301,22 @@ class Decider:
                 return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _prefixes(host: Host) -> frozenset[IPNetwork]:
+    """The delegated prefixes of all ENIs."""
+    verdicts = (v for i in host.interfaces.values() for v in i.verdicts.values())
+    return frozenset(prefix for verdict in verdicts for prefix in verdict.usable.prefixes)
+
+
+def _carriers(interfaces: Mapping[int, Interface]) -> dict[int, int]:
+    """For links that are no ENIs: in whose plan their group is, or a default route by them."""
+    found: dict[int, int] = {}
+    for index, interface in interfaces.items():
+        above = [each.index for each in interface.plan.standing]
+        above += [route.oif for route in interface.plan.routes if route.table == MAIN_TABLE]
+        found |= {each: index for each in above if each not in interfaces}
+    return found
 
 
 def _in_order(interfaces: Iterable[Interface]) -> Iterator[Plan]:

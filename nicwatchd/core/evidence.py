@@ -21,13 +21,13 @@ from typing import Final, TypeVar
 
 from nicwatchd.core.bounds import within
 from nicwatchd.core.kernel_proof import leased, on_link_prefixes, proven
+from nicwatchd.core.lists import Lists, damaged, missing, strange_leases, strays, unlisted_leases
 from nicwatchd.core.metadata import (
     KEYS,
     NOT_ASKED,
     Absent,
     Answer,
     EniMetadata,
-    ImdsKey,
     Unknown,
     Value,
     contradicts,
@@ -134,13 +134,11 @@ class Witness:
 
 def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     """The verdict on one family of one interface."""
-    if family not in policy.families:
-        return Verdict(family, Status.OFF, (_left_alone(family),))
-    if off := why_off(family, witness.link):
+    if off := _why_off(family, witness, policy):
         return Verdict(family, Status.OFF, (off,))
     leases = tuple(ip for ip in leased(witness.addresses) if ip.version == family)
     proof = _kernel_proof(family, witness, leases, policy)
-    said = _Lists.of(family, witness.imds)
+    said = Lists.of(family, witness.imds)
     usable = Usable(
         addresses=_union(said.good_addresses, proof.addresses),
         prefixes=said.good_prefixes,
@@ -160,68 +158,31 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     told_none = _told_none(family, witness)
     if told_none and not leases and _patience_over(family, witness, policy):
         return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
-    reasons = _missing(family, witness.imds) + _strays(family, said)
-    unlisted = _unlisted_leases(family, said, tuple(ip for ip in leases if ip not in strangers))
+    reasons = missing(family, witness.imds) + strays(family, said)
+    unlisted = unlisted_leases(family, said, tuple(ip for ip in leases if ip not in strangers))
     # What only delays a family that was never whole. Of one that was READY before nothing is taken
     # for it, so what works goes on: it is worth a note, and a damaged line has its own already.
     forgot = witness.forgot.get(family, ())
     if not confirmed:
-        reasons += _damaged(family, witness.imds) + forgot + unlisted
+        reasons += damaged(family, witness.imds) + forgot + unlisted
         forgot = unlisted = ()
     elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    notes = (*forgot, *unlisted, *_strange_leases(family, said, strangers))
+    notes = (*forgot, *unlisted, *strange_leases(family, said, strangers))
     return Verdict(family, status, reasons, notes=notes, usable=usable)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lists:
-    """IMDS's three lists of one family, empty where unknown; the good items lie in a subnet."""
-
-    addresses: tuple[IPAddress, ...]
-    prefixes: tuple[IPNetwork, ...]
-    subnets: tuple[IPNetwork, ...]
-    good_addresses: tuple[IPAddress, ...]
-    good_prefixes: tuple[IPNetwork, ...]
-
-    @classmethod
-    def of(cls, family: Family, imds: EniMetadata) -> _Lists:
-        said = imds.of(family)
-        addresses = said.addresses.value if isinstance(said.addresses, Value) else ()
-        prefixes = said.prefixes.value if isinstance(said.prefixes, Value) else ()
-        subnets = said.cidrs.value if isinstance(said.cidrs, Value) else ()
-        return cls(
-            addresses,
-            prefixes,
-            subnets,
-            good_addresses=tuple(ip for ip in addresses if within(ip, subnets)),
-            good_prefixes=tuple(prefix for prefix in prefixes if within(prefix, subnets)),
-        )
-
-    @property
-    def cidrs(self) -> str:
-        """The subnets, for people."""
-        return ", ".join(map(str, self.subnets))
-
-
-def _strays(family: Family, said: _Lists) -> tuple[Reason, ...]:
-    """A reason for each address and prefix that lies in none of the subnets."""
-    if not said.subnets:
-        return ()
-    good = {*said.good_addresses, *said.good_prefixes}
-    return tuple(
-        Reason(
-            f"outside-subnet-{family.label.lower()}",
-            f"{item} is outside the subnet's CIDRs ({said.cidrs}); nicwatchd does not use it",
-        )
-        for item in (*said.addresses, *said.prefixes)
-        if item not in good
-    )
+def _why_off(family: Family, witness: Witness, policy: Policy) -> Reason | None:
+    """Why the family is off, by the settings or in the kernel; None: it is not."""
+    if family not in policy.families:
+        text = f"{family.label} is off by the settings (`families`); nicwatchd leaves it alone"
+        return Reason("off-by-settings", text)
+    return why_off(family, witness.link)
 
 
 def _strangers(
-    family: Family, said: _Lists, leases: tuple[IPAddress, ...], usable: Usable
+    family: Family, said: Lists, leases: tuple[IPAddress, ...], usable: Usable
 ) -> tuple[tuple[IPAddress, ...], Usable]:
     """The leases of another network than IMDS names, and what is usable without them.
 
@@ -242,32 +203,6 @@ def _strangers(
         if subnet in said.subnets or any(ip in subnet for ip in left)
     )
     return strangers, replace(usable, addresses=left, subnets=subnets)
-
-
-def _strange_leases(
-    family: Family, said: _Lists, strangers: tuple[IPAddress, ...]
-) -> tuple[Reason, ...]:
-    return tuple(
-        Reason(
-            f"lease-outside-subnet-{family.label.lower()}",
-            f"DHCP configured {ip}, which is in none of the subnet's CIDRs ({said.cidrs}): its"
-            " traffic is left to main",
-        )
-        for ip in strangers
-    )
-
-
-def _unlisted_leases(
-    family: Family, said: _Lists, leases: tuple[IPAddress, ...]
-) -> tuple[Reason, ...]:
-    """A reason for each leased address that IMDS does not list: it lags, or the lease is old."""
-    key = KEYS[family]["addresses"]
-    code = f"lease-unlisted-{family.label.lower()}"
-    return tuple(
-        Reason(code, f"DHCP configured {ip}, but IMDS does not list it in {key}")
-        for ip in leases
-        if ip not in said.addresses
-    )
 
 
 def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
@@ -363,45 +298,10 @@ def _patience_over(family: Family, witness: Witness, policy: Policy) -> bool:
     return witness.age >= policy.patience and family not in policy.expect
 
 
-def _left_alone(family: Family) -> Reason:
-    text = f"{family.label} is off by the settings (`families`); nicwatchd leaves it alone"
-    return Reason("off-by-settings", text)
-
-
 def _nothing_assigned(family: Family) -> Reason:
     code = f"no-{family.label.lower()}-assigned"
     text = f"the subnet has {family.label}, but the interface has no address or prefix of it"
     return Reason(code, text)
-
-
-def _missing(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
-    """A reason for each list that is missing or could not be read."""
-    said = imds.of(family)
-    reasons = [
-        Reason(f"unread-{key}", _unread(key, answer))
-        for key, answer in imds.lists(family)
-        if isinstance(answer, Unknown)
-    ]
-    if isinstance(said.addresses, Absent) and not isinstance(said.prefixes, Value):
-        key = KEYS[family]["addresses"]
-        reasons.append(Reason(f"no-{key}", f"IMDS lists no {key} yet"))
-    if isinstance(said.cidrs, Absent):
-        key = KEYS[family]["cidrs"]
-        reasons.append(Reason(f"no-{key}", f"IMDS lists no {key} yet"))
-    return tuple(reasons)
-
-
-def _damaged(family: Family, imds: EniMetadata) -> tuple[Reason, ...]:
-    """The lists of which a part was refused: what else they have is not known."""
-    return tuple(
-        Reason(f"unread-{key}", f"{key}: a part of it was refused, so it may lack something")
-        for key, answer in imds.lists(family)
-        if isinstance(answer, Value) and not answer.whole
-    )
-
-
-def _unread(key: ImdsKey, answer: Unknown) -> str:
-    return answer.why if answer.why.startswith(key.name) else f"{key}: {answer.why}"
 
 
 def _union(first: tuple[T, ...], second: tuple[T, ...]) -> tuple[T, ...]:

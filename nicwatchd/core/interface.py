@@ -139,20 +139,7 @@ class Interface:
 
     def _judge(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
         facts = self.facts
-        first = facts.memory.first_listed
-        witness = Witness(
-            link=facts.link,
-            # A lease that outlived a move to another ENI proves nothing here.
-            addresses=tuple(a for a in facts.addresses if a.ip not in facts.elsewhere),
-            routes=facts.routes,
-            imds=facts.memory.believed,
-            primary_mac=primary_mac,
-            age=facts.age(now),
-            listed_for=None if first is None else now - first,
-            confirmed=self._confirmed,
-            forgot=facts.memory.forgot,
-            earlier=facts.memory.earlier,
-        )
+        witness = _witness(facts, primary_mac, self._confirmed, now)
         verdicts = {family: judge(family, witness, policy) for family in Family}
         if awaits := self.own.awaits:  # whether it is ours at all
             verdicts = {f: Verdict(f, Status.WAITING, (awaits,)) for f in Family}
@@ -300,6 +287,26 @@ class Interface:
             groups=self.groups,
             section=self.own.policy.section,
         )
+
+
+def _witness(
+    facts: Facts, primary_mac: Answer[str], confirmed: frozenset[Family], now: float
+) -> Witness:
+    """What the verdicts are made from. `confirmed`: the families that were READY before."""
+    first = facts.memory.first_listed
+    return Witness(
+        link=facts.link,
+        # A lease that outlived a move to another ENI proves nothing here.
+        addresses=tuple(a for a in facts.addresses if a.ip not in facts.elsewhere),
+        routes=facts.routes,
+        imds=facts.memory.believed,
+        primary_mac=primary_mac,
+        age=facts.age(now),
+        listed_for=None if first is None else now - first,
+        confirmed=confirmed,
+        forgot=facts.memory.forgot,
+        earlier=facts.memory.earlier,
+    )
 
 
 def _left(verdict: Verdict, facts: Facts) -> Verdict:

@@ -179,7 +179,8 @@ class Turn:
                 is_news = self.host.learn(interface, reading.metadata, now)
         if reading.error:
             self.host.surprise(interface, ASKING, reading.error, reading.trace)
-        if self._number_requests(self._decider.revision + 1) or is_news or reading.error:
+        numbered = _number(self._requests, self.host, self._decider.revision + 1)
+        if numbered or is_news or reading.error:
             self._agenda.news(now)
 
     def set_policy(self, policy: Policy, now: float) -> None:
@@ -218,14 +219,6 @@ class Turn:
     def _look_at_everything(self, now: float) -> None:
         self.picture.stale.void()
         self._agenda.news(now)
-
-    def _number_requests(self, revision: int) -> bool:
-        """Give this revision to the requests for which IMDS has answered everything; if any."""
-        waiting = [request for request in self._requests if request.revision is None]
-        answered = [request for request in waiting if self.host.answered_since(request.at)]
-        for request in answered:
-            request.revision = revision
-        return bool(answered)
 
     # --- the turn ----------------------------------------------------------------------------
 
@@ -301,7 +294,7 @@ class Turn:
             self._decider.explain(list(explain(failures, read.tables, self.host.name_of)))
         self.decision = self._decider.decide(now)
         # An interface whose answer is missing may be gone or not polled now: do not wait for it.
-        self._number_requests(self._decider.revision)
+        _number(self._requests, self.host, self._decider.revision)
         operations = self.decision.operations
         self.settled = not operations
         self._application = Application(operations)
@@ -373,3 +366,12 @@ class Turn:
     def news(self) -> list[News]:
         """What happened since the last call."""
         return self.host.news()
+
+
+def _number(requests: Iterable[Request], host: Host, revision: int) -> bool:
+    """Give this revision to the requests for which IMDS has answered everything; if any."""
+    waiting = [request for request in requests if request.revision is None]
+    answered = [request for request in waiting if host.answered_since(request.at)]
+    for request in answered:
+        request.revision = revision
+    return bool(answered)

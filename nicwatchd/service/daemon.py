@@ -204,7 +204,7 @@ class Daemon:
 
     def _ask(self) -> None:
         """Send the requests to IMDS that are due, and drop those for interfaces that are gone."""
-        self._questions.ask_due(self.turn, self._clock())
+        self._questions.ask_due(self.turn.host, self._clock(), primary=self.turn.asks_primary)
 
     # --- requests ----------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ import traceback
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
+from nicwatchd.core.host import Host
 from nicwatchd.core.metadata import Answer, EniMetadata, Unknown, Value
 from nicwatchd.core.model import Key
 from nicwatchd.core.steps import MacsReading, PrimaryReading, Question, Reading
-from nicwatchd.core.turn import Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
 
@@ -36,14 +36,17 @@ class Questions:
         self._primary: asyncio.Task[None] | None = None
         self._macs: asyncio.Task[None] | None = None  # the last question for the list of MACs
 
-    def ask_due(self, turn: Turn, now: float) -> None:
-        """Ask what is due, and drop the questions about interfaces that are gone."""
-        self.keep_only(turn.host.keys)
-        if turn.asks_primary:
+    def ask_due(self, host: Host, now: float, *, primary: bool) -> None:
+        """Ask what is due, and drop the questions about interfaces that are gone.
+
+        `primary`: whether the primary's MAC is to be asked for.
+        """
+        self.keep_only(host.keys)
+        if primary:
             self.ask_primary()
-        if turn.host.unlinked.asks(now, turn.host.policy):
+        if host.unlinked.asks(now, host.policy):
             self._macs = asyncio.create_task(self._read_macs())
-        for question in turn.questions(now):
+        for question in host.questions(now):
             self.ask(question)
 
     async def _read_macs(self) -> None:

@@ -63,6 +63,7 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "ra_received": False,
         "ra_managed": False,
         "mtu": 0,
+        "max_mtu": 0,
         "has_ipv6": True,
         "disable_ipv6": False,
     },
@@ -103,6 +104,7 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
     Plan: {
         "group": None,
         "bring_up": False,
+        "mtu": None,
         "addresses": (),
         "preferred": None,
         "awaited": (),
