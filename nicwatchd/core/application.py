@@ -30,17 +30,21 @@ class Application:
     """The way of one decision, in at most three batches.
 
     These are the additions; the rules, where one leads into a table that was empty; the removals.
+    `routes` are ours that were there before.
     """
 
-    def __init__(self, operations: tuple[Operation, ...] = ()) -> None:
+    def __init__(
+        self, operations: tuple[Operation, ...] = (), routes: Iterable[Route] = ()
+    ) -> None:
         self.outcomes: tuple[Outcome, ...] = ()
         self._additions = tuple(each for each in operations if not is_removal(each))
+        self._open = frozenset(_table(route) for route in routes if not route.dst.prefixlen)
         removals = tuple(each for each in operations if is_removal(each))
         self._batches = [batch for batch in (*self._in_steps(), removals) if batch]
 
     def _in_steps(self) -> tuple[tuple[Operation, ...], ...]:
         """The additions: where they lead into a new table, its way out is to be there first."""
-        new = {_table(each.route) for each in self._additions if _is_way_out(each)}
+        new = {_table(each.route) for each in self._additions if _is_way_out(each)} - self._open
         rules = tuple(each for each in self._additions if isinstance(each, AddRule))
         if not any(_table(each.rule) in new for each in rules):
             return (self._additions,)
@@ -83,8 +87,11 @@ class Application:
 
         The kernel may have no IPv6 on a link any more: if it had nothing of it, no event told that.
         """
-        refused = [o.operation for o in failed(self.outcomes) if not is_in_the_way(o)]
-        hollow = {_table(each.route) for each in refused if _is_way_out(each)}
+        lost = [o.operation for o in failed(self.outcomes) if not is_in_the_way(o)]
+        tried = (o.operation for o in self.outcomes)
+        ways = [(_table(each.route), each in lost) for each in tried if _is_way_out(each)]
+        hollow = {table for table, is_lost in ways if is_lost} - self._open
+        hollow -= {table for table, is_lost in ways if not is_lost}
         rules = [each for each in self._additions if isinstance(each, AddRule)]
         chains = {selector(each.rule) for each in rules if _table(each.rule) in hollow}
         return frozenset(each for each in rules if selector(each.rule) in chains)
@@ -95,10 +102,8 @@ def _table(thing: Route | Rule) -> tuple[int, Family]:
 
 
 def _is_way_out(operation: Operation) -> TypeGuard[AddRoute]:
-    """Whether it is a default route of a table that has none like it yet."""
-    if not isinstance(operation, AddRoute) or operation.replace:
-        return False
-    return not operation.route.dst.prefixlen
+    """Whether it adds a default route."""
+    return isinstance(operation, AddRoute) and not operation.route.dst.prefixlen
 
 
 def _serves_groups(rule: Rule) -> bool:

@@ -297,7 +297,7 @@ class Turn:
         _number(self._requests, self.host, self._decider.revision)
         operations = self.decision.operations
         self.settled = not operations
-        self._application = Application(operations)
+        self._application = Application(operations, self.decision.kernel.routes)
         self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)
 
     def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:

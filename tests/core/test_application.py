@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from errno import EACCES, EEXIST, EPERM
+from typing import Final
 
 import pytest
 
@@ -83,7 +84,6 @@ def test_what_is_added_comes_first_and_then_what_is_removed() -> None:
         ADDITIONS[:4],
         ADDITIONS[4:],
         (AddRoute(ROUTE), AddRule(RULE)),
-        (AddRoute(DEFAULT, replace=True), AddRule(RULE)),
         (AddRoute(DEFAULT), AddRule(OTHER)),
         REMOVALS,
         (),
@@ -98,33 +98,51 @@ def test_one_batch_is_enough_where_no_rule_leads_into_a_new_table(
     assert application.batch() == ()
 
 
+LATER = replace(DEFAULT, metric=200)
 SECOND = AddRule(replace(RULE, src=net("10.0.2.9/32")))
 ELSEWHERE = AddRule(replace(RULE, family=V6, src=net("2001:db8::9/128")))
 
 
+@pytest.mark.parametrize("operations", [(AddRoute(LATER), AddRule(RULE)), ADDITIONS])
+def test_or_where_it_has_a_default_route(operations: tuple[Operation, ...]) -> None:
+    application = Application(operations, [DEFAULT])
+    assert application.batch() == operations
+    application.take(outcomes(operations, [AddRoute(LATER)]))
+    assert application.batch() == ()
+
+
+INTO_TABLE: Final = frozenset({AddRule(GUARD), AddRule(RULE), SECOND})
+
+
 @pytest.mark.parametrize(
-    ("route", "errno", "withheld"),
+    ("routes", "errno", "withheld"),
     [
-        pytest.param(AddRoute(DEFAULT), EACCES, {AddRule(GUARD), AddRule(RULE), SECOND}, id="new"),
-        pytest.param(AddRoute(DEFAULT), EEXIST, set(), id="another's stands in its place"),
-        pytest.param(AddRoute(DEFAULT, replace=True), EACCES, set(), id="there is one of ours"),
-        pytest.param(AddRoute(ROUTE), EACCES, set(), id="not the way out"),
-        pytest.param(
-            AddRoute(replace(DEFAULT, dst=net("::/0"))), EACCES, {ELSEWHERE}, id="IPv6 alone"
-        ),
+        pytest.param([DEFAULT], EACCES, INTO_TABLE, id="new"),
+        pytest.param([DEFAULT], EEXIST, set(), id="another's stands in its place"),
+        pytest.param([DEFAULT, LATER], EACCES, INTO_TABLE, id="both"),
+        pytest.param([ROUTE], EACCES, set(), id="not the way out"),
+        pytest.param([replace(DEFAULT, dst=net("::/0"))], EACCES, {ELSEWHERE}, id="IPv6 alone"),
     ],
 )
 def test_no_rule_leads_into_a_table_without_a_way_out(
-    route: AddRoute, errno: int, withheld: set[Operation]
+    routes: list[Route], errno: int, withheld: set[Operation]
 ) -> None:
     """IPv6 was switched off on a link that had nothing of it, so no event told that."""
     rules = (AddRule(GUARD), AddRule(RULE), SECOND, ELSEWHERE, AddRule(OTHER))
-    application = Application((route, AddRoute(replace(DEFAULT, table=TABLE + 256)), *rules))
+    added = [AddRoute(route) for route in routes]
+    application = Application((*added, AddRoute(replace(DEFAULT, table=TABLE + 256)), *rules))
     tried: list[Operation] = []
     while batch := application.batch():
         tried += batch
-        application.take(judge(each, errno if each == route else 0) for each in batch)
+        application.take(judge(each, errno if each in added else 0) for each in batch)
     assert set(rules) - set(tried) == withheld
+
+
+@pytest.mark.parametrize("lost", [DEFAULT, LATER])
+def test_one_default_route_of_two_is_enough(lost: Route) -> None:
+    """An operator has two, with two metrics, and both are copied."""
+    application = Application((AddRoute(DEFAULT), AddRoute(LATER), AddRule(GUARD), AddRule(RULE)))
+    assert AddRule(RULE) in carry_out(application, [AddRoute(lost)])
 
 
 @pytest.mark.parametrize(
