@@ -116,8 +116,8 @@ class Witness:
     `addresses` are those on the link, `routes` those of the main table through the link, `imds` the
     answers of IMDS that we believe. `age` is seconds since the link appeared, `listed_for` since
     IMDS first listed it (None: never). `confirmed` are the families that were READY before.
-    `forgot` is what the last reading lacked although an ENI cannot lose it. `earlier`: the
-    families of which an earlier life of the daemon had something that IMDS did not tell of yet.
+    `forgot` is what the last reading lacked although an ENI cannot lose it. `earlier`: an
+    earlier life of the daemon had something of it that IMDS did not tell of yet.
     """
 
     link: Link
@@ -129,7 +129,7 @@ class Witness:
     listed_for: float | None = None
     confirmed: frozenset[Family] = frozenset()
     forgot: Mapping[Family, tuple[Reason, ...]] = field(default_factory=dict)
-    earlier: frozenset[Family] = frozenset()
+    earlier: bool = False
 
 
 def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
@@ -231,7 +231,7 @@ def _is_no_eni(family: Family, witness: Witness, refusal: Reason | None, policy:
     imds = witness.imds
     if witness.age < 2 * policy.patience or family in policy.expect:
         return False
-    had = family in witness.earlier - witness.confirmed
+    had = witness.earlier and not witness.confirmed
     if had or is_primary(witness.link, witness.primary_mac):
         return False
     if refusal:

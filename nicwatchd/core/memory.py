@@ -253,14 +253,9 @@ class Memory:
         return (*self.v4.assigned, *self.v6.assigned)
 
     @property
-    def earlier(self) -> frozenset[Family]:
-        """The families of which an earlier life of the daemon had what IMDS did not tell of yet."""
-        families = {Family.V4: self.v4, Family.V6: self.v6}.items()
-        return frozenset(
-            family
-            for family, of in families
-            if any(known.unheard is not None or known.silent for known in of.assigned)
-        )
+    def earlier(self) -> bool:
+        """Whether an earlier life of the daemon had something that IMDS did not tell of yet."""
+        return any(known.unheard is not None or known.silent for known in self._assigned)
 
     @property
     def unread(self) -> bool:

@@ -324,7 +324,12 @@ class LifecycleMachine(RuleBasedStateMachine):
         )
 
     def words(self, interface: Interface) -> grounds.Words:
-        return grounds.of_the_lists(self.motion.words[interface], interface.link.mac)
+        words, mac = self.motion.words, interface.link.mac
+        said, first = words[interface], interface.facts.memory.first_listed
+        if first is not None and first < interface.facts.seen:  # of an earlier link with its MAC
+            former = [of for of in words if of is not interface and of.link.mac == mac]
+            said = [word for of in (*former, interface) for word in words[of]]
+        return grounds.of_the_lists(said, mac)
 
     def told(
         self, interface: Interface, which: Family, keys: tuple[int, ...] = (ADDRESSES, PREFIXES)

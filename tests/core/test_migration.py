@@ -235,7 +235,7 @@ def test_no_packet_notices(policy: Policy, second: int) -> None:
     motion.run(1100.0)
     assert {motion.state(3), motion.state(second)} == {APPLIED}
     assert {rule.priority for rule in motion.kernel.own_rules} == {32765}
-    tables = {MAIN_TABLE, 1_000_959, 1_000_191 + 256 * second}
+    tables = {MAIN_TABLE, 1_000_703, 1_000_959, 1_000_191 + 256 * second}
     assert {rule.table for rule in motion.kernel.own_rules} == tables
     assert {route.table for route in motion.kernel.own_routes} == tables - {MAIN_TABLE}
     # As on a host that never had anything else.
