@@ -14,8 +14,8 @@ A rule `fwmark MARK/MASK lookup T`, with its guard, leads such a packet to the t
 What the host itself sends or gets is routed as ever: it meets no prerouting hook, or has no mark.
 
 Connections that came in by the primary need a mark where a rule of ours may select the container
-by its address: one of an ENI's prefix. Where the primary has a table of its own, they have one, too,
-if there are enough. The rules for marks come before those for sources.
+by its address: one of an ENI's prefix. Where the primary has a table of its own, they have one
+too, if there are enough. The rules for marks come before those for sources.
 
 Reads: the ENIs to mark, the rules in the kernel, the mask. Gives: the marks, the text of the table.
 """

@@ -177,8 +177,8 @@ def host(
 def before_sources(motion: Motion) -> bool:
     """Whether each rule for a mark stands before each for a source that forwarding may meet."""
     assert motion.rules()
-    for family in Family:
-        own = [rule for rule in motion.kernel.own_rules if rule.family is family]
+    for which in Family:
+        own = [rule for rule in motion.kernel.own_rules if rule.family is which]
         marked = [place for place, rule in enumerate(own) if rule.fwmark is not None]
         sources = [place for place, rule in enumerate(own) if rule.src and rule.iif is None]
         if max(marked, default=-1) > min(sources, default=len(own)):
