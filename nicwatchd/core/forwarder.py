@@ -101,10 +101,13 @@ class Forwarder:
         conflict = taken(host.rules, mask)
         if conflict:
             return Forwarding(mask, reasons=dict.fromkeys(served, conflict))
-        indices = served | self._primaries(served, before)
-        marks = assign(indices, before, mask, reserved(host.rules, mask))
-        families = {f for i in served for f in self._families(host.interfaces[i])}
-        plain = Forwarding(mask, marks, frozenset(marks), host.enis, frozenset(families))
+        first, last = self._ranks(served, before)
+        others = reserved(host.rules, mask)
+        marks = assign(first | last, before, mask, others)
+        if first - marks.keys():  # whoever can do without gives its mark up
+            marks = assign(first, before, mask, others)
+        families = self._in_main(served)
+        plain = Forwarding(mask, marks, frozenset(marks), host.enis, families)
         if self._wanted is not None:
             self._wanted = plain.text()
         problem = self._problem()
@@ -128,8 +131,7 @@ class Forwarder:
         for mark, table in standing(host.rules, mask):
             owners = host.owners.of(table)
             if table == MAIN_TABLE:
-                every = host.interfaces.items()
-                owners = frozenset(i for i, e in every if isinstance(e.treatment, Primary))
+                owners = frozenset(self._primaries)
             found |= dict.fromkeys(owners, mark)
         return found
 
@@ -145,16 +147,44 @@ class Forwarder:
         verdicts = interface.verdicts.items()
         return [f for f, verdict in verdicts if verdict.usable or verdict.usable.by_device]
 
-    def _primaries(self, served: set[int], before: dict[int, int]) -> set[int]:
-        """The primary, if it has a table, or a rule of ours may select a container's address."""
-        host = self._host
-        every = {i for i, each in host.interfaces.items() if isinstance(each.treatment, Primary)}
-        some = [host.interfaces[index] for index in served]
+    def _ranks(self, served: set[int], before: dict[int, int]) -> tuple[set[int], set[int]]:
+        """Who needs a mark, and who has one only if there are enough, by ifindex.
+
+        The primary needs one if a rule of ours may select a container's address. If it has but a
+        table of its own, a mark is better than none: without it, what containers answer goes as
+        main says, which is right for most.
+        """
+        every = self._primaries
+        its = every if self._is_needed(served) else set()
+        if self._is_waiting(served):
+            its = its | every & before.keys()
+        return served | its, {i for i in every - its if self._host.interfaces[i].is_protected}
+
+    def _in_main(self, served: set[int]) -> frozenset[Family]:
+        """The families in which main decides for the primary's mark, if it has no table in them."""
+        if self._is_needed(served):
+            return frozenset(f for i in served for f in self._families(self._host.interfaces[i]))
+        if not self._is_waiting(served):
+            return frozenset()
+        rules, mask = self._host.rules, self._host.policy.forwarded_mask
+        leads = ((rule.family, standing([rule], mask)) for rule in rules)
+        return frozenset(f for f, found in leads if any(table == MAIN_TABLE for _, table in found))
+
+    @property
+    def _primaries(self) -> set[int]:
+        every = self._host.interfaces.items()
+        return {index for index, each in every if isinstance(each.treatment, Primary)}
+
+    def _is_needed(self, served: set[int]) -> bool:
+        """Whether a rule of ours may select a container's address."""
+        some = [self._host.interfaces[index] for index in served]
         prefixes = any(v.usable.prefixes for each in some for v in each.verdicts.values())
-        waiting = any(v.status is Status.WAITING for each in some for v in each.verdicts.values())
-        needed = prefixes or any(each.facts.behind for each in some)
-        needed |= any(host.interfaces[index].is_protected for index in every)
-        return every if needed else every & before.keys() if waiting else set()
+        return prefixes or any(each.facts.behind for each in some)
+
+    def _is_waiting(self, served: set[int]) -> bool:
+        """Whether it is not known yet if one may."""
+        some = [self._host.interfaces[index] for index in served]
+        return any(v.status is Status.WAITING for each in some for v in each.verdicts.values())
 
     def _problem(self) -> Reason | None:
         """Why the table is not as wanted, and cannot be made so now."""

@@ -13,8 +13,9 @@ it came in by, in the bits of a mask, and gives the mark to the packets that com
 A rule `fwmark MARK/MASK lookup T`, with its guard, leads such a packet to the table of the ENI.
 What the host itself sends or gets is routed as ever: it meets no prerouting hook, or has no mark.
 
-Connections that came in by the primary need a mark only where a rule of ours may select the
-container by its address: one of an ENI's prefix. The rules for marks come before those for sources.
+Connections that came in by the primary need a mark where a rule of ours may select the container
+by its address: one of an ENI's prefix. Where the primary has a table of its own, they have one
+too, if there are enough. The rules for marks come before those for sources.
 
 Reads: the ENIs to mark, the rules in the kernel, the mask. Gives: the marks, the text of the table.
 """
@@ -112,6 +113,7 @@ class Forwarding:
     """What is marked on one host, as of one decision.
 
     `marks` are by ifindex; those in `led` have their rules. `enis` are all ENIs of the host.
+    `families` are those in which the primary needs its mark, whether it has a table or not.
     `reasons`, by ifindex: why an interface is not served.
     """
 

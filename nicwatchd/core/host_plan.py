@@ -178,7 +178,8 @@ class HostPlan:
                 return nothing_for(link, groups)
             case Primary() if self.protection.families and link.index not in self.without_table:
                 its = self._plan(self._primary(interface, policy, detour=detour), policy)
-                return replace(its, notes=(*self.protection.reasons, *its.notes))
+                rules = (*its.rules, *self._to_main(its, policy))
+                return replace(its, rules=rules, notes=(*self.protection.reasons, *its.notes))
             case Primary():
                 group = group_for(link, policy.numbers.group, groups)
                 rules = self.forwarding.to_main(link.index, policy.numbers)
@@ -191,6 +192,13 @@ class HostPlan:
                 return self._plan(self._subject(interface, policy, detour=detour), policy)
             case Managed() | Unmanaged():
                 return Plan(link.index)
+
+    def _to_main(self, its: Plan, policy: Policy) -> Iterator[Rule]:
+        """The rules for the primary's mark in the families in which it has no table."""
+        led = {rule.family for rule in its.rules if rule.fwmark is not None}
+        for rule in self.forwarding.to_main(its.index, policy.numbers):
+            if rule.family not in led:
+                yield rule
 
     def _plan(self, subject: Subject, policy: Policy) -> Plan:
         index = subject.link.index

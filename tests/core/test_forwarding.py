@@ -11,21 +11,23 @@ from hypothesis import strategies as st
 
 from nicwatchd.core.forwarder import REFUSED_FOR
 from nicwatchd.core.forwarding import Forwarding, assign, marks_in, reserved, standing, taken
-from nicwatchd.core.metadata import ABSENT, Value
+from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
 from nicwatchd.core.model import (
     MAIN_TABLE,
     AddRule,
+    Family,
     Link,
     Numbers,
     Operation,
     Reason,
     RemoveRule,
     RemoveRuleset,
+    Route,
     Rule,
     Ruleset,
     SetRuleset,
 )
-from nicwatchd.core.policy import DEFAULT_MASK, Forwarded, Policy
+from nicwatchd.core.policy import DEFAULT_MASK, Forwarded, Policy, PrimaryMode
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import ObjectsRead, ReadObjects, Step, StepAnswer
@@ -37,8 +39,15 @@ from tests.core.strict_kernel import StrictKernel
 
 MASK = DEFAULT_MASK
 ON = replace(CALM, forwarded=Forwarded.CONNMARK)
+LEFT = replace(ON, primary=PrimaryMode.LEAVE)
 THEIRS = Rule(V4, 5210, MAIN_TABLE, protocol=0)
 PREFIX = "10.0.2.64/28"
+BOTH = eni(
+    family("10.0.1.10", cidrs="10.0.1.0/24"),
+    family("2001:db8:0:1::10", cidrs="2001:db8:0:1::/64"),
+    mac=Value(PRIMARY),
+)
+TUNNEL = Link(9, "", "wg0", up=True, kind="wireguard", driver="wireguard")
 
 # --- marks -------------------------------------------------------------------------------------
 
@@ -148,10 +157,14 @@ class Motion(FastMotion):
         return self.kernel.state.ruleset or ""
 
 
-def host(policy: Policy = ON, prefix: str = "", *more: Link) -> Motion:
-    """Two ENIs that are applied; the first has the prefix."""
+def host(
+    policy: Policy = ON, prefix: str = "", *more: Link, primary: EniMetadata = OF_PRIMARY
+) -> Motion:
+    """Two ENIs that are applied; the first has the prefix. The tunnel has main's IPv6 default."""
     motion = Motion(policy, StrictKernel(ETH0, *more))
-    motion.imds(PRIMARY, 0.0, OF_PRIMARY)
+    if TUNNEL in more:
+        motion.kernel.put(Route(net("::/0"), MAIN_TABLE, TUNNEL.index, protocol=3, metric=50))
+    motion.imds(PRIMARY, 0.0, primary)
     motion.imds(MAC, 10.0, eni(family(IPV4, prefix or ABSENT, cidrs=NET4), FULL6))
     motion.imds(MAC2, 10.0, eni(family("10.0.3.10", cidrs="10.0.3.0/24"), mac=Value(MAC2)))
     motion.plug(10.0, ETH1)
@@ -163,15 +176,19 @@ def host(policy: Policy = ON, prefix: str = "", *more: Link) -> Motion:
 
 def before_sources(motion: Motion) -> bool:
     """Whether each rule for a mark stands before each for a source that forwarding may meet."""
-    own = [rule for rule in motion.kernel.own_rules if rule.family is V4]
-    marked = [place for place, rule in enumerate(own) if rule.fwmark is not None]
-    sources = [place for place, rule in enumerate(own) if rule.src and rule.iif is None]
-    return max(marked) < min(sources)
+    assert motion.rules()
+    for which in Family:
+        own = [rule for rule in motion.kernel.own_rules if rule.family is which]
+        marked = [place for place, rule in enumerate(own) if rule.fwmark is not None]
+        sources = [place for place, rule in enumerate(own) if rule.src and rule.iif is None]
+        if max(marked, default=-1) > min(sources, default=len(own)):
+            return False
+    return True
 
 
 def test_each_eni_has_its_mark_and_its_rules() -> None:
     motion = host()
-    for link, families in ((ETH1, [V4, V6]), (ETH2, [V4])):
+    for link, families in ((ETH0, [V4]), (ETH1, [V4, V6]), (ETH2, [V4])):
         rules = motion.rules(link)
         assert [rule.family for rule in rules] == families
         assert len({rule.fwmark for rule in rules}) == 1
@@ -179,17 +196,43 @@ def test_each_eni_has_its_mark_and_its_rules() -> None:
     guards = [rule for rule in motion.rules() if rule.table == MAIN_TABLE]
     assert all(g.suppress_prefixlength == 0 and g.suppress_ifgroup == 3778 for g in guards)
     assert before_sources(motion), "also those of an ENI that came later"
-    assert "to_2 " not in motion.text, "main decides for the primary"
+    assert len(motion.rules()) == len(guards) + 4, "and no others"
     written = len(motion.written)
     motion.run(400.0)
     assert len(motion.written) == written
 
 
-def test_the_primary_is_marked_where_a_container_has_an_eni_s_prefix() -> None:
-    motion = host(ON, PREFIX)
-    main = [r for r in motion.rules() if r.table == MAIN_TABLE and r.suppress_prefixlength is None]
-    assert [rule.family for rule in main] == [V4, V6]
+def to_main(motion: Motion) -> list[Family]:
+    """The families of the rules for marks by which main decides."""
+    rules = [r for r in motion.rules() if r.table == MAIN_TABLE]
+    return [rule.family for rule in rules if rule.suppress_prefixlength is None]
+
+
+def test_a_primary_that_is_left_alone_has_no_mark() -> None:
+    motion = host(LEFT)
+    assert "from_2 " not in motion.text
+    assert "to_2 " not in motion.text
+    assert to_main(motion) == []
+    assert motion.rules(ETH0) == []
+    assert motion.rules(ETH1)
+
+
+@pytest.mark.parametrize("policy", [ON, LEFT], ids=["protected", "left"])
+def test_the_primary_is_marked_where_a_container_has_an_eni_s_prefix(policy: Policy) -> None:
+    """Its own table decides in the family that it has, IPv4; else main does."""
+    motion = host(policy, PREFIX)
+    families = [rule.family for rule in motion.rules(ETH0)], to_main(motion)
+    assert families == (([V4], [V6]) if policy is ON else ([], [V4, V6]))
     assert "jump from_2" in motion.text
+    assert before_sources(motion)
+
+
+@pytest.mark.parametrize("led", [True, False], ids=["by it", "by a tunnel"])
+def test_main_decides_in_a_family_in_which_the_primary_has_no_table(*, led: bool) -> None:
+    """Where main's IPv6 default led elsewhere before, somebody wants that."""
+    motion = host(ON, PREFIX, *(() if led else (TUNNEL,)), primary=BOTH)
+    assert [rule.family for rule in motion.rules(ETH0)] == ([V4, V6] if led else [V4])
+    assert to_main(motion) == ([] if led else [V6])
     assert before_sources(motion)
 
 
@@ -326,6 +369,35 @@ def test_those_without_a_mark_are_told() -> None:
     told = [index for index in (3, 4) if "marks-used-up" in motion.notes(index)]
     assert len(told) == 1
     assert len(list(standing(motion.kernel.rules, 0x3))) >= 2
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_primary_that_can_do_without_gives_its_mark_up(*, restarts: bool) -> None:
+    """It has one of two marks while there is one ENI beside it; the second ENI gets that."""
+    policy = replace(ON, forwarded_mask=0x3)
+    motion = host(policy)
+    motion.kernel.unplug(ETH2.index)
+    motion.run(motion.now + 100.0)
+    before = {link.index: mark_of(motion, link) for link in (ETH0, ETH1)}
+    assert set(before.values()) == {1, 2}
+    motion.kernel.set_link(ETH2)
+    motion.now += 1.0
+    if restarts:
+        motion.turn = motion.begin(policy)
+    motion.run(motion.now + 100.0)
+    assert motion.rules(ETH0) == []
+    assert mark_of(motion, ETH1) == before[ETH1.index]
+    assert mark_of(motion, ETH2) == before[ETH0.index]
+    assert "marks-used-up" not in motion.notes(3) | motion.notes(4)
+    assert before_sources(motion)
+    motion.kernel.unplug(ETH2.index)
+    motion.run(motion.now + 100.0)
+    assert mark_of(motion, ETH0) == before[ETH0.index]
+
+
+def mark_of(motion: Motion, link: Link) -> int | None:
+    [mark] = {rule.fwmark for rule in motion.rules(link)}
+    return mark
 
 
 def test_the_table_is_made_before_the_rules_and_removed_after_them() -> None:

@@ -45,6 +45,7 @@ async def test_it_is_applied_while_imds_does_not_answer(renamed: bool) -> None:
         there = (await host.status("eth1"))["ipv4"]
         eni = (await host.status("eth1"))["eni"]
         await lent(host, other)
+        await host.daemon.post("/v1/reconcile")  # it is told before its rules are removed
         assert await host.kernel_objects() == before, "nothing of it stays meanwhile"
         [missing] = await unlinked(host, TWO.mac)
         assert (missing["name"], missing["eni"], missing["remembered"]) == ("eth1", eni, True)

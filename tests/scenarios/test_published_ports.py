@@ -228,6 +228,17 @@ async def until_ours(host: HostUnderTest, is_so: Callable[[str], bool]) -> None:
     await eventually(looks)
 
 
+async def until_marked(host: HostUnderTest, *names: str) -> None:
+    """Wait until our table marks what comes in by these ENIs, and no other; once each."""
+    indices = sorted(host.vpc.ifindex(host.eni(name)) for name in names)
+
+    def is_so(text: str) -> bool:
+        chains = [re.findall(rf"chain {way}_(\d+) ", text) for way in ("from", "to")]
+        return all(sorted(map(int, found)) == indices for found in chains)
+
+    await until_ours(host, is_so)
+
+
 async def test_what_others_have_stays_and_ours_is_healed() -> None:
     """Through attach, deletion by others, a restart, a kill, and release."""
     async with ec2_host(numbered(1), config=CONNMARK, judged=False) as host:
@@ -285,26 +296,29 @@ async def test_the_table_goes_with_the_last_eni_and_with_the_setting() -> None:
         await host.plug("eth1", "eth2")
         for name in ("eth1", "eth2"):
             await host.until(name, complete)
-        await until_ours(host, lambda text: text.count("chain to_") == 2)
+        await until_marked(host, "eth0", "eth1", "eth2")
         await host.ec2.unplug("eth2")
-        await until_ours(host, lambda text: text.count("chain to_") == 1)
+        await until_marked(host, "eth0", "eth1")
         await host.ec2.unplug("eth1")
         await until_ours(host, lambda text: not text)
+        await eventually_no_marks(host)
+        await host.daemon.post("/v1/reconcile")
+        assert await host.own_rules() == []
         await host.plug("eth1")
         await host.until("eth1", complete)
-        await until_ours(host, lambda text: text.count("chain to_") == 1)
+        await until_marked(host, "eth0", "eth1")
         # A released ENI is not marked; and with the setting off, at a reload or a restart, none is.
         await host.daemon.post("/v1/release?interface=eth1")
         assert (await ruleset(host))[1] == ""
         await host.daemon.post("/v1/reconcile")
-        await until_ours(host, lambda text: text.count("chain to_") == 1)
+        await until_marked(host, "eth0", "eth1")
         host.daemon.config.write_text(settings(), encoding="utf-8")
         host.daemon.process.send_signal(signal.SIGHUP)
         await until_ours(host, lambda text: not text)
         await eventually_no_marks(host)
         host.daemon.config.write_text(CONNMARK, encoding="utf-8")
         host.daemon.process.send_signal(signal.SIGHUP)
-        await until_ours(host, lambda text: text.count("chain to_") == 1)
+        await until_marked(host, "eth0", "eth1")
         await host.daemon.stop()
         await host.daemon.start(settings())
         await until_ours(host, lambda text: not text)
@@ -384,7 +398,10 @@ async def test_bits_of_others_are_left_to_them(family: str) -> None:
 
 
 async def test_more_enis_than_marks() -> None:
-    """Two bits are two marks; the third ENI is told, and served otherwise."""
+    """Two bits are two marks; the third ENI is told, and served otherwise.
+
+    The primary gave its mark up for the second.
+    """
     config = settings(forwarded="connmark", forwarded_mask=0x3000000)
     names = ["eth1", "eth2", "eth3"]
     async with ec2_host(*map(numbered, (1, 2, 3)), config=config) as host:
@@ -393,7 +410,7 @@ async def test_more_enis_than_marks() -> None:
         for name in names:
             await host.plug(name)
             await host.until(name, complete)
-        await until_ours(host, lambda text: text.count("chain to_") == 2)
+        await until_marked(host, "eth1", "eth2")
         told = [n for n in names if "marks-used-up" in codes((await host.status(n))["notes"])]
         assert told == ["eth3"]
         async with answering(host, box):

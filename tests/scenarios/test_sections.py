@@ -147,22 +147,34 @@ async def test_reloads_of_sections_leave_no_gap() -> None:
                 await asyncio.gather(*(stream.goes_on() for stream in opened))
 
 
-async def test_an_eni_whose_section_is_unknown_is_not_touched() -> None:
-    """IMDS has all but the VPC: whether the section is this ENI's nobody can tell yet."""
+@pytest.mark.parametrize("primary", ["leave", "protect"])
+async def test_an_eni_whose_section_is_unknown_is_not_touched(primary: str) -> None:
+    """IMDS has all but the VPC: whether the section is this ENI's nobody can tell yet.
+
+    The primary is protected meanwhile: main may have routes by that ENI already.
+    """
     steps = (Step(0.0, hide=frozenset({"vpc-id"})),)
-    section = {"vpc": f"vpc-{1:017x}", "manage": False}
-    async with ec2_host(script(1, steps=steps), config=config(section)) as host:
+    text = f'primary = "{primary}"\n' + config({"vpc": f"vpc-{1:017x}", "manage": False})
+    async with ec2_host(script(1, steps=steps), config=text) as host:
         async with host.changes("link", "address", "route") as said:
             await host.plug("eth1")
             status = await host.until("eth1", waits_for("section-unknown"))
             assert "vpc-id" in status["reasons"][0]["text"]
-            assert await host.own_rules() == []
+            await host.daemon.post("/v1/reconcile")
+            beside = await host.own_rules("eth0")
+            assert bool(beside) is (primary == "protect")
+            assert await host.own_rules() == beside
             host.imds.step("eth1", hide=set())
             status = await host.until("eth1", "ignored")
+            await host.daemon.post("/v1/reconcile")
         assert codes(status["reasons"]) == {"excluded"}
         assert "vpc = " in status["reasons"][0]["text"]
-        assert [line for line in said if "proto 236" in line or "group 3778" in line] == []
+        selectors = {f"{rule.partition(' lookup ')[0]} lookup " for rule in beside}
+        ours = [line for line in said if "proto 236" in line or "group 3778" in line]
+        others = [line for line in ours if not any(each in line for each in selectors)]
+        assert [line for line in others if primary == "leave" or "dev eth0 " not in line] == []
         assert await is_left(host, "eth1")
+        assert await host.own_rules() == [], "the primary has nothing to be protected from"
 
 
 async def test_nothing_that_stands_is_removed_while_the_section_is_unknown() -> None:
@@ -188,6 +200,7 @@ async def test_a_family_that_the_settings_leave_out(by: str, family: str) -> Non
     other = {"ipv4": "ipv6", "ipv6": "ipv4"}[family]
     sections = ({"name": "eth1", "families": [family]},) if by == "section" else ()
     general = {"families": [family]} if by == "general" else {}
+    beside = ("eth0",) if by == "section" else ()  # the section is of eth1 alone
     hidden = (Step(0.0, hide=frozenset({"ipv6s", "subnet-ipv6-cidr-blocks"})),)
     steps = hidden if family == "ipv4" else ()
     async with ec2_host(script(1, steps=steps), config=config(*sections, **general)) as host:
@@ -197,7 +210,7 @@ async def test_a_family_that_the_settings_leave_out(by: str, family: str) -> Non
         assert codes(status[other]["reasons"]) == {"off-by-settings"}
         chosen = Family.V4 if family == "ipv4" else Family.V6
         await host.all_reachable("eth1", addresses=list(host.eni("eth1").addresses(chosen)))
-        assert await of_family(host, other) == 0
+        assert await of_family(host, other, *beside) == 0
         host.imds.step("eth1", hide=set())
         await reload(host)
         await host.until("eth1", complete)
@@ -206,17 +219,22 @@ async def test_a_family_that_the_settings_leave_out(by: str, family: str) -> Non
             await reload(host, *sections, **general)
             status = await host.until("eth1", lambda s: verdicts(s).get(other) == "off")
             await host.daemon.post("/v1/reconcile")
-            assert await of_family(host, other) == 0
+            assert await of_family(host, other, *beside) == 0
         await reload(host)
         await host.until("eth1", complete)
 
 
-async def of_family(host: HostUnderTest, family: str) -> int:
-    """How many objects of ours there are of it."""
+async def of_family(host: HostUnderTest, family: str, *beside: str) -> int:
+    """How many rules, guards too, and routes of ours there are of it, but for those `beside`."""
     v = "-4" if family == "ipv4" else "-6"
     objects = await host.kernel_objects()
-    mine = {"-4": "rule", "-6": "-6 rule"}[v], f"{v} route show table all proto 236"
-    return sum("236" in line or key == mine[1] for key in mine for line in objects[key])
+    rules_beside = await host.own_rules(*beside) if beside else []
+    selectors = {rule.partition(" lookup ")[0] for rule in rules_beside}
+    lines = [line for line in objects[{"-4": "rule", "-6": "-6 rule"}[v]] if "proto 236" in line]
+    rules = [line.partition(":")[2].partition(" lookup ")[0].strip() for line in lines]
+    routes = objects[f"{v} route show table all proto 236"]
+    others = [r for r in routes if not any(f"dev {name} " in f"{r} " for name in beside)]
+    return sum(rule not in selectors for rule in rules) + len(others)
 
 
 # --- Multus, marks of udev, ECS -------------------------------------------------------------------
