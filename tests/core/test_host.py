@@ -69,6 +69,7 @@ from tests.core.scenes import (
     LEASE4,
     LEASE6,
     MAC2,
+    OF_PRIMARY,
     applied,
     hot_plugged,
     quiet,
@@ -559,6 +560,7 @@ def test_the_end_depends_on_the_facts_alone(
 ) -> None:
     """Whatever the way, the same facts in the end make the same kernel; and it was always sound."""
     motion = FastMotion(policy)
+    motion.imds(PRIMARY, 0.0, OF_PRIMARY)
     motion.plug(0.0, ETH1)
     for when, what in sorted(events, key=lambda event: event[0]):
         if isinstance(what, EniMetadata):
@@ -572,6 +574,7 @@ def test_the_end_depends_on_the_facts_alone(
     motion.run(200.0)
     assert motion.state() is APPLIED
     straight = FastMotion(policy, motion.kernel.without_ours())
+    straight.imds(PRIMARY, 0.0, OF_PRIMARY)
     straight.imds(MAC, 0.0, FULL)
     straight.run(60.0)
     assert set(motion.kernel.own_rules) == set(straight.kernel.own_rules)
