@@ -138,10 +138,20 @@ class VmHost:
         if self.peer_table is not None:
             await self.eventually(lambda: self.peer_serves(*enis), PEER_PATIENCE)
         await all_answer(self.vpc, self.paths(*enis), PATIENCE)
+        # Without one, main has nicwatchd's instead, until the next router advertisement.
+        await self.eventually(self._primary_has_its_ways_out)
         before: list[str] = []
         while before != (now := await self._reconciled()):
             before = now
         return now
+
+    async def _primary_has_its_ways_out(self) -> bool:
+        """Whether main has default routes by the primary that are not nicwatchd's."""
+        shown = [
+            await self.vm.run("ip", family, "route", "show", "default", "dev", PRIMARY.name)
+            for family in ("-4", "-6")
+        ]
+        return all(any("proto 236" not in line for line in s.splitlines()) for s in shown)
 
     async def _reconciled(self) -> list[str]:
         await self.vm.run("nicwatchd", "reconcile")
@@ -254,6 +264,19 @@ class VmHost:
             for text in said
         )
         return [line for of in lines for line in of if " proto 236" in line]
+
+    async def keeps_nothing(self) -> None:
+        """Wait until nothing of ours is left: what is told first goes a moment later."""
+
+        async def is_clean() -> bool:
+            return not await self.ours()
+
+        await self.eventually(is_clean)
+
+    async def ours_of(self, name: str) -> list[str]:
+        """... those that lead to the table of an interface, or are in it."""
+        table = str((await self.status(name))["table"])
+        return [line for line in await self.ours() if table in line.split()]
 
     async def eventually(
         self, holds: Callable[[], Awaitable[bool]], within: float = PATIENCE

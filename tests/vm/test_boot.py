@@ -47,7 +47,7 @@ async def test_the_firmware_says_ec2(host: VmHost) -> None:
 async def test_the_primary_is_known_and_left_alone(host: VmHost) -> None:
     primary = await host.status("ens5")
     assert (primary["state"], primary["reasons"][0]["code"]) == ("ignored", "primary")
-    assert await host.ours() == []
+    await host.keeps_nothing()
 
 
 async def test_the_live_unit_is_confined(host: VmHost) -> None:

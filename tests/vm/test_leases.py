@@ -66,7 +66,7 @@ async def test_a_lease_makes_it_look_at_once(host: VmHost, client: Client) -> No
     try:
         async with host.plugged(unlisted(script("ens6", 2)), dhcp=False) as (eni,):
             await host.eventually(partial(waits_with_link_up, host))
-            assert await host.ours() == []
+            assert await host.ours_of("ens6") == []
             before = len(host.imds.log)
             await client.lease(eni, "ens6")
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
@@ -81,7 +81,7 @@ async def test_a_lease_makes_it_look_at_once(host: VmHost, client: Client) -> No
             await host.vm.try_run("nicwatchd", "reconcile")
             await host.until("ens6", "applied", since)
         await host.until("ens6", "gone", since)
-        assert await host.ours() == []
+        await host.keeps_nothing()
     finally:
         await host.settings()
 
@@ -104,7 +104,7 @@ async def test_a_lease_that_comes_late_takes_over(host: VmHost, client: Client) 
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
         assert await addresses(host, "ens6") == leased(eni)
     await host.until("ens6", "gone", since)
-    assert await host.ours() == []
+    await host.keeps_nothing()
 
 
 async def added(host: VmHost) -> list[str]:

@@ -25,7 +25,7 @@ async def in_use(host: VmHost) -> AsyncIterator[tuple[Eni, list[str]]]:
         await host.until("ens6", "applied", since)
         yield eni, await host.use(eni)
     await host.until("ens6", "gone", since)
-    assert await host.ours() == []
+    await host.keeps_nothing()
 
 
 async def addresses(host: VmHost, link: str) -> set[str]:
@@ -99,7 +99,7 @@ async def test_release_with_the_daemon_running(host: VmHost) -> None:
         said = json.loads(await host.vm.run("nicwatchd", "release", "--json"))
         assert said["failed"] == []
         assert said["released"]["rules"] > 0
-        assert await host.ours() == []
+        await host.keeps_nothing()
         assert await addresses(host, "ens6") == leased  # networkd's
         groups = json.loads(await host.vm.run("ip", "-json", "link"))
         assert {link["group"] for link in groups} == {"default"}
@@ -109,7 +109,7 @@ async def test_release_with_the_daemon_running(host: VmHost) -> None:
         since = host.vm.journal.now
         await host.vm.run("systemctl", "restart", "nicwatchd")
         await host.until("ens6", "ignored", since)
-        assert await host.ours() == []
+        await host.keeps_nothing()
 
         since = host.vm.journal.now
         await host.vm.run("nicwatchd", "reconcile")
