@@ -55,10 +55,12 @@ async def test_with_a_default_route_that_wins(host: VmHost, metric: int) -> None
         for family in Family:
             words = f"-{family.value} -o route show default dev ens5"
             shown = (await host.vm.run("ip", *words.split())).splitlines()
-            (theirs,) = [line.split() for line in shown if "proto 236" not in line]
-            kept = theirs[: theirs.index("metric") + 2]
-            await host.vm.run("ip", f"-{family.value}", "route", "del", *kept, "dev", "ens5")
-            await host.vm.run("ip", f"-{family.value}", "route", "append", *kept, "dev", "ens5")
+            # IPv6 makes one route of two hops of those that tie, which has no single device.
+            for theirs in (line.split() for line in shown if "proto 236" not in line):
+                kept = theirs[: theirs.index("metric") + 2]
+                for verb in ("del", "append"):
+                    again = ("ip", f"-{family.value}", "route", verb, *kept, "dev", "ens5")
+                    await host.vm.run(*again)
         await nothing_is_lost(host, eni)
     await host.until("ens6", "gone", since)
     await all_answer(host.vpc, host.to_primary(), PATIENCE)
