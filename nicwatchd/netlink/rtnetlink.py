@@ -63,7 +63,7 @@ from nicwatchd.netlink.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.model import (
@@ -164,16 +164,21 @@ class NetlinkKernel:
         def decode(body: bytes) -> Route | bytes | None:
             return decode_route_or_body(body) if _host_of(body) in wanted else None
 
+        for route in await self._of_main({Family(ip.version) for ip in addresses}, decode):
+            ip = route.dst.network_address
+            found[ip] = found.get(ip, frozenset()) | route.links
+        return found
+
+    async def _of_main(
+        self, families: Iterable[Family], decode: Callable[[bytes], Route | bytes | None]
+    ) -> list[Route]:
+        """Main's unicast routes of these families, without those that `decode` maps to None."""
         rows: list[Route | bytes] = []
-        for number in {ADDRESS_FAMILY[Family(ip.version)] for ip in addresses}:
-            body = ROUTE.pack(number, 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0)
+        for family in families:
+            body = ROUTE.pack(ADDRESS_FAMILY[family], 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0)
             request = Request(RTM_GETROUTE, 0, body + attribute_u32(RTA_TABLE, MAIN_TABLE))
             rows += await self._requests.dump(request, decode)
-        for route in await self._resolved(rows):
-            if route.table == MAIN_TABLE:
-                ip = route.dst.network_address
-                found[ip] = found.get(ip, frozenset()) | route.links
-        return found
+        return [route for route in await self._resolved(rows) if route.table == MAIN_TABLE]
 
     async def closed_main(self, but: AbstractSet[int]) -> dict[Family, tuple[Route, ...]]:
         """See `Kernel`. The kernel filters what nearly always is all there is to read: nothing."""
@@ -212,12 +217,7 @@ class NetlinkKernel:
 
     async def defaults(self) -> tuple[Route, ...]:
         """See `Kernel`. The kernel cannot filter by destination: most is skipped unread."""
-        rows: list[Route | bytes] = []
-        for number in ADDRESS_FAMILY.values():
-            body = ROUTE.pack(number, 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0)
-            request = Request(RTM_GETROUTE, 0, body + attribute_u32(RTA_TABLE, MAIN_TABLE))
-            rows += await self._requests.dump(request, _decode_default)
-        return tuple(route for route in await self._resolved(rows) if route.table == MAIN_TABLE)
+        return tuple(await self._of_main(Family, _decode_default))
 
     async def own_routes(self) -> tuple[Route, ...]:
         """See `Kernel`."""
