@@ -148,7 +148,9 @@ class Leadership:
         in_main = (route for route in host.routes if route.table == MAIN_TABLE)
         standing = {route.family: route for route in in_main if route.oif in links}
         named = host.policy.egress != PRIMARY_EGRESS
-        routers = {f: r for f in Family if (r := self._router(leader, f))}
+        # Seldom does another ENI's default route lead, and only then is a router needed.
+        beaten = [f for f in Family if self._lead.defaults(f).elsewhere(links)]
+        routers = {f: r for f in beaten if (r := self._router(leader, f))}
         alone = not self._has_secondaries
         its = Leader(leader.link, links, named, routers, host.enis, alone)
         return egress(its, self._lead, standing)
@@ -156,7 +158,8 @@ class Leadership:
     def _router(self, leader: Interface, family: Family) -> Route | None:
         """A default route by the VPC's router, if the ENI's own link has the family's routes."""
         facts, policy = leader.facts, self._host.policy
-        certain = usable(leader.verdicts, facts.addresses, facts.routes, Protection())
+        only = Protection(frozenset({family}))
+        certain = usable(leader.verdicts, facts.addresses, facts.routes, only)
         its = certain.get(family, Usable())
         if not its or leader.link.master:
             return None
