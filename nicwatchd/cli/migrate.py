@@ -72,15 +72,21 @@ def _finish(system: System, record: Record, arguments: argparse.Namespace) -> in
     if record.undoing:
         return fail("an undo was begun: finish it with `nicwatchd migrate --undo`")
     rest = [entry.step.what for entry in record.entries if entry.state != records.DONE]
-    _tell(arguments, "a migration was begun and is not finished; what is left of it:")
-    for what in rest:
+    heading = "a migration was begun and is not finished; what is left of it:"
+    if (ended := _shown(arguments, heading, rest)) is not None:
+        return ended
+    return _carry_out(system, record, arguments)
+
+
+def _shown(arguments: argparse.Namespace, heading: str, steps: list[str]) -> int | None:
+    """Show what is to be done; the exit code where that is all, None to go on."""
+    _tell(arguments, heading)
+    for what in steps:
         _tell(arguments, f"  {what}")
     if arguments.dry_run:
         _tell(arguments, "nothing was changed")
         return OK
-    if (refused := _refused(arguments)) is not None:
-        return refused
-    return _carry_out(system, record, arguments)
+    return _refused(arguments)
 
 
 def _carry_out(system: System, record: Record, arguments: argparse.Namespace) -> int:
@@ -98,14 +104,9 @@ def _undo(system: System, record: Record | None, arguments: argparse.Namespace) 
         _result(arguments, "nothing", f"nothing to undo: there is no {records.FILE}", [])
         return OK
     steps = [entry.step.what for entry in reversed(record.entries) if entry.state != PENDING]
-    _tell(arguments, f"to be undone, of the migration from {', '.join(record.tools)}:")
-    for what in steps:
-        _tell(arguments, f"  {what}")
-    if arguments.dry_run:
-        _tell(arguments, "nothing was changed")
-        return OK
-    if (refused := _refused(arguments)) is not None:
-        return refused
+    heading = f"to be undone, of the migration from {', '.join(record.tools)}:"
+    if (ended := _shown(arguments, heading, steps)) is not None:
+        return ended
     try:
         left = progress.undo(system, record, partial(_tell, arguments))
     except StepError as error:
