@@ -74,9 +74,9 @@ class Subject:
     in the group. `taken` are items that an ENI of another VPC has, too, and has the rule for.
     `behind_local` are the families whose local table comes after our rules. `enis` are the links
     that the guards hide, by ifindex. `closed` are the families in which main's error routes would
-    end a guard's look-up. `is_primary`: others configure the link and its first address.
-    end a guard's look-up. `mark` and its mask are of what containers answer to connections that
-    came in by this ENI; None: nothing is marked.
+    end a guard's look-up. `is_primary`: others configure the link and its first address. `mark` and
+    its mask are of what containers answer to connections that came in by this ENI; None: nothing is
+    marked.
     """
 
     link: Link

@@ -39,16 +39,25 @@ def host(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
-async def test_where_an_object_leads_is_read(host: None, family: Family) -> None:  # noqa: ARG001
-    dst, one, other = NETS[family]
+def by_objects(family: Family, dst: str) -> tuple[Hop, Hop]:
+    """Routes to a destination by an object, by a group and by one that drops all; the group's hops.
+
+    The metric of each is the object's number.
+    """
+    _, one, other = NETS[family]
     for number, gateway in ((7, one), (8, other)):
         ip(f"nexthop add id {number} via {gateway} dev eth1")
     ip("nexthop add id 9 group 7,3/8")
     ip(f"-{family} nexthop add id 10 blackhole")
     for number in (7, 9, 10):
         ip(f"-{family} route add {dst} nhid {number} metric {number}")
-    hops = (Hop(ETH1, ip_address(one), 3), Hop(ETH1, ip_address(other)))
+    return Hop(ETH1, ip_address(one), 3), Hop(ETH1, ip_address(other))
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_where_an_object_leads_is_read(host: None, family: Family) -> None:  # noqa: ARG001
+    dst, one, _ = NETS[family]
+    hops = by_objects(family, dst)
     kernel = NetlinkKernel()
     found = [r for r in await kernel.link_routes(ETH1) if r.protocol == RTPROT_BOOT]
     kernel.close()
@@ -75,14 +84,8 @@ async def test_a_host_route_by_an_object(host: None, heard: Heard, family: Famil
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
 async def test_mains_defaults_by_objects(host: None, family: Family) -> None:  # noqa: ARG001
     """By one, by a group, and not by one that drops everything."""
-    _, one, other = NETS[family]
-    for number, gateway in ((7, one), (8, other)):
-        ip(f"nexthop add id {number} via {gateway} dev eth1")
-    ip("nexthop add id 9 group 7,3/8")
-    ip(f"-{family} nexthop add id 10 blackhole")
-    for number in (7, 9, 10):
-        ip(f"-{family} route add default nhid {number} metric {number}")
-    hops = (Hop(ETH1, ip_address(one), 3), Hop(ETH1, ip_address(other)))
+    _, one, _ = NETS[family]
+    hops = by_objects(family, "default")
     kernel = NetlinkKernel()
     found = sorted(await kernel.defaults(), key=lambda route: route.metric)
     kernel.close()
