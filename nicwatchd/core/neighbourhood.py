@@ -8,7 +8,7 @@ table only.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from math import inf
@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
     Numbers,
     Rule,
 )
+from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.stack import Stack
 
 
@@ -97,7 +98,8 @@ class Neighbourhood:
         """The subnets whose on-link routes in main no guard hides.
 
         Those are of other ENIs whose link is not in our group, and of any ENI, by a link on top of
-        one that is not; and all of the families in `everywhere`, as if no link were in it.
+        one that is not; and all of the families in `everywhere`, as if no link were in it. While an
+        ENI's subnets are not known yet, what rules of ours say of it from before still holds.
         """
         others = (
             subnet
@@ -106,7 +108,24 @@ class Neighbourhood:
             for subnet in (*subnets, *self._left_open(other))
             if other not in self.hidden or Family(subnet.version) in everywhere
         )
-        return tuple(dict.fromkeys((*others, *self.stack.exposed(everywhere))))
+        known = (*others, *self.stack.exposed(everywhere))
+        return tuple(dict.fromkeys((*known, *self._from_before(index))))
+
+    def _from_before(self, index: int) -> Iterator[IPNetwork]:
+        """The detours that stand, perhaps since an earlier run, of families not fully known."""
+        unknown = {family for other, family in self.stack.unknown if other != index}
+        standing = self._standing_detours.get(self._numbers.table_of(index), {}) if unknown else ()
+        return (subnet for subnet in standing if Family(subnet.version) in unknown)
+
+    @cached_property
+    def _standing_detours(self) -> dict[int, dict[IPNetwork, None]]:
+        """The subnets that rules of ours send to a table, by the table."""
+        found: dict[int, dict[IPNetwork, None]] = {}
+        for rule in self._rules:
+            is_detour = rule.dst is not None and rule.table not in SHARED_TABLES
+            if is_detour and rule.protocol == PROTOCOL:
+                found.setdefault(rule.table, {})[rule.dst] = None
+        return found
 
     def _left_open(self, index: int) -> tuple[IPNetwork, ...]:
         """The networks on an interface that no guard hides, whoever made main's routes there."""

@@ -292,6 +292,27 @@ def test_in_a_change_of_the_group_all_others_are_detours() -> None:
     assert beside(motion).detours(4, {V6}) == nets(NET6)
 
 
+def test_after_a_restart_detours_stay_while_another_eni_is_unread() -> None:
+    """What is read of one ENI says nothing of the subnets of another that is left alone."""
+    motion = host_with(listed(ETH2, "10.0.3.0/24", "2001:db8:0:3::/64"))
+    motion.turn.release(motion.host.interfaces[4].key, motion.now)
+    motion.run(120.0)
+    before = nets("10.0.3.0/24", "2001:db8:0:3::/64")
+    assert beside(motion).detours(3) == before
+    written = len(motion.written)
+    releases = motion.host.releases
+    motion.imds(MAC2, 120.0, UNREAD)
+    motion.turn = motion.begin(replace(CALM, rules=RuleMode.SUBNET))
+    motion.host.releases = releases
+    motion.run(150.0)
+    assert motion.written[written:] == []
+    motion.imds(MAC2, 150.0, eni(family("10.0.4.5", cidrs="10.0.4.0/24"), mac=Value(MAC2)))
+    motion.run(180.0)
+    assert beside(motion).detours(3) == nets("10.0.4.0/24")
+    about = {rule.dst for rule in motion.kernel.rules if rule.protocol == PROTOCOL and rule.dst}
+    assert about == {*nets("10.0.4.0/24")}
+
+
 # --- whether local comes first -----------------------------------------------------------------
 
 LOCAL4, LOCAL6 = Rule(V4, 0, LOCAL_TABLE, protocol=2), Rule(V6, 0, LOCAL_TABLE, protocol=2)
