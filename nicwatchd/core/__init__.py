@@ -46,6 +46,7 @@ How to read it
     outside     whose the ENIs are by the word of udev and of Multus
     host        all interfaces, and the facts that they share
     ways        by which links IMDS may be asked where the host's routes do not lead to it
+    basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
     agenda      when the next turn is due, and why

@@ -66,7 +66,7 @@ class Decider:
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
         self._leadership = Leadership(host)
-        self._forwarder = Forwarder(host)
+        self.forwarder = Forwarder(host)
 
     def decide(self, now: float) -> Decision:
         """Judge and plan everything anew."""
@@ -88,7 +88,7 @@ class Decider:
         self._plan(now, network)
         undecided = self._undecided()
         plans = [*_in_order(host.interfaces.values()), *self._orphans]
-        operations = self._forwarder.around(diff(plans, kernel, undecided, host.owners), now)
+        operations = self.forwarder.around(diff(plans, kernel, undecided, host.owners), now)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
         allowed, throttled = self._throttle(operations, now)
@@ -112,7 +112,7 @@ class Decider:
         """Take the failed operations of the last decision, to count what others removed."""
         lost = (thing(outcome.operation) for outcome in failures)
         self.host.losses.close(frozenset(each for each in lost if each))
-        self._forwarder.close(failures, self.at)
+        self.forwarder.close(failures, self.at)
 
     def explain(self, failures: Sequence[Failure]) -> None:
         """Take the reasons of failures, for the next decision to show."""
@@ -212,7 +212,7 @@ class Decider:
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, _prefixes(host)),
             taken=self._contest().taken(),
             protection=protection,
-            forwarding=self._forwarder.conclude(),
+            forwarding=self.forwarder.conclude(),
             made=self._made,
         )
         plans = planner.plans(host.policy)

@@ -227,6 +227,11 @@ class Forwarder:
             return tuple(operations)
         return (SetRuleset(wanted), *operations)
 
+    @property
+    def next_deadline(self) -> float | None:
+        """When what `nft` refused is tried again."""
+        return self._refusal.at + REFUSED_FOR if self._refusal else None
+
     def close(self, failures: Sequence[Outcome], now: float) -> None:
         """Take the failed operations of the decision of that time."""
         for each in failures:

@@ -122,8 +122,8 @@ class Neighbourhood:
         """The subnets that rules of ours send to a table, by the table."""
         found: dict[int, dict[IPNetwork, None]] = {}
         for rule in self._rules:
-            is_detour = rule.dst is not None and rule.table not in SHARED_TABLES
-            if is_detour and rule.protocol == PROTOCOL:
+            is_ours = rule.protocol == PROTOCOL and rule.table not in SHARED_TABLES
+            if is_ours and rule.dst is not None:
                 found.setdefault(rule.table, {})[rule.dst] = None
         return found
 

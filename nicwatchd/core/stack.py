@@ -80,6 +80,11 @@ class Above:
         if index in self.beneath:
             self._on[index] = (addresses, routes)
 
+    @property
+    def on_layers(self) -> Mapping[int, tuple[tuple[Address, ...], tuple[Route, ...]]]:
+        """What is on each link that stands on an ENI; a value of its own."""
+        return dict(self._on)
+
     def stack(self, ground: Mapping[int, Ground], groups: frozenset[int], *, joins: bool) -> Stack:
         """What stands on the ENIs, or stood on one and is still in a group of ours."""
         none: tuple[tuple[Address, ...], tuple[Route, ...]] = ((), ())

@@ -24,6 +24,7 @@ from typing import Final
 
 from nicwatchd.core.agenda import Agenda, Appointment, Why
 from nicwatchd.core.application import Application
+from nicwatchd.core.basis import Basis
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
@@ -142,6 +143,7 @@ class Turn:
         self.completed = 0  # the revision up to which turns were completed
         self.picture = Picture(self.host)
         self._decider = Decider(self.host)
+        self._basis = Basis(self.host, self._decider.forwarder)  # of the last decision
         self._lookups = Lookups(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
@@ -257,7 +259,6 @@ class Turn:
                 self._take_outcomes(step, answer, now)
             case LookUp() as step, LookedUp():
                 self._lookups.take(step, answer)
-                self._show_shadows()
                 self._end(now)
 
     def fail(self, now: float) -> None:
@@ -284,10 +285,13 @@ class Turn:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
                 self.step = self._lookups.wanted(changed=changed)
                 if not self.step.probes:
-                    self._show_shadows()
                     self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
+        if self._holds(now):
+            self._move(Move.EQUAL, now)
+            return
+        self._basis.take(now)
         before = self.decision.operations if self.decision and self._round else ()
         if self._failed is not None:
             failures, self._failed = self._failed, None  # once only, even if it raises
@@ -299,6 +303,11 @@ class Turn:
         self.settled = not operations
         self._application = Application(operations, self.decision.kernel.routes)
         self._move(Move.DIFFERS if operations and operations != before else Move.EQUAL, now)
+
+    def _holds(self, now: float) -> bool:
+        """Whether the last decision is still right: nothing is new, nothing is left to do."""
+        busy = self.broken or self._round or self._failed or self._requests
+        return not busy and self._basis.holds(self.decision, now)
 
     def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:
         self.picture.stale.touched(step.operations)
@@ -319,29 +328,20 @@ class Turn:
             self.decision = replace(self.decision, outcomes=self._application.outcomes)
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
-    def _show_shadows(self) -> None:
-        """Have the decision show who wins: it was made before that was asked."""
-        if self.decision:
+    def _end(self, now: float) -> None:
+        if self.decision:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
-
-    def _end(self, now: float) -> None:
         self.completed, self.broken = self._decider.revision, ""
         self._agenda.turned(
             self._began,
             now,
             settled=self.settled,
-            deadline=self._next_deadline(now),
+            deadline=self._basis.next_deadline(self._decider.at, now),
             waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)
-
-    def _next_deadline(self, now: float) -> float | None:
-        """When to decide again if nothing happens; `now` if a deadline was missed."""
-        decided, policy = self._decider.at, self.host.policy
-        deadlines = (i.next_deadline(decided, policy) for i in self.host.interfaces.values())
-        return min((max(now, time) for time in deadlines if time is not None), default=None)
 
     # --- when, what to ask, and what to report -----------------------------------------------
 

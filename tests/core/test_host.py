@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.basis import Basis
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.failures import Failure
+from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.host import Host
 from nicwatchd.core.lifecycle import OffTheTableError, State
 from nicwatchd.core.metadata import EniMetadata, Value
@@ -412,19 +415,20 @@ def test_a_deadline_that_passes_during_a_look_is_kept() -> None:
         turn.answer(LinksRead({3: ETH1}), at)
         turn.answer(ObjectsRead(own=((), ())), at)
     assert turn.step is None
-    assert turn._next_deadline(5.2) == 5.2
+    assert Basis(turn.host, Forwarder(turn.host)).next_deadline(4.99, 5.2) == 5.2
     turn.start(5.2)
     turn.answer(LinksRead({3: ETH1}), 5.2)
     turn.answer(ObjectsRead(own=((), ())), 5.2)
-    assert turn._next_deadline(5.3) == pytest.approx(180.0)
+    assert Basis(turn.host, Forwarder(turn.host)).next_deadline(5.2, 5.3) == pytest.approx(180.0)
 
 
 def test_all_deadlines_are_to_come_before_the_first_decision() -> None:
     turn = Turn(Policy(address_wait=3.0), lambda: 0.0, 0.0)
-    assert turn._next_deadline(0.0) is None, "there is no interface"
+    basis = Basis(turn.host, Forwarder(turn.host))
+    assert basis.next_deadline(-inf, 0.0) is None, "there is no interface"
     turn.host.update_links({3: ETH1}, 0.0)
-    assert turn._next_deadline(0.0) == pytest.approx(3.0)
-    assert turn._next_deadline(9.0) == 9.0, "it was missed"
+    assert basis.next_deadline(-inf, 0.0) == pytest.approx(3.0)
+    assert basis.next_deadline(-inf, 9.0) == 9.0, "it was missed"
 
 
 def test_links_have_names_while_they_are_there() -> None:

@@ -243,7 +243,8 @@ class LifecycleMachine(RuleBasedStateMachine):
                 assert asked or now < polling.next_at <= now + host.policy.schedule.refresh
             assert interface.is_polled or state is State.IGNORED
             codes = {reason.code for reason in interface.lifecycle.reasons}
-            due, deadline = self.motion.turn.next_at(), self.motion.turn._next_deadline(now)
+            basis, decided = self.motion.turn._basis, self.motion.turn._decider.at
+            due, deadline = self.motion.turn.next_at(), basis.next_deadline(decided, now)
             assert now < due.at <= now + HEARTBEAT
             if "address-awaited" in codes:
                 assert deadline is not None

@@ -10,6 +10,7 @@ from itertools import permutations
 import pytest
 
 from nicwatchd.core.agenda import HEARTBEAT, KERNEL_PAUSE, RETRY_FIRST, Appointment, Why
+from nicwatchd.core.basis import WHOLE
 from nicwatchd.core.decision import Throttled
 from nicwatchd.core.fights import BURST, INTERVAL
 from nicwatchd.core.lifecycle import State
@@ -142,14 +143,21 @@ def test_before_the_first_turn() -> None:
     assert turn.host.primary_mac == NOT_ASKED
 
 
-def test_nothing_to_do() -> None:
+def test_nothing_new_decides_nothing() -> None:
+    """But once a minute all is decided anew."""
     motion = applied()
+    motion.decide()
     decided = motion.turn.decision
-    assert phases(motion) == [LINKS, OBJECTS]
-    assert motion.turn.decision
     assert decided
-    assert motion.turn.decision.revision == decided.revision + 1 == motion.turn.completed
+    for _ in range(3):
+        motion.run(motion.now + HEARTBEAT)
+        assert phases(motion) == [LINKS, OBJECTS]
+    assert motion.turn.decision
+    assert motion.turn.decision.revision == decided.revision == motion.turn.completed
     assert motion.turn.settled
+    motion.run(decided.at + WHOLE)
+    phases(motion)
+    assert motion.turn.decision.revision == decided.revision + 1 == motion.turn.completed
 
 
 def test_an_empty_host() -> None:
@@ -525,8 +533,8 @@ def test_a_release_whose_turn_fails_is_reached_by_the_next() -> None:
 
 def test_what_a_decision_was_made_from_and_came_to() -> None:
     motion = applied()
-    drop_rule(motion, rule := own_rules(motion)[0])
     before = motion.turn.decision
+    drop_rule(motion, rule := own_rules(motion)[0])
     wanted = motion.decide()
     decision = motion.turn.decision
     assert before
