@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nicwatchd.sim.ec2 import ENVIRONMENT
+
 SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
 UNIT = SYSTEMD / "nicwatchd.service"
 
@@ -59,6 +61,11 @@ def test_one_capability_and_two_addresses() -> None:
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == "CAP_NET_ADMIN"
     assert unit["IPAddressDeny"] == "any"
     assert unit["IPAddressAllow"].split() == ["169.254.169.254", "fd00:ec2::254"]
+
+
+def test_the_sims_daemon_has_the_units_environment() -> None:
+    pairs = (pair.partition("=") for pair in settings(UNIT)["Environment"].split())
+    assert {name: value for name, _, value in pairs} == ENVIRONMENT
 
 
 def test_the_user_of_the_unit_is_made_by_sysusers(tmp_path: Path) -> None:
