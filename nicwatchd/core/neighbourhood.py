@@ -112,8 +112,15 @@ class Neighbourhood:
         return tuple(dict.fromkeys((*known, *self._from_before(index))))
 
     def _from_before(self, index: int) -> Iterator[IPNetwork]:
-        """The detours that stand, perhaps since an earlier run, of families not fully known."""
-        unknown = {family for other, family in self.stack.unknown if other != index}
+        """The detours that stand, perhaps since an earlier run, while they may still be needed.
+
+        They may where the subnets of an ENI that no guard hides are not known yet.
+        """
+        unknown = {
+            family
+            for other, family in self.stack.unknown
+            if other != index and other not in self.hidden
+        }
         standing = self._standing_detours.get(self._numbers.table_of(index), {}) if unknown else ()
         return (subnet for subnet in standing if Family(subnet.version) in unknown)
 
