@@ -29,6 +29,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    Ipv6Event,
     LinkEvent,
     NexthopEvent,
     Overrun,
@@ -88,6 +89,8 @@ class Picture:
                 lost = (event.gone or event.down) and self._is_home_s(event.index)
                 # Its IPv4 routes go without an event.
                 return self._note_home(COALESCE, self._note_link(event, now), of=lost)
+            case Ipv6Event(index):
+                return self._note_ipv6_end(index, now)
             case AddressEvent():
                 return self._note_address(event, by_us=by_us)
             case RouteEvent() | RuleEvent() if by_us:
@@ -160,6 +163,17 @@ class Picture:
         if event.index in self._host.above.beneath:
             self.stale.addresses(event.index)
         self.stale.everywhere = True  # it may be in an ENI's subnet
+        return COALESCE
+
+    def _note_ipv6_end(self, index: int, now: float) -> float | None:
+        """Nobody chose the addresses that go with the protocol, which may be on again by now."""
+        interface = self._host.interfaces.get(index)
+        if interface is None:
+            return None
+        interface.facts.note_ipv6_end()
+        interface.facts.floating.flapped(now)
+        self.stale.link(index, gone=False)
+        self.stale.addresses(index)
         return COALESCE
 
     def _note_nexthop(self, oif: int) -> float | None:

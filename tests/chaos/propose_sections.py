@@ -37,13 +37,13 @@ FAMILIES: Final = (None, frozenset({Family.V4}), frozenset({Family.V6}), frozens
 def action(truth: Truth, random: Random) -> Action:
     """Something that is possible now."""
     while True:
-        about_sections = random.random() < OFTEN
-        proposed = _about_sections(truth, random) if about_sections else _other(truth, random)
+        is_about_them = random.random() < OFTEN
+        proposed = about_sections(truth, random) if is_about_them else other(truth, random)
         if proposed is not None:
             return proposed
 
 
-def _other(truth: Truth, random: Random) -> Action | None:
+def other(truth: Truth, random: Random) -> Action | None:
     """What happens on any host; not what makes an ENI of others matter to ours."""
     proposed = propose.action(truth, random)
     match proposed:
@@ -60,7 +60,8 @@ def _other(truth: Truth, random: Random) -> Action | None:
     return proposed
 
 
-def _about_sections(truth: Truth, random: Random) -> Action | None:
+def about_sections(truth: Truth, random: Random) -> Action | None:
+    """A section changes, or a container network comes or goes."""
     choices = [_reload, _reload, _leave, _cni_comes, _cni_comes, _cni_goes]
     return random.choice(choices)(truth, random)
 

@@ -209,6 +209,29 @@ def test_where_another_link_led_before_it_stands_aside(which: Family) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("ends", [False, True], ids=["it stays", "it ended"])
+def test_another_link_that_led_before_is_a_choice_while_it_has_a_default(
+    which: Family, *, ends: bool
+) -> None:
+    motion = host()
+    motion.kernel.set_link(WG)
+    vpn = Route(ANY[which], MAIN_TABLE, 9, protocol=3, metric=500)
+    motion.kernel.put(vpn)
+    motion.run(70.0)
+    motion.kernel.set_link(ETH1)
+    motion.imds(MAC, 70.0, FULL)
+    motion.run(130.0)
+    assert not selectors(motion, 2, which)
+    if ends:
+        motion.kernel.drop(vpn)
+    motion.kernel.put(default(which, 3, 100))
+    motion.run(140.0)
+    assert lead(motion, which) == ([(2, 99)] if ends else [])
+    assert bool(selectors(motion, 2, which)) is ends
+    assert ("egress-elsewhere" in codes(motion)) is not ends
+
+
+@BOTH
 def test_a_default_that_goes_elsewhere_later_ends_nothing(which: Family) -> None:
     """Also across a restart: what stands was decided before."""
     motion = with_secondary()
