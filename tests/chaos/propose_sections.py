@@ -24,6 +24,7 @@ from tests.chaos.actions import (
     LeaseComes,
     PutForeign,
     Reload,
+    SetDown,
     TakeForeign,
 )
 from tests.chaos.propose_foreign import one
@@ -49,6 +50,8 @@ def other(truth: Truth, random: Random) -> Action | None:
     match proposed:
         case Attach(mac=mac) if truth.is_left(mac):
             return None  # nobody would set its link up
+        case SetDown(mac=mac) if truth.is_left(mac):
+            return None  # once it is ours again, nobody could tell who set it down
         case LeaseComes(lease) if truth.is_left(lease.mac):
             return None
         case PutForeign(ForeignAddress(mac=mac) | ForeignRoute(mac=mac)) if truth.is_left(mac):
@@ -97,7 +100,7 @@ def _can_be_left(truth: Truth, mac: str) -> bool:
     port = truth.ports.get(mac)
     leased = any(lease.mac == mac for lease in truth.leases)
     return port is None or (
-        port.settled and not port.dead and not leased | bool(truth.foreign_on(mac))
+        port.up and port.settled and not port.dead and not leased | bool(truth.foreign_on(mac))
     )
 
 

@@ -463,7 +463,10 @@ class Truth:
     def _at_rest(self) -> Truth:
         ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
         everybody = [m for m in (PRIMARY, *self.secondaries) if not self.is_left(m)]
-        steady = {(mac, item) for mac in everybody for item in self.items(mac)}
+        usable = {mac: self.usable(mac) for mac in everybody}
+        steady = {
+            (mac, item) for mac, e in usable.items() for item in (*e.addresses(), *e.prefixes)
+        }
         return replace(
             self,
             ports=ports,

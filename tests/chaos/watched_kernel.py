@@ -7,6 +7,7 @@ not on the way to something better.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -60,18 +61,21 @@ class DelayedEvents(FakeEvents):
     def __init__(self, listeners: list[FakeEvents], lose: Callable[[Event], bool]) -> None:
         super().__init__(listeners)
         self._lose = lose
-        self._under_way: list[asyncio.TimerHandle] = []
+        self._under_way: deque[tuple[asyncio.TimerHandle, Event]] = deque()
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Overrun):
-            for handle in self._under_way:
+            for handle, _ in self._under_way:
                 handle.cancel()
             self._under_way.clear()
         elif self._lose(event):
             return
-        loop = asyncio.get_running_loop()
-        self._under_way = [h for h in self._under_way if h.when() >= loop.time()]
-        self._under_way.append(loop.call_later(EVENT, self._deliver, event))
+        handle = asyncio.get_running_loop().call_later(EVENT, self._arrive)
+        self._under_way.append((handle, event))
+
+    def _arrive(self) -> None:
+        """The first one; timers of one moment end in any order."""
+        self._deliver(self._under_way.popleft()[1])
 
 
 class WatchedKernel(FakeKernel):
