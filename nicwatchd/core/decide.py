@@ -65,6 +65,7 @@ class Decider:
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
+        self._told: frozenset[IPNetwork] = frozenset()  # the ENIs' subnets, in this run
         self._leadership = Leadership(host)
         self._forwarder = Forwarder(host)
 
@@ -198,7 +199,8 @@ class Decider:
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
         numbers, others = host.policy.numbers, host.foreign_addresses
-        neighbourhood = Neighbourhood(stack, others, host.rules, numbers)
+        neighbourhood = Neighbourhood(stack, others, host.rules, numbers, self._told)
+        self._told = neighbourhood.told
         planner = HostPlan(
             interfaces=host.interfaces,
             rules=host.rules,

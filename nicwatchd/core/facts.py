@@ -95,11 +95,13 @@ class Facts:
 
     def was_taken_by_kernel(self, lost: AddAddress | AddRoute) -> bool:
         """Whether the kernel itself removed it, because of what happened to the link."""
-        is_route = isinstance(lost, AddRoute)
-        family = lost.route.family if is_route else Family(lost.ip.version)
-        if family is Family.V6:
-            return self.flapped or self.ipv6_ended
-        return self.flapped or (is_route and self.ipv4_ended)
+        match lost:
+            case AddRoute(route) if route.family is Family.V4:
+                return self.flapped or self.ipv4_ended
+            case AddAddress(ip=ip) if ip.version == Family.V4.value:
+                return self.flapped
+            case _:
+                return self.flapped or self.ipv6_ended
 
     def update(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; True if others changed something."""

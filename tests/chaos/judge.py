@@ -133,10 +133,10 @@ def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
         eni = replace(eni, ipv4_prefixes=(), ipv6_prefixes=())
     if Family.V4 in _unprotected(truth, seen):
         eni = replace(eni, ipv4=(), ipv4_prefixes=())
-        theirs = [ip for ip in theirs if ip.version != Family.V4]
+        theirs = [ip for ip in theirs if ip.version != 4]
     if Family.V6 in _unprotected(truth, seen):
         eni = replace(eni, ipv6=(), ipv6_prefixes=())
-        theirs = [ip for ip in theirs if ip.version != Family.V6]
+        theirs = [ip for ip in theirs if ip.version != 6]
     return of_primary(eni, index, truth.shared(PRIMARY), [*others], theirs)
 
 

@@ -6,11 +6,12 @@ it or beats it; or an operator has one elsewhere on purpose.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from random import Random
 from typing import Final
 
-from nicwatchd.core.model import Family
+from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.sim.dhcp import PRIMARY_METRIC
 from nicwatchd.sim.parts import ROUTER_V6
 from tests.chaos.actions import Action, ForeignAddress, ForeignDefault, PutForeign, TakeForeign
@@ -20,7 +21,10 @@ from tests.chaos.truth import Truth
 METRICS: Final = (PRIMARY_METRIC // 2, PRIMARY_METRIC, 2 * PRIMARY_METRIC)
 FIRST: Final = {Family.V4: 0, Family.V6: 1}  # nothing comes before a default route with this metric
 VPN_METRIC: Final = 100
-VPN: Final = {Family.V4: IPv4Address("198.18.255.7"), Family.V6: IPv6Address("fe80::77")}
+VPN: Final[Mapping[Family, IPAddress]] = {
+    Family.V4: IPv4Address("198.18.255.7"),
+    Family.V6: IPv6Address("fe80::77"),
+}
 AT_MOST: Final = 4
 
 
@@ -40,13 +44,14 @@ def _comes(truth: Truth, random: Random, *, chosen: bool = False) -> Action | No
     if family is Family.V6:
         on = truth.ports[mac].ipv6
         return PutForeign(ForeignDefault(mac, ROUTER_V6, metric, chosen)) if on else None
-    if truth.enis[mac].subnet.ipv4 is None:
+    gateway = truth.enis[mac].subnet.gateway
+    if gateway is None:
         return None
     number = int(mac.rpartition(":")[2], 16)
     address = ForeignAddress(mac, IPv4Interface(f"198.18.{number}.1/24"))
     if address not in truth.foreign:
         return PutForeign(address)
-    return PutForeign(ForeignDefault(mac, truth.enis[mac].subnet.gateway, metric, chosen))
+    return PutForeign(ForeignDefault(mac, gateway, metric, chosen))
 
 
 def _chosen(truth: Truth, random: Random) -> Action | None:

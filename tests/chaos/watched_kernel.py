@@ -190,8 +190,8 @@ class WatchedKernel(FakeKernel):
         up = {Numbers().table_of(link.index) for link in state.links.values() if link.up}
         hollow = {(table, family) for table, family in led - defaults if table in up}
         own = [rule for rule in state.rules if rule.protocol == PROTOCOL]
-        led = frozenset(filter(self._leads, Family))
-        return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded(own)), led)
+        leads = frozenset(filter(self._leads, Family))
+        return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded(own)), leads)
 
     def _leads(self, family: Family) -> bool:
         answer = lookup(self._state, UNSPECIFIED[family], FAR[family], 0)

@@ -142,6 +142,7 @@ def test_what_the_kernel_itself_removes(
         facts.update(addresses, ())
     if note:
         note(facts)
+    lost: dict[str, AddAddress | AddRoute]
     lost = {"route4": ROUTE4, "route6": ROUTE6, "ip4": ADDRESS, "ip6": ADDRESS6}
     assert [name for name in lost if facts.was_taken_by_kernel(lost[name])] == taken.split()
     facts.count_begins_anew()
