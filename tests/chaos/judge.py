@@ -54,12 +54,12 @@ async def see(kernel: Kernel, macs: Iterable[str], states: Mapping[str, str]) ->
     addresses = {}
     for link in links.values():
         addresses[link.index] = await kernel.addresses(link.index)
-        routes |= {each for r in await kernel.link_routes(link.index) for each in _single(r)}
+        routes |= {each for r in await kernel.link_routes(link.index) for each in single(r)}
     return Seen(links, addresses, frozenset(routes), await kernel.rules(), states)
 
 
-def _single(route: Route) -> Iterator[Route]:
-    """One default route for each way: the kernel may have put two into one, which tie."""
+def single(route: Route) -> Iterator[Route]:
+    """A default route for each way: the kernel may have made one of two, which tie."""
     if not route.hops or route.dst.prefixlen:
         yield route
         return
@@ -153,22 +153,18 @@ def _unprotected(truth: Truth, seen: Seen) -> set[Family]:
 def _egress(truth: Truth, seen: Seen) -> frozenset[Route]:
     """Our default routes in main: the primary's, better than another ENI's that ties or wins.
 
-    Not where an operator wants the other one.
+    Not where an operator wants the other one. (As main has them: of two that the kernel made one, it
+    keeps what leads by a link that is down, and uses it once it is up.)
     """
     if not _is_protected(truth, seen):
         return frozenset()
     found = set()
     index = seen.links[PRIMARY].index
     for family in set(Family) - truth.chosen:
-        others = min((f.metric for f in truth.defaults if f.family is family), default=None)
-        its = [
-            route
-            for route in seen.routes
-            if (route.table, route.oif, route.family) == (MAIN_TABLE, index, family)
-            and not route.dst.prefixlen
-            and route.protocol != PROTOCOL
-        ]
-        best = min(its, key=lambda route: route.metric)
+        main = [r for r in seen.routes if (r.table, r.family) == (MAIN_TABLE, family)]
+        theirs = [r for r in main if not r.dst.prefixlen and r.protocol != PROTOCOL]
+        best = min((r for r in theirs if r.oif == index), key=lambda route: route.metric)
+        others = min((r.metric for r in theirs if r.oif != index), default=None)
         if others is not None and others <= best.metric:
             found.add(replace(best, metric=others - 1, protocol=PROTOCOL))
     return frozenset(found)

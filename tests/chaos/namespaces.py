@@ -69,7 +69,7 @@ from tests.chaos.actions import (
     TakeForeign,
     Unassign,
 )
-from tests.chaos.judge import Seen, differences, see
+from tests.chaos.judge import Seen, differences, see, single
 from tests.chaos.truth import PRIMARY, Truth
 from tests.chaos.walk import AstrayError, wander
 from tests.scenarios.host import QUICK, RELOADED, settings
@@ -215,6 +215,10 @@ class Namespaces:
         links = await self.outside.kernel.links()
         if isinstance(foreign, ForeignRule) and foreign.is_unnamed:
             line = f"rule {verb} {foreign.selector} lookup {foreign.rule.table} protocol static"
+            if verb == "del":  # the kernel takes the first that selects the same, `not` or not
+                rules = await self.outside.kernel.rules()
+                same = (rule for rule in rules if replace(rule, priority=0) == foreign.rule)
+                line += f" pref {next(same).priority}"
             await self.vpc.ip(self.vpc.host, line, family=foreign.rule.family)
             return
         if isinstance(foreign, ForeignRoute):
@@ -223,8 +227,12 @@ class Namespaces:
             return
         if isinstance(foreign, ForeignDefault):
             name = self.link(foreign.mac).name if foreign.mac else BOX
-            verb = "append" if verb == "add" else verb
-            await self.vpc.ip(self.vpc.host, f"route {verb} {foreign.words(name)}")
+            index = next(index for index, link in links.items() if link.name == name)
+            routes = await self.outside.kernel.link_routes(index)
+            there = any(foreign.on(index) in single(route) for route in routes)
+            if verb == "del" or not there:  # see `judge._egress`
+                verb = "append" if verb == "add" else verb
+                await self.vpc.ip(self.vpc.host, f"route {verb} {foreign.words(name)}")
             return
         if isinstance(foreign, ForeignRule):
             await hands.run(self.vpc, verb, [foreign.rule], links)
@@ -355,7 +363,8 @@ class Namespaces:
         kernel, index = self.outside.kernel, self.vpc.ifindex(self.link(PRIMARY))
         addresses = [replace(a, tentative=False) for a in await kernel.addresses(index)]
         things: list[Object] = [*await kernel.rules(), *addresses]
-        things += [r for r in await kernel.link_routes(index) if r.protocol != RTPROT_KERNEL]
+        routes = [each for r in await kernel.link_routes(index) for each in single(r)]
+        things += [r for r in routes if r.protocol != RTPROT_KERNEL and index in r.links]
         put = set(self.truth.foreign_rules())
         plain = (replace(t, priority=0) if isinstance(t, Rule) else t for t in things)
         things = [p if p in put and t not in put else t for t, p in zip(things, plain, strict=True)]

@@ -193,6 +193,24 @@ def test_a_pods_address_is_not_added() -> None:
 
 
 @BOTH
+def test_beside_pods_its_first_address_is_the_source_whatever_else_is_on_its_link(
+    which: Family,
+) -> None:
+    """The kernel lists the latest IPv6 address first."""
+    motion = host(replace(CALM, coexist=Coexist.FORCE))
+    first = motion.kernel.addresses_of(2)
+    motion.kernel.drop(*first)
+    late = "10.0.1.99/32" if which is V4 else "2001:db8:0:1::99/128"
+    motion.kernel.put(permanent(late, 2), *first)
+    motion.kernel.set_link(ETH1)
+    motion.kernel.put(Rule(V4, 1024, MAIN_TABLE, 0, fwmark=NODE_PORT_MARK, fwmask=0x80))
+    motion.imds(MAC, 60.0, FULL)
+    motion.run(120.0)
+    sources = {route.prefsrc for route in own(motion, which) if not route.dst.is_link_local}
+    assert sources == {ip(OF[which])}
+
+
+@BOTH
 def test_where_another_link_led_before_it_stands_aside(which: Family) -> None:
     motion = host(led=False)
     motion.kernel.set_link(WG)
