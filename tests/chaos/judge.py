@@ -184,7 +184,7 @@ def _ours(
     if seen.ruleset is not None:
         wanted = {seen.links[mac].index: e.rules for mac, e in promised.items()}
         gone = frozenset(seen.links[mac].index for mac in truth.dead)
-        marks = wrong_marks(wanted, gone, seen.rules, seen.ruleset)
+        marks = wrong_marks(wanted, seen.links[PRIMARY].index, gone, seen.rules, seen.ruleset)
     own = [rule for rule in own if rule.fwmark is None]
     left = _of_dead(promised, truth, seen, own)
     rules = frozenset(own) - left
