@@ -231,9 +231,7 @@ class Decider:
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
         self._carriers = _carriers(host.interfaces)
-        self._rule_owners = {
-            rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
-        }
+        self._rule_owners = {r: i for i, its in host.interfaces.items() for r in its.plan.rules}
 
     # --- conclusions to operations -----------------------------------------------------------
 

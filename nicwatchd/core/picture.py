@@ -90,7 +90,7 @@ class Picture:
                 # Its IPv4 routes go without an event.
                 return self._note_home(COALESCE, self._note_link(event, now), of=lost)
             case Ipv6Event(index):
-                return self._note_ipv6_end(index, now)
+                return _note_ipv6_end(self._host, self.stale, index, now)
             case AddressEvent():
                 return self._note_address(event, by_us=by_us)
             case RouteEvent() | RuleEvent() if by_us:
@@ -163,17 +163,6 @@ class Picture:
         if event.index in self._host.above.beneath:
             self.stale.addresses(event.index)
         self.stale.everywhere = True  # it may be in an ENI's subnet
-        return COALESCE
-
-    def _note_ipv6_end(self, index: int, now: float) -> float | None:
-        """Nobody chose the addresses that go with the protocol, which may be on again by now."""
-        interface = self._host.interfaces.get(index)
-        if interface is None:
-            return None
-        interface.facts.note_ipv6_end()
-        interface.facts.floating.flapped(now)
-        self.stale.link(index, gone=False)
-        self.stale.addresses(index)
         return COALESCE
 
     def _note_nexthop(self, oif: int) -> float | None:
@@ -309,6 +298,18 @@ class Picture:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:
             self._host.update_own(*read.own)
+
+
+def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> float | None:
+    """Nobody chose the addresses that go with the protocol, which may be on again by now."""
+    interface = host.interfaces.get(index)
+    if interface is None:
+        return None
+    interface.facts.note_ipv6_end()
+    interface.facts.floating.flapped(now)
+    stale.link(index, gone=False)
+    stale.addresses(index)
+    return COALESCE
 
 
 def _is_of_closed(

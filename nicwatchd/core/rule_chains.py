@@ -91,8 +91,8 @@ def surplus(
 ) -> list[Rule]:
     """The rules to remove once the missing ones are there, in order; one entry for each copy.
 
-    What is in no chain and is protected stays. Where the kernel would remove it in the place of a copy,
-    the copy stays, too, with its guard.
+    What is in no chain and is protected stays. Where the kernel would remove it in the place of a
+    copy, the copy stays, too, with its guard.
     """
     found: list[Rule] = []
     for key, there in own.items():

@@ -4,15 +4,14 @@ default routes compete."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from nicwatchd.core import egress, leadership
 from nicwatchd.core.egress import Egress
-from nicwatchd.core.floating import Floating
 from nicwatchd.core.lead import Defaults, Lead
-from nicwatchd.core.picture import Picture
+from tests.chaos.defects import Case
 
 
 def egress_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -53,7 +52,7 @@ def choice_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 def copy_stays(patch: pytest.MonkeyPatch) -> None:
     """Our default route of main stays when it is not needed any more."""
-    right = leadership.egress
+    right = egress.egress
 
     def wrong(leader: Any, lead: Any, standing: Any) -> Egress:
         found = right(leader, lead, standing)
@@ -62,7 +61,10 @@ def copy_stays(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(leadership, "egress", wrong)
 
 
-def off_taken_for_removed(patch: pytest.MonkeyPatch) -> None:
-    """Addresses that went with IPv6 were taken away by somebody."""
-    patch.setattr(Picture, "_note_ipv6_end", lambda *_: None)
-    patch.setattr(Floating, "flapped", lambda *_: None)
+CASES: Final = (
+    Case(egress_forgotten, 39, 30, "missing route"),
+    Case(tie_left_to_chance, 39, 30, "missing route"),
+    Case(operators_word_ignored, 15, 25, "left route"),
+    Case(choice_for_ever, 51, 95, "missing route"),
+    Case(copy_stays, 4, 70, "left route"),
+)

@@ -153,8 +153,8 @@ def _unprotected(truth: Truth, seen: Seen) -> set[Family]:
 def _egress(truth: Truth, seen: Seen) -> frozenset[Route]:
     """Our default routes in main: the primary's, better than another ENI's that ties or wins.
 
-    Not where an operator wants the other one. (As main has them: of two that the kernel made one, it
-    keeps what leads by a link that is down, and uses it once it is up.)
+    Not where an operator wants the other one. Main is asked which there are: of two that the kernel
+    made one, it keeps what leads by a link that is down, and uses it once that is up.
     """
     if not _is_protected(truth, seen):
         return frozenset()

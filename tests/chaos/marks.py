@@ -17,9 +17,9 @@ def wrong_marks(
 ) -> list[str]:
     """All that is not as it must be, a line each.
 
-    `wanted` are the other rules of each ENI, by ifindex; `primary` is the primary's; `dead` are ENIs that are gone in all but
-    name, and may have what they had. `rules` are all of the host, in their order; `text` is the
-    nftables table.
+    `wanted` are the other rules of each ENI, by ifindex; `primary` is the primary's. `dead` are
+    ENIs that are gone in all but name, and may have what they had. `rules` are all of the host, in
+    their order; `text` is the nftables table.
     """
     numbers = Numbers()
     own = [rule for rule in rules if rule.protocol == PROTOCOL]
