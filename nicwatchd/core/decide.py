@@ -49,7 +49,7 @@ from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
-from nicwatchd.core.treatment import Managed, Primary, places_of, treat
+from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
 
 
 class Decider:
@@ -156,6 +156,7 @@ class Decider:
         releases = host.policy.every_link or host.releases.everything
         if not (isinstance(host.primary_mac, Value) or releases):  # who leads, depends on it
             waiting |= {(r.oif, r.family) for r in host.routes if r.table == MAIN_TABLE}
+            waiting |= _left_alone(host.interfaces)
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
 
     @property
@@ -301,6 +302,12 @@ class Decider:
                 return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _left_alone(interfaces: Mapping[int, Interface]) -> Undecided:
+    """The interfaces that are left alone unless they are the primary, with both families."""
+    left = (i for i, each in interfaces.items() if isinstance(each.treatment, Unmanaged))
+    return frozenset((index, family) for index in left for family in Family)
 
 
 def _prefixes(host: Host) -> frozenset[IPNetwork]:

@@ -24,7 +24,7 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
-from nicwatchd.core.policy import Coexist, Policy, PrimaryMode
+from nicwatchd.core.policy import Coexist, Policy, PrimaryMode, Section
 from tests.core.build import (
     ERROR,
     ETH1,
@@ -305,6 +305,37 @@ def test_a_restart_writes_nothing() -> None:
     again.imds(PRIMARY, 0.0, LISTED)
     again.imds(MAC, 0.0, FULL)
     again.run(300.0)
+    assert again.written == []
+
+
+CNI_RULE: Final = Rule(V4, 1024, MAIN_TABLE, 0, fwmark=NODE_PORT_MARK, fwmask=0x80)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(replace(CALM, exclude=("eth0",)), id="its name is excluded"),
+        pytest.param(
+            replace(CALM, sections=(Section(mac=MAC, manage=True),)), id="a container network"
+        ),
+    ],
+)
+def test_until_imds_tells_which_is_the_primary_nothing_of_it_is_anothers(policy: Policy) -> None:
+    """What is said of ENIs that are left alone is not said of the primary."""
+    motion = host(policy)
+    motion.kernel.set_link(ETH1)
+    if policy.sections:
+        motion.kernel.put(CNI_RULE)
+    motion.imds(MAC, 60.0, FULL)
+    motion.run(120.0)
+    assert selectors(motion, 2)
+    again = FastMotion(policy, kernel=motion.kernel, start=120.0)
+    again.primary = ERROR
+    again.imds(PRIMARY, 0.0, LISTED)
+    again.imds(MAC, 0.0, FULL)
+    again.run(500.0)
+    again.primary = Value(PRIMARY)
+    again.run(800.0)
     assert again.written == []
 
 
