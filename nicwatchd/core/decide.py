@@ -49,7 +49,7 @@ from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
-from nicwatchd.core.treatment import Managed, Primary, places_of, treat
+from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
 
 
 class Decider:
@@ -65,6 +65,7 @@ class Decider:
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
         self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
+        self._told: frozenset[IPNetwork] = frozenset()  # the ENIs' subnets, in this run
         self._leadership = Leadership(host)
         self.forwarder = Forwarder(host)
 
@@ -155,6 +156,7 @@ class Decider:
         releases = host.policy.every_link or host.releases.everything
         if not (isinstance(host.primary_mac, Value) or releases):  # who leads, depends on it
             waiting |= {(r.oif, r.family) for r in host.routes if r.table == MAIN_TABLE}
+            waiting |= _left_alone(host.interfaces)
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
 
     @property
@@ -198,7 +200,8 @@ class Decider:
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
         numbers, others = host.policy.numbers, host.foreign_addresses
-        neighbourhood = Neighbourhood(stack, others, host.rules, numbers)
+        neighbourhood = Neighbourhood(stack, others, host.rules, numbers, self._told)
+        self._told = neighbourhood.told
         planner = HostPlan(
             interfaces=host.interfaces,
             rules=host.rules,
@@ -229,9 +232,7 @@ class Decider:
             host.interfaces[index].take_plan(plan)
         self._made = {index: made for index, made in self._made.items() if index in plans}
         self._carriers = _carriers(host.interfaces)
-        self._rule_owners = {
-            rule: index for index, i in host.interfaces.items() for rule in i.plan.rules
-        }
+        self._rule_owners = {r: i for i, its in host.interfaces.items() for r in its.plan.rules}
 
     # --- conclusions to operations -----------------------------------------------------------
 
@@ -301,6 +302,12 @@ class Decider:
                 return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _left_alone(interfaces: Mapping[int, Interface]) -> Undecided:
+    """The interfaces that are left alone unless they are the primary, with both families."""
+    left = (i for i, each in interfaces.items() if isinstance(each.treatment, Unmanaged))
+    return frozenset((index, family) for index in left for family in Family)
 
 
 def _prefixes(host: Host) -> frozenset[IPNetwork]:

@@ -101,7 +101,7 @@ def _left(family: Family, link: Link, other: Route, enis: AbstractSet[int]) -> R
     elif other.metric <= FIRST[family]:
         why = f"main's default route by another ENI has the metric {other.metric}, the best one"
     else:
-        why = "main's best default route led through another ENI before"
+        why = "main's best default route led through another link before"
     return Reason("egress-elsewhere", f"{text}: {why}, which nicwatchd leaves as it is")
 
 

@@ -59,6 +59,7 @@ class Facts:
         self._claims = _Last(self._find_claims)
         self.flapped = False  # since the last decision
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
+        self.ipv6_ended = False  # since then: the kernel took all of IPv6, if only for a moment
         # We set our group when we set the link up, so a link in our group was up before. A link in
         # another group is managed by somebody else, who may have set it down. But a link that has
         # just appeared is down for that reason, whatever its group.
@@ -84,15 +85,23 @@ class Facts:
         """The link was down, if only for a moment, so the kernel itself removed objects."""
         self.flapped = True
 
+    def note_ipv6_end(self) -> None:
+        """IPv6 went from the link, if only for a moment, with all addresses and routes."""
+        self.ipv6_ended = True
+
     def count_begins_anew(self) -> None:
         """The losses so far were counted: what the kernel removed is no longer an excuse."""
-        self.flapped = self.ipv4_ended = False
+        self.flapped = self.ipv4_ended = self.ipv6_ended = False
 
     def was_taken_by_kernel(self, lost: AddAddress | AddRoute) -> bool:
         """Whether the kernel itself removed it, because of what happened to the link."""
-        if isinstance(lost, AddRoute) and lost.route.family is Family.V4 and self.ipv4_ended:
-            return True
-        return self.flapped
+        match lost:
+            case AddRoute(route) if route.family is Family.V4:
+                return self.flapped or self.ipv4_ended
+            case AddAddress(ip=ip) if ip.version == Family.V4.value:
+                return self.flapped
+            case _:
+                return self.flapped or self.ipv6_ended
 
     def update(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; True if others changed something."""

@@ -24,6 +24,7 @@ def ground_of(interface: Interface) -> Ground:
         active=interface.is_polled and not isinstance(treatment, Released),
         managed=not isinstance(treatment, Unmanaged),
         grouped=ours and interface.link.group in groups,
+        joined=ours and interface.link.group in interface.groups,
         subnets=facts.subnets,
         unknown=frozenset(unknown) if interface.is_polled else frozenset(),
         addresses=facts.addresses,

@@ -170,7 +170,8 @@ class Host:
             return
         facts = interface.facts
         # Where IPv6 is switched off the kernel takes all of its addresses, too.
-        down = facts.flapped or not facts.link.up or why_off(Family.V6, facts.link) is not None
+        is_off = facts.ipv6_ended or why_off(Family.V6, facts.link) is not None
+        down = facts.flapped or not facts.link.up or is_off
         if facts.floating.look(addresses, now, down=down) and interface.is_polled:
             interface.polling.watch(now)  # whoever took an address away soon tells EC2
         if facts.update(addresses, routes):

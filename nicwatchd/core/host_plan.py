@@ -174,6 +174,8 @@ class HostPlan:
     def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
         link, groups = interface.link, interface.groups
         match interface.treatment:
+            case Unmanaged() if not self.knows_primary:
+                return Plan(link.index)  # it may be the primary, which others do not own
             case Released() | Unmanaged(asked=False):
                 return nothing_for(link, groups)
             case Primary() if self.protection.families and link.index not in self.without_table:

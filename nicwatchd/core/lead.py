@@ -2,8 +2,8 @@
 
 What no socket binds to an address or a link leaves by main's best default route. A DHCP client or a
 router advertisement on a new ENI brings another one, which can tie with the primary's or win. That
-is nobody's choice. A default route that was elsewhere before there was a second ENI is one, and so
-is one by a link that is no ENI: a VPN, a bridge.
+is nobody's choice. A default route by a link that is no ENI is one: a VPN's, a bridge's. So is
+whatever wins beside it, where it led before there was a second ENI.
 
 Reads: main's default routes, in each decision. Gives: the best of them, and whose choice they are.
 """
@@ -39,7 +39,8 @@ class Lead:
 
     def __init__(self) -> None:
         self._of: dict[Family, Defaults] = {family: Defaults(()) for family in Family}
-        self._led: dict[Family, bool] = {}  # whether by the primary; missing: never seen
+        # By which links that are not the primary's. Missing: never seen.
+        self._led: dict[Family, frozenset[int]] = {}
 
     def look(
         self, routes: Sequence[Route], primary: AbstractSet[int], enis: AbstractSet[int]
@@ -50,7 +51,8 @@ class Lead:
             defaults = Defaults(tuple(r for r in others if r.family is family))
             self._of[family] = defaults
             if primary and not enis - primary:
-                self._led[family] = defaults.elsewhere(primary) is None
+                elsewhere = defaults.elsewhere(primary)
+                self._led[family] = elsewhere.links - primary if elsewhere else frozenset()
 
     def defaults(self, family: Family) -> Defaults:
         """The default routes of a family."""
@@ -60,7 +62,7 @@ class Lead:
         """Whether an operator wants this default route, which is not the primary's, to win."""
         if not route.links <= enis:
             return True
-        came = self._led.get(route.family)
-        if came is None:  # there were several ENIs from the beginning
+        led = self._led.get(route.family)
+        if led is None:  # there were several ENIs from the beginning
             return route.protocol not in (RTPROT_DHCP, RTPROT_RA)
-        return not came
+        return any(other.links & led for other in self._of[route.family].routes)

@@ -31,7 +31,8 @@ from nicwatchd.core.stack import Stack
 class Neighbourhood:
     """The interfaces of one host beside each other, and what stands on them, as of one decision.
 
-    `others` are the addresses of links that are no interfaces, by ifindex.
+    `others` are the addresses of links that are no interfaces, by ifindex. `told` are subnets that
+    were known of an ENI before, in this run of the daemon.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Neighbourhood:
         others: Mapping[int, tuple[Address, ...]],
         rules: tuple[Rule, ...],
         numbers: Numbers,
+        told: AbstractSet[IPNetwork] = frozenset(),
     ) -> None:
         self.stack = stack
+        self._earlier = told
         self._others = others
         self._rules = rules
         self._numbers = numbers
@@ -112,25 +115,34 @@ class Neighbourhood:
         return tuple(dict.fromkeys((*known, *self._from_before(index))))
 
     def _from_before(self, index: int) -> Iterator[IPNetwork]:
-        """The detours that stand, perhaps since an earlier run, while they may still be needed.
+        """The detours that stand since an earlier run, of families not fully known.
 
-        They may where the subnets of an ENI that no guard hides are not known yet.
+        One to a subnet that this run knows, or knew, was made for that ENI. And none was made for
+        an ENI that is in our group.
         """
         unknown = {
             family
             for other, family in self.stack.unknown
-            if other != index and other not in self.hidden
+            if other != index and not self.stack.ground[other].joined
         }
         standing = self._standing_detours.get(self._numbers.table_of(index), {}) if unknown else ()
-        return (subnet for subnet in standing if Family(subnet.version) in unknown)
+        fresh = (subnet for subnet in standing if subnet not in self.told)
+        return (subnet for subnet in fresh if Family(subnet.version) in unknown)
+
+    @cached_property
+    def told(self) -> frozenset[IPNetwork]:
+        """The subnets that are known now of any ENI, and those from before that still matter."""
+        standing = {subnet for of in self._standing_detours.values() for subnet in of}
+        now = (subnet for subnets in self._subnets.values() for subnet in subnets)
+        return frozenset(now) | (self._earlier & standing)
 
     @cached_property
     def _standing_detours(self) -> dict[int, dict[IPNetwork, None]]:
         """The subnets that rules of ours send to a table, by the table."""
         found: dict[int, dict[IPNetwork, None]] = {}
         for rule in self._rules:
-            is_ours = rule.protocol == PROTOCOL and rule.table not in SHARED_TABLES
-            if is_ours and rule.dst is not None:
+            mine = rule.protocol == PROTOCOL and rule.table not in SHARED_TABLES
+            if mine and rule.dst is not None:
                 found.setdefault(rule.table, {})[rule.dst] = None
         return found
 

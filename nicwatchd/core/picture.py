@@ -29,6 +29,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    Ipv6Event,
     LinkEvent,
     NexthopEvent,
     Overrun,
@@ -88,6 +89,8 @@ class Picture:
                 lost = (event.gone or event.down) and self._is_home_s(event.index)
                 # Its IPv4 routes go without an event.
                 return self._note_home(COALESCE, self._note_link(event, now), of=lost)
+            case Ipv6Event(index):
+                return _note_ipv6_end(self._host, self.stale, index, now)
             case AddressEvent():
                 return self._note_address(event, by_us=by_us)
             case RouteEvent() | RuleEvent() if by_us:
@@ -295,6 +298,18 @@ class Picture:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:
             self._host.update_own(*read.own)
+
+
+def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> float | None:
+    """Nobody chose the addresses that go with the protocol, which may be on again by now."""
+    interface = host.interfaces.get(index)
+    if interface is None:
+        return None
+    interface.facts.note_ipv6_end()
+    interface.facts.floating.flapped(now)
+    stale.link(index, gone=False)
+    stale.addresses(index)
+    return COALESCE
 
 
 def _is_of_closed(

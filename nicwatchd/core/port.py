@@ -222,6 +222,16 @@ class LinkEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Ipv6Event:
+    """The kernel takes all of IPv6 from a link; the events of its addresses come next.
+
+    It does so when the link goes down, and when IPv6 is switched off on it, if only for a moment.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class AddressEvent:
     """An address of the link was added, removed or changed."""
 
@@ -279,7 +289,9 @@ class Overrun:
     """Events were lost. What we know is void: read everything again."""
 
 
-Event: TypeAlias = LinkEvent | AddressEvent | RouteEvent | NexthopEvent | RuleEvent | Overrun
+Event: TypeAlias = (
+    LinkEvent | Ipv6Event | AddressEvent | RouteEvent | NexthopEvent | RuleEvent | Overrun
+)
 
 
 class EventSource(Protocol):

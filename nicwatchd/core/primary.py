@@ -114,10 +114,14 @@ def usable(
         verdict = verdicts.get(family)
         if verdict is None or verdict.status is Status.OFF:
             continue
-        said = Usable(subnets=verdict.usable.subnets) if protection.has_pods else verdict.usable
+        said = verdict.usable
         there = [address for address in addresses if not ours(address)]
+        own = tuple(_own(family, there))
+        if protection.has_pods:  # IMDS tells only which of its own comes first
+            firsts = tuple(ip for ip in said.addresses if ip in own)
+            said = Usable(addresses=firsts, subnets=said.subnets)
         found[family] = Usable(
-            addresses=tuple(dict.fromkeys((*said.addresses, *_own(family, there)))),
+            addresses=tuple(dict.fromkeys((*said.addresses, *own))),
             prefixes=said.prefixes,
             subnets=tuple(
                 dict.fromkeys((*said.subnets, *on_link_prefixes(family, tuple(there), routes)))

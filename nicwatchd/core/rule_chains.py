@@ -91,7 +91,8 @@ def surplus(
 ) -> list[Rule]:
     """The rules to remove once the missing ones are there, in order; one entry for each copy.
 
-    What is in no chain and is protected stays.
+    What is in no chain and is protected stays. Where the kernel would remove it in the place of a
+    copy, the copy stays, too, with its guard.
     """
     found: list[Rule] = []
     for key, there in own.items():
@@ -99,9 +100,15 @@ def surplus(
         if there == chain and key not in late:
             continue  # nearly always
         stay = set(chain[: _in_place(chain, there, late.get(key, 0))])
+        kept = [rule for rule in there if rule not in chain and protects(rule)]
+        leaves: list[Rule] = []
         for rule, copies in Counter(there).items():
-            if rule in chain or not protects(rule):
-                found += [rule] * (copies - (rule in stay))
+            if rule not in kept:
+                leaves += [rule] * (copies - (rule in stay))
+        copies_left = {gone for gone in leaves if any(_hits(gone, rule) for rule in kept)}
+        if copies_left:
+            copies_left |= {rule for rule in chain if rule.table in SHARED_TABLES}
+        found += [rule for rule in leaves if rule not in copies_left]
     return sorted(found, key=_rank)
 
 

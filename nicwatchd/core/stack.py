@@ -40,12 +40,14 @@ class Ground:
 
     `active`: neither released nor excluded. `unknown`: the families whose subnets IMDS will tell,
     but did not yet. `routes` are the main table's through the ENI itself. `grouped`: it is in our
-    link group, or comes into it with this decision. `managed`: ours, or the primary.
+    link group, or comes into it with this decision; `joined`: it is in it. `managed`: ours, or the
+    primary.
     """
 
     active: bool = True
     managed: bool = True
     grouped: bool = False
+    joined: bool = False
     subnets: tuple[IPNetwork, ...] = ()
     unknown: frozenset[Family] = frozenset()
     addresses: tuple[Address, ...] = ()

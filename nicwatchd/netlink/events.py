@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,10 +33,19 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
-from nicwatchd.core.model import ERRORS, MAIN_TABLE, PROTOCOL, SCOPE_LINK, TABLE_BASE, WIDE
+from nicwatchd.core.model import (
+    ERRORS,
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    PROTOCOL,
+    SCOPE_LINK,
+    TABLE_BASE,
+    WIDE,
+)
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    Ipv6Event,
     LinkEvent,
     NexthopEvent,
     Overrun,
@@ -110,6 +120,9 @@ BURST: Final = 64
 # Seconds between two reads in a storm. A wake-up costs ten times as much as an event, and a host
 # that removes thousands of containers has an event every few milliseconds, for minutes.
 PAUSE: Final = 0.05
+# The kernel's route for multicast on a link comes and goes with IPv6 there: `addrconf_ifdown` takes
+# the link's routes first, and then its addresses. (Seen with 6.18.)
+MULTICAST: Final = (socket.AF_INET6, 8, LOCAL_TABLE, IPv6Address("ff00::").packed)
 RT_TABLE_COMPAT: Final = 252  # in the header: the number exceeds 255, see RTA_TABLE
 # The kernel creates these for each address. They add nothing to the event of the address.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
@@ -259,8 +272,12 @@ def _address(message: Message) -> AddressEvent:
     )
 
 
-def _route(message: Message) -> RouteEvent | NexthopEvent | None:
+def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
     number, length, _, _, table, protocol, _, kind, flags = ROUTE.unpack_from(message.body)
+    if (number, length, table) == MULTICAST[:3] and message.type == RTM_DELROUTE:
+        found = attributes(message.body, ROUTE.size)
+        ends = found.get(RTA_DST) == MULTICAST[3]
+        return Ipv6Event(u32(found.get(RTA_OIF))) if ends else None
     if kind in BESIDE_ADDRESSES or flags & RTM_F_CLONED:
         return None
     if protocol != PROTOCOL and table not in (MAIN_TABLE, RT_TABLE_COMPAT):

@@ -68,15 +68,21 @@ class Routing:
 
     # --- routes --------------------------------------------------------------------------------
 
-    def add_route(self, route: Route, pid: int, *, replacing: bool = False) -> int:
-        """Add a route, or replace the one with the same key."""
+    def add_route(
+        self, route: Route, pid: int, *, replacing: bool = False, beside: bool = False
+    ) -> int:
+        """Add a route; with the same key as another, replace that or stand behind it.
+
+        Of IPv6 routes that tie the kernel makes one with several next hops, unless it learned them
+        from router advertisements itself. Here they stay two.
+        """
         if route.family is Family.V6:
             route = replace(route, metric=route.metric or IPV6_DEFAULT_METRIC, scope=SCOPE_UNIVERSE)
         errno = self._acceptable(route) if route.kind == UNICAST else 0
         if errno:
             return errno
         for position, known in enumerate(self.routes):
-            if known.key == route.key:
+            if known.key == route.key and not (beside and known != route):
                 if not replacing:
                     return EEXIST
                 self.routes[position] = route

@@ -39,7 +39,7 @@ from nicwatchd.core.model import (
     SetRuleset,
     SetUp,
 )
-from nicwatchd.core.port import AddressEvent, LinkEvent
+from nicwatchd.core.port import AddressEvent, Ipv6Event, LinkEvent
 from nicwatchd.sim.kernel_routing import V6_CONNECTED_METRIC, Routing, lacks_ipv6
 
 if TYPE_CHECKING:
@@ -77,13 +77,20 @@ class KernelState(Routing):
                 self.ruleset = operation.text if isinstance(operation, SetRuleset) else None
                 return 0
 
-    def put(self, thing: Address | Route | Rule, pid: int, *, replacing: bool = False) -> int:
-        """Add an object of another program, or change an address; `replacing` is for routes."""
+    def put(
+        self,
+        thing: Address | Route | Rule,
+        pid: int,
+        *,
+        replacing: bool = False,
+        beside: bool = False,
+    ) -> int:
+        """Add an object of another program, or change an address; the rest as in `add_route`."""
         match thing:
             case Address():
                 return self.put_address(thing, pid)
             case Route():
-                return self.add_route(thing, pid, replacing=replacing)
+                return self.add_route(thing, pid, replacing=replacing, beside=beside)
             case Rule():
                 return self.add_rule(thing, pid, exclusive=True)
 
@@ -105,9 +112,9 @@ class KernelState(Routing):
         self.links[link.index] = link
         self._emit(LinkEvent(link.index, link.name, link.kind, down=not link.up))
         if before and before.up and not link.up:
-            self._lose(link.index)
+            self._lose(before)
         elif lacks_ipv6(link):
-            self._lose_ipv6(link.index)
+            self._lose_ipv6(before or link)
         if before and link.up and not before.up:
             for address in self.addresses:
                 if address.index == link.index:
@@ -121,18 +128,18 @@ class KernelState(Routing):
 
     def remove_link(self, index: int) -> None:
         """Remove a link, with its addresses and routes. Rules that name it stay."""
-        self._lose(index)
+        self._lose(self.links[index])
         self.addresses = [address for address in self.addresses if address.index != index]
         del self.links[index]
         self._emit(LinkEvent(index, gone=True))
 
-    def _lose(self, index: int) -> None:
+    def _lose(self, before: Link) -> None:
         """A link goes down: it loses all its routes, and its IPv6 addresses.
 
         The kernel reports the loss of IPv6 addresses and routes, but not of IPv4 routes.
         """
-        self._lose_ipv6(index)
-        for route in self._only_through(index):
+        self._lose_ipv6(before)
+        for route in self._only_through(before.index):
             self.routes.remove(route)
 
     def _only_through(self, index: int) -> list[Route]:
@@ -140,21 +147,26 @@ class KernelState(Routing):
         up = {link.index for link in self.links.values() if link.up} - {index}
         return [route for route in self.routes if index in route.links and not route.links & up]
 
-    def _lose_ipv6(self, index: int) -> None:
-        for address in [a for a in self.addresses if a.index == index]:
-            if address.family is Family.V6:
-                self.addresses.remove(address)
-                self._emit(AddressEvent(index, deleted=True, ip=address.ip))
+    def _lose_ipv6(self, before: Link) -> None:
+        """A link loses IPv6, which was on it if it was up. Its routes go before its addresses."""
+        index = before.index
+        if before.up and not lacks_ipv6(before):
+            self._emit(Ipv6Event(index))
         for route in self._only_through(index):
             if route.family is Family.V6:
                 self.routes.remove(route)
                 self._report(route, deleted=True, pid=0)
+        for address in [a for a in self.addresses if a.index == index]:
+            if address.family is Family.V6:
+                self.addresses.remove(address)
+                self._emit(AddressEvent(index, deleted=True, ip=address.ip))
 
     def disable_ipv6(self, index: int, *, disabled: bool) -> None:
         """Set the sysctl of this name. The kernel reports only what goes with it."""
-        self.links[index] = replace(self.links[index], disable_ipv6=disabled)
+        before = self.links[index]
+        self.links[index] = replace(before, disable_ipv6=disabled)
         if disabled:
-            self._lose_ipv6(index)
+            self._lose_ipv6(before)
         else:
             self._emit(LinkEvent(index))
 

@@ -198,12 +198,20 @@ class FakeKernel:
         """Unplug a link, with its addresses and routes. Rules that name it stay."""
         self._state.remove_link(index)
 
-    def put(self, thing: Address | Route | Rule, *, pid: int = 0, replacing: bool = False) -> None:
+    def put(
+        self,
+        thing: Address | Route | Rule,
+        *,
+        pid: int = 0,
+        replacing: bool = False,
+        beside: bool = False,
+    ) -> None:
         """Add an object of another program, or change an address; `OSError` as from the kernel.
 
-        `replacing` is for routes: replace the one with the same key, even if it is ours.
+        `replacing` and `beside` are for routes: replace the one with the same key, even if it is
+        ours; or append it to those that there are.
         """
-        _raise(self._state.put(thing, pid, replacing=replacing), thing)
+        _raise(self._state.put(thing, pid, replacing=replacing, beside=beside), thing)
 
     def flush_ruleset(self, left: str | None = None) -> None:
         """As `nft flush ruleset`; `left`: what is there instead."""

@@ -13,6 +13,8 @@ from typing import Final, Literal, TypeAlias
 from nicwatchd.core.model import (
     IPV6_DEFAULT_METRIC,
     MAIN_TABLE,
+    RTPROT_DHCP,
+    RTPROT_RA,
     RTPROT_STATIC,
     SCOPE_LINK,
     Address,
@@ -127,7 +129,46 @@ class ContainerRoute:
         return Route(dst, MAIN_TABLE, index, RTPROT_STATIC, metric=IPV6_DEFAULT_METRIC)
 
 
-Foreign: TypeAlias = ForeignRule | ForeignRoute | ForeignAddress | ContainerRoute
+@dataclass(frozen=True, slots=True)
+class ForeignDefault:
+    """A default route of main beside the primary's.
+
+    DHCP (IPv4) or a router advertisement (IPv6) brought it on another ENI; or it is an operator's
+    choice (`chosen`): it has the best metric, or leads through a link that is no ENI (no `mac`).
+    """
+
+    mac: str | None
+    gateway: IPAddress
+    metric: int
+    chosen: bool = False
+
+    @property
+    def family(self) -> Family:
+        return Family(self.gateway.version)
+
+    def on(self, index: int) -> Route:
+        """As the kernel reads it back, on a link with this index."""
+        v4 = self.family is Family.V4
+        learned = RTPROT_DHCP if v4 else RTPROT_RA
+        return Route(
+            ip_network("0.0.0.0/0" if v4 else "::/0"),
+            MAIN_TABLE,
+            index,
+            RTPROT_STATIC if self.chosen else learned,
+            self.gateway,
+            metric=self.metric,
+            onlink=v4,
+        )
+
+    def words(self, name: str) -> str:
+        """As `ip route` wants it, on the link with this name."""
+        v4 = self.family is Family.V4
+        dst, onlink = ("0.0.0.0/0", " onlink") if v4 else ("::/0", "")
+        by = "static" if self.chosen else "dhcp" if v4 else "ra"
+        return f"{dst} via {self.gateway} dev {name} proto {by} metric {self.metric}{onlink}"
+
+
+Foreign: TypeAlias = ForeignRule | ForeignRoute | ForeignDefault | ForeignAddress | ContainerRoute
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from tests.chaos.actions import (
     FaultsEnd,
     Flap,
     Foreign,
+    ForeignDefault,
     ForeignRule,
     Item,
     Kill,
@@ -109,7 +110,6 @@ class FastWorld:
         self._wrongs: list[str] = []
         self._named: dict[ForeignRule, Rule] = {}  # rules without a priority, with the kernel's
         self._started = 0.0
-        self._policy = POLICY
         self.journal: list[str] = []
         self._plug_primary()
         self._box = self.kernel.add_link("c-box", BOX_MAC, kind="veth")
@@ -139,7 +139,7 @@ class FastWorld:
         match action:
             case Start() | Stop() | Kill() | Overrun() | Reload():
                 sections = tuple(truth.sections[mac] for mac in sorted(truth.sections))
-                self._policy = replace(POLICY, sections=sections)
+                self._policy = replace(self._policy, sections=sections)
                 await self._do_daemon(action)
             case Pass(share):
                 await asyncio.sleep(LONGEST_PASS * share)
@@ -271,7 +271,8 @@ class FastWorld:
             case TakeForeign(ForeignRule() as thing) if thing.is_unnamed:
                 self.kernel.drop(self._named.pop(thing))
             case PutForeign(thing):
-                self.kernel.put(self._in_kernel(thing))
+                beside = isinstance(thing, ForeignDefault)
+                self.kernel.put(self._in_kernel(thing), beside=beside)
             case TakeForeign(thing):
                 self.kernel.drop(self._in_kernel(thing))
             case Reuse(taker=taker) if taker == PRIMARY:
@@ -284,6 +285,8 @@ class FastWorld:
             return thing.rule
         if isinstance(thing, ContainerRoute):
             return thing.on(self._box)
+        if isinstance(thing, ForeignDefault):
+            return thing.on(self._indexes[thing.mac] if thing.mac else self._box)
         return thing.on(self._indexes[thing.mac])
 
     def _with_priority(self, rule: Rule) -> Rule:

@@ -4,7 +4,7 @@ planner: what ought to be there is written down in `tests.promised`."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
@@ -13,6 +13,7 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     Address,
+    Family,
     Link,
     Numbers,
     Route,
@@ -23,7 +24,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.policy import RuleMode, Section
 from nicwatchd.core.port import Kernel
 from nicwatchd.sim.parts import Eni
-from tests.chaos.actions import ForeignAddress, ForeignRoute
+from tests.chaos.actions import ForeignAddress, ForeignDefault, ForeignRoute
 from tests.chaos.marks import wrong_marks
 from tests.chaos.truth import PRIMARY, Truth, cidrs
 from tests.chaos.watched_kernel import selector, unguarded
@@ -53,8 +54,17 @@ async def see(kernel: Kernel, macs: Iterable[str], states: Mapping[str, str]) ->
     addresses = {}
     for link in links.values():
         addresses[link.index] = await kernel.addresses(link.index)
-        routes |= set(await kernel.link_routes(link.index))
+        routes |= {each for r in await kernel.link_routes(link.index) for each in single(r)}
     return Seen(links, addresses, frozenset(routes), await kernel.rules(), states)
+
+
+def single(route: Route) -> Iterator[Route]:
+    """A default route for each way: the kernel may have made one of two, which tie."""
+    if not route.hops or route.dst.prefixlen:
+        yield route
+        return
+    for hop in route.hops:
+        yield replace(route, oif=hop.oif, gateway=hop.gateway, onlink=hop.onlink, hops=())
 
 
 def differences(truth: Truth, seen: Seen) -> list[str]:
@@ -67,7 +77,7 @@ def differences(truth: Truth, seen: Seen) -> list[str]:
     if _is_protected(truth, seen):
         promised[PRIMARY] = _promised_to_primary(truth, seen)
     return [
-        *_ours(promised, truth, seen),
+        *_ours(promised, _egress(truth, seen), truth, seen),
         *_addresses(promised, truth, seen),
         *_foreign(truth, seen),
         *_states(truth, seen),
@@ -86,7 +96,12 @@ def _links(truth: Truth, seen: Seen) -> list[str]:
 
 def _promised(truth: Truth, mac: str, seen: Seen) -> Expected:
     link, port = seen.links[mac], truth.ports[mac]
-    copied = [f.on(link.index) for f in truth.foreign_on(mac) if isinstance(f, ForeignRoute)]
+    # A default route that was learned is not the ENI's own, whose router is known.
+    copied = [
+        f.on(link.index)
+        for f in truth.foreign_on(mac)
+        if isinstance(f, ForeignRoute) or (isinstance(f, ForeignDefault) and f.chosen)
+    ]
     theirs = [f.address.ip for f in truth.foreign_on(mac) if isinstance(f, ForeignAddress)]
     shared, away = truth.shared(mac), truth.contained
     eni = truth.usable(mac)
@@ -100,9 +115,7 @@ def _is_protected(truth: Truth, seen: Seen) -> bool:
 
     Of what is left of one that died, only the daemon knows.
     """
-    ours = [mac for mac in truth.secondaries if not truth.is_left(mac)]
-    beside = any(_has_something(truth.usable(mac)) for mac in ours)
-    return beside or any(seen.states.get(mac) != "ignored" for mac in truth.dead)
+    return bool(truth.beside) or any(seen.states.get(mac) != "ignored" for mac in truth.dead)
 
 
 def _has_something(eni: Eni) -> bool:
@@ -118,10 +131,48 @@ def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
     if truth.has_cni:  # what its manager did not put on the link is pods'
         eni = replace(eni, ipv4=eni.ipv4[:1], ipv6=eni.ipv6[:1])
         eni = replace(eni, ipv4_prefixes=(), ipv6_prefixes=())
+    if Family.V4 in _unprotected(truth, seen):
+        eni = replace(eni, ipv4=(), ipv4_prefixes=())
+        theirs = [ip for ip in theirs if ip.version != 4]
+    if Family.V6 in _unprotected(truth, seen):
+        eni = replace(eni, ipv6=(), ipv6_prefixes=())
+        theirs = [ip for ip in theirs if ip.version != 6]
     return of_primary(eni, index, truth.shared(PRIMARY), [*others], theirs)
 
 
-def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[str]:
+def _unprotected(truth: Truth, seen: Seen) -> set[Family]:
+    """The families in which nothing of the primary is protected, and need not be.
+
+    While an operator has the default route elsewhere, that is not begun; what was begun goes on.
+    """
+    table = Numbers().table_of(seen.links[PRIMARY].index)
+    own = {rule.family for rule in seen.rules if (rule.table, rule.protocol) == (table, PROTOCOL)}
+    return {*truth.chosen} - own
+
+
+def _egress(truth: Truth, seen: Seen) -> frozenset[Route]:
+    """Our default routes in main: the primary's, better than another ENI's that ties or wins.
+
+    Not where an operator wants the other one. Main is asked which there are: of two that the kernel
+    made one, it keeps what leads by a link that is down, and uses it once that is up.
+    """
+    if not _is_protected(truth, seen):
+        return frozenset()
+    found = set()
+    index = seen.links[PRIMARY].index
+    for family in set(Family) - truth.chosen:
+        main = [r for r in seen.routes if (r.table, r.family) == (MAIN_TABLE, family)]
+        theirs = [r for r in main if not r.dst.prefixlen and r.protocol != PROTOCOL]
+        best = min((r for r in theirs if r.oif == index), key=lambda route: route.metric)
+        others = min((r.metric for r in theirs if r.oif != index), default=None)
+        if others is not None and others <= best.metric:
+            found.add(replace(best, metric=others - 1, protocol=PROTOCOL))
+    return frozenset(found)
+
+
+def _ours(
+    promised: Mapping[str, Expected], egress: frozenset[Route], truth: Truth, seen: Seen
+) -> list[str]:
     # To the subnets of ENIs that are left there may be detours: whether, depends on what IMDS told
     # of them when it was last asked, which may be a CIDR that the subnet has lost since.
     left_alone = {mac for mac in truth.enis if truth.is_left(mac)}
@@ -133,7 +184,7 @@ def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[st
     if seen.ruleset is not None:
         wanted = {seen.links[mac].index: e.rules for mac, e in promised.items()}
         gone = frozenset(seen.links[mac].index for mac in truth.dead)
-        marks = wrong_marks(wanted, gone, seen.rules, seen.ruleset)
+        marks = wrong_marks(wanted, seen.links[PRIMARY].index, gone, seen.rules, seen.ruleset)
     own = [rule for rule in own if rule.fwmark is None]
     left = _of_dead(promised, truth, seen, own)
     rules = frozenset(own) - left
@@ -141,7 +192,7 @@ def _ours(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> list[st
     ours_there = (route for route in seen.routes if route.protocol == PROTOCOL)
     routes = frozenset(route for route in ours_there if not route.links & dead)
     wanted_rules = frozenset(rule for e in promised.values() for rule in e.rules)
-    wanted_routes = frozenset(route for e in promised.values() for route in e.sourced)
+    wanted_routes = egress.union(*(e.sourced for e in promised.values()))
     return [
         *_compare("rule", wanted_rules, rules),
         *_compare("route", wanted_routes, routes),
@@ -200,7 +251,7 @@ def _foreign(truth: Truth, seen: Seen) -> list[str]:
         there = {(a.ip, a.prefixlen, a.dynamic) for a in seen.addresses[link.index] if not ours(a)}
         for thing in (*truth.foreign_on(mac), *(le for le in truth.leases if le.mac == mac)):
             match thing:
-                case ForeignRoute():
+                case ForeignRoute() | ForeignDefault():
                     stands = thing.on(link.index) in seen.routes
                 case _:
                     dynamic = not isinstance(thing, ForeignAddress)

@@ -10,15 +10,16 @@ from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family, Numbers, Rule
 
 def wrong_marks(
     wanted: Mapping[int, Iterable[Rule]],
+    primary: int,
     dead: frozenset[int],
     rules: Sequence[Rule],
     text: str,
 ) -> list[str]:
     """All that is not as it must be, a line each.
 
-    `wanted` are the other rules of each ENI, by ifindex; `dead` are ENIs that are gone in all but
-    name, and may have what they had. `rules` are all of the host, in their order; `text` is the
-    nftables table.
+    `wanted` are the other rules of each ENI, by ifindex; `primary` is the primary's. `dead` are
+    ENIs that are gone in all but name, and may have what they had. `rules` are all of the host, in
+    their order; `text` is the nftables table.
     """
     numbers = Numbers()
     own = [rule for rule in rules if rule.protocol == PROTOCOL]
@@ -29,9 +30,9 @@ def wrong_marks(
     wrong = [f"marks of {led}, and not of {due}"] if led != due else []
     in_table = {int(index) for index in re.findall(r"goto to_(\d+)", text)} - dead
     main = any(r.table == MAIN_TABLE and r.suppress_prefixlength is None for r in marked)
-    enis = {index for _, index in due}
-    if not enis <= in_table or len(in_table - enis) != main:
-        wrong.append(f"marked are {in_table}, and not {enis} (and the primary: {main})")
+    enis = {index for _, index in due} | ({primary} if main else set())
+    if in_table != enis:
+        wrong.append(f"marked are {in_table}, and not {enis}")
     alive = {numbers.table_of(index) for index in wanted}
     for family in Family:
         of = [rule for rule in own if rule.family is family]

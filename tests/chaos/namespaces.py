@@ -5,6 +5,8 @@ a process of its own. Everything is the real thing but the ENIs, the VPC and the
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 import socket
 import time
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from dataclasses import replace
 from typing import Final, Self
 
 from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, Address, Family, Route, Rule, ours
+from nicwatchd.core.policy import Section
 from nicwatchd.core.port import Event, RouteEvent, RuleEvent
 from nicwatchd.core.port import Overrun as Lost
 from nicwatchd.netlink.events import EventSocket, open_event_socket
@@ -39,6 +42,7 @@ from tests.chaos.actions import (
     Flap,
     Foreign,
     ForeignAddress,
+    ForeignDefault,
     ForeignRoute,
     ForeignRule,
     Kill,
@@ -53,6 +57,7 @@ from tests.chaos.actions import (
     Pass,
     PutForeign,
     Quiet,
+    Reload,
     RemoveCidr,
     Rename,
     Reuse,
@@ -64,10 +69,10 @@ from tests.chaos.actions import (
     TakeForeign,
     Unassign,
 )
-from tests.chaos.judge import Seen, differences, see
+from tests.chaos.judge import Seen, differences, see, single
 from tests.chaos.truth import PRIMARY, Truth
 from tests.chaos.walk import AstrayError, wander
-from tests.scenarios.host import QUICK, settings
+from tests.scenarios.host import QUICK, RELOADED, settings
 
 # A round of everything every 2 s leaves the two cores of a small machine to several hosts.
 SETTINGS: Final = settings(QUICK | {"refresh": 2.0})
@@ -130,7 +135,7 @@ class Namespaces:
                 self.imds.fault(on, do)
             case FaultsEnd():
                 self.imds.clear()
-            case Kill() | Stop() | Start() | Overrun() | Pass():
+            case Kill() | Stop() | Start() | Overrun() | Pass() | Reload():
                 await self._do_to_daemon(action)
             case _:
                 await self._do_to_host(action)
@@ -210,11 +215,24 @@ class Namespaces:
         links = await self.outside.kernel.links()
         if isinstance(foreign, ForeignRule) and foreign.is_unnamed:
             line = f"rule {verb} {foreign.selector} lookup {foreign.rule.table} protocol static"
+            if verb == "del":  # the kernel takes the first that selects the same, `not` or not
+                rules = await self.outside.kernel.rules()
+                same = (rule for rule in rules if replace(rule, priority=0) == foreign.rule)
+                line += f" pref {next(same).priority}"
             await self.vpc.ip(self.vpc.host, line, family=foreign.rule.family)
             return
         if isinstance(foreign, ForeignRoute):
             name = self.link(foreign.mac).name
             await self.vpc.ip(self.vpc.host, f"route {verb} {foreign.words(name)}")
+            return
+        if isinstance(foreign, ForeignDefault):
+            name = self.link(foreign.mac).name if foreign.mac else BOX
+            index = next(index for index, link in links.items() if link.name == name)
+            routes = await self.outside.kernel.link_routes(index)
+            there = any(foreign.on(index) in single(route) for route in routes)
+            if verb == "del" or not there:  # see `judge._egress`
+                verb = "append" if verb == "add" else verb
+                await self.vpc.ip(self.vpc.host, f"route {verb} {foreign.words(name)}")
             return
         if isinstance(foreign, ForeignRule):
             await hands.run(self.vpc, verb, [foreign.rule], links)
@@ -256,19 +274,29 @@ class Namespaces:
                 found = [rule for rule in await kernel.rules() if rule.protocol == PROTOCOL]
         return sorted(found, key=str)
 
-    async def _do_to_daemon(self, action: Kill | Stop | Start | Overrun | Pass) -> None:
+    async def _do_to_daemon(self, action: Kill | Stop | Start | Overrun | Pass | Reload) -> None:
         match action:
             case Kill():
                 await self.daemon.kill()
             case Stop():
                 await self.daemon.stop()
             case Start():
-                await self.daemon.start(SETTINGS)
+                await self.daemon.start(self._settings())
             case Overrun():
                 async with hands.deaf(self.vpc, self.daemon):
                     await hands.flush_rules(self.vpc)
             case Pass(share):
                 await asyncio.sleep(share * LONGEST_PASS)
+            case Reload() if self.truth.running:
+                before = self.daemon.log.count(RELOADED)
+                self.daemon.config.write_text(self._settings(), encoding="utf-8")
+                self.daemon.process.send_signal(signal.SIGHUP)
+                while self.daemon.log.count(RELOADED) == before:  # noqa: ASYNC110 (a file)
+                    await asyncio.sleep(INTERVAL)
+
+    def _settings(self) -> str:
+        sections = (self.truth.sections[mac] for mac in sorted(self.truth.sections))
+        return "\n".join([SETTINGS, *(line for each in sections for line in _lines(each)), ""])
 
     # --- quiet points ----------------------------------------------------------------------------
 
@@ -293,7 +321,10 @@ class Namespaces:
                 await asyncio.sleep(INTERVAL)
             await self._events_so_far()
             await self.daemon.post("/v1/reconcile")
-            if not differences(self.truth, await self.look()):
+            right = not differences(self.truth, await self.look())
+            # What a dead NIC lost just now is of no interest to the judge, but is healed.
+            heals = self.truth.dead and any(map(_is_ours, await self._events_so_far()))
+            if (right and not heals) or time.monotonic() > give_up:
                 break
         await self._reach_all()
         written = filter(_is_ours, await self._events_so_far())
@@ -313,11 +344,15 @@ class Namespaces:
 
     async def _reach_all(self) -> None:
         """TCP from each far host and neighbour to each ENI, the primary too."""
-        up = [self.link(mac) for mac in self.truth.secondaries if self.truth.ports[mac].up]
+        served = (mac for mac in self.truth.secondaries if not self.truth.is_left(mac))
+        up = [self.link(mac) for mac in served if self.truth.ports[mac].up]
         inside = self.truth.contained  # of these no container is there
         reached = [ip for eni in up for ip in self.truth.usable(eni.mac).addresses()]
         wanted = paths(self.vpc.peers(*up), [ip for ip in reached if ip not in inside])
-        wanted += paths(self.vpc.peers(*up), self.truth.usable(PRIMARY).addresses())
+        # Where an operator has the default route elsewhere, the primary may be out of reach.
+        its = self.truth.usable(PRIMARY).addresses()
+        theirs = [ip for ip in its if ip.version not in self.truth.chosen]
+        wanted += paths(self.vpc.peers(*up), theirs)
         try:
             await all_answer(self.vpc, wanted, PATIENCE)
         except TimeoutError as error:
@@ -328,7 +363,8 @@ class Namespaces:
         kernel, index = self.outside.kernel, self.vpc.ifindex(self.link(PRIMARY))
         addresses = [replace(a, tentative=False) for a in await kernel.addresses(index)]
         things: list[Object] = [*await kernel.rules(), *addresses]
-        things += [r for r in await kernel.link_routes(index) if r.protocol != RTPROT_KERNEL]
+        routes = [each for r in await kernel.link_routes(index) for each in single(r)]
+        things += [r for r in routes if r.protocol != RTPROT_KERNEL and index in r.links]
         put = set(self.truth.foreign_rules())
         plain = (replace(t, priority=0) if isinstance(t, Rule) else t for t in things)
         things = [p if p in put and t not in put else t for t, p in zip(things, plain, strict=True)]
@@ -344,6 +380,15 @@ class Namespaces:
         """What went wrong at the last quiet point, beside what `look` shows."""
         found, self._wrongs = self._wrongs, []
         return found
+
+
+def _lines(section: Section) -> list[str]:
+    """A section as the settings file has it."""
+    keys = {name: getattr(section, name) for name in Section.__slots__}
+    if section.families is not None:
+        keys["families"] = [family.label.lower() for family in sorted(section.families)]
+    said = (f"{name} = {json.dumps(value)}" for name, value in keys.items() if value is not None)
+    return ["[[interface]]", *said]
 
 
 def _is_ours(event: Event) -> bool:

@@ -14,6 +14,7 @@ from tests.chaos.actions import (
     ContainerRoute,
     Foreign,
     ForeignAddress,
+    ForeignDefault,
     ForeignRoute,
     ForeignRule,
     PutForeign,
@@ -94,11 +95,8 @@ def _unnamed_rules(table: int) -> list[Foreign]:
 
 
 def take_foreign(truth: Truth, random: Random) -> Action | None:
-    needed = {
-        thing.mac
-        for thing in truth.foreign
-        if isinstance(thing, ForeignRoute) and thing.dst.version == 4
-    }
+    routes = [f for f in truth.foreign if isinstance(f, ForeignRoute | ForeignDefault)]
+    needed = {f.mac for f in routes if f.on(0).family is Family.V4}
     loose = [
         thing
         for thing in truth.foreign

@@ -24,6 +24,7 @@ from tests.chaos.actions import (
     LeaseComes,
     PutForeign,
     Reload,
+    SetDown,
     TakeForeign,
 )
 from tests.chaos.propose_foreign import one
@@ -37,18 +38,20 @@ FAMILIES: Final = (None, frozenset({Family.V4}), frozenset({Family.V6}), frozens
 def action(truth: Truth, random: Random) -> Action:
     """Something that is possible now."""
     while True:
-        about_sections = random.random() < OFTEN
-        proposed = _about_sections(truth, random) if about_sections else _other(truth, random)
+        is_about_them = random.random() < OFTEN
+        proposed = about_sections(truth, random) if is_about_them else other(truth, random)
         if proposed is not None:
             return proposed
 
 
-def _other(truth: Truth, random: Random) -> Action | None:
+def other(truth: Truth, random: Random) -> Action | None:
     """What happens on any host; not what makes an ENI of others matter to ours."""
     proposed = propose.action(truth, random)
     match proposed:
         case Attach(mac=mac) if truth.is_left(mac):
             return None  # nobody would set its link up
+        case SetDown(mac=mac) if truth.is_left(mac):
+            return None  # once it is ours again, nobody could tell who set it down
         case LeaseComes(lease) if truth.is_left(lease.mac):
             return None
         case PutForeign(ForeignAddress(mac=mac) | ForeignRoute(mac=mac)) if truth.is_left(mac):
@@ -60,7 +63,8 @@ def _other(truth: Truth, random: Random) -> Action | None:
     return proposed
 
 
-def _about_sections(truth: Truth, random: Random) -> Action | None:
+def about_sections(truth: Truth, random: Random) -> Action | None:
+    """A section changes, or a container network comes or goes."""
     choices = [_reload, _reload, _leave, _cni_comes, _cni_comes, _cni_goes]
     return random.choice(choices)(truth, random)
 
@@ -96,7 +100,7 @@ def _can_be_left(truth: Truth, mac: str) -> bool:
     port = truth.ports.get(mac)
     leased = any(lease.mac == mac for lease in truth.leases)
     return port is None or (
-        port.settled and not port.dead and not leased | bool(truth.foreign_on(mac))
+        port.up and port.settled and not port.dead and not leased | bool(truth.foreign_on(mac))
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nicwatchd.core.policy import Policy
 from tests import fast_clock
-from tests.chaos import propose
+from tests.chaos import propose_all
 from tests.chaos.fast import POLICY, FastWorld
 from tests.chaos.namespaces import walk_in_namespaces
 from tests.chaos.walk import AstrayError, Proposed, wander
@@ -28,7 +28,7 @@ def walk(
     seed: int,
     steps: int,
     kernel: WatchedKernel | None = None,
-    proposed: Proposed = propose.action,
+    proposed: Proposed = propose_all.action,
     policy: Policy = POLICY,
 ) -> list[str]:
     """Walk so far, and give the daemon's journal; raises AstrayError.

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.chaos import run
+from tests.chaos import propose, run
 from tests.chaos.defects import CASES, Case
 from tests.chaos.walk import AstrayError
 
@@ -17,7 +17,7 @@ NAMES = [case.plant.__name__ for case in CASES]
 def test_a_planted_defect_is_found(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = case.plant(monkeypatch)
     with pytest.raises(AstrayError, match=case.said) as found:
-        run.walk(case.seed, case.within, kernel)
+        run.walk(case.seed, case.within, kernel, propose.action)
     step = re.search(r"step (\d+):", str(found.value))
     assert step
     assert int(step[1]) <= case.within
@@ -25,7 +25,8 @@ def test_a_planted_defect_is_found(case: Case, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("seed", sorted({case.seed for case in CASES}))
 def test_nothing_is_found_where_nothing_is_wrong(seed: int) -> None:
-    run.walk(seed, max(case.within for case in CASES if case.seed == seed))
+    within = max(case.within for case in CASES if case.seed == seed)
+    run.walk(seed, within, proposed=propose.action)
 
 
 def test_a_seed_leads_to_the_same_walk_to_the_last_write() -> None:

@@ -28,6 +28,7 @@ from tests.chaos.actions import (
     Flap,
     Foreign,
     ForeignAddress,
+    ForeignDefault,
     ForeignRoute,
     ForeignRule,
     ImdsCatchesUp,
@@ -168,11 +169,27 @@ class Truth:
         """Whether there is a container network that owns the secondary ENIs."""
         return ForeignRule(CNI) in self.foreign
 
-    def foreign_on(self, mac: str) -> frozenset[ForeignRoute | ForeignAddress]:
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The attached ENIs that are nicwatchd's and have something of their own."""
+        ours = (mac for mac in self.secondaries if not self.is_left(mac))
+        usable = {mac: self.usable(mac) for mac in ours}
+        return tuple(mac for mac, eni in usable.items() if (*eni.addresses(), *eni.prefixes))
+
+    def foreign_on(self, mac: str) -> frozenset[ForeignRoute | ForeignDefault | ForeignAddress]:
         """What others have on an ENI's link, leases aside."""
-        return frozenset(
-            f for f in self.foreign if isinstance(f, ForeignRoute | ForeignAddress) and f.mac == mac
-        )
+        kinds = ForeignRoute | ForeignDefault | ForeignAddress
+        return frozenset(f for f in self.foreign if isinstance(f, kinds) and f.mac == mac)
+
+    @property
+    def defaults(self) -> frozenset[ForeignDefault]:
+        """Main's default routes beside the primary's."""
+        return frozenset(f for f in self.foreign if isinstance(f, ForeignDefault))
+
+    @property
+    def chosen(self) -> frozenset[Family]:
+        """The families in which an operator has the default route elsewhere on purpose."""
+        return frozenset(each.family for each in self.defaults if each.chosen)
 
     def foreign_rules(self) -> tuple[Rule, ...]:
         """The rules of others that the walk has put, with a priority or with none (0)."""
@@ -300,7 +317,7 @@ class Truth:
         def stays(thing: Foreign | Lease) -> bool:
             if isinstance(thing, ForeignAddress | Lease):
                 return thing.mac != mac or (thing.address.version == 4 and not everything)
-            return not isinstance(thing, ForeignRoute) or thing.mac != mac
+            return not isinstance(thing, ForeignRoute | ForeignDefault) or thing.mac != mac
 
         stay = frozenset(filter(stays, self.foreign))
         # A daemon that was not running cannot tell that from what was taken away.
@@ -446,7 +463,10 @@ class Truth:
     def _at_rest(self) -> Truth:
         ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
         everybody = [m for m in (PRIMARY, *self.secondaries) if not self.is_left(m)]
-        steady = {(mac, item) for mac in everybody for item in self.items(mac)}
+        usable = {mac: self.usable(mac) for mac in everybody}
+        steady = {
+            (mac, item) for mac, e in usable.items() for item in (*e.addresses(), *e.prefixes)
+        }
         return replace(
             self,
             ports=ports,
@@ -464,6 +484,8 @@ def is_ipv6_on(thing: Foreign | Lease, mac: str) -> bool:
             return thing.mac == mac and thing.address.version == 6
         case ForeignRoute():
             return thing.mac == mac and thing.dst.version == 6
+        case ForeignDefault():
+            return thing.mac == mac and thing.family is Family.V6
         case _:
             return False
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Protocol, TypeAlias
 
-from tests.chaos import propose
+from tests.chaos import propose_all
 from tests.chaos.actions import (
     Action,
     Detach,
@@ -56,7 +56,7 @@ class AstrayError(AssertionError):
 class Walk:
     """The actions of one seed, and the truth after those that were taken."""
 
-    def __init__(self, seed: int, proposed: Proposed = propose.action) -> None:
+    def __init__(self, seed: int, proposed: Proposed = propose_all.action) -> None:
         self.truth = Truth()
         self._proposed = proposed
         self._random = Random(seed)
@@ -105,7 +105,9 @@ def calm(truth: Truth) -> list[Action]:
     return late
 
 
-async def wander(world: World, seed: int, steps: int, proposed: Proposed = propose.action) -> None:
+async def wander(
+    world: World, seed: int, steps: int, proposed: Proposed = propose_all.action
+) -> None:
     """Walk so many steps, and on to the next quiet point. Raises AstrayError."""
     walk = Walk(seed, proposed)
     trace: list[str] = []

@@ -7,6 +7,7 @@ not on the way to something better.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -29,7 +30,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim.kernel_lookup import lookup
-from nicwatchd.sim.memory_kernel import FakeEvents, FakeKernel
+from nicwatchd.sim.memory_kernel import UNSPECIFIED, FakeEvents, FakeKernel
 from tests.chaos.actions import Item
 from tests.chaos.truth import PRIMARY, Truth
 
@@ -45,11 +46,13 @@ FAR: Final[Mapping[Family, IPAddress]] = {
 @dataclass(frozen=True, slots=True)
 class Safety:
     """`standing`: what of the ENIs' own leaves by its ENI. `hollow`: tables, by family, that rules
-    lead into and that have no default route. `unguarded`: our rules that no guard comes before."""
+    lead into and that have no default route. `unguarded`: our rules that no guard comes before.
+    `led`: the families in which the host's own traffic leaves by the primary."""
 
     standing: frozenset[tuple[str, Item]]
     hollow: frozenset[tuple[int, Family]]
     unguarded: frozenset[Rule]
+    led: frozenset[Family]
 
 
 class DelayedEvents(FakeEvents):
@@ -58,18 +61,21 @@ class DelayedEvents(FakeEvents):
     def __init__(self, listeners: list[FakeEvents], lose: Callable[[Event], bool]) -> None:
         super().__init__(listeners)
         self._lose = lose
-        self._under_way: list[asyncio.TimerHandle] = []
+        self._under_way: deque[tuple[asyncio.TimerHandle, Event]] = deque()
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Overrun):
-            for handle in self._under_way:
+            for handle, _ in self._under_way:
                 handle.cancel()
             self._under_way.clear()
         elif self._lose(event):
             return
-        loop = asyncio.get_running_loop()
-        self._under_way = [h for h in self._under_way if h.when() >= loop.time()]
-        self._under_way.append(loop.call_later(EVENT, self._deliver, event))
+        handle = asyncio.get_running_loop().call_later(EVENT, self._arrive)
+        self._under_way.append((handle, event))
+
+    def _arrive(self) -> None:
+        """The first one; timers of one moment end in any order."""
+        self._deliver(self._under_way.popleft()[1])
 
 
 class WatchedKernel(FakeKernel):
@@ -173,6 +179,8 @@ class WatchedKernel(FakeKernel):
             self.wrongs.append(f"{operation} let {family.label} rules lead into empty {table}")
         for rule in after.unguarded - before.unguarded:
             self.wrongs.append(f"{operation} left {rule} without its guard")
+        for family in before.led - after.led if self._truth.beside else ():
+            self.wrongs.append(f"{operation} let the host's own {family.label} leave elsewhere")
 
     def _look_at_safety(self) -> Safety:
         state = self._state
@@ -182,7 +190,12 @@ class WatchedKernel(FakeKernel):
         up = {Numbers().table_of(link.index) for link in state.links.values() if link.up}
         hollow = {(table, family) for table, family in led - defaults if table in up}
         own = [rule for rule in state.rules if rule.protocol == PROTOCOL]
-        return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded(own)))
+        leads = frozenset(filter(self._leads, Family))
+        return Safety(frozenset(standing), frozenset(hollow), frozenset(unguarded(own)), leads)
+
+    def _leads(self, family: Family) -> bool:
+        answer = lookup(self._state, UNSPECIFIED[family], FAR[family], 0)
+        return isinstance(answer, RouteAnswer) and answer.oif == self._indexes[PRIMARY]
 
     def _stands(self, mac: str, item: Item) -> bool:
         """Whether a packet from an address of the ENI's leaves by the ENI's own table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -45,7 +46,7 @@ def test_what_is_known_at_first() -> None:
     assert (facts.addresses, facts.routes, facts.subnets) == ((), (), ())
     assert facts.memory == Memory()
     assert facts.elsewhere == {}
-    assert (facts.flapped, facts.ipv4_ended) == (False, False)
+    assert (facts.flapped, facts.ipv4_ended, facts.ipv6_ended) == (False, False, False)
     assert facts.waits_for_udev is False
 
 
@@ -116,38 +117,36 @@ def test_whether_others_changed_anything(
 
 
 ROUTE4, ROUTE6 = (AddRoute(Route(net(it), TABLE, 3)) for it in (NET4, NET6))
-ADDRESS = AddAddress(3, ip(IPV4))
+ADDRESS, ADDRESS6 = AddAddress(3, ip(IPV4)), AddAddress(3, ip(IPV6))
 
 
 @pytest.mark.parametrize(
-    ("after", "flaps", "taken"),
+    ("after", "note", "taken"),
     [
-        pytest.param([(LEASE4, LEASE6)], False, (False, False, False), id="nothing"),
-        pytest.param([(LEASE4,)], False, (False, False, False), id="the last IPv6 address goes"),
-        pytest.param([(LEASE6,)], False, (True, False, False), id="the last IPv4 address goes"),
-        pytest.param(
-            [(LEASE6,), (LEASE4, LEASE6)], False, (True, False, False), id="... and is back"
-        ),
-        pytest.param(
-            [(added("10.0.2.11"),)], False, (False, False, False), id="another one is left"
-        ),
-        pytest.param([], True, (True, True, True), id="the link was down"),
+        pytest.param([(LEASE4, LEASE6)], None, "", id="nothing"),
+        pytest.param([(LEASE4,)], None, "", id="the last IPv6 address goes"),
+        pytest.param([(LEASE6,)], None, "route4", id="the last IPv4 address goes"),
+        pytest.param([(LEASE6,), (LEASE4, LEASE6)], None, "route4", id="... and is back"),
+        pytest.param([(added("10.0.2.11"),)], None, "", id="another one is left"),
+        pytest.param([], Facts.note_flap, "route4 route6 ip4 ip6", id="the link was down"),
+        pytest.param([], Facts.note_ipv6_end, "route6 ip6", id="IPv6 was off"),
     ],
 )
 def test_what_the_kernel_itself_removes(
-    *, after: list[tuple[Address, ...]], flaps: bool, taken: tuple[bool, bool, bool]
+    after: list[tuple[Address, ...]], note: Callable[[Facts], None] | None, taken: str
 ) -> None:
-    """Of an IPv4 route, an IPv6 route and an address; only until that has been counted."""
+    """Of routes and addresses; only until that has been counted."""
     facts = Facts(ETH1, 0.0)
     facts.update((LEASE4, LEASE6), ())
     for addresses in after:
         facts.update(addresses, ())
-    if flaps:
-        facts.note_flap()
-    lost = (ROUTE4, ROUTE6, ADDRESS)
-    assert tuple(facts.was_taken_by_kernel(each) for each in lost) == taken
+    if note:
+        note(facts)
+    lost: dict[str, AddAddress | AddRoute]
+    lost = {"route4": ROUTE4, "route6": ROUTE6, "ip4": ADDRESS, "ip6": ADDRESS6}
+    assert [name for name in lost if facts.was_taken_by_kernel(lost[name])] == taken.split()
     facts.count_begins_anew()
-    assert not any(facts.was_taken_by_kernel(each) for each in lost)
+    assert not any(facts.was_taken_by_kernel(each) for each in lost.values())
 
 
 def test_only_what_is_new_is_news_of_imds() -> None:

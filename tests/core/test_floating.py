@@ -12,7 +12,7 @@ from nicwatchd.core.floating import LAG, MOMENT, Floating, Record, Taken
 from nicwatchd.core.model import AddAddress, Address, Family, IPAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import WATCH, WATCH_INTERVAL
-from nicwatchd.core.port import AddressEvent, LinkEvent
+from nicwatchd.core.port import AddressEvent, Event, Ipv6Event, LinkEvent
 from tests.core.build import (
     IPV4,
     IPV6,
@@ -199,15 +199,19 @@ def drop(motion: FastMotion) -> None:
     motion.turn.take_event(AddressEvent(3, deleted=True, ip=ip(VIP[V6])), motion.now)
 
 
-def flap(motion: FastMotion) -> None:
-    """The kernel tells of the link first, then of the addresses that it takes along."""
+def change(motion: FastMotion, *told: Event, **changes: object) -> None:
+    """Change the link for a moment: the kernel tells what happens, then what goes with it."""
     link = motion.kernel.links[3]
     lost = [each.ip for each in motion.kernel.addresses_of(3) if each.family is V6]
-    motion.kernel.set_link(replace(link, up=False))
-    motion.turn.take_event(LinkEvent(3, "eth1", down=True), motion.now)
-    for each in lost:
-        motion.turn.take_event(AddressEvent(3, deleted=True, ip=each), motion.now)
+    motion.kernel.set_link(replace(link, **changes))  # type: ignore[arg-type] # a field's
+    ends = (AddressEvent(3, deleted=True, ip=each) for each in lost)
+    for event in (*told, Ipv6Event(3), *ends):
+        motion.turn.take_event(event, motion.now)
     motion.kernel.set_link(link)
+
+
+def flap(motion: FastMotion) -> None:
+    change(motion, LinkEvent(3, "eth1", down=True), up=False)
 
 
 def only_vip() -> FastMotion:
@@ -219,16 +223,30 @@ def only_vip() -> FastMotion:
     return motion
 
 
+def off_and_on(motion: FastMotion) -> None:
+    change(motion, disable_ipv6=True)
+
+
+def small_and_large(motion: FastMotion) -> None:
+    """IPv6 needs an MTU of 1280."""
+    change(motion, LinkEvent(3, "eth1"), mtu=1200, has_ipv6=False)
+
+
 @pytest.mark.parametrize("begin", [only_vip, lambda: with_vip(V6)], ids=["alone", "beside ours"])
+@pytest.mark.parametrize("ends", [flap, off_and_on, small_and_large])
 @pytest.mark.parametrize(
     ("before", "taken"), [([drop], True), ([], False)], ids=["taken away", "not taken away"]
 )
-def test_what_was_taken_away_just_before_the_link_flapped(
-    begin: Callable[[], FastMotion], before: list[Callable[[FastMotion], None]], *, taken: bool
+def test_what_was_taken_away_just_before_the_link_lost_ipv6(
+    begin: Callable[[], FastMotion],
+    ends: Callable[[FastMotion], None],
+    before: list[Callable[[FastMotion], None]],
+    *,
+    taken: bool,
 ) -> None:
     """All at once, before anybody could look: the order of the events tells."""
     motion = begin()
-    for each in (*before, flap):
+    for each in (*before, ends):
         motion.at(700.0, lambda each=each: each(motion))  # type: ignore[misc]
     motion.run(800.0)
     assert there(motion, V6) is not taken

@@ -313,6 +313,32 @@ def test_after_a_restart_detours_stay_while_another_eni_is_unread() -> None:
     assert about == {*nets("10.0.4.0/24")}
 
 
+@pytest.mark.parametrize("restarts", [False, True], ids=["in one run", "after a restart"])
+@pytest.mark.parametrize("released", [False, True], ids=["managed", "released"])
+def test_an_eni_that_imds_never_lists_keeps_no_detours_of_others(
+    *, released: bool, restarts: bool
+) -> None:
+    """Those to the subnets of another one go with it."""
+    link = replace(ETH2, index=5, name="eth3", mac="02:00:00:00:00:05")
+    other = listed(ETH2, "10.0.3.0/24", "2001:db8:0:3::/64")
+    motion = host_with(other, lambda it: it.kernel.set_link(link))
+    motion.imds(link.mac, 60.0, UNREAD)
+    for index in (4, 5) if released else (4,):
+        motion.turn.release(motion.host.interfaces[index].key, motion.now)
+    motion.run(120.0)
+    both = nets("10.0.3.0/24", "2001:db8:0:3::/64")
+    assert beside(motion).detours(3) == both
+    if restarts:
+        releases = motion.host.releases
+        motion.turn = motion.begin(replace(CALM, rules=RuleMode.SUBNET))
+        motion.host.releases = releases
+        motion.run(150.0)
+        assert {rule.dst for rule in motion.kernel.own_rules if rule.dst} == {*both}
+    motion.kernel.unplug(4)
+    motion.run(300.0)
+    assert not any(rule.dst for rule in motion.kernel.own_rules)
+
+
 # --- whether local comes first -----------------------------------------------------------------
 
 LOCAL4, LOCAL6 = Rule(V4, 0, LOCAL_TABLE, protocol=2), Rule(V6, 0, LOCAL_TABLE, protocol=2)

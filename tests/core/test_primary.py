@@ -24,7 +24,7 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
-from nicwatchd.core.policy import Coexist, Policy, PrimaryMode
+from nicwatchd.core.policy import Coexist, Policy, PrimaryMode, Section
 from tests.core.build import (
     ERROR,
     ETH1,
@@ -193,6 +193,24 @@ def test_a_pods_address_is_not_added() -> None:
 
 
 @BOTH
+def test_beside_pods_its_first_address_is_the_source_whatever_else_is_on_its_link(
+    which: Family,
+) -> None:
+    """The kernel lists the latest IPv6 address first."""
+    motion = host(replace(CALM, coexist=Coexist.FORCE))
+    first = motion.kernel.addresses_of(2)
+    motion.kernel.drop(*first)
+    late = "10.0.1.99/32" if which is V4 else "2001:db8:0:1::99/128"
+    motion.kernel.put(permanent(late, 2), *first)
+    motion.kernel.set_link(ETH1)
+    motion.kernel.put(Rule(V4, 1024, MAIN_TABLE, 0, fwmark=NODE_PORT_MARK, fwmask=0x80))
+    motion.imds(MAC, 60.0, FULL)
+    motion.run(120.0)
+    sources = {route.prefsrc for route in own(motion, which) if not route.dst.is_link_local}
+    assert sources == {ip(OF[which])}
+
+
+@BOTH
 def test_where_another_link_led_before_it_stands_aside(which: Family) -> None:
     motion = host(led=False)
     motion.kernel.set_link(WG)
@@ -206,6 +224,29 @@ def test_where_another_link_led_before_it_stands_aside(which: Family) -> None:
     assert selectors(motion, 2, other)
     assert "primary-left" in codes(motion)
     assert not motion.kernel.own_routes or not lead(motion, which)
+
+
+@BOTH
+@pytest.mark.parametrize("ends", [False, True], ids=["it stays", "it ended"])
+def test_another_link_that_led_before_is_a_choice_while_it_has_a_default(
+    which: Family, *, ends: bool
+) -> None:
+    motion = host()
+    motion.kernel.set_link(WG)
+    vpn = Route(ANY[which], MAIN_TABLE, 9, protocol=3, metric=500)
+    motion.kernel.put(vpn)
+    motion.run(70.0)
+    motion.kernel.set_link(ETH1)
+    motion.imds(MAC, 70.0, FULL)
+    motion.run(130.0)
+    assert not selectors(motion, 2, which)
+    if ends:
+        motion.kernel.drop(vpn)
+    motion.kernel.put(default(which, 3, 100))
+    motion.run(140.0)
+    assert lead(motion, which) == ([(2, 99)] if ends else [])
+    assert bool(selectors(motion, 2, which)) is ends
+    assert ("egress-elsewhere" in codes(motion)) is not ends
 
 
 @BOTH
@@ -264,6 +305,37 @@ def test_a_restart_writes_nothing() -> None:
     again.imds(PRIMARY, 0.0, LISTED)
     again.imds(MAC, 0.0, FULL)
     again.run(300.0)
+    assert again.written == []
+
+
+CNI_RULE: Final = Rule(V4, 1024, MAIN_TABLE, 0, fwmark=NODE_PORT_MARK, fwmask=0x80)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(replace(CALM, exclude=("eth0",)), id="its name is excluded"),
+        pytest.param(
+            replace(CALM, sections=(Section(mac=MAC, manage=True),)), id="a container network"
+        ),
+    ],
+)
+def test_until_imds_tells_which_is_the_primary_nothing_of_it_is_anothers(policy: Policy) -> None:
+    """What is said of ENIs that are left alone is not said of the primary."""
+    motion = host(policy)
+    motion.kernel.set_link(ETH1)
+    if policy.sections:
+        motion.kernel.put(CNI_RULE)
+    motion.imds(MAC, 60.0, FULL)
+    motion.run(120.0)
+    assert selectors(motion, 2)
+    again = FastMotion(policy, kernel=motion.kernel, start=120.0)
+    again.primary = ERROR
+    again.imds(PRIMARY, 0.0, LISTED)
+    again.imds(MAC, 0.0, FULL)
+    again.run(500.0)
+    again.primary = Value(PRIMARY)
+    again.run(800.0)
     assert again.written == []
 
 

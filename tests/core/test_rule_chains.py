@@ -110,6 +110,24 @@ def test_what_is_protected_stays_but_not_twice_where_it_is_wanted() -> None:
     assert operations([], [OLD_G, OLD], stay=[OLD, OLD_G]) == []
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        pytest.param([D, G, T], [], id="nothing is to be removed"),
+        pytest.param([D, G, T, G, T], [], id="copies, of which the first is to go"),
+        pytest.param([D, T, G, T], [], id="and its guard came late"),
+        pytest.param([D, T, G], [Add(T)], id="... and it is not there again"),
+        pytest.param([D, OLD, OLD_G, G, T], [Remove(OLD), Remove(OLD_G)], id="what it hits not"),
+    ],
+)
+def test_nothing_goes_in_the_place_of_a_copy(own: list[Rule], expected: list[Operation]) -> None:
+    """A detour that is protected: the kernel takes the first rule that a removal fits."""
+    assert operations([G, T], own, stay=[D]) == expected
+    kernel = kernel_with(*own)
+    kernel.run(expected)
+    assert kernel.own_rules.count(D) == 1
+
+
 def test_selectors_are_apart() -> None:
     other_g, other = replace(G, src=None, oif="eth1"), replace(T, src=None, oif="eth1")
     assert operations([G, T, other_g, other], [other, T, G]) == [

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 from errno import ENOBUFS
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from nicwatchd.core.model import Family
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    Ipv6Event,
     LinkEvent,
     NexthopEvent,
     Overrun,
@@ -79,6 +80,12 @@ def wide(table: int, bits: int, kind: int = 1) -> bytes:
     return bytes(body)
 
 
+def multicast(dst: str = "ff00::", bits: int = 8, table: int = 255, kind: int = 5) -> bytes:
+    body = bytearray(route(table, 2, family=AF_INET6, kind=kind))
+    body[1] = bits
+    return bytes(body) + attribute(1, IPv6Address(dst).packed)
+
+
 def host(table: int, *, oif: int = 7) -> bytes:
     body = bytearray(route(table, oif=oif))
     body[1] = 32
@@ -109,6 +116,21 @@ def rule(protocol: int, family: int = 2) -> bytes:
 )
 def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> None:
     assert event(kind, body, pid=99) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        (DELROUTE, multicast(), Ipv6Event(7)),
+        (DELROUTE, multicast(kind=1), Ipv6Event(7)),  # as older kernels have it
+        (NEWROUTE, multicast(), None),
+        (DELROUTE, multicast(table=254), None),
+        (DELROUTE, multicast("fd00::"), None),
+        (DELROUTE, multicast("ff02::1", 128), None),
+    ],
+)
+def test_the_end_of_ipv6_on_a_link(kind: int, body: bytes, expected: Event | None) -> None:
+    assert event(kind, body) == expected
 
 
 @pytest.mark.parametrize(

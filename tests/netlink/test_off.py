@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from nicwatchd.core.model import (
     Route,
     SetUp,
 )
-from nicwatchd.core.port import AddressEvent, LinkEvent, Result, RouteAnswer
+from nicwatchd.core.port import AddressEvent, Ipv6Event, LinkEvent, Result, RouteAnswer
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from tests.netlink.conftest import ip
 
@@ -51,6 +52,33 @@ async def test_what_disable_ipv6_takes_and_how_that_is_told(world: World) -> Non
     assert link is not None
     assert not link.disable_ipv6
     assert (await world.kernel.run([address]))[0].result is Result.DONE
+
+
+@pytest.mark.parametrize("how", ["off and on", "the link flaps", "it is removed"])
+async def test_what_tells_that_ipv6_ended_from_an_address_that_was_removed(
+    world: World, how: str
+) -> None:
+    """Where all of IPv6 goes, that is told first, and then the end of each address."""
+    index = await world.add_link("eth1")
+    outcomes = await world.kernel.run([SetUp(index), AddAddress(index, V6)])
+    assert [outcome.result for outcome in outcomes] == [Result.DONE] * 2
+    link = await world.kernel.link(index)
+    assert link is not None
+    [added] = [a for a in await world.kernel.addresses(index) if a.ip == V6]
+    await world.heard.until(lambda e: isinstance(e, AddressEvent) and e.index == index)
+    world.heard.events.clear()
+    match how:
+        case "off and on":
+            await world.disable_ipv6(index, disabled=True)
+            await world.disable_ipv6(index, disabled=False)
+        case "the link flaps":
+            await world.set_link(replace(link, up=False))
+            await world.set_link(link)
+        case _:
+            await world.drop(added)
+    gone = await world.heard.until(lambda e: isinstance(e, AddressEvent) and e.ip == V6)
+    before = world.heard.events[: world.heard.events.index(gone)]
+    assert (Ipv6Event(index) in before) is (how != "it is removed")
 
 
 @pytest.mark.usefixtures("namespace")
