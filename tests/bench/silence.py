@@ -207,7 +207,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
             streams, [wait for run in usual for wait in run.waits], limits=(Limit("max", ALLOWED),)
         ),
         Figure(
-            f"... where a default that wins comes with the link, {DHCP:g} s too early for DHCP",
+            "... where a default that wins comes before nicwatchd has seen the link",
             at_once.waits,
             unit="s",
             show=("max",),
