@@ -113,6 +113,10 @@ class Facts:
         """Whether the link is to be set up as soon as udev is done with it."""
         return self.to_bring_up and not self._udev_done
 
+    def asks_udev(self, now: float) -> bool:
+        """Whether udev is to be asked if it is done: it may yet rename the link."""
+        return self.waits_for_udev or not self.udev_is_over(now)
+
     def udev_is_over(self, now: float) -> bool:
         """Whether udev is done with the link, or has had enough time for it."""
         return self._udev_done or self.age(now) >= UDEV_PATIENCE

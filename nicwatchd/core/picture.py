@@ -264,7 +264,7 @@ class Picture:
             everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
             tables=self.stale.take_tables(),
-            udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
+            udev=frozenset(i.link.index for i in interfaces if i.facts.asks_udev(now)),
             known=self._host.keys,
             hosts=self.stale.take_hosts(self._host.candidates),
             closed=self.stale.take_closed(self._host.enis),

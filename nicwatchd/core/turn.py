@@ -332,7 +332,7 @@ class Turn:
             now,
             settled=self.settled,
             deadline=self._next_deadline(now),
-            waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
+            waits_for_udev=any(i.waits_for_udev for i in self.host.interfaces.values()),
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)
