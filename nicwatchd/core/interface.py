@@ -86,11 +86,6 @@ class Interface:
         return isinstance(self.treatment, Managed) and self.lifecycle.state is not State.IGNORED
 
     @property
-    def waits_for_udev(self) -> bool:
-        """Whether something is to be done as soon as udev is done with the link."""
-        return self.facts.waits_for_udev or self.own.unnamed
-
-    @property
     def is_shadowed(self) -> bool:
         """Whether a foreign rule wins over ours."""
         return bool(self._shadows)

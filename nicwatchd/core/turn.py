@@ -327,12 +327,13 @@ class Turn:
 
     def _end(self, now: float) -> None:
         self.completed, self.broken = self._decider.revision, ""
+        interfaces = self.host.interfaces.values()
         self._agenda.turned(
             self._began,
             now,
             settled=self.settled,
             deadline=self._next_deadline(now),
-            waits_for_udev=any(i.waits_for_udev for i in self.host.interfaces.values()),
+            waits_for_udev=any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces),
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)

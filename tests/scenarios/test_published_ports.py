@@ -29,9 +29,11 @@ from tests.scenarios.host import (
 from tests.scenarios.publishing import (
     FORMS,
     PUBLISHED,
+    STRICT_IPV6,
     all_published,
     answering,
     docker_nftables,
+    firewalld,
     kube_proxy,
     silent,
 )
@@ -46,10 +48,11 @@ async def bridged(host: HostUnderTest) -> Peer:
     return await containers.bridged(host.vpc, *BRIDGED)
 
 
-def to(host: HostUnderTest, *names: str) -> tuple[probe.Path, ...]:
-    """From everybody to all addresses of these ENIs."""
+def to(host: HostUnderTest, *names: str, family: Family | None = None) -> tuple[probe.Path, ...]:
+    """From everybody to all addresses of these ENIs, or to those of a family."""
     enis = [host.eni(name) for name in names]
-    return paths(host.vpc.peers(*enis), [ip for eni in enis for ip in eni.addresses()])
+    families = [family] if family else list(Family)
+    return paths(host.vpc.peers(*enis), [ip for eni in enis for ip in eni.addresses(*families)])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -395,6 +398,57 @@ async def test_bits_of_others_are_left_to_them(family: str) -> None:
             await all_published(host, to(host, "eth0", "eth1"))
             assert "mark-taken" not in codes((await host.status("eth1"))["notes"])
             assert status["table"]
+
+
+@pytest.mark.parametrize("first", ["filter", "eni"])
+async def test_a_strict_reverse_path_filter_is_told_and_a_loose_one_passes(first: str) -> None:
+    """In IPv4. By its sysctl alone, whatever else `forwarded` would do, the calls are dropped."""
+    strict = {f"ipv4/conf/{name}/rp_filter": "1" for name in ("all", "default", "eth0")}
+    async with ec2_host(numbered(1), config=CONNMARK) as host:
+        box = await bridged(host)
+        await docker_nftables(host, box)
+        if first == "filter":
+            host.vpc.sysctl(host.vpc.host, strict)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        if first == "eni":
+            host.vpc.sysctl(host.vpc.host, strict)
+        await notes(host, "eth1", "strict-filter", there=True)
+        async with answering(host, box):
+            await all_published(host, to(host, "eth0"))
+            by_ipv4 = to(host, "eth1", family=Family.V4)
+            await all_published(host, to(host, "eth1", family=Family.V6))
+            assert len(await silent(host, by_ipv4)) == 2 * len(by_ipv4)
+            await host.all_reachable("eth0", "eth1")  # all else passes it
+            host.vpc.sysctl(host.vpc.host, {"ipv4/conf/all/rp_filter": "2"})
+            await all_published(host, to(host, "eth0", "eth1"))
+        await notes(host, "eth1", "strict-filter", there=False)
+
+
+async def test_firewalld_s_strict_filter_for_ipv6_drops_them_and_its_loose_one_does_not() -> None:
+    """`IPv6_rpfilter=loose` of firewalld.conf is what helps; it is `yes` by default."""
+    async with ec2_host(numbered(1), config=CONNMARK) as host:
+        box = await bridged(host)
+        await firewalld(host, box, check=STRICT_IPV6)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        async with answering(host, box):
+            await all_published(host, to(host, "eth0"))
+            by_ipv6 = to(host, "eth1", family=Family.V6)
+            assert len(await silent(host, by_ipv6)) == 2 * len(by_ipv6)
+            await host.all_reachable("eth0", "eth1")
+            await host.vpc.exec(host.vpc.host, "nft", "delete", "table", "inet", "firewalld")
+            await firewalld(host, box)
+            await all_published(host, to(host, "eth0", "eth1"))
+
+
+async def notes(host: HostUnderTest, name: str, code: str, *, there: bool) -> None:
+    """Wait until an interface has this note, or until it has it no more."""
+
+    async def so() -> bool:
+        return (code in codes((await host.status(name))["notes"])) is there
+
+    await eventually(so)
 
 
 async def test_more_enis_than_marks() -> None:
