@@ -70,8 +70,7 @@ class Basis:
         return (
             *(host.policy, host.releases, host.primary_mac, host.links, host.routes, host.rules),
             *(host.host_routes, host.closed_main, host.defaults, host.ruleset),
-            *(host.foreign_addresses, host.above.on_layers, host.outside.multus),
-            *(host.outside.manager_of(interface.key) for interface in host.interfaces.values()),
+            *(host.foreign_addresses, host.above.on_layers, host.outside.known),
             *(_of_link(interface.facts) for interface in host.interfaces.values()),
         )
 
@@ -79,5 +78,5 @@ class Basis:
 def _of_link(facts: Facts) -> tuple[object, ...]:
     return (
         *(facts.link, facts.addresses, facts.routes, facts.memory, facts.floating.taken),
-        *(facts.moved, facts.served, facts.flapped, facts.ipv4_ended, facts.waits_for_udev),
+        *(facts.moved, facts.served, facts.flapped, facts.ipv4_ended, facts.udev_done),
     )

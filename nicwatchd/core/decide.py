@@ -80,7 +80,7 @@ class Decider:
         for interface in host.interfaces.values():
             interface.surprise(JUDGING, None)
             interface.surprise(PLANNING, None)
-        self._each(lambda interface: self._treat(interface, network))
+        self._each(lambda interface: self._treat(interface, network, now))
         if not host.policy.every_link:  # a release finishes no move
             self._contest().settle(now)
         self._find_homes()
@@ -134,12 +134,11 @@ class Decider:
                     raise
                 host.caught(interface, JUDGING, error)
 
-    def _treat(self, interface: Interface, network: str | None) -> None:
+    def _treat(self, interface: Interface, network: str | None, now: float) -> None:
         host, facts = self.host, interface.facts
         # What is released needs no facts, so no mistake in judging them can hold it back.
-        interface.own = own_policy(
-            host.policy, facts.link, facts.memory.believed, host.outside.multus
-        )
+        told, named = facts.memory.believed, facts.udev_is_over(now)
+        interface.own = own_policy(host.policy, facts.link, told, host.outside.multus, named=named)
         policy = interface.own.policy
         needs_places = policy.exclude_subnets and interface.key not in host.releases
         places = places_of(facts.subnets, facts.addresses) if needs_places else ()

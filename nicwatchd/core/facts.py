@@ -64,7 +64,7 @@ class Facts:
         # another group is managed by somebody else, who may have set it down. But a link that has
         # just appeared is down for that reason, whatever its group.
         self.to_bring_up = not link.up and (came or link.group == 0)
-        self._udev_done = False
+        self.udev_done = False
 
     def age(self, now: float) -> float:
         """Seconds since the link was first seen."""
@@ -79,7 +79,7 @@ class Facts:
 
     def note_udev(self, *, done: bool) -> None:
         """Record whether udev has finished with the link."""
-        self._udev_done = done
+        self.udev_done = done
 
     def note_flap(self) -> None:
         """The link was down, if only for a moment, so the kernel itself removed objects."""
@@ -120,11 +120,15 @@ class Facts:
     @property
     def waits_for_udev(self) -> bool:
         """Whether the link is to be set up as soon as udev is done with it."""
-        return self.to_bring_up and not self._udev_done
+        return self.to_bring_up and not self.udev_done
+
+    def asks_udev(self, now: float) -> bool:
+        """Whether udev is to be asked if it is done: it may yet rename the link."""
+        return self.waits_for_udev or not self.udev_is_over(now)
 
     def udev_is_over(self, now: float) -> bool:
         """Whether udev is done with the link, or has had enough time for it."""
-        return self._udev_done or self.age(now) >= UDEV_PATIENCE
+        return self.udev_done or self.age(now) >= UDEV_PATIENCE
 
     def recall(self, memory: Memory, taken: Record, now: float, *, served: bool) -> None:
         """Continue with what was known when the ENI had another link."""

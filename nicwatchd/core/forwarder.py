@@ -32,6 +32,7 @@ from nicwatchd.core.model import (
     Ruleset,
     SetRuleset,
 )
+from nicwatchd.core.outside import Outside
 from nicwatchd.core.ownership import Owners
 from nicwatchd.core.policy import Forwarded, Policy
 from nicwatchd.core.port import Outcome
@@ -39,6 +40,11 @@ from nicwatchd.core.treatment import Managed, Primary
 
 # s; a table that nft refused is tried again after this time, or at once if it is another one.
 REFUSED_FOR: Final = 60.0
+STRICT: Final = Reason(
+    "strict-filter",
+    "the interface's reverse-path filter is strict (rp_filter = 1), and drops the IPv4 calls to"
+    " ports that containers publish on it: `sysctl net.ipv4.conf.all.rp_filter=2` makes it loose",
+)
 
 
 class Host(Protocol):
@@ -57,6 +63,10 @@ class Host(Protocol):
     @property
     def enis(self) -> frozenset[int]:
         """The links that are ENIs of this host."""
+
+    @property
+    def outside(self) -> Outside:
+        """What others decide of the links."""
 
 
 def may_have_ruleset(host: Host) -> bool:
@@ -111,7 +121,9 @@ class Forwarder:
         if self._wanted is not None:
             self._wanted = plain.text()
         problem = self._problem()
-        reasons = {i: _none_left(mask) for i in served - marks.keys()}
+        strict = (i for i in served & host.outside.strict if Family.V4 in self._families_of(i))
+        reasons = dict.fromkeys(strict, STRICT)
+        reasons |= {i: _none_left(mask) for i in served - marks.keys()}
         if problem is None:
             return Forwarding(mask, marks, plain.led, plain.enis, plain.families, reasons)
         there = host.ruleset is not None and host.ruleset.text is not None
@@ -141,6 +153,9 @@ class Forwarder:
             return False
         stays = interface.link.index in before and bool(interface.undecided)
         return stays or bool(self._families(interface))
+
+    def _families_of(self, index: int) -> list[Family]:
+        return self._families(self._host.interfaces[index])
 
     @staticmethod
     def _families(interface: Interface) -> list[Family]:

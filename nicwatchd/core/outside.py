@@ -1,14 +1,16 @@
-"""Whose the ENIs are by the word of others, outside the kernel: udev's marks, Multus' files.
+"""What others decide of the ENIs in files: udev's marks, Multus' configuration, sysctls.
 
 Nothing tells when these change, so they are read again from time to time; a new link's marks in
 each turn at first, since udev makes them within milliseconds.
 
-Reads: the answers to what is wanted. Gives: what to read; whose each link is, and Multus' files.
+Reads: the answers to what is wanted. Gives: what to read; whose each link is, whether its
+reverse-path filter is strict, and Multus' files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from math import inf
 from typing import Final
 
@@ -24,7 +26,13 @@ class Outside:
     def __init__(self) -> None:
         self._multus: tuple[str, ...] | None = None
         self._managers: Mapping[Key, str] = {}
+        self._strict: frozenset[int] = frozenset()
         self._again_at = -inf
+
+    @property
+    def known(self) -> tuple[object, ...]:
+        """All that was read; a value, to be compared with that of another time."""
+        return self._multus, self._managers, self._strict
 
     @property
     def multus(self) -> tuple[str, ...]:
@@ -34,6 +42,11 @@ class Outside:
     def manager_of(self, key: Key) -> str:
         """Whose a link is, by udev's word; empty: nobody's in particular."""
         return self._managers.get(key, "")
+
+    @property
+    def strict(self) -> frozenset[int]:
+        """The links with a strict reverse-path filter for IPv4, as far as that was read."""
+        return self._strict
 
     def wanted(self, seen: Mapping[Key, float], now: float) -> tuple[frozenset[int], bool]:
         """The links whose marks to read now, and whether to look for Multus.
@@ -58,3 +71,8 @@ class Outside:
         self._managers = {key: who for key, who in known.items() if who is not None}
         if multus is not None:
             self._multus = multus
+
+    def take_filters(self, strict: Mapping[int, bool], there: AbstractSet[int]) -> None:
+        """Take whose reverse-path filters are strict, by ifindex; `there` are all interfaces."""
+        now = frozenset(index for index, is_strict in strict.items() if is_strict)
+        self._strict = (self._strict - strict.keys() | now) & there

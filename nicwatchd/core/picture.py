@@ -267,7 +267,7 @@ class Picture:
             everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
             tables=self.stale.take_tables(),
-            udev=frozenset(i.link.index for i in interfaces if i.facts.waits_for_udev),
+            udev=frozenset(i.link.index for i in interfaces if i.facts.asks_udev(now)),
             known=self._host.keys,
             hosts=self.stale.take_hosts(self._host.candidates),
             closed=self.stale.take_closed(self._host.enis),
@@ -275,6 +275,7 @@ class Picture:
             ruleset=self.stale.take_ruleset() and may_have_ruleset(self._host),
             marked=marked,
             cni=cni,
+            filtered=marked if may_have_ruleset(self._host) else frozenset(),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -282,6 +283,7 @@ class Picture:
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
         self._host.outside.take(read.managers, read.multus, self._host.keys)
+        self._host.outside.take_filters(read.strict, self._host.interfaces.keys())
         for index, addresses in read.addresses.items():
             # A route of ours in main is a conclusion, and no fact.
             others = tuple(r for r in read.routes[index] if r.protocol != PROTOCOL)

@@ -1,11 +1,14 @@
 """The settings of one interface: the general ones, as its `[[interface]]` section changes them.
 
 The first section that matches counts. Whether one matches may not be known yet: IMDS tells the ids
-of an ENI late, and only to who asks. Until then the interface is not touched: nothing is programmed
-for it, and nothing that stands is removed. An id that IMDS does not list is as unknown as one that
-it did not answer for, since every ENI has all of them.
+of an ENI late, and only to who asks; and udev renames a link some milliseconds after it appears, so
+until udev is done with it a pattern for names says nothing, in `exclude` neither. Until then the
+interface is not touched: nothing is programmed for it, and nothing that stands is removed. An id
+that IMDS does not list is as unknown as one that it did not answer for, since every ENI has all of
+them.
 
-Reads: the host's policy, the link, and what IMDS told of the ENI. Gives: the interface's policy.
+Reads: the host's policy, the link, whether udev may still rename it, and what IMDS told of the ENI.
+Gives: the interface's policy.
 """
 
 from __future__ import annotations
@@ -36,30 +39,42 @@ class Own:
     """What applies to one interface.
 
     `awaits`: why its section is not known yet; then `policy` only keeps it ours to ask about.
+    `unnamed`: it waits for udev to be done with the link's name.
     `notes`: what is worth knowing about how the policy came about.
     """
 
     policy: Policy
     awaits: Reason | None = None
+    unnamed: bool = False
     notes: tuple[Reason, ...] = ()
 
 
-def own_policy(policy: Policy, link: Link, told: EniMetadata, multus: tuple[str, ...] = ()) -> Own:
-    """What applies to one interface; `multus` are the configuration files of Multus."""
+def own_policy(
+    policy: Policy,
+    link: Link,
+    told: EniMetadata,
+    multus: tuple[str, ...] = (),
+    *,
+    named: bool = True,
+) -> Own:
+    """What applies to one interface.
+
+    `multus` are the configuration files of Multus; `named`: udev does not rename the link any more.
+    """
     if policy.every_link:  # a release, which asks no IMDS and leaves nobody out
         return Own(policy)
     for section in policy.sections:
-        if not _may_match(section, link, told):
+        if not _may_match(section, link, told, named=named):
             continue
-        ids = _ids(section, told)
-        unknown = [str(ID_KEYS[name]) for name, wanted, said in ids if not _has(said, wanted)]
-        if unknown:
-            text = f"whether the settings of {section} apply to it is known once IMDS tells its "
-            reason = Reason("section-unknown", text + " and ".join(unknown))
+        if reason := _unknown(section, told, named=named):
             # Somebody else's, perhaps; but only IMDS can tell, so it has to be asked.
-            return Own(replace(policy, manage=True), reason)
-        return _beside_multus(_applied(policy, section), section, multus)
-    return _beside_multus(policy, None, multus)
+            unnamed = section.name is not None and not named
+            return Own(replace(policy, manage=True), reason, unnamed)
+        own = _beside_multus(_applied(policy, section), section, multus)
+        break
+    else:
+        own = _beside_multus(policy, None, multus)
+    return own if named else _unnamed(own)
 
 
 def keys_named(sections: Iterable[Section]) -> frozenset[str]:
@@ -78,9 +93,37 @@ def _ids(section: Section, told: EniMetadata) -> Iterator[tuple[str, str, Answer
     )
 
 
-def _may_match(section: Section, link: Link, told: EniMetadata) -> bool:
+def _unknown(section: Section, told: EniMetadata, *, named: bool) -> Reason | None:
+    """Why it is not known yet whether a section that may match does."""
+    ids = _ids(section, told)
+    unknown = [str(ID_KEYS[name]) for name, wanted, said in ids if not _has(said, wanted)]
+    awaited = ["IMDS tells its " + " and ".join(unknown)] if unknown else []
+    if section.name is not None and not named:
+        awaited.append("udev is done with the link, which it may rename")
+    if not awaited:
+        return None
+    text = f"whether the settings of {section} apply to it is known once "
+    return Reason("section-unknown", text + ", and ".join(awaited))
+
+
+def _unnamed(own: Own) -> Own:
+    """What applies to a link that udev may still rename: perhaps `exclude` has its name then."""
+    patterns = tuple(pattern for pattern in own.policy.exclude if not _is_mac(pattern))
+    if own.policy.manage is not None or not patterns:
+        return own
+    macs = tuple(filter(_is_mac, own.policy.exclude))
+    text = "whether the settings exclude it is known once udev is done with the link, which it may "
+    reason = Reason("name-unknown", f"{text}rename ({', '.join(patterns)})")
+    return replace(own, policy=replace(own.policy, exclude=macs), awaits=reason, unnamed=True)
+
+
+def _is_mac(pattern: str) -> bool:
+    return ":" in pattern  # which the kernel has in no name
+
+
+def _may_match(section: Section, link: Link, told: EniMetadata, *, named: bool) -> bool:
     """Whether nothing that is known says that the section is for other interfaces."""
-    if section.name is not None and not fnmatchcase(link.name, section.name):
+    if named and section.name is not None and not fnmatchcase(link.name, section.name):
         return False
     if section.mac is not None and section.mac != link.mac:
         return False

@@ -57,6 +57,7 @@ class ReadObjects:
     `defaults`: whether to read main's default routes.
     `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
     `marked`: the links of which to ask udev whose they are; `cni`: whether to look for Multus.
+    `filtered`: the links of which to read whether their reverse-path filter is strict.
     """
 
     links: tuple[Key, ...]
@@ -71,6 +72,7 @@ class ReadObjects:
     ruleset: bool = False
     marked: frozenset[int] = frozenset()
     cni: bool = False
+    filtered: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class ObjectsRead:
     defaults: tuple[Route, ...] | None = None  # see `Kernel.defaults`
     ruleset: Ruleset | None = None
     managers: Mapping[int, str] = field(default_factory=dict)  # by udev's word; "": nobody's
+    strict: Mapping[int, bool] = field(default_factory=dict)  # reverse-path filters of IPv4
     multus: tuple[str, ...] | None = None  # the files that configure it; None: not looked at
 
 

@@ -333,12 +333,13 @@ class Turn:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
+        interfaces = self.host.interfaces.values()
         self._agenda.turned(
             self._began,
             now,
             settled=self.settled,
             deadline=self._basis.next_deadline(self._decider.at, now),
-            waits_for_udev=any(i.facts.waits_for_udev for i in self.host.interfaces.values()),
+            waits_for_udev=any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces),
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)

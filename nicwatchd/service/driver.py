@@ -83,6 +83,7 @@ class Driver:
             # After the line above: what udev has finished with has its marks.
             managers={index: self._outside.manager_of(index) for index in step.marked},
             multus=self._outside.multus() if step.cni else None,
+            strict={index: self._outside.is_strict(index) for index in step.filtered},
         )
 
     def _may_have_ruleset(self, step: ReadObjects) -> bool:

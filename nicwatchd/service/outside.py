@@ -1,4 +1,4 @@
-"""What other software says about its ownership of links, in files: udev's marks, and Multus.
+"""What others decide of links, in files: udev's marks, Multus' configuration, sysctls.
 
 A file that cannot be read says nothing; it is no failure of ours. What has not changed since is not
 read again.
@@ -7,12 +7,15 @@ read again.
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any, Final
 
 UDEV: Final = Path("/run/udev")
+SYSCTLS: Final = Path("/proc/sys/net/ipv4/conf")
 CNI: Final = Path("/etc/cni/net.d")  # the directory of kubelet's, containerd's and CRI-O's defaults
 
+STRICT: Final = 1  # of rp_filter; 2 is loose
 MARK: Final = "E:ID_NET_MANAGED_BY="
 MULTUS: Final = "multus"
 # The plugin itself, and the front of its daemon ("thick" Multus).
@@ -23,10 +26,11 @@ Stamp = tuple[int, int, int]  # what changes when a file does
 
 
 class Outside:
-    """Reads both. The directories are arguments for tests."""
+    """Reads all of them. The directories are arguments for tests."""
 
-    def __init__(self, udev: Path = UDEV, cni: Path = CNI) -> None:
+    def __init__(self, udev: Path = UDEV, cni: Path = CNI, sysctls: Path = SYSCTLS) -> None:
         self._udev = udev / "data"
+        self._sysctls = sysctls
         self._cni = cni
         self._managers: dict[int, tuple[Stamp, str]] = {}
         self._multus: dict[Path, tuple[Stamp, bool]] = {}
@@ -44,6 +48,15 @@ class Outside:
             self._managers.pop(index, None)
             return ""
         return known[1]
+
+    def is_strict(self, index: int) -> bool:
+        """Whether a link's reverse-path filter for IPv4 is strict: the greater of two sysctls."""
+        try:
+            names = ("all", socket.if_indextoname(index))
+            values = [int((self._sysctls / name / "rp_filter").read_text()) for name in names]
+        except (OSError, ValueError):  # the link is gone, or was just renamed
+            return False
+        return max(values) == STRICT
 
     def multus(self) -> tuple[str, ...]:
         """The files that configure Multus."""

@@ -252,9 +252,13 @@ class Watch:
 
     def silence(self, path: Path) -> float:
         """The longest time without an answer on a path, in s, from the start to now or the end."""
+        return max(end - began for began, end in self.pauses(path))
+
+    def pauses(self, path: Path) -> list[tuple[float, float]]:
+        """The times from one answer on a path to the next, from the start to now or the end."""
         answers = sorted(a.replied for a in self.attempts[path] if a.replied is not None)
         end = self._ended if self._ended is not None else time.monotonic()
-        return max(b - a for a, b in pairwise([self._began, *answers, max(end, self._began)]))
+        return list(pairwise([self._began, *answers, max(end, self._began)]))
 
     @property
     def longest_silence(self) -> float:

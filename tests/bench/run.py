@@ -11,7 +11,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from nicwatchd.sim import sandbox
-from tests.bench import bulk, command, crowd, foreign, heal, hotplug, quiet, races, report, unbound
+from tests.bench import (
+    bulk,
+    command,
+    crowd,
+    foreign,
+    heal,
+    hotplug,
+    quiet,
+    races,
+    report,
+    silence,
+    unbound,
+)
 from tests.bench.figures import Figure
 
 Measurement = Callable[..., Awaitable[list[Figure]]]
@@ -22,6 +34,7 @@ PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"hotplug": hotplug.measure},
     {"races": races.measure, "heal": heal.measure, "kinds": heal.measure_kinds},
     {"unbound": unbound.measure},
+    {"silence": silence.measure},
     {"bulk": bulk.measure},
     {"crowd": crowd.measure},
     {"foreign": foreign.measure},

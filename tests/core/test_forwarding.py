@@ -362,6 +362,24 @@ def test_other_bits_replace_the_old_ones() -> None:
     assert before_sources(motion)
 
 
+def test_a_strict_reverse_path_filter_is_told_while_it_is_strict() -> None:
+    motion = host()
+    motion.strict.add(3)
+    motion.run(motion.now + 10.0)
+    assert "strict-filter" in motion.notes(3)
+    assert mark_of(motion, ETH1), "calls by IPv6 are not filtered"
+    motion.strict.clear()
+    motion.run(motion.now + 10.0)
+    assert "strict-filter" not in motion.notes(3)
+
+
+def test_a_strict_filter_is_nothing_to_a_host_that_marks_nothing() -> None:
+    motion = host(CALM)
+    motion.strict.add(3)
+    motion.run(motion.now + 10.0)
+    assert "strict-filter" not in motion.notes(3)
+
+
 def test_those_without_a_mark_are_told() -> None:
     motion = host(
         replace(ON, forwarded_mask=0x3), PREFIX

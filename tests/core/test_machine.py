@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from nicwatchd.core.agenda import HEARTBEAT, RETRY_CAP
+from nicwatchd.core.facts import UDEV_PATIENCE
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Value
@@ -268,6 +269,9 @@ class LifecycleMachine(RuleBasedStateMachine):
             if lifecycle.state is State.DETECTED:
                 assert interface.facts.memory.believed.directory == NOT_ASKED
                 continue
+            if self.is_unnamed(interface):
+                assert (lifecycle.state, codes) == (State.AWAITING, {"name-unknown"})
+                continue
             words = self.words(interface)
             refusals = grounds.refusals(interface, words, host.primary_mac)
             if refusals:
@@ -283,6 +287,11 @@ class LifecycleMachine(RuleBasedStateMachine):
                 assert not awaited
                 assert codes <= {"address-awaited", "kernel-refused"}, codes
             assert bool(codes) == (lifecycle.state is not State.APPLIED)
+
+    def is_unnamed(self, interface: Interface) -> bool:
+        """Whether udev, which is never done here, may still give it a name that is excluded."""
+        by_name = any(":" not in pattern for pattern in self.motion.host.policy.exclude)
+        return by_name and interface.facts.age(self.motion.now) < UDEV_PATIENCE
 
     # --- nothing is removed on an unknown --------------------------------------------------------
 

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nicwatchd.core.evidence import Status
+from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Unknown, Value
 from nicwatchd.core.model import (
     AddRule,
     Family,
+    Numbers,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
@@ -169,11 +171,61 @@ def test_what_a_section_does_not_say_is_as_in_general() -> None:
     assert found.exclude == ("eth9",)
 
 
+@pytest.mark.parametrize(
+    ("section", "codes"),
+    [
+        (Section(name="eth1"), {"section-unknown"}),
+        (Section(name="ens*"), {"section-unknown"}),
+        (Section(name="ens*", vpc="vpc-1"), {"section-unknown"}),
+        (Section(name="ens*", vpc="vpc-2"), set()),
+        (Section(name="eth1", mac=MAC2), set()),
+        (Section(mac=MAC), set()),
+        (Section(vpc="vpc-1"), set()),
+    ],
+    ids=str,
+)
+def test_while_udev_may_rename_it_a_name_says_nothing(section: Section, codes: set[str]) -> None:
+    found = own_policy(Policy(sections=(section,)), ETH1, TOLD, named=False)
+    assert {found.awaits.code if found.awaits else None} - {None} == codes
+    assert found.unnamed is bool(codes)
+
+
+def test_all_that_is_awaited_is_told() -> None:
+    policy = Policy(sections=(Section(name="ens*", vpc="vpc-1"),))
+    found = own_policy(policy, ETH1, NOTHING, named=False)
+    assert found.awaits
+    assert found.awaits.text.endswith(
+        "is known once IMDS tells its vpc-id, and udev is done with the link, which it may rename"
+    )
+
+
+@pytest.mark.parametrize(
+    ("exclude", "awaits", "remains"),
+    [
+        (("eth1",), True, ()),
+        (("ens*",), True, ()),
+        ((MAC2, "ens*"), True, (MAC2,)),
+        ((MAC.upper(),), False, (MAC.upper(),)),
+        ((), False, ()),
+    ],
+)
+def test_nor_does_it_in_exclude(
+    *, exclude: tuple[str, ...], awaits: bool, remains: tuple[str, ...]
+) -> None:
+    found = own_policy(Policy(exclude=exclude), ETH1, TOLD, named=False)
+    assert (found.awaits is not None, found.unnamed) == (awaits, awaits)
+    assert found.policy.exclude == remains
+    # A section that says `manage` beats it.
+    sections = (Section(vpc="vpc-1", manage=True),)
+    found = own_policy(Policy(exclude=exclude, sections=sections), ETH1, TOLD, named=False)
+    assert found.awaits is None
+
+
 def test_a_release_leaves_nobody_out() -> None:
     sections = Section(vpc="vpc-1", manage=False), Section(name="eth1", manage=False)
     policy = Policy(every_link=True, sections=sections)
     assert own_policy(policy, ETH1, NOTHING).policy == policy
-    assert own_policy(policy, ETH1, NOTHING).awaits is None
+    assert own_policy(policy, ETH1, NOTHING, named=False).awaits is None
 
 
 def test_only_the_keys_that_sections_name_are_asked() -> None:
@@ -202,13 +254,23 @@ SECTIONS = st.builds(
     sections=st.lists(SECTIONS, max_size=4).map(tuple),
     fields=st.lists(st.sampled_from(sorted(IDS)), unique=True),
     answer=st.sampled_from(UNKNOWN),
+    exclude=st.sampled_from([(), ("eth*",), ("ens6",), (MAC,)]),
+    before=st.sampled_from(["eth1", "eth2", "ens6"]),
 )
 def test_what_is_decided_early_stays_decided(
-    sections: tuple[Section, ...], fields: list[str], answer: Answer[Any]
+    sections: tuple[Section, ...],
+    fields: list[str],
+    answer: Answer[Any],
+    exclude: tuple[str, ...],
+    before: str,
 ) -> None:
-    """Either nothing is decided on less, or the same as when all is known."""
-    policy = Policy(sections=sections)
-    early = own_policy(policy, ETH1, replace(TOLD, **_answers(answer, *fields)))
+    """Either nothing is decided on less, or the same as when all is known.
+
+    `before`: the name of the link before udev renames it to eth1.
+    """
+    policy = Policy(sections=sections, exclude=exclude)
+    told, link = replace(TOLD, **_answers(answer, *fields)), replace(ETH1, name=before)
+    early = own_policy(policy, link, told, named=before == "eth1")
     late = own_policy(policy, ETH1, TOLD)
     assert late.awaits is None
     assert early.awaits or early == late
@@ -499,6 +561,59 @@ def test_what_udev_gives_to_another_is_his() -> None:
     section = Section(name="eth1", manage=True)
     motion.turn.set_policy(replace(CALM, sections=(section,)), motion.now)
     motion.run(motion.now + 20.0)
+    assert motion.state() is APPLIED
+
+
+# --- names that udev changes -------------------------------------------------------------------
+
+BORN: Final = replace(ETH1, name="eth7", up=False, running=False)
+
+
+def renamed(final: str, **general: Any) -> FastMotion:
+    """eth7 comes at 10 s; 16 ms later udev gives it its name, and soon it is done with it."""
+    motion = FastMotion(replace(CALM, **general))
+    motion.imds("02:00:00:00:00:01", 0.0, OF_PRIMARY)
+    motion.imds(MAC, 10.0, TOLD)
+    motion.plug(10.0, BORN)
+    motion.plug(10.016, replace(BORN, name=final))
+    motion.at(10.03, lambda: motion.udev_done.add(3))
+    return motion
+
+
+BY_NAME: Final = [
+    lambda pattern: {"exclude": (pattern,)},
+    lambda pattern: {"sections": (Section(name=pattern, manage=False),)},
+]
+
+
+@pytest.mark.parametrize("by", BY_NAME)
+def test_the_name_that_a_link_is_born_with_excludes_nobody(by: Any) -> None:
+    motion = renamed("ens6", **by("eth*"))
+    motion.run(30.0)
+    assert motion.state() is APPLIED
+    assert IGNORED not in {told.state for told in motion.told if told.name in ("eth7", "ens6")}
+
+
+@pytest.mark.parametrize("by", BY_NAME)
+def test_what_udev_s_name_excludes_is_never_touched(by: Any) -> None:
+    motion = renamed("ens6", **by("ens6"))
+    dhcp4(motion, 10.01)
+    motion.run(30.0)
+    its = ("index=3", "oif=3,", f"table={Numbers().table_of(3)}")  # the primary is protected
+    assert not [o for _, o in motion.written if any(word in repr(o) for word in its)]
+    assert motion.state() is IGNORED
+
+
+def test_a_name_counts_at_once_when_udev_is_done_and_at_last_when_it_never_is() -> None:
+    section = Section(name="ens6", rules=RuleMode.SUBNET)
+    motion = renamed("ens6", sections=(section,))
+    motion.run(10.2)
+    assert (motion.state(), motion.reasons()) == (State.VALIDATED, {"address-awaited"})
+    motion = renamed("ens6", sections=(section,))
+    motion.at(10.03, motion.udev_done.clear)
+    motion.run(14.9)
+    assert (motion.state(), motion.reasons()) == (AWAITING, {"section-unknown"})
+    motion.run(15.3)
     assert motion.state() is APPLIED
 
 

@@ -189,12 +189,70 @@ table {family} kube-proxy {{
         )
 
 
+FIREWALLD: Final = """
+table inet firewalld {{
+  chain mangle_PREROUTING {{
+    type filter hook prerouting priority mangle + 10; policy accept;
+  }}
+  chain nat_PREROUTING {{
+    type nat hook prerouting priority dstnat + 10; policy accept;
+    jump nat_PRE_public_allow
+  }}
+  chain nat_PRE_public_allow {{
+    {forwards}  }}
+  chain nat_POSTROUTING {{
+    type nat hook postrouting priority srcnat + 10; policy accept;
+    iifname "{bridge}" oifname != {{ "lo", "{bridge}" }} masquerade
+  }}
+  chain filter_PREROUTING {{
+    type filter hook prerouting priority filter + 10; policy accept;
+    icmpv6 type {{ nd-router-advert, nd-neighbor-solicit }} accept
+    {filter}
+  }}
+  chain filter_INPUT {{
+    type filter hook input priority filter + 10; policy accept;
+    ct state {{ established, related }} accept
+    ct status dnat accept
+    iifname "lo" accept
+    ct state invalid drop
+  }}
+  chain filter_FORWARD {{
+    type filter hook forward priority filter + 10; policy accept;
+    ct state {{ established, related }} accept
+    ct status dnat accept
+    iifname "lo" accept
+    iifname "{bridge}" accept
+    ct state invalid drop
+    reject with icmpx admin-prohibited
+  }}
+}}
+"""
+# Its IPv6_rpfilter: `yes`, which its package sets, and `loose`.
+STRICT_IPV6: Final = "meta nfproto ipv6 fib saddr . mark . iif oif missing drop"
+LOOSE_IPV6: Final = "meta nfproto ipv6 fib saddr . mark oif missing drop"
+
+
+async def firewalld(
+    host: HostUnderTest, box: Peer, bridge: str = "br0", check: str = LOOSE_IPV6
+) -> None:
+    """A forward-port of firewalld's nftables backend (1.3) in a zone that masquerades."""
+    forwards = "".join(
+        f"meta nfproto {'ipv4' if word == 'ip' else 'ipv6'} {protocol} dport {PUBLISHED}"
+        f" fib daddr type local dnat {word} to {_place(ip)}\n"
+        for _, word, ip in _ends(box)
+        for protocol in BOTH
+    )
+    text = FIREWALLD.format(forwards=forwards, bridge=bridge, filter=check)
+    await _load(host, text)
+
+
 Form = Callable[[HostUnderTest, Peer, str], Awaitable[None]]
 FORMS: Final[dict[str, Form]] = {
     "Docker, nftables": docker_nftables,
     "Docker, iptables": docker_iptables,
     "Podman": podman,
     "kube-proxy": kube_proxy,
+    "firewalld": firewalld,
 }
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Self
 
 from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.sim.parts import Peer
+from nicwatchd.sim.vpc import Vpc
 from tests.scenarios.host import WITHIN, HostUnderTest
 
 ECHO: Final = 7778
 PAUSE: Final = 0.002  # s between two lines of one connection
+LONG: Final = 0.05  # s to wait for an answer
 
 
 class Stream:
@@ -23,17 +26,21 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self.lines = 0
+        self.waits: list[tuple[float, float]] = []  # the long ones, from a line to its answer
 
     async def talk(self) -> None:
         """For good; raises when an answer is missing or another one's."""
         for number in itertools.count():
             line = b"%d\n" % number
+            sent = time.monotonic()
             self._writer.write(line)
             async with asyncio.timeout(WITHIN):
                 answer = await self._reader.readline()
             if answer != line:
                 raise ConnectionError(f"{answer!r} instead of {line!r}")
             self.lines += 1
+            if time.monotonic() - sent > LONG:
+                self.waits.append((sent, time.monotonic()))
             await asyncio.sleep(PAUSE)
 
     async def goes_on(self) -> None:
@@ -56,17 +63,30 @@ async def streams(host: HostUnderTest, name: str, *families: Family) -> AsyncIte
     enis = [host.vpc.primary, host.eni(name)]
     callers = [host.vpc.far_hosts[0], host.vpc.neighbour(host.vpc.primary.subnet)]
     pairs = [(peer, to) for peer in callers for to in enis[1].addresses(*families)]
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_echo(host))
-        opened = [await stack.enter_async_context(_stream(host, *pair)) for pair in pairs]
-        talks = await stack.enter_async_context(_Talks(opened))
+    async with talking(host.vpc, pairs) as opened:
         dropped = [await host.vpc.dropped(eni) for eni in enis]
         await asyncio.gather(*(stream.goes_on() for stream in opened))
         yield opened
         await asyncio.gather(*(stream.goes_on() for stream in opened))
-        talks.check()
         now = [await host.vpc.dropped(eni) for eni in enis]
         assert now == dropped, f"dropped: {dropped} before, {now} now"
+
+
+@asynccontextmanager
+async def talking(
+    vpc: Vpc, pairs: Iterable[tuple[Peer, IPAddress]], to: str | None = None
+) -> AsyncIterator[list[Stream]]:
+    """From these peers to these addresses of the host, or of the namespace `to`.
+
+    At the end they still talk.
+    """
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_echo(vpc, to or vpc.host))
+        opened = [await stack.enter_async_context(_stream(vpc, *pair)) for pair in pairs]
+        talks = await stack.enter_async_context(_Talks(opened))
+        yield opened
+        await asyncio.gather(*(stream.goes_on() for stream in opened))
+        talks.check()
 
 
 class _Talks:
@@ -92,7 +112,7 @@ class _Talks:
 
 
 @asynccontextmanager
-async def _echo(host: HostUnderTest) -> AsyncIterator[None]:
+async def _echo(vpc: Vpc, namespace: str) -> AsyncIterator[None]:
     writers = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +121,7 @@ async def _echo(host: HostUnderTest) -> AsyncIterator[None]:
             writer.write(line)
 
     servers = [
-        await asyncio.start_server(answer, sock=host.vpc.listen(host.vpc.host, address, ECHO))
+        await asyncio.start_server(answer, sock=vpc.listen(namespace, address, ECHO))
         for address in ("0.0.0.0", "::")
     ]
     try:
@@ -115,11 +135,9 @@ async def _echo(host: HostUnderTest) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _stream(host: HostUnderTest, peer: Peer, to: IPAddress) -> AsyncIterator[Stream]:
+async def _stream(vpc: Vpc, peer: Peer, to: IPAddress) -> AsyncIterator[Stream]:
     family = Family(to.version)
-    raw = host.vpc.socket(
-        peer.namespace, socket.AF_INET6 if family is Family.V6 else socket.AF_INET
-    )
+    raw = vpc.socket(peer.namespace, socket.AF_INET6 if family is Family.V6 else socket.AF_INET)
     raw.bind((str(peer.address(family)), 0))
     async with asyncio.timeout(WITHIN):
         await asyncio.get_running_loop().sock_connect(raw, (str(to), ECHO))

@@ -7,7 +7,6 @@ too. What others do comes before the daemon's work on the ENI, or after it.
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -17,6 +16,7 @@ import pytest
 from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.sim import containers
 from nicwatchd.sim.probe import all_answer, paths
+from tests.scenarios.earlier import first_edition
 from tests.scenarios.host import (
     DEFAULT,
     NO_DHCP,
@@ -294,28 +294,6 @@ async def test_neighbours_are_answered_where_an_excluded_eni_is_in_the_same_subn
 
 
 # --- connections that last ---------------------------------------------------------------------
-
-
-async def first_edition(host: HostUnderTest) -> None:
-    """Make what is there what the first edition left. The daemon is stopped."""
-    index = host.vpc.ifindex(host.eni("eth1"))
-    now, old = 1_000_191 + 256 * index, 1_000_000 + index
-    for family in Family:
-        v = f"-{family.value}"
-        for line in (await host.ip(f"{v} route show table {now}")).splitlines():
-            words = re.sub(r" proto \S+", "", line.strip()).replace(" pref medium", "")
-            await host.ip(f"{v} route add {words} table {old} proto 236")
-        subnet = {Family.V4: "10.0.2.0/24", Family.V6: "2001:db8:ec2:2::/64"}[family]
-        for priority, selector in ((32601, "oif eth1"), (32602, f"iif lo from {subnet}")):
-            main = "lookup main suppress_prefixlength 0 suppress_ifgroup 3778"
-            await host.ip(f"{v} rule add pref 32600 {selector} {main} protocol 236")
-            await host.ip(f"{v} rule add pref {priority} {selector} lookup {old} protocol 236")
-        shown = (await host.ip(f"{v} rule")).splitlines()
-        for line in shown:
-            if line.startswith("32765:") and "proto 236" in line:
-                words = line.split(":", 1)[1].replace(" proto 236", " protocol 236")
-                await host.ip(f"{v} rule del pref 32765 {words.replace('from all ', '')}")
-        await host.ip(f"{v} route flush table {now}")
 
 
 async def test_connections_live_through_the_way_from_the_first_edition() -> None:

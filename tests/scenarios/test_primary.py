@@ -52,9 +52,11 @@ async def test_the_table_of_flows_tells_who_is_not_reached() -> None:
 
 
 @asynccontextmanager
-async def leased(manager: Manager, config: str = SETTINGS) -> AsyncIterator[HostUnderTest]:
+async def leased(
+    manager: Manager, config: str = SETTINGS, *, watched: bool = True
+) -> AsyncIterator[HostUnderTest]:
     """A host with an ENI that a network manager has configured."""
-    async with ec2_host(numbered(1), config=config, manager=manager) as host:
+    async with ec2_host(numbered(1), config=config, manager=manager, watched=watched) as host:
         await host.plug("eth1")
         for family in Family:
             await host.vpc.lease(host.eni("eth1"), family, default=True)
@@ -133,6 +135,46 @@ async def test_a_primary_that_loses_everything_is_not_locked_out(family: Family)
         for ip in host.vpc.primary.ipv6:  # the kernel takes those of a link that is set down
             await host.ip(f"addr replace {ip}/128 dev eth0 nodad")
         await all_answer(host.vpc, wanted, WITHIN)
+
+
+WRONG = {Family.V4: "10.0.{}.99", Family.V6: "fe80::bad:{}"}
+PROTO = {Family.V4: "dhcp", Family.V6: "ra"}
+
+
+@BOTH
+async def test_a_wrong_gateway_of_another_eni_locks_nobody_out(family: Family) -> None:
+    async with leased(dhcp.TIES) as host:
+        await host.all_reachable("eth1")
+        vpc, v, proto = host.vpc, family.value, PROTO[family]
+        to = vpc.primary.addresses(family)[:1]
+        everybody = paths(vpc.peers(*vpc.enis), to)
+        for metric in (5, dhcp.PRIMARY_METRIC):  # it wins, and it ties
+            wrong = f"default via {WRONG[family].format(2)} dev eth1 proto {proto} metric {metric}"
+            await host.ip(f"-{v} route append {wrong}")
+            await all_answer(vpc, everybody, WITHIN)
+            await eventually_by(host, "eth0")
+            await host.ip(f"-{v} route del {wrong}")
+            await all_answer(vpc, everybody, WITHIN)
+
+
+@BOTH
+async def test_a_wrong_gateway_of_the_primary_lasts_no_longer_than_in_main(family: Family) -> None:
+    """Meanwhile its own subnet reaches it. Without any gateway, everybody does."""
+    async with leased(dhcp.TIES, watched=False) as host:
+        await host.all_reachable("eth1")
+        vpc, v, proto = host.vpc, family.value, PROTO[family]
+        to = vpc.primary.addresses(family)[:1]
+        everybody = paths(vpc.peers(*vpc.enis), to)
+        await host.ip(f"-{v} route del default dev eth0 proto {proto}")
+        wrong = f"default via {WRONG[family].format(1)} dev eth0 proto {proto} metric 1024"
+        await host.ip(f"-{v} route append {wrong}")
+        inside = paths([vpc.neighbour(vpc.primary.subnet)], to)
+        await host.daemon.post("/v1/reconcile")
+        await all_answer(vpc, inside, WITHIN)
+        await host.ip(f"-{v} route del {wrong}")  # no gateway at all
+        await all_answer(vpc, everybody, WITHIN)
+        await vpc.relearn(family)
+        await all_answer(vpc, everybody, WITHIN)
 
 
 async def test_turned_on_and_off_200_times_nobody_is_cut_off() -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -26,12 +26,15 @@ from tests.scenarios.host import (
     numbered,
     settings,
 )
+from tests.scenarios.programs import IN_TUNNEL, WireGuard
 from tests.scenarios.publishing import (
     FORMS,
     PUBLISHED,
+    STRICT_IPV6,
     all_published,
     answering,
     docker_nftables,
+    firewalld,
     kube_proxy,
     silent,
 )
@@ -46,10 +49,11 @@ async def bridged(host: HostUnderTest) -> Peer:
     return await containers.bridged(host.vpc, *BRIDGED)
 
 
-def to(host: HostUnderTest, *names: str) -> tuple[probe.Path, ...]:
-    """From everybody to all addresses of these ENIs."""
+def to(host: HostUnderTest, *names: str, family: Family | None = None) -> tuple[probe.Path, ...]:
+    """From everybody to all addresses of these ENIs, or to those of a family."""
     enis = [host.eni(name) for name in names]
-    return paths(host.vpc.peers(*enis), [ip for eni in enis for ip in eni.addresses()])
+    families = [family] if family else list(Family)
+    return paths(host.vpc.peers(*enis), [ip for eni in enis for ip in eni.addresses(*families)])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -239,11 +243,13 @@ async def until_marked(host: HostUnderTest, *names: str) -> None:
     await until_ours(host, is_so)
 
 
-async def test_what_others_have_stays_and_ours_is_healed() -> None:
+@pytest.mark.lasts(20)
+@pytest.mark.parametrize("form", FORMS)
+async def test_what_others_have_stays_and_ours_is_healed(form: str) -> None:
     """Through attach, deletion by others, a restart, a kill, and release."""
     async with ec2_host(numbered(1), config=CONNMARK, judged=False) as host:
         box = await bridged(host)
-        await docker_nftables(host, box)
+        await FORMS[form](host, box, "br0")
         await host.vpc._do(netns.nft, host.vpc.host, OTHERS)
         await host.ip("rule add pref 5210 fwmark 0x80000/0xff0000 lookup main")
         await host.ip("rule add pref 5230 fwmark 0x80000/0xff0000 lookup default")
@@ -283,6 +289,111 @@ async def test_what_others_have_stays_and_ours_is_healed() -> None:
             assert (await ruleset(host))[1] == ""
             assert "proto 236" not in await host.ip("rule")
             await all_published(host, to(host, "eth0"))
+
+
+async def through_all(host: HostUnderTest, holds: Callable[[], Awaitable[None]]) -> None:
+    """Attach, heal, restart, kill, release: what others have stays, and this holds after each."""
+    before, rules = (await ruleset(host))[0], await foreign_rules(host)
+
+    async def as_before() -> None:
+        assert (await ruleset(host))[0] == before
+        assert await foreign_rules(host) == rules
+        await holds()
+
+    await as_before()
+    await host.plug("eth1")
+    await host.until("eth1", complete)
+    await until_marked(host, "eth0", "eth1")
+    await as_before()
+    await host.vpc.exec(host.vpc.host, "nft", "delete", "table", "inet", "nicwatchd")
+    await until_marked(host, "eth0", "eth1")
+    await as_before()
+    for end in (host.daemon.stop, host.daemon.kill):
+        await end()
+        await host.daemon.start(CONNMARK)
+        await host.until("eth1", complete)
+        await as_before()
+    await host.daemon.post("/v1/release")
+    await as_before()
+
+
+@pytest.mark.lasts(20)
+async def test_a_full_tunnel_of_wireguard_is_untouched() -> None:
+    """wireguard-go and wg-quick, whose rules come first: the host calls through the tunnel."""
+    async with ec2_host(numbered(1), config=CONNMARK, judged=False) as host:
+        tunnel = WireGuard(host)
+        await tunnel.up()
+        assert "wg-quick" in (await ruleset(host))[0]
+        assert any("0xca6c" in rule for rule in await foreign_rules(host))
+
+        async def through() -> bool:
+            far = host.vpc.far_hosts[:-1]  # the last is the tunnel's other end
+            calls = (reach(host.vpc, host.vpc.host, ip) for of in far for ip in of.addresses)
+            replies = await asyncio.gather(*calls)
+            return {str(reply and reply.seen_as) for reply in replies} == IN_TUNNEL
+
+        async def holds() -> None:
+            await eventually(through)
+            await host.all_reachable("eth0")
+
+        async with Acceptor(host.vpc, host.vpc.far):
+            await through_all(host, holds)
+            await tunnel.down()
+
+
+# What tailscaled has on a subnet router, in its own numbers, by text; tailscale0 is c-ts0 here.
+# Without its drop of 100.64.0.0/10 from elsewhere: that is the VPC's second CIDR here.
+TAILSCALE = """
+table {family} filter {{
+  chain ts-forward {{
+    iifname "c-ts0" counter meta mark set meta mark & 0xff00ffff | 0x00040000
+    meta mark & 0x00ff0000 == 0x00040000 counter accept
+    oifname "c-ts0" counter accept
+  }}
+  chain FORWARD {{ type filter hook forward priority filter; policy accept; jump ts-forward; }}
+}}
+table {family} nat {{
+  chain ts-postrouting {{ meta mark & 0x00ff0000 == 0x00040000 counter masquerade; }}
+  chain POSTROUTING {{
+    type nat hook postrouting priority srcnat; policy accept;
+    jump ts-postrouting
+  }}
+}}
+"""
+TAILSCALE_RULES = (
+    "pref 5210 fwmark 0x80000/0xff0000 lookup main",
+    "pref 5230 fwmark 0x80000/0xff0000 lookup default",
+    "pref 5250 fwmark 0x80000/0xff0000 unreachable",
+    "pref 5270 lookup 52",
+)
+
+
+@pytest.mark.lasts(20)
+async def test_tailscale_s_tables_and_rules_are_untouched() -> None:
+    """A peer of the tailnet reaches the host, and by it, as a subnet router, the far hosts."""
+    async with ec2_host(numbered(1), config=CONNMARK, judged=False) as host:
+        own = IPv4Address("100.101.1.2"), IPv6Address("fd7a:115c:a1e0::2")
+        peer = await containers.delegated(host.vpc, "c-ts0", *own)
+        for family, ip in (("ip", own[0]), ("ip6", own[1])):
+            await host.vpc._do(netns.nft, host.vpc.host, TAILSCALE.format(family=family))
+            v = f"-{ip.version}"
+            await host.ip(f"{v} route del {ip} dev c-ts0")
+            await host.ip(f"{v} route add {ip} dev c-ts0 table 52")
+            for rule in TAILSCALE_RULES:
+                await host.ip(f"{v} rule add {rule}")
+        beyond = [ip for far in host.vpc.far_hosts for ip in far.addresses]
+
+        async def routed() -> bool:
+            calls = (reach(host.vpc, peer.namespace, ip) for ip in beyond)
+            seen = {reply and reply.seen_as for reply in await asyncio.gather(*calls)}
+            return seen == set(host.vpc.primary.addresses())
+
+        async def holds() -> None:
+            await all_answer(host.vpc, paths([peer], host.vpc.primary.addresses()), WITHIN)
+            await eventually(routed)
+
+        async with Acceptor(host.vpc, host.vpc.far):
+            await through_all(host, holds)
 
 
 async def foreign_rules(host: HostUnderTest) -> list[str]:
@@ -395,6 +506,57 @@ async def test_bits_of_others_are_left_to_them(family: str) -> None:
             await all_published(host, to(host, "eth0", "eth1"))
             assert "mark-taken" not in codes((await host.status("eth1"))["notes"])
             assert status["table"]
+
+
+@pytest.mark.parametrize("first", ["filter", "eni"])
+async def test_a_strict_reverse_path_filter_is_told_and_a_loose_one_passes(first: str) -> None:
+    """In IPv4. By its sysctl alone, whatever else `forwarded` would do, the calls are dropped."""
+    strict = {f"ipv4/conf/{name}/rp_filter": "1" for name in ("all", "default", "eth0")}
+    async with ec2_host(numbered(1), config=CONNMARK) as host:
+        box = await bridged(host)
+        await docker_nftables(host, box)
+        if first == "filter":
+            host.vpc.sysctl(host.vpc.host, strict)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        if first == "eni":
+            host.vpc.sysctl(host.vpc.host, strict)
+        await notes(host, "eth1", "strict-filter", there=True)
+        async with answering(host, box):
+            await all_published(host, to(host, "eth0"))
+            by_ipv4 = to(host, "eth1", family=Family.V4)
+            await all_published(host, to(host, "eth1", family=Family.V6))
+            assert len(await silent(host, by_ipv4)) == 2 * len(by_ipv4)
+            await host.all_reachable("eth0", "eth1")  # all else passes it
+            host.vpc.sysctl(host.vpc.host, {"ipv4/conf/all/rp_filter": "2"})
+            await all_published(host, to(host, "eth0", "eth1"))
+        await notes(host, "eth1", "strict-filter", there=False)
+
+
+async def test_firewalld_s_strict_filter_for_ipv6_drops_them_and_its_loose_one_does_not() -> None:
+    """`IPv6_rpfilter=loose` of firewalld.conf is what helps; it is `yes` by default."""
+    async with ec2_host(numbered(1), config=CONNMARK) as host:
+        box = await bridged(host)
+        await firewalld(host, box, check=STRICT_IPV6)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        async with answering(host, box):
+            await all_published(host, to(host, "eth0"))
+            by_ipv6 = to(host, "eth1", family=Family.V6)
+            assert len(await silent(host, by_ipv6)) == 2 * len(by_ipv6)
+            await host.all_reachable("eth0", "eth1")
+            await host.vpc.exec(host.vpc.host, "nft", "delete", "table", "inet", "firewalld")
+            await firewalld(host, box)
+            await all_published(host, to(host, "eth0", "eth1"))
+
+
+async def notes(host: HostUnderTest, name: str, code: str, *, there: bool) -> None:
+    """Wait until an interface has this note, or until it has it no more."""
+
+    async def so() -> bool:
+        return (code in codes((await host.status(name))["notes"])) is there
+
+    await eventually(so)
 
 
 async def test_more_enis_than_marks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,30 @@ def test_whose_a_link_is(tmp_path: Path, lines: list[str], expected: str) -> Non
 def test_a_mark_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     (tmp_path / "data/n3").mkdir(parents=True)
     assert Outside(udev=tmp_path).manager_of(3) == ""
+
+
+@pytest.mark.parametrize(
+    ("of_all", "of_link", "expected"),
+    [
+        ("0", "0", False),
+        ("1", "0", True),
+        ("0", "1", True),
+        ("1", "1", True),
+        ("2", "1", False),
+        ("1", "2", False),
+        ("1", "?", False),
+        ("1", None, False),
+    ],
+)
+def test_the_greater_of_two_sysctls_is_the_filter(
+    tmp_path: Path, of_all: str, of_link: str | None, *, expected: bool
+) -> None:
+    for name, value in (("all", of_all), ("lo", of_link)):
+        (tmp_path / name).mkdir()
+        if value is not None:
+            (tmp_path / name / "rp_filter").write_text(f"{value}\n", encoding="utf-8")
+    assert Outside(sysctls=tmp_path).is_strict(socket.if_nametoindex("lo")) is expected
+
+
+def test_a_link_that_is_gone_has_no_filter(tmp_path: Path) -> None:
+    assert Outside(sysctls=tmp_path).is_strict(1 << 30) is False
