@@ -122,7 +122,7 @@ class KnownFamily:
         if isinstance(said, Absent) and (no_cidrs or has_first):
             yield Reason(f"no-{addresses}", _forgot(str(addresses)))
         elif of is Family.V4 and isinstance(said, Value) and said.whole:
-            yield from self._first_forgotten(addresses, said.value)
+            yield from self._first_forgotten(addresses, cidrs, said.value)
         if no_cidrs:
             yield Reason(f"no-{cidrs}", _forgot(str(cidrs)))
         yield from self._cidr_forgotten(cidrs, heard)
@@ -143,14 +143,19 @@ class KnownFamily:
             if item is not None:
                 yield Reason(f"no-{key}", _forgot(f"{cidr}, the subnet of {item}"))
 
-    def _first_forgotten(self, key: ImdsKey, said: tuple[Item, ...]) -> Iterator[Reason]:
+    def _first_forgotten(
+        self, key: ImdsKey, cidrs: ImdsKey, said: tuple[Item, ...]
+    ) -> Iterator[Reason]:
         """The ENI's first IPv4 address, if a list without it begins with one that is not in doubt.
 
-        A list that begins with another one says that the first was wrong from the beginning. Of an
-        earlier life nothing tells for sure which was the first.
+        A list that begins with another one says that the first was wrong from the beginning; so do
+        the subnet's CIDRs, where it lies in none of them. Of an earlier life nothing tells for sure
+        which was the first.
         """
-        known = self.lists[key]
+        known, subnets = self.lists[key], self.lists[cidrs].items
         sure = frozenset(known.items) - known.doubted
+        if known.first is None or (subnets and not within(known.first, subnets)):
+            return
         if known.first in sure and known.first not in said and said[0] in sure:
             yield Reason("no-first-ipv4", _forgot(f"{known.first}, its first IPv4 address"))
 

@@ -21,6 +21,7 @@ from nicwatchd.core.model import AddRoute, AddRule, Family, RemoveAddress, Remov
 from nicwatchd.core.policy import Policy
 from tests.core.build import (
     ERROR,
+    ETH1,
     FULL4,
     FULL6,
     IPV4,
@@ -142,6 +143,18 @@ def test_amnesia_across_a_restart(reading: EniMetadata, codes: set[str]) -> None
     motion.run(motion.now + 61.0)
     assert (motion.state(), motion.reasons(), notes(motion)) == (APPLIED, set(), set())
     assert removed(motion) == []
+
+
+def test_a_first_address_outside_of_the_subnet_was_never_its_first() -> None:
+    """It was said once, when the CIDRs could not be read; else the ENI would wait for ever."""
+    motion = FastMotion(CALM)
+    motion.imds(MAC, 0.0, eni(family("10.9.9.9", cidrs=ERROR), RICH6))
+    motion.imds(MAC, 2.0, RICH)
+    motion.imds(MAC, 3.0, eni(replace(RICH4, cidrs=ABSENT), RICH6))  # so that nothing is in doubt
+    motion.imds(MAC, 4.0, RICH)
+    motion.kernel.set_link(ETH1)
+    motion.run(300.0)
+    assert (motion.state(), motion.reasons(), notes(motion)) == (APPLIED, set(), set())
 
 
 @pytest.mark.parametrize("which", [0, 1])
