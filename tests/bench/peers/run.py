@@ -13,7 +13,8 @@ from typing import Any, Final
 from nicwatchd.sim import sandbox
 from tests.bench.peers import table
 from tests.bench.peers.agents import AGENTS, versions
-from tests.bench.peers.scenarios import QUICK, WINDOWS, Play, Windows
+from tests.bench.peers.scenarios import Play
+from tests.bench.peers.windows import QUICK, WINDOWS, Windows
 from tests.vm.channels import ChannelError
 from tests.vm.vm import VmError
 
