@@ -102,8 +102,8 @@ def mentioned(text: str, things: Iterable[str]) -> set[str]:
 def stretch(log: str, family: str, primary: str) -> float | None:
     """The longest time, in s, not by the primary, from the lines of `unbound.LOOK`.
 
-    None if it lasts until the end. A line is "TIME FAMILY LINK,LINK...", written when the links differ from those of the last look;
-    the last one is "TIME looks COUNT LONGEST".
+    None if it lasts until the end. A line is "TIME FAMILY LINK,LINK...", written when the links
+    differ from those of the last look; the last one is "TIME looks COUNT LONGEST".
     """
     longest, since = 0.0, None
     for at, what, links in (line.split(maxsplit=2) for line in log.splitlines()):
