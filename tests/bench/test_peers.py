@@ -178,6 +178,11 @@ def test_peers_are_held_to_nothing() -> None:
     assert table.budgets({"none": {}}) == []
 
 
+def test_rows_about_the_rest_of_the_host_have_budgets_of_their_own() -> None:
+    alone = {scenario: FOUND[scenario] for scenario in table.BESIDE}
+    assert len(table.budgets({"nicwatchd": alone})) == 2 * len(table.BESIDE)
+
+
 def test_the_table_has_a_column_for_each_and_says_never() -> None:
     none: dict[str, Found] = {
         "race": outcome(None, None),
@@ -224,3 +229,26 @@ def test_who_is_left_out_keeps_the_column(tmp_path: Path, monkeypatch: pytest.Mo
     assert "| nicwatchd | no agent |" in text
     table.write({"nicwatchd": {**versions, **FOUND}}, {"CPU": "another one"})
     assert "no agent" not in page.read_text()
+
+
+def test_rows_about_the_rest_of_the_host_come_from_a_later_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("\n".join(report.markers("make bench-peers")))
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(table, "DATA", tmp_path / "peers.json")
+    versions = {"versions": {"kernel": "6.12.1"}}
+    early, late = {"CPU": "2 x 486"}, {"CPU": "2 x 586"}
+    both = {"nicwatchd": {**versions, **FOUND}, "none": {**versions, **FOUND}}
+    table.write(both, early)
+    assert "Measured later" not in page.read_text()
+    assert page.read_text().count("| yes, yes | yes, yes |") == 2
+    table.write({"nicwatchd": {**versions, "neighbour": FOUND["neighbour"]}}, late, beside=True)
+    text = page.read_text()
+    assert "CPU 2 x 486. Measured later, on CPU 2 x 586: the new subnet's neighbour" in text
+    assert "| 1.50 s, 2.50 s | 1.50 s, 2.50 s |" in text
+    assert "| the new subnet's neighbour reaches the primary | yes, yes | - |" in text
+    assert "a published port" not in text
+    table.write({"none": {**versions, **FOUND}}, early)
+    assert "| the new subnet's neighbour reaches the primary | - | yes, yes |" in page.read_text()

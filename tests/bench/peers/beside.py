@@ -1,6 +1,6 @@
 """What an ENI costs or gives the rest of the host: its own traffic, the primary, its containers.
 
-Runs after all of scenarios.py, on the same host.
+Runs after all of scenarios.py, on the same host, or alone: `--beside`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from nicwatchd.sim.ec2 import eni_of
 from nicwatchd.sim.parts import Eni
 from nicwatchd.sim.probe import PORT, Path, matrix, paths
 from nicwatchd.sim.vpc import Vpc
-from tests.bench.peers import guest, publish, unbound
+from tests.bench.peers import guest, unbound
 from tests.bench.peers.agents import Agent
 from tests.bench.peers.measure import Found, Observation
 from tests.bench.peers.windows import PAUSE, Windows
+from tests.vm.containers import PUBLISHED, publishing
 from tests.vm.enis import script
 from tests.vm.host import PRIMARY, VmHost
 
+FIRST: Final = 9  # of two subnets that scenarios.py leaves
 TRIES: Final = 5
 CONNMARK: Final = '[interfaces]\nforwarded = "connmark"\n'
 
@@ -33,13 +35,10 @@ class Beside:
     def __init__(self, host: VmHost, agent: Agent, windows: Windows) -> None:
         self._host, self._agent, self._windows = host, agent, windows
 
-    async def run(self, number: int) -> dict[str, Found]:
-        """The results by scenario; ENIs are of subnet `number` and the one after it."""
-        found = {"unbound": await self._unbound(number)}
-        async with self._settings(), self._plugged(number + 1) as eni:
-            await asyncio.sleep(self._windows.usual)
-            found["published port"] = await self._published(eni)
-            found["address of the primary"] = await self._address_of_primary()
+    async def run(self) -> dict[str, Found]:
+        """The results by scenario."""
+        found = await self._life(FIRST)
+        found["published port"] = await self._published(FIRST + 1)
         for what, seen in found.items():
             self._agent.say(what, seen)
         return found
@@ -51,20 +50,14 @@ class Beside:
         await self._host.unplug(eni)
         await asyncio.sleep(PAUSE)
 
-    @asynccontextmanager
-    async def _settings(self) -> AsyncIterator[None]:
-        """nicwatchd has a setting for ports that are published; the others have none."""
-        if self._agent.ours:
-            await self._host.settings(CONNMARK)
-        yield
-        if self._agent.ours:
-            await self._host.settings()
-
-    async def _unbound(self, number: int) -> Found:
-        """An ENI's life: attach, two renewals of all leases, its link down and up, detach."""
-        async with unbound.looking(self._host) as found:
+    async def _life(self, number: int) -> dict[str, Found]:
+        """From attach to detach: two renewals of all leases, and the link down and up, between."""
+        found: dict[str, Found] = {}
+        async with unbound.looking(self._host) as seen:
             async with self._plugged(number) as eni:
                 await asyncio.sleep(self._windows.usual)
+                found["neighbour"] = await self._neighbour(eni)
+                found["address of the primary"] = await self._address_of_primary()
                 link = await guest.link_of(self._host, eni)
                 for _ in range(2):
                     await guest.renew(self._host, PRIMARY.name, link)
@@ -72,12 +65,27 @@ class Beside:
                 await guest.flap(self._host, link)
                 await asyncio.sleep(self._windows.detached)
             await asyncio.sleep(self._windows.detached)
-        return found
+        return {**found, "unbound": seen}
 
-    async def _published(self, eni: Eni) -> Found:
-        """Whether everybody reaches a port that a container publishes, on the ENI's addresses."""
-        async with publish.published(self._host):
-            return await reached(self._host.vpc, self._host.paths(eni), publish.PORT)
+    async def _neighbour(self, eni: Eni) -> Found:
+        """Whether a host in the ENI's subnet reaches the primary's addresses."""
+        vpc = self._host.vpc
+        return await reached(vpc, paths([vpc.neighbour(eni.subnet)], vpc.primary.addresses()))
+
+    async def _published(self, number: int) -> Found:
+        """Whether everybody reaches a port that a container publishes, on an ENI's addresses.
+
+        nicwatchd has a setting for that; the others have none.
+        """
+        if self._agent.ours:
+            await self._host.settings(CONNMARK)
+        async with self._plugged(number) as eni:
+            await asyncio.sleep(self._windows.usual)
+            async with publishing(self._host):
+                found = await reached(self._host.vpc, self._host.paths(eni), PUBLISHED)
+        if self._agent.ours:
+            await self._host.settings()
+        return found
 
     async def _address_of_primary(self) -> Found:
         """A second address of each family for the primary: when its peers reach it."""

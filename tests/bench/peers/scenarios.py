@@ -16,7 +16,7 @@ from nicwatchd.sim.probe import Watch, matrix, paths
 from nicwatchd.sim.script import EniScript, Step
 from tests.bench.peers import guest, judge
 from tests.bench.peers.agents import Agent
-from tests.bench.peers.beside import Beside, reached
+from tests.bench.peers.beside import Beside
 from tests.bench.peers.measure import PROBES, Found, Observation, cpu
 from tests.bench.peers.windows import PAUSE, Windows
 from tests.vm.enis import RACE, script
@@ -41,7 +41,7 @@ class Play:
             found["flush"] = await self._flush(6)
         if self._agent.ours:
             found["second without the drop-in"] = await self._without_drop_in(7)
-        return found | await Beside(self._host, self._agent, self._windows).run(9)
+        return found | await Beside(self._host, self._agent, self._windows).run()
 
     # --- a hot-plug ------------------------------------------------------------------------------
 
@@ -72,7 +72,6 @@ class Play:
         found = {
             "complete": self._agent.say("complete", await self._plug(eni, self._windows.usual))
         }
-        found["neighbour"] = self._agent.say("neighbour", await self._neighbour(eni_of(eni)))
         found["quiet"] = self._agent.say("quiet", await self._quiet())
         if works(found["complete"]):  # else nothing of it can get better or worse
             found["in place"] = self._agent.say("in place", await self._in_place(eni))
@@ -91,11 +90,6 @@ class Play:
         await guest.unmask_drop_in(self._host)
         await self._detach(first)
         return found
-
-    async def _neighbour(self, eni: Eni) -> Found:
-        """Whether a host in the ENI's subnet reaches the primary's addresses."""
-        vpc = self._host.vpc
-        return await reached(vpc, paths([vpc.neighbour(eni.subnet)], vpc.primary.addresses()))
 
     async def _quiet(self) -> Found:
         """The cost while nothing happens and nobody probes."""

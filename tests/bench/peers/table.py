@@ -19,6 +19,9 @@ from tests.vm.vm import QEMU
 DATA: Final = report.DOCS / "peers.json"
 NOTHING: Final = "-"  # not measured: it did not work before
 
+# The scenarios about the rest of the host, which can be run alone: beside.py.
+BESIDE: Final = frozenset({"unbound", "neighbour", "published port", "address of the primary"})
+
 Results = Mapping[str, Mapping[str, Any]]  # by agent, then scenario; "versions" beside those
 Cell = Callable[[Found], str]
 
@@ -63,7 +66,10 @@ class Budget:
 def budgets(results: Results) -> list[Budget]:
     """The budgets that apply to these results."""
     found = results.get("nicwatchd")
-    return [] if found is None else list(_budgets(found))
+    if found is None:
+        return []
+    of_the_eni = _budgets(found) if "race" in found else ()
+    return [*of_the_eni, *_beside(found)]
 
 
 def _budgets(found: Mapping[str, Found]) -> Iterator[Budget]:
@@ -87,7 +93,6 @@ def _budgets(found: Mapping[str, Found]) -> Iterator[Budget]:
             yield Budget(f"added in place: {what}", value, REFRESH + REACT)
     left = sum(map(len, found["detach"]["left behind"].values()))
     yield Budget("left behind after detach, lines", float(left), 0.0, counts=True)
-    yield from _beside(found)
 
 
 def _beside(found: Mapping[str, Found]) -> Iterator[Budget]:
@@ -232,13 +237,26 @@ def markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def described(results: Results, machine: Mapping[str, str]) -> str:
-    """The machine, and the versions on each of the machines that it emulated."""
-    lines = [", ".join(f"{name} {value}" for name, value in machine.items()) + ".", ""]
+def described(
+    results: Results, machine: Mapping[str, str], beside: Mapping[str, str] | None = None
+) -> str:
+    """The machine, and the versions on each of the machines that it emulated.
+
+    `beside`: another one, on which the rows about the rest of the host were measured.
+    """
+    lines = [_machine(machine) + "."]
+    if beside is not None and beside != machine:
+        rows = "; ".join(title for title, scenario, _ in ROWS if scenario in BESIDE)
+        lines[0] += f" Measured later, on {_machine(beside)}: {rows}."
+    lines.append("")
     for name, found in results.items():
         versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
         lines.append(f"- {AGENTS[name].title}: {versions}")
     return "\n".join(lines)
+
+
+def _machine(machine: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in machine.items())
 
 
 def emulator() -> dict[str, str]:
@@ -259,15 +277,28 @@ def verdicts(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(results: Results, machine: Mapping[str, str]) -> None:
+def write(results: Results, machine: Mapping[str, str], *, beside: bool = False) -> None:
     """Write the JSON, and the tables into the page, between their markers.
 
-    Agents that were left out this time keep their earlier results from the same machine.
+    Agents that were left out this time keep their earlier results from the same machine. With
+    `beside`, which is about the rows of BESIDE alone, the other rows stay, whatever machine they
+    are from.
     """
     known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
-    agents = {**(known["agents"] if known.get("machine") == machine else {}), **results}
+    agents = known.get("agents", {})
+    if known.get("beside") != machine:
+        agents = {name: _others(found) for name, found in agents.items()}
+    if beside:
+        agents |= {name: {**agents.get(name, {}), **found} for name, found in results.items()}
+    else:
+        agents = {**(agents if known.get("machine") == machine else {}), **results}
     agents = {name: agents[name] for name in AGENTS if name in agents}
-    data = {"machine": machine, "agents": agents}
+    of_others = known.get("machine", machine) if beside else machine
+    data = {"machine": of_others, "beside": machine, "agents": agents}
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    parts = (described(agents, machine), markdown(agents), verdicts(agents))
+    parts = (described(agents, of_others, machine), markdown(agents), verdicts(agents))
     report.fill_in("make bench-peers", *parts)
+
+
+def _others(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {scenario: seen for scenario, seen in found.items() if scenario not in BESIDE}

@@ -1,4 +1,4 @@
-"""A container in the guest that publishes a port on all addresses, as Docker does."""
+"""A container in the machine that publishes a port on all addresses, as Docker does."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from nicwatchd.core.model import Family
 from tests.vm.host import VmHost
 
-PORT: Final = 8080
+PUBLISHED: Final = 8080
 UNIT: Final = "box"
+LISTENING: Final = ("ip", "netns", "exec", "box", "ss", "-Hltn", "sport", "=", ":7777")
 
 # A bridge with a container, and the rules for it. The firewall of Docker itself lets these pass.
 BEGIN: Final = r"""
@@ -60,14 +62,24 @@ sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
 
 
 @asynccontextmanager
-async def published(host: VmHost) -> AsyncIterator[None]:
-    """It answers on PORT of all addresses of the guest, as far as routing lets it."""
+async def publishing(host: VmHost) -> AsyncIterator[None]:
+    """The container answers on PUBLISHED of all addresses of the machine, if routing lets it.
+
+    Forwarding is on only meanwhile.
+    """
+
+    async def listens() -> bool:
+        return len((await host.vm.run(*LISTENING)).splitlines()) >= len(Family)
+
     await host.vm.run("sh", "-c", BEGIN)
     await host.vm.run(
         *("systemd-run", "--quiet", "--collect", f"--unit={UNIT}"),
         "--property=NetworkNamespacePath=/run/netns/box",
         "/usr/local/bin/answer",
     )
-    yield
-    await host.vm.run("systemctl", "stop", UNIT)
-    await host.vm.run("sh", "-c", END)
+    try:
+        await host.eventually(listens)
+        yield
+    finally:
+        await host.vm.run("systemctl", "stop", UNIT)
+        await host.vm.run("sh", "-c", END)
