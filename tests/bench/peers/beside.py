@@ -102,7 +102,8 @@ class Beside:
             await seen.last(self._windows.usual)
         await vpc.update(eni_of(PRIMARY))
         self._host.imds.step(PRIMARY.name, complete=True)
-        return {Family(address.version).label: seen.stays([address]) for address in (v4, v6)}
+        stays = {Family(address.version).label: seen.stays([address]) for address in (v4, v6)}
+        return {**stays, "silence of the primary": seen.silence}
 
 
 async def reached(vpc: Vpc, wanted: Iterable[Path], port: int = PORT) -> Found:
