@@ -271,7 +271,9 @@ class Watch:
         return self.longest_silence <= UNDISTURBED
 
 
-async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> None:
+async def all_answer(
+    vpc: Vpc, wanted: Iterable[Path], within: float = 15.0, port: int = PORT
+) -> None:
     """Return once all paths answer in one matrix. Raises TimeoutError after `within` s.
 
     A host that was just configured drops packets for a second, while its link-local address is
@@ -280,7 +282,8 @@ async def all_answer(vpc: Vpc, wanted: Iterable[Path], within: float = 15.0) -> 
     tried = list(wanted)
     deadline = time.monotonic() + within
     while True:
-        silent = [str(path) for path, reply in (await matrix(vpc, tried)).items() if not reply]
+        replies = await matrix(vpc, tried, port)
+        silent = [str(path) for path, reply in replies.items() if not reply]
         if not silent:
             return
         if time.monotonic() > deadline:

@@ -1,11 +1,13 @@
 """The judging of the comparison with others: what counts as reachable, missing, left behind."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.bench import report
-from tests.bench.peers import judge, table
+from tests.bench.peers import judge, table, unbound
 from tests.bench.peers.measure import Found
 
 
@@ -79,6 +81,49 @@ def test_an_address_is_not_found_within_another() -> None:
     assert judge.mentioned(text, things) == {"2001:db8:0:5::11", "10.0.5.110"}
 
 
+UNBOUND = """\
+100.000 IPv4 ens5
+100.000 IPv6 ens5
+107.000 IPv6 ens5,ens6
+107.250 IPv6 ens6
+108.500 IPv6 ens5
+109.000 IPv4 nothing
+109.125 IPv4 ens5
+120.000 looks 400 0.081
+"""
+
+
+def test_a_stretch_lasts_until_all_leaves_by_the_primary_again() -> None:
+    assert judge.stretch(UNBOUND, "IPv6", "ens5") == 1.5
+    assert judge.stretch(UNBOUND, "IPv4", "ens5") == 0.125
+    assert judge.looks(UNBOUND) == (400, 0.081)
+
+
+def test_a_stretch_without_an_end_is_none() -> None:
+    first, *_ = UNBOUND.partition("108.500")
+    assert judge.stretch(first, "IPv6", "ens5") is None
+    assert judge.stretch(first, "IPv4", "ens5") == 0.0
+
+
+def test_a_program_that_died_has_seen_nothing() -> None:
+    with pytest.raises(ValueError, match="not ended in good order"):
+        judge.looks(UNBOUND.rpartition("120.000")[0])
+
+
+def test_the_program_asks_for_all_far_hosts(tmp_path: Path) -> None:
+    program = tmp_path / "look.py"
+    program.write_text(unbound.LOOK)
+    words = [sys.executable, str(program), "0.01", "127.0.0.1", "127.1.2.3", "::1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as looking:
+        assert looking.stdout is not None
+        lines = [looking.stdout.readline() for _ in range(2)]
+        looking.terminate()
+        lines += looking.stdout.readlines()
+    assert [line.split()[1:] for line in lines[:2]] == [["IPv4", "lo"], ["IPv6", "lo"]]
+    assert judge.stretch("".join(lines), "IPv4", "lo") == 0.0
+    assert judge.looks("".join(lines))[0] >= 1
+
+
 def outcome(ipv4: float | None, ipv6: float | None) -> Found:
     cost = {"requests until then": 12, "requests": 34, "cpu until then": 1.5, "cpu": 2.5}
     return {"IPv4": ipv4, "IPv6": ipv6, "silence of the primary": 0.3, **cost}
@@ -94,6 +139,10 @@ FOUND: dict[str, Found] = {
         **ADDED,
         "left": {"address 10.0.5.11": 31.0, "prefix 10.0.5.64/28": None},
     },
+    "neighbour": {"IPv4": True, "IPv6": True},
+    "unbound": {"IPv4": 0.0, "IPv6": 0.3, "looks": 4000, "between looks": 0.2, "changes": []},
+    "published port": {"IPv4": True, "IPv6": True},
+    "address of the primary": {"IPv4": 30.0, "IPv6": 30.0},
     "second": {**outcome(1.0, 1.0), "rules missing": 0.4},
     "detach": {"silence of the primary": 0.2, "left behind": {}},
 }
@@ -113,6 +162,11 @@ def test_who_is_in_time_keeps_every_budget() -> None:
         ("in place", "prefix, IPv6", None),
         ("second", "rules missing", 1.1),
         ("detach", "left behind", {"rules": ["32765: from 10.0.5.0/24"]}),
+        ("neighbour", "IPv6", False),
+        ("unbound", "IPv4", 1.1),
+        ("unbound", "IPv6", None),
+        ("published port", "IPv4", False),
+        ("address of the primary", "IPv6", None),
     ],
 )
 def test_who_is_not_misses_that_one(scenario: str, key: str, value: object) -> None:
@@ -124,14 +178,25 @@ def test_peers_are_held_to_nothing() -> None:
     assert table.budgets({"none": {}}) == []
 
 
+def test_rows_about_the_rest_of_the_host_have_budgets_of_their_own() -> None:
+    alone = {scenario: FOUND[scenario] for scenario in table.BESIDE}
+    assert len(table.budgets({"nicwatchd": alone})) == 2 * len(table.BESIDE)
+
+
 def test_the_table_has_a_column_for_each_and_says_never() -> None:
-    none = {"race": outcome(None, None)}
+    none: dict[str, Found] = {
+        "race": outcome(None, None),
+        "unbound": {"IPv4": None, "IPv6": 20.0},
+        "published port": {"IPv4": False, "IPv6": False},
+    }
     text = table.markdown({"nicwatchd": FOUND, "none": none})
     assert "| nicwatchd | no agent |" in text
     assert "| 1.50 s, 2.50 s | never, never |" in text
     assert "| 12 of 34 | 34 |" in text
     assert "| 31.0 s | - |" in text
     assert "| stays | - |" in text
+    assert "| 0.00 s, 0.30 s | stays there, 20.0 s |" in text
+    assert "| yes, yes | no, no |" in text
 
 
 def test_what_was_compared_is_named_with_its_versions() -> None:
@@ -164,3 +229,26 @@ def test_who_is_left_out_keeps_the_column(tmp_path: Path, monkeypatch: pytest.Mo
     assert "| nicwatchd | no agent |" in text
     table.write({"nicwatchd": {**versions, **FOUND}}, {"CPU": "another one"})
     assert "no agent" not in page.read_text()
+
+
+def test_rows_about_the_rest_of_the_host_come_from_a_later_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("\n".join(report.markers("make bench-peers")))
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(table, "DATA", tmp_path / "peers.json")
+    versions = {"versions": {"kernel": "6.12.1"}}
+    early, late = {"CPU": "2 x 486"}, {"CPU": "2 x 586"}
+    both = {"nicwatchd": {**versions, **FOUND}, "none": {**versions, **FOUND}}
+    table.write(both, early)
+    assert "Measured later" not in page.read_text()
+    assert page.read_text().count("| yes, yes | yes, yes |") == 2
+    table.write({"nicwatchd": {**versions, "neighbour": FOUND["neighbour"]}}, late, beside=True)
+    text = page.read_text()
+    assert "CPU 2 x 486. Measured later, on CPU 2 x 586: the new subnet's neighbour" in text
+    assert "| 1.50 s, 2.50 s | 1.50 s, 2.50 s |" in text
+    assert "| the new subnet's neighbour reaches the primary | yes, yes | - |" in text
+    assert "a published port" not in text
+    table.write({"none": {**versions, **FOUND}}, early)
+    assert "| the new subnet's neighbour reaches the primary | - | yes, yes |" in page.read_text()

@@ -148,9 +148,9 @@ def test_amnesia_across_a_restart(reading: EniMetadata, codes: set[str]) -> None
 def test_a_first_address_outside_of_the_subnet_was_never_its_first() -> None:
     """It was said once, when the CIDRs could not be read; else the ENI would wait for ever."""
     motion = FastMotion(CALM)
-    motion.imds(MAC, 0.0, eni(family("10.9.9.9", cidrs=ERROR), RICH6))
-    motion.imds(MAC, 2.0, RICH)
-    motion.imds(MAC, 3.0, eni(replace(RICH4, cidrs=ABSENT), RICH6))  # so that nothing is in doubt
+    motion.imds(MAC, 0.0, RICH)
+    motion.imds(MAC, 2.0, eni(family("10.9.9.9", cidrs=ERROR), RICH6))
+    motion.imds(MAC, 2.2, eni(replace(RICH4, cidrs=ABSENT), RICH6))  # so that nothing is in doubt
     motion.imds(MAC, 4.0, RICH)
     motion.kernel.set_link(ETH1)
     motion.run(300.0)

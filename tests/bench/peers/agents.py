@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nicwatchd.sim.probe import all_answer
 from tests.bench.peers import guest, judge
+from tests.bench.peers.measure import Found
 from tests.vm import image
 from tests.vm.host import PATIENCE, VmHost, package
 
@@ -38,6 +40,16 @@ class Agent:
             await host.install()
             await host.vm.run("systemctl", "restart", "systemd-networkd")  # for its drop-in
         return await calm(host)
+
+    def say(self, what: str, found: Found) -> Found:
+        """Print what a scenario found; returns it."""
+        shown = {
+            name: round(value, 2) if isinstance(value, float) else value
+            for name, value in found.items()
+        }
+        sys.stdout.write(f"{self.title}, {what}: {shown}\n")
+        sys.stdout.flush()
+        return found
 
 
 AGENTS: Final = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from nicwatchd.core.model import Family, IPAddress
+from nicwatchd.sim.parts import Eni
 from tests.bench.peers import judge
 from tests.vm.host import VmHost
 
@@ -66,6 +68,24 @@ async def unmask_drop_in(host: VmHost) -> None:
     """Enable the drop-in again."""
     await host.vm.run("rm", DROP_IN)
     await host.vm.run("systemctl", "restart", "systemd-networkd")
+
+
+async def link_of(host: VmHost, eni: Eni) -> str:
+    """What the guest calls the link of an ENI."""
+    links = json.loads(await host.vm.run("ip", "-json", "link"))
+    return next(str(link["ifname"]) for link in links if link.get("address") == eni.mac)
+
+
+async def renew(host: VmHost, *links: str) -> None:
+    """Renew the leases of links. On each of the hosts it is networkd that has them."""
+    for link in links:
+        await host.vm.run("networkctl", "renew", link)
+
+
+async def flap(host: VmHost, link: str) -> None:
+    """Take a link down and up again."""
+    await host.vm.run("ip", "link", "set", link, "down")
+    await host.vm.run("ip", "link", "set", link, "up")
 
 
 class RuleLog:

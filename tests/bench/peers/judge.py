@@ -94,3 +94,31 @@ def mentioned(text: str, things: Iterable[str]) -> set[str]:
     return {
         thing for thing in things if re.search(rf"(?<![\w.:]){re.escape(thing)}(?![\w.:])", text)
     }
+
+
+# --- traffic that is bound to nothing ------------------------------------------------------------
+
+
+def stretch(log: str, family: str, primary: str) -> float | None:
+    """The longest time, in s, not by the primary, from the lines of `unbound.LOOK`.
+
+    None if it lasts until the end. A line is "TIME FAMILY LINK,LINK...", written when the links
+    differ from those of the last look; the last one is "TIME looks COUNT LONGEST".
+    """
+    longest, since = 0.0, None
+    for at, what, links in (line.split(maxsplit=2) for line in log.splitlines()):
+        if what != family:
+            continue
+        if links != primary:
+            since = float(at) if since is None else since
+        elif since is not None:
+            longest, since = max(longest, float(at) - since), None
+    return longest if since is None else None
+
+
+def looks(log: str) -> tuple[int, float]:
+    """How often the program looked, and the longest time between two looks, in s."""
+    _, what, *numbers = log.splitlines()[-1].split()
+    if what != "looks":
+        raise ValueError(f"the program was not ended in good order: {log!r}")
+    return int(numbers[0]), float(numbers[1])

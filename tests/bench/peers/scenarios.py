@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -17,28 +16,13 @@ from nicwatchd.sim.probe import Watch, matrix, paths
 from nicwatchd.sim.script import EniScript, Step
 from tests.bench.peers import guest, judge
 from tests.bench.peers.agents import Agent
+from tests.bench.peers.beside import Beside
 from tests.bench.peers.measure import PROBES, Found, Observation, cpu
+from tests.bench.peers.windows import PAUSE, Windows
 from tests.vm.enis import RACE, script
 from tests.vm.host import VmHost
 
 LAG: Final = 20.0  # s until IMDS lists IPv6 and the correct device number
-PAUSE: Final = 10.0  # s between a detach and the next step
-NEIGHBOURLY: Final = 5  # tries
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """How long each scenario is observed, in s."""
-
-    race: float = 120.0
-    usual: float = 90.0
-    quiet: float = 60.0
-    removal: float = 150.0
-    detached: float = 30.0
-
-
-WINDOWS: Final = Windows()
-QUICK: Final = Windows(race=45.0, usual=30.0, quiet=20.0, removal=20.0, detached=10.0)
 
 
 class Play:
@@ -57,16 +41,7 @@ class Play:
             found["flush"] = await self._flush(6)
         if self._agent.ours:
             found["second without the drop-in"] = await self._without_drop_in(7)
-        return found
-
-    def _say(self, what: str, found: Found) -> Found:
-        shown = {
-            name: round(value, 2) if isinstance(value, float) else value
-            for name, value in found.items()
-        }
-        sys.stdout.write(f"{self._agent.title}, {what}: {shown}\n")
-        sys.stdout.flush()
-        return found
+        return found | await Beside(self._host, self._agent, self._windows).run()
 
     # --- a hot-plug ------------------------------------------------------------------------------
 
@@ -74,7 +49,7 @@ class Play:
         late = replace(script(f"eni{number}", number), steps=(RACE, Step(at=LAG, complete=True)))
         found = await self._plug(late, self._windows.race, dhcpv6=dhcpv6)
         await self._detach(late)
-        return self._say("race" if dhcpv6 else "race without DHCPv6", found)
+        return self._agent.say("race" if dhcpv6 else "race without DHCPv6", found)
 
     async def _plug(self, eni: EniScript, window: float, *, dhcpv6: bool = True) -> Found:
         """Hot-plug an ENI, and observe it for this long after IMDS's clock for it starts."""
@@ -94,14 +69,15 @@ class Play:
     async def _life(self, number: int, at_boot: Mapping[str, list[str]]) -> dict[str, Found]:
         """An ENI whose metadata is complete at once, from its hot-plug to its detach."""
         eni = script(f"eni{number}", number)
-        found = {"complete": self._say("complete", await self._plug(eni, self._windows.usual))}
-        found["neighbour"] = self._say("neighbour", await self._neighbour(eni_of(eni)))
-        found["quiet"] = self._say("quiet", await self._quiet())
+        found = {
+            "complete": self._agent.say("complete", await self._plug(eni, self._windows.usual))
+        }
+        found["quiet"] = self._agent.say("quiet", await self._quiet())
         if works(found["complete"]):  # else nothing of it can get better or worse
-            found["in place"] = self._say("in place", await self._in_place(eni))
+            found["in place"] = self._agent.say("in place", await self._in_place(eni))
         second = await self._second(eni_of(eni), script(f"eni{number + 1}", number + 1))
-        found["second"] = self._say("second", second)
-        found["detach"] = self._say("detach", await self._last_detach(eni, at_boot))
+        found["second"] = self._agent.say("second", second)
+        found["detach"] = self._agent.say("detach", await self._last_detach(eni, at_boot))
         return found
 
     async def _without_drop_in(self, number: int) -> Found:
@@ -110,20 +86,10 @@ class Play:
         plugged = await self._host.plug(first)
         await guest.mask_drop_in(self._host)
         await self._host.use(plugged)
-        found = self._say("second without the drop-in", await self._second(plugged, second))
+        found = self._agent.say("second without the drop-in", await self._second(plugged, second))
         await guest.unmask_drop_in(self._host)
         await self._detach(first)
         return found
-
-    async def _neighbour(self, eni: Eni) -> Found:
-        """Whether a host in the ENI's subnet reaches the primary's addresses."""
-        vpc = self._host.vpc
-        wanted = paths([vpc.neighbour(eni.subnet)], vpc.primary.addresses())
-        reached = set()
-        for _ in range(NEIGHBOURLY):
-            replies = await matrix(vpc, wanted)
-            reached |= {path.to.version for path, reply in replies.items() if reply}
-        return {family.label: family in reached for family in Family}
 
     async def _quiet(self) -> Found:
         """The cost while nothing happens and nobody probes."""
@@ -147,7 +113,7 @@ class Play:
             await seen.last(self._windows.usual)
         await self._detach(eni)
         silences = {family.label: seen.silence_of(plugged.addresses(family)) for family in Family}
-        return self._say("flush", {**silences, "flushing took": took})
+        return self._agent.say("flush", {**silences, "flushing took": took})
 
     # --- an ENI that changes ---------------------------------------------------------------------
 
