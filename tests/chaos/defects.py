@@ -230,7 +230,7 @@ CASES: Final = (
     Case(removals_first, 33, 30, "RemoveRule.* took"),
     Case(guard_behind_its_rule, 6, 30, "before its guard"),
     Case(routes_before_rules, 5, 40, "RemoveRoute.* let IPv6 rules lead into empty"),
-    Case(address_of_anothers_removed, 3, 40, "foreign, gone: ForeignAddress"),
+    Case(address_of_anothers_removed, 3, 40, "that others put there"),
     Case(stale_plan, 1, 20, "missing route"),
     Case(damaged_line_is_all, 2444, 20, "took 2001:db8:ec2:2::1a from"),
     Case(claim_without_age, 406, 20, "missing rule"),

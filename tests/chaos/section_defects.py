@@ -25,8 +25,8 @@ def families_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A section that leaves a family out has no effect."""
     right = sections.own_policy
 
-    def wrong(*arguments: Any) -> Any:
-        own = right(*arguments)
+    def wrong(*arguments: Any, **named: Any) -> Any:
+        own = right(*arguments, **named)
         return replace(own, policy=replace(own.policy, families=BOTH))
 
     patch.setattr(decide, "own_policy", wrong)
@@ -36,8 +36,8 @@ def owner_wins(patch: pytest.MonkeyPatch) -> None:
     """A container network has all ENIs, whatever sections say."""
     right = sections.own_policy
 
-    def wrong(*arguments: Any) -> Any:
-        own = right(*arguments)
+    def wrong(*arguments: Any, **named: Any) -> Any:
+        own = right(*arguments, **named)
         manage = own.policy.manage and None
         return own if own.awaits else replace(own, policy=replace(own.policy, manage=manage))
 
@@ -48,8 +48,8 @@ def gap_at_a_reload(patch: pytest.MonkeyPatch) -> None:
     """While whose section applies is unknown, what stands is removed."""
     right = sections.own_policy
 
-    def wrong(*arguments: Any) -> Any:
-        own = right(*arguments)
+    def wrong(*arguments: Any, **named: Any) -> Any:
+        own = right(*arguments, **named)
         return (
             replace(own, awaits=None, policy=replace(own.policy, manage=False))
             if own.awaits

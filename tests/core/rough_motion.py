@@ -25,7 +25,6 @@ from nicwatchd.core.model import (
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.steps import Reading
-from nicwatchd.core.turn import Turn
 from tests.core.build import UNLISTED
 from tests.core.comparing_turn import ComparingTurn
 from tests.core.fast_motion import ROUND_TRIP, FastMotion
@@ -51,7 +50,7 @@ class RoughMotion(FastMotion):
         self.watch: Callable[[Sequence[Operation], bool], None] = lambda _batch, _done: None
         self._troubled = False  # something was refused, so what builds on it fails, too
 
-    def begin(self, policy: Policy) -> Turn:
+    def begin(self, policy: Policy) -> ComparingTurn:
         """A core that is held to what it would decide anew."""
         return ComparingTurn(policy, lambda: 0.0, self.now, strict=True)
 

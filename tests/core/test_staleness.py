@@ -109,7 +109,7 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
         (key,),
         True,
         frozenset(),
-        frozenset(),
+        frozenset({3}),
         frozenset({key}),
         everywhere=True,
         closed=frozenset({3}),
