@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import application, decide, diff, eni_routes, moves, primary, rule_chains
+from nicwatchd.core import application, basis, decide, diff, eni_routes, moves, primary, rule_chains
 from nicwatchd.core.contest import Contest
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.floating import Floating
@@ -209,6 +209,11 @@ def freed_prefix_takes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(moves, "_overlaps", lambda *_: ())
 
 
+def links_are_no_news(patch: pytest.MonkeyPatch) -> None:
+    """A decision is kept although something is new on a link, or in what IMDS says of it."""
+    patch.setattr(basis, "_of_link", lambda _: ())
+
+
 @dataclass(frozen=True)
 class Case:
     """A defect, and where it was found: in the walk of this seed, within so many steps.
@@ -241,4 +246,5 @@ CASES: Final = (
     Case(floating_put_back, 460, 50, "back on"),
     Case(primary_forgotten, 1, 20, "missing rule"),
     Case(mains_word_not_mirrored, 1, 20, "missing route"),
+    Case(links_are_no_news, 9, 30, "off its table"),
 )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 from uuid import UUID
 
 from nicwatchd.core.backoff import Schedule
@@ -29,6 +30,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.policy import Forwarded, Policy
 from nicwatchd.imds.budget import Budget
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
+from nicwatchd.service import daemon
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.requests import NewPolicy
@@ -74,6 +76,7 @@ from tests.chaos.judge import Seen, see
 from tests.chaos.memory_imds import MemoryTransport
 from tests.chaos.truth import PRIMARY, Truth, first_enis
 from tests.chaos.watched_kernel import EVENT, WatchedKernel
+from tests.core.comparing_turn import ComparingTurn
 from tests.promised import ANY
 
 # As shipped in shape, and smaller: fewer questions and decisions make a faster walk.
@@ -201,15 +204,16 @@ class FastWorld:
         client = ImdsClient(options, clock=self._clock)
         budget = Budget(options.budget_rate, options.budget_burst, self._clock)
         client._transport = MemoryTransport(self._imds, options, budget)
-        self._daemon = Daemon(
-            self._policy,
-            self.kernel,
-            self.kernel.events(),
-            client,
-            Ledger(self._directory),
-            self._write,
-            self._clock,
-        )
+        with patch.object(daemon, "Turn", ComparingTurn):
+            self._daemon = Daemon(
+                self._policy,
+                self.kernel,
+                self.kernel.events(),
+                client,
+                Ledger(self._directory),
+                self._write,
+                self._clock,
+            )
         await self._daemon.run()
 
     async def _ended(self) -> None:
