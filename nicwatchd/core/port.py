@@ -195,10 +195,7 @@ class Kernel(Protocol):
         """Why our nftables table cannot be written, as far as that can be told beforehand."""
 
     async def run(self, operations: Sequence[Operation]) -> list[Outcome]:
-        """Carry the operations out in order, all of them; an outcome for each.
-
-        An address that is no longer ours is not removed: it counts as removed already.
-        """
+        """Carry the operations out in order, all of them; an outcome for each."""
 
     async def route_get(
         self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0

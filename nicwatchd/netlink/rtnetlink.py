@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from errno import EACCES, EADDRNOTAVAIL, EHOSTUNREACH, EINVAL
+from errno import EACCES, EHOSTUNREACH, EINVAL
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -22,9 +22,7 @@ from nicwatchd.core.model import (
     WIDE,
     Family,
     OfNftables,
-    RemoveAddress,
     Route,
-    ours,
 )
 from nicwatchd.core.port import Outcome, RouteAnswer, judge
 from nicwatchd.netlink.constants import (
@@ -276,27 +274,11 @@ class NetlinkKernel:
         return outcomes
 
     async def _run(self, operations: Sequence[OfKernel]) -> list[Outcome]:
-        theirs = await self._theirs_by_now(operations)
-        replies = iter(await self._requests.batch(encode(o) for o in operations if o not in theirs))
+        replies = await self._requests.batch(encode(operation) for operation in operations)
         return [
-            judge(operation, EADDRNOTAVAIL)
-            if operation in theirs
-            else judge(operation, (reply := next(replies)).errno, reply.message)
-            for operation in operations
+            judge(operation, reply.errno, reply.message)
+            for operation, reply in zip(operations, replies, strict=True)
         ]
-
-    async def _theirs_by_now(self, operations: Sequence[OfKernel]) -> set[OfKernel]:
-        """The removals of addresses that others have made theirs since we read them.
-
-        A request for a removal cannot say whose the address has to be. systemd-networkd replaces
-        an address of ours where its own settings have it, and does not add it again later.
-        """
-        removals = [each for each in operations if isinstance(each, RemoveAddress)]
-        theirs: set[OfKernel] = set()
-        for index in {each.index for each in removals}:
-            others = [each for each in await self.addresses(index) if not ours(each)]
-            theirs |= {RemoveAddress(index, each.ip, each.prefixlen) for each in others}
-        return theirs.intersection(removals)
 
     async def ruleset(self) -> str | Reason | None:
         """See `Kernel`."""

@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from errno import EADDRNOTAVAIL
 from pathlib import Path
 
-from nicwatchd.core.model import AddAddress, Key, Operation, Reason, Ruleset, SetRuleset
+from nicwatchd.core.model import (
+    AddAddress,
+    Key,
+    Operation,
+    Reason,
+    RemoveAddress,
+    Ruleset,
+    SetRuleset,
+    ours,
+)
 from nicwatchd.core.port import Kernel, KernelError, Outcome, Result
 from nicwatchd.core.steps import (
     Applied,
@@ -114,11 +124,27 @@ class Driver:
         if self._read_only:
             raise RuntimeError("a dry run applies nothing")
         operations, failed = self._record_additions(step)
-        outcomes = (*failed, *await self._kernel.run(operations))
+        theirs = await self._theirs_by_now(step)
+        gone = [Outcome(o, Result.DONE, EADDRNOTAVAIL) for o in operations if o in theirs]
+        operations = [each for each in operations if each not in theirs]
+        outcomes = (*failed, *gone, *await self._kernel.run(operations))
         for each in outcomes:
             if isinstance(each.operation, SetRuleset) and each.result is Result.DONE:
                 await self._seal(each.operation.text)
         return Applied(outcomes)
+
+    async def _theirs_by_now(self, step: Apply) -> set[Operation]:
+        """The removals of addresses that others have made theirs since they were read.
+
+        A request for a removal cannot say whose the address has to be. systemd-networkd replaces
+        an address of ours where its own settings have it, and does not add it again later.
+        """
+        removals = {each for each in step.operations if isinstance(each, RemoveAddress)}
+        found: set[Operation] = set()
+        for index in {each.index for each in removals}:
+            on = self._ledger.mark(step.macs[index], await self._kernel.addresses(index))
+            found |= {RemoveAddress(index, a.ip, a.prefixlen) for a in on if not ours(a)}
+        return found & removals
 
     async def _seal(self, text: str) -> None:
         """Record what the kernel made of our nftables table; without, it is written once more."""

@@ -38,7 +38,6 @@ from nicwatchd.core.model import (
     SetGroup,
     SetRuleset,
     SetUp,
-    ours,
 )
 from nicwatchd.core.port import AddressEvent, Ipv6Event, LinkEvent
 from nicwatchd.sim.kernel_routing import V6_CONNECTED_METRIC, Routing, lacks_ipv6
@@ -64,8 +63,8 @@ class KernelState(Routing):
                 return self._change_link(index, up=True, running=True, **changes)
             case AddAddress():
                 return self._add_address(operation, pid)
-            case RemoveAddress():
-                return self._remove_ours(operation, pid)
+            case RemoveAddress(index, ip, prefixlen):
+                return self.remove_address(index, ip, prefixlen, pid)
             case AddRoute(route, replacing):
                 return self.add_route(route, pid, replacing=replacing)
             case RemoveRoute(route):
@@ -77,13 +76,6 @@ class KernelState(Routing):
             case SetRuleset() | RemoveRuleset():
                 self.ruleset = operation.text if isinstance(operation, SetRuleset) else None
                 return 0
-
-    def _remove_ours(self, operation: RemoveAddress, pid: int) -> int:
-        index, ip, prefixlen = operation.index, operation.ip, operation.prefixlen
-        on = (a for a in self.addresses if (a.index, a.ip, a.prefixlen) == (index, ip, prefixlen))
-        if any(not ours(address) for address in on):
-            return EADDRNOTAVAIL
-        return self.remove_address(index, ip, prefixlen, pid)
 
     def put(
         self,

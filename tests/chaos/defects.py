@@ -30,6 +30,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.moves import Claims
 from nicwatchd.core.ownership import Snapshot
 from nicwatchd.core.port import Event, RuleEvent
+from nicwatchd.service import driver
 from tests.chaos.watched_kernel import WatchedKernel
 
 Plant = Callable[[pytest.MonkeyPatch], WatchedKernel | None]
@@ -117,7 +118,8 @@ def routes_before_rules(patch: pytest.MonkeyPatch) -> None:
 
 def address_of_anothers_removed(patch: pytest.MonkeyPatch) -> None:
     """Each permanent address counts as ours."""
-    patch.setattr(diff, "ours", lambda address: not address.dynamic)
+    for module in (diff, driver):
+        patch.setattr(module, "ours", lambda address: not address.dynamic)
 
 
 def stale_plan(patch: pytest.MonkeyPatch) -> None:
@@ -235,7 +237,7 @@ CASES: Final = (
     Case(removals_first, 33, 30, "RemoveRule.* took"),
     Case(guard_behind_its_rule, 6, 30, "before its guard"),
     Case(routes_before_rules, 5, 40, "RemoveRoute.* let IPv6 rules lead into empty"),
-    Case(address_of_anothers_removed, 3, 40, "that others put there"),
+    Case(address_of_anothers_removed, 3, 40, "foreign, gone: ForeignAddress"),
     Case(stale_plan, 1, 20, "missing route"),
     Case(damaged_line_is_all, 2444, 20, "took 2001:db8:ec2:2::1a from"),
     Case(claim_without_age, 406, 20, "missing rule"),

@@ -27,7 +27,6 @@ from nicwatchd.core.model import (
     RemoveAddress,
     Route,
     Rule,
-    ours,
 )
 from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim.kernel_lookup import lookup
@@ -170,12 +169,6 @@ class WatchedKernel(FakeKernel):
             mac = macs.get(operation.index, "")
             if (mac, operation.ip) in self._truth.taken:
                 self.wrongs.append(f"{operation} put {operation.ip} back on {mac}")
-
-        if isinstance(operation, RemoveAddress):  # which the kernel's side refuses
-            known = self._state.addresses
-            others = {(a.index, a.ip, a.prefixlen) for a in known if not ours(a)}
-            if (operation.index, operation.ip, operation.prefixlen) in others:
-                self.wrongs.append(f"{operation} is about an address that others put there")
 
     def _compare(self, operation: Operation, before: Safety, after: Safety) -> None:
         for mac, item in before.standing - after.standing:

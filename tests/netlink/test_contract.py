@@ -411,17 +411,6 @@ async def test_an_address_with_another_prefix_length(world: World) -> None:
     ]
 
 
-async def test_what_others_made_theirs_is_not_removed(world: World) -> None:
-    """As systemd-networkd does it between our look and our removal."""
-    index = await link_up(world)
-    await run(world, AddAddress(index, V4), AddAddress(index, V6))
-    await world.put(Address(index, V4, 32))
-    await world.put(Address(index, V6, 128))
-    remove = (RemoveAddress(index, V4, 32), RemoveAddress(index, V6, 128))
-    assert await run(world, *remove) == [(Result.DONE, EADDRNOTAVAIL)] * 2
-    assert {V4, V6} <= {address.ip for address in await world.kernel.addresses(index)}
-
-
 async def test_routes_read_back_as_they_were_added(world: World) -> None:
     index = await link_up(world)
     routes = private_routes(index)
