@@ -56,6 +56,13 @@ class Entry:
     fields: Mapping[str, str]
 
 
+class Old(FakeKernel):
+    """Linux before 5.18: no IFA_PROTO."""
+
+    async def addresses(self, index: int) -> tuple[Address, ...]:
+        return tuple(replace(a, protocol=0) for a in await super().addresses(index))
+
+
 @dataclass
 class Host:
     """The host: its kernel, its metadata service, and what the daemon writes to the journal."""

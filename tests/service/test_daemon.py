@@ -24,7 +24,7 @@ from nicwatchd.core.port import KernelError, Outcome, Result
 from nicwatchd.service import journal
 from nicwatchd.service.status import InterfaceStatus
 from nicwatchd.sim.memory_kernel import FakeKernel
-from tests.service.conftest import MAC, Host, eventually, until
+from tests.service.conftest import MAC, Host, Old, eventually, until
 
 
 def is_applied(status: InterfaceStatus) -> bool:
@@ -183,13 +183,6 @@ async def test_what_the_kernel_refuses_is_a_reason_and_the_rest_works(host: Host
         assert status.state is State.VALIDATED
         assert "Permission denied" in status.reasons[0].text
         assert "default via 10.0.2.1" in host.kernel.ip_route(Family.V4, Numbers().table_of(index))
-
-
-class Old(FakeKernel):
-    """Linux before 5.18: no IFA_PROTO."""
-
-    async def addresses(self, index: int) -> tuple[Address, ...]:
-        return tuple(replace(a, protocol=0) for a in await super().addresses(index))
 
 
 async def test_an_old_kernel_s_addresses_are_known_by_the_ledger(host: Host) -> None:

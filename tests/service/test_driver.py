@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -15,8 +13,7 @@ from nicwatchd.core.steps import Applied, Apply
 from nicwatchd.service.driver import Driver, udev_is_done
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.sim.memory_kernel import FakeKernel
-
-MAC: Final = "02:00:00:00:00:02"
+from tests.service.conftest import MAC, Old
 
 
 def test_udev_that_may_not_be_looked_at_is_not_done(tmp_path: Path) -> None:
@@ -33,13 +30,6 @@ def test_udev_that_may_not_be_looked_at_is_not_done(tmp_path: Path) -> None:
     (tmp_path / "data" / "n3").touch()
     assert udev_is_done(3, tmp_path)
     assert not udev_is_done(3, Closed(tmp_path))
-
-
-class Old(FakeKernel):
-    """Linux before 5.18: no IFA_PROTO."""
-
-    async def addresses(self, index: int) -> tuple[Address, ...]:
-        return tuple(replace(a, protocol=0) for a in await super().addresses(index))
 
 
 @pytest.mark.parametrize("kernel", [FakeKernel(), Old()], ids=["marks", "no marks"])
