@@ -78,5 +78,6 @@ class Basis:
 def _of_link(facts: Facts) -> tuple[object, ...]:
     return (
         *(facts.link, facts.addresses, facts.routes, facts.memory, facts.floating.taken),
-        *(facts.moved, facts.served, facts.flapped, facts.ipv4_ended, facts.udev_done),
+        *(facts.moved, facts.served, facts.flapped, facts.ipv4_ended, facts.ipv6_ended),
+        facts.udev_done,
     )
