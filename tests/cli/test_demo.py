@@ -6,10 +6,7 @@ import asyncio
 import json
 import sys
 
-import pytest
 
-
-@pytest.mark.lasts(10)
 async def test_the_demo_goes_well() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "nicwatchd.cli.main", "demo", "--json"),

@@ -292,7 +292,6 @@ NUMBERS = st.builds(
 
 @settings(deadline=None, max_examples=25)
 @given(NUMBERS, st.lists(NUMBERS, min_size=1, max_size=3))
-@pytest.mark.lasts(15)
 def test_any_numbers_become_any_others(first: Numbers, then: list[Numbers]) -> None:
     motion = two_applied(first)
     motion.kernel = Watched(motion.kernel)

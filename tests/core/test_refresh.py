@@ -134,7 +134,7 @@ def test_an_event_of_what_is_not_asked_about_asks_nothing() -> None:
 @pytest.mark.parametrize(
     "reading", [FULL, *(more for more, _ in MORE.values())], ids=["full", *MORE]
 )
-@pytest.mark.lasts(8)
+@pytest.mark.lasts(17)
 def test_nothing_is_written_over_hours_of_renewals(reading: EniMetadata) -> None:
     """A renewal repeats the event of an address, with other lifetimes, which are no fact."""
     motion = applied(reading)

@@ -321,7 +321,7 @@ def span(item: Item) -> tuple[int, int, int]:
     return network.version, int(network.network_address), int(network.broadcast_address)
 
 
-TestTrees = pytest.mark.lasts(17)(TreeMachine.TestCase)
+TestTrees = pytest.mark.lasts(60)(TreeMachine.TestCase)
 TestTrees.settings = settings(
     max_examples=25,
     stateful_step_count=20,

@@ -95,7 +95,6 @@ async def works(host: HostUnderTest, what: Item) -> None:
 
 
 @pytest.mark.parametrize("name", FLOATING)
-@pytest.mark.lasts(9)
 async def test_it_moves_and_nobody_elses_connection_is_cut(name: str) -> None:
     floating = FLOATING[name]
     what = what_floats(floating)

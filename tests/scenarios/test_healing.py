@@ -82,7 +82,6 @@ def removals(before: Objects, table: int) -> list[str]:
     return commands
 
 
-@pytest.mark.lasts(12)
 async def test_each_object_by_itself() -> None:
     async with ec2_host(RICH) as host:
         before, table = await ready(host)

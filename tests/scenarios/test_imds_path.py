@@ -144,7 +144,6 @@ async def test_another_eni_asks_where_the_primary_cannot() -> None:
         assert "(by eth0)" in detail
 
 
-@pytest.mark.lasts(7)
 async def test_a_kill_switch_is_named() -> None:
     """Only the tunnel may send: then nothing reaches IMDS, and the reason says by which links."""
     firewall = "add table inet cut; add chain inet cut out { type filter hook output priority 0; }"

@@ -97,7 +97,6 @@ async def everybody_reaches_both(host: HostUnderTest) -> None:
 # What BIRD writes into main: what it learned; or all, the on-link routes of ENIs too.
 @pytest.mark.parametrize("exported", ["where source = RTS_BGP", "all"], ids=["learned", "all"])
 @ITS_ORDERS
-@pytest.mark.lasts(8)
 async def test_what_bird_learns_through_an_eni_is_the_way_of_its_answers(
     order: Order, exported: str
 ) -> None:

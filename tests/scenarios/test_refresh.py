@@ -186,7 +186,6 @@ async def is_quiet(host: HostUnderTest) -> None:
         await asyncio.sleep(1.0)
 
 
-@pytest.mark.lasts(11)
 async def test_an_event_of_the_link_shows_what_changed_before_the_refresh() -> None:
     """The refresh is an hour away; that the MTU changes is a hint, whatever it means."""
     async with ec2_host(ETH1, config=settings(QUICK | {"refresh": 3600.0})) as host:

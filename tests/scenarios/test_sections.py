@@ -282,7 +282,6 @@ async def test_pods_addresses_stay_off_the_host_where_multus_is(
         assert [line for line in said if " inet" in line and "51/" in line] == []
 
 
-@pytest.mark.lasts(16)
 async def test_multus_comes_to_a_host_that_runs_and_goes_again() -> None:
     with foreign_files() as files:
         host_of = ec2_host(script(1, **SECOND), config=config(), wrapper=files.wrapper)

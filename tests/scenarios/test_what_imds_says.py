@@ -47,7 +47,6 @@ async def asked(host: HostUnderTest, times: int, key: str = "") -> None:
     [LISTS4 | LISTS6 | SHOWN, set(FACTS) - {"mac"}],
     ids=["ids only", "nothing but the MAC"],
 )
-@pytest.mark.lasts(12)
 async def test_what_is_complete_after_ids_only_is_seen_with_the_next_request(
     hidden: set[str],
 ) -> None:
@@ -90,7 +89,6 @@ LACKING: Mapping[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize(("change", "notes"), LACKING.values(), ids=LACKING)
-@pytest.mark.lasts(9)
 async def test_what_imds_lacks_for_long_is_not_removed(
     change: dict[str, Any], notes: set[str]
 ) -> None:

@@ -253,7 +253,6 @@ async def _act(case: Case, host: Host, daemon: Daemon, done: Callable[[], bool])
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.lasts(50)  # one of them, and the others a few
 async def test_killed_after_any_operation(case: Case, tmp_path: Path) -> None:
     async with new_host(case, new(tmp_path / "undisturbed")) as host:
         before = host.kernel.writes
