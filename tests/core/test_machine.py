@@ -411,6 +411,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 TestLifecycle = pytest.mark.lasts(27)(LifecycleMachine.TestCase)
 TestLifecycle.settings = settings(
+    derandomize=True,  # the same walks in each run of the suite; `make chaos` walks others
     max_examples=50,
     stateful_step_count=30,
     deadline=None,
