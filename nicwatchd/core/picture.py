@@ -262,6 +262,7 @@ class Picture:
         interfaces = self._host.interfaces.values()
         seen = {each.key: each.facts.seen for each in interfaces}
         marked, cni = self._host.outside.wanted(seen, now)
+        is_marking = may_have_ruleset(self._host)
         return ReadObjects(
             links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
@@ -272,10 +273,10 @@ class Picture:
             hosts=self.stale.take_hosts(self._host.candidates),
             closed=self.stale.take_closed(self._host.enis),
             defaults=self.stale.take_defaults(),
-            ruleset=self.stale.take_ruleset() and may_have_ruleset(self._host),
+            ruleset=self.stale.take_ruleset() and is_marking,
             marked=marked,
             cni=cni,
-            filtered=marked if may_have_ruleset(self._host) else frozenset(),
+            filtered=marked if is_marking else frozenset(),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
