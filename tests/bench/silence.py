@@ -135,18 +135,20 @@ class Run:
 
     async def change(self, under_test: HostUnderTest) -> None:
         """The settings change, and back."""
+
+        async def use(config: str) -> None:
+            await under_test.reload(config)
+            await under_test.daemon.post("/v1/reconcile")
+
         async with self.watched("other numbers of rules, tables and the group", self.everybody):
             for config in (RENUMBERED, SETTINGS):
-                await under_test.reload(config)
-                await under_test.daemon.post("/v1/reconcile")
+                await use(config)
                 await asyncio.sleep(AFTER)
         async with self.watched('`primary`: "protect", "leave", "protect", "leave"', self.apart):
             for config in (LEFT, SETTINGS, LEFT):
-                await under_test.reload(config)
-                await under_test.daemon.post("/v1/reconcile")
+                await use(config)
                 await asyncio.sleep(AFTER)
-        await under_test.reload(SETTINGS)
-        await under_test.daemon.post("/v1/reconcile")
+        await use(SETTINGS)
 
     async def leave_and_return(self, under_test: HostUnderTest) -> None:
         """All is released and served again; a host of the first edition is taken over."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from typing import Any
 
 from nicwatchd.core.model import (
     LINK_GROUP,
@@ -23,10 +24,9 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import RuleMode, Section
 from nicwatchd.core.port import Kernel
-from nicwatchd.sim.parts import Eni
 from tests.chaos.actions import ForeignAddress, ForeignDefault, ForeignRoute
 from tests.chaos.marks import wrong_marks
-from tests.chaos.truth import PRIMARY, Truth, cidrs
+from tests.chaos.truth import PRIMARY, Truth, cidrs, items_of
 from tests.chaos.watched_kernel import selector, unguarded
 from tests.promised import Expected, expected, of_primary
 
@@ -118,10 +118,6 @@ def _is_protected(truth: Truth, seen: Seen) -> bool:
     return bool(truth.beside) or any(seen.states.get(mac) != "ignored" for mac in truth.dead)
 
 
-def _has_something(eni: Eni) -> bool:
-    return bool((*eni.addresses(), *eni.prefixes))
-
-
 def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
     index = seen.links[PRIMARY].index
     main = [r for r in seen.routes if r.table == MAIN_TABLE and index in r.links]
@@ -131,12 +127,10 @@ def _promised_to_primary(truth: Truth, seen: Seen) -> Expected:
     if truth.has_cni:  # what its manager did not put on the link is pods'
         eni = replace(eni, ipv4=eni.ipv4[:1], ipv6=eni.ipv6[:1])
         eni = replace(eni, ipv4_prefixes=(), ipv6_prefixes=())
-    if Family.V4 in _unprotected(truth, seen):
-        eni = replace(eni, ipv4=(), ipv4_prefixes=())
-        theirs = [ip for ip in theirs if ip.version != 4]
-    if Family.V6 in _unprotected(truth, seen):
-        eni = replace(eni, ipv6=(), ipv6_prefixes=())
-        theirs = [ip for ip in theirs if ip.version != 6]
+    for family in _unprotected(truth, seen):
+        nothing: dict[str, Any] = {f"ipv{family.value}": (), f"ipv{family.value}_prefixes": ()}
+        eni = replace(eni, **nothing)
+        theirs = [ip for ip in theirs if ip.version != family]
     return of_primary(eni, index, truth.shared(PRIMARY), [*others], theirs)
 
 
@@ -283,7 +277,7 @@ def _states(truth: Truth, seen: Seen) -> list[str]:
     wrong = []
     for mac in truth.ports.keys() - {*truth.dead}:
         eni = truth.usable(mac)
-        left_alone = mac == PRIMARY or truth.is_left(mac) or not _has_something(eni)
+        left_alone = mac == PRIMARY or truth.is_left(mac) or not items_of(eni)
         wanted, state = "ignored" if left_alone else "applied", seen.states.get(mac)
         if state != wanted:
             wrong.append(f"{mac} is {state}, not {wanted}")

@@ -56,7 +56,7 @@ from tests.chaos.propose_foreign import (
     take_foreign,
     up,
 )
-from tests.chaos.truth import PRIMARY, Truth, cidrs, script_of
+from tests.chaos.truth import PRIMARY, Truth, cidrs, items_of, script_of
 
 T = TypeVar("T")
 Proposal: TypeAlias = Callable[[Truth, Random], Action | None]
@@ -197,7 +197,7 @@ def overlaps(prefix: IPNetwork, item: Item) -> bool:
 
 def _like(eni: Eni, item: Item) -> int:
     """How many of this kind an ENI has."""
-    return len([i for i in (*eni.addresses(), *eni.prefixes) if type(i) is type(item)])
+    return len([i for i in items_of(eni) if type(i) is type(item)])
 
 
 def _has_ip(truth: Truth, mac: str) -> bool:

@@ -140,8 +140,7 @@ class Truth:
 
     def items(self, mac: str) -> tuple[Item, ...]:
         """All addresses and prefixes of an ENI."""
-        eni = self.enis[mac]
-        return (*eni.addresses(), *eni.prefixes)
+        return items_of(self.enis[mac])
 
     def shared(self, mac: str) -> tuple[IPNetwork, ...]:
         """The CIDRs that are on the links of *other* attached ENIs."""
@@ -174,7 +173,7 @@ class Truth:
         """The attached ENIs that are nicwatchd's and have something of their own."""
         ours = (mac for mac in self.secondaries if not self.is_left(mac))
         usable = {mac: self.usable(mac) for mac in ours}
-        return tuple(mac for mac, eni in usable.items() if (*eni.addresses(), *eni.prefixes))
+        return tuple(mac for mac, eni in usable.items() if items_of(eni))
 
     def foreign_on(self, mac: str) -> frozenset[ForeignRoute | ForeignDefault | ForeignAddress]:
         """What others have on an ENI's link, leases aside."""
@@ -464,9 +463,7 @@ class Truth:
         ports = {mac: replace(port, settled=True) for mac, port in self.ports.items()}
         everybody = [m for m in (PRIMARY, *self.secondaries) if not self.is_left(m)]
         usable = {mac: self.usable(mac) for mac in everybody}
-        steady = {
-            (mac, item) for mac, e in usable.items() for item in (*e.addresses(), *e.prefixes)
-        }
+        steady = {(mac, item) for mac, eni in usable.items() for item in items_of(eni)}
         return replace(
             self,
             ports=ports,
@@ -496,6 +493,11 @@ def spoilt(text: str, pick: int) -> str:
     where = pick % len(lines)
     lines[where] = f"{lines[where][:-1]}\ufffd"
     return "\n".join(lines)
+
+
+def items_of(eni: Eni) -> tuple[Item, ...]:
+    """All addresses and prefixes of an ENI."""
+    return (*eni.addresses(), *eni.prefixes)
 
 
 def cidrs(subnet: Subnet) -> tuple[IPNetwork, ...]:

@@ -55,6 +55,8 @@ class Told:
 class FastMotion:
     """`run(until)` lets time pass; scripts are set with `at` and `imds`."""
 
+    kind: type[Turn] = Turn  # of turns
+
     def __init__(
         self, policy: Policy | None = None, kernel: StrictKernel | None = None, start: float = 0.0
     ) -> None:
@@ -82,7 +84,7 @@ class FastMotion:
 
     def begin(self, policy: Policy) -> Turn:
         """A core as a daemon that starts has it."""
-        return Turn(policy, lambda: 0.0, self.now, strict=True)
+        return self.kind(policy, lambda: 0.0, self.now, strict=True)
 
     @property
     def host(self) -> Host:

@@ -38,6 +38,8 @@ class Died(Exception):  # noqa: N818 - it is what happened, and no error of ours
 class RoughMotion(FastMotion):
     """`watch` is called before and after each batch of operations, with the batch."""
 
+    kind = ComparingTurn
+
     def __init__(self, policy: Policy, kernel: StrictKernel) -> None:
         super().__init__(policy, kernel)
         self.lag = ROUND_TRIP  # of IMDS's next answers
@@ -49,10 +51,6 @@ class RoughMotion(FastMotion):
         self.words: defaultdict[Interface, list[tuple[float, EniMetadata]]] = defaultdict(list)
         self.watch: Callable[[Sequence[Operation], bool], None] = lambda _batch, _done: None
         self._troubled = False  # something was refused, so what builds on it fails, too
-
-    def begin(self, policy: Policy) -> ComparingTurn:
-        """A core that is held to what it would decide anew."""
-        return ComparingTurn(policy, lambda: 0.0, self.now, strict=True)
 
     def restart(self, policy: Policy | None = None) -> None:
         """A new daemon on the same kernel. Questions of the old one are not answered."""
