@@ -11,14 +11,21 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
+from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NO_RIGHT, NOT_WELL, USAGE
+
 TIMEOUT: Final = 5.0  # s; a daemon that is not stuck answers in milliseconds
 ACT_TIMEOUT: Final = 30.0  # s; the daemon waits up to 20 s for IMDS or the kernel
 RECEIVE: Final = 1 << 16
 BAD_REQUEST: Final = 400
+CODES: Final = {400: USAGE, 403: NO_RIGHT, 404: NO_INTERFACE}  # exit codes by HTTP status
 
 
 class DaemonError(Exception):
-    """The daemon did not answer, or refused; the text is one line for the operator."""
+    """The daemon did not answer, or refused: a line for the operator, and the exit code."""
+
+    def __init__(self, text: str, code: int = NO_DAEMON) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOUT) -> Any:
@@ -32,11 +39,11 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
             "`nicwatchd status --journal` shows the last known state"
         ) from None
     except PermissionError:
-        raise DaemonError(f"{where}: permission denied") from None
+        raise DaemonError(f"{where}: permission denied", NO_RIGHT) from None
     except (OSError, ValueError) as error:
         raise DaemonError(f"{where}: no answer: {error}") from None
     if status >= BAD_REQUEST and "error" in document:
-        raise DaemonError(str(document["error"]))
+        raise DaemonError(str(document["error"]), CODES.get(status, NOT_WELL))
     return document
 
 

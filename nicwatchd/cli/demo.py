@@ -7,6 +7,7 @@ HTTP, TCP, and the daemon, which is a separate process.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import errno
 import json
@@ -20,7 +21,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from nicwatchd.cli.output import NOT_WELL, OK, OutputError, fail, say
+from nicwatchd.cli.output import NOT_WELL, OK, USAGE, OutputError, fail, say
 from nicwatchd.core.model import Family
 from nicwatchd.sim import sandbox
 from nicwatchd.sim.ec2 import SCENARIOS, DaemonError, DaemonProcess, Ec2, Status
@@ -88,13 +89,13 @@ class Play:
         return Group("", self.table())
 
 
-def demo(*, as_json: bool) -> int:
+def demo(arguments: argparse.Namespace) -> int:
     """Run the demo; 0 only if everything went well."""
     try:
         sandbox.reexec()
-        return asyncio.run(_play(as_json=as_json))
+        return asyncio.run(_play(as_json=arguments.json))
     except sandbox.SandboxError as error:
-        return fail(str(error))
+        return fail(str(error), USAGE)
     except OSError as error:  # from rich, which writes to standard output itself
         if error.errno not in NOT_PRINTED:
             raise

@@ -18,7 +18,7 @@ from nicwatchd.cli.migration.record import PENDING, Record, RecordError
 from nicwatchd.cli.migration.steps import StepError
 from nicwatchd.cli.migration.survey import Survey, survey
 from nicwatchd.cli.migration.system import CommandError, System, run_command
-from nicwatchd.cli.output import NOT_WELL, OK, fail, say
+from nicwatchd.cli.output import NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.service.settings import SettingsError, load
 
 HALF_DONE = "run `nicwatchd migrate` again to finish it, or `nicwatchd migrate --undo`"
@@ -27,7 +27,7 @@ HALF_DONE = "run `nicwatchd migrate` again to finish it, or `nicwatchd migrate -
 def migrate(arguments: argparse.Namespace, system: System | None = None) -> int:
     """Migrate, or undo that; the exit code. `system` is for tests."""
     if os.geteuid() != 0 and not arguments.dry_run:
-        return fail("run this command as root; --dry-run shows what it would do")
+        return fail("run this command as root; --dry-run shows what it would do", NO_RIGHT)
     if system is None:
         system = System(arguments.root, run_command, partial(_ask, arguments), time.sleep)
     try:
@@ -38,9 +38,9 @@ def migrate(arguments: argparse.Namespace, system: System | None = None) -> int:
             return _begin(system, record, arguments)
         return _finish(system, record, arguments)
     except (CommandError, DaemonError, RecordError, SettingsError) as error:
-        return fail(str(error))
+        return fail(str(error), getattr(error, "code", USAGE))
     except OSError as error:
-        return fail(f"{error.filename}: {error.strerror}")
+        return fail(f"{error.filename}: {error.strerror}", USAGE)
 
 
 def _ask(arguments: argparse.Namespace, method: str, path: str) -> Any:
@@ -70,7 +70,7 @@ def _begin(system: System, earlier: Record | None, arguments: argparse.Namespace
 def _finish(system: System, record: Record, arguments: argparse.Namespace) -> int:
     """Go on with a migration that was cut short."""
     if record.undoing:
-        return fail("an undo was begun: finish it with `nicwatchd migrate --undo`")
+        return fail("an undo was begun: finish it with `nicwatchd migrate --undo`", NOT_WELL)
     rest = [entry.step.what for entry in record.entries if entry.state != records.DONE]
     heading = "a migration was begun and is not finished; what is left of it:"
     if (ended := _shown(arguments, heading, rest)) is not None:
@@ -93,8 +93,7 @@ def _carry_out(system: System, record: Record, arguments: argparse.Namespace) ->
     try:
         progress.finish(system, record, partial(_tell, arguments))
     except StepError as error:
-        fail(f"{error}; {HALF_DONE}")
-        return NOT_WELL
+        return fail(f"{error}; {HALF_DONE}", NOT_WELL)
     _result(arguments, "migrated", "done; `nicwatchd migrate --undo` puts all back", [])
     return OK
 
@@ -110,8 +109,7 @@ def _undo(system: System, record: Record | None, arguments: argparse.Namespace) 
     try:
         left = progress.undo(system, record, partial(_tell, arguments))
     except StepError as error:
-        fail(f"{error}; run `nicwatchd migrate --undo` again")
-        return NOT_WELL
+        return fail(f"{error}; run `nicwatchd migrate --undo` again", NOT_WELL)
     _result(arguments, "undone", "undone; nicwatchd runs on beside the tool", left)
     return NOT_WELL if left else OK
 
@@ -121,7 +119,7 @@ def _refused(arguments: argparse.Namespace) -> int | None:
     if arguments.yes:
         return None
     if arguments.json or not (sys.stdin and sys.stdin.isatty()):
-        return fail("there is no terminal to ask on; --yes goes on without asking")
+        return fail("there is no terminal to ask on; --yes goes on without asking", USAGE)
     say("Go on? [y/N] ")
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return None

@@ -8,9 +8,13 @@ import os
 import sys
 from typing import Final, TextIO
 
+# The exit codes. Every command's help and manual page have this list.
 OK: Final = 0
-NOT_WELL: Final = 1
-FAILED: Final = 2
+NOT_WELL: Final = 1  # an interface does not work (yet), or something could not be done
+USAGE: Final = 2  # wrong usage, wrong settings, or the output could not be written
+NO_INTERFACE: Final = 3
+NO_DAEMON: Final = 4  # it is not running, or does not answer
+NO_RIGHT: Final = 5
 
 
 class OutputError(Exception):
@@ -36,14 +40,14 @@ def say(text: str) -> None:
         raise OutputError(error.strerror or str(error)) from None
 
 
-def fail(text: str) -> int:
-    """Print in one line why the command failed; returns the exit code for that."""
+def fail(text: str, code: int) -> int:
+    """Print in one line why the command failed; returns the exit code `code`."""
     try:
         sys.stderr.write(f"nicwatchd: {text}\n")
         sys.stderr.flush()
     except OSError:
         drop(sys.stderr)
-    return FAILED
+    return code
 
 
 def drop(stream: TextIO) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from nicwatchd.cli.output import OK, fail, say
+from nicwatchd.cli.output import OK, USAGE, fail, say
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.port import KernelError
@@ -32,7 +32,7 @@ def plan(arguments: argparse.Namespace) -> int:
         else:
             document = _as_json(asyncio.run(_preview(settings, arguments)))
     except (SettingsError, KernelError) as error:
-        return fail(str(error))
+        return fail(str(error), USAGE)
     say(json.dumps(document, indent=2) if arguments.json else "\n".join(_lines(document)))
     return OK
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
-from nicwatchd.cli.output import NOT_WELL, OK, fail, say
+from nicwatchd.cli.output import NO_INTERFACE, NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import KernelError
 from nicwatchd.netlink.capability import has_net_admin
@@ -24,13 +24,17 @@ from nicwatchd.service.settings import SettingsError, load
 def release(arguments: argparse.Namespace) -> int:
     """Release, and print what was removed; 1 if something could not be removed."""
     if not has_net_admin():
-        return fail("CAP_NET_ADMIN is missing: run this command as root")
+        return fail("CAP_NET_ADMIN is missing: run this command as root", NO_RIGHT)
     try:
         document = _release(arguments)
-    except (DaemonError, KernelError, UnknownInterfaceError) as error:
-        return fail(str(error))
+    except DaemonError as error:
+        return fail(str(error), error.code)
+    except UnknownInterfaceError as error:
+        return fail(str(error), NO_INTERFACE)
+    except KernelError as error:
+        return fail(str(error), NOT_WELL)
     except OSError as error:
-        return fail(f"{arguments.runtime_directory}: {error.strerror}")
+        return fail(f"{arguments.runtime_directory}: {error.strerror}", USAGE)
     say(json.dumps(document, indent=2) if arguments.json else "\n".join(_lines(document)))
     return NOT_WELL if document["failed"] else OK
 
@@ -56,7 +60,7 @@ def _policy(config: Path | None) -> Policy:
     try:
         return load(config).policy()
     except SettingsError as error:
-        fail(f"{error}; using the default settings")
+        fail(f"{error}; using the default settings", USAGE)
         return Policy()
 
 

@@ -8,7 +8,7 @@ import time
 from typing import Any, Final
 
 from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
-from nicwatchd.cli.output import NOT_WELL, OK, fail, say
+from nicwatchd.cli.output import NO_INTERFACE, NOT_WELL, OK, fail, say
 
 SETTLED: Final = ("applied", "ignored")
 MARKS: Final = ("overdue", "shadowed", "fought_over")  # conditions beside the state
@@ -23,14 +23,16 @@ def status(arguments: argparse.Namespace) -> int:
     try:
         document = _from_journal() if arguments.journal else _from_daemon(arguments)
     except DaemonError as error:
-        return fail(str(error))
+        return fail(str(error), error.code)
     if arguments.interface:
         wanted = arguments.interface.lower()
         found = [
             i for i in document["interfaces"] if wanted in (i["name"].lower(), i["mac"], i["eni"])
         ]
         if not found:
-            return fail(f"no interface {arguments.interface!r}; there are: {_names(document)}")
+            return fail(
+                f"no interface {arguments.interface!r}; there are: {_names(document)}", NO_INTERFACE
+            )
         document["interfaces"] = found
         document.pop("unlinked", None)
     return _print(document, as_json=arguments.json)
@@ -42,7 +44,7 @@ def reconcile(arguments: argparse.Namespace) -> int:
         path = f"/v1/reconcile{query(arguments.interface)}"
         document = ask(arguments.runtime_directory, "POST", path, ACT_TIMEOUT)
     except DaemonError as error:
-        return fail(str(error))
+        return fail(str(error), error.code)
     return _print(document, as_json=arguments.json)
 
 

@@ -29,10 +29,15 @@ Key: TypeAlias = tuple[int, str]  # of an interface: its ifindex and MAC, never 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something is as it is: a stable code for programs, and a sentence for people."""
+    """Why something is as it is: a stable code for programs, and a sentence for people.
+
+    `remedy`: what mends it, a command where there is one, if that is known where the reason is made
+    (else `nicwatchd.core.remedies` has one for the code).
+    """
 
     code: str
     text: str
+    remedy: str = ""
 
 
 # --- marks: how we recognise our own objects -------------------------------------------------

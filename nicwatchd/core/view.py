@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from nicwatchd.core.evidence import Status, Verdict, Witness
 from nicwatchd.core.floating import Taken
+from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
@@ -54,6 +55,9 @@ class View:
     numbers: Numbers
     groups: frozenset[int]  # our link groups, present and former
     section: Section | None = None  # of the settings, that applies to it
+    # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
+    health: Mapping[Family, FamilyHealth] = field(default_factory=dict)
+
     # What others put on the link and took away.
     taken: Mapping[IPAddress, Taken] = field(default_factory=dict)
 

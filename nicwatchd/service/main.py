@@ -36,6 +36,10 @@ class CannotRunError(Exception):
     """The daemon cannot run here; the text is one line for the operator."""
 
 
+class NotPermittedError(CannotRunError):
+    """The daemon lacks a privilege."""
+
+
 def run(config: Path | None, runtime_directory: Path) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -44,7 +48,7 @@ def run(config: Path | None, runtime_directory: Path) -> None:
     faulthandler.enable()  # so that the watchdog's SIGABRT leaves a traceback
     settings = load(config)
     if not has_net_admin():
-        raise CannotRunError(
+        raise NotPermittedError(
             "CAP_NET_ADMIN is missing: run this command as root, or start nicwatchd.service "
             "(which has AmbientCapabilities=CAP_NET_ADMIN)"
         )

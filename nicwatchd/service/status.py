@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from nicwatchd.core.evidence import Status
+from nicwatchd.core.health import Health
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, Value
@@ -28,15 +29,29 @@ class _Model(BaseModel):
 
 
 class ReasonStatus(_Model):
-    """A stable code, and a text for people."""
+    """A stable code, and a text for people; `remedy`: what mends it, if anything does."""
 
     code: str
     text: str
+    remedy: str = ""
 
 
 class FamilyStatus(_Model):
-    """One family: the verdict, what we program it for, and the addresses that we added."""
+    """One family: does it work, are its facts complete, and what is it programmed for.
 
+    `health` is null where the ENI does not have the family. `waits`: all `causes` are expected to
+    end by themselves. Of its addresses, `answering` leave by the ENI as they must, and `silent` do
+    not. `verdict` is on the facts; `reasons` is what is missing of them. `added` are by nicwatchd.
+    `health_since` and `worked_after` (seconds from `seen` until it worked first) are null before.
+    """
+
+    health: Health | None = None
+    health_since: float | None = None
+    waits: bool = False
+    causes: list[ReasonStatus] = []
+    answering: list[str] = []
+    silent: list[str] = []
+    worked_after: float | None = None
     verdict: Status
     reasons: list[ReasonStatus] = []
     addresses: list[str] = []
@@ -46,7 +61,10 @@ class FamilyStatus(_Model):
 
 
 class InterfaceStatus(_Model):
-    """One interface. `since` and `seen` are seconds of the Unix epoch."""
+    """One interface. `since` and `seen` are seconds of the Unix epoch.
+
+    `health` is the worst of its families'; null: it is left alone, or nothing is known yet.
+    """
 
     name: str
     index: int
@@ -58,6 +76,9 @@ class InterfaceStatus(_Model):
     driver: str | None = None
     section: str | None = None  # of the settings, that applies to it: what it matches by
     link_up: bool = True
+    primary: bool = False
+    health: Health | None = None
+    waits: bool = False  # all causes of both families are expected to end by themselves
     state: State
     since: float
     seen: float
@@ -229,7 +250,7 @@ def reason_statuses(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
 
 
 def _reason_status(reason: Reason) -> ReasonStatus:
-    return ReasonStatus(code=reason.code, text=shown(reason.text))
+    return ReasonStatus(code=reason.code, text=shown(reason.text), remedy=shown(reason.remedy))
 
 
 def shown(text: str) -> str:
