@@ -17,6 +17,7 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.core.releases import Releases
 from nicwatchd.recording.mask import Mask
 
+FORMAT: Final = "nicwatchd-recording"
 VERSION: Final = 1
 
 
@@ -32,11 +33,11 @@ class _Model(BaseModel):
 class Header(_Model):
     """The first line. `policy` and `releases` are what the operator wanted then."""
 
-    format: Literal["nicwatchd-recording"] = "nicwatchd-recording"
-    version: Literal[1] = 1
+    format: Literal["nicwatchd-recording"]
+    version: Literal[1]
+    masked: bool
     nicwatchd: str = ""
     kernel: str = ""  # its release
-    masked: bool = True
     policy: Policy = Policy()
     releases: Releases = Releases()
 
@@ -130,9 +131,6 @@ M = TypeVar("M", Header, Line)
 def written(what: Header | Line, mask: Mask) -> str:
     """One line of the file, without its end."""
     document = json.loads(what.model_dump_json(exclude_defaults=True))
-    if isinstance(what, Header):
-        document = {"format": what.format, "version": what.version, **document}
-        document["masked"] = what.masked
     return json.dumps(mask.value(document), ensure_ascii=False, separators=(",", ":"))
 
 

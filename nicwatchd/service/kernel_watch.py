@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, TypeVar
 
 from nicwatchd.core.model import (
@@ -122,7 +122,7 @@ class KernelWatch:
         at = self._clock()
         now = await self._read()
         for when, event in events[:EVENTS]:
-            self._say(Line(t=when, event=shown(str(event))))
+            self._say(Line(t=when, event=_in_words(event)))
         if len(events) > EVENTS:
             self._say(Line(t=at, note=f"{len(events) - EVENTS} more events came with these"))
         before, self._picture = self._picture, now
@@ -242,6 +242,16 @@ def _without(these: Iterable[T], those: Iterable[T]) -> list[T]:
         else:
             more.append(each)
     return more
+
+
+def _in_words(event: Event) -> str:
+    """The event's kind, and what it has beyond the default."""
+    told = (
+        f" {each.name}={value}"
+        for each in fields(event)
+        if (value := getattr(event, each.name)) != each.default
+    )
+    return shown(type(event).__name__ + "".join(told))
 
 
 def _asks(link: Link, policy: Policy) -> bool:

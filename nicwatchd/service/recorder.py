@@ -12,7 +12,7 @@ from typing import Final
 from nicwatchd import __version__
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import EventSource, Kernel
-from nicwatchd.recording.format import Header, Line, written
+from nicwatchd.recording.format import FORMAT, VERSION, Header, Line, written
 from nicwatchd.recording.mask import Mask
 from nicwatchd.service.daemon_watch import DaemonWatch
 from nicwatchd.service.imds_watch import HeardClient, ImdsWatch
@@ -49,9 +49,11 @@ class Recorder:
         self._last = 0.0
         ledger = Ledger(runtime_directory)
         self._header = Header(
+            format=FORMAT,
+            version=VERSION,
+            masked=masked,
             nicwatchd=__version__,
             kernel=os.uname().release,
-            masked=masked,
             policy=policy,
             releases=ledger.releases,
         )

@@ -8,20 +8,23 @@ up to two) later by the recorder, and again by the replay; the daemon itself was
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Final, TypeAlias
 
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import Address, Route, Rule
 from nicwatchd.core.policy import Policy
 from nicwatchd.recording.format import Said
-from nicwatchd.sim.recorded import Recording
+from nicwatchd.sim.recorded import Object, Recording, is_ours
 
 IN_TURN: Final = 2  # polls, until a key that is awaited beside another one is asked
 SEEN: Final = 2  # times that a change in IMDS is seen late: by the recorder, and by the replay
 # Seconds for what takes time in a daemon and none in a replay: turns, requests, a busy host.
 SLACK: Final = 0.5
+
+SAME: Final = "the same states and objects, at the same times as far as polls are exact"
 
 Label: TypeAlias = tuple[str, tuple[str, ...]]  # a state, and the codes of its reasons
 
@@ -41,6 +44,14 @@ class Phase:
 
 
 Phases: TypeAlias = Mapping[str, tuple[Phase, ...]]  # by MAC
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay came to: the phases, and what of ours is in the kernel at the end."""
+
+    phases: Phases
+    objects: frozenset[str]
 
 
 def phases_of(said: Iterable[tuple[float, Said]], end: float) -> Phases:
@@ -69,6 +80,34 @@ def recorded_phases(recording: Recording) -> Phases:
     return phases_of(said, recording.duration)
 
 
+def recorded_objects(recording: Recording) -> frozenset[str]:
+    """What of ours was in the kernel at the end."""
+    there: set[Object] = set()
+    for line in recording.lines:
+        if line.new:
+            there.add(line.new)
+        if line.gone:
+            there.discard(line.gone)
+    return objects_of(there)
+
+
+def objects_of(things: Iterable[Object]) -> frozenset[str]:
+    """Those that are ours, in words; without what has no weight, as the metric of a last route."""
+    return frozenset(_in_words(thing) for thing in things if is_ours(thing))
+
+
+def _in_words(thing: Object) -> str:
+    match thing:
+        case Address():
+            return f"address {thing.ip} on link {thing.index}"
+        case Route():
+            way = f"via {thing.gateway} " if thing.gateway else ""
+            return f"route {thing.dst} {way}by link {thing.oif} in table {thing.table}"
+        case Rule():
+            told = ((f.name, getattr(thing, f.name)) for f in fields(thing))
+            return "rule " + ", ".join(f"{n} {v}" for n, v in told if v not in (None, False))
+
+
 def late(policy: Policy, age: float, *, complete: bool) -> float:
     """How much later than recorded a transition may come by design, at this age of the link."""
     schedule = policy.schedule
@@ -81,18 +120,24 @@ def late(policy: Policy, age: float, *, complete: bool) -> float:
     return SEEN * interval + SLACK
 
 
-def differences(recording: Recording, replayed: Phases) -> list[str]:
+def differences(recording: Recording, replayed: Replayed) -> list[str]:
     """What is not the same, a line for each; the times are those of the recording."""
+    if recording.daemon_since is None:
+        return []
     found = []
     for mac, phases in recorded_phases(recording).items():
         for before, phase in zip((None, *phases), phases, strict=False):
-            others = _others(recording, before, phase, phases[0].start, replayed.get(mac, ()))
+            others = _others(
+                recording, before, phase, phases[0].start, replayed.phases.get(mac, ())
+            )
             found += [
                 f"{phase.name}: {phase} from {phase.start:.2f} to {phase.end:.2f} s, "
                 f"but {other} in the replay"
                 for other in others
             ]
-    return found
+    objects = recorded_objects(recording)
+    found += [f"not in the replay: {each}" for each in sorted(objects - replayed.objects)]
+    return found + [f"in the replay only: {each}" for each in sorted(replayed.objects - objects)]
 
 
 def _others(
@@ -119,19 +164,17 @@ def _others(
             yield "nothing"
 
 
-def report(recording: Recording, replayed: Phases) -> tuple[list[str], bool]:
+def report(recording: Recording, replayed: Replayed) -> tuple[list[str], bool]:
     """Lines for people, and whether the replay came to the same."""
     recorded = recorded_phases(recording)
     lines = []
-    for mac, phases in replayed.items():
+    for mac, phases in replayed.phases.items():
         lines += [f"{phases[-1].name if phases else ''}  {mac}", "  recorded  replayed"]
         lines += [f"  {row}" for row in _rows(recorded.get(mac, ()), phases)]
-    if not recorded:
+    if recording.daemon_since is None:
         return [*lines, "no daemon was running, so there is nothing to compare with"], True
     found = differences(recording, replayed)
-    return [*lines, *(found or ["the same states, at the same times as far as polls are exact"])], (
-        not found
-    )
+    return [*lines, *(found or [SAME])], (not found)
 
 
 def _rows(recorded: tuple[Phase, ...], replayed: tuple[Phase, ...]) -> Iterator[str]:

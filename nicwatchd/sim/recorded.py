@@ -121,9 +121,9 @@ class KernelSteps:
             self._routes.add(line.route)
         if isinstance(line.route_gone, Route):
             self._routes.discard(line.route_gone)
-        if line.new and (line.t == self._first_at or not _is_ours(line.new)):
+        if line.new and (line.t == self._first_at or not is_ours(line.new)):
             self._put(line.new)
-        if line.gone and (not _is_ours(line.gone) or id(line) in self._others):
+        if line.gone and (not is_ours(line.gone) or id(line) in self._others):
             with suppress(OSError):  # it went with its link, or was not put back yet
                 self._kernel.drop(line.gone, pid=line.pid)
 
@@ -155,7 +155,8 @@ class KernelSteps:
             self.refused.append(str(error))
 
 
-def _is_ours(thing: Object) -> bool:
+def is_ours(thing: Object) -> bool:
+    """Whether nicwatchd made an object."""
     return ours(thing) if isinstance(thing, Address) else thing.protocol == PROTOCOL
 
 

@@ -40,7 +40,7 @@ from nicwatchd.core.turn import Turn
 from nicwatchd.imds.eni import EniReader
 from nicwatchd.recording.format import RecordingError, Said
 from nicwatchd.sim import fast_clock
-from nicwatchd.sim.compare import Phases, phases_of, report
+from nicwatchd.sim.compare import Replayed, objects_of, phases_of, report
 from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.recorded import KernelSteps, RecordedImds, Recording, load
 
@@ -50,10 +50,10 @@ ROUND_TRIP: Final = 0.002  # s, of a question to IMDS
 Item = Event | Reading | PrimaryReading | MacsReading | None
 
 
-def replay(recording: Recording) -> Phases:
+def replay(recording: Recording) -> Replayed:
     """The states of each interface, as the turn goes through them on what was recorded."""
 
-    async def run() -> Phases:
+    async def run() -> Replayed:
         return await _Replay(recording).run()
 
     return fast_clock.run(run())
@@ -74,7 +74,7 @@ class _Replay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: Turn
 
-    async def run(self) -> Phases:
+    async def run(self) -> Replayed:
         """Replay all of it."""
         world = asyncio.create_task(self._world())
         try:
@@ -90,7 +90,10 @@ class _Replay:
             for task in (world, *self._tasks):
                 task.cancel()
             await asyncio.gather(world, *self._tasks, return_exceptions=True)
-        return phases_of(self._said, self._recording.duration)
+        kernel = self._kernel
+        addresses = [each for on in (await kernel.all_addresses()).values() for each in on]
+        objects = objects_of((*addresses, *await kernel.own_routes(), *await kernel.rules()))
+        return Replayed(phases_of(self._said, self._recording.duration), objects)
 
     async def _world(self) -> None:
         """Let happen what was recorded, each thing at its time."""

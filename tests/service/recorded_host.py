@@ -1,4 +1,4 @@
-"""A host that is recorded in invented time: kernel in memory, IMDS over loopback, daemon, socket."""
+"""A host that is recorded in invented time: kernel in memory, IMDS on loopback, the daemon."""
 
 from __future__ import annotations
 
