@@ -29,15 +29,15 @@ Key: TypeAlias = tuple[int, str]  # of an interface: its ifindex and MAC, never 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something is as it is: a stable code for programs, and a sentence for people.
+    """Why something is as it is: a stable code for programs, a sentence for people, and a remedy.
 
-    `remedy`: what mends it, a command where there is one, if that is known where the reason is made
-    (else `nicwatchd.core.remedies` has one for the code).
+    Where `remedy` is empty, see `nicwatchd.core.remedies`. `family`: what it is about; None: both.
     """
 
     code: str
     text: str
     remedy: str = ""
+    family: Family | None = None
 
 
 # --- marks: how we recognise our own objects -------------------------------------------------
@@ -50,7 +50,7 @@ TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases 
 MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 
-# Kernel constants (linux/rtnetlink.h) that decisions depend on.
+# Constants of linux/rtnetlink.h that decisions depend on.
 RTPROT_KERNEL: Final = 2
 RTPROT_BOOT: Final = 3
 RTPROT_STATIC: Final = 4

@@ -29,7 +29,6 @@ from nicwatchd.core.model import (
 from nicwatchd.core.policy import AddressMode, RuleMode
 from nicwatchd.core.port import Outcome, judge
 from nicwatchd.service import journal
-from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.status import InterfaceStatus, headline
 from nicwatchd.sim.memory_kernel import FakeKernel
