@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nicwatchd.core.model import Address, Link, Reason, Route, Rule
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.published import Published
 from nicwatchd.core.releases import Releases
 from nicwatchd.recording.mask import Mask
 
@@ -55,22 +56,24 @@ class ImdsAnswer(_Model):
 
 
 class Outside(_Model):
-    """What others say of links, by ifindex, in files: udev, sysctls, Multus; and whether nft runs.
+    """What others say of links, by ifindex, in files: udev, sysctls, Multus; and in firewall rules.
 
-    `nft`: why our nftables table could not be written.
+    `published`: the ports that containers publish. `nft`: why our nftables table could not be
+    written.
     """
 
     udev_done: frozenset[int] = frozenset()
     managers: dict[int, str] = {}
     strict: frozenset[int] = frozenset()
     multus: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
     nft: Reason | None = None
 
 
 class Said(_Model):
     """What the daemon said about an interface: its state, and the codes of the reasons.
 
-    `health` is that of the families that have one.
+    `health` is that of each family that has one, by its name: ipv4, ipv6.
     """
 
     mac: str

@@ -33,6 +33,7 @@ from nicwatchd.core.port import (
     RouteEvent,
     RuleEvent,
 )
+from nicwatchd.core.published import Published
 from nicwatchd.core.treatment import is_candidate
 from nicwatchd.recording.format import Line, Outside
 from nicwatchd.service.driver import udev_is_done
@@ -50,6 +51,7 @@ DEFAULT_TABLE: Final = 253
 # Links whose routes in main are read: those of hardware and with addresses. A host of containers
 # has thousands more.
 LINKS: Final = 128
+PORTS: Final = 256  # that are published
 EVENTS: Final = 1000  # of one read that are told; a storm has more
 
 Say = Callable[[Line], None]
@@ -174,8 +176,15 @@ class KernelWatch:
             managers={index: who for index, who in managers.items() if who},
             strict=frozenset(index for index in indices if self._files.is_strict(index)),
             multus=self._files.multus(),
+            published=await self._read_published(),
             nft=await self._kernel.nft_problem(),
         )
+
+    async def _read_published(self) -> tuple[Published, ...]:
+        try:
+            return (await self._kernel.published())[:PORTS]
+        except KernelError:  # others change their rules all the time, perhaps
+            return self._picture.outside.published
 
 
 class _Causes:

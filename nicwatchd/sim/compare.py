@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import SequenceMatcher
 from itertools import groupby
+from textwrap import wrap
 from typing import Final, TypeAlias
 
 from nicwatchd.core.lifecycle import State
@@ -23,15 +24,17 @@ IN_TURN: Final = 2  # polls, until a key that is awaited beside another one is a
 SEEN: Final = 2  # times that a change in IMDS is seen late: by the recorder, and by the replay
 # Seconds for what takes time in a daemon and none in a replay: turns, requests, a busy host.
 SLACK: Final = 0.5
+COLUMNS, INDENT = 80, 24  # of a report
 
-SAME: Final = "the same states and objects, at the same times as far as polls are exact"
+SAME: Final = "the same states and objects, at the same times, as far as polls go"
 
-Label: TypeAlias = tuple[str, tuple[str, ...]]  # a state, and the codes of its reasons
+# A state, the codes of its reasons, and the health of each family.
+Label: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A time in which an interface's state and the codes of its reasons stayed the same."""
+    """A time in which an interface's state, reasons and health stayed the same."""
 
     name: str
     label: Label
@@ -39,8 +42,9 @@ class Phase:
     end: float
 
     def __str__(self) -> str:
-        state, codes = self.label
-        return f"{state} ({', '.join(codes)})" if codes else state
+        state, codes, health = self.label
+        why = f" ({', '.join(codes)})" if codes else ""
+        return f"{state}{why}{''.join(f'; {each}' for each in health)}"
 
 
 Phases: TypeAlias = Mapping[str, tuple[Phase, ...]]  # by MAC
@@ -65,13 +69,20 @@ def phases_of(said: Iterable[tuple[float, Said]], end: float) -> Phases:
 def _phases(told: list[tuple[float, Said]], end: float) -> Iterator[Phase]:
     ends = [at for at, _ in told[1:]] + [end]
     lasting = [
-        Phase(said.name, (said.state, said.reasons), at, until)
+        Phase(said.name, _label(said), at, until)
         for (at, said), until in zip(told, ends, strict=True)
         if until > at
     ]
     for label, same in groupby(lasting, key=lambda phase: phase.label):
         phases = list(same)
         yield Phase(phases[-1].name, label, phases[0].start, phases[-1].end)
+
+
+def _label(said: Said) -> Label:
+    if said.state == State.GONE:
+        return said.state, (), ()
+    health = tuple(f"{family} {health}" for family, health in sorted(said.health.items()))
+    return said.state, said.reasons, health
 
 
 def recorded_phases(recording: Recording) -> Phases:
@@ -170,11 +181,14 @@ def report(recording: Recording, replayed: Replayed) -> tuple[list[str], bool]:
     lines = []
     for mac, phases in replayed.phases.items():
         lines += [f"{phases[-1].name if phases else ''}  {mac}", "  recorded  replayed"]
-        lines += [f"  {row}" for row in _rows(recorded.get(mac, ()), phases)]
+        for row in _rows(recorded.get(mac, ()), phases):
+            lines += wrap(row, COLUMNS, initial_indent="  ", subsequent_indent=" " * INDENT)
     if recording.daemon_since is None:
         return [*lines, "no daemon was running, so there is nothing to compare with"], True
     found = differences(recording, replayed)
-    return [*lines, *(found or [SAME])], (not found)
+    for each in found or [SAME]:
+        lines += wrap(each, COLUMNS, subsequent_indent="  ")
+    return lines, not found
 
 
 def _rows(recorded: tuple[Phase, ...], replayed: tuple[Phase, ...]) -> Iterator[str]:

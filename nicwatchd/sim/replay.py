@@ -16,9 +16,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from nicwatchd.core.lifecycle import Transition
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import Ruleset
-from nicwatchd.core.news import StateChanged
+from nicwatchd.core.news import HealthChanged, StateChanged
 from nicwatchd.core.port import Event
 from nicwatchd.core.steps import (
     Applied,
@@ -37,6 +38,7 @@ from nicwatchd.core.steps import (
     StepAnswer,
 )
 from nicwatchd.core.turn import Turn
+from nicwatchd.core.view import View
 from nicwatchd.imds.eni import EniReader
 from nicwatchd.recording.format import RecordingError, Said
 from nicwatchd.sim import fast_clock
@@ -70,6 +72,7 @@ class _Replay:
         self._imds = RecordedImds(recording, self._clock)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._said: list[tuple[float, Said]] = []
+        self._last: dict[str, Transition] = {}  # by MAC
         self._readers: dict[tuple[int, str], EniReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: Turn
@@ -140,16 +143,11 @@ class _Replay:
     def _tell(self) -> None:
         for news in self._turn.news():
             if isinstance(news, StateChanged):
-                link, moved = news.view.link, news.transition
-                codes = tuple(sorted({reason.code for reason in moved.reasons}))
-                said = Said(
-                    mac=link.mac,
-                    name=link.name,
-                    state=moved.state,
-                    reasons=codes,
-                    overdue=moved.overdue,
-                )
-                self._said.append((moved.at, said))
+                self._said.append((news.transition.at, _said(news.view, news.transition)))
+                self._last[news.view.link.mac] = news.transition
+            elif isinstance(news, HealthChanged):
+                last = self._last[news.view.link.mac]
+                self._said.append((news.at, _said(news.view, last)))
 
     # --- its steps -----------------------------------------------------------------------------
 
@@ -186,6 +184,7 @@ class _Replay:
             udev_done=step.udev & outside.udev_done,
             managers={index: outside.managers.get(index, "") for index in step.marked},
             multus=outside.multus if step.cni else None,
+            published=outside.published if step.published else None,
             strict={index: index in outside.strict for index in step.filtered},
         )
 
@@ -221,6 +220,19 @@ class _Replay:
         reader = self._readers.setdefault(key, EniReader(self._imds, question.mac))
         metadata = await reader.poll(sweep=question.sweep, named=question.named)
         self._inbox.put_nowait(Reading(*key, metadata))
+
+
+def _said(view: View, last: Transition) -> Said:
+    """What the daemon would say of an interface; `last` is its last transition."""
+    health = {family.label.lower(): str(each.health) for family, each in view.health.items()}
+    return Said(
+        mac=view.link.mac,
+        name=view.link.name,
+        state=last.state,
+        reasons=tuple(sorted({reason.code for reason in last.reasons})),
+        overdue=last.overdue,
+        health=health,
+    )
 
 
 def main(argv: list[str]) -> int:
