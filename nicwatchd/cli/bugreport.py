@@ -11,7 +11,9 @@ import asyncio
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import fill, wrap
 from typing import Final
 
 from nicwatchd.cli import report_parts as parts
@@ -23,6 +25,7 @@ from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service.settings import DEFAULT_FILE, Settings, SettingsError, load
 
 RECORDED: Final = 5.0  # s
+COLUMNS: Final = 80
 ENDING: Final = "tar.gz"
 README: Final = """\
 A bug report of nicwatchd. Look at it before you send it: all files are text.
@@ -62,11 +65,16 @@ def _fill(archive: Archive, arguments: argparse.Namespace, *, is_masked: bool) -
     masked = MASKED if is_masked else UNMASKED
     archive.add("README.txt", README.format(masked=masked, seconds=RECORDED))
     settings = _settings(archive, arguments.config)
-    archive.collect(parts.of_daemon(arguments.runtime_directory))
-    archive.collect(parts.of_journal())
-    archive.collect(parts.of_host(arguments.config or DEFAULT_FILE))
-    archive.collect([("imds.json", lambda: asyncio.run(_imds(settings)))])
-    _record(archive, settings, arguments.runtime_directory, is_masked=is_masked)
+    every = (
+        *parts.of_daemon(arguments.runtime_directory),
+        *parts.of_journal(),
+        *parts.of_host(arguments.config or DEFAULT_FILE),
+        ("imds.json", lambda: asyncio.run(_imds(settings))),
+    )
+    with ThreadPoolExecutor(1) as pool:  # while it is recorded
+        collecting = pool.submit(archive.collect, every)
+        _record(archive, settings, arguments.runtime_directory, is_masked=is_masked)
+        collecting.result()
 
 
 def _settings(archive: Archive, config: Path | None) -> Settings:
@@ -96,16 +104,16 @@ def _record(archive: Archive, settings: Settings, directory: Path, *, is_masked:
 
 
 def _tell(path: Path, size: int, archive: Archive, *, is_masked: bool) -> None:
-    say(f"{path}, {max(1, size // 1024)} KiB, for you alone to read (0600). In it:")
-    for name in sorted(archive.files):
-        say(f"  {name}")
+    """What is in it, what is not, and that one should look at it."""
+    text = f"{path}, {max(1, size // 1024)} KiB: {', '.join(sorted(archive.files))}"
+    say("\n".join(wrap(text, COLUMNS, break_long_words=False, break_on_hyphens=False)))
     if archive.missing:
-        say("Not in it, and why:")
+        say("Not in it:")
         for name, why in archive.missing.items():
-            say(f"  {name}: {why}")
+            say(fill(f"{name}: {why}", COLUMNS, initial_indent="  ", subsequent_indent="    "))
         if os.geteuid() != 0:
-            say("Some of that only root may read: sudo nicwatchd bugreport")
-    masked = "public addresses are masked (--no-mask leaves them)"
-    say(f"No tokens, no user data; {masked if is_masked else 'public addresses are NOT masked'}.")
-    say("MACs, private addresses and the ids of AWS are in it, as they are.")
-    say(f"Look at it before you send it:  tar xzf {path.name}")
+            say("Some of that only root can read: sudo nicwatchd bugreport")
+    masked = "are masked (--no-mask)" if is_masked else "are NOT masked"
+    say(f"No tokens, no user data; public addresses {masked}.")
+    say("MACs, private addresses, host names and the ids of AWS are in it as they are.")
+    say(f"Look at it before you send it: tar xzf {path}")

@@ -67,6 +67,7 @@ def of_journal() -> Iterator[Part]:
     """What the daemon wrote in this boot."""
     yield "journal.jsonl", journal
     yield "history.txt", partial(command, "history")
+    yield "status-journal.txt", partial(command, "status", "--journal")
 
 
 def of_host(config: Path) -> Iterator[Part]:
@@ -85,7 +86,8 @@ def command(*words: str) -> str:
     """What a command of nicwatchd prints, whatever its exit code says of the host."""
     run = _run(sys.executable, "-m", "nicwatchd.cli.main", *words)
     if not run.stdout:
-        raise MissingError(run.stderr.strip() or f"`nicwatchd {words[0]}` prints nothing")
+        why = run.stderr.strip().removeprefix("nicwatchd: ")
+        raise MissingError(why or f"`nicwatchd {words[0]}` prints nothing")
     return run.stdout[:LARGEST]
 
 

@@ -24,6 +24,7 @@ from nicwatchd.recording.format import ImdsAnswer, Line
 
 TICK: Final = 0.02  # s; how exactly polls keep their times
 MACS_EVERY: Final = 60.0  # s, between two looks at the list of all MACs
+UNKNOWN_EVERY: Final = 1.0  # s, until IMDS names the primary
 
 
 class HeardClient(ImdsClient):
@@ -120,12 +121,12 @@ class ImdsWatch:
     async def _ask_of_host(self) -> None:
         """The primary's MAC until it is known, and all MACs now and then."""
         now = self._clock()
-        if not self._candidates() or now < self._macs_at:
+        if now < self._macs_at:
             return
         known = isinstance(await self._client.primary_mac(), Value)
         if known:
             await self._client.macs()
-        self._macs_at = now + (MACS_EVERY if known else self._policy.schedule.interval)
+        self._macs_at = now + (MACS_EVERY if known else UNKNOWN_EVERY)
 
     def _ask_of_enis(self) -> None:
         now = self._clock()
