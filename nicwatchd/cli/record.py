@@ -7,10 +7,12 @@ import asyncio
 import secrets
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from nicwatchd.cli.files import create, named
 from nicwatchd.cli.output import NOT_WELL, OK, USAGE, fail, say
+from nicwatchd.imds.client import ImdsOptions
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.recording.mask import Mask
@@ -69,7 +71,7 @@ async def run(
         loop.add_signal_handler(number, stopping.set)
     kernel = NetlinkKernel()
     try:
-        async with HeardClient(settings.imds.options()) as client:
+        async with HeardClient(_half(settings.imds.options())) as client:
             recorder = Recorder(
                 settings.policy(),
                 kernel,
@@ -83,6 +85,13 @@ async def run(
             await recorder.record(duration, stopping)
     finally:
         kernel.close()
+
+
+def _half(options: ImdsOptions) -> ImdsOptions:
+    """The daemon may be asking at the same time, and together we keep to one host's budget."""
+    return replace(
+        options, budget_rate=options.budget_rate / 2, budget_burst=options.budget_burst / 2
+    )
 
 
 def _write(write: Callable[[bytes], int], line: str) -> None:

@@ -120,8 +120,12 @@ def recorded(
     policy: Policy | None = None,
     mask: Mask | None = None,
     watched: bool = True,
+    asked: list[str] | None = None,
 ) -> Recording:
-    """Record a story beside a daemon, which runs before; `watched`: there is a daemon at all."""
+    """Record a story beside a daemon, which runs before; `watched`: there is a daemon at all.
+
+    `asked` gets the path of each request to IMDS.
+    """
 
     async def go() -> RecordedHost:
         clock = asyncio.get_running_loop().time
@@ -142,6 +146,8 @@ def recorded(
             await story(host)
             await recording
         await imds.stop()
+        if asked is not None:
+            asked.extend(request.path for request in imds.log)
         return host
 
     host = fast_clock.run(go(), sockets=True)

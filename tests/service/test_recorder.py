@@ -183,6 +183,16 @@ def test_without_a_daemon_the_replay_tells_the_states(tmp_path: Path) -> None:
     assert lines[-1] == "no daemon was running, so there is nothing to compare with"
 
 
+def test_imds_is_asked_no_more_than_by_the_daemon(tmp_path: Path) -> None:
+    both: list[str] = []
+    alone: list[str] = []
+    recorded(RACE, tmp_path, plug, 120.0, asked=both)
+    recorded(RACE, tmp_path, plug, 120.0, asked=alone, watched=False)
+    assert 0 < len(alone) <= (len(both) - len(alone)) * 1.1
+    roots = ("/latest/api/token", "/latest/meta-data/mac", "/latest/meta-data/network/interfaces/")
+    assert all(path.startswith(roots) for path in alone)
+
+
 async def test_only_what_others_remove_of_ours_is_removed(tmp_path: Path) -> None:
     recording = await asyncio.to_thread(recorded, AT_ONCE, tmp_path, robbed, 40.0)
     kernel = FakeKernel()
