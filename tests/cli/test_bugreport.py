@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import tarfile
 from datetime import UTC, datetime
@@ -93,6 +94,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with create(tmp_path / "file") as opened:
         opened.write(b"new")
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_only_a_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match="exists, and is no file"):
+            create(path)
+        assert path.exists()
 
 
 def test_names_have_the_time() -> None:
