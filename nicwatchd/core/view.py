@@ -58,6 +58,7 @@ class View:
     # Why the kernel is not as planned yet, and in which families (None: in what has no family).
     unfinished: tuple[Reason, ...] = ()
     unequal: frozenset[Family | None] = frozenset()
+    leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
     health: Mapping[Family, FamilyHealth] = field(default_factory=dict)
