@@ -181,7 +181,8 @@ class _Lookout:
             if answer.oif in self.ways.links or answer.table == LOCAL_TABLE:
                 return None
             winner = self._winner(group[0], destination, answer.table)
-            how = f"leave by {device(answer.oif, self.name_of)}"
+            away, own = (device(i, self.name_of) for i in (answer.oif, self.ways.index))
+            how = f"leave by {away} instead of {own}"
         else:
             winner = self._rejecting(group[0], destination)
             # EINVAL may also say that the address has just gone.
@@ -189,9 +190,7 @@ class _Lookout:
                 return None
             how = "are rejected" if winner else "find no route"
         whom = "nobody" if subnet is None else f"no host of {subnet}"
-        name = device(self.ways.index, self.name_of)
-        by = _by(winner, answer)
-        text = f"{_names(group)} {whom}: its packets {how}{by}, not by {name}"
+        text = f"{_names(group)} {whom}: its packets {how}{_by(winner, answer)}"
         remedy = self._remedy(group, destination, winner, answer)
         return Reason("leaves-elsewhere", text, remedy, family=self.ways.family)
 
@@ -266,7 +265,8 @@ def _names(group: tuple[IPAddress, ...]) -> str:
 
 def _by(winner: Rule | None, answer: RouteAnswer | int | None) -> str:
     if winner:
-        return f" by rule {winner.priority} ({' '.join(rule_words(winner))}), not nicwatchd's"
+        words = " ".join(rule_words(winner))
+        return f", by rule {winner.priority} ({words}), which is not nicwatchd's"
     if not isinstance(answer, RouteAnswer):
         return ""
-    return " by a route of main" if answer.table == MAIN_TABLE else f" by table {answer.table}"
+    return ", by a route of main" if answer.table == MAIN_TABLE else f", by table {answer.table}"
