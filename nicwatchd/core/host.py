@@ -98,6 +98,13 @@ class Host:
         return frozenset().union(*every)
 
     @property
+    def all_addresses(self) -> frozenset[IPAddress]:
+        """The addresses of this host that are known, on whatever link."""
+        own = [interface.facts.addresses for interface in self.interfaces.values()]
+        every = (*own, *self.foreign_addresses.values())
+        return frozenset(address.ip for addresses in every for address in addresses)
+
+    @property
     def link_names(self) -> frozenset[str]:
         """The names of all links of the host that are known."""
         return frozenset(link.name for link in (self.links or {}).values())
@@ -284,6 +291,10 @@ class Host:
         if interface:
             interface.surprise(where, repr(error))
         self.surprise(interface, where, repr(error), "".join(traceback.format_exception(error)))
+
+    def report(self, news: News) -> None:
+        """Have something told with the next news."""
+        self._news.append(news)
 
     def news(self) -> list[News]:
         """What happened since the last call, in order within each interface."""

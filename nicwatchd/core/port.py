@@ -246,7 +246,7 @@ class AddressEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route was added or removed: ours, in the main table, or in a table that may be ours."""
+    """A route was added or removed: ours, of main, in a table that may be ours, or `wide`."""
 
     family: Family
     table: int
@@ -257,7 +257,7 @@ class RouteEvent:
     culprit: str = ""  # for people; filled in when an object of ours was deleted
     hops: tuple[int, ...] = ()  # the links of several next hops
     host: IPAddress | None = None  # where it leads to, if to one address, by the main table
-    wide: bool = False  # of main: it is for all destinations (`Route.is_wide`)
+    wide: bool = False  # of any table: it is for all destinations (`Route.is_wide`)
     error: bool = False  # of main: it is an error route, and wide
 
 
