@@ -332,7 +332,7 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
         assert not status.is_settled
         (line,) = daemon.status().unready
         assert ", and 1 more of nicwatchd's objects" in line
-        assert headline(daemon.host.interfaces.values()) .startswith("1 of 2 interfaces work, ")
+        assert headline(daemon.host.interfaces.values()).startswith("1 of 2 interfaces work, ")
 
         clock.ahead += WINDOW
         await daemon.reconcile()
