@@ -143,7 +143,7 @@ def _silence(part: Document) -> str:
 
 def key_text(key: Document, now: float) -> str:
     """One key: its value, none, or why it is unknown; since when."""
-    age = "" if key["since"] is None else f"  (for {duration(now - key['since'])})"
+    age = "" if key["since"] is None else f" (for {duration(now - key['since'])})"
     if key["answer"] == "absent":
         return f"none{age}"
     if key["answer"] == "unknown":
