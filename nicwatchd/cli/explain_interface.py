@@ -26,6 +26,12 @@ FACTS: Final = {
     "router-advertisement": "router advertisement",
     "permanent": "permanent",
 }
+VERDICTS: Final = {
+    "ready": "its facts are complete",
+    "waiting": "its facts are not complete",
+    "absent": "the ENI does not have it",
+    "off": "it is off",
+}
 LOOKS: Final = {
     "news": "something happened",
     "deadline": "a time runs out",
@@ -122,12 +128,7 @@ def _family(label: str, part: Document | None, facts: Document | None, now: floa
 def _verdict(part: Document | None, now: float) -> str:
     if not part:
         return "not judged"
-    verdict: str = {
-        "ready": "its facts are complete",
-        "waiting": "its facts are not complete",
-        "absent": "the ENI does not have it",
-        "off": "it is off",
-    }.get(part["verdict"], part["verdict"])
+    verdict = VERDICTS.get(part["verdict"], str(part["verdict"]))
     told = part.get("health")
     if told is None:
         return verdict
