@@ -96,7 +96,7 @@ def _of_the_host(document: Document) -> Iterator[str]:
         yield from wrap(RELEASED, "released: ")
     imds = document.get("imds")
     if imds and (text := imds_text(imds)):
-        yield from wrap(text, "IMDS: ")
+        yield from wrap(text, "IMDS is ")
     if document.get("container_network"):
         text = f"{document['container_network']} owns this host's secondary interfaces"
         yield from wrap(text, "container network: ")

@@ -130,10 +130,10 @@ def worth_a_word(interface: Document) -> Iterator[Cause]:
 
 def imds_text(imds: Document) -> str:
     """What there is to say of IMDS; nothing while it answers."""
-    detail = imds["detail"]
-    if imds["state"] in ("ok", "unasked"):
-        return str(detail)
-    return f"{imds['state']}: {detail}" if detail else str(imds["state"])
+    state, detail = imds["state"], imds["detail"]
+    if state in ("ok", "unasked") and not detail:
+        return ""
+    return f"{state}: {detail}" if detail else str(state)
 
 
 def lacks(part: Document) -> str:

@@ -127,7 +127,7 @@ def test_trouble_comes_first() -> None:
         "idle: no EC2",
         "released: nicwatchd leaves this host alone, including interfaces that are",
         "          attached later; to have it managed again: sudo nicwatchd reconcile",
-        "IMDS: disabled: 403 on the token",
+        "IMDS is disabled: 403 on the token",
         "container network: Cilium owns this host's secondary interfaces",
     ]
 
