@@ -115,7 +115,7 @@ def _row(interface: Document, now: float) -> list[str]:
     parts = [interface.get("ipv4"), interface.get("ipv6")]
     since = [part["health_since"] for part in parts if part and part.get("health_since")]
     began = max(since, default=interface["since"])
-    cells = [items_text(part) for part in parts]
+    cells = [items_text(interface, part) for part in parts]
     name = interface.get("eni") or interface["mac"]
     return [interface["name"], name, condition(interface), span(now - began), *cells]
 
