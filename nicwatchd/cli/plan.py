@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ ADD, CHANGE, REMOVE = "+", "~", "-"
 ADDITIONS: Final = (AddAddress, AddRoute, AddRule, SetRuleset)
 REMOVALS: Final = (RemoveAddress, RemoveRoute, RemoveRule, RemoveRuleset)
 FINE: Final = ("ok", "unasked")
+WIDTH: Final = 80
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -168,22 +170,37 @@ def _beside(arguments: argparse.Namespace, document: dict[str, Any]) -> Iterator
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     if document["idle"]:
-        yield f"idle: {document['idle']}"
+        yield from _wrapped("", f"idle: {document['idle']}")
     imds = document["imds"]
     if imds and imds["state"] not in FINE:
-        yield f"IMDS is {imds['state']} ({imds['detail']}): what it lists is not in this plan"
+        text = f"IMDS is {imds['state']} ({imds['detail']}): what it lists is not in this plan"
+        yield from _wrapped("", text)
     changes = document["changes"]
     for each in document["interfaces"]:
         own = [change for change in changes if change["interface"] == each["name"]]
-        yield f"{each['name']}  {each['eni'] or each['mac']}  {_what(each, own)}"
-        yield from (f"    note: {note['text']}" for note in each["notes"])
+        yield from _wrapped("", f"{each['name']}  {each['eni'] or each['mac']}  {_what(each, own)}")
+        for note in each["notes"]:
+            yield from _wrapped("    ", f"note: {note['text']}")
         yield from (f"  {change['kind']} {change['command']}" for change in own)
     rest = [change for change in changes if change["interface"] is None]
     if rest:
         yield "the host"
         yield from (f"  {change['kind']} {change['command']}" for change in rest)
     yield _sum(document["counts"])
-    yield from (f"Beside: {text}" for text in document["beside"])
+    for text in document["beside"]:
+        yield from _wrapped("", f"Beside: {text}")
+
+
+def _wrapped(indent: str, text: str) -> list[str]:
+    """A text within the width. Commands are not wrapped: they are for pasting."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _what(interface: dict[str, Any], changes: list[dict[str, Any]]) -> str:
