@@ -13,7 +13,7 @@ from nicwatchd.cli import plan
 from nicwatchd.core.treatment import PRIMARY
 from nicwatchd.service.platform import NOT_EC2
 
-INTERFACE = {
+INTERFACE: dict[str, Any] = {
     "name": "eth1",
     "eni": "eni-1",
     "mac": "02:00:00:00:00:02",

@@ -32,7 +32,8 @@ class Sysctls:
 class Eni:
     """An ENI of the host, or what may be one.
 
-    `addresses` are on the link, global. `own` are those that it has by IMDS or DHCP. `vpc` is
+    `addresses` are on the link, global. `own` are those that it has by IMDS or DHCP, and that are
+    to answer; `listed` those that IMDS lists, whether the link has their family or not. `vpc` is
     its VPC's id. `dns`: whom systemd-resolved asks by this link. `exceeded`: packets to link-local
     services that EC2 dropped; None: not known.
     """
@@ -43,6 +44,7 @@ class Eni:
     is_managed: bool = False
     addresses: tuple[Address, ...] = ()
     own: frozenset[IPAddress] = frozenset()
+    listed: frozenset[IPAddress] = frozenset()
     subnets: tuple[IPNetwork, ...] = ()
     vpc: str | None = None
     sysctls: Sysctls = Sysctls()

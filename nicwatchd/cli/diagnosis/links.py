@@ -49,7 +49,7 @@ def mtu(facts: Facts) -> Iterator[Finding]:
 def ipv6_off(facts: Facts) -> Iterator[Finding]:
     """An ENI has IPv6 addresses, and the kernel has no IPv6 on its link."""
     for eni in facts.served:
-        has = sorted((ip for ip in eni.own if Family(ip.version) is Family.V6), key=str)
+        has = sorted((ip for ip in eni.listed if Family(ip.version) is Family.V6), key=str)
         off = eni.sysctls.disable_ipv6
         if has and off and Family.V6 in facts.policy.families:
             text = f"IPv6 is off on {eni.name}, but EC2 has {has[0]} for it."

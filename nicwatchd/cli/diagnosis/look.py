@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import pwd
 import re
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -40,6 +41,9 @@ from nicwatchd.service.status import of_view
 USER: Final = "nicwatchd"
 EXCEEDED: Final = re.compile(r"linklocal_allowance_exceeded:\s*(\d+)")
 # What iptables-nft keeps in nftables; iptables-save tells of it in full.
+ADDRESSES: Final = (IPv4Address, IPv6Address)
+PROGRAMS: Final = {Family.V4: "iptables", Family.V6: "ip6tables"}
+LEGACY: Final = {Family.V4: "/proc/net/ip_tables_names", Family.V6: "/proc/net/ip6_tables_names"}
 OF_IPTABLES: Final = re.compile(r"ip6? (filter|nat|mangle|raw|security)$")
 
 
@@ -124,6 +128,7 @@ class Looker:
             is_primary=is_primary,
             is_managed=isinstance(view.treatment, Managed) and not is_primary,
             addresses=tuple(a for a in view.addresses if not a.ip.is_link_local),
+            listed=frozenset(i for i in view.memory.listed if isinstance(i, ADDRESSES)),
             own=frozenset(own - {ip for ip in own if ip in view.elsewhere}),
             subnets=tuple(dict.fromkeys(net for each in usable for net in each.subnets)),
             vpc=_value(believed.vpc_id),
@@ -183,13 +188,12 @@ class Looker:
         return both([replace(found, chains=native), self._iptables(), self._legacy()])
 
     def _iptables(self) -> Firewall:
-        return self._saved({Family.V4: "iptables-save", Family.V6: "ip6tables-save"})
+        return self._saved(dict.fromkeys(Family, ("-save", "-nft-save")))
 
     def _legacy(self) -> Firewall:
         """The rules of the older iptables, which nft does not show."""
-        used = {Family.V4: "/proc/net/ip_tables_names", Family.V6: "/proc/net/ip6_tables_names"}
-        programs = {Family.V4: "iptables-legacy-save", Family.V6: "ip6tables-legacy-save"}
-        return self._saved({f: programs[f] for f, name in used.items() if self._is_used(name)})
+        used = {f: name for f, name in LEGACY.items() if self._is_used(name)}
+        return self._saved(dict.fromkeys(used, ("-legacy-save", "-save")))
 
     def _is_used(self, name: str) -> bool:
         try:
@@ -197,10 +201,13 @@ class Looker:
         except OSError:
             return False
 
-    def _saved(self, programs: Mapping[Family, str]) -> Firewall:
+    def _saved(self, names: Mapping[Family, tuple[str, ...]]) -> Firewall:
+        """What the first of these programs that is installed tells of a family."""
         found = []
-        for family, program in programs.items():
-            text = self._run(program)
+        for family, ends in names.items():
+            programs = [f"{PROGRAMS[family]}{end}" for end in ends]
+            there = [program for program in programs if shutil.which(program)]
+            text = self._run((there or programs)[0])
             if text is not None:
                 found.append(from_iptables(text, family))
         return both(found)

@@ -37,7 +37,7 @@ def tools(
         try:
             finding = find(ground)
         except (CommandError, OSError) as error:
-            unseen.append(f"{name}: {error}")
+            unseen.append(f"{name}: {str(error).partition(': ')[2] or error}")
             continue
         if finding:
             found.append(Tool(name, finding.signs))

@@ -246,6 +246,7 @@ def protect(facts: Facts) -> Iterator[str]:
         yield "sudo systemctl enable --now nicwatchd"
         return
     file = facts.config.parent / "conf.d" / "primary.toml"
+    yield f"sudo mkdir -p {file.parent}"
     yield f"echo 'primary = \"protect\"' | sudo tee {file}"
     yield "sudo systemctl reload nicwatchd"
 

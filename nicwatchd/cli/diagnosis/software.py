@@ -9,6 +9,7 @@ from typing import Any, Final
 from nicwatchd.cli.diagnosis.facts import Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
 from nicwatchd.core.model import IPAddress
+from nicwatchd.core.port import RouteAnswer
 
 # The kernels in which `suppress_prefixlength` leaks memory for IPv6: mainline's first and the
 # first stable one with the fix ("ipv6: fix memory leak in fib6_rule_suppress").
@@ -135,7 +136,9 @@ def _leads_to(facts: Facts, eni: Eni, server: IPAddress) -> bool:
     primary = facts.primary
     if primary and None not in (eni.vpc, primary.vpc) and eni.vpc != primary.vpc:
         return server not in primary.dns
-    return facts.oif((None, server, eni.index)) == eni.index
+    answer = facts.answers.get((None, server, eni.index))
+    # Without a route, IPv4's answer for a bound socket is that all of the world is on the link.
+    return isinstance(answer, RouteAnswer) and answer.oif == eni.index and answer.table != 0
 
 
 def kernel(facts: Facts) -> Iterator[Finding]:
