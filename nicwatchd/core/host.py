@@ -10,8 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
@@ -37,11 +36,12 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
-from nicwatchd.core.sections import keys_named
 from nicwatchd.core.stack import Above
-from nicwatchd.core.steps import Question
 from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
 from nicwatchd.core.unlinked import Unlinked
+
+if TYPE_CHECKING:
+    from nicwatchd.core.firewall import Published
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -68,6 +68,7 @@ class Host:
         self.closed_main: Mapping[Family, tuple[Route, ...]] = {}  # see `Kernel.closed_main`
         self.defaults: tuple[Route, ...] = ()  # of main, whoever made them
         self.ruleset: Ruleset | None = None  # None: not read
+        self.published: tuple[Published, ...] = ()  # ports, by containers
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.above = Above()  # what stands on ENIs
         self.outside = Outside()  # whose they are by others' word
@@ -241,32 +242,6 @@ class Host:
             slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
             interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
-    # --- questions ---------------------------------------------------------------------------
-
-    def questions(self, now: float) -> list[Question]:
-        """What to ask IMDS now; each is given once."""
-        return [
-            Question(*interface.key, interface.polling.send(now), keys_named(self.policy.sections))
-            for interface in self.interfaces.values()
-            if interface.is_polled and interface.polling.is_due(now)
-        ]
-
-    def next_poll(self) -> float | None:
-        """When IMDS is to be asked next."""
-        polled = (i.polling for i in self.interfaces.values() if i.is_polled)
-        times = [self.unlinked.next_at, *(p.next_at for p in polled if not p.in_flight)]
-        return min((time for time in times if time < inf), default=None)
-
-    def poll_all(self, now: float) -> None:
-        """Ask IMDS about everything at once."""
-        for interface in self.interfaces.values():
-            interface.polling.at(now)
-
-    def answered_since(self, when: float) -> bool:
-        """Whether every interface that is polled has an answer to a question asked since then."""
-        polled = (i.polling for i in self.interfaces.values() if i.is_polled)
-        return all(polling.as_of >= when for polling in polled)
-
     # --- news --------------------------------------------------------------------------------
 
     def surprise(self, interface: Interface | None, where: str, error: str, trace: str) -> None:
@@ -279,11 +254,25 @@ class Host:
             view = interface.view() if interface else None
             self._news.append(Surprised(view, where, error, trace))
 
+    def for_each(self, work: Callable[[Interface], None], where: str) -> None:
+        """Do something for every interface. If it raises for one, the others are still served."""
+        for interface in self.interfaces.values():
+            try:
+                work(interface)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self.caught(interface, where, error)
+
     def caught(self, interface: Interface | None, where: str, error: Exception) -> None:
         """Record an exception in the work on one interface, or on all. All else goes on."""
         if interface:
             interface.surprise(where, repr(error))
         self.surprise(interface, where, repr(error), "".join(traceback.format_exception(error)))
+
+    def report(self, news: News) -> None:
+        """Have something told with the next news."""
+        self._news.append(news)
 
     def news(self) -> list[News]:
         """What happened since the last call, in order within each interface."""
