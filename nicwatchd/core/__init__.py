@@ -40,7 +40,7 @@ How to read it
     lead, primary, egress -> leadership     who leads the host's own traffic, what the primary needs
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
                 planned
-    losses, failures       what others removed, what the kernel refused
+    episodes, losses, failures       what others removed, what the kernel refused
     shadow, lookups        whose rule wins, by the kernel's own word
     forwarder   what is marked on the host, and the operations on its nftables table
     outside     whose the ENIs are by the word of udev and of Multus
@@ -49,6 +49,7 @@ How to read it
     basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
+    chronicle   what happened beside the transitions: the causes, as news
     agenda      when the next turn is due, and why
     application the operations of a decision under way: additions first, then removals
     steps       what the turn asks of its driver, and the answers

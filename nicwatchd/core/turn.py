@@ -25,6 +25,7 @@ from typing import Final
 from nicwatchd.core.agenda import Agenda, Appointment, Why
 from nicwatchd.core.application import Application
 from nicwatchd.core.basis import Basis
+from nicwatchd.core.chronicle import Chronicle
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
@@ -145,6 +146,7 @@ class Turn:
         self._decider = Decider(self.host)
         self._basis = Basis(self.host, self._decider.forwarder)  # of the last decision
         self._lookups = Lookups(self.host)
+        self._chronicle = Chronicle(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
         self._application = Application()  # of the decision that is carried out
@@ -227,7 +229,7 @@ class Turn:
     def start(self, now: float) -> None:
         """Begin a turn; `step` is then the first step."""
         self._began, self._round, self._wrote = now, 0, False
-        self._agenda.started()
+        self.host.losses.noticed = self._agenda.started(now)
         self._guard(lambda: self._move(Move.DUE, now), now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
@@ -321,7 +323,7 @@ class Turn:
         self._round += 1
         self._wrote = True
         self._failed = failed(self._application.outcomes)
-        self._decider.close(self._failed)
+        self._decider.close(self._failed, now)
         self.picture.stale.refused(self._failed)
         self.picture.stale.in_the_way(o for o in self._failed if is_in_the_way(o))
         if self.decision:
@@ -333,6 +335,7 @@ class Turn:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
+        self._chronicle.note(now)
         interfaces = self.host.interfaces.values()
         self._agenda.turned(
             self._began,
@@ -366,7 +369,7 @@ class Turn:
 
     def news(self) -> list[News]:
         """What happened since the last call."""
-        return self.host.news()
+        return [*self.host.news(), *self._chronicle.drain()]
 
 
 def _number(requests: Iterable[Request], host: Host, revision: int) -> bool:
