@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
 
 from nicwatchd.core.backoff import Pace
 from nicwatchd.core.episodes import Loss

@@ -25,6 +25,7 @@ except ImportError:  # Amazon Linux has it for its old Python only
 
 NOBODY: Final = "-1"  # not the id of any user
 TIME: Final = "__REALTIME_TIMESTAMP"  # microseconds of the Unix epoch
+LAST: Final = 253_402_300_799_999_999  # of the year 9999
 
 Entry = Mapping[str, str]
 
@@ -89,10 +90,14 @@ def last_entry(boot: str, directory: Path | None) -> float | None:
 
 def time_of(entry: Entry) -> float | None:
     """When an entry was written, in seconds of the Unix epoch; None: it does not say."""
-    try:
-        return int(entry[TIME]) / 1e6
-    except (KeyError, ValueError):
-        return None
+    return seconds(entry.get(TIME, ""))
+
+
+def seconds(text: str) -> float | None:
+    """Microseconds as seconds; None: it is no such number, or beyond the year 9999."""
+    if text.isascii() and text.isdigit() and len(text) <= len(str(LAST)) and int(text) <= LAST:
+        return int(text) / 1e6
+    return None
 
 
 def texts(entry: Mapping[str, Any]) -> Entry:
