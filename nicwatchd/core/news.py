@@ -24,22 +24,25 @@ class StateChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class HealthChanged:
-    """A family of an ENI works now, does no more, or does for another cause; None: not judged."""
-
-    view: View
-    family: Family
-    before: FamilyHealth | None
-    after: FamilyHealth | None
-    at: float  # monotonic seconds
-
-
-@dataclass(frozen=True, slots=True)
 class FightChanged:
     """Others have begun to remove the same things of ours repeatedly, or have stopped."""
 
     view: View
     began: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """A family of an interface works, or does not any more, or for other causes; `view` as of now.
+
+    `before` and `after` are None where it has no verdict. `at`: monotonic seconds.
+    """
+
+    view: View
+    family: Family
+    before: FamilyHealth | None
+    after: FamilyHealth | None
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +129,4 @@ class EgressMoved:
 
 
 Cause: TypeAlias = LinkChanged | Lost | Restored | Bypassed | FamilyGivenUp | EgressMoved
-News: TypeAlias = StateChanged | HealthChanged | FightChanged | Surprised | Cause
+News: TypeAlias = StateChanged | FightChanged | HealthChanged | Surprised | Cause

@@ -156,6 +156,7 @@ class Turn:
         self._began: float
         self._round: int
         self._wrote: bool
+        self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -285,12 +286,13 @@ class Turn:
                 self.step = Apply(self._application.batch(), macs)
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
-                self.step = self._lookups.wanted(changed=changed)
+                self.step = self._lookups.wanted(changed=changed, held=self._held)
                 if not self.step.probes:
                     self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
-        if self._holds(now):
+        self._held = self._holds(now)
+        if self._held:
             self._move(Move.EQUAL, now)
             return
         self._basis.take(now)
@@ -331,11 +333,11 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
+        self._chronicle.note(self._lookups.reached, now)
         if self.decision:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
-        self._chronicle.note(now)
         interfaces = self.host.interfaces.values()
         self._agenda.turned(
             self._began,

@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 from nicwatchd.core.fights import KINDS, WINDOW, Thing
 from nicwatchd.core.health import FamilyHealth, Health
 from nicwatchd.core.lifecycle import State, Transition
-from nicwatchd.core.model import Reason
 from nicwatchd.core.news import (
     Bypassed,
     EgressMoved,
@@ -119,7 +118,7 @@ def _priority(news: Transition) -> int:
 def health(news: HealthChanged, status: InterfaceStatus) -> Entry:
     """A family of an ENI works, or not, or for another cause."""
     after, family = news.after, news.family.label
-    causes = reason_statuses(after.causes) if after else []
+    causes = reason_statuses(after.causes, news.view) if after else []
     lasted = max(0.0, news.at - (news.before.since if news.before else news.view.seen))
     text = _health_text(news, after, family, lasted)
     fields = interface_fields(status, causes) | {
@@ -224,14 +223,14 @@ def bypassed(news: Bypassed, status: InterfaceStatus) -> Entry:
         text = "is no longer bypassed: nicwatchd's rules decide again"
         cause = "; ".join(shown(reason.text) for reason in news.before)
         return f"{label(status)} {text}", NOTICE, interface_fields(status, [], f"it was: {cause}")
-    reasons = _reasons(news.by)
+    reasons = reason_statuses(news.by, news.view)
     text = "; ".join(reason.text for reason in reasons)
     return f"{label(status)} is bypassed: {text}", WARNING, interface_fields(status, reasons)
 
 
 def given_up(news: FamilyGivenUp, status: InterfaceStatus) -> Entry:
     """An ENI is taken for one that does not have the family."""
-    (reason,) = _reasons((news.reason,))
+    (reason,) = reason_statuses((news.reason,), news.view)
     family = news.family.label
     text = f"is taken for an interface without {family}, {duration(news.after)} after it was seen"
     fields = interface_fields(status, [reason]) | {"NICWATCHD_FAMILY": family.lower()}
@@ -252,10 +251,6 @@ def egress(news: EgressMoved, status: InterfaceStatus | None) -> Entry:
     fields = interface_fields(status, [], cause) if status else {"NICWATCHD_CAUSE": cause}
     fields |= {"NICWATCHD_FAMILY": family.lower(), "NICWATCHD_EGRESS": now}
     return f"{about}{text}, {by}", NOTICE if news.by_us else WARNING, fields
-
-
-def _reasons(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
-    return reason_statuses(reasons)
 
 
 # --- trouble -------------------------------------------------------------------------------------
