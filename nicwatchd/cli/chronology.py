@@ -188,9 +188,9 @@ def _overdue(entry: Entry) -> tuple[str, str]:
 def _health(entry: Entry) -> tuple[str, str]:
     health = entry.get("NICWATCHD_FAMILY_HEALTH", "")
     text = _message(entry)
-    if health == "not-working":
-        return ("waiting" if " waits" in text.partition(":")[0] else "NOT WORKING"), text
-    return health or "not judged", text
+    if " waits" in text.partition(":")[0]:
+        return "waiting", text
+    return {"not-working": "NOT WORKING", "": "not judged"}.get(health, health), text
 
 
 def _lost(entry: Entry) -> tuple[str, str]:

@@ -63,10 +63,12 @@ def condition(status: Mapping[str, Any], family: str) -> tuple[str | None, str]:
     match part.get("health"):
         case "working":
             return WORKING, ""
+        case "degraded" | "not-working" if part.get("waits"):
+            return WAITING, why
         case "degraded":
             return DEGRADED, why
         case "not-working":
-            return (WAITING if part.get("waits") else NOT_WORKING), why
+            return NOT_WORKING, why
     if "health" in part and status.get("health"):
         return None, ""  # the ENI has another family
     # Written before there was a verdict, or before anything was known.

@@ -144,7 +144,7 @@ def _health_text(
         was = "degraded" if before is Health.DEGRADED else "not working"
         return f"{family} works again, after {duration(lasted)} {was}"
     if after.waits:
-        return f"{family} waits{why}"
+        return f"{family} {'works so far, and waits' if after.answering else 'waits'}{why}"
     return f"{family} {'works only in part' if after.answering else 'does not work'}{why}"
 
 
