@@ -1,21 +1,19 @@
-"""The end of a turn: whether each ENI works, and what happened beside the transitions.
+"""What happened beside the transitions, told once: the causes that an operator looks for.
 
 Each turn's end is compared with what was told before. So what comes and goes within a turn is not
 told, and what changes too often is told as it is when there is time for it.
 
-Reads: the interfaces, what the look-ups showed, main's default routes, and the losses, at the end
-of each turn. Gives: each interface's health, and news: the causes that an operator looks for.
+Reads: the interfaces, main's default routes, and the losses, at the end of each turn. Gives: news.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nicwatchd.core.backoff import Pace
 from nicwatchd.core.episodes import Loss
 from nicwatchd.core.evidence import Status
-from nicwatchd.core.health_book import HealthBook
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import PROTOCOL, Family, Key, Reason
@@ -28,7 +26,6 @@ from nicwatchd.core.news import (
     Lost,
     Restored,
 )
-from nicwatchd.core.reach import Reached
 from nicwatchd.core.treatment import Managed
 
 TOLD, SPAN = 10, 60.0  # of one kind about one interface are told in so many seconds
@@ -54,11 +51,9 @@ class Chronicle:
         self._egress: dict[Family, tuple[int, ...]] = {}
         self._paces: dict[tuple[Key | None, type[Cause]], Pace] = {}
         self._news: list[Cause] = []
-        self._health = HealthBook(host)
 
-    def note(self, reached: Mapping[tuple[int, Family], Reached], now: float) -> None:
-        """A turn is over: note what is new. `reached`: as the look-ups showed."""
-        self._health.conclude(reached, now)
+    def note(self, now: float) -> None:
+        """A turn is over: note what is new."""
         interfaces = self._host.interfaces.values()
         keys = self._host.keys
         self._told = {key: told for key, told in self._told.items() if key in keys}

@@ -29,6 +29,7 @@ from nicwatchd.core.chronicle import Chronicle
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
+from nicwatchd.core.health_book import HealthBook
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ASKING
 from nicwatchd.core.lookups import Lookups
@@ -146,24 +147,23 @@ class Turn:
         self._decider = Decider(self.host)
         self._basis = Basis(self.host, self._decider.forwarder)  # of the last decision
         self._lookups = Lookups(self.host)
+        self._health = HealthBook(self.host)
         self._chronicle = Chronicle(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
         self._application = Application()  # of the decision that is carried out
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
-        # Of the turn under way: when it began, its rounds so far, and whether it applied anything.
-        self._began: float
-        self._round: int
-        self._wrote: bool
+        self._began: float  # when the turn under way began
+        self._round: int  # its rounds so far
+        self._wrote: bool  # whether it applied anything
         self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
 
     def take_event(self, event: Event, now: float, *, by_us: bool = False) -> None:
         """The kernel reported a change; `by_us`: our own request socket caused it."""
-        delay = self.picture.take_event(event, now, by_us=by_us)
-        if delay is not None:
+        if (delay := self.picture.take_event(event, now, by_us=by_us)) is not None:
             self._agenda.news(now, delay)
 
     def take_reading(self, reading: Reading | PrimaryReading | MacsReading, now: float) -> None:
@@ -333,7 +333,8 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
-        self._chronicle.note(self._lookups.reached, now)
+        self._health.conclude(self._lookups.reached, now)
+        self._chronicle.note(now)
         if self.decision:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
