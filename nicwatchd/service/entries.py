@@ -277,12 +277,13 @@ def surprise(news: Surprised, status: InterfaceStatus | None) -> Entry:
 
 
 def duration(seconds: float) -> str:
-    """A duration for people: `0.11 s`, `4.2 s`, `3 min`, `2 h`, `5 d`."""
+    """A duration for people: `0.11 s`, `4.2 s`, `42 s`, `3 min`, `2 h`, `5 d`."""
     seconds = max(0.0, seconds)
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.2f} s" if seconds < 1.0 else f"{seconds:.1f} s"
+    digits = 2 if seconds < 1.0 else 1 if seconds < 10.0 else 0  # noqa: PLR2004 (three digits)
+    return f"{seconds:.{digits}f} s"
 
 
 def _usec(seconds: float) -> str:
