@@ -95,9 +95,12 @@ def exits() -> list[str]:
 
 
 def chronology(
-    entries: Iterable[Entry], boot_end: Callable[[str], float | None], this_boot: str
+    entries: Iterable[Entry], boot_end: Callable[[str], float | None], this_boot: str | None
 ) -> Chronology:
-    """The events of these entries, in any order. `boot_end`: when a boot's journal ended."""
+    """The events of these entries, in any order. `boot_end`: when a boot's journal ended.
+
+    `this_boot` goes on; None: the last one does, as far as is known.
+    """
     found = [event for event in map(_event, entries) if event]
     found.sort(key=lambda event: event.at)
     enis = {event.mac: event.eni for event in found if event.eni}
@@ -119,7 +122,7 @@ def _event(entry: Entry) -> Event | None:
     state = (entry.get("NICWATCHD_STATE"), entry.get("NICWATCHD_REASONS", ""))
     return Event(
         at=at,
-        boot=entry.get("_BOOT_ID", ""),
+        boot=_line(entry.get("_BOOT_ID", "")),
         what=what,
         detail=_line(detail),
         name=_line(entry.get("INTERFACE", "")),
@@ -244,13 +247,13 @@ READERS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
 
 
 def _with_ends(
-    events: Sequence[Event], boot_end: Callable[[str], float | None], this_boot: str
+    events: Sequence[Event], boot_end: Callable[[str], float | None], this_boot: str | None
 ) -> tuple[list[Event], list[Gap]]:
     """The events with those that nobody could write: that the daemon died; and all gaps."""
     walk = _Runs(boot_end)
     for event in events:
         walk.take(event)
-    if walk.running and walk.last and walk.last.boot != this_boot:
+    if walk.running and walk.last and this_boot not in (None, walk.last.boot):
         walk.died(None)
     if walk.down_since is not None:
         walk.gaps.append(Gap(walk.down_since, None, walk.why))

@@ -60,9 +60,10 @@ def history(arguments: argparse.Namespace) -> int:
         text = f"the journal has nothing about an interface {arguments.interface!r}"
         return fail(text, NO_INTERFACE)
     begin = known.events[0].at if span.begin is None else span.begin
-    shown = [e for e in known.events if begin <= e.at <= span.end and not e.quiet]
-    found = intervals(known, begin, span.end)
-    return _print(arguments, known, shown, found, (begin, span.end))
+    end = _end(known, arguments, span.end)
+    shown = [e for e in known.events if begin <= e.at <= end and not e.quiet]
+    found = intervals(known, begin, end)
+    return _print(arguments, known, shown, found, (begin, end))
 
 
 def _span(arguments: argparse.Namespace, now: float) -> _Span:
@@ -80,8 +81,16 @@ def _read(span: _Span, directory: Path | None, *, everything: bool) -> Chronolog
     since = None if span.begin is None else span.begin - LOOK_BACK
     part = Range(since, span.end, boot, directory)
     found = [*entries(matches(), part), *entries(exits(), part)]
-    here = "" if directory else this_boot()
+    here = None if directory else this_boot()
     return chronology(found, lambda boot: last_entry(boot, directory), here)
+
+
+def _end(known: Chronology, arguments: argparse.Namespace, end: float) -> float:
+    """Until when something is known: now, but in files from elsewhere until they end."""
+    if arguments.until or not arguments.directory:
+        return end
+    last = known.events[-1]
+    return max(last.at, last_entry(last.boot, arguments.directory) or last.at)
 
 
 def _only(known: Chronology, wanted: str) -> Chronology:

@@ -131,7 +131,7 @@ def _marks(events: Iterable[Event], y: int, span: tuple[float, float]) -> Iterat
 def _frame(begin: float, end: float, height: int) -> Iterator[str]:
     """The lines and the names of the times."""
     room = max(1, (WIDTH - LEFT - RIGHT) // TICK_ROOM)
-    step = next((t for t in TICKS if (end - begin) / t <= room), TICKS[-1])
+    step = next((t for t in TICKS if (end - begin) / t <= room), (end - begin) / room)
     offset = time.localtime(begin).tm_gmtoff  # whole hours and days of local time
     at = (begin + offset) // step * step - offset + step
     while at < end:

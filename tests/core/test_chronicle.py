@@ -22,6 +22,7 @@ from nicwatchd.core.news import (
     Lost,
     Restored,
 )
+from nicwatchd.core.policy import PrimaryMode
 from nicwatchd.core.port import LinkEvent
 from tests.core.build import ETH1, FULL4, NONE, V4, V6, eni, net
 from tests.core.fast_motion import FastMotion
@@ -130,9 +131,11 @@ def test_what_is_given_up_is_not_told_to_be_back() -> None:
 # --- the link --------------------------------------------------------------------------------
 
 
-def set_link(motion: FastMotion, **changes: bool) -> Callable[[], None]:
+def set_link(motion: FastMotion, field: str, *, to: bool) -> Callable[[], None]:
     def act() -> None:
-        motion.kernel.set_link(replace(motion.kernel.links[3], **changes))
+        link = motion.kernel.links[3]
+        up, running = (to, link.running) if field == "up" else (link.up, to)
+        motion.kernel.set_link(replace(link, up=up, running=running))
 
     return act
 
@@ -147,11 +150,11 @@ def test_a_hot_plug_is_no_change_of_a_link() -> None:
 def test_a_link_that_others_set_down_and_up_is_told(field: str) -> None:
     motion = applied()
     told(motion, LinkChanged)
-    motion.at(200.0, set_link(motion, **{field: False}))
+    motion.at(200.0, set_link(motion, field, to=False))
     motion.run(205.0)
     (down,) = told(motion, LinkChanged)
     assert (down.carries, down.view.link.up, down.flapped) == (False, field != "up", False)
-    motion.at(210.0, set_link(motion, **{field: True}))
+    motion.at(210.0, set_link(motion, field, to=True))
     motion.run(215.0)
     (back,) = told(motion, LinkChanged)
     assert (back.carries, back.flapped) == (True, False)
@@ -170,10 +173,10 @@ def test_a_link_that_was_down_between_two_looks_has_flapped() -> None:
 def test_a_link_that_flaps_without_end_is_told_a_few_times_and_then_as_it_is() -> None:
     motion = applied()
     told(motion, LinkChanged)
-    every(motion, 1.0, 60, set_link(motion, running=False))
+    every(motion, 1.0, 60, set_link(motion, "running", to=False))
     for number in range(60):
-        motion.at(200.5 + number, set_link(motion, running=True))
-    motion.at(261.0, set_link(motion, running=False))
+        motion.at(200.5 + number, set_link(motion, "running", to=True))
+    motion.at(261.0, set_link(motion, "running", to=False))
     motion.run(261.0 + chronicle.SPAN + 10.0)
     changes = told(motion, LinkChanged)
     assert len(changes) <= 2 * chronicle.TOLD + 1
@@ -226,7 +229,7 @@ def default(index: int, metric: int) -> Route:
 
 
 def test_an_egress_that_moved_is_told_with_whose_route_it_is() -> None:
-    motion = FastMotion(replace(CALM, egress="leave", primary="leave"))
+    motion = FastMotion(replace(CALM, egress="leave", primary=PrimaryMode.LEAVE))
     motion.kernel.put(default(2, 1024))
     motion.run(5.0)
     assert told(motion, EgressMoved) == [], "at first it is as it is"

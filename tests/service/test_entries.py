@@ -24,7 +24,7 @@ from nicwatchd.core.news import (
 from nicwatchd.core.policy import Policy
 from nicwatchd.service import entries, journal
 from nicwatchd.service.entries import DEBUG, INFO, NOTICE, WARNING
-from nicwatchd.service.status import InterfaceStatus, of_view
+from nicwatchd.service.status import InterfaceStatus, ReasonStatus, of_view
 from nicwatchd.service.telling import Told
 from tests.core.build import ETH1, IPV4, NET4, TABLE, V4, V6, ip, ips, net
 
@@ -240,7 +240,7 @@ def test_the_fields_of_a_verdict() -> None:
 
 
 def test_codes_stand_beside_the_texts_and_only_once() -> None:
-    reasons = [entries.ReasonStatus(code=code, text=f"{code}!") for code in ("a", "b", "a")]
+    reasons = [ReasonStatus(code=code, text=f"{code}!") for code in ("a", "b", "a")]
     fields = entries.interface_fields(STATUS, reasons)
     assert fields["NICWATCHD_REASON_CODES"] == "a b"
     assert fields["NICWATCHD_REASONS"] == "a: a!\nb: b!\na: a!"
