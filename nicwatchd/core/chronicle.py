@@ -8,12 +8,13 @@ Reads: the interfaces, main's default routes, and the losses, at the end of each
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from nicwatchd.core.backoff import Pace
 from nicwatchd.core.episodes import Loss
 from nicwatchd.core.evidence import Status
+from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import PROTOCOL, Family, Key, Reason
@@ -22,13 +23,15 @@ from nicwatchd.core.news import (
     Cause,
     EgressMoved,
     FamilyGivenUp,
+    HealthChanged,
     LinkChanged,
     Lost,
     Restored,
 )
 from nicwatchd.core.treatment import Managed
 
-TOLD, SPAN = 10, 60.0  # of one kind about one interface are told in so many seconds
+# So many of one kind about one interface are told in SPAN seconds; a hot-plug has a few verdicts.
+TOLD, HEALTH_TOLD, SPAN = 10, 20, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class _Told:
     broken: bool = False  # it was told that it carries nothing
     shadows: tuple[Reason, ...] = ()
     absent: frozenset[Family] = frozenset()
+    health: Mapping[Family, FamilyHealth] = field(default_factory=dict)
 
 
 class Chronicle:
@@ -49,8 +53,8 @@ class Chronicle:
         self._host = host
         self._told: dict[Key, _Told] = {}
         self._egress: dict[Family, tuple[int, ...]] = {}
-        self._paces: dict[tuple[Key | None, type[Cause]], Pace] = {}
-        self._news: list[Cause] = []
+        self._paces: dict[tuple[Key | None, type[Cause | HealthChanged]], Pace] = {}
+        self._news: list[Cause | HealthChanged] = []
 
     def note(self, now: float) -> None:
         """A turn is over: note what is new."""
@@ -62,15 +66,16 @@ class Chronicle:
             told = self._told.get(interface.key, _Told(_carries(interface), interface.facts.flaps))
             told = self._note_link(interface, told, now)
             told = self._note_shadows(interface, told, now)
-            self._told[interface.key] = self._note_families(interface, told, now)
+            told = self._note_families(interface, told, now)
+            self._told[interface.key] = self._note_health(interface, told, now)
         self._note_egress(now)
 
-    def drain(self) -> list[Cause]:
+    def drain(self) -> list[Cause | HealthChanged]:
         """What happened since the last call: what was lost and is back, and then what was noted."""
         news, self._news = self._news, []
         return [*self._episodes(), *news]
 
-    def _episodes(self) -> Iterator[Cause]:
+    def _episodes(self) -> Iterator[Cause | HealthChanged]:
         for episode in self._host.losses.episodes.drain():
             interface = self._host.interfaces.get(episode.index)
             if interface is None:
@@ -81,9 +86,10 @@ class Chronicle:
             else:
                 yield Restored(interface.view(), episode.things, episode.after)
 
-    def _tell(self, key: Key | None, cause: Cause, now: float) -> bool:
+    def _tell(self, key: Key | None, cause: Cause | HealthChanged, now: float) -> bool:
         """Tell it, unless there was too much of the kind lately."""
-        pace = self._paces.setdefault((key, type(cause)), Pace(TOLD, SPAN))
+        most = HEALTH_TOLD if isinstance(cause, HealthChanged) else TOLD
+        pace = self._paces.setdefault((key, type(cause)), Pace(most, SPAN))
         if not pace.allows(now):
             return False
         self._news.append(cause)
@@ -100,6 +106,8 @@ class Chronicle:
         return new if self._tell(interface.key, change, now) else told
 
     def _note_shadows(self, interface: Interface, told: _Told, now: float) -> _Told:
+        if not (told.shadows or interface.is_shadowed):
+            return told  # nearly always
         shadows = interface.view().shadows
         if shadows == told.shadows:
             return told
@@ -117,6 +125,20 @@ class Chronicle:
             if not self._tell(interface.key, given_up, now):
                 return told
         return replace(told, absent=frozenset(absent))
+
+    def _note_health(self, interface: Interface, told: _Told, now: float) -> _Told:
+        if told.health is interface.health:
+            return told  # nearly always
+        health: dict[Family, FamilyHealth] = {}
+        for family in Family:
+            before, after = told.health.get(family), interface.health.get(family)
+            change = HealthChanged(interface.view(), family, before, after, now)
+            is_news = _news(before) != _news(after)
+            known = after if not is_news or self._tell(interface.key, change, now) else before
+            if known:
+                health[family] = known
+        is_told = health == interface.health
+        return replace(told, health=interface.health if is_told else health)
 
     def _note_egress(self, now: float) -> None:
         for family in Family:
@@ -145,3 +167,10 @@ class Chronicle:
 
 def _carries(interface: Interface) -> bool:
     return interface.link.up and interface.link.running
+
+
+def _news(health: FamilyHealth | None) -> object:
+    """What of a verdict is news when it changes: waiting for other facts is none."""
+    if health is None or health.waits:
+        return health and (health.health, True)
+    return health.health, frozenset(cause.code for cause in health.causes)

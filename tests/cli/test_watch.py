@@ -30,7 +30,7 @@ PARTLY: dict[str, Any] = {**SILENT, "health": "degraded"}
 
 
 def event(state: str = "applied", **more: Any) -> dict[str, Any]:
-    plain = {"name": "ens7", "mac": MAC, "eni": None, "state": state, "reasons": []}
+    plain: dict[str, Any] = {"name": "ens7", "mac": MAC, "eni": None, "state": state, "reasons": []}
     return {**plain, "ipv4": None, "ipv6": None, "health": None, **more}
 
 
