@@ -221,6 +221,7 @@ def _add_record(commands: Commands) -> None:
     _add_output(record)
     _add_no_mask(record)
     _add_config(record)
+    _add_runtime_directory(record)
 
 
 def _add_bugreport(commands: Commands) -> None:
