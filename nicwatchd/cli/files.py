@@ -6,15 +6,18 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 
-def named(what: str, ending: str, now: Callable[[], datetime] | None = None) -> Path:
+def time_of_day() -> datetime:
+    """What time it is, for names and for dates of files."""
+    return datetime.now(UTC)
+
+
+def named(what: str, ending: str, at: datetime) -> Path:
     """`nicwatchd-WHAT-20261126T101500Z.ENDING` in this directory."""
-    at = now() if now else datetime.now(UTC)
     return Path(f"nicwatchd-{what}-{at:%Y%m%dT%H%M%SZ}.{ending}")
 
 

@@ -106,9 +106,7 @@ def test_only_a_file_is_replaced(tmp_path: Path) -> None:
 
 def test_names_have_the_time() -> None:
     at = datetime(2026, 11, 26, 10, 15, 0, tzinfo=UTC)
-    assert named("bugreport", "tar.gz", lambda: at) == Path(
-        "nicwatchd-bugreport-20261126T101500Z.tar.gz"
-    )
+    assert named("bugreport", "tar.gz", at) == Path("nicwatchd-bugreport-20261126T101500Z.tar.gz")
 
 
 # --- parts ---------------------------------------------------------------------------------------
