@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 from nicwatchd.core.model import Address
+from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import KernelError
 from nicwatchd.recording.format import Line, RecordingError, read, written
 from nicwatchd.recording.mask import Mask
@@ -172,6 +173,22 @@ def test_a_transition_that_comes_too_late_is_found(race: Recording) -> None:
     found = differences(race, replay(replace(race, lines=tuple(lines))))
     assert len(found) == 1
     assert found[0].startswith("eth1: applied; ipv4 working; ipv6 working from 9.")
+
+
+@pytest.mark.parametrize(
+    ("age", "complete", "seconds"),
+    [
+        (0.0, False, 1.0),  # twice two polls of a quarter of a second
+        (34.0, True, 1.0),
+        (36.0, False, 10.0),
+        (59.0, True, 10.0),
+        (61.0, True, 120.0),
+        (61.0, False, 10.0),
+        (181.0, False, 120.0),
+    ],
+)
+def test_how_late_a_transition_may_come(age: float, complete: bool, seconds: float) -> None:
+    assert compare.late(Policy(), age, complete=complete) == seconds + compare.SLACK
 
 
 def test_without_a_daemon_the_replay_tells_the_states(tmp_path: Path) -> None:
