@@ -7,7 +7,6 @@ time. So what came and went between two reads is seen only where an event names 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -99,10 +98,10 @@ class KernelWatch:
         self._events.start(self._take)
         try:
             while True:
-                began = time.perf_counter()
+                began = self._clock()
                 try:
                     await self._look()
-                    rest = max(PAUSE, REST * (time.perf_counter() - began))
+                    rest = max(PAUSE, REST * (self._clock() - began))
                 except KernelError as error:
                     self._say(Line(t=self._clock(), note=f"the kernel did not answer: {error}"))
                     rest = RETRY
