@@ -28,7 +28,7 @@ class HealthBook:
         self._host = host
         self._reached: Mapping[tuple[int, Family], Reached] = {}
         self._surprises: tuple[Reason | None, ...] = ()
-        self._waits = True  # whether a verdict may change with time alone
+        self._is_timed = True  # whether a verdict may change with time alone
         self._judged: dict[int, _Basis] = {}  # by ifindex
 
     def conclude(
@@ -41,7 +41,7 @@ class HealthBook:
         interfaces = self._host.interfaces
         surprises = tuple(interface.surprised for interface in interfaces.values())
         is_known = reached is self._reached and surprises == self._surprises
-        if held and is_known and not self._waits:
+        if held and is_known and not self._is_timed:
             return
         self._reached, self._surprises = reached, surprises
         self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
@@ -52,14 +52,12 @@ class HealthBook:
                 if self._host.strict:
                     raise
                 self._host.caught(interface, "judging whether it works", error)
-        found = (each for i in interfaces.values() for each in i.health.values())
-        self._waits = any(each.waits for each in found)
+        self._is_timed = any(map(_is_timed, interfaces.values()))
 
     def _judge(self, interface: Interface, now: float) -> None:
         index, view, before = interface.link.index, interface.view(), interface.health
         looked = {family: self._reached.get((index, family), NOTHING_AMISS) for family in Family}
-        waits = any(each.waits for each in before.values())
-        if self._judged.get(index) == (view, looked) and not waits:
+        if self._judged.get(index) == (view, looked) and not _is_timed(interface):
             return
         after: dict[Family, FamilyHealth] = {}
         for family in Family:
@@ -77,6 +75,12 @@ class HealthBook:
             was, is_now = before.get(family), view.health.get(family)
             if _told(was) != _told(is_now):
                 self._host.report(HealthChanged(view, family, was, is_now, now))
+
+
+def _is_timed(interface: Interface) -> bool:
+    """Whether its verdicts may change with time alone."""
+    waits = any(each.waits for each in interface.health.values())
+    return waits or interface.fights.reason is not None
 
 
 def _told(health: FamilyHealth | None) -> object:

@@ -306,6 +306,7 @@ class Interface:
             taken=facts.floating.taken,
             moved=dict(facts.moved),
             fight=self.fights.reason,
+            fought_at=self.fights.last,
             shadows=self._shadows,
             failures=self._failures,
             surprise=self.surprised,

@@ -49,6 +49,7 @@ class View:
     plan: Plan
     elsewhere: Mapping[Item, Elsewhere]  # what others have instead
     fight: Reason | None  # what is fought over, and with whom
+    fought_at: float  # when something of that was removed last
     shadows: tuple[Reason, ...]  # foreign rules that win over ours
     failures: tuple[Reason, ...]  # what the kernel did not accept
     surprise: Reason | None  # the exception that kept it from being judged or planned
