@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from nicwatchd.core.evidence import Status, Verdict, Witness
 from nicwatchd.core.floating import Taken
@@ -49,7 +50,6 @@ class View:
     plan: Plan
     elsewhere: Mapping[Item, Elsewhere]  # what others have instead
     fight: Reason | None  # what is fought over, and with whom
-    fought_at: float  # when something of that was removed last
     shadows: tuple[Reason, ...]  # foreign rules that win over ours
     failures: tuple[Reason, ...]  # what the kernel did not accept
     surprise: Reason | None  # the exception that kept it from being judged or planned
@@ -59,6 +59,7 @@ class View:
     # Why the kernel is not as planned yet, and in which families (None: in what has no family).
     unfinished: tuple[Reason, ...] = ()
     unequal: frozenset[Family | None] = frozenset()
+    fought_at: float = -inf  # when something that is fought over was removed last
     leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
