@@ -25,7 +25,15 @@ from nicwatchd.core.view import View, listed_elsewhere, taken_away
 
 # Notes of a plan that say of something of an ENI that it does not answer.
 TELLING_NOTES: Final = frozenset(
-    {"nft-missing", "nft-refused", "mark-taken", "marks-used-up", "strict-filter", "same-address"}
+    {
+        "nft-missing",
+        "nft-refused",
+        "mark-taken",
+        "marks-used-up",
+        "strict-filter",
+        "same-address",
+        "published-port",
+    }
 )
 # Why the kernel is not as planned that does not end by itself.
 LASTING: Final = frozenset({"no-router"})

@@ -303,7 +303,7 @@ def test_what_keepalived_took_away_is_silent(which: Family) -> None:
         *(
             pytest.param({"remarks": Reason(code, "x")}, code, DEGRADED, id=code)
             for code in ("nft-missing", "nft-refused", "mark-taken", "marks-used-up",
-                         "strict-filter", "same-address")
+                         "strict-filter", "same-address", "published-port")
         ),
     ],
 )  # fmt: skip
