@@ -128,6 +128,8 @@ def _add_wait(commands: Commands) -> None:
     wait.add_argument("targets", nargs="+", metavar="TARGET", help=TARGET)
     text = "the family that must work (default: %(default)s, every one that the interface has)"
     wait.add_argument("--for", dest="family", choices=FAMILIES, default="all", help=text)
+    text = "the targets are escaped, as by systemd-escape (for nicwatchd-wait@.service)"
+    wait.add_argument("--escaped", action="store_true", help=text)
     text = "give up after so many seconds (default: %(default)g)"
     wait.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help=text)
     _add_runtime_directory(wait)
@@ -156,6 +158,7 @@ def _add_history(commands: Commands) -> None:
 def _add_doctor(commands: Commands) -> None:
     text = "look for what hurts or would hurt on this host, and say what mends it; changes nothing"
     doctor = _add(commands, "doctor", text)
+    doctor.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_json(doctor)
     _add_config(doctor)
     _add_runtime_directory(doctor)
@@ -164,6 +167,7 @@ def _add_doctor(commands: Commands) -> None:
 def _add_plan(commands: Commands) -> None:
     text = "show what nicwatchd would change now, as ip commands; changes nothing"
     plan = _add(commands, "plan", text)
+    plan.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_config(plan)
     _add_json(plan)
     _add_runtime_directory(plan)
@@ -217,6 +221,7 @@ def _add_record(commands: Commands) -> None:
     _add_output(record)
     _add_no_mask(record)
     _add_config(record)
+    _add_runtime_directory(record)
 
 
 def _add_bugreport(commands: Commands) -> None:
