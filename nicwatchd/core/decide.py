@@ -46,7 +46,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.operations import family_of
 from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
-from nicwatchd.core.policy import Policy
+from nicwatchd.core.policy import Forwarded, Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
 from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
@@ -76,7 +76,8 @@ class Decider:
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network = container_network(host.link_names, host.rules)
         kernel = _snapshot(host)
-        host.owners = Owners(kernel, host.policy.numbers)
+        marks_end = host.policy.forwarded is Forwarded.OFF
+        host.owners = Owners(kernel, host.policy.numbers, marks_end=marks_end)
         for interface in host.interfaces.values():
             interface.surprise(JUDGING, None)
             interface.surprise(PLANNING, None)

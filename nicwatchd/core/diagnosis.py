@@ -24,7 +24,15 @@ from nicwatchd.core.view import View, listed_elsewhere, taken_away
 
 # Notes of a plan, or on facts, that say of something of an ENI that it does not answer.
 TELLING_NOTES: Final = frozenset(
-    {"nft-missing", "nft-refused", "mark-taken", "marks-used-up", "strict-filter", "same-address"}
+    {
+        "nft-missing",
+        "nft-refused",
+        "mark-taken",
+        "marks-used-up",
+        "strict-filter",
+        "same-address",
+        "published-port",
+    }
 )
 NO_ENI: Final = "no-eni"
 

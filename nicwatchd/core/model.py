@@ -13,12 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-)
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, TypeAlias
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
@@ -74,7 +69,6 @@ IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route wi
 LAST_METRIC: Final = 4_000_000_000
 # Routes of main that are copied for one ENI and family. With more, by BGP perhaps, main decides.
 COPIED_AT_MOST: Final = 256
-
 
 # Of one priority the first rule that was added comes first, and the kernel gives rules that name
 # none the one before the second rule's: this, and then down. So all rules of others that name no

@@ -10,7 +10,7 @@ from typing import Final
 
 from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
-from nicwatchd.core.forwarder import may_have_ruleset
+from nicwatchd.core.forwarder import may_have_ruleset, watches_ports
 from nicwatchd.core.host import Host
 from nicwatchd.core.layers import LAYER_KINDS
 from nicwatchd.core.model import (
@@ -281,6 +281,7 @@ class Picture:
             ruleset=self.stale.take_ruleset() and is_marking,
             marked=marked,
             cni=cni,
+            published=cni and watches_ports(self._host),
             filtered=marked if is_marking else frozenset(),
         )
 
@@ -302,6 +303,8 @@ class Picture:
             self._host.defaults = read.defaults
         if read.ruleset is not None:
             self._host.ruleset = read.ruleset
+        if read.published is not None:
+            self._host.published = read.published
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:

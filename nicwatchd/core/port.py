@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.model import Address, IPAddress, Link, Reason, Route, Rule
+    from nicwatchd.core.published import Published
 
 
 class KernelError(Exception):
@@ -190,6 +191,9 @@ class Kernel(Protocol):
 
         Or the reason why it cannot be read.
         """
+
+    async def published(self) -> tuple[Published, ...]:
+        """The ports that containers publish, as far as they can be read."""
 
     async def nft_problem(self) -> Reason | None:
         """Why our nftables table cannot be written, as far as that can be told beforehand."""

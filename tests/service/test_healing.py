@@ -329,10 +329,10 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
         status = await until(daemon, "eth1", lambda s: s.fought_over)
         (note,) = (note for note in status.notes if note.code == "fought-over")
         assert "name port id 77" in note.text
-        assert not status.is_settled
+        assert not daemon.status().ready
         (line,) = daemon.status().unready
         assert ", and 1 more of nicwatchd's objects" in line
-        assert headline(daemon.host.interfaces.values()) .startswith("1 of 2 interfaces work, ")
+        assert headline(daemon.host.interfaces.values()).startswith("1 of 2 interfaces work, ")
 
         clock.ahead += WINDOW
         await daemon.reconcile()

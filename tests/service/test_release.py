@@ -383,7 +383,7 @@ async def test_on_a_real_kernel_by_the_command() -> None:
         vpc = ec2.vpc
 
         async def command(*words: str) -> Any:
-            program = (sys.executable, "-m", "nicwatchd.cli.main", "release", "--json")
+            program = (sys.executable, "-m", "nicwatchd.cli.main", "release", "--all", "--json")
             directory = f"--runtime-directory={vpc.runtime_dir}"
             return json.loads(await vpc.exec(vpc.host, *program, directory, *words))
 
