@@ -115,6 +115,8 @@ def _add_wait(commands: Commands) -> None:
     wait.add_argument("targets", nargs="+", metavar="TARGET", help=TARGET)
     text = "the family that must work (default: %(default)s, every one that the interface has)"
     wait.add_argument("--for", dest="family", choices=FAMILIES, default="all", help=text)
+    text = "the targets are escaped, as by systemd-escape (for nicwatchd-wait@.service)"
+    wait.add_argument("--escaped", action="store_true", help=text)
     text = "give up after so many seconds (default: %(default)g)"
     wait.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help=text)
     _add_runtime_directory(wait)

@@ -1,0 +1,128 @@
+"""The status of one interface in depth: what it is, what it has, since when, and what is amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, health, is_judged
+from nicwatchd.cli.layout import Paint, duration, pad, wrap
+from nicwatchd.cli.words import (
+    COLOUR_OF,
+    HOST_SIDE,
+    Cause,
+    causes_by_text,
+    condition,
+    lacks,
+    sentence,
+)
+
+LABELS: Final = 11  # columns of the labels
+SHOWN: Final = 12  # addresses that are named; the rest is counted
+DEPRECATED: Final = '"deprecated" in `ip addr`: no default source'
+
+
+def depth(interface: Document, now: float, paint: Paint) -> Iterator[str]:
+    """The lines for people."""
+    word = condition(interface)
+    eni = interface.get("eni") or "(ENI id not known yet)"
+    begin = f"{interface['name']}  {eni}  "
+    head = wrap(f"{word}{_since(interface, now)}", begin, "  ")
+    yield head[0].replace(word, paint(word, COLOUR_OF.get(word, "")), 1)
+    yield from head[1:]
+    yield from field("Interface", _identity(interface))
+    for key, label in FAMILIES.items():
+        yield from field(label, _family(interface.get(key), now))
+    yield from field("Routing", _routing(interface))
+    if interface.get("section"):
+        yield from field("Settings", interface["section"])
+    yield from _amiss(interface)
+
+
+def field(label: str, text: str) -> list[str]:
+    """One field with its label before it."""
+    return wrap(text, f"{label:>{LABELS}}: ", " " * (LABELS + 2)) if text else []
+
+
+def _since(interface: Document, now: float) -> str:
+    parts = [part for key in FAMILIES if (part := interface.get(key))]
+    began = [part["health_since"] for part in parts if part.get("health_since")]
+    text = f" for {duration(now - max(began, default=interface['since']))}"
+    after = [part["worked_after"] for part in parts if part.get("worked_after") is not None]
+    if health(interface) == WORKING and after:
+        text += f"; it worked {duration(max(after))} after nicwatchd saw it first"
+    return text
+
+
+def _identity(interface: Document) -> str:
+    number, card = interface.get("device_number"), interface.get("network_card")
+    parts = [
+        interface["mac"],
+        interface.get("subnet_id"),
+        None if number is None else f"device {number}",
+        None if not card else f"network card {card}",
+        interface.get("driver"),
+        None if interface.get("link_up", True) else "LINK DOWN",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _family(part: Document | None, now: float) -> str:
+    """What a family has, and whether it works."""
+    if not part:
+        return ""
+    if none := lacks(part):
+        return f"none: {none}"
+    silent = set(part.get("silent", ()))
+    own, added = part["addresses"], set(part["added"])
+    others = [ip for ip in (*part.get("silent", ()), *part.get("answering", ())) if ip not in own]
+    every = list(dict.fromkeys([*own, *others]))
+    marks = [_address(ip, added=ip in added, silent=ip in silent) for ip in every[:SHOWN]]
+    if len(every) > SHOWN:
+        marks.append(f"and {len(every) - SHOWN} more")
+    marks += [f"{prefix} (prefix)" for prefix in part["prefixes"]]
+    state = part.get("health") or part["verdict"]
+    text = f"{state}: {', '.join(marks)}" if marks else str(state)
+    if since := part.get("health_since"):
+        text = f"{state} for {duration(now - since)}: {', '.join(marks) or 'no address yet'}"
+    is_v6 = any(":" in ip for ip in added)
+    return f"{text}  [{DEPRECATED}]" if is_v6 else text
+
+
+def _address(ip: str, *, added: bool, silent: bool) -> str:
+    words = [word for word, holds in (("SILENT", silent), ("added", added)) if holds]
+    return f"{ip} ({', '.join(words)})" if words else ip
+
+
+def _routing(interface: Document) -> str:
+    state = interface["state"]
+    marks = [name for name in ("overdue", "shadowed", "fought_over") if interface.get(name)]
+    conditions = f" ({', '.join(mark.replace('_', ' ') for mark in marks)})" if marks else ""
+    table = f"; its table is {interface['table']}" if state in ("validated", "applied") else ""
+    return f"{state}{conditions}{table}"
+
+
+def _amiss(interface: Document) -> Iterator[str]:
+    """Causes with remedies, what is waited for, and all notes."""
+    told = set()
+    for text, (labels, remedy) in causes_by_text(interface).items():
+        told.add(text)
+        yield from paragraph("cause", Cause(f"{' and '.join(labels)}: {text}", remedy))
+    for kind, key in (("reason", "reasons"), ("note", "notes")):
+        for each in interface[key]:
+            if each["text"] not in told:
+                told.add(each["text"])
+                yield from paragraph(kind, Cause(each["text"], each.get("remedy", "")))
+    if health(interface) == WORKING:
+        text = f"If it does not answer all the same: {HOST_SIDE}."
+        yield from wrap(text, "  ", "  ")
+    elif is_judged(interface):
+        yield from wrap(f"Why: nicwatchd explain {interface['name']}", "  ", "  ")
+
+
+def paragraph(kind: str, cause: Cause) -> Iterator[str]:
+    """A text of a kind, with what mends it."""
+    label = pad(f"  {kind}:", LABELS + 2)
+    yield from wrap(sentence(cause.text), label)
+    if cause.remedy:
+        yield from wrap(cause.remedy, pad("    mend:", LABELS + 2))

@@ -1,0 +1,146 @@
+"""The words for the health of an interface: its condition, its addresses, what is amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from nicwatchd.cli.judgement import NOT_HAD, WORKING, Document, families, health, is_judged
+
+HOST_SIDE: Final = (
+    "routes, rules and sources are right: look at security groups and network ACLs"
+)
+# What is worth knowing where one looks at an interface in depth, and no trouble.
+QUIET: Final = frozenset(
+    {
+        *("no-sign-of-ipv4", "no-sign-of-ipv6", "no-ipv4-assigned", "no-ipv6-assigned"),
+        *("ipv6-off", "off-by-settings", "lives-elsewhere", "left-alone", "multus", "no-eni"),
+        *("odd-mtu", "primary-port", "primary-left", "egress-elsewhere"),
+    }
+)
+COLOUR_OF: Final = {
+    "working": "good",
+    "primary": "good",
+    "applied": "good",
+    "waiting": "soon",
+    "starting": "soon",
+    "OVERDUE": "bad",
+    "DEGRADED": "bad",
+    "NOT WORKING": "bad",
+    "FOUGHT OVER": "bad",
+}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Something that is amiss, and what mends it, if that is known."""
+
+    text: str
+    remedy: str = ""
+
+
+def condition(interface: Document) -> str:
+    """The state in one word or two. Capitals mean that somebody has to look."""
+    told = health(interface)
+    if told is None:
+        return _by_state(interface)
+    if told == WORKING:
+        return "primary" if interface.get("primary") else "working"
+    if interface.get("waits"):
+        return "OVERDUE" if interface.get("overdue") else "waiting"
+    return "DEGRADED" if told == "degraded" else "NOT WORKING"
+
+
+def _by_state(interface: Document) -> str:
+    """The same where no health is told: it is left alone, or the daemon is older."""
+    state, codes = interface["state"], {reason["code"] for reason in interface["reasons"]}
+    if interface.get("fought_over"):
+        return "FOUGHT OVER"
+    if state == "ignored":
+        named = [word for word in ("primary", "released") if word in codes]
+        return named[0] if named else "left alone"
+    if interface.get("overdue"):
+        return "OVERDUE"
+    return {"applied": "applied", "detected": "starting"}.get(state, "waiting")
+
+
+def items_text(part: Document | None) -> str:
+    """What a family has: the first address and how many more, or what is amiss with them."""
+    if not part:
+        return "-"
+    told = part.get("health")
+    silent, answering = part.get("silent", []), part.get("answering", [])
+    items = [*(answering or part["addresses"]), *part["prefixes"]]
+    if told not in (None, WORKING) and silent:
+        return f"{len(answering)} of {len(answering) + len(silent)} answer"
+    if items and told != "not-working":
+        return items[0] + (f" +{len(items) - 1}" if items[1:] else "")
+    if told is None:
+        return "missing" if part["verdict"] == "waiting" else "-"
+    return "missing"
+
+
+def told_causes(interface: Document) -> Iterator[Cause]:
+    """Why it does not work, or not yet; each cause once, with the families that it concerns."""
+    if health(interface) is None:
+        yield from _open_reasons(interface)
+        return
+    if health(interface) == WORKING:
+        return
+    waits = interface.get("waits", False)
+    works = [f for f, part in families(interface).items() if part.get("health") == WORKING]
+    causes = causes_by_text(interface)
+    for text, (labels, remedy) in causes.items():
+        begin = f"waits for {' and '.join(labels)}: " if waits else ""
+        yield Cause(f"{begin}{sentence(text) if not begin else text.rstrip('.') + '.'}", remedy)
+    if works:
+        yield Cause(f"{' and '.join(works)} works.")
+    if not waits:
+        yield Cause(f"Why: nicwatchd explain {interface['name']}")
+
+
+def causes_by_text(interface: Document) -> dict[str, tuple[list[str], str]]:
+    """The causes of both families: those of one text once, with the families and the remedy."""
+    found: dict[str, tuple[list[str], str]] = {}
+    for label, part in families(interface).items():
+        for cause in part.get("causes", []):
+            labels, _ = found.setdefault(cause["text"], ([], cause.get("remedy", "")))
+            labels.append(label)
+    return found
+
+
+def _open_reasons(interface: Document) -> Iterator[Cause]:
+    """What an interface waits for, by a daemon that tells no health, or none yet."""
+    if is_judged(interface) and interface["state"] != "ignored":
+        for reason in interface["reasons"]:
+            text = f"waits: {reason['text'].rstrip('.')}."
+            yield Cause(text, reason.get("remedy", ""))
+
+
+def worth_a_word(interface: Document) -> Iterator[Cause]:
+    """The notes that speak of trouble, but for what was told as a cause."""
+    told = {c["code"] for part in families(interface).values() for c in part.get("causes", [])}
+    for note in interface["notes"]:
+        if note["code"] not in QUIET and note["code"] not in told:
+            yield Cause(sentence(note["text"]), note.get("remedy", ""))
+
+
+def imds_text(imds: Document) -> str:
+    """What there is to say of IMDS; nothing while it answers."""
+    detail = imds["detail"]
+    if imds["state"] in ("ok", "unasked"):
+        return str(detail)
+    return f"{imds['state']}: {detail}" if detail else str(imds["state"])
+
+
+def lacks(part: Document) -> str:
+    """Why an ENI does not have a family; empty where it may have it."""
+    if part.get("health") is not None or part["verdict"] not in NOT_HAD:
+        return ""
+    return "; ".join(reason["text"] for reason in part["reasons"])
+
+
+def sentence(text: str) -> str:
+    """A text of the daemon as a sentence. Names and commands keep their letters."""
+    return text if text.endswith((".", "?", ":")) else f"{text}."
