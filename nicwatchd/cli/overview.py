@@ -172,4 +172,3 @@ def _why_unlinked(devices: list[Document]) -> str:
     if len(devices) == 1:
         return f"{text}; the one Amazon network device without a link is {names}"
     return f"{text}; it may be one of {len(devices)} Amazon network devices without a link: {names}"
-

@@ -8,9 +8,7 @@ from typing import Final
 
 from nicwatchd.cli.judgement import NOT_HAD, WORKING, Document, families, health, is_judged
 
-HOST_SIDE: Final = (
-    "routes, rules and sources are right: look at security groups and network ACLs"
-)
+HOST_SIDE: Final = "routes, rules and sources are right: look at security groups and network ACLs"
 # What is worth knowing where one looks at an interface in depth, and no trouble.
 QUIET: Final = frozenset(
     {

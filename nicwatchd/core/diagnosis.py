@@ -124,24 +124,25 @@ def _silent(
 
 def _missing(view: View, ip: IPAddress) -> Reason:
     name = view.link.name
-    add = f"ip addr add {ip}/{ip.max_prefixlen} dev {name}"
+    add = f"sudo ip addr add {ip}/{ip.max_prefixlen} dev {name}"
     return Reason("address-missing", f"IMDS lists {ip} here, but it is not on {name}", add)
 
 
 def _tentative(view: View, ip: IPAddress) -> Reason:
     text = f"{ip} is tentative: the kernel still looks for duplicates, or has found one"
-    return Reason("address-tentative", text, f"ip -6 addr show dev {view.link.name} tentative")
+    words = f"{ip}/{ip.max_prefixlen} dev {view.link.name}"  # EC2 sees to it that there are none
+    again = f"sudo ip -6 addr del {words} && sudo ip -6 addr add {words} nodad"
+    return Reason("address-tentative", text, again)
 
 
 def _of_interface(view: View, family: Family) -> Iterator[Reason]:
     """What keeps the family from working, besides single addresses."""
     name = view.link.name
     if not view.link.up:
-        remedy = f"ip link set dev {name} up"
-        yield Reason("link-down", f"the link is down: {name} answers nobody", remedy)
+        yield Reason("link-down", f"the link is down: {name} answers nobody")
     elif not view.link.running:
         text = f"{name} has no carrier: its device is stuck, or EC2 is detaching it"
-        yield Reason("no-carrier", text, f"ip -s link show dev {name}")
+        yield Reason("no-carrier", text)
     fight = (view.fight,) if view.fight else ()
     surprise = (view.surprise,) if view.surprise else ()
     telling = (note for note in view.notes if note.code in TELLING_NOTES)

@@ -12,6 +12,7 @@ from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
 from nicwatchd.core.model import Family, Reason, Rule
+from nicwatchd.core.policy import PrimaryMode
 from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
@@ -94,11 +95,12 @@ class Lookups:
             others = enis.keys() - {index} if index in primary else primary - {index}
             places = [interface, *(enis[i] for i in sorted(others))]
             subnets = tuple(dict.fromkeys(n for place in places for n in place.facts.subnets))
+            is_left = index in primary and host.policy.primary is PrimaryMode.LEAVE
             for family in Family:
                 addresses = on_link(view, family)
                 if addresses and interface.link.up:
                     its = tuple(subnet for subnet in subnets if subnet.version == family)
-                    yield Ways(index, family, addresses, self._links_of(index), its)
+                    yield Ways(index, family, addresses, self._links_of(index), its, is_left)
 
     def _links_of(self, index: int) -> frozenset[int]:
         """The link of an ENI, and those that stand on it."""

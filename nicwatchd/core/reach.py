@@ -36,6 +36,7 @@ from nicwatchd.core.words import NameOf, device, rule_words
 # A host of a subnet that is asked for: near its end, where EC2 assigns last. Nobody is sent
 # anything.
 FROM_THE_END: Final = 2
+PROTECT: Final = 'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd'
 SEARCHED: Final = 64  # addresses that may be this host's own, until one is not
 
 
@@ -43,8 +44,8 @@ SEARCHED: Final = 64  # addresses that may be this host's own, until one is not
 class Ways:
     """One family of one ENI: `addresses` are on its link, in order; `links` are those it may use.
 
-    `subnets` are those whose hosts must get their answers by this ENI, its own first. `host` are
-    all addresses of the host.
+    `subnets` are those whose hosts must get their answers by this ENI, its own first. `is_left`:
+    it is the primary, and the settings leave it alone.
     """
 
     index: int
@@ -52,6 +53,7 @@ class Ways:
     addresses: tuple[IPAddress, ...]
     links: frozenset[int]
     subnets: tuple[IPNetwork, ...] = ()
+    is_left: bool = False
 
 
 def probes(ways: Ways, rules: Sequence[Rule], host: AbstractSet[IPAddress]) -> Iterator[Probe]:
@@ -101,22 +103,23 @@ def _neighbour(subnet: IPNetwork, host: AbstractSet[IPAddress]) -> IPAddress | N
 def obstacle(
     probe: Probe,
     answer: RouteAnswer | int,
-    links: AbstractSet[int],
+    ways: Ways,
     rules: Iterable[Rule],
     name_of: NameOf,
 ) -> Reason | None:
-    """What keeps what the probed address sends from leaving by one of `links`; None: nothing.
+    """What keeps what the probed address sends from leaving as it must; None: nothing.
 
     Also None where the kernel's answer proves nothing: the address has just gone, say.
     """
     if isinstance(answer, int):
         return _rejected(probe, rules) if answer in FORBIDDEN else None
-    if answer.oif in links or answer.table == LOCAL_TABLE:
+    if answer.oif in ways.links or answer.table == LOCAL_TABLE:
         return None
     winner = _winner(probe, answer.table, rules)
     name = device(answer.oif, name_of)
     text = f"packets from {probe.src}{_to(probe)} leave by {name}{_by(winner, answer.table)}"
-    return Reason("leaves-elsewhere", f"{text}, and EC2 drops them there", _remedy(probe, winner))
+    remedy = PROTECT if ways.is_left and winner is None else _remedy(probe, winner)
+    return Reason("leaves-elsewhere", f"{text}, and EC2 drops them there", remedy)
 
 
 def _rejected(probe: Probe, rules: Iterable[Rule]) -> Reason:
@@ -173,7 +176,7 @@ def _remedy(probe: Probe, winner: Rule | None) -> str:
         return f"nicwatchd explain --from {probe.src} --to {probe.dst}"
     words = " ".join(word for word in rule_words(winner))
     v6 = "-6 " if winner.family is Family.V6 else ""
-    return f"ip {v6}rule del pref {winner.priority} {words}"
+    return f"sudo ip {v6}rule del pref {winner.priority} {words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,7 @@ def conclude(
         answer = answers.get((probe.src, probe.dst))
         if answer is None:
             continue
-        reason = obstacle(probe, answer, ways.links, rules, name_of)
+        reason = obstacle(probe, answer, ways, rules, name_of)
         if reason and probe.dst in FAR.values():
             silent |= dict.fromkeys(groups[probe.src], reason)
         elif reason and probe.src not in silent:

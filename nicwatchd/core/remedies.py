@@ -22,36 +22,34 @@ REMEDIES: Final[Mapping[str, str]] = {
     "imds-unread": DOCTOR,
     "wrong-mac": DOCTOR,
     "mac-unlisted": ASSIGNED,
+    "no-carrier": ASSIGNED,
     "no-eni": ASSIGNED,
-    "held-elsewhere": "unassign it from one of the two: aws ec2 unassign-private-ip-addresses, "
-    "or unassign-ipv6-addresses",
     "undecided-ipv4": 'families = ["ipv6"] in the settings, if it will never have IPv4',
     "undecided-ipv6": 'families = ["ipv4"] in the settings, if it will never have IPv6',
     "no-ipv6s": "assign one: aws ec2 assign-ipv6-addresses --ipv6-address-count 1 "
     "--network-interface-id {eni}",
     "no-router": 'ipv6_router = "ec2" in the settings',
-    "kernel-refused": "journalctl -u nicwatchd.service -n 20",
+    "kernel-refused": "sudo journalctl -u nicwatchd.service -n 20",
     "internal-error": "sudo nicwatchd bugreport",
     "route-in-the-way": "ip route del it, or set `table_base` in the settings",
     "section-unknown": DOCTOR,
     "excluded": "take it out of `exclude`, `exclude_subnets` or `manage = false` in "
-    "/etc/nicwatchd, then: systemctl reload nicwatchd",
+    "/etc/nicwatchd, then: sudo systemctl reload nicwatchd",
     "driver": "add its driver to `drivers` in /etc/nicwatchd/nicwatchd.toml",
     "cni": "an [[interface]] section with `manage = true`, if nicwatchd is to serve it",
     "managed-by-others": "an [[interface]] section with `manage = true`, if nicwatchd is to serve "
     "it",
     "released": "sudo nicwatchd reconcile {name}",
-    "ipv6-off": "sysctl net.ipv6.conf.{name}.disable_ipv6=0",
-    "link-down": "ip link set dev {name} up",
-    "foreign-group": "ip link set dev {name} group default",
-    "nft-missing": "apt install nftables, or dnf install nftables",
-    "strict-filter": "sysctl net.ipv4.conf.all.rp_filter=2",
+    "link-down": "sudo ip link set dev {name} up",
+    "foreign-group": "sudo ip link set dev {name} group default",
+    "nft-missing": "sudo apt install nftables, or: sudo dnf install nftables",
+    "strict-filter": "sudo sysctl net.ipv4.conf.all.rp_filter=2",
     "mark-taken": "other bits in `forwarded_mask` in the settings",
     "marks-used-up": "more bits in `forwarded_mask` in the settings",
     "same-address": "bind to the device: SO_BINDTODEVICE, curl --interface {name}",
-    "fought-over": "bpftrace -e 'kprobe:fib_nl_delrule {{ printf(\"%s %d\\n\", comm, pid) }}' "
+    "fought-over": "sudo bpftrace -e 'kprobe:fib_nl_delrule {{ printf(\"%s %d\\n\", comm, pid) }}' "
     "names who removes rules",
-    "odd-mtu": "ip link set dev {name} mtu 9001",
+    "odd-mtu": "sudo ip link set dev {name} mtu 9001",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 from nicwatchd.core.evidence import Status, Verdict, Witness
 from nicwatchd.core.floating import Taken
@@ -15,6 +16,7 @@ from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
+from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import (
     Address,
     Family,
@@ -109,7 +111,8 @@ def listed_elsewhere(view: View) -> Iterator[tuple[Item, Reason]]:
     for item, where in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
         if item in view.memory.listed:
             text = _why_elsewhere(item, where, view.link.name)
-            yield item, Reason("held-elsewhere", text, family=Family(item.version))
+            remedy = _unassign(item, view.memory.believed.interface_id)
+            yield item, Reason("held-elsewhere", text, remedy, Family(item.version))
 
 
 def _owned_elsewhere(view: View) -> Iterator[Reason]:
@@ -138,6 +141,18 @@ def _why_elsewhere(item: Item, where: Elsewhere, here: str) -> str:
     return f"{text} until IMDS no longer lists it there"
 
 
+def _unassign(item: Item, eni: Answer[str]) -> str:
+    """The command that takes an item from the ENI where it is not used."""
+    is_v4 = Family(item.version) is Family.V4
+    verb = "unassign-private-ip-addresses" if is_v4 else "unassign-ipv6-addresses"
+    if isinstance(item, IPv4Network | IPv6Network):
+        flag = "--ipv4-prefixes" if is_v4 else "--ipv6-prefixes"
+    else:
+        flag = "--private-ip-addresses" if is_v4 else "--ipv6-addresses"
+    known = eni.value if isinstance(eni, Value) else "eni-..."
+    return f"aws ec2 {verb} {flag} {item} --network-interface-id {known}"
+
+
 def taken_away(view: View) -> Iterator[tuple[IPAddress, Reason]]:
     """Each address that IMDS lists, but that its manager took off the link, and what is known."""
     name, listed = view.link.name, view.memory.listed | view.memory.missing
@@ -145,9 +160,10 @@ def taken_away(view: View) -> Iterator[tuple[IPAddress, Reason]]:
         if ip in listed:
             by = f"by {each.who}" if each.who else "by others (the kernel does not say by whom)"
             text = f"{ip} was on {name} and was taken away {by}. nicwatchd did not put it there, so"
-            text += " it leaves it to whoever did until IMDS no longer lists it. To have it back,"
-            text += f" add it: ip addr add {ip}/{ip.max_prefixlen} dev {name}"
-            yield ip, Reason("taken-away", text, family=Family(ip.version))
+            text += " it leaves it to whoever did until IMDS no longer lists it"
+            nodad = "" if Family(ip.version) is Family.V4 else " nodad"
+            add = f"sudo ip addr add {ip}/{ip.max_prefixlen} dev {name}{nodad}"
+            yield ip, Reason("taken-away", text, add, Family(ip.version))
 
 
 def _link_notes(view: View) -> Iterator[Reason]:
