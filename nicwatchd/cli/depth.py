@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, health, is_judged
@@ -18,7 +18,6 @@ from nicwatchd.cli.words import (
 )
 
 LABELS: Final = 11  # columns of the labels
-SHOWN: Final = 12  # addresses that are named; the rest is counted
 DEPRECATED: Final = '"deprecated" in `ip addr`: no default source'
 
 
@@ -50,7 +49,7 @@ def _since(interface: Document, now: float) -> str:
     text = f" for {duration(now - max(began, default=interface['since']))}"
     after = [part["worked_after"] for part in parts if part.get("worked_after") is not None]
     if health(interface) == WORKING and after:
-        text += f"; it worked {duration(max(after))} after nicwatchd saw it first"
+        text += f"; it worked {duration(max(after))} after it was first seen"
     return text
 
 
@@ -73,25 +72,43 @@ def _family(part: Document | None, now: float) -> str:
         return ""
     if none := lacks(part):
         return f"none: {none}"
-    silent = set(part.get("silent", ()))
     own, added = part["addresses"], set(part["added"])
-    others = [ip for ip in (*part.get("silent", ()), *part.get("answering", ())) if ip not in own]
-    every = list(dict.fromkeys([*own, *others]))
-    marks = [_address(ip, added=ip in added, silent=ip in silent) for ip in every[:SHOWN]]
-    if len(every) > SHOWN:
-        marks.append(f"and {len(every) - SHOWN} more")
+    silent = part.get("silent", [])
+    every = list(dict.fromkeys([*own, *silent, *part.get("answering", ())]))
+    marks = list(runs(every, added, set(silent)))
     marks += [f"{prefix} (prefix)" for prefix in part["prefixes"]]
-    state = part.get("health") or part["verdict"]
-    text = f"{state}: {', '.join(marks)}" if marks else str(state)
-    if since := part.get("health_since"):
-        text = f"{state} for {duration(now - since)}: {', '.join(marks) or 'no address yet'}"
-    is_v6 = any(":" in ip for ip in added)
-    return f"{text}  [{DEPRECATED}]" if is_v6 else text
+    state = (part.get("health") or part["verdict"]).replace("-", " ")
+    since = part.get("health_since")
+    begin = f"{state} for {duration(now - since)}" if since else state
+    text = f"{begin}: {', '.join(marks) or 'no address yet'}"
+    return f"{text} [{DEPRECATED}]" if any(":" in ip for ip in added) else text
 
 
-def _address(ip: str, *, added: bool, silent: bool) -> str:
+def runs(every: list[str], added: Collection[str], silent: Collection[str]) -> Iterator[str]:
+    """Addresses with what is to be said of them; those that follow each other as a range."""
+    from ipaddress import ip_address
+
+    def kind(ip: str) -> tuple[bool, bool]:
+        return ip in silent, ip in added
+
+    run: list[str] = []
+    for ip in [*every, ""]:
+        goes_on = run and ip and kind(ip) == kind(run[0])
+        if goes_on and int(ip_address(ip)) == int(ip_address(run[-1])) + 1:
+            run.append(ip)
+            continue
+        if run:
+            yield _run(run, *kind(run[0]))
+        run = [ip]
+
+
+def _run(run: list[str], silent: bool, added: bool) -> str:  # noqa: FBT001 (both are one thing)
     words = [word for word, holds in (("SILENT", silent), ("added", added)) if holds]
-    return f"{ip} ({', '.join(words)})" if words else ip
+    if len(run) == 1:
+        return f"{run[0]} ({', '.join(words)})" if words else run[0]
+    dot = "." if "." in run[0] else ":"
+    last = f"{dot}{run[-1].rpartition(dot)[2]}"
+    return f"{run[0]} to {last} ({', '.join([str(len(run)), *words])})"
 
 
 def _routing(interface: Document) -> str:

@@ -42,8 +42,9 @@ def works(interface: Document) -> bool:
 
 
 def is_well(document: Document) -> bool:
-    """Whether the whole host is: every interface works, and the daemon has no problems."""
-    return all(map(works, document["interfaces"])) and not document.get("problems")
+    """Whether the whole host is: it is ready, every interface works, no problem of the daemon."""
+    is_ready = document.get("ready", True) and all(map(works, document["interfaces"]))
+    return bool(is_ready) and not document.get("problems")
 
 
 def find(interfaces: list[Document], target: str) -> Document | None:

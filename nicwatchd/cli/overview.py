@@ -7,20 +7,23 @@ from typing import Final
 
 from nicwatchd.cli.judgement import Document, is_judged, works
 from nicwatchd.cli.layout import (
+    GAP,
     Column,
     Paint,
     duration,
     line_of,
+    pad,
     short_id,
     span,
     table,
+    width,
     wrap,
 )
 from nicwatchd.cli.words import (
     COLOUR_OF,
-    Cause,
     condition,
     imds_text,
+    is_broken,
     items_text,
     told_causes,
     worth_a_word,
@@ -40,6 +43,7 @@ COLUMNS: Final = (
 )
 STATE_COLUMN: Final = 2
 WIDEST_LABEL: Final = 17  # a link's name of 15 bytes, as most are; a longer one has its own line
+INDENT: Final = 6  # at least
 LIST_AT_MOST: Final = 6  # names in one line; the rest is counted
 
 
@@ -83,6 +87,9 @@ def _of_the_host(document: Document) -> Iterator[str]:
     """What concerns the whole host: the daemon's problems come first."""
     for problem in document.get("problems", []):
         yield from wrap(problem, "problem: ")
+    if all(map(works, document["interfaces"])):
+        for text in document.get("unready", []):  # of no interface
+            yield from wrap(text, "not ready: ")
     if document.get("idle"):
         yield from wrap(document["idle"], "idle: ")
     if document.get("released"):
@@ -115,20 +122,19 @@ def _row(interface: Document, now: float) -> list[str]:
 
 def _words(interface: Document) -> Iterator[str]:
     """What one interface needs a word for: what does not work and why, and notes of trouble."""
+    name = interface["name"]
+    indent = " " * min(WIDEST_LABEL, max(width(name) + len(GAP), INDENT))
+    label = pad(name, len(indent))
     for cause in (*told_causes(interface), *worth_a_word(interface)):
-        yield from labelled(interface["name"], cause)
-
-
-def labelled(name: str, cause: Cause) -> Iterator[str]:
-    """A text about an interface, with its name before it, and what mends it."""
-    indent = " " * min(WIDEST_LABEL, max(len(name) + 2, 6))
-    first = name.ljust(len(indent) - 1) + " "
-    if len(first) > len(indent):
-        yield from wrap(name)
-        first = indent
-    yield from wrap(cause.text, first, indent)
-    if cause.remedy:
-        yield from wrap(cause.remedy, f"{indent}Mend: ", f"{indent}      ")
+        if width(label) > len(indent):  # a name of escapes
+            yield from wrap(name)
+            label = indent
+        yield from wrap(cause.text, label, indent)
+        label = indent
+        if cause.remedy:
+            yield from wrap(cause.remedy, f"{indent}Mend: ", f"{indent}      ")
+    if is_broken(interface):
+        yield from wrap(f"Why: nicwatchd explain {name}", label, indent)
 
 
 def _left_alone(interfaces: list[Document]) -> Iterator[str]:

@@ -201,16 +201,14 @@ def _address_standing(interface: Document, address: str) -> tuple[bool, str]:
 
 def _interface_standing(interface: Document, family: str) -> tuple[bool, str]:
     has = [key for key in FAMILIES if _may_have(interface, key)]
-    working = [key for key in has if _works(interface, key)]
-    wanted = {"any": has, "all": has}.get(family, [family])
-    reached = any(key in working for key in wanted)
-    if family != "any":
-        reached = bool(wanted) and all(key in working for key in wanted)
-    parts = [_told(interface, key, _first(interface, key)) for key in working]
+    wanted = has if family in ("any", "all") else [family]
+    working = [key for key in wanted if _works(interface, key)]
     missing = [key for key in wanted if key not in working]
-    if missing and not (reached and family == "any"):
+    reached = bool(working) and (family == "any" or not missing)
+    parts = [_told(interface, key, _first(interface, key)) for key in working]
+    if not reached:
         parts.append(_why_not(interface, missing))
-    return reached, "; ".join(parts) or _why_not(interface, wanted)
+    return reached, "; ".join(parts)
 
 
 def _may_have(interface: Document, key: str) -> bool:

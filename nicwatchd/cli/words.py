@@ -69,7 +69,7 @@ def items_text(part: Document | None) -> str:
         return "-"
     told = part.get("health")
     silent, answering = part.get("silent", []), part.get("answering", [])
-    items = [*(answering or part["addresses"]), *part["prefixes"]]
+    items: list[str] = [*(answering or part["addresses"]), *part["prefixes"]]
     if told not in (None, WORKING) and silent:
         return f"{len(answering)} of {len(answering) + len(silent)} answer"
     if items and told != "not-working":
@@ -81,21 +81,25 @@ def items_text(part: Document | None) -> str:
 
 def told_causes(interface: Document) -> Iterator[Cause]:
     """Why it does not work, or not yet; each cause once, with the families that it concerns."""
-    if health(interface) is None:
+    told = health(interface)
+    if told is None:
         yield from _open_reasons(interface)
+    if told in (None, WORKING):
         return
-    if health(interface) == WORKING:
-        return
-    waits = interface.get("waits", False)
-    works = [f for f, part in families(interface).items() if part.get("health") == WORKING]
+    parts = families(interface)
+    works = [label for label, part in parts.items() if part.get("health") == WORKING]
     causes = causes_by_text(interface)
-    for text, (labels, remedy) in causes.items():
-        begin = f"waits for {' and '.join(labels)}: " if waits else ""
-        yield Cause(f"{begin}{sentence(text) if not begin else text.rstrip('.') + '.'}", remedy)
-    if works:
-        yield Cause(f"{' and '.join(works)} works.")
-    if not waits:
-        yield Cause(f"Why: nicwatchd explain {interface['name']}")
+    for number, (text, (labels, remedy)) in enumerate(causes.items(), 1):
+        waits = all(parts[label].get("waits") for label in labels)
+        whole = sentence(f"waits for {' and '.join(labels)}: {text}" if waits else text)
+        if works and number == len(causes):
+            whole += f" {' and '.join(works)} works."
+        yield Cause(whole, remedy)
+
+
+def is_broken(interface: Document) -> bool:
+    """Whether something does not work, and will not by itself."""
+    return health(interface) not in (None, WORKING) and not interface.get("waits")
 
 
 def causes_by_text(interface: Document) -> dict[str, tuple[list[str], str]]:
@@ -119,6 +123,8 @@ def _open_reasons(interface: Document) -> Iterator[Cause]:
 def worth_a_word(interface: Document) -> Iterator[Cause]:
     """The notes that speak of trouble, but for what was told as a cause."""
     told = {c["code"] for part in families(interface).values() for c in part.get("causes", [])}
+    if "leaves-elsewhere" in told:
+        told.add("shadowed")  # the same, rule by rule
     for note in interface["notes"]:
         if note["code"] not in QUIET and note["code"] not in told:
             yield Cause(sentence(note["text"]), note.get("remedy", ""))

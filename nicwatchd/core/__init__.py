@@ -47,6 +47,8 @@ How to read it
                 own word
     diagnosis -> health_book     why an ENI does not work, and since when
     remedies    what mends it
+    rule_walk   which rule decides on a packet, for people who ask
+    account     why an interface is as it is, for people who ask
     forwarder   what is marked on the host, and the operations on its nftables table
     outside     whose the ENIs are by the word of udev and of Multus
     host        all interfaces, and the facts that they share
