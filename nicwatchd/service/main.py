@@ -110,7 +110,7 @@ def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
         send(journal.RELOADED, text, journal.INFO, {})
     except SettingsError as error:
         text = f"the new settings cannot be used, so the old ones remain in effect: {error}"
-        daemon.keep_settings(f"{text}; mend that, then: systemctl reload nicwatchd")
+        daemon.keep_settings(f"{text}; mend that, then: sudo systemctl reload nicwatchd")
         send(journal.RELOAD_FAILED, text, journal.ERROR, {})
     systemd.notify(ready=True, status=text)
 

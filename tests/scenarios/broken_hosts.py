@@ -343,21 +343,6 @@ HOSTS: Final = (
         harms_primary=True,
     ),
     BrokenHost(
-        "a full tunnel as OpenVPN makes it",
-        chain(
-            TUNNEL,
-            ip(
-                *(f"route add {net} dev c-tun" for net in ("0.0.0.0/1", "128.0.0.0/1")),
-                *(f"-6 route add {net} dev c-tun" for net in ("::/3", "2000::/4", "3000::/4")),
-                "-6 route add fc00::/7 dev c-tun",
-            ),
-        ),
-        "leaves-elsewhere",
-        ("leave by c-tun", "by a route of the main table", "EC2 drops them there"),
-        "nicwatchd explain --from [0-9a-f.:]+ --to [0-9a-f.:]+",
-        harms_primary=True,
-    ),
-    BrokenHost(
         "g: its subnet is excluded",
         nothing,
         "excluded",
