@@ -143,6 +143,7 @@ def _add_history(commands: Commands) -> None:
 def _add_doctor(commands: Commands) -> None:
     text = "look for what hurts or would hurt on this host, and say what mends it; changes nothing"
     doctor = _add(commands, "doctor", text)
+    doctor.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_json(doctor)
     _add_config(doctor)
     _add_runtime_directory(doctor)
@@ -151,6 +152,7 @@ def _add_doctor(commands: Commands) -> None:
 def _add_plan(commands: Commands) -> None:
     text = "show what nicwatchd would change now, as ip commands; changes nothing"
     plan = _add(commands, "plan", text)
+    plan.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_config(plan)
     _add_json(plan)
     _add_runtime_directory(plan)

@@ -35,6 +35,8 @@ How to read it
     closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host
     mtu         EC2's MTUs, on links that nobody else sets up
+    firewall -> firewall_nft, firewall_iptables -> published    the firewall's rules, as nft and
+                iptables-save print them, and the ports that containers publish by them
     forwarding  marks of connections for the ports that containers publish: the marks, the table
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     lead, primary, egress -> leadership     who leads the host's own traffic, what the primary needs
