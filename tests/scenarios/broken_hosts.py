@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, cast
 
-from nicwatchd.sim import containers, netns
+from nicwatchd.sim import containers, netns, router
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.probe import PORT
 from nicwatchd.sim.script import Do, EniScript
@@ -38,7 +38,8 @@ TWO: Final = numbered(
 ENI1: Final = ETH1.facts()["interface-id"]
 ENI2: Final = ETH2.facts()["interface-id"]
 DEFAULT: Final = settings()
-LEAVE: Final = 'primary = "leave"\n' + DEFAULT
+LEAVE: Final = 'primary = "leave"\negress = "leave"\n' + DEFAULT
+PROTECT: Final = 'egress = "leave"\n' + DEFAULT
 CONNMARK: Final = settings(forwarded="connmark")
 BRIDGED: Final = (IPv4Network("172.18.0.0/24"), IPv6Network("fd00:18::/64"))
 ADDRESSES: Final = ("10.0.2.11", "2001:db8:ec2:2::11")  # of eth1
@@ -85,6 +86,7 @@ class BrokenHost:
     on: str = "eth1"
     where: Where = Where.CAUSES
     is_well: bool = False
+    doctor: tuple[str, str, str] | None = None
     dead: tuple[str, ...] = ADDRESSES
     from_far: bool = True
     port: int = PORT
@@ -182,8 +184,11 @@ def carrier(state: str) -> Spoil:
     """EC2's side of eth1, up or down."""
 
     async def spoil(ec2: Ec2) -> None:
-        port = ec2.vpc._ports[ETH1.mac].device
-        await ec2.vpc._do(netns.ip, ec2.vpc.router, [f"link set {port} {state}"])
+        port = ec2.vpc._ports[ETH1.mac]
+        lines = [f"link set {port.device} down"]
+        if state == "up":  # all that the router had went with it
+            lines = router.lines_to_prepare(port)[1:]
+        await ec2.vpc._do(netns.ip, ec2.vpc.router, lines)
 
     return spoil
 
@@ -241,6 +246,8 @@ SUBNETS: Final = ("10.0.2.0/24", "2001:db8:ec2:2::/64")
 EXCLUDED: Final = settings(exclude_subnets=["10.0.0.0/16"]).replace(
     'exclude_subnets = ["10.0.0.0/16"]', 'exclude_subnets = ["10.9.0.0/16", "10.0.2.0/23"]'
 )
+INSERT: Final = "sudo nft insert rule inet hardening output ip daddr 169.254.169.254 meta skuid"
+OPTIONS: Final = "aws ec2 modify-instance-metadata-options --instance-id [-A-Za-z0-9]+"
 DOCTOR: Final = "(sudo )?nicwatchd doctor"
 HARDENED: Final = """
 table inet hardening {{ chain output {{
@@ -266,7 +273,11 @@ HOSTS: Final = (
         "primary-unknown",
         ("IMDS is unreachable", "no connection after 1 s", f"asks as uid {os.geteuid()}"),
         DOCTOR,
-        on_ec2(nft("table inet hardening\ndelete table inet hardening\n")),
+        doctor=(
+            "imds-firewall",
+            f"the firewall drops what nicwatchd (uid {os.geteuid()}) sends to 169.254.169.254",
+            f"{INSERT} {os.geteuid()} accept",
+        ),
         moments=(BEFORE,),
     ),
     BrokenHost(
@@ -278,7 +289,11 @@ HOSTS: Final = (
         "primary-unknown",
         ("IMDS is unreachable", f"nicwatchd asks as uid {DAEMONS_UID}"),
         DOCTOR,
-        on_ec2(nft("table inet hardening\ndelete table inet hardening\n")),
+        doctor=(
+            "imds-firewall",
+            f"only uid {ALLOWED_UID} may talk to 169.254.169.254",
+            f"{INSERT} {DAEMONS_UID} accept",
+        ),
         moments=(BEFORE,),
         wrapper=AS_DAEMON,
     ),
@@ -289,6 +304,7 @@ HOSTS: Final = (
         ("IMDS is disabled", "403 on the token"),
         DOCTOR,
         imds_answers,
+        doctor=("imds-disabled", "IMDS is disabled", f"{OPTIONS} --http-endpoint enabled"),
         moments=(BEFORE,),
         lasts=35.0,  # a daemon that was refused asks again after 30 s
     ),
@@ -299,6 +315,11 @@ HOSTS: Final = (
         ("timed out after 2 s on the token", "perhaps the hop limit"),
         DOCTOR,
         imds_answers,
+        doctor=(
+            "imds-hop-limit",
+            "perhaps the hop limit",
+            f"{OPTIONS} --http-put-response-hop-limit 2",
+        ),
         moments=(BEFORE,),
     ),
     BrokenHost(
@@ -308,6 +329,11 @@ HOSTS: Final = (
         ("IMDS throttles us", "429 on the token"),
         DOCTOR,
         imds_answers,
+        doctor=(
+            "imds-throttled",
+            "IMDS throttles this host",
+            "sudo ss -tnp dst 169.254.169.254 .*",
+        ),
         moments=(BEFORE,),
     ),
     BrokenHost(
@@ -457,7 +483,7 @@ HOSTS: Final = (
         "leaves-elsewhere",
         ("leave by eth1", "by a route of the main table"),
         'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd',
-        reload(DEFAULT),
+        reload(PROTECT),
         on="eth0",
         dead=OF_PRIMARY,
         config=LEAVE,
@@ -469,7 +495,7 @@ HOSTS: Final = (
         "leaves-elsewhere",
         ("to hosts like", "leave by eth1"),
         'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd',
-        reload(DEFAULT),
+        reload(PROTECT),
         on="eth0",
         dead=OF_PRIMARY,
         from_far=False,

@@ -35,6 +35,7 @@ from tests.scenarios.broken_hosts import (
     Where,
 )
 from tests.scenarios.commands import nicwatchd_on
+from tests.scenarios.doctoring import Doctor
 from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_host, settings
 from tests.scenarios.software import eventually
 from tests.scenarios.test_hosts_rules import MANY
@@ -157,12 +158,37 @@ async def run_as_printed(host: HostUnderTest, command: str) -> None:
     await host.vpc.exec(host.vpc.host, "sh", "-c", plain)
 
 
-async def mend(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause]) -> None:
+async def ask_doctor(host: HostUnderTest, broken: BrokenHost) -> None:
+    """Find it by `doctor`, and do what that prints, as far as it is to be done on the host."""
+    assert broken.doctor is not None
+    code, words, remedy = broken.doctor
+    doctor = Doctor.of(host)
+    (finding,) = [each for each in await doctor.findings() if each["code"] == code]
+    assert words in finding["text"], finding
+    assert re.fullmatch(remedy, finding["mend"]), finding
+    if broken.mend is None:
+        await doctor.mend(finding)
+
+
+async def mend(host: HostUnderTest, broken: BrokenHost) -> None:
+    """Do what is printed. Where more than one thing is amiss, the next shows once one is mended."""
+    if broken.doctor is not None:
+        await ask_doctor(host, broken)
     if broken.mend is not None:
         await broken.mend(host)
+    if broken.mend is not None or broken.doctor is not None:
         return
-    for command in dict.fromkeys(remedy for _, remedy in causes):
-        await run_as_printed(host, command)
+    done: set[str] = set()
+
+    async def is_mended() -> bool:
+        causes = told(await host.daemon.get("/v1/status"), broken)
+        for command in dict.fromkeys(remedy for _, remedy in causes if remedy not in done):
+            done.add(command)
+            await run_as_printed(host, command)
+        return not causes
+
+    await eventually(is_mended)
+    assert done
 
 
 # --- the table -----------------------------------------------------------------------------------
@@ -202,7 +228,7 @@ async def test_a_broken_host_is_named_and_mended(broken: BrokenHost, moment: str
             causes = await until_told(host, broken)
             await prints(host, broken, causes)
             await is_dead(host, broken)
-            await mend(host, broken, causes)
+            await mend(host, broken)
             await is_well(host)
             await all_answer(host.vpc, dead_paths(host, broken), WITHIN, broken.port)
         for eni in broken.enis:
@@ -358,9 +384,13 @@ async def test_settings_that_cannot_be_used_are_a_problem_until_mended() -> None
             status = await host.daemon.get("/v1/status")
             assert status["problems"] == [status["bad_settings"]]
             assert (await host.daemon.get("/healthz")) == {"status": "ok", "problems": []}
-            words = ("the new settings cannot be used, so the old ones remain in effect",)
-            words += ("then: sudo systemctl reload nicwatchd",)
-            await status_says(host, *words, status["problems"][0], code=1)
+            await status_says(
+                host,
+                "the new settings cannot be used, so the old ones remain in effect",
+                "then: sudo systemctl reload nicwatchd",
+                flat(status["bad_settings"]),
+                code=1,
+            )
             await host.all_reachable("eth1")
         await host.reload(DEFAULT)
         await is_well(host)
@@ -408,6 +438,7 @@ async def has_no_finding(host: HostUnderTest, *names: str) -> None:
     for name in names:
         said = await nicwatchd_on(host.vpc, "status", name)
         assert (said.code, "mend:" in said.out) == (0, False), said.out
+    assert await Doctor.of(host).findings() == []
     await host.everybody_reaches()
 
 
