@@ -147,7 +147,7 @@ class Decider:
         treatment = treat(
             facts.link, places, policy, host.releases, host.primary_mac, network, manager
         )
-        interface.treat(treatment, self._groups)
+        interface.treat(treatment, self._groups, pods=network is not None)
 
     def _undecided(self) -> Undecided:
         host = self.host

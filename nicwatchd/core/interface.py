@@ -24,7 +24,7 @@ from nicwatchd.core.model import (
     Plan,
     Reason,
 )
-from nicwatchd.core.policy import Policy
+from nicwatchd.core.policy import AddressMode, Policy
 from nicwatchd.core.polling import Polling, Progress
 from nicwatchd.core.sections import Own
 from nicwatchd.core.treatment import (
@@ -56,6 +56,7 @@ class Interface:
         self.witness: Witness | None = None
         self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
+        self.leaves_addresses = False  # listed ones that are not on the link may be for others
         self.is_protected = False  # whether it is the primary, with a table and rules of its own
         self.own = Own(policy)  # what the settings say of it, by the last decision
         self.numbers = policy.numbers
@@ -94,6 +95,11 @@ class Interface:
         """Whether a foreign rule wins over ours."""
         return bool(self._shadows)
 
+    @property
+    def surprised(self) -> Reason | None:
+        """An exception of ours in the work on it, that persists."""
+        return next(iter(self._surprises.values()), None)
+
     # --- facts -------------------------------------------------------------------------------
 
     def follow(self, policy: Policy) -> None:
@@ -122,9 +128,14 @@ class Interface:
 
     # --- conclusions -------------------------------------------------------------------------
 
-    def treat(self, treatment: Treatment, groups: frozenset[int]) -> None:
-        """Set how it is treated, and which link groups are ours."""
+    def treat(self, treatment: Treatment, groups: frozenset[int], *, pods: bool = False) -> None:
+        """Set how it is treated, and which link groups are ours.
+
+        `pods`: the addresses that IMDS lists for the primary may be those of a container network.
+        """
         self.treatment, self.groups = treatment, groups
+        left = self.own.policy.addresses is AddressMode.NONE
+        self.leaves_addresses = left or (pods and isinstance(treatment, Primary))
         if isinstance(treatment, Released):
             self.fights.give_up()
             self.facts.floating.forget()
@@ -297,12 +308,13 @@ class Interface:
             fight=self.fights.reason,
             shadows=self._shadows,
             failures=self._failures,
-            surprise=next(iter(self._surprises.values()), None),
+            surprise=self.surprised,
             numbers=self.numbers,
             groups=self.groups,
             section=self.own.policy.section,
             unfinished=self._unfinished(self.own.policy),
             unequal=self.unequal,
+            leaves_addresses=self.leaves_addresses,
             health=self.health,
         )
 

@@ -7,16 +7,24 @@ look-ups, and each interface's shadows and reach.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf
+from typing import Final, TypeAlias
 
 from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
-from nicwatchd.core.model import Family, Reason, Rule
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.model import Family, IPAddress, Reason, Rule
 from nicwatchd.core.policy import PrimaryMode
 from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
+
+# Of narrow routes in tables that foreign rules lead to we do not hear: so look again now and then.
+ANEW: Final = 60.0  # s
+
+_Addresses: TypeAlias = Mapping[Family, tuple[IPAddress, ...]]
 
 
 class Lookups:
@@ -26,16 +34,18 @@ class Lookups:
         self._host = host
         self._planned: list[tuple[Rule, ...]] = []  # the rules that the last look-ups were for
         self._ways: tuple[Ways, ...] = ()  # ... and the addresses
+        self._at = -inf  # when they were
+        self._known: dict[int, tuple[object, _Addresses]] = {}  # and from what, by ifindex
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
 
-    def wanted(self, *, changed: bool, held: bool = False) -> LookUp:
+    def wanted(self, now: float, *, changed: bool, held: bool) -> LookUp:
         """What to look up, where the answer may be another than before; else nothing.
 
         `changed`: something was written, or rules or routes came or went. `held`: nothing else can
         have changed, since the last decision still holds.
         """
         interfaces = self._host.interfaces.values()
-        amiss = any(i.is_shadowed for i in interfaces) or self._is_amiss
+        amiss = any(i.is_shadowed for i in interfaces) or self._is_amiss or now >= self._at + ANEW
         if held and not changed and not amiss:
             return LookUp(())
         planned = [i.plan.rules for i in interfaces]  # a restart may adopt them without a write
@@ -44,6 +54,7 @@ class Lookups:
         self._planned, self._ways = planned, ways
         if not (changed or amiss):
             return LookUp(())
+        self._at = now
         step = LookUp(tuple(self._probes()))
         if not step.probes:
             self.take(step, LookedUp(()))  # there is nothing left to win over
@@ -72,10 +83,12 @@ class Lookups:
             self._host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
         host = self._host
         own = host.all_addresses
-        self.reached = {
+        reached = {
             (ways.index, ways.family): reach.conclude(ways, host.rules, answers, own, host.name_of)
             for ways in self._ways
         }
+        if reached != self.reached:
+            self.reached = reached
 
     @property
     def _is_amiss(self) -> bool:
@@ -85,22 +98,47 @@ class Lookups:
 
     def _all_ways(self) -> Iterator[Ways]:
         host = self._host
-        enis = {i: each for i, each in host.interfaces.items() if i in host.enis}
-        primary = {i for i, each in enis.items() if isinstance(each.treatment, Primary)}
-        for index, interface in enis.items():
-            if not any(is_judged(view := interface.view(), family) for family in Family):
+        judged = {i: self._on_link(each) for i, each in host.interfaces.items() if i in host.enis}
+        self._known = {i: self._known[i] for i in judged}
+        # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
+        # secondaries call each other is not looked up: that would grow with their square.
+        drivers = host.policy.drivers
+        every = [i for i, each in host.interfaces.items() if each.link.driver in drivers]
+        primary = [i for i in every if isinstance(host.interfaces[i].treatment, Primary)]
+        for index, addresses in judged.items():
+            interface = host.interfaces[index]
+            if not (interface.link.up and interface.link.running):
                 continue
-            # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
-            # secondaries call each other is not looked up: that would grow with their square.
-            others = enis.keys() - {index} if index in primary else primary - {index}
-            places = [interface, *(enis[i] for i in sorted(others))]
-            subnets = tuple(dict.fromkeys(n for place in places for n in place.facts.subnets))
-            is_left = index in primary and host.policy.primary is PrimaryMode.LEAVE
-            for family in Family:
-                addresses = on_link(view, family)
-                if addresses and interface.link.up:
-                    its = tuple(subnet for subnet in subnets if subnet.version == family)
-                    yield Ways(index, family, addresses, self._links_of(index), its, is_left)
+            is_primary = index in primary
+            places = dict.fromkeys((index, *(every if is_primary else primary)))
+            subnets = dict.fromkeys(n for i in places for n in host.interfaces[i].facts.subnets)
+            table = interface.numbers.table_of(index)
+            for family, its in addresses.items():
+                led = any((r.table, r.family) == (table, family) for r in interface.plan.routes)
+                yield Ways(
+                    index,
+                    family,
+                    its,
+                    links=self._links_of(index),
+                    subnets=tuple(subnet for subnet in subnets if subnet.version == family),
+                    table=table if led else None,
+                    is_primary=is_primary,
+                    is_left=is_primary and host.policy.primary is PrimaryMode.LEAVE,
+                )
+
+    def _on_link(self, interface: Interface) -> _Addresses:
+        """What an ENI has on its link, in each family that is judged."""
+        index, facts, plan = interface.link.index, interface.facts, interface.plan
+        basis = (
+            *(interface.treatment, interface.lifecycle.state, interface.verdicts),
+            *(facts.addresses, facts.elsewhere, plan.away, interface.leaves_addresses),
+        )
+        known = self._known.get(index)
+        if known is None or known[0] != basis:
+            view = interface.view()
+            found = {f: on_link(view, f) for f in Family if is_judged(view, f)}
+            known = self._known[index] = (basis, {f: ips for f, ips in found.items() if ips})
+        return known[1]
 
     def _links_of(self, index: int) -> frozenset[int]:
         """The link of an ENI, and those that stand on it."""

@@ -24,7 +24,7 @@ def why_off(family: Family, link: Link) -> Reason | None:
         return None
     knob = f"net.ipv6.conf.{link.name}.disable_ipv6"
     if link.disable_ipv6:
-        why, remedy = f"by the sysctl {knob}", f"sudo sysctl {knob}=0"
+        why, remedy = f"by the sysctl {knob}", f"sudo sysctl -w {knob}=0"
     elif 0 < link.mtu < IPV6_MIN_MTU:
         why = f"since the link's MTU is {link.mtu}, and IPv6 needs {IPV6_MIN_MTU}"
         remedy = f"sudo ip link set dev {link.name} mtu {JUMBO}"

@@ -286,7 +286,7 @@ class Turn:
                 self.step = Apply(self._application.batch(), macs)
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
-                self.step = self._lookups.wanted(changed=changed, held=self._held)
+                self.step = self._lookups.wanted(now, changed=changed, held=self._held)
                 if not self.step.probes:
                     self._end(now)
 
@@ -333,7 +333,7 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
-        self._health.conclude(self._lookups.reached, now)
+        self._health.conclude(self._lookups.reached, now, held=self._held)
         if self.decision:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
