@@ -26,6 +26,12 @@ FACTS: Final = {
     "router-advertisement": "router advertisement",
     "permanent": "permanent",
 }
+VERDICTS: Final = {
+    "ready": "its facts are complete",
+    "waiting": "its facts are not complete",
+    "absent": "the ENI does not have it",
+    "off": "it is off",
+}
 LOOKS: Final = {
     "news": "something happened",
     "deadline": "a time runs out",
@@ -122,12 +128,7 @@ def _family(label: str, part: Document | None, facts: Document | None, now: floa
 def _verdict(part: Document | None, now: float) -> str:
     if not part:
         return "not judged"
-    verdict: str = {
-        "ready": "its facts are complete",
-        "waiting": "its facts are not complete",
-        "absent": "the ENI does not have it",
-        "off": "it is off",
-    }.get(part["verdict"], part["verdict"])
+    verdict = VERDICTS.get(part["verdict"], str(part["verdict"]))
     told = part.get("health")
     if told is None:
         return verdict
@@ -143,7 +144,7 @@ def _silence(part: Document) -> str:
 
 def key_text(key: Document, now: float) -> str:
     """One key: its value, none, or why it is unknown; since when."""
-    age = "" if key["since"] is None else f"  (for {duration(now - key['since'])})"
+    age = "" if key["since"] is None else f" (for {duration(now - key['since'])})"
     if key["answer"] == "absent":
         return f"none{age}"
     if key["answer"] == "unknown":

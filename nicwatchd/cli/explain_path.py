@@ -63,6 +63,7 @@ class Way:
     met: tuple[Met, ...]
     links: dict[int, Link]
     own_routes: tuple[Route, ...]
+    is_own: bool = True  # whether the source is an address of this host
 
     @property
     def decides(self) -> Met | None:
@@ -138,13 +139,15 @@ async def _way(packet: Packet) -> Way | None:
             if not index:
                 return None
         found = await look_up(requests, packet.src, packet.dst, mark=packet.mark, iif=index)
-        own = await kernel.own_routes()
+        own, everywhere = await kernel.own_routes(), await kernel.all_addresses()
     finally:
         kernel.close()
+    there = {each.ip for addresses in everywhere.values() for each in addresses}
+    is_own = packet.src in there or packet.src.is_link_local or packet.src.is_loopback
     route = None if isinstance(found, int) else found.route
     out = None if isinstance(found, int) else links.get(found.oif)
     met = walk(packet, rules, route, out.group if out else 0)
-    return Way(packet, found, met, links, own)
+    return Way(packet, found, met, links, own, is_own)
 
 
 # --- whose the source is -------------------------------------------------------------------------
@@ -222,7 +225,7 @@ def judge(way: Way, owners: list[Document] | None) -> Ruling:
 
 def _not_sent(way: Way, errno: int) -> Ruling:
     packet = way.packet
-    if errno == EINVAL and packet.iif == LOOPBACK:
+    if packet.iif == LOOPBACK and not way.is_own:
         text = f"is not sent: {packet.src} is no address of this host."
         return Ruling("not-sent", text, "for a packet of a container, name its link: --iif LINK")
     if errno in (EINVAL, EXDEV, EHOSTUNREACH) and packet.iif != LOOPBACK:

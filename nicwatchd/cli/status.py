@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from nicwatchd.cli.client import ACT_TIMEOUT, DEAD, DaemonError, ask, query
-from nicwatchd.cli.depth import depth
 from nicwatchd.cli.judgement import Document, find, is_well, works
 from nicwatchd.cli.layout import Paint, duration, wrap
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NOT_WELL, OK, fail, say
@@ -58,6 +57,8 @@ def _show(document: Document, arguments: argparse.Namespace) -> int:
         return fail(text, NO_INTERFACE)
     document["interfaces"] = [found]
     document.pop("unlinked", None)
+    from nicwatchd.cli.depth import depth
+
     _say(document, depth(found, now, paint), as_json=arguments.json)
     return OK if works(found) else NOT_WELL
 

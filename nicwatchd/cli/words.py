@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from nicwatchd.cli.judgement import NOT_HAD, WORKING, Document, families, health, is_judged
 
@@ -30,8 +29,7 @@ COLOUR_OF: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Cause:
+class Cause(NamedTuple):
     """Something that is amiss, and what mends it, if that is known."""
 
     text: str

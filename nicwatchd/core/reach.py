@@ -38,6 +38,7 @@ from nicwatchd.core.words import ACTIONS, NameOf, device, rule_words
 # A host of a subnet that is asked for: near its end, where EC2 assigns last. Nobody is sent
 # anything.
 FROM_THE_END: Final = 2
+PROTECT: Final = 'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd'
 SEARCHED: Final = 64  # addresses that may be this host's own, until one is not
 
 

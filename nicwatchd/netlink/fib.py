@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyroute2.netlink.rtnl import RTM_GETROUTE
 
-from nicwatchd.core.model import Family, Route
+from nicwatchd.core.model import LOCAL_TABLE, RTPROT_KERNEL, Family, Route
 from nicwatchd.netlink.constants import (
     RTA_DST,
     RTA_GATEWAY,
@@ -26,6 +26,7 @@ from nicwatchd.netlink.constants import (
     RTA_VIA,
     RTM_F_FIB_MATCH,
     RTM_F_LOOKUP_TABLE,
+    RTN_LOCAL,
     RTN_UNICAST,
 )
 from nicwatchd.netlink.encode import Request
@@ -72,9 +73,8 @@ async def look_up(
     taken = await _ask(requests, src, dst, mark, iif, 0)
     if isinstance(taken, int):
         return taken
-    route, way = _route(matched), attributes(taken, ROUTE.size)
-    oif = u32(way.get(RTA_OIF))
-    return Found(route, oif, _gateway(way))
+    way = attributes(taken, ROUTE.size)
+    return Found(_route(matched), u32(way.get(RTA_OIF)), _gateway(way))
 
 
 async def _ask(
@@ -94,13 +94,16 @@ async def _ask(
 
 def _route(body: bytes) -> Route:
     """The route that matched, of whatever kind: also of kinds that the model has no names for."""
-    number, dst_len, _, tos, table, protocol, scope, kind, _ = ROUTE.unpack_from(body)
-    family = FAMILY[number]
+    of, dst_len, _, tos, table, protocol, scope, kind, _ = ROUTE.unpack_from(body)
+    family = FAMILY[of]
     found = attributes(body, ROUTE.size)
     prefsrc = found.get(RTA_PREFSRC)
+    number = u32(found.get(RTA_TABLE), table)
+    if kind == RTN_LOCAL and protocol == RTPROT_KERNEL:
+        number = LOCAL_TABLE  # IPv4 says main while the two are one, until there is a rule
     return Route(
         dst=network(family, found.get(RTA_DST), dst_len),
-        table=u32(found.get(RTA_TABLE), table),
+        table=number,
         oif=u32(found.get(RTA_OIF)),
         protocol=protocol,
         gateway=_gateway(found) if kind == RTN_UNICAST else None,

@@ -121,7 +121,7 @@ def explainer(turn: Turn, clock: Callable[[], float], wall: Callable[[], float])
     def explain(key: str) -> Explanation | None:
         views = [interface.view() for _, interface in sorted(turn.host.interfaces.items())]
         view = find(views, key)
-        return None if view is None else _explanation(turn, view, wall() - clock())
+        return None if view is None else _explanation(turn, view, clock(), wall())
 
     return explain
 
@@ -150,9 +150,11 @@ def find(views: list[View], key: str) -> View | None:
     return holds or next(on_link, None)
 
 
-def _explanation(turn: Turn, view: View, epoch: float) -> Explanation:
+def _explanation(turn: Turn, view: View, now: float, today: float) -> Explanation:
+    epoch = today - now
     said, next_look = account(view, turn.decision), turn.next_at()
     polling = turn.host.interfaces[view.link.index].polling
+    question = max(now, polling.next_at)  # it may be under way
     name_of = names_in(turn.decision.kernel.links if turn.decision else {})
     asks = turn.host.interfaces[view.link.index].is_polled
     first = view.memory.first_listed
@@ -163,7 +165,7 @@ def _explanation(turn: Turn, view: View, epoch: float) -> Explanation:
         settings=None if view.section is None else str(view.section),
         listed_since=_epoch(first, epoch),
         asked=_epoch(polling.as_of, epoch),
-        next_question=_epoch(polling.next_at, epoch) if asks else None,
+        next_question=_epoch(question, epoch) if asks else None,
         next_look=round(epoch + next_look.at, 3),
         next_look_why=next_look.why,
         keys=_keys(said.keys, epoch),

@@ -427,6 +427,31 @@ async def test_the_journal_of_a_daemon_that_runs(
     assert capsys.readouterr().out.startswith("nicwatchd   1 of 1 interface works\n")
 
 
+# --- what it costs -------------------------------------------------------------------------------
+
+COSTLY = {"pydantic", "aiohttp", "pyroute2", "http", "asyncio", "rich", "dataclasses", "textwrap"}
+LOADED = """\
+import sys
+from nicwatchd.cli.main import main
+main(sys.argv[1:])
+sys.stderr.write(" ".join(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "eth1"), ("explain", "eth1")])
+async def test_nothing_costly_is_imported(
+    service: Canned, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    assert service.said.interfaces
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", LOADED, *words, "--runtime-directory", str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, loaded = await process.communicate()
+    assert b"eth1" in out
+    assert {name.partition(".")[0] for name in loaded.decode().split()} & COSTLY == set()
+
+
 # --- the rest ------------------------------------------------------------------------------------
 
 
