@@ -19,7 +19,7 @@ MANAGE: Final = "an [[interface]] section with `manage = true`, if nicwatchd is 
 # Of rules, routes and addresses, both families.
 WHO_REMOVES: Final = (
     "sudo bpftrace -e 'kprobe:fib_nl_delrule,kprobe:inet*_rtm_del* "
-    '{{ printf("%s %d\\n", comm, pid) }}\' names who removes them'
+    '{{ printf("%s %d\\n", comm, pid) }}\'  # names who removes them'
 )
 
 # By code; `{name}` and `{mac}` are the link's, `{eni}` is the ENI's id.

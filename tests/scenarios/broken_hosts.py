@@ -60,12 +60,11 @@ BEFORE: Final = "before"
 
 
 class Where(Enum):
-    """Where it is told: beside a family's health, beside a state, or as the daemon's problem."""
+    """Where it is told: beside a family's health, beside a state, or as its reason."""
 
     CAUSES = "causes"
     NOTES = "notes"
     REASONS = "reasons"
-    PROBLEMS = "problems"
 
 
 @dataclass(frozen=True)
@@ -343,14 +342,19 @@ HOSTS: Final = (
             *both("rule add pref 100 from {net} lookup 100", net=SUBNETS),
         ),
         "leaves-elsewhere",
-        ("leave by eth0", "rule 100 (from ", "lookup 100)", "EC2 drops them there"),
+        (
+            "answers nobody",
+            "leave by eth0 instead of eth1",
+            "by rule 100 (from ",
+            "not nicwatchd's",
+        ),
         "sudo ip (-6 )?rule del pref 100 from (10.0.2.0/24|2001:db8:ec2:2::/64) lookup 100",
     ),
     BrokenHost(
         "a foreign rule rejects it",
         ip(*both("rule add pref 90 from {ip} unreachable", ip=ADDRESSES)),
         "leaves-elsewhere",
-        ("are rejected by rule 90 (from ", "unreachable)"),
+        ("answers nobody: its packets are rejected, by rule 90 (from ", "unreachable)"),
         "sudo ip (-6 )?rule del pref 90 from (10.0.2.11|2001:db8:ec2:2::11) unreachable",
     ),
     BrokenHost(
@@ -364,8 +368,8 @@ HOSTS: Final = (
             ),
         ),
         "leaves-elsewhere",
-        ("leave by c-tun", "(not from all fwmark 0xca6c lookup 51820)"),
-        "sudo ip (-6 )?rule del pref [0-9]+ not from all fwmark 0xca6c lookup 51820",
+        ("leave by c-tun instead of eth1", "(not from all fwmark 0xca6c lookup 51820)"),
+        "sudo ip (-6 )?rule add pref [0-9]+ iif lo from [0-9a-f.:]+ lookup [0-9]+",
         harms_primary=True,
     ),
     BrokenHost(
@@ -415,7 +419,7 @@ HOSTS: Final = (
         sysctl({"ipv6/conf/eth1/disable_ipv6": "1"}),
         "ipv6-off",
         ("IPv6 is off by the sysctl net.ipv6.conf.eth1.disable_ipv6",),
-        "sudo sysctl net.ipv6.conf.eth1.disable_ipv6=0",
+        "sudo sysctl -w net.ipv6.conf.eth1.disable_ipv6=0",
         where=Where.NOTES,
         is_well=True,
         dead=ADDRESSES[1:],
@@ -435,7 +439,7 @@ HOSTS: Final = (
         stuck_in_dad,
         "address-tentative",
         ("2001:db8:ec2:2::11 is tentative", "duplicates"),
-        "sudo ip -6 addr del 2001:db8:ec2:2::11/128 dev eth1 && "
+        "sudo ip -6 addr del 2001:db8:ec2:2::11/128 dev eth1; "
         "sudo ip -6 addr add 2001:db8:ec2:2::11/128 dev eth1 nodad",
         dead=ADDRESSES[1:],
         moments=(BEFORE,),
@@ -454,7 +458,7 @@ HOSTS: Final = (
         sysctl({f"ipv4/conf/{name}/rp_filter": "1" for name in ("all", "default", "eth0")}),
         "strict-filter",
         ("reverse-path filter is strict", "drops the IPv4 calls"),
-        "sudo sysctl net.ipv4.conf.all.rp_filter=2",
+        "sudo sysctl -w net.ipv4.conf.all.rp_filter=2",
         prepare=container,
         dead=ADDRESSES[:1],
         port=PUBLISHED,
@@ -465,7 +469,7 @@ HOSTS: Final = (
         nothing,
         "nft-missing",
         ("`nft` is not installed", "do not answer"),
-        "sudo apt install nftables, or: sudo dnf install nftables",
+        "sudo apt install nftables, or sudo dnf install nftables",
         show_nft,
         prepare=container,
         port=PUBLISHED,
@@ -481,7 +485,7 @@ HOSTS: Final = (
             "-6 route add ::/0 via fe80:ec2::1 dev eth1 metric 100",
         ),
         "leaves-elsewhere",
-        ("leave by eth1", "by a route of the main table"),
+        ("answers nobody", "leave by eth1 instead of eth0, by a route of main"),
         'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd',
         reload(PROTECT),
         on="eth0",
@@ -493,7 +497,7 @@ HOSTS: Final = (
         "nb: hosts of the new subnet and the primary, left alone",
         ip("link set eth1 up", *both("route add {net} dev eth1 metric 10", net=SUBNETS)),
         "leaves-elsewhere",
-        ("to hosts like", "leave by eth1"),
+        ("answers no host of 10.0.2.0/24", "leave by eth1 instead of eth0, by a route of main"),
         'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd',
         reload(PROTECT),
         on="eth0",

@@ -41,6 +41,7 @@ from tests.scenarios.software import eventually
 from tests.scenarios.test_hosts_rules import MANY
 
 Cause = tuple[str, str]  # the text and the remedy
+WIDTH = 80
 
 
 # --- what is told ------------------------------------------------------------------------------
@@ -80,18 +81,19 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def told(document: dict[str, Any], broken: BrokenHost) -> list[Cause]:
-    """The causes of this code that the daemon tells, in both families, each once."""
-    found = [i for i in document["interfaces"] if i["name"] == broken.on]
-    reasons: Iterator[dict[str, str]] = iter(())
-    if found and broken.where is Where.CAUSES:
-        parts = [found[0][family] for family in ("ipv4", "ipv6") if found[0][family]]
-        reasons = (cause for part in parts for cause in part["causes"])
-    elif found:
-        reasons = iter(found[0][broken.where.value])
-    return list(
-        dict.fromkeys((r["text"], r["remedy"]) for r in reasons if r["code"] == broken.code)
-    )
+def told(document: dict[str, Any], broken: BrokenHost, on: str | None = None) -> list[Cause]:
+    """The causes of this code that the daemon tells, of one interface or all, each once."""
+    found: list[dict[str, str]] = []
+    for interface in document["interfaces"]:
+        if on not in (None, interface["name"]):
+            continue
+        if broken.where is Where.CAUSES:
+            parts = [interface[family] for family in ("ipv4", "ipv6") if interface[family]]
+            found += [cause for part in parts for cause in part["causes"]]
+        else:
+            found += interface[broken.where.value]
+    its = (each for each in found if each["code"] == broken.code)
+    return list(dict.fromkeys((each["text"], each["remedy"]) for each in its))
 
 
 async def until_told(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
@@ -101,27 +103,58 @@ async def until_told(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
     async def is_told() -> bool:
         nonlocal last
         last = await host.daemon.get("/v1/status")
-        texts = [text for text, _ in told(last, broken)]
+        texts = [text for text, _ in told(last, broken, broken.on)]
         return any(all(words in text for words in broken.words) for text in texts)
 
     await eventually(is_told, lambda: f"not told: {broken.code}: {last}")
     await host.daemon.post("/v1/reconcile")
-    causes = told(await host.daemon.get("/v1/status"), broken)
+    causes = told(await host.daemon.get("/v1/status"), broken, broken.on)
     assert any(all(words in text for words in broken.words) for text, _ in causes), causes
     return causes
+
+
+MENDS = re.compile(r"^( *[Mm]end: +)(.*)$")
+
+
+def pasted(shown: str) -> list[str]:
+    """What is to be done, as somebody copies it from the terminal, line breaks and all."""
+    found: list[str] = []
+    indent = ""
+    for line in shown.splitlines():
+        if begin := MENDS.match(line):
+            indent = " " * len(begin[1])
+            found.append(begin[2])
+        elif indent and line.startswith(indent):
+            found[-1] += f"\n{line.removeprefix(indent)}"
+        else:
+            indent = ""
+    return found
+
+
+async def shows(host: HostUnderTest, broken: BrokenHost) -> str:
+    """What `status` prints, of the interface alone where all is well."""
+    of = [broken.on] if broken.is_well else []
+    return (await nicwatchd_on(host.vpc, "status", *of)).out
 
 
 async def prints(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause]) -> None:
     """What a person reads of it: the causes, and what mends each."""
     if broken.is_well:
         await is_well(host)
-        shown = flat((await nicwatchd_on(host.vpc, "status", broken.on)).out)
     else:
-        shown = await is_not_well(host)
+        await is_not_well(host)
+    shown = await shows(host, broken)
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    remedies = [unbroken(each) for each in pasted(shown)]
     for text, remedy in causes:
-        assert flat(text) in shown, shown
-        assert flat(remedy) in shown, shown
+        assert flat(text) in flat(shown), shown
+        assert flat(remedy) in remedies, (remedy, shown)
         assert re.fullmatch(broken.remedy, remedy), remedy
+
+
+def unbroken(command: str) -> str:
+    """A command that was printed in several lines, in one."""
+    return flat(command.replace("\\\n", " "))
 
 
 # --- what is true ------------------------------------------------------------------------------
@@ -181,11 +214,12 @@ async def mend(host: HostUnderTest, broken: BrokenHost) -> None:
     done: set[str] = set()
 
     async def is_mended() -> bool:
-        causes = told(await host.daemon.get("/v1/status"), broken)
-        for command in dict.fromkeys(remedy for _, remedy in causes if remedy not in done):
-            done.add(command)
-            await run_as_printed(host, command)
-        return not causes
+        remedies = {flat(each) for _, each in told(await host.daemon.get("/v1/status"), broken)}
+        for command in pasted(await shows(host, broken)) if remedies else ():
+            if unbroken(command) in remedies and command not in done:
+                done.add(command)
+                await run_as_printed(host, command)
+        return not remedies
 
     await eventually(is_mended)
     assert done
