@@ -64,14 +64,15 @@ def wrap_remedy(text: str, first: str, rest: str | None = None) -> list[str]:
     if text.split(" ", 1)[0] not in COMMANDS or width(first + text) <= WIDTH:
         return wrap(text, first, rest)
     rest = " " * width(first) if rest is None else rest
-    lines, is_quoted = [first], False
+    lines, is_quoted, comment = [first], False, ""
     for word in text.split(" "):
-        is_first = lines[-1] in (first, rest)
-        if not is_first and width(f"{lines[-1]} {word}{CONTINUED}") > WIDTH:
-            lines[-1] += "" if is_quoted else CONTINUED
-            lines.append(rest)
-            is_first = True
-        lines[-1] += word if is_first else f" {word}"
+        if not is_quoted and word.startswith("#"):
+            comment = "# "
+        if lines[-1] != first and width(f"{lines[-1]} {word}{CONTINUED}") > WIDTH:
+            lines[-1] += "" if is_quoted or comment else CONTINUED
+            lines.append(f"{rest}{comment if word != '#' else ''}{word}")
+        else:
+            lines[-1] += word if lines[-1] == first else f" {word}"
         is_quoted ^= word.count("'") % 2 == 1
     return lines
 

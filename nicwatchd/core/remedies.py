@@ -29,7 +29,6 @@ REMEDIES: Final[Mapping[str, str]] = {
     "wrong-mac": DOCTOR,
     "no-first-ipv4": DOCTOR,
     "mac-unlisted": ASSIGNED,
-    "no-carrier": ASSIGNED,
     "no-eni": ASSIGNED,
     "held-elsewhere": "unassign it from one of the two: aws ec2 unassign-private-ip-addresses, "
     "or unassign-ipv6-addresses",

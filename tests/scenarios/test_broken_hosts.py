@@ -26,6 +26,7 @@ from nicwatchd.sim.probe import PORT, Acceptor, all_answer, matrix, paths
 from nicwatchd.sim.script import Step
 from tests.scenarios.broken_hosts import (
     AFTER,
+    BEFORE,
     DEFAULT,
     ENI1,
     ETH1,
@@ -230,38 +231,50 @@ async def mend(host: HostUnderTest, broken: BrokenHost) -> None:
 
 def cases() -> Iterator[Any]:
     for broken in HOSTS:
-        for moment in broken.moments:
-            marks = [pytest.mark.lasts(broken.lasts)] if broken.lasts else []
-            yield pytest.param(broken, moment, id=f"{broken}-{moment}", marks=marks)
+        marks = [pytest.mark.lasts(broken.lasts)] if broken.lasts else []
+        yield pytest.param(broken, id=broken.name, marks=marks)
 
 
-@pytest.mark.parametrize(("broken", "moment"), list(cases()))
-async def test_a_broken_host_is_named_and_mended(broken: BrokenHost, moment: str) -> None:
+async def is_named(host: HostUnderTest, broken: BrokenHost) -> None:
+    causes = await until_told(host, broken)
+    await prints(host, broken, causes)
+    await is_dead(host, broken)
+
+
+async def breaks(host: HostUnderTest, broken: BrokenHost) -> None:
+    """It works, and breaks; the cause is named then, and by a daemon that starts meanwhile."""
+    names = [eni.name for eni in broken.enis]
+    await host.plug(*names)
+    for name in names:
+        await host.until(name, complete)
+    await is_well(host)
+    await broken.spoil(host.ec2)
+    if BEFORE in broken.moments:
+        await is_named(host, broken)
+        await host.daemon.stop()
+        await host.daemon.start(broken.config, broken.wrapper)
+
+
+@pytest.mark.parametrize("broken", list(cases()))
+async def test_a_broken_host_is_named_and_mended(broken: BrokenHost) -> None:
     async def before(ec2: Ec2) -> None:
         await broken.prepare(ec2)
-        if moment != AFTER:
+        if AFTER not in broken.moments:
             await ec2.plug(*(eni.name for eni in broken.enis))
             await broken.spoil(ec2)
 
-    settled = moment == AFTER
     async with ec2_host(
         *broken.enis,
         config=broken.config,
         wrapper=broken.wrapper,
-        settled=settled,
+        settled=AFTER in broken.moments,
         before=before,
         watched=not broken.harms_primary,
     ) as host:
-        if moment == AFTER:
-            await host.plug(*(eni.name for eni in broken.enis))
-            for eni in broken.enis:
-                await host.until(eni.name, complete)
-            await is_well(host)
-            await broken.spoil(host.ec2)
         async with answering(host, broken):
-            causes = await until_told(host, broken)
-            await prints(host, broken, causes)
-            await is_dead(host, broken)
+            if AFTER in broken.moments:
+                await breaks(host, broken)
+            await is_named(host, broken)
             await mend(host, broken)
             await is_well(host)
             await all_answer(host.vpc, dead_paths(host, broken), WITHIN, broken.port)

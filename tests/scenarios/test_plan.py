@@ -59,7 +59,7 @@ async def test_what_is_left_alone_is_named_with_its_reason(tmp_path: Path) -> No
         await ec2.plug("eth1")
         planned = await nicwatchd_on(ec2.vpc, "plan", "--config", str(config))
     lines = planned.out.splitlines()
-    assert lines[1] == f"eth1  {ETH1.mac}  left alone: excluded by the settings"
+    assert lines[1] == f"eth1  {ETH1.mac}  left alone: excluded by the settings (exclude: eth1)"
     assert lines[2:] == [
         "  ip link set dev eth0 group 3778",
         "1 change to make; nothing was changed",
