@@ -69,6 +69,10 @@ test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP 
 chaos: $(STAMP) ## Run long random sequences of what can happen to a host; takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)
 
+.PHONY: replay
+replay: $(STAMP) ## Replay a recording in the simulator: make replay FILE=recording.jsonl (docs/replay.md)
+	@.venv/bin/python -m nicwatchd.sim.replay $(FILE)
+
 .PHONY: flows
 flows: $(STAMP) ## Show who reaches whom beside each kind of network manager, without and with protection
 	@$(SANDBOX) .venv/bin/python -m tests.scenarios.flows

@@ -95,3 +95,19 @@ def query(interface: str | None) -> str:
     from urllib.parse import quote
 
     return f"?interface={quote(interface, safe='')}"
+
+
+def fetch(runtime_directory: Path, path: str, timeout: float = TIMEOUT) -> str:
+    """The text that the daemon answers to a GET, whatever its HTTP status. Raises DaemonError."""
+    where = runtime_directory / "nicwatchd.sock"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(where))
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(RECEIVE), b""))
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise DaemonError(f"the daemon is not running (nothing listens on {where})") from None
+    except OSError as error:
+        raise DaemonError(f"{where}: no answer: {error}") from None
+    return answer.partition(b"\r\n\r\n")[2].decode(errors="backslashreplace")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, health, is_judged
+from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, families, health, is_judged
 from nicwatchd.cli.layout import Paint, duration, pad, wrap, wrap_remedy
 from nicwatchd.cli.words import (
     COLOUR_OF,
     HOST_SIDE,
     Cause,
-    causes_by_text,
     condition,
     lacks,
+    merged_causes,
     sentence,
 )
 
@@ -49,8 +49,8 @@ def _since(interface: Document, now: float) -> str:
     text = f" for {duration(now - max(began, default=interface['since']))}"
     after = [part["worked_after"] for part in parts if part.get("worked_after") is not None]
     if health(interface) == WORKING and after:
-        text += f"; it worked {duration(max(after))} after it was first seen"
-    return text
+        text += f"; it worked after {duration(max(after))}"
+    return f", working{text}" if condition(interface) == "primary" else text
 
 
 def _identity(interface: Document) -> str:
@@ -121,10 +121,10 @@ def _routing(interface: Document) -> str:
 
 def _amiss(interface: Document) -> Iterator[str]:
     """Causes with remedies, what is waited for, and all notes."""
-    told = set()
-    for text, (labels, remedy) in causes_by_text(interface).items():
-        told.add(text)
-        yield from paragraph("cause", Cause(f"{' and '.join(labels)}: {text}", remedy))
+    told = {c["text"] for part in families(interface).values() for c in part.get("causes", ())}
+    for each in merged_causes(interface):
+        text = f"{' and '.join(each.families)}: {each.text}"
+        yield from paragraph("cause", Cause(text, each.remedy))
     for kind, key in (("reason", "reasons"), ("note", "notes")):
         for each in interface[key]:
             if each["text"] not in told:

@@ -117,12 +117,14 @@ def _family(label: str, part: Document | None, facts: Document | None, now: floa
         begin += pad(FACTS.get(fact["fact"], fact["fact"]), KEYS)
         values = f"{_some(fact['values'])}: " if fact["values"] else ""
         yield from wrap(f"{values}{fact['proves']}", begin)
-    told = set()
+    told, remedies = set(), {""}
     for kind, key_name in (("cause", "causes"), ("missing", "reasons")):
         for each in (part or {}).get(key_name, ()):
-            if each["text"] not in told:
-                told.add(each["text"])
-                yield from paragraph(kind, Cause(each["text"], each.get("remedy", "")))
+            cause = Cause(each["text"], each.get("remedy", ""))
+            if cause.text not in told and (not cause.remedy or cause.remedy not in remedies):
+                yield from paragraph(kind, cause)
+            told.add(cause.text)
+            remedies.add(cause.remedy)
 
 
 def _verdict(part: Document | None, now: float) -> str:

@@ -97,7 +97,7 @@ def _of_the_host(document: Document) -> Iterator[str]:
         yield from wrap(RELEASED, "released: ")
     imds = document.get("imds")
     if imds and (text := imds_text(imds)):
-        yield from wrap(text, "IMDS: ")
+        yield from wrap(text, "IMDS is ")
     if document.get("container_network"):
         text = f"{document['container_network']} owns this host's secondary interfaces"
         yield from wrap(text, "container network: ")
@@ -116,7 +116,7 @@ def _row(interface: Document, now: float) -> list[str]:
     parts = [interface.get("ipv4"), interface.get("ipv6")]
     since = [part["health_since"] for part in parts if part and part.get("health_since")]
     began = max(since, default=interface["since"])
-    cells = [items_text(part) for part in parts]
+    cells = [items_text(interface, part) for part in parts]
     name = interface.get("eni") or interface["mac"]
     return [interface["name"], name, condition(interface), span(now - began), *cells]
 

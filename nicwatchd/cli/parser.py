@@ -7,6 +7,7 @@ code (`nicwatchd.cli.output`).
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 FAMILIES: Final = ("ipv4", "ipv6", "any", "all")
+TIMES: Final = ("--since", "--until")
 TARGET: Final = "name, MAC, ENI id or address"
 
 EPILOG: Final = """\
@@ -77,6 +79,17 @@ def _add(
     command = commands.add_parser(name, help=text, description=description)
     command.set_defaults(module=module or name, function=function or name)
     return command
+
+
+def words(argv: Sequence[str]) -> list[str]:
+    """The words of a command line, with `--since -1h` as one: else `-1h` would be an option."""
+    found: list[str] = []
+    for word in argv:
+        if found and found[-1] in TIMES and word[:1] == "-" and word[1:2].isdigit():
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _add_run(commands: Commands) -> None:
@@ -137,6 +150,8 @@ def _add_history(commands: Commands) -> None:
     history.add_argument("--since", metavar="TIME", help=text)
     history.add_argument("--until", metavar="TIME", help="not newer than this")
     history.add_argument("--svg", type=Path, metavar="FILE", help="draw a picture into this file")
+    text = "read the journal files in this directory instead, perhaps of another host"
+    history.add_argument("--directory", type=Path, metavar="DIR", help=text)
     _add_json(history)
 
 
@@ -206,6 +221,7 @@ def _add_record(commands: Commands) -> None:
     _add_output(record)
     _add_no_mask(record)
     _add_config(record)
+    _add_runtime_directory(record)
 
 
 def _add_bugreport(commands: Commands) -> None:

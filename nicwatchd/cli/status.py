@@ -100,7 +100,7 @@ def _from_journal() -> Document:
     try:
         statuses = read_statuses()
     except JournalUnreadableError as error:
-        raise DaemonError(str(error)) from None
+        raise DaemonError(str(error), NOT_WELL) from None
     interfaces: list[Any] = [status.model_dump(mode="json") for status in statuses]
     return {"source": "journal", "interfaces": interfaces}
 

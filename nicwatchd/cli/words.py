@@ -16,6 +16,7 @@ QUIET: Final = frozenset(
         *("odd-mtu", "primary-port", "primary-left", "egress-elsewhere"),
     }
 )
+CAUSES_AT_MOST: Final = 3  # that the overview tells of one interface
 COLOUR_OF: Final = {
     "working": "good",
     "primary": "good",
@@ -61,11 +62,13 @@ def _by_state(interface: Document) -> str:
     return {"applied": "applied", "detected": "starting"}.get(state, "waiting")
 
 
-def items_text(part: Document | None) -> str:
+def items_text(interface: Document, part: Document | None) -> str:
     """What a family has: the first address and how many more, or what is amiss with them."""
     if not part:
         return "-"
     told = part.get("health")
+    if told not in (None, WORKING) and not interface.get("link_up", True):
+        return "link down"
     silent, answering = part.get("silent", []), part.get("answering", [])
     items: list[str] = [*(answering or part["addresses"]), *part["prefixes"]]
     if told not in (None, WORKING) and silent:
@@ -86,13 +89,15 @@ def told_causes(interface: Document) -> Iterator[Cause]:
         return
     parts = families(interface)
     works = [label for label, part in parts.items() if part.get("health") == WORKING]
-    causes = causes_by_text(interface)
-    for number, (text, (labels, remedy)) in enumerate(causes.items(), 1):
-        waits = all(parts[label].get("waits") for label in labels)
-        whole = sentence(f"waits for {' and '.join(labels)}: {text}" if waits else text)
-        if works and number == len(causes):
-            whole += f" {' and '.join(works)} works."
-        yield Cause(whole, remedy)
+    causes = merged_causes(interface)
+    told_now = causes[:CAUSES_AT_MOST] if len(causes) > CAUSES_AT_MOST + 1 else causes
+    for each in told_now:
+        waits = all(parts[label].get("waits") for label in each.families)
+        whole = f"waits for {' and '.join(each.families)}: {each.text}" if waits else each.text
+        also = f" {' and '.join(works)} works." if works and each is told_now[-1] else ""
+        yield Cause(f"{sentence(whole)}{also}", each.remedy)
+    if left := len(causes) - len(told_now):
+        yield Cause(f"And {left} more causes: nicwatchd status {interface['name']}.")
 
 
 def is_broken(interface: Document) -> bool:
@@ -100,14 +105,34 @@ def is_broken(interface: Document) -> bool:
     return health(interface) not in (None, WORKING) and not interface.get("waits")
 
 
-def causes_by_text(interface: Document) -> dict[str, tuple[list[str], str]]:
-    """The causes of both families: those of one text once, with the families and the remedy."""
-    found: dict[str, tuple[list[str], str]] = {}
+class Merged(NamedTuple):
+    """A cause, for each of the families that it concerns."""
+
+    families: list[str]
+    text: str
+    remedy: str
+
+
+def merged_causes(interface: Document) -> list[Merged]:
+    """The causes of both families, once for what is the same in both, or has one remedy.
+
+    A rule of others is a cause for each address that it takes.
+    """
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for label, part in families(interface).items():
         for cause in part.get("causes", []):
-            labels, _ = found.setdefault(cause["text"], ([], cause.get("remedy", "")))
-            labels.append(label)
-    return found
+            remedy = cause.get("remedy", "")
+            key = (cause["code"], remedy or cause["text"])
+            found.setdefault(key, []).append((label, cause["text"]))
+    causes = []
+    for (_, mends), told in found.items():
+        texts = list(dict.fromkeys(text for _, text in told))
+        more = len(texts) - 1
+        also = f" ({more} more likewise)" if more else ""
+        remedy = "" if mends in texts else mends
+        labels = list(dict.fromkeys(label for label, _ in told))
+        causes.append(Merged(labels, f"{texts[0].rstrip('.')}{also}", remedy))
+    return causes
 
 
 def _open_reasons(interface: Document) -> Iterator[Cause]:
@@ -130,10 +155,10 @@ def worth_a_word(interface: Document) -> Iterator[Cause]:
 
 def imds_text(imds: Document) -> str:
     """What there is to say of IMDS; nothing while it answers."""
-    detail = imds["detail"]
-    if imds["state"] in ("ok", "unasked"):
-        return str(detail)
-    return f"{imds['state']}: {detail}" if detail else str(imds["state"])
+    state, detail = imds["state"], imds["detail"]
+    if state in ("ok", "unasked") and not detail:
+        return ""
+    return f"{state}: {detail}" if detail else str(state)
 
 
 def lacks(part: Document) -> str:

@@ -25,7 +25,7 @@ from nicwatchd.netlink.nftables import (
 from nicwatchd.netlink.request import RequestSocket
 
 if TYPE_CHECKING:
-    from nicwatchd.core.published import Published
+    from nicwatchd.core.firewall import Published
 
 log = logging.getLogger(__name__)
 

@@ -92,6 +92,43 @@ def test_what_waits_and_what_is_broken() -> None:
     ]
 
 
+def causes(remedies: list[str]) -> HostStatus:
+    """A host with an ENI, of whose addresses each has a cause with one of these remedies."""
+    own = ipv4(1, len(remedies))
+    each = [
+        ReasonStatus(code="leaves-elsewhere", text=f"{ip} leaves by eth0", remedy=remedy)
+        for ip, remedy in zip(own, remedies, strict=True)
+    ]
+    part = family(own, health=Health.NOT_WORKING, causes=each, answering=[], silent=own)
+    return host(eni(0), eni(1, health=Health.NOT_WORKING, ipv4=part, ipv6=part))
+
+
+def test_what_has_one_remedy_is_told_once() -> None:
+    lines = shown(causes(["ip rule del pref 100"] * 50))
+    assert lines[6:] == [
+        "eth1  10.0.2.10 leaves by eth0 (49 more likewise).",
+        "      Mend: ip rule del pref 100",
+        "      Why: nicwatchd explain eth1",
+    ]
+
+
+def test_many_causes_are_told_in_measure() -> None:
+    lines = shown(causes([f"ip addr add {n}" for n in range(50)]))
+    assert lines[6:] == [
+        *("eth1  10.0.2.10 leaves by eth0.", "      Mend: ip addr add 0"),
+        *("      10.0.2.11 leaves by eth0.", "      Mend: ip addr add 1"),
+        *("      10.0.2.12 leaves by eth0.", "      Mend: ip addr add 2"),
+        "      And 47 more causes: nicwatchd status eth1.",
+        "      Why: nicwatchd explain eth1",
+    ]
+
+
+def test_a_link_that_is_down() -> None:
+    part = family(ipv4(1), health=Health.NOT_WORKING, answering=[])
+    down = eni(1, link_up=False, health=Health.NOT_WORKING, ipv4=part, ipv6=part)
+    assert shown(host(eni(0), down))[4].endswith("  link down  link down")
+
+
 def test_some_addresses_answer() -> None:
     lines = shown(host(eni(0), degraded(1)))
     assert "DEGRADED" in lines[4]
@@ -127,7 +164,7 @@ def test_trouble_comes_first() -> None:
         "idle: no EC2",
         "released: nicwatchd leaves this host alone, including interfaces that are",
         "          attached later; to have it managed again: sudo nicwatchd reconcile",
-        "IMDS: disabled: 403 on the token",
+        "IMDS is disabled: 403 on the token",
         "container network: Cilium owns this host's secondary interfaces",
     ]
 
@@ -240,7 +277,7 @@ async def test_in_depth(
     assert await run(tmp_path, "status", "eth1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
-        "eth1  eni-0a1b2c3d4e5f60702  working for 2 h; it worked 0.5 s after"
+        "eth1  eni-0a1b2c3d4e5f60702  working for 2 h; it worked after 0.5 s"
     )
     assert lines[-3:] == [
         "    Routing: applied; its table is 1000959",

@@ -15,7 +15,7 @@ import pyte
 import pytest
 
 from nicwatchd.service.status import HostStatus
-from tests.cli.statuses import Canned, mixed
+from tests.cli.statuses import Canned, alone, broken, degraded, eni, host, mixed
 from tests.scenarios.commands import NICWATCHD
 
 LINES = 400
@@ -82,7 +82,7 @@ async def test_status(service: Canned, tmp_path: Path, count: int, columns: int)
 
 @pytest.mark.parametrize("columns", [80, 100])
 async def test_colour_is_only_an_extra(service: Canned, tmp_path: Path, columns: int) -> None:
-    service.said = mixed(5)
+    service.said = host(eni(0), eni(1), broken(2), degraded(3), alone(4))  # no seconds that tick
     plain = await screen(columns, tmp_path, "status", **PLAIN)
     coloured = await screen(columns, tmp_path, "status", TERM="xterm")
     assert len(colours(coloured)) > 2

@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from nicwatchd.sim import containers, netns, router
 from nicwatchd.sim.ec2 import Ec2
+from nicwatchd.sim.parts import Peer
 from nicwatchd.sim.probe import PORT
 from nicwatchd.sim.script import Do, EniScript
 from tests.scenarios.host import (
@@ -39,7 +40,6 @@ ENI1: Final = ETH1.facts()["interface-id"]
 ENI2: Final = ETH2.facts()["interface-id"]
 DEFAULT: Final = settings()
 LEAVE: Final = 'primary = "leave"\negress = "leave"\n' + DEFAULT
-PROTECT: Final = 'egress = "leave"\n' + DEFAULT
 CONNMARK: Final = settings(forwarded="connmark")
 BRIDGED: Final = (IPv4Network("172.18.0.0/24"), IPv6Network("fd00:18::/64"))
 ADDRESSES: Final = ("10.0.2.11", "2001:db8:ec2:2::11")  # of eth1
@@ -193,8 +193,13 @@ def carrier(state: str) -> Spoil:
 
 
 async def container(ec2: Ec2) -> None:
-    """A container that publishes a port as Docker does."""
-    box = await containers.bridged(ec2.vpc, *BRIDGED)
+    """A container behind a bridge."""
+    await containers.bridged(ec2.vpc, *BRIDGED)
+
+
+async def publish(ec2: Ec2) -> None:
+    """Its port is published as Docker does."""
+    box = Peer("", "", BRIDGED[0][2], BRIDGED[1][2])
     await docker_nftables(cast("HostUnderTest", ec2), box)  # which has a VPC, too
 
 
@@ -446,11 +451,12 @@ HOSTS: Final = (
     ),
     BrokenHost(
         "m: a container's port on the ENI's address",
-        container,
+        publish,
         "published-port",
         ("port 8080", "which a container publishes", "the answers leave by the primary"),
         'forwarded = "connmark" in the settings',
         reload(CONNMARK),
+        prepare=container,
         port=PUBLISHED,
     ),
     BrokenHost(
@@ -459,7 +465,7 @@ HOSTS: Final = (
         "strict-filter",
         ("reverse-path filter is strict", "drops the IPv4 calls"),
         "sudo sysctl -w net.ipv4.conf.all.rp_filter=2",
-        prepare=container,
+        prepare=chain(container, publish),
         dead=ADDRESSES[:1],
         port=PUBLISHED,
         config=CONNMARK,
@@ -471,7 +477,7 @@ HOSTS: Final = (
         ("`nft` is not installed", "do not answer"),
         "sudo apt install nftables, or sudo dnf install nftables",
         show_nft,
-        prepare=container,
+        prepare=chain(container, publish),
         port=PUBLISHED,
         config=CONNMARK,
         wrapper=("unshare", "-m", "sh", "-c", NFT_HIDDEN, "sh"),
@@ -486,8 +492,7 @@ HOSTS: Final = (
         ),
         "leaves-elsewhere",
         ("answers nobody", "leave by eth1 instead of eth0, by a route of main"),
-        'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd',
-        reload(PROTECT),
+        "sudo ip (-6 )?route del default dev eth1",
         on="eth0",
         dead=OF_PRIMARY,
         config=LEAVE,
@@ -499,7 +504,7 @@ HOSTS: Final = (
         "leaves-elsewhere",
         ("answers no host of 10.0.2.0/24", "leave by eth1 instead of eth0, by a route of main"),
         'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd',
-        reload(PROTECT),
+        reload(DEFAULT),
         on="eth0",
         dead=OF_PRIMARY,
         from_far=False,

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from nicwatchd.sim.ec2 import Ec2
-from tests.scenarios.commands import NICWATCHD, nicwatchd_on
+from tests.scenarios.commands import nicwatchd_on
 from tests.scenarios.host import HostUnderTest
-from tests.scenarios.software import Software
 
 Finding = dict[str, Any]
 
@@ -59,16 +58,9 @@ class Doctor:
     def _words(self) -> tuple[str, ...]:
         return ("doctor", "--config", str(self._config), "--root", str(self.root))
 
-    async def examine(
-        self, wrapper: Sequence[str] = (), within: Software | None = None
-    ) -> dict[str, Any]:
-        """What it says; the exit code must agree with that. `within`: where these programs are."""
+    async def examine(self, wrapper: Sequence[str] = ()) -> dict[str, Any]:
+        """What it says; the exit code must agree with that."""
         vpc = self._ec2.vpc
-        if within:
-            where = ("--runtime-directory", str(vpc.runtime_dir))
-            out = await within.run(*NICWATCHD, *self._words, "--json", *where, codes=(0, 1))
-            found: dict[str, Any] = json.loads(out)
-            return found
         ran = await nicwatchd_on(vpc, *self._words, "--json", wrapper=wrapper)
         assert ran.complaint == ""
         said: dict[str, Any] = json.loads(ran.out)

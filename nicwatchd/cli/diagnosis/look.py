@@ -24,7 +24,7 @@ from nicwatchd.cli.migration.system import NOT_FOUND, CommandError, System
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.firewall import Firewall, both
 from nicwatchd.core.metadata import Answer, Value
-from nicwatchd.core.model import ERRORS, Family, IPAddress
+from nicwatchd.core.model import ERRORS, Family, IPAddress, ours
 from nicwatchd.core.port import Kernel, KernelError, RouteAnswer
 from nicwatchd.core.published import from_iptables, from_nft, is_compat
 from nicwatchd.core.treatment import Managed, Primary
@@ -112,14 +112,23 @@ class Looker:
     def _enis(self, decision: Decision, daemon: Daemon) -> tuple[Eni, ...]:
         primary = _value(decision.primary_mac) or (daemon.status or {}).get("primary_mac")
         views = [view for _, view in sorted(decision.interfaces.items())]
-        return tuple(self._eni(view, primary) for view in views if _may_be_eni(view))
+        known = {
+            each["mac"]: frozenset(ip_address(ip) for ip in _listed(each))
+            for each in (daemon.status or {}).get("interfaces", ())
+        }
+        return tuple(
+            self._eni(view, primary, known.get(view.link.mac, frozenset()))
+            for view in views
+            if _may_be_eni(view)
+        )
 
-    def _eni(self, view: View, primary: str | None) -> Eni:
+    def _eni(self, view: View, primary: str | None, known: frozenset[IPAddress]) -> Eni:
+        """`known`: the daemon's word on its addresses, for when IMDS gives no answer."""
         link, believed = view.link, view.memory.believed
         is_primary = isinstance(view.treatment, Primary) or link.mac == primary
-        leases = {a.ip for a in view.addresses if a.dynamic and not a.ip.is_link_local}
+        proven = {a.ip for a in view.addresses if a.dynamic or ours(a)}
         usable = [verdict.usable for verdict in view.verdicts.values()]
-        own = {ip for each in usable for ip in each.addresses} | leases
+        own = {ip for each in usable for ip in each.addresses} | known | proven
         if is_primary:
             own |= {a.ip for a in view.addresses if not a.ip.is_link_local}
         return Eni(
@@ -129,7 +138,7 @@ class Looker:
             is_managed=isinstance(view.treatment, Managed) and not is_primary,
             addresses=tuple(a for a in view.addresses if not a.ip.is_link_local),
             listed=frozenset(i for i in view.memory.listed if isinstance(i, ADDRESSES)),
-            own=frozenset(own - {ip for ip in own if ip in view.elsewhere}),
+            own=frozenset(ip for ip in own if ip not in view.elsewhere and not ip.is_link_local),
             subnets=tuple(dict.fromkeys(net for each in usable for net in each.subnets)),
             vpc=_value(believed.vpc_id),
             sysctls=files.sysctls(self.system, link.name),
@@ -241,6 +250,11 @@ async def _look_up(kernel: Kernel, questions: Iterable[Asked]) -> dict[Asked, Ro
         (src, dst, oif): await kernel.route_get(src, dst, oif=oif)
         for src, dst, oif in dict.fromkeys(questions)
     }
+
+
+def _listed(interface: Mapping[str, Any]) -> Iterator[str]:
+    for family in ("ipv4", "ipv6"):
+        yield from (interface.get(family) or {}).get("addresses", ())
 
 
 def _may_be_eni(view: View) -> bool:

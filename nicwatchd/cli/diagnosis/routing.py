@@ -167,17 +167,14 @@ def default_route(facts: Facts) -> Iterator[Finding]:
     if wanted is None:
         return
     for family in Family:
-        theirs = [r for r in facts.defaults if r.family is family and r.protocol != PROTOCOL]
-        best = min((r.metric for r in facts.defaults if r.family is family), default=None)
-        away = [r for r in theirs if r.oif != wanted.index and facts.by_index(r.oif)]
-        if not away or not any(wanted.index in r.links for r in facts.defaults):
+        every = [route for route in facts.defaults if route.family is family]
+        its = [route for route in every if wanted.index in route.links]
+        away = [r for r in every if r.oif != wanted.index and facts.by_index(r.oif)]
+        if not its:
             continue
         now = facts.oif((None, FAR[family], 0))
-        kept = any(
-            r.protocol == PROTOCOL and wanted.index in r.links and r.metric == best
-            for r in facts.defaults
-            if r.family is family
-        )
+        best = min(route.metric for route in every)
+        kept = any(route.protocol == PROTOCOL and route.metric == best for route in its)
         for route in away:
             if route.metric == best and route.oif == now:
                 yield _beaten(facts, wanted, route)
