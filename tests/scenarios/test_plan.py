@@ -63,7 +63,7 @@ async def test_what_is_left_alone_is_named_with_its_reason(tmp_path: Path) -> No
         "eth0  eni-00000020000000001  left alone: this is the primary interface, which",
         "    the host's own software configures",
         "  ~ ip link set dev eth0 group 3778",
-        f"eth1  {ETH1.mac}  left alone: excluded by the settings",
+        f"eth1  {ETH1.mac}  left alone: excluded by the settings (exclude: eth1)",
         "0 to add, 1 to change, 0 to remove; nothing was changed",
     ]
 
