@@ -97,9 +97,8 @@ class Leadership:
         """The link of an ENI, and those that stand on it."""
         if interface is None:
             return frozenset()
-        index = interface.link.index
-        above = (i for i, enis in self._host.above.beneath.items() if index in enis)
-        return frozenset({index, *above})
+        own = frozenset({interface.link.index})
+        return own | self._host.above.on_top_of(own)
 
     @property
     def _has_secondaries(self) -> bool:

@@ -34,6 +34,7 @@ class Losses:
 
     def __init__(self) -> None:
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
+        self.of_link: Counter[int] = Counter()  # likewise, by ifindex of the interfaces present
         self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
         self._throttled: frozenset[Thing]  # of the open decision
         self._suspects: dict[Place, str] = {}
@@ -43,7 +44,8 @@ class Losses:
         self._suspects[where] = who
 
     def forget(self, index: int) -> None:
-        """A link is gone: forget who was suspected there."""
+        """A link is gone: forget who was suspected there, and its count."""
+        del self.of_link[index]
         self._suspects = {
             where: who
             for where, who in self._suspects.items()
@@ -80,6 +82,7 @@ class Losses:
             if has(before[index], lost) and not by_kernel:
                 interface.fights.lose(lost, self._suspects.get(place(lost)), now)
                 self.heals[KINDS[type(lost)]] += 1
+                self.of_link[index] += 1
         for interface in interfaces.values():
             interface.facts.count_begins_anew()
 

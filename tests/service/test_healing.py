@@ -29,8 +29,8 @@ from nicwatchd.core.model import (
 from nicwatchd.core.policy import AddressMode, RuleMode
 from nicwatchd.core.port import Outcome, judge
 from nicwatchd.service import journal
-from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
+from nicwatchd.service.readiness import line, unready
 from nicwatchd.service.status import InterfaceStatus, headline
 from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import EniScript
@@ -331,9 +331,9 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
         (note,) = (note for note in status.notes if note.code == "fought-over")
         assert "name port id 77" in note.text
         assert not status.is_settled
-        (line,) = unready(daemon.status())
-        assert line.startswith(f"eth1: {State.APPLIED}: the IPv")
-        assert ", and 1 more of nicwatchd's objects" in line
+        (entry,) = unready(daemon.status())
+        assert line(entry).startswith(f"eth1: {State.APPLIED}: the IPv")
+        assert ", and 1 more of nicwatchd's objects" in line(entry)
         assert headline(daemon.host.interfaces.values()) == "1 applied, 1 ignored, 1 fought over"
 
         clock.ahead += WINDOW

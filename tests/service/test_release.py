@@ -32,11 +32,11 @@ from nicwatchd.core.model import (
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.releases import Releases
-from nicwatchd.service.control import unready
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.offline_release import locked_ledger, release
 from nicwatchd.service.platform import AlreadyRunningError, Lock
+from nicwatchd.service.readiness import unready
 from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.script import Scenario

@@ -1,0 +1,68 @@
+"""Makes the status of the host from what the turn and the IMDS client know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from nicwatchd import __version__
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.turn import Turn
+from nicwatchd.imds.client import ImdsClient
+from nicwatchd.service import pci
+from nicwatchd.service.status import (
+    HostStatus,
+    InterfaceStatus,
+    of_condition,
+    of_devices,
+    of_unlinked,
+    of_view,
+    problem_of,
+)
+
+
+class Reporting:
+    """The status of one host. `epoch` gives the Unix time at 0 of the monotonic clock."""
+
+    def __init__(
+        self, turn: Turn, imds: ImdsClient, started: float, epoch: Callable[[], float]
+    ) -> None:
+        self._turn = turn
+        self._imds = imds
+        self._started = started
+        self._epoch = epoch
+        self._interfaces: list[InterfaceStatus] | None = None
+        self._problems: list[str] = []  # with single interfaces
+
+    def changed(self) -> None:
+        """Something happened, so what is said of the interfaces is to be made anew."""
+        self._interfaces = None
+
+    def status(self, problems: Iterable[str]) -> HostStatus:
+        """The status as of now; `problems` are the daemon's."""
+        host, decision = self._turn.host, self._turn.decision
+        interfaces = self._made()
+        unlinked = of_unlinked(host.unlinked, self._epoch())
+        return HostStatus(
+            version=__version__,
+            pid=os.getpid(),
+            started=self._started,
+            primary_mac=host.primary_mac.value if isinstance(host.primary_mac, Value) else None,
+            container_network=decision.container_network if decision else None,
+            imds=of_condition(self._imds.condition, self._imds.requests),
+            problems=[*problems, *self._problems],
+            released=host.releases.everything,
+            surprises=host.surprises,
+            interfaces=interfaces,
+            unlinked=unlinked,
+            devices=of_devices(pci.without_link()) if unlinked else [],
+        )
+
+    def _made(self) -> list[InterfaceStatus]:
+        """All interfaces: made once, however many ask, until something happens."""
+        if self._interfaces is None:
+            interfaces = sorted(self._turn.host.interfaces.items())
+            views = [interface.view() for _, interface in interfaces]
+            self._interfaces = [of_view(view, self._epoch()) for view in views]
+            self._problems = [problem for view in views if (problem := problem_of(view))]
+        return self._interfaces
