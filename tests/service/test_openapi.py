@@ -55,37 +55,39 @@ class Busy(Well):
         )
 
 
-def keys(schema: dict[str, Any], path: str, whole: dict[str, Any]) -> Iterator[str]:
-    """Each key of an answer with its type, as a line of text."""
+def types(schema: dict[str, Any]) -> Iterator[str]:
+    """Each type that a value may have: a model by its name."""
     match schema:
         case {"$ref": ref}:
-            yield from keys(whole["components"]["schemas"][ref.rsplit("/", 1)[1]], path, whole)
+            yield ref.rsplit("/", 1)[1]
         case {"anyOf": choices}:
             for choice in choices:
-                yield from keys(choice, path, whole)
+                yield from types(choice)
         case {"type": "array", "items": items}:
-            yield from keys(items, f"{path}[]", whole)
-        case {"type": "object", "properties": properties}:
-            for name, each in properties.items():
-                yield from keys(each, f"{path}.{name}", whole)
-        case {"type": kind}:
-            yield f"{path}: {kind}"
+            yield from (f"{each}[]" for each in types(items))
+        case {"enum": values}:
+            yield from map(json.dumps, values)
         case {"const": value}:
-            yield f"{path}: {type(value).__name__}"
+            yield json.dumps(value)
+        case {"type": kind}:
+            yield kind
 
 
 def offered(whole: dict[str, Any]) -> set[str]:
-    """All that a client may rely on: requests, parameters, keys of the answers."""
+    """All that a client may rely on: requests, parameters, keys of the answers, their types."""
     found = set()
     for path, methods in whole["paths"].items():
         for method, operation in methods.items():
             request = f"{method.upper()} {path}"
             for each in operation.get("parameters", []):
-                found.add(f"{request} ?{each['name']}")
+                found |= {f"{request} ?{each['name']}: {t}" for t in types(each["schema"])}
             for status, answer in operation["responses"].items():
                 for media, content in answer["content"].items():
-                    start = f"{request} {status} {media} "
-                    found |= {start + key for key in keys(content["schema"], "", whole)}
+                    found |= {f"{request} {status} {media} {t}" for t in types(content["schema"])}
+    for name, model in whole["components"]["schemas"].items():
+        for key, each in model.get("properties", {}).items():
+            found |= {f"{name}.{key}: {t}" for t in types(each)}
+        found |= {f"{name}: {json.dumps(value)}" for value in model.get("enum", ())}
     return found
 
 
@@ -195,11 +197,15 @@ FAILING: Final = ("/healthz", "/readyz")  # 503 is an answer there
 SCHEMA: Final = schemathesis.openapi.from_dict(document())
 
 
-@pytest.mark.parametrize("socket", ["nicwatchd.sock", "status.sock"])
-@pytest.mark.parametrize(("method", "path"), REQUESTS, ids=" ".join)
+SOCKETS: Final = ("nicwatchd.sock", "status.sock")
+
+
+@pytest.mark.parametrize("socket", SOCKETS)
+@pytest.mark.parametrize("request_", REQUESTS, ids=" ".join)
 def test_the_handlers_answer_as_the_schema_says(
-    urls: dict[str, str], method: str, path: str, socket: str
+    urls: dict[str, str], request_: tuple[str, str], socket: str
 ) -> None:
+    method, path = request_
     seen = set()
     wanted = CHECKS if path in FAILING else [*CHECKS, not_a_server_error]
 
@@ -220,5 +226,15 @@ def test_the_handlers_answer_as_the_schema_says(
     ask()
     if method == "POST" and socket == "status.sock":
         assert seen == {403}
+    elif "{" in path:
+        assert seen == {404}
     else:
         assert seen & {200, 503}
+
+
+@pytest.mark.parametrize("key", ["eth1", ETH1.mac, "eni-1", "10.0.2.11"])
+def test_an_interface_that_there_is_has_its_schema(urls: dict[str, str], key: str) -> None:
+    case = SCHEMA["/v1/interfaces/{key}"]["GET"].Case(path_parameters={"key": key})
+    response = case.call(base_url=urls["status.sock"], timeout=PATIENCE)
+    assert (response.status_code, response.json()["name"]) == (200, "eth1")
+    case.validate_response(response, checks=CHECKS)
