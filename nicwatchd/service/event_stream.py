@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.news import FightChanged, StateChanged, Surprised
+from nicwatchd.core.model import Family
+from nicwatchd.core.news import FightChanged, HealthChanged, StateChanged, Surprised
 from nicwatchd.service.answers import EventAnswer
-from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus
+from nicwatchd.service.readiness import NAMES
+from nicwatchd.service.status import FamilyStatus, HostStatus, InterfaceStatus, ReasonStatus
 from nicwatchd.service.telling import Observer, Told
 
 PENDING: Final = 1000  # lines for a client that reads too slowly
@@ -23,6 +25,7 @@ PRESENT: Final = "present"
 TYPES: Final[Mapping[type, str]] = {
     StateChanged: "transition",
     FightChanged: "fight",
+    HealthChanged: "health",
     Surprised: "internal-error",
 }
 
@@ -84,26 +87,37 @@ def present(status: InterfaceStatus) -> EventAnswer:
 def event(told: Told, status: InterfaceStatus) -> EventAnswer:
     """The line for what was told about an interface."""
     news = told.news
-    kind = TYPES.get(type(news), "other")
     previous: str | None = status.state
-    cause = _cause(status)
+    cause, family = _cause(status), None
     match news:
         case StateChanged(transition=transition):
             previous = transition.previous
         case FightChanged():
             cause = status.fight
+        case HealthChanged(family=changed, before=before):
+            previous, family = before.health if before else None, NAMES[changed]
+            cause = _first_cause(status.ipv4 if changed is Family.V4 else status.ipv6)
         case Surprised(where=where, error=error):
             cause = ReasonStatus(code="internal-error", text=f"{where}: {error}")
-    return EventAnswer(**dict(status), type=kind, time=_now(), previous=previous, cause=cause)
+    return EventAnswer(
+        **dict(status),
+        type=TYPES.get(type(news), "other"),
+        time=_now(),
+        previous=previous,
+        cause=cause,
+        family=family,
+    )
+
+
+def _first_cause(family: FamilyStatus | None) -> ReasonStatus | None:
+    return next(iter(family.causes), None) if family else None
 
 
 def _cause(status: InterfaceStatus) -> ReasonStatus | None:
     """Why an interface is as it is; None: it works, or nothing is known."""
-    families = [family for family in (status.ipv4, status.ipv6) if family]
-    causes = [cause for family in families for cause in family.causes]
     reasons = [] if status.state is State.APPLIED else status.reasons
-    fight = [status.fight] if status.fight else []
-    return next(iter((*fight, *causes, *reasons)), None)
+    found = (status.fight, _first_cause(status.ipv4), _first_cause(status.ipv6), *reasons)
+    return next((cause for cause in found if cause), None)
 
 
 def _now() -> float:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_address
-from typing import Final, Protocol, get_args
+from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -18,7 +18,6 @@ from nicwatchd.core.port import KernelError
 from nicwatchd.service import readiness
 from nicwatchd.service.answers import (
     ErrorAnswer,
-    FamilyName,
     HealthAnswer,
     IndexAnswer,
     ReadyAnswer,
@@ -160,17 +159,18 @@ class Handlers:
         return _answer(answer, failing=bool(problems))
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        status, only = self._service.status(), None
-        families: tuple[FamilyName, ...] = readiness.FAMILIES
+        status = self._service.status()
+        families, interfaces, host = readiness.BOTH, status.interfaces, readiness.of_host(status)
         if (name := request.query.get("family")) is not None:
-            families = tuple(each for each in get_args(FamilyName) if each == name)
-            if not families:
+            if name not in readiness.FAMILIES:
                 return _error(400, f"family is ipv4 or ipv6, not {name!r}")
+            families = frozenset({readiness.FAMILIES[name]})
         if (key := request.query.get("interface")) is not None:
-            only = readiness.find_interface(status.interfaces, key)
+            only = readiness.find_interface(interfaces, key)
             if only is None:
                 return _error(404, _no_interface(status, key))
-        found = readiness.unready(status, families, only)
+            interfaces, host = [only], []
+        found = [*readiness.not_ready(interfaces, families), *host]
         answer = ReadyAnswer(
             status="failing" if found else "ok",
             waiting=[readiness.line(each) for each in found],

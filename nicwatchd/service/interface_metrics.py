@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from nicwatchd.core.health import Health
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.metric_families import counters, gauges, histogram
-from nicwatchd.service.readiness import FAMILIES, family_of
+from nicwatchd.service.readiness import FAMILIES, NAMES, judged
 from nicwatchd.service.status import InterfaceStatus
 
 
@@ -52,8 +52,6 @@ def _working(
     interfaces: Sequence[InterfaceStatus],
 ) -> Iterator[tuple[tuple[str, ...], float]]:
     for interface in interfaces:
-        for name in FAMILIES:
-            family = family_of(interface, name)
-            if family is not None and family.health is not None:
-                labels = (interface.name, interface.eni or "", name)
-                yield labels, family.health is Health.WORKING
+        for family, status in judged(interface):
+            labels = (interface.name, interface.eni or "", NAMES[family])
+            yield labels, status.health is Health.WORKING

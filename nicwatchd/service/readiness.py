@@ -1,4 +1,4 @@
-"""What does not work: the answer of /readyz, and a metric.
+"""What does not work: what /readyz, exit codes and metrics go by.
 
 Made from the health of each family of each interface. What is left alone, and a family that an ENI
 does not have, have no health and make nothing fail.
@@ -6,13 +6,13 @@ does not have, have no health and make nothing fail.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import ip_address, ip_network
 from typing import Final
 
 from nicwatchd.core.health import Health
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import IPAddress
+from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.service.answers import FamilyName, NotReady
 from nicwatchd.service.status import (
     FamilyStatus,
@@ -22,33 +22,55 @@ from nicwatchd.service.status import (
     find,
 )
 
-FAMILIES: Final[tuple[FamilyName, ...]] = ("ipv4", "ipv6")
-LABELS: Final = {"ipv4": "IPv4", "ipv6": "IPv6"}
+BOTH: Final = frozenset(Family)
+NAMES: Final[dict[Family, FamilyName]] = {Family.V4: "ipv4", Family.V6: "ipv6"}
+FAMILIES: Final = {name: family for family, name in NAMES.items()}
+UNJUDGED: Final = ReasonStatus(code="not-judged", text="nicwatchd has just found the interface")
+PRIMARY_UNKNOWN: Final = ReasonStatus(
+    code="primary-unknown", text="the primary interface is not known yet"
+)
+
+
+def judged(
+    interface: InterfaceStatus, families: Collection[Family] = BOTH
+) -> Iterator[tuple[Family, FamilyStatus]]:
+    """The families of an interface that have a verdict, out of these."""
+    for family, status in _families(interface):
+        if family in families and status.health is not None:
+            yield family, status
+
+
+def not_ready(
+    interfaces: Iterable[InterfaceStatus], families: Collection[Family] = BOTH
+) -> list[NotReady]:
+    """What of these does not work, with its causes and remedies."""
+    return [each for interface in interfaces for each in _of_interface(interface, families)]
+
+
+def of_host(status: HostStatus) -> list[NotReady]:
+    """What is wrong with the daemon itself, and that the primary is not known yet."""
+    found = [
+        NotReady(causes=[ReasonStatus(code="daemon-problem", text=text)])
+        for text in status.problems
+    ]
+    if status.interfaces and not (status.released or status.idle or status.primary_mac):
+        found.append(NotReady(waits=True, causes=[PRIMARY_UNKNOWN]))
+    return found
 
 
 def unready(
-    status: HostStatus,
-    families: Collection[FamilyName] = FAMILIES,
-    only: InterfaceStatus | None = None,
-) -> list[NotReady]:
-    """What does not work of these families: of the whole host, or of one interface."""
-    interfaces = status.interfaces if only is None else [only]
-    found = [each for interface in interfaces for each in _of_interface(interface, families)]
-    return found if only else [*found, *_of_host(status)]
+    interfaces: Iterable[InterfaceStatus], families: Collection[Family] = BOTH
+) -> list[str]:
+    """One line for each family that does not work, with its causes and remedies."""
+    return [line(each) for each in not_ready(interfaces, families)]
 
 
 def line(entry: NotReady) -> str:
     """One line for people."""
-    parts = [f"{entry.interface}: {entry.state}"] if entry.interface else []
-    if entry.family and entry.health:
-        parts.append(f"{LABELS[entry.family]} is {entry.health.replace('-', ' ')}")
-    parts.append("; ".join(cause.text for cause in entry.causes) or "in progress")
-    return ": ".join(parts)
-
-
-def family_of(interface: InterfaceStatus, name: FamilyName) -> FamilyStatus | None:
-    """One family of an interface."""
-    return interface.ipv4 if name == "ipv4" else interface.ipv6
+    about = [entry.interface] if entry.interface else []
+    about += [FAMILIES[entry.family].label] if entry.family else []
+    parts = [" ".join(about), _words(entry)] if about else []
+    return ": ".join([*parts, "; ".join(_cause(cause) for cause in entry.causes)])
 
 
 def find_interface(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
@@ -60,7 +82,7 @@ def find_interface(interfaces: list[InterfaceStatus], key: str) -> InterfaceStat
         address = ip_address(key)
     except ValueError:
         return None
-    return next((i for i in interfaces if any(_has(f, address) for f in _families(i))), None)
+    return next((i for i in interfaces if any(_has(f, address) for _, f in _families(i))), None)
 
 
 def _has(family: FamilyStatus, address: IPAddress) -> bool:
@@ -70,34 +92,29 @@ def _has(family: FamilyStatus, address: IPAddress) -> bool:
     return any(address in ip_network(prefix) for prefix in family.prefixes)
 
 
-def _families(interface: InterfaceStatus) -> Iterator[FamilyStatus]:
-    for name in FAMILIES:
-        family = family_of(interface, name)
-        if family is not None:
-            yield family
+def _families(interface: InterfaceStatus) -> Iterator[tuple[Family, FamilyStatus]]:
+    for family, status in ((Family.V4, interface.ipv4), (Family.V6, interface.ipv6)):
+        if status is not None:
+            yield family, status
 
 
-def _of_interface(
-    interface: InterfaceStatus, families: Collection[FamilyName]
-) -> Iterator[NotReady]:
+def _of_interface(interface: InterfaceStatus, families: Collection[Family]) -> Iterator[NotReady]:
     entry = NotReady(interface=interface.name, eni=interface.eni, state=interface.state)
-    health = {name: family_of(interface, name) for name in FAMILIES}
-    known = {name: each for name, each in health.items() if each and each.health}
-    for name, each in known.items():
-        if name in families and each.health is not Health.WORKING:
-            more = {"health": each.health, "waits": each.waits, "causes": each.causes}
-            yield entry.model_copy(update={"family": name, **more})
-    if not known and not interface.is_settled:  # it was not judged yet
-        reasons = interface.reasons if interface.state is not State.IGNORED else []
-        causes = [*reasons, interface.fight] if interface.fight else reasons
-        yield entry.model_copy(update={"causes": causes})
+    for family, status in judged(interface, families):
+        if status.health is not Health.WORKING:
+            more = {"health": status.health, "waits": status.waits, "causes": status.causes}
+            yield entry.model_copy(update={"family": NAMES[family], **more})
+    # A new one has no verdict for a moment. Whoever waits for it must not take that for a good one.
+    if interface.state is State.DETECTED and not any(judged(interface)):
+        yield entry.model_copy(update={"waits": True, "causes": [UNJUDGED]})
 
 
-def _of_host(status: HostStatus) -> Iterator[NotReady]:
-    """What is wrong with the daemon, and that the primary is not known yet."""
-    for problem in status.problems:
-        yield NotReady(causes=[ReasonStatus(code="daemon-problem", text=problem)])
-    managed = status.interfaces and not (status.idle or status.released)
-    if managed and status.primary_mac is None:
-        text = "the primary interface is not known yet"
-        yield NotReady(waits=True, causes=[ReasonStatus(code="primary-unknown", text=text)])
+def _words(entry: NotReady) -> str:
+    """The verdict in words."""
+    if entry.waits:
+        return "waiting"
+    return "degraded" if entry.health is Health.DEGRADED else "not working"
+
+
+def _cause(cause: ReasonStatus) -> str:
+    return f"{cause.text} (mend: {cause.remedy})" if cause.remedy else cause.text

@@ -10,6 +10,7 @@ from nicwatchd.core.metadata import Value
 from nicwatchd.core.turn import Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import pci
+from nicwatchd.service.readiness import PRIMARY_UNKNOWN, unready
 from nicwatchd.service.status import (
     HostStatus,
     InterfaceStatus,
@@ -33,6 +34,7 @@ class Reporting:
         self._epoch = epoch
         self._interfaces: list[InterfaceStatus] | None = None
         self._problems: list[str] = []  # with single interfaces
+        self._unready: list[str] = []
 
     def changed(self) -> None:
         """Something happened, so what is said of the interfaces is to be made anew."""
@@ -42,6 +44,9 @@ class Reporting:
         """The status as of now; `problems` are the daemon's."""
         host, decision = self._turn.host, self._turn.decision
         interfaces = self._made()
+        lacking = list(self._unready)
+        if interfaces and not (host.releases.everything or isinstance(host.primary_mac, Value)):
+            lacking.append(PRIMARY_UNKNOWN.text)
         unlinked = of_unlinked(host.unlinked, self._epoch())
         return HostStatus(
             version=__version__,
@@ -51,6 +56,8 @@ class Reporting:
             container_network=decision.container_network if decision else None,
             imds=of_condition(self._imds.condition, self._imds.requests),
             problems=[*problems, *self._problems],
+            ready=not lacking,
+            unready=lacking,
             released=host.releases.everything,
             surprises=host.surprises,
             interfaces=interfaces,
@@ -65,4 +72,5 @@ class Reporting:
             views = [interface.view() for _, interface in interfaces]
             self._interfaces = [of_view(view, self._epoch()) for view in views]
             self._problems = [problem for view in views if (problem := problem_of(view))]
+            self._unready = unready(self._interfaces)
         return self._interfaces

@@ -8,22 +8,18 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.sim.script import Fault
-from tests.scenarios.host import (
-    QUICK,
-    HostUnderTest,
-    complete,
-    ec2_host,
-    late,
-    numbered,
-    settings,
-)
+from nicwatchd.sim.script import EniScript
+from tests.scenarios.host import QUICK, HostUnderTest, complete, late, numbered, settings
+from tests.scenarios.software import eventually
 
-UNITS: Final = Path(__file__).parents[2] / "docs" / "fleet" / "systemd"
-FLUSHES: Final = 30  # of all rules: a heal each
+ROOT: Final = Path(__file__).parents[2]
+UNITS: Final = ROOT / "docs" / "fleet" / "systemd"
+IPV4_ONLY: Final = numbered(1, ipv6=(), subnet_ipv6=())
+FLUSHES: Final = 8  # of several rules each; then nicwatchd would wait between them
 Break = Callable[[HostUnderTest], Awaitable[None]]
 
 
@@ -35,6 +31,12 @@ async def one_interface(host: HostUnderTest) -> None:
     """It is well, with an ENI."""
     await host.plug("eth1")
     await host.until("eth1", complete)
+
+
+async def one_ipv4_interface(host: HostUnderTest) -> None:
+    """It is well, with an ENI in a subnet without IPv6."""
+    await host.plug("eth1")
+    await host.until("eth1", lambda status: status["ipv4"]["health"] == "working")
 
 
 async def foreign_rule(host: HostUnderTest) -> None:
@@ -60,19 +62,19 @@ async def no_ipv6(host: HostUnderTest) -> None:
 
 
 async def imds_gone(host: HostUnderTest) -> None:
-    """A firewall drops what goes to IMDS."""
+    """Nothing answers at IMDS's address."""
     await one_interface(host)
+    host.imds.fault("all", "refuse")
     await host.imds_is("unreachable")
 
 
 async def rules_flushed(host: HostUnderTest) -> None:
-    """Somebody keeps removing a rule."""
+    """Somebody keeps removing all rules at nicwatchd's priority."""
     await one_interface(host)
-    for number in range(FLUSHES):
+    for _ in range(FLUSHES):
         heals = await _heals(host)
-        await host.vpc.ip(host.vpc.host, f"rule flush pref {await _priority(host)}")
-        while await _heals(host) == heals and number < 10:  # then they come once in 5 s
-            await asyncio.sleep(0.05)
+        await host.vpc.ip(host.vpc.host, "rule flush pref 32765")
+        await eventually(partial(_more_heals, host, heals))
 
 
 async def bad_settings(host: HostUnderTest) -> None:
@@ -95,10 +97,22 @@ async def killed(host: HostUnderTest) -> None:
     await host.daemon.kill()
 
 
+async def bug(host: HostUnderTest) -> None:
+    """An error of nicwatchd's own, planted: each judgement of eth1 raises an exception."""
+    await host.plug("eth1")
+    await host.logged("ZeroDivisionError")
+
+
 async def hung(host: HostUnderTest) -> None:
     """The daemon lives and does nothing."""
     await one_interface(host)
     host.daemon.process.send_signal(signal.SIGSTOP)
+
+
+async def goes_on(host: HostUnderTest) -> None:
+    """A daemon that was stopped has to run to be ended."""
+    if host.daemon.process.returncode is None:
+        host.daemon.process.send_signal(signal.SIGCONT)
 
 
 async def _heals(host: HostUnderTest) -> float:
@@ -108,9 +122,8 @@ async def _heals(host: HostUnderTest) -> float:
     return float(line)
 
 
-async def _priority(host: HostUnderTest) -> str:
-    rules = [line for line in (await host.ip("rule")).splitlines() if "proto 236" in line]
-    return rules[0].partition(":")[0] if rules else "32765"
+async def _more_heals(host: HostUnderTest, than: float) -> bool:
+    return await _heals(host) > than
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,44 @@ class Case:
     happens: Break
     alerts: frozenset[str] = frozenset()
     also: frozenset[str] = frozenset()
+    enis: tuple[EniScript, ...] = (numbered(1),)
     options: Mapping[str, Any] = field(default_factory=dict)
+    ends: Break = goes_on
+
+
+def _alerts(*names: str) -> frozenset[str]:
+    return frozenset(f"Nicwatchd{name}" for name in names)
+
+
+PLANT: Final = Path(__file__).with_name("planted_bug")
+QUICKLY: Final = {"config": settings(QUICK)}
+CASES: Final = (
+    Case("well, without an ENI", nothing),
+    Case("well", one_interface),
+    Case("well, IPv4 only", one_ipv4_interface, enis=(IPV4_ONLY,)),
+    Case("a foreign rule", foreign_rule, _alerts("Shadowed", "IPv4NotWorking")),
+    Case("a link down", link_down, _alerts("LinkDown", "IPv4NotWorking", "IPv6NotWorking")),
+    Case(
+        "no IPv6",
+        no_ipv6,
+        _alerts("Overdue", "IPv6NotWorking"),
+        enis=(numbered(1, steps=late(3600.0)),),
+        options=QUICKLY,
+    ),
+    Case("no IMDS", imds_gone, _alerts("ImdsUnavailable"), options=QUICKLY),
+    Case("rules flushed", rules_flushed, _alerts("HealsOften"), _alerts("IPv4NotWorking")),
+    Case("bad settings", bad_settings, _alerts("SettingsRefused", "Unhealthy")),
+    Case("default moved", default_moved, _alerts("PrimaryDefaultRoute")),
+    Case("dead", killed, _alerts("Down")),
+    Case("hung", hung, _alerts("Down")),
+    Case(
+        "a bug",
+        bug,
+        _alerts("Bug", "Unhealthy"),
+        _alerts("IPv4NotWorking", "IPv6NotWorking"),
+        options={"wrapper": ("env", f"PYTHONPATH={PLANT}:{ROOT}")},
+    ),
+)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""docs/fleet: judged by promtool and systemd, and held to the metrics that the daemon really has."""
+"""docs/fleet: judged by promtool and systemd, and held to the metrics that the daemon has."""
 
 from __future__ import annotations
 
@@ -230,9 +230,7 @@ async def test_the_textfile_is_written_at_once_and_is_for_node_exporter(
     assert (tmp_path / "nicwatchd.prom").read_bytes() == body  # its own time stamp tells its age
 
 
-async def test_behind_the_proxy_nobody_may_write_though_it_is_root(
-    control: Control, tmp_path: Path
-) -> None:
+async def test_behind_the_proxy_nobody_may_write_though_it_is_root(control: Control) -> None:
     unit = (UNITS / "nicwatchd-proxy.service").read_text()
     (command,) = re.findall("(?m)^ExecStart=(.*)$", unit)
     words = shlex.split(command.replace("/run/nicwatchd/status.sock", str(control.read_only_path)))

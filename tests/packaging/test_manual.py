@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from nicwatchd.cli.main import _parser
+from nicwatchd.cli.parser import parser
 
 PAGE = Path(__file__).parents[2] / "systemd/nicwatchd.8"
 
 
 def test_every_command_is_in_it() -> None:
-    actions = _parser()._actions
+    actions = parser()._actions
     [commands] = [a for a in actions if isinstance(a, argparse._SubParsersAction)]
     text = PAGE.read_text()
     missing = [

@@ -10,10 +10,11 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from nicwatchd.core.health import FamilyHealth, Health
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State, Transition
-from nicwatchd.core.model import Reason
-from nicwatchd.core.news import FightChanged, StateChanged, Surprised
+from nicwatchd.core.model import Family, Reason
+from nicwatchd.core.news import FightChanged, HealthChanged, StateChanged, Surprised
 from nicwatchd.core.policy import Policy
 from nicwatchd.service.event_stream import PENDING, TYPES, EventStreams
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, ReasonStatus
@@ -29,6 +30,9 @@ WAITS = Transition(
 )
 FIRST = Transition(None, State.DETECTED, (), overdue=False, at=5.0, elapsed=0.0)
 WAITING = interface(state=State.AWAITING, reasons=[NO_IPV6S])
+WORKED = FamilyHealth(Family.V4, Health.WORKING, 5.0)
+FAILS = FamilyHealth(Family.V4, Health.NOT_WORKING, 9.0)
+BROKEN = interface(ipv4=family(NOT, RULE), ipv6=family(Health.WORKING))
 
 
 class Source:
@@ -85,6 +89,13 @@ def test_each_interface_comes_first_as_it_is() -> None:
         ),
         (Told(FightChanged(VIEW, began=False), interface()), "fight", "applied", None),
         (
+            Told(HealthChanged(VIEW, Family.V4, WORKED, FAILS, 9.0), BROKEN),
+            "health",
+            "working",
+            RULE,
+        ),
+        (Told(HealthChanged(VIEW, Family.V6, None, WORKED, 9.0), BROKEN), "health", None, None),
+        (
             Told(Surprised(VIEW, "judging", "KeyError(3)", "Traceback"), WAITING),
             "internal-error",
             "awaiting-imds",
@@ -98,6 +109,8 @@ def test_what_happens_has_its_type_and_cause(
     found = line_for(told)
     assert (found["type"], found["previous"]) == (kind, previous)
     assert found["cause"] == (cause and cause.model_dump())
+    changed = told.news.family if isinstance(told.news, HealthChanged) else None
+    assert found["family"] == (changed and changed.label.lower())
     assert told.status is not None
     assert found.items() >= json.loads(told.status.model_dump_json()).items()
 

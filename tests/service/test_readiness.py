@@ -9,8 +9,9 @@ import pytest
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.health import Health
 from nicwatchd.core.lifecycle import State
-from nicwatchd.service.answers import FamilyName
-from nicwatchd.service.readiness import find_interface, line, unready
+from nicwatchd.core.model import Family
+from nicwatchd.service.answers import NotReady
+from nicwatchd.service.readiness import BOTH, find_interface, line, not_ready, of_host, unready
 from nicwatchd.service.status import (
     FamilyStatus,
     HostStatus,
@@ -53,6 +54,10 @@ def interface(
     )
 
 
+def everything(status: HostStatus) -> list[NotReady]:
+    return [*not_ready(status.interfaces), *of_host(status)]
+
+
 def host(*interfaces: InterfaceStatus, **more: Any) -> HostStatus:
     known: dict[str, Any] = {
         "primary_mac": "02:00:00:00:00:00",
@@ -64,60 +69,50 @@ def host(*interfaces: InterfaceStatus, **more: Any) -> HostStatus:
 
 def test_all_that_works_is_ready() -> None:
     status = host(interface(ipv4=family(WORKING), ipv6=family(WORKING)))
-    assert unready(status) == []
+    assert everything(status) == []
+    assert unready(status.interfaces) == []
 
 
 @pytest.mark.parametrize("health", [DEGRADED, NOT])
 def test_what_does_not_work_is_told_with_its_cause_and_remedy(health: Health) -> None:
     status = host(interface(ipv4=family(health, RULE), ipv6=family(WORKING)))
-    (entry,) = unready(status)
+    (entry,) = everything(status)
     assert (entry.interface, entry.eni, entry.family) == ("eth1", "eni-1", "ipv4")
     assert (entry.health, entry.causes) == (health, [RULE])
-    assert line(entry) == (
-        f"eth1: applied: IPv4 is {health.replace('-', ' ')}: rule 100 comes before ours"
-    )
+    words = f"eth1 IPv4: {health.replace('-', ' ')}: rule 100 comes before ours"
+    assert unready(status.interfaces) == [f"{words} (mend: ip rule del pref 100)"]
 
 
 def test_the_primary_counts() -> None:
     eth0 = interface("eth0", ipv4=family(NOT, RULE), state=State.IGNORED, primary=True)
-    assert [entry.interface for entry in unready(host(eth0))] == ["eth0"]
+    assert [entry.interface for entry in everything(host(eth0))] == ["eth0"]
 
 
 @pytest.mark.parametrize(
     ("families", "failing"),
-    [(("ipv4",), []), (("ipv6",), ["ipv6"]), (("ipv4", "ipv6"), ["ipv6"])],
+    [({Family.V4}, []), ({Family.V6}, ["ipv6"]), (BOTH, ["ipv6"])],
 )
-def test_ipv4_is_ready_whatever_ipv6_waits_for(
-    families: tuple[FamilyName, ...], failing: list[str]
-) -> None:
+def test_ipv4_is_ready_whatever_ipv6_waits_for(families: set[Family], failing: list[str]) -> None:
     waits = interface(
         ipv4=family(WORKING), ipv6=family(NOT, NO_IPV6, waits=True), state=State.AWAITING
     )
-    found = unready(host(waits), families)
+    found = not_ready([waits], families)
     assert [entry.family for entry in found] == failing
     assert all(entry.waits for entry in found)
 
 
-def test_one_interface_is_asked_about_alone() -> None:
-    good = interface("eth1", ipv4=family(WORKING))
-    bad = interface("eth2", ipv4=family(NOT, RULE))
-    status = host(good, bad, primary_mac=None, problems=["the loop hangs"])
-    assert unready(status, only=good) == []
-    assert [entry.interface for entry in unready(status, only=bad)] == ["eth2"]
-
-
-@pytest.mark.parametrize("state", [State.DETECTED, State.AWAITING, State.VALIDATED])
-def test_what_was_not_judged_yet_is_not_ready(state: State) -> None:
-    new = interface(state=state, reasons=[NO_IPV6])
-    (entry,) = unready(host(new), families=["ipv4"])
-    assert (entry.family, entry.health, entry.causes) == (None, None, [NO_IPV6])
-    assert line(entry) == f'eth1: {state}: IMDS lists no "ipv6s"'
-    assert line(unready(host(interface(state=state)))[0]) == f"eth1: {state}: in progress"
+def test_a_new_one_is_not_ready_before_it_was_judged() -> None:
+    new = interface(state=State.DETECTED)
+    (entry,) = not_ready([new], {Family.V4})
+    assert (entry.interface, entry.family, entry.health, entry.waits) == ("eth1", None, None, True)
+    assert line(entry) == "eth1: waiting: nicwatchd has just found the interface"
+    judged = interface(state=State.DETECTED, ipv4=family(WORKING), ipv6=family(NOT, NO_IPV6))
+    assert not_ready([judged], {Family.V4}) == []
 
 
 def test_what_is_left_alone_fails_nothing() -> None:
     reason = ReasonStatus(code="released", text="released")
-    assert unready(host(interface(state=State.IGNORED, reasons=[reason]))) == []
+    assert everything(host(interface(state=State.IGNORED, reasons=[reason]))) == []
 
 
 @pytest.mark.parametrize(
@@ -131,9 +126,10 @@ def test_what_is_left_alone_fails_nothing() -> None:
 )
 def test_what_is_wrong_with_the_host(more: dict[str, Any], codes: list[str]) -> None:
     status = host(interface(ipv4=family(WORKING)), primary_mac=None, **more)
-    found = unready(status)
+    found = everything(status)
     assert [cause.code for entry in found for cause in entry.causes] == codes
     assert all(entry.interface is None for entry in found)
+    assert [line(entry) for entry in found] == [c.text for entry in found for c in entry.causes]
 
 
 @pytest.mark.parametrize(
