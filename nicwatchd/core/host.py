@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
-from nicwatchd.core.lead import leads
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import (
@@ -35,13 +34,13 @@ from nicwatchd.core.moves import programmed
 from nicwatchd.core.news import FightChanged, News, StateChanged, Surprised
 from nicwatchd.core.outside import Outside
 from nicwatchd.core.ownership import Owners, Snapshot
-from nicwatchd.core.policy import PRIMARY_EGRESS, Policy
+from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.sections import keys_named
 from nicwatchd.core.stack import Above
 from nicwatchd.core.steps import Question
-from nicwatchd.core.treatment import Primary, is_candidate, is_eni, is_hardware, is_primary
+from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
 from nicwatchd.core.unlinked import Unlinked
 
 if TYPE_CHECKING:
@@ -129,13 +128,6 @@ class Host:
         """The name of a link; None for one that is not there."""
         link = (self.links or {}).get(index)
         return link.name if link else None
-
-    def primary_leads(self) -> dict[Family, bool]:
-        """By family, whether main's best default route is the primary's; empty if not to be."""
-        its = {i for i, each in self.interfaces.items() if isinstance(each.treatment, Primary)}
-        if not its or self.policy.egress != PRIMARY_EGRESS:
-            return {}
-        return leads(self.defaults, its | self.above.on_top_of(its))
 
     def set_policy(self, policy: Policy) -> None:
         """Use other settings from now on."""

@@ -86,7 +86,9 @@ class Daemon:
         self._teller.subscribe(journal.Journal(send).observe)
         self.started = time.time()
         self._settings = InUse(self.started)
-        self._reporting = Reporting(self.turn, imds, self.started, lambda: self._teller.epoch)
+        self._reporting = Reporting(
+            self.turn, imds, self._counters, self.started, lambda: self._teller.epoch
+        )
 
     @property
     def host(self) -> Host:
@@ -273,22 +275,7 @@ class Daemon:
 
     def counts(self) -> Counts:
         """The counters since the start."""
-        counters, imds, losses = self._counters, self._imds, self.host.losses
-        return Counts(
-            transitions=counters.transitions,
-            heals=losses.heals,
-            heals_of=losses.of_link,
-            fights_of=counters.fights_of,
-            to_working=counters.to_working,
-            operations=counters.operations,
-            imds=imds.outcomes,
-            imds_durations=imds.durations,
-            imds_success=imds.last_success,
-            overruns=self.turn.picture.overruns,
-            since_turn=self._clock() - self._last_turn,
-            settings=self._settings,
-            leads=self.host.primary_leads(),
-        )
+        return self._reporting.counts(self._settings, self._clock() - self._last_turn)
 
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself. Empty: every part has made progress recently."""

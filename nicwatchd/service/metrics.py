@@ -59,6 +59,7 @@ class _Snapshot(Collector):
         yield from self._interfaces()
         yield from interface_metrics(self._status.interfaces, self._counts)
         yield from self._work()
+        yield from self._loop()
         yield from self._imds()
 
     def _host(self) -> Iterator[Metric]:
@@ -134,6 +135,9 @@ class _Snapshot(Collector):
             ("operation", "result"),
             (((v, result.value), counts.operations[v, result]) for v in verbs for result in Result),
         )
+
+    def _loop(self) -> Iterator[Metric]:
+        counts = self._counts
         yield counter(
             "netlink_overruns",
             "How often the kernel dropped notifications; each time everything was read again.",

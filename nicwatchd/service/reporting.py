@@ -1,4 +1,4 @@
-"""Makes the status of the host from what the turn and the IMDS client know."""
+"""Makes the status of the host, and the counts, from what the turn and the IMDS client know."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterable
 
 from nicwatchd import __version__
+from nicwatchd.core.leadership import primary_leads
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.turn import Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import pci
+from nicwatchd.service.counts import Counters, Counts, InUse
 from nicwatchd.service.readiness import PRIMARY_UNKNOWN, unready
 from nicwatchd.service.status import (
     HostStatus,
@@ -23,13 +25,19 @@ from nicwatchd.service.status import (
 
 
 class Reporting:
-    """The status of one host. `epoch` gives the Unix time at 0 of the monotonic clock."""
+    """One host's. `epoch` gives the Unix time at 0 of the monotonic clock."""
 
     def __init__(
-        self, turn: Turn, imds: ImdsClient, started: float, epoch: Callable[[], float]
+        self,
+        turn: Turn,
+        imds: ImdsClient,
+        counters: Counters,
+        started: float,
+        epoch: Callable[[], float],
     ) -> None:
         self._turn = turn
         self._imds = imds
+        self._counters = counters
         self._started = started
         self._epoch = epoch
         self._interfaces: list[InterfaceStatus] | None = None
@@ -63,6 +71,25 @@ class Reporting:
             interfaces=interfaces,
             unlinked=unlinked,
             devices=of_devices(pci.without_link()) if unlinked else [],
+        )
+
+    def counts(self, settings: InUse, since_turn: float) -> Counts:
+        """The counters since the start; what else the metrics need is given."""
+        counters, imds, losses = self._counters, self._imds, self._turn.host.losses
+        return Counts(
+            transitions=counters.transitions,
+            heals=losses.heals,
+            heals_of=losses.of_link,
+            fights_of=counters.fights_of,
+            to_working=counters.to_working,
+            operations=counters.operations,
+            imds=imds.outcomes,
+            imds_durations=imds.durations,
+            imds_success=imds.last_success,
+            overruns=self._turn.picture.overruns,
+            since_turn=since_turn,
+            settings=settings,
+            leads=primary_leads(self._turn.host),
         )
 
     def _made(self) -> list[InterfaceStatus]:
