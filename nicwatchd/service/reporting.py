@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
 
 from nicwatchd import __version__
 from nicwatchd.core.leadership import primary_leads
 from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import Key
 from nicwatchd.core.turn import Turn
+from nicwatchd.core.view import View
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import pci
 from nicwatchd.service.counts import Counters, Counts, InUse
@@ -22,6 +26,8 @@ from nicwatchd.service.status import (
     of_view,
     problem_of,
 )
+
+CLOCK_STEP: Final = 1.0  # s; the time of day was set: the times of all interfaces are made anew
 
 
 class Reporting:
@@ -41,6 +47,8 @@ class Reporting:
         self._started = started
         self._epoch = epoch
         self._interfaces: list[InterfaceStatus] | None = None
+        self._known: dict[Key, tuple[View, InterfaceStatus]] = {}
+        self._known_epoch = 0.0
         self._problems: list[str] = []  # with single interfaces
         self._unready: list[str] = []
 
@@ -95,9 +103,21 @@ class Reporting:
     def _made(self) -> list[InterfaceStatus]:
         """All interfaces: made once, however many ask, until something happens."""
         if self._interfaces is None:
-            interfaces = sorted(self._turn.host.interfaces.items())
-            views = [interface.view() for _, interface in interfaces]
-            self._interfaces = [of_view(view, self._epoch()) for view in views]
+            views = [each.view() for _, each in sorted(self._turn.host.interfaces.items())]
+            self._interfaces = self._statuses(views)
             self._problems = [problem for view in views if (problem := problem_of(view))]
             self._unready = unready(self._interfaces)
         return self._interfaces
+
+    def _statuses(self, views: Sequence[View]) -> list[InterfaceStatus]:
+        """The status of each; what did not change is not made anew: addresses are slow to write."""
+        epoch = self._epoch()
+        if abs(epoch - self._known_epoch) > CLOCK_STEP:
+            self._known, self._known_epoch = {}, epoch
+        before, self._known = self._known, {}
+        for each in views:
+            view = replace(each, witness=None)  # has ages, and nothing that the status shows
+            known = before.get(view.key)
+            same = known is not None and known[0] == view
+            self._known[view.key] = known if same and known else (view, of_view(view, epoch))
+        return [self._known[view.key][1] for view in views]
