@@ -73,6 +73,10 @@ test-fleet: $(STAMP) ## Run the alerts of docs/fleet in a real Prometheus, on ho
 chaos: $(STAMP) ## Run long random sequences of what can happen to a host; takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)
 
+.PHONY: replay
+replay: $(STAMP) ## Replay a recording in the simulator: make replay FILE=recording.jsonl (docs/replay.md)
+	@.venv/bin/python -m nicwatchd.sim.replay $(FILE)
+
 .PHONY: flows
 flows: $(STAMP) ## Show who reaches whom beside each kind of network manager, without and with protection
 	@$(SANDBOX) .venv/bin/python -m tests.scenarios.flows

@@ -9,7 +9,7 @@ Reads: a view of an interface, and what the look-ups showed. Gives: a `FamilyHea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -17,41 +17,49 @@ from nicwatchd.core.evidence import Status
 from nicwatchd.core.health import FamilyHealth, Health
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import Family, IPAddress, Reason
+from nicwatchd.core.model import Address, Family, IPAddress, Reason, ours
 from nicwatchd.core.reach import Reached
 from nicwatchd.core.treatment import Managed, Primary
 from nicwatchd.core.view import View, listed_elsewhere, taken_away
 
-# Notes of a plan, or on facts, that say of something of an ENI that it does not answer.
+# Notes of a plan that say of something of an ENI that it does not answer.
 TELLING_NOTES: Final = frozenset(
-    {
-        "nft-missing",
-        "nft-refused",
-        "mark-taken",
-        "marks-used-up",
-        "strict-filter",
-        "same-address",
-        "published-port",
-    }
+    {"nft-missing", "nft-refused", "mark-taken", "marks-used-up", "strict-filter", "same-address"}
 )
+# Why the kernel is not as planned that does not end by itself.
+LASTING: Final = frozenset({"no-router"})
 NO_ENI: Final = "no-eni"
+IN_PROGRESS: Final = Reason("in-progress", "nicwatchd is changing something of it in the kernel")
 
 
 def owned(view: View, family: Family) -> tuple[IPAddress, ...]:
-    """The addresses that the ENI has, as far as is known, and that are to be on its link."""
+    """The addresses that the ENI has, as far as is known, and that are to be on its link.
+
+    While nothing is certain yet, and on the primary, what DHCP brought is the ENI's: EC2's server
+    hands out no other.
+    """
     verdict = view.verdicts.get(family)
     if verdict is None:
         return ()
     known = verdict.usable.addresses
-    if isinstance(view.treatment, Primary):  # its manager's leases need no proof
-        known += tuple(ip for ip in leased(view.addresses) if ip.version == family)
-    return tuple(dict.fromkeys(known))
+    if isinstance(view.treatment, Primary) or verdict.status is Status.WAITING:
+        brought = (ip for ip in leased(view.addresses) if ip.version == family)
+        known += tuple(ip for ip in brought if ip not in view.elsewhere)
+    there = _on_link(view)
+    theirs = {ip for ip, address in there.items() if not ours(address)}
+    away = view.plan.away - theirs
+    wanted = (ip for ip in dict.fromkeys(known) if ip not in away)
+    return tuple(ip for ip in wanted if ip in there or not view.leaves_addresses)
 
 
 def on_link(view: View, family: Family) -> tuple[IPAddress, ...]:
     """Those of them that are on the link, and can be used."""
-    there = {address.ip for address in view.addresses if not address.tentative}
-    return tuple(ip for ip in owned(view, family) if ip in there)
+    there = _on_link(view)
+    return tuple(ip for ip in owned(view, family) if ip in there and not there[ip].tentative)
+
+
+def _on_link(view: View) -> dict[IPAddress, Address]:
+    return {address.ip: address for address in view.addresses}
 
 
 def is_judged(view: View, family: Family) -> bool:
@@ -76,12 +84,12 @@ def judge(view: View, family: Family, reached: Reached, now: float) -> FamilyHea
     """
     if not is_judged(view, family):
         return None
-    silent, causes = _silent(view, family, reached)
-    waits = tuple(dict.fromkeys(_waits(view, family)))
-    causes = tuple(dict.fromkeys((*causes, *_of_interface(view, family), *reached.cut_off)))
-    answering = tuple(ip for ip in owned(view, family) if ip not in silent)
-    if not view.link.up or not view.link.running:
-        answering = ()
+    addresses = owned(view, family)
+    silent, causes = _amiss(view, family, addresses, reached)
+    waits = tuple(dict.fromkeys(_waits(view, family, addresses)))
+    if silent and not (causes or waits):
+        waits = (IN_PROGRESS,)
+    answering = tuple(ip for ip in addresses if ip not in silent)
     health = Health.WORKING
     if causes or waits:
         is_nothing = not answering and not view.verdicts[family].usable.by_device
@@ -93,72 +101,115 @@ def judge(view: View, family: Family, reached: Reached, now: float) -> FamilyHea
         causes=(*causes, *waits),
         waits=bool(waits) and not causes and not view.overdue,
         answering=answering,
-        silent=tuple(silent),
+        silent=silent,
         worked_after=now - view.seen if health is Health.WORKING else None,
     )
 
 
+# --- what is amiss ---------------------------------------------------------------------------
+
+
+def _amiss(
+    view: View, family: Family, addresses: tuple[IPAddress, ...], reached: Reached
+) -> tuple[tuple[IPAddress, ...], tuple[Reason, ...]]:
+    """The ENI's addresses that do not answer, and what keeps the family from working, in order."""
+    if down := _of_link(view):  # whatever else there is, nothing answers
+        return addresses, (down,)
+    silent = _silent(view, addresses, reached)
+    away = [
+        each for each in (*listed_elsewhere(view), *taken_away(view)) if each[0].version == family
+    ]
+    causes = [reason for reason in silent.values() if reason]
+    causes += [reason for _, reason in away]
+    causes += _of_interface(view, family)
+    causes += () if _is_unprogrammed(view, family) else reached.cut_off
+    others = (item for item, _ in away if isinstance(item, IPv4Address | IPv6Address))
+    return tuple(dict.fromkeys((*silent, *others))), tuple(dict.fromkeys(causes))
+
+
+def _of_link(view: View) -> Reason | None:
+    """Why the link leads nowhere; None: it does."""
+    name = view.link.name
+    if not view.link.up:
+        remedy = f"sudo ip link set dev {name} up"
+        return Reason("link-down", f"the link is down: {name} answers nobody", remedy)
+    if not view.link.running:
+        text = f"{name} has no carrier: its device is stuck, or EC2 is detaching it"
+        return Reason("no-carrier", text, f"ip -s link show dev {name}")
+    return None
+
+
 def _silent(
-    view: View, family: Family, reached: Reached
-) -> tuple[Mapping[IPAddress, None], tuple[Reason, ...]]:
-    """The ENI's addresses that do not answer, and what causes that, in order."""
-    silent: dict[IPAddress, None] = {}
-    causes: dict[Reason, None] = {}
-    there = {address.ip: address for address in view.addresses}
-    for ip in owned(view, family):
+    view: View, addresses: tuple[IPAddress, ...], reached: Reached
+) -> dict[IPAddress, Reason | None]:
+    """Those that do not answer, and the cause. None: `_waits` tells of it."""
+    there = _on_link(view)
+    coming = {*view.plan.awaited, *view.plan.addresses}
+    found: dict[IPAddress, Reason | None] = {}
+    for ip in addresses:
         if ip in reached.silent:
-            silent[ip] = causes[reached.silent[ip]] = None
-        elif ip in there and there[ip].tentative:
-            silent[ip] = causes[_tentative(view, ip)] = None
-        elif ip not in there and ip not in view.plan.away:
-            silent[ip] = None
-            if ip not in (*view.plan.awaited, *view.plan.addresses):
-                causes[_missing(view, ip)] = None
-    for item, reason in (*listed_elsewhere(view), *taken_away(view)):
-        if item.version == family:
-            causes[reason] = None
-            if isinstance(item, IPv4Address | IPv6Address):
-                silent[item] = None
-    return silent, tuple(causes)
+            waits = _is_unprogrammed(view, Family(ip.version))
+            found[ip] = None if waits else reached.silent[ip]
+        elif ip not in there:
+            found[ip] = None if ip in coming else _missing(view, ip)
+        elif there[ip].tentative:
+            found[ip] = None
+    return found
+
+
+def _is_unprogrammed(view: View, family: Family) -> bool:
+    """Whether nothing is programmed yet, since facts are missing: all else follows from that."""
+    waits = view.verdicts[family].status is Status.WAITING
+    is_ours = isinstance(view.treatment, Managed)
+    return waits and is_ours and not any(rule.family is family for rule in view.plan.rules)
 
 
 def _missing(view: View, ip: IPAddress) -> Reason:
     name = view.link.name
-    add = f"ip addr add {ip}/{ip.max_prefixlen} dev {name}"
-    return Reason("address-missing", f"IMDS lists {ip} here, but it is not on {name}", add)
+    text = f"IMDS lists {ip} here, but it is not on {name}"
+    return Reason("address-missing", text, f"sudo {_add(view, ip)}", family=Family(ip.version))
 
 
-def _tentative(view: View, ip: IPAddress) -> Reason:
-    text = f"{ip} is tentative: the kernel still looks for duplicates, or has found one"
-    return Reason("address-tentative", text, f"ip -6 addr show dev {view.link.name} tentative")
+def _add(view: View, ip: IPAddress) -> str:
+    """The command that puts an address on the link."""
+    v6 = "-6 " if Family(ip.version) is Family.V6 else ""
+    return f"ip {v6}addr add {ip}/{ip.max_prefixlen} dev {view.link.name}"
 
 
 def _of_interface(view: View, family: Family) -> Iterator[Reason]:
     """What keeps the family from working, besides single addresses."""
-    name = view.link.name
-    if not view.link.up:
-        remedy = f"ip link set dev {name} up"
-        yield Reason("link-down", f"the link is down: {name} answers nobody", remedy)
-    elif not view.link.running:
-        text = f"{name} has no carrier: its device is stuck, or EC2 is detaching it"
-        yield Reason("no-carrier", text, f"ip -s link show dev {name}")
     fight = (view.fight,) if view.fight else ()
     surprise = (view.surprise,) if view.surprise else ()
+    lasting = (reason for reason in view.unfinished if reason.code in LASTING)
     telling = (note for note in view.notes if note.code in TELLING_NOTES)
-    for reason in (*fight, *surprise, *view.failures, *telling):
+    for reason in (*fight, *surprise, *view.failures, *lasting, *telling):
         if reason.family in (None, family):
             yield reason
 
 
-def _waits(view: View, family: Family) -> Iterator[Reason]:
-    """What is expected to end by itself."""
+# --- what is expected to end by itself -------------------------------------------------------
+
+
+def _waits(view: View, family: Family, addresses: tuple[IPAddress, ...]) -> Iterator[Reason]:
     verdict = view.verdicts[family]
     if verdict.status is Status.WAITING:
         yield from verdict.reasons
     if isinstance(view.treatment, Managed) and verdict.usable:
-        failures = frozenset(view.failures)
         for reason in view.unfinished:
-            if reason.family in (None, family) and reason not in failures:
+            told = reason in view.failures or reason.code in LASTING
+            if reason.family in (None, family) and not told:
                 yield reason
+    there = _on_link(view)
+    for ip in addresses:
+        if ip in there and there[ip].tentative:
+            yield _tentative(view, there[ip])
     if view.unequal & {None, family}:
-        yield Reason("in-progress", "nicwatchd is changing something of it in the kernel")
+        yield IN_PROGRESS
+
+
+def _tentative(view: View, address: Address) -> Reason:
+    name = view.link.name
+    text = f"{address.ip} is tentative: the kernel still looks for duplicates, or has found one"
+    remedy = f"sudo ip -6 addr del {address.ip}/{address.prefixlen} dev {name}; "
+    remedy += f"sudo {_add(view, address.ip)} nodad"
+    return Reason("address-tentative", text, remedy, family=Family.V6)

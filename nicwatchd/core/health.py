@@ -53,10 +53,14 @@ def worst(found: Iterable[Health]) -> Health | None:
     return next((health for health in WORST_FIRST if health in there), None)
 
 
-def follow(before: FamilyHealth | None, after: FamilyHealth) -> FamilyHealth:
-    """The verdict after an earlier one: since when it is so, and when it worked first."""
+def follow(before: FamilyHealth | None, after: FamilyHealth, patience: float) -> FamilyHealth:
+    """The verdict after an earlier one: since when it is so, and when it worked first.
+
+    What has been waited for longer than `patience` [s] is not expected any more.
+    """
     if before is None:
         return after
     since = before.since if before.health is after.health else after.since
     first = after.worked_after if before.worked_after is None else before.worked_after
-    return replace(after, since=since, worked_after=first)
+    waits = after.waits and after.since - since < patience
+    return replace(after, since=since, waits=waits, worked_after=first)

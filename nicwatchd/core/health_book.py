@@ -1,20 +1,23 @@
 """The verdicts on all ENIs of one host, from turn to turn.
 
-Reads: the interfaces, and what the last look-ups showed. Gives: each interface's health, and news
-where it changed. Times are monotonic seconds.
+Reads: the interfaces, and what the last look-ups showed. Gives: each interface's health; the
+chronicle tells where it changed. Times are monotonic seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from nicwatchd.core.diagnosis import judge
 from nicwatchd.core.health import FamilyHealth, follow
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import Family
-from nicwatchd.core.news import HealthChanged
+from nicwatchd.core.model import Family, Reason
 from nicwatchd.core.reach import NOTHING_AMISS, Reached
+from nicwatchd.core.view import View
+
+_Basis: TypeAlias = tuple[View, Mapping[Family, Reached]]  # of the verdicts on an interface
 
 
 class HealthBook:
@@ -22,39 +25,41 @@ class HealthBook:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._reached: Mapping[tuple[int, Family], Reached] = {}
+        self._surprises: tuple[Reason | None, ...] = ()
+        self._waits = True  # whether a verdict may change with time alone
+        self._judged: dict[int, _Basis] = {}  # by ifindex
 
-    def conclude(self, reached: Mapping[tuple[int, Family], Reached], now: float) -> None:
-        """Judge every interface, and report what changed."""
-        for interface in self._host.interfaces.values():
-            try:
-                self._judge(interface, reached, now)
-            except Exception as error:
-                if self._host.strict:
-                    raise
-                self._host.caught(interface, "judging whether it works", error)
-
-    def _judge(
-        self, interface: Interface, reached: Mapping[tuple[int, Family], Reached], now: float
+    def conclude(
+        self, reached: Mapping[tuple[int, Family], Reached], now: float, *, held: bool
     ) -> None:
-        view, before = interface.view(), interface.health
+        """Judge every interface.
+
+        `held`: the last decision still holds, so the interfaces are as they were.
+        """
+        interfaces = self._host.interfaces
+        surprises = tuple(interface.surprised for interface in interfaces.values())
+        is_known = reached is self._reached and surprises == self._surprises
+        if held and is_known and not self._waits:
+            return
+        self._reached, self._surprises = reached, surprises
+        self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
+        self._host.for_each(lambda each: self._judge(each, now), "judging whether it works")
+        found = (each for i in interfaces.values() for each in i.health.values())
+        self._waits = any(each.waits for each in found)
+
+    def _judge(self, interface: Interface, now: float) -> None:
+        index, view, before = interface.link.index, interface.view(), interface.health
+        looked = {family: self._reached.get((index, family), NOTHING_AMISS) for family in Family}
+        waits = any(each.waits for each in before.values())
+        if self._judged.get(index) == (view, looked) and not waits:
+            return
         after: dict[Family, FamilyHealth] = {}
         for family in Family:
-            looked = reached.get((interface.link.index, family), NOTHING_AMISS)
-            found = judge(view, family, looked, now)
+            found = judge(view, family, looked[family], now)
             if found:
-                after[family] = follow(before.get(family), found)
-        if before == after:
-            return
-        interface.take_health(after)
-        told = interface.view()
-        for family in Family:
-            was, is_now = before.get(family), after.get(family)
-            if _told(was) != _told(is_now):
-                self._host.report(HealthChanged(told, family, was, is_now, now))
-
-
-def _told(health: FamilyHealth | None) -> object:
-    """What of a verdict is news when it changes: waiting for other facts is none."""
-    if health is None or health.waits:
-        return health and (health.health, True)
-    return health.health, frozenset(cause.code for cause in health.causes)
+                after[family] = follow(before.get(family), found, self._host.policy.patience)
+        if before != after:
+            interface.take_health(after)
+            view = interface.view()
+        self._judged[index] = (view, looked)

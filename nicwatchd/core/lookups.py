@@ -7,15 +7,32 @@ look-ups, and each interface's shadows and reach.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Final
 
 from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
-from nicwatchd.core.model import Family, Reason, Rule
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.kernel_proof import leased
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import Family, IPAddress, IPNetwork, Key, Reason, Rule
 from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
+
+# Of narrow routes in tables that foreign rules lead to we do not hear: so look again now and then.
+ANEW: Final = 60.0  # s
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What one interface has on its link, in each family that is judged; and its VPC subnets."""
+
+    addresses: Mapping[Family, tuple[IPAddress, ...]]
+    subnets: tuple[IPNetwork, ...]
 
 
 class Lookups:
@@ -25,16 +42,18 @@ class Lookups:
         self._host = host
         self._planned: list[tuple[Rule, ...]] = []  # the rules that the last look-ups were for
         self._ways: tuple[Ways, ...] = ()  # ... and the addresses
+        self._at = -inf  # when they were
+        self._places: dict[Key, tuple[object, _Place]] = {}  # and from what
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
 
-    def wanted(self, *, changed: bool, held: bool = False) -> LookUp:
+    def wanted(self, now: float, *, changed: bool, held: bool) -> LookUp:
         """What to look up, where the answer may be another than before; else nothing.
 
         `changed`: something was written, or rules or routes came or went. `held`: nothing else can
         have changed, since the last decision still holds.
         """
         interfaces = self._host.interfaces.values()
-        amiss = any(i.is_shadowed for i in interfaces) or self._is_amiss
+        amiss = any(i.is_shadowed for i in interfaces) or self._is_amiss or now >= self._at + ANEW
         if held and not changed and not amiss:
             return LookUp(())
         planned = [i.plan.rules for i in interfaces]  # a restart may adopt them without a write
@@ -43,6 +62,7 @@ class Lookups:
         self._planned, self._ways = planned, ways
         if not (changed or amiss):
             return LookUp(())
+        self._at = now
         step = LookUp(tuple(self._probes()))
         if not step.probes:
             self.take(step, LookedUp(()))  # there is nothing left to win over
@@ -52,7 +72,7 @@ class Lookups:
         host = self._host
         for interface in host.interfaces.values():
             yield from shadow.probes(interface.plan, interface.facts.addresses)
-        own = host.all_addresses
+        own = _addresses(host)
         for ways in self._ways:
             yield from reach.probes(ways, host.rules, own)
 
@@ -70,11 +90,13 @@ class Lookups:
         for index, reasons in shadows.items():
             self._host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
         host = self._host
-        own = host.all_addresses
-        self.reached = {
+        own = _addresses(host)
+        reached = {
             (ways.index, ways.family): reach.conclude(ways, host.rules, answers, own, host.name_of)
             for ways in self._ways
         }
+        if reached != self.reached:
+            self.reached = reached
 
     @property
     def _is_amiss(self) -> bool:
@@ -84,23 +106,67 @@ class Lookups:
 
     def _all_ways(self) -> Iterator[Ways]:
         host = self._host
-        enis = {i: each for i, each in host.interfaces.items() if i in host.enis}
-        primary = {i for i, each in enis.items() if isinstance(each.treatment, Primary)}
-        for index, interface in enis.items():
-            if not any(is_judged(view := interface.view(), family) for family in Family):
+        self._places = {key: its for key, its in self._places.items() if key in host.keys}
+        known = {index: self._place_of(each) for index, each in host.interfaces.items()}
+        # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
+        # secondaries call each other is not looked up: that would grow with their square.
+        interfaces, drivers = host.interfaces, host.policy.drivers
+        every = [i for i, each in interfaces.items() if each.link.driver in drivers]
+        primary = [i for i in every if isinstance(interfaces[i].treatment, Primary)]
+        for index, place in known.items():
+            interface = interfaces[index]
+            if not (place.addresses and interface.link.up and interface.link.running):
                 continue
-            # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
-            # secondaries call each other is not looked up: that would grow with their square.
-            others = enis.keys() - {index} if index in primary else primary - {index}
-            places = [interface, *(enis[i] for i in sorted(others))]
-            subnets = tuple(dict.fromkeys(n for place in places for n in place.facts.subnets))
-            for family in Family:
-                addresses = on_link(view, family)
-                if addresses and interface.link.up:
-                    its = tuple(subnet for subnet in subnets if subnet.version == family)
-                    yield Ways(index, family, addresses, self._links_of(index), its)
+            is_primary = index in primary
+            around = dict.fromkeys((index, *(every if is_primary else primary)))
+            subnets = dict.fromkeys(subnet for i in around for subnet in known[i].subnets)
+            table = interface.numbers.table_of(index)
+            for family, its in place.addresses.items():
+                led = any((r.table, r.family) == (table, family) for r in interface.plan.routes)
+                yield Ways(
+                    index,
+                    family,
+                    its,
+                    links=self._links_of(index),
+                    subnets=tuple(subnet for subnet in subnets if subnet.version == family),
+                    table=table if led else None,
+                    is_primary=is_primary,
+                )
+
+    def _place_of(self, interface: Interface) -> _Place:
+        """What was concluded last, if from the same."""
+        facts, plan = interface.facts, interface.plan
+        basis = (
+            *(interface.treatment, interface.lifecycle.state, interface.verdicts, facts.memory),
+            *(facts.addresses, facts.routes, facts.elsewhere),
+            *(plan.away, interface.leaves_addresses),
+        )
+        known = self._places.get(interface.key)
+        if known is None or known[0] != basis:
+            known = self._places[interface.key] = (basis, _place(interface))
+        return known[1]
 
     def _links_of(self, index: int) -> frozenset[int]:
         """The link of an ENI, and those that stand on it."""
         above = (i for i, enis in self._host.above.beneath.items() if index in enis)
         return frozenset({index, *above})
+
+
+def _addresses(host: Host) -> frozenset[IPAddress]:
+    """The addresses of a host that are known, on whatever link."""
+    own = (interface.facts.addresses for interface in host.interfaces.values())
+    every = (*own, *host.foreign_addresses.values())
+    return frozenset(address.ip for addresses in every for address in addresses)
+
+
+def _place(interface: Interface) -> _Place:
+    facts, view = interface.facts, interface.view()
+    found = {family: on_link(view, family) for family in Family if is_judged(view, family)}
+    brought = leased(facts.addresses)
+    told = (facts.memory.believed.of(family).cidrs for family in Family)
+    known = {subnet for answer in told if isinstance(answer, Value) for subnet in answer.value}
+    return _Place(
+        {family: addresses for family, addresses in found.items() if addresses},
+        # An operator's network on the link is no part of the VPC.
+        tuple(n for n in facts.subnets if n in known or any(ip in n for ip in brought)),
+    )

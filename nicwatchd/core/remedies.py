@@ -15,12 +15,19 @@ from nicwatchd.core.model import Reason
 
 DOCTOR: Final = "nicwatchd doctor"
 ASSIGNED: Final = "aws ec2 describe-network-interfaces --filters Name=mac-address,Values={mac}"
+MANAGE: Final = "an [[interface]] section with `manage = true`, if nicwatchd is to serve it"
+# Of rules, routes and addresses, both families.
+WHO_REMOVES: Final = (
+    "sudo bpftrace -e 'kprobe:fib_nl_delrule,kprobe:inet*_rtm_del* "
+    '{{ printf("%s %d\\n", comm, pid) }}\' names who removes them'
+)
 
-# By code; `{name}` and `{mac}` are the link's.
+# By code; `{name}` and `{mac}` are the link's, `{eni}` is the ENI's id.
 REMEDIES: Final[Mapping[str, str]] = {
     "primary-unknown": DOCTOR,
     "imds-unread": DOCTOR,
     "wrong-mac": DOCTOR,
+    "no-first-ipv4": DOCTOR,
     "mac-unlisted": ASSIGNED,
     "no-eni": ASSIGNED,
     "held-elsewhere": "unassign it from one of the two: aws ec2 unassign-private-ip-addresses, "
@@ -32,26 +39,31 @@ REMEDIES: Final[Mapping[str, str]] = {
     "no-router": 'ipv6_router = "ec2" in the settings',
     "kernel-refused": "journalctl -u nicwatchd.service -n 20",
     "internal-error": "sudo nicwatchd bugreport",
-    "route-in-the-way": "ip route del it, or set `table_base` in the settings",
+    "route-in-the-way": "remove that route, or set `table_base` in the settings",
     "section-unknown": DOCTOR,
     "excluded": "take it out of `exclude`, `exclude_subnets` or `manage = false` in "
-    "/etc/nicwatchd, then: systemctl reload nicwatchd",
+    "/etc/nicwatchd, then: sudo systemctl reload nicwatchd",
     "driver": "add its driver to `drivers` in /etc/nicwatchd/nicwatchd.toml",
-    "cni": "an [[interface]] section with `manage = true`, if nicwatchd is to serve it",
-    "managed-by-others": "an [[interface]] section with `manage = true`, if nicwatchd is to serve "
-    "it",
+    "cni": MANAGE,
+    "managed-by-others": MANAGE,
     "released": "sudo nicwatchd reconcile {name}",
-    "ipv6-off": "sysctl net.ipv6.conf.{name}.disable_ipv6=0",
-    "link-down": "ip link set dev {name} up",
-    "foreign-group": "ip link set dev {name} group default",
-    "nft-missing": "apt install nftables, or dnf install nftables",
-    "strict-filter": "sysctl net.ipv4.conf.all.rp_filter=2",
+    "ipv6-off": "sudo sysctl -w net.ipv6.conf.{name}.disable_ipv6=0",
+    "link-down": "sudo ip link set dev {name} up",
+    "foreign-group": "sudo ip link set dev {name} group default",
+    "nft-missing": "sudo apt install nftables, or sudo dnf install nftables",
+    "nft-refused": 'sudo nft list tables must work; or else forwarded = "off" in the settings',
+    "strict-filter": "sudo sysctl -w net.ipv4.conf.all.rp_filter=2",
     "mark-taken": "other bits in `forwarded_mask` in the settings",
     "marks-used-up": "more bits in `forwarded_mask` in the settings",
     "same-address": "bind to the device: SO_BINDTODEVICE, curl --interface {name}",
-    "fought-over": "bpftrace -e 'kprobe:fib_nl_delrule {{ printf(\"%s %d\\n\", comm, pid) }}' "
-    "names who removes rules",
-    "odd-mtu": "ip link set dev {name} mtu 9001",
+    "fought-over": WHO_REMOVES,
+    "odd-mtu": "sudo ip link set dev {name} mtu 9001",
+}
+# By how a code begins: the rest is a key of IMDS, or a family.
+STEMS: Final[Mapping[str, str]] = {
+    "unread-": DOCTOR,
+    "outside-subnet-": DOCTOR,
+    "lease-unlisted-": "renew the lease: sudo networkctl renew {name}",
 }
 
 
@@ -59,5 +71,6 @@ def remedy_of(reason: Reason, *, name: str, mac: str, eni: str | None) -> str:
     """What mends it, for the interface with this link and ENI."""
     if reason.remedy:
         return reason.remedy
-    found = REMEDIES.get(reason.code, "")
+    of_stem = (text for stem, text in STEMS.items() if reason.code.startswith(stem))
+    found = REMEDIES.get(reason.code) or next(of_stem, "")
     return found.format(name=name, mac=mac, eni=eni or "eni-...")

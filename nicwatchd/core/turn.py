@@ -22,9 +22,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from nicwatchd.core import asking
 from nicwatchd.core.agenda import Agenda, Appointment, Why
 from nicwatchd.core.application import Application
 from nicwatchd.core.basis import Basis
+from nicwatchd.core.chronicle import Chronicle
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
@@ -147,23 +149,22 @@ class Turn:
         self._basis = Basis(self.host, self._decider.forwarder)  # of the last decision
         self._lookups = Lookups(self.host)
         self._health = HealthBook(self.host)
+        self._chronicle = Chronicle(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
         self._application = Application()  # of the decision that is carried out
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
-        # Of the turn under way: when it began, its rounds so far, and whether it applied anything.
-        self._began: float
-        self._round: int
-        self._wrote: bool
+        self._began: float  # when the turn under way began
+        self._round: int  # its rounds so far
+        self._wrote: bool  # whether it applied anything
         self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
 
     def take_event(self, event: Event, now: float, *, by_us: bool = False) -> None:
         """The kernel reported a change; `by_us`: our own request socket caused it."""
-        delay = self.picture.take_event(event, now, by_us=by_us)
-        if delay is not None:
+        if (delay := self.picture.take_event(event, now, by_us=by_us)) is not None:
             self._agenda.news(now, delay)
 
     def take_reading(self, reading: Reading | PrimaryReading | MacsReading, now: float) -> None:
@@ -193,7 +194,7 @@ class Turn:
         before = self.host.policy
         self.host.set_policy(policy)
         if keys_named(policy.sections) - keys_named(before.sections):
-            self.host.poll_all(now)  # nobody asked for these keys so far
+            asking.poll_all(self.host, now)  # nobody asked for these keys so far
         self._look_at_everything(now)
 
     def reconcile(self, only: Key | None, now: float, adopt: Iterable[IPAddress] = ()) -> Request:
@@ -205,7 +206,7 @@ class Turn:
         for interface in self.host.interfaces.values():
             if only in (None, interface.key):
                 interface.facts.floating.adopt(adopt)
-        self.host.poll_all(now)
+        asking.poll_all(self.host, now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))
         return request
@@ -230,7 +231,7 @@ class Turn:
     def start(self, now: float) -> None:
         """Begin a turn; `step` is then the first step."""
         self._began, self._round, self._wrote = now, 0, False
-        self._agenda.started()
+        self.host.losses.noticed = self._agenda.started(now)
         self._guard(lambda: self._move(Move.DUE, now), now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
@@ -286,7 +287,7 @@ class Turn:
                 self.step = Apply(self._application.batch(), macs)
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
-                self.step = self._lookups.wanted(changed=changed, held=self._held)
+                self.step = self._lookups.wanted(now, changed=changed, held=self._held)
                 if not self.step.probes:
                     self._end(now)
 
@@ -325,7 +326,7 @@ class Turn:
         self._round += 1
         self._wrote = True
         self._failed = failed(self._application.outcomes)
-        self._decider.close(self._failed)
+        self._decider.close(self._failed, now)
         self.picture.stale.refused(self._failed)
         self.picture.stale.in_the_way(o for o in self._failed if is_in_the_way(o))
         if self.decision:
@@ -333,7 +334,8 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
-        self._health.conclude(self._lookups.reached, now)
+        self._health.conclude(self._lookups.reached, now, held=self._held)
+        self._chronicle.note(now)
         if self.decision:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
@@ -353,7 +355,7 @@ class Turn:
 
     def next_at(self) -> Appointment:
         """When the driver must act next, and why: start a turn, or ask IMDS its questions."""
-        due, poll = self._agenda.next, self.host.next_poll()
+        due, poll = self._agenda.next, asking.next_poll(self.host)
         return due if poll is None or due.at <= poll else Appointment(poll, Why.POLL)
 
     def is_due(self, now: float) -> bool:
@@ -367,17 +369,17 @@ class Turn:
 
     def questions(self, now: float) -> list[Question]:
         """What to ask IMDS now; each is given once. Answers come by `take_reading`, at any time."""
-        return self.host.questions(now)
+        return asking.questions(self.host, now)
 
     def news(self) -> list[News]:
         """What happened since the last call."""
-        return self.host.news()
+        return [*self.host.news(), *self._chronicle.drain()]
 
 
 def _number(requests: Iterable[Request], host: Host, revision: int) -> bool:
     """Give this revision to the requests for which IMDS has answered everything; if any."""
     waiting = [request for request in requests if request.revision is None]
-    answered = [request for request in waiting if host.answered_since(request.at)]
+    answered = [request for request in waiting if asking.answered_since(host, request.at)]
     for request in answered:
         request.revision = revision
     return bool(answered)

@@ -58,6 +58,7 @@ class View:
     # Why the kernel is not as planned yet, and in which families (None: in what has no family).
     unfinished: tuple[Reason, ...] = ()
     unequal: frozenset[Family | None] = frozenset()
+    leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
     health: Mapping[Family, FamilyHealth] = field(default_factory=dict)
@@ -147,7 +148,8 @@ def taken_away(view: View) -> Iterator[tuple[IPAddress, Reason]]:
             text = f"{ip} was on {name} and was taken away {by}. nicwatchd did not put it there, so"
             text += " it leaves it to whoever did until IMDS no longer lists it. To have it back,"
             text += f" add it: ip addr add {ip}/{ip.max_prefixlen} dev {name}"
-            yield ip, Reason("taken-away", text, family=Family(ip.version))
+            remedy = f"sudo ip addr add {ip}/{ip.max_prefixlen} dev {name}"
+            yield ip, Reason("taken-away", text, remedy, family=Family(ip.version))
 
 
 def _link_notes(view: View) -> Iterator[Reason]:

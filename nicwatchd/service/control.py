@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from nicwatchd.service.connections import CONTROL, IDLE, READ_ONLY, Gate, IdleTimers, Limits
+from nicwatchd.service.explanation import Explain, nobody
 from nicwatchd.service.handlers import Handlers, Service
 
 SOCKET_NAME: Final = "nicwatchd.sock"
@@ -26,12 +27,18 @@ SHUTDOWN_TIMEOUT: Final = 1.0
 class Control:
     """Both sockets. `start` replaces the socket files of a daemon that has died."""
 
-    def __init__(self, service: Service, path: Path, idle: float = IDLE) -> None:
+    def __init__(
+        self,
+        service: Service,
+        path: Path,
+        idle: float = IDLE,
+        explain: Explain = nobody,
+    ) -> None:
         self.path = path
         self.read_only_path = path.with_name(READ_ONLY_NAME)
         self.sockets = (
-            Socket(service, path, CONTROL, idle, read_only=False),
-            Socket(service, self.read_only_path, READ_ONLY, idle, read_only=True),
+            Socket(service, path, CONTROL, idle, explain, read_only=False),
+            Socket(service, self.read_only_path, READ_ONLY, idle, explain, read_only=True),
         )
 
     async def start(self) -> None:
@@ -49,12 +56,19 @@ class Socket:
     """The server of one socket."""
 
     def __init__(
-        self, service: Service, path: Path, limits: Limits, idle: float, *, read_only: bool
+        self,
+        service: Service,
+        path: Path,
+        limits: Limits,
+        idle: float,
+        explain: Explain,
+        *,
+        read_only: bool,
     ) -> None:
         self.path = path
         self.timers = IdleTimers(idle, limits.connections)
         self._limits = limits
-        handlers = Handlers(service, self.timers, limits, read_only=read_only)
+        handlers = Handlers(service, explain, self.timers, limits, read_only=read_only)
         self._runner = web.AppRunner(
             handlers.application(),
             access_log=None,

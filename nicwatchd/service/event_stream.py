@@ -13,11 +13,30 @@ from typing import Final, Protocol
 
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Family
-from nicwatchd.core.news import FightChanged, HealthChanged, StateChanged, Surprised
+from nicwatchd.core.news import (
+    Bypassed,
+    EgressMoved,
+    FamilyGivenUp,
+    FightChanged,
+    HealthChanged,
+    LinkChanged,
+    Lost,
+    Restored,
+    StateChanged,
+    Surprised,
+)
+from nicwatchd.service import entries
 from nicwatchd.service.answers import EventAnswer
 from nicwatchd.service.readiness import NAMES
-from nicwatchd.service.status import FamilyStatus, HostStatus, InterfaceStatus, ReasonStatus
-from nicwatchd.service.telling import Observer, Told
+from nicwatchd.service.status import (
+    FamilyStatus,
+    HostStatus,
+    InterfaceStatus,
+    ReasonStatus,
+    reason_statuses,
+    shown,
+)
+from nicwatchd.service.telling import Observer, Reported, Told
 
 PENDING: Final = 1000  # lines for a client that reads too slowly
 PRESENT: Final = "present"
@@ -26,6 +45,12 @@ TYPES: Final[Mapping[type, str]] = {
     StateChanged: "transition",
     FightChanged: "fight",
     HealthChanged: "health",
+    LinkChanged: "link",
+    Lost: "lost",
+    Restored: "restored",
+    Bypassed: "bypassed",
+    FamilyGivenUp: "family-given-up",
+    EgressMoved: "egress",
     Surprised: "internal-error",
 }
 
@@ -87,26 +112,59 @@ def present(status: InterfaceStatus) -> EventAnswer:
 def event(told: Told, status: InterfaceStatus) -> EventAnswer:
     """The line for what was told about an interface."""
     news = told.news
-    previous: str | None = status.state
-    cause, family = _cause(status), None
-    match news:
-        case StateChanged(transition=transition):
-            previous = transition.previous
-        case FightChanged():
-            cause = status.fight
-        case HealthChanged(family=changed, before=before):
-            previous, family = before.health if before else None, NAMES[changed]
-            cause = _first_cause(status.ipv4 if changed is Family.V4 else status.ipv6)
-        case Surprised(where=where, error=error):
-            cause = ReasonStatus(code="internal-error", text=f"{where}: {error}")
+    changed: Family | None = getattr(news, "family", None)
     return EventAnswer(
         **dict(status),
         type=TYPES.get(type(news), "other"),
         time=_now(),
-        previous=previous,
-        cause=cause,
-        family=family,
+        previous=_previous(news, status),
+        cause=_cause_of(news, status),
+        family=NAMES[changed] if changed else None,
     )
+
+
+def _previous(news: Reported, status: InterfaceStatus) -> str | None:
+    match news:
+        case StateChanged(transition=transition):
+            return transition.previous
+        case HealthChanged(before=before):
+            return before.health if before else None
+        case EgressMoved(before=links):
+            return shown(" ".join(links)) or None
+    return status.state
+
+
+def _cause_of(news: Reported, status: InterfaceStatus) -> ReasonStatus | None:
+    match news:
+        case FightChanged():
+            return status.fight
+        case HealthChanged(family=changed):
+            return _first_cause(status.ipv4 if changed is Family.V4 else status.ipv6)
+        case Bypassed(by=by, view=view):
+            return next(iter(reason_statuses(by, view)), None)
+        case FamilyGivenUp(reason=reason, view=view):
+            return reason_statuses((reason,), view)[0]
+        case Surprised(where=where, error=error):
+            return ReasonStatus(code="internal-error", text=f"{where}: {error}")
+        case Lost() | Restored() | LinkChanged() | EgressMoved():
+            return _by_journal(news, status)
+    return _cause(status)
+
+
+def _by_journal(
+    news: Lost | Restored | LinkChanged | EgressMoved, status: InterfaceStatus
+) -> ReasonStatus:
+    """What the journal says is the cause."""
+    match news:
+        case Lost():
+            entry = entries.lost(news, status)
+        case Restored():
+            entry = entries.restored(news, status)
+        case LinkChanged():
+            entry = entries.link(news, status)
+        case EgressMoved():
+            entry = entries.egress(news, status)
+    return ReasonStatus(code=TYPES[type(news)], text=entry[2]["NICWATCHD_CAUSE"])
 
 
 def _first_cause(family: FamilyStatus | None) -> ReasonStatus | None:

@@ -27,6 +27,7 @@ from nicwatchd.service.answers import (
 from nicwatchd.service.connections import IdleTimers, Limits, is_privileged
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.event_stream import EventStreams
+from nicwatchd.service.explanation import Explain
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.service.routes import JSON, LINES, ROUTES
@@ -68,9 +69,16 @@ class Handlers:
     """The requests of one socket. `read_only`: nobody is privileged, and nothing may be changed."""
 
     def __init__(
-        self, service: Service, timers: IdleTimers, limits: Limits, *, read_only: bool
+        self,
+        service: Service,
+        explain: Explain,
+        timers: IdleTimers,
+        limits: Limits,
+        *,
+        read_only: bool,
     ) -> None:
         self._service = service
+        self._explain = explain
         self._timers = timers
         self._limits = limits
         self._read_only = read_only
@@ -87,6 +95,7 @@ class Handlers:
             "status": self._status,
             "interfaces": self._interfaces,
             "interface": self._interface,
+            "explain": self._explanation,
             "events": self._events,
             "openapi": self._openapi,
             "reconcile": self._reconcile,
@@ -199,6 +208,11 @@ class Handlers:
         key, status = request.match_info["key"], self._service.status()
         found = readiness.find_interface(status.interfaces, key)
         return _answer(found) if found else _error(404, _no_interface(status, key))
+
+    async def _explanation(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        found = self._explain(key)
+        return _answer(found) if found else _error(404, _no_interface(self._service.status(), key))
 
     async def _openapi(self, _: web.Request) -> web.Response:
         from nicwatchd.service import openapi  # noqa: PLC0415 (as for the metrics)

@@ -59,10 +59,17 @@ def of_host(status: HostStatus) -> list[NotReady]:
 
 
 def unready(
-    interfaces: Iterable[InterfaceStatus], families: Collection[Family] = BOTH
+    interfaces: Collection[InterfaceStatus],
+    families: Collection[Family] = BOTH,
+    *,
+    knows_primary: bool = True,
 ) -> list[str]:
-    """One line for each family that does not work, with its causes and remedies."""
-    return [line(each) for each in not_ready(interfaces, families)]
+    """One line for each family that does not work, with its causes and remedies.
+
+    `knows_primary`: whether IMDS has told which interface is the primary.
+    """
+    lines = [line(each) for each in not_ready(interfaces, families)]
+    return [*lines, PRIMARY_UNKNOWN.text] if interfaces and not knows_primary else lines
 
 
 def line(entry: NotReady) -> str:

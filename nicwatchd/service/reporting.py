@@ -16,7 +16,7 @@ from nicwatchd.core.view import View
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import pci
 from nicwatchd.service.counts import Counters, Counts, InUse
-from nicwatchd.service.readiness import PRIMARY_UNKNOWN, unready
+from nicwatchd.service.readiness import unready
 from nicwatchd.service.status import (
     HostStatus,
     InterfaceStatus,
@@ -60,9 +60,8 @@ class Reporting:
         """The status as of now; `problems` are the daemon's."""
         host, decision = self._turn.host, self._turn.decision
         interfaces = self._made()
-        lacking = list(self._unready)
-        if interfaces and not (host.releases.everything or isinstance(host.primary_mac, Value)):
-            lacking.append(PRIMARY_UNKNOWN.text)
+        knows_primary = host.releases.everything or isinstance(host.primary_mac, Value)
+        lacking = self._unready if knows_primary else unready(interfaces, knows_primary=False)
         unlinked = of_unlinked(host.unlinked, self._epoch())
         return HostStatus(
             version=__version__,

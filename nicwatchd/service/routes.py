@@ -13,6 +13,7 @@ from nicwatchd.service.answers import (
     ReadyAnswer,
     ReleasedAnswer,
 )
+from nicwatchd.service.explanation import Explanation
 from nicwatchd.service.status import HostStatus, InterfaceStatus
 
 JSON: Final = "application/json"
@@ -105,6 +106,15 @@ ROUTES: Final = (
         "/v1/interfaces/{key}",
         "one interface",
         InterfaceStatus,
+        parameters=(Parameter("key", "its name, MAC, ENI id, or an address it has", place="path"),),
+        errors=NO_INTERFACE,
+    ),
+    Route(
+        "explain",
+        "GET",
+        "/v1/explain/{key}",
+        "why an interface is in its state, and from which facts",
+        Explanation,
         parameters=(Parameter("key", "its name, MAC, ENI id, or an address it has", place="path"),),
         errors=NO_INTERFACE,
     ),

@@ -13,8 +13,19 @@ import pytest
 from nicwatchd.core.health import FamilyHealth, Health
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State, Transition
-from nicwatchd.core.model import Family, Reason
-from nicwatchd.core.news import FightChanged, HealthChanged, StateChanged, Surprised
+from nicwatchd.core.model import Family, Reason, SetGroup
+from nicwatchd.core.news import (
+    Bypassed,
+    EgressMoved,
+    FamilyGivenUp,
+    FightChanged,
+    HealthChanged,
+    LinkChanged,
+    Lost,
+    Restored,
+    StateChanged,
+    Surprised,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.service.event_stream import PENDING, TYPES, EventStreams
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, ReasonStatus
@@ -30,6 +41,9 @@ WAITS = Transition(
 )
 FIRST = Transition(None, State.DETECTED, (), overdue=False, at=5.0, elapsed=0.0)
 WAITING = interface(state=State.AWAITING, reasons=[NO_IPV6S])
+GROUP = SetGroup(VIEW.link.index, 3778)
+RULE_100 = Reason("shadowed", "rule 100 comes before ours", "ip rule del pref 100")
+SHADOWED = ReasonStatus(code="shadowed", text=RULE_100.text, remedy=RULE_100.remedy)
 WORKED = FamilyHealth(Family.V4, Health.WORKING, 5.0)
 FAILS = FamilyHealth(Family.V4, Health.NOT_WORKING, 9.0)
 BROKEN = interface(ipv4=family(NOT, RULE), ipv6=family(Health.WORKING))
@@ -96,6 +110,38 @@ def test_each_interface_comes_first_as_it_is() -> None:
         ),
         (Told(HealthChanged(VIEW, Family.V6, None, WORKED, 9.0), BROKEN), "health", None, None),
         (
+            Told(LinkChanged(VIEW, carries=False), interface()),
+            "link",
+            "applied",
+            ReasonStatus(code="link", text="the link has no carrier, not by nicwatchd"),
+        ),
+        (
+            Told(Lost(VIEW, (GROUP,), ("ip (pid 7)",), 9.0), interface()),
+            "lost",
+            "applied",
+            ReasonStatus(code="lost", text="removed by ip (pid 7)"),
+        ),
+        (
+            Told(Restored(VIEW, (GROUP,), 0.1), interface()),
+            "restored",
+            "applied",
+            ReasonStatus(code="restored", text="what was lost is there again"),
+        ),
+        (Told(Bypassed(VIEW, (RULE_100,), ()), interface()), "bypassed", "applied", SHADOWED),
+        (Told(Bypassed(VIEW, (), (RULE_100,)), interface()), "bypassed", "applied", None),
+        (
+            Told(FamilyGivenUp(VIEW, Family.V6, RULE_100, 180.0), interface()),
+            "family-given-up",
+            "applied",
+            SHADOWED,
+        ),
+        (
+            Told(EgressMoved(VIEW, Family.V4, ("eth0",), ("eth1",), by_us=False), interface()),
+            "egress",
+            "eth0",
+            ReasonStatus(code="egress", text="main's best default route changed, not by nicwatchd"),
+        ),
+        (
             Told(Surprised(VIEW, "judging", "KeyError(3)", "Traceback"), WAITING),
             "internal-error",
             "awaiting-imds",
@@ -109,7 +155,7 @@ def test_what_happens_has_its_type_and_cause(
     found = line_for(told)
     assert (found["type"], found["previous"]) == (kind, previous)
     assert found["cause"] == (cause and cause.model_dump())
-    changed = told.news.family if isinstance(told.news, HealthChanged) else None
+    changed = getattr(told.news, "family", None)
     assert found["family"] == (changed and changed.label.lower())
     assert told.status is not None
     assert found.items() >= json.loads(told.status.model_dump_json()).items()
