@@ -143,6 +143,7 @@ class Handlers:
             if self._may_write(request):
                 return await handler(request)
             async with self._turnstile:
+                await asyncio.sleep(0)  # the lock is held until the loop has been round
                 return await handler(request)
 
         return answer

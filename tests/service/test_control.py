@@ -14,6 +14,7 @@ import pytest
 
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import IPAddress
+from nicwatchd.service import handlers
 from nicwatchd.service.connections import CONTROL, READ_ONLY
 from nicwatchd.service.control import Control
 from nicwatchd.service.counts import Counts
@@ -192,6 +193,46 @@ async def test_reconcile_adopts_addresses(tmp_path: Path) -> None:
     assert service.adopted == [ip_address("10.0.2.12"), ip_address("2001:db8::1")]
     assert b" 400 Bad Request" in await say(control, post % b"10.0.2")
     await control.close()
+
+
+class Rounds(Well):
+    """Counts the rounds of the loop, and notes in which of them it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.round = 0
+        self.asked: list[int] = []
+
+    def status(self) -> HostStatus:
+        self.asked.append(self.round)
+        return super().status()
+
+    async def count(self) -> None:
+        while True:
+            self.round += 1
+            await asyncio.sleep(0)
+
+
+async def test_between_two_answers_to_anyone_the_loop_does_its_own_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "is_privileged", lambda _: False)
+    service = Rounds()
+    control = Control(service, tmp_path / "nicwatchd.sock")
+    await control.start()
+    counting = asyncio.create_task(service.count())
+    try:
+        connections = [await asyncio.open_unix_connection(control.path) for _ in range(50)]
+        for _, writer in connections:
+            writer.write(HEALTHZ)
+        answers = await asyncio.gather(*(reader.read() for reader, _ in connections))
+        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+        assert len(service.asked) == len(set(service.asked)) == 50
+    finally:
+        for _, writer in connections:
+            writer.close()
+        counting.cancel()
+        await control.close()
 
 
 # --- the read-only socket ------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from nicwatchd.core.news import FightChanged, StateChanged
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Result
 from nicwatchd.imds.histogram import Histogram
+from nicwatchd.service import build as build_file
 from nicwatchd.service import metrics
 from nicwatchd.service.control import Control
 from nicwatchd.service.counts import TO_WORKING, Counters, Counts, InUse
@@ -206,6 +207,13 @@ def test_what_is_not_known_is_missing() -> None:
     assert "nicwatchd_primary_default_route" not in names
     none = {labels for name, labels in samples(metrics.render(BUSY, COUNTS)) if "working" in name}
     assert all(("interface", "eth0") not in labels for labels in none)
+
+
+def test_packages_name_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_file, "FILE", tmp_path / "commit")
+    assert build_file.commit.__wrapped__() == ""
+    (tmp_path / "commit").write_text("0123456789ab\n")
+    assert build_file.commit.__wrapped__() == "0123456789ab"
 
 
 def test_the_commit_is_told_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
