@@ -100,7 +100,7 @@ class Play:
 
     def table(self) -> Table:
         """Since when each remote host reaches the ENI, by host and family."""
-        table = Table(title=f"{NAME} answers TCP from there since", title_justify="left")
+        table = Table(title=f"Since when {NAME} answers TCP from there", title_justify="left")
         table.add_column("\nfrom")
         for host in (WITH, WITHOUT):
             for family in Family:
@@ -181,8 +181,7 @@ async def _hot_plug(play: Play, ec2: Ec2, other: Ec2, daemon: DaemonProcess) -> 
     async with AsyncExitStack() as stack:
         play.started = time.monotonic()
         await stack.enter_async_context(_following(play, daemon))
-        await other.plug(NAME)
-        play.started = await ec2.plug(NAME)
+        play.started = max(await asyncio.gather(ec2.plug(NAME), other.plug(NAME)))
         play.say(f"{NAME} ({eni.mac}) is hot-plugged", "both")
         for host, each, interval in ((WITH, ec2, None), (WITHOUT, other, SPARSE)):
             watch = _watch(each, eni, interval)
