@@ -203,6 +203,8 @@ would be right. To see beforehand what new settings would change in the kernel:
 
 The same is in the manual page nicwatchd.toml(5).
 """
+# See docs/site.css: on a phone, each row of this table is a card.
+CARDS: Final = '<div class="cards" markdown>'
 TITLES: Final = {
     "": "For the host",
     "interfaces": "[interfaces]",
@@ -218,12 +220,12 @@ def page() -> str:
     for section in SECTIONS:
         lines += [f"## {TITLES[section]}" + (f" {{#{section}}}" if section else ""), ""]
         lines += [f"{_about(section)}", ""] if section else []
-        lines += ["| setting | default | meaning |", "|---|---|---|"]
+        lines += [CARDS, "", "| setting | default | meaning |", "|---|---|---|"]
         for each in settings(section):
             text = _code(each.text or _beside(section, each.name))
             limits = f" ({each.values})" if each.values else ""
             lines.append(f"| `{each.name}` | `{each.default}` | {text}{limits} |")
-        lines.append("")
+        lines += ["", "</div>", ""]
     matching, setting_keys = of_sections()
     lines += ["## [[interface]] {#interface}", "", *_plain(MATCH), "", *_rows(matching, "key"), ""]
     lines += [*_plain(UNDECIDED), "", *_rows(setting_keys, "setting"), ""]

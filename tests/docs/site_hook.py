@@ -22,6 +22,7 @@ digraph {
 bgcolor=transparent; rankdir=TB; nodesep=0.5; ranksep=0.6
 node [shape=box, style=rounded, fontname="sans-serif", fontsize=13]
 edge [fontname="sans-serif", fontsize=11, arrowsize=0.7]
+{ rank=source; start [shape=circle, label="", width=0.15, style=filled, fillcolor=black] }
 """
 
 
@@ -68,7 +69,6 @@ def _graph(diagram: str) -> str:
     for start, end, label in ARROW.findall(diagram):
         first, last = ("start" if start == "[*]" else start), ("end" if end == "[*]" else end)
         lines.append(f'{first} -> {last} [label=" {label.replace(", ", chr(92) + "n ")} "]')
-    lines.append('start [shape=circle, label="", width=0.15, style=filled, fillcolor=black]')
     if "--> [*]" in diagram:
         lines.append('end [shape=doublecircle, label="", width=0.1, style=filled, fillcolor=black]')
     return "\n".join([*lines, "}"])
