@@ -40,8 +40,13 @@ How to read it
     lead, primary, egress -> leadership     who leads the host's own traffic, what the primary needs
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
                 planned
+    operations  what an operation is about
     losses, failures       what others removed, what the kernel refused
-    shadow, lookups        whose rule wins, by the kernel's own word
+    health      does an ENI work? The verdicts, as values
+    shadow, reach -> lookups     whose rule wins, and by which link packets leave, by the kernel's
+                own word
+    diagnosis -> health_book     why an ENI does not work, and since when
+    remedies    what mends it
     forwarder   what is marked on the host, and the operations on its nftables table
     outside     whose the ENIs are by the word of udev and of Multus
     host        all interfaces, and the facts that they share

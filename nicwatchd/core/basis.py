@@ -69,7 +69,7 @@ class Basis:
         host = self._host
         return (
             *(host.policy, host.releases, host.primary_mac, host.links, host.routes, host.rules),
-            *(host.host_routes, host.closed_main, host.defaults, host.ruleset),
+            *(host.host_routes, host.closed_main, host.defaults, host.ruleset, host.published),
             *(host.foreign_addresses, host.above.on_layers, host.outside.known),
             *(_of_link(interface.facts) for interface in host.interfaces.values()),
         )

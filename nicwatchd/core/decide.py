@@ -34,7 +34,6 @@ from nicwatchd.core.model import (
     IPNetwork,
     Operation,
     Plan,
-    Reason,
     RemoveAddress,
     RemoveRoute,
     RemoveRule,
@@ -45,8 +44,9 @@ from nicwatchd.core.model import (
     SetUp,
 )
 from nicwatchd.core.neighbourhood import Neighbourhood
+from nicwatchd.core.operations import family_of
 from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
-from nicwatchd.core.policy import Policy
+from nicwatchd.core.policy import Forwarded, Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
 from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
@@ -76,7 +76,8 @@ class Decider:
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network = container_network(host.link_names, host.rules)
         kernel = _snapshot(host)
-        host.owners = Owners(kernel, host.policy.numbers)
+        marks_end = host.policy.forwarded is Forwarded.OFF
+        host.owners = Owners(kernel, host.policy.numbers, marks_end=marks_end)
         for interface in host.interfaces.values():
             interface.surprise(JUDGING, None)
             interface.surprise(PLANNING, None)
@@ -119,7 +120,7 @@ class Decider:
         """Take the reasons of failures, for the next decision to show."""
         whose = [(self._owner(failure.operation), failure) for failure in failures]
         for index, interface in self.host.interfaces.items():
-            interface.fail(tuple(Reason(f.code, f.text) for owner, f in whose if owner == index))
+            interface.fail(tuple(f.reason for owner, f in whose if owner == index))
 
     # --- facts to conclusions ----------------------------------------------------------------
 
@@ -146,7 +147,7 @@ class Decider:
         treatment = treat(
             facts.link, places, policy, host.releases, host.primary_mac, network, manager
         )
-        interface.treat(treatment, self._groups)
+        interface.treat(treatment, self._groups, pods=network is not None)
 
     def _undecided(self) -> Undecided:
         host = self.host
@@ -258,8 +259,11 @@ class Decider:
             and operation.rule in there
             and selector(operation.rule) in chains
         }
-        unequal = {self._owner(operation) for operation in operations if operation not in contested}
-        self._each(lambda i: i.confirm(now, i.own.policy, equal=i.link.index not in unequal))
+        unequal: dict[int | None, set[Family | None]] = {}
+        for operation in operations:
+            if operation not in contested:
+                unequal.setdefault(self._owner(operation), set()).add(family_of(operation))
+        self._each(lambda i: i.confirm(now, i.own.policy, unequal.get(i.link.index, set())))
 
     def _is_contested(self, operation: Operation) -> bool:
         owner, interfaces = self._owner(operation), self.host.interfaces

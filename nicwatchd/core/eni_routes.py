@@ -190,4 +190,6 @@ def unfinished(family: Family, made: Sequence[Route]) -> Iterator[Reason]:
     """Why the routes of one family are not all that it needs."""
     if all(route.dst.prefixlen for route in made):
         text = f"there is no {family.label} router: none was advertised on the link"
-        yield Reason("no-router", f"{text}, and main has no default route through it")
+        yield Reason(
+            "no-router", f"{text}, and main has no default route through it", family=family
+        )

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EEXIST
 
-from nicwatchd.core.model import PROTOCOL, AddRoute, Operation, Route
+from nicwatchd.core.model import PROTOCOL, AddRoute, Operation, Reason, Route
+from nicwatchd.core.operations import family_of
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.words import NameOf, command
 
@@ -22,6 +23,11 @@ class Failure:
     operation: Operation
     text: str
     code: str = "kernel-refused"
+
+    @property
+    def reason(self) -> Reason:
+        """The same, to be shown."""
+        return Reason(self.code, self.text, family=family_of(self.operation))
 
 
 def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -23,12 +23,14 @@ from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
     AddRule,
+    Family,
     Operation,
     Plan,
     Reason,
     RemoveRule,
     SetGroup,
 )
+from nicwatchd.core.operations import family_of
 from nicwatchd.core.ownership import Selector, selector
 from nicwatchd.core.words import brief
 
@@ -179,7 +181,7 @@ class Fights:
             text += f", and {len(fought) - 1} more of nicwatchd's objects repeatedly"
         text += f"; the kernel's notifications name {worst.who}" if worst.who else ""
         text += f"; nicwatchd puts it back each time: {BURST} times at once, then once in "
-        return Reason("fought-over", f"{text}{INTERVAL:g} s")
+        return Reason("fought-over", f"{text}{INTERVAL:g} s", family=_family(fought))
 
     def news(self) -> bool | None:
         """Whether a fight began (True) or ended (False) since the last call; None: neither."""
@@ -193,6 +195,12 @@ class Fights:
             yield losses.back_at
             if losses.fought:
                 yield _end(losses)
+
+
+def _family(things: Iterable[Thing]) -> Family | None:
+    """The family that all of them are of; None: of several, or of none."""
+    families = {family_of(each) for each in things}
+    return families.pop() if len(families) == 1 else None
 
 
 def _end(losses: _Losses) -> float:

@@ -6,9 +6,9 @@ of writing it. Gives: the `Forwarding` of a decision, and the operations on the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.forwarding import (
@@ -38,6 +38,9 @@ from nicwatchd.core.policy import Forwarded, Policy
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import Managed, Primary
 
+if TYPE_CHECKING:
+    from nicwatchd.core.published import Published
+
 # s; a table that nft refused is tried again after this time, or at once if it is another one.
 REFUSED_FOR: Final = 60.0
 STRICT: Final = Reason(
@@ -55,6 +58,7 @@ class Host(Protocol):
     rules: tuple[Rule, ...]
     owners: Owners
     ruleset: Ruleset | None
+    published: tuple[Published, ...]
 
     @property
     def interfaces(self) -> Mapping[int, Interface]:
@@ -75,6 +79,12 @@ def may_have_ruleset(host: Host) -> bool:
     wanted = host.policy.forwarded is Forwarded.CONNMARK
     marked = (rule for rule in host.rules if rule.protocol == PROTOCOL and rule.fwmark is not None)
     return wanted or there or any(marked)
+
+
+def watches_ports(host: Host) -> bool:
+    """Whether to read which ports containers publish: where no mark makes them answer."""
+    off = host.policy.forwarded is Forwarded.OFF and not host.policy.every_link
+    return off and any(isinstance(i.treatment, Managed) for i in host.interfaces.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,7 @@ class Forwarder:
         host, mask = self._host, self._host.policy.forwarded_mask
         self._wanted = ""
         if host.policy.forwarded is Forwarded.OFF:
-            return NO_FORWARDING
+            return Forwarding(reasons=dict(self._silent_ports()))
         before = self._standing(mask)
         served = {i for i, each in host.interfaces.items() if self._is_served(each, before)}
         if not isinstance(host.primary_mac, Value) and self._managed:
@@ -130,6 +140,18 @@ class Forwarder:
         led = marks.keys() & before.keys() if there else frozenset()
         reasons = dict.fromkeys(served, problem)
         return Forwarding(mask, marks, frozenset(led), plain.enis, plain.families, reasons)
+
+    def _silent_ports(self) -> Iterator[tuple[int, Reason]]:
+        """For each interface, why ports that containers publish on it do not answer."""
+        host = self._host
+        if any(rule.fwmark for rule in host.rules if not rule.inverted):
+            return  # somebody marks connections already
+        for interface in self._managed:
+            on = (ip for v in interface.verdicts.values() for ip in v.usable.addresses)
+            name = interface.link.name
+            found = {p: None for ip in on for p in host.published if p.is_on(ip, name)}
+            if found:
+                yield interface.link.index, _silent(tuple(found), name)
 
     @property
     def _managed(self) -> list[Interface]:
@@ -252,6 +274,17 @@ class Forwarder:
         for each in failures:
             if isinstance(each.operation, SetRuleset):
                 self._refusal = Refusal(each.operation, each.message, now)
+
+
+def _silent(ports: Sequence[Published], name: str) -> Reason:
+    port, families = ports[0], {each.family for each in ports}
+    more = f" (and {len(ports) - 1} more)" if len(ports) > 1 else ""
+    text = (
+        f"port {port.ports}/{port.protocol}{more}, which a container publishes, answers nobody "
+        f"beyond {name}'s subnet: the answers leave by the primary"
+    )
+    family = families.pop() if len(families) == 1 else None
+    return Reason("published-port", text, 'forwarded = "connmark" in the settings', family)
 
 
 def _none_left(mask: int) -> Reason:

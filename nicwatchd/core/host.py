@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
@@ -43,6 +43,9 @@ from nicwatchd.core.steps import Question
 from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
 from nicwatchd.core.unlinked import Unlinked
 
+if TYPE_CHECKING:
+    from nicwatchd.core.published import Published
+
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
 
@@ -68,6 +71,7 @@ class Host:
         self.closed_main: Mapping[Family, tuple[Route, ...]] = {}  # see `Kernel.closed_main`
         self.defaults: tuple[Route, ...] = ()  # of main, whoever made them
         self.ruleset: Ruleset | None = None  # None: not read
+        self.published: tuple[Published, ...] = ()  # ports, by containers
         self.foreign_addresses: Mapping[int, tuple[Address, ...]] = {}  # of links we do not track
         self.above = Above()  # what stands on ENIs
         self.outside = Outside()  # whose they are by others' word
@@ -96,6 +100,13 @@ class Host:
         """The addresses that are on an interface's link, or are to be, by our doing."""
         every = (interface.facts.candidates for interface in self.interfaces.values())
         return frozenset().union(*every)
+
+    @property
+    def all_addresses(self) -> frozenset[IPAddress]:
+        """The addresses of this host that are known, on whatever link."""
+        own = [interface.facts.addresses for interface in self.interfaces.values()]
+        every = (*own, *self.foreign_addresses.values())
+        return frozenset(address.ip for addresses in every for address in addresses)
 
     @property
     def link_names(self) -> frozenset[str]:
@@ -284,6 +295,10 @@ class Host:
         if interface:
             interface.surprise(where, repr(error))
         self.surprise(interface, where, repr(error), "".join(traceback.format_exception(error)))
+
+    def report(self, news: News) -> None:
+        """Have something told with the next news."""
+        self._news.append(news)
 
     def news(self) -> list[News]:
         """What happened since the last call, in order within each interface."""

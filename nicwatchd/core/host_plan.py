@@ -169,7 +169,8 @@ class HostPlan:
         for item, other in self.taken.get(index, {}).items():
             name = self.interfaces[other].link.name
             text = f"{name} has {item} too, in another VPC; what is sent from it leaves by {name}, "
-            yield Reason("same-address", f"{text}unless the socket is bound to {here}")
+            text += f"unless the socket is bound to {here}"
+            yield Reason("same-address", text, family=Family(item.version))
 
     def _one(self, interface: Interface, policy: Policy, *, detour: bool) -> Plan:
         link, groups = interface.link, interface.groups

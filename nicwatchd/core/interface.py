@@ -7,12 +7,14 @@ verdicts, its state, and a `View` of everything. No other module writes its fiel
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
 
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
+from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
 from nicwatchd.core.metadata import NOT_ASKED, Answer, Value
 from nicwatchd.core.model import (
@@ -22,7 +24,7 @@ from nicwatchd.core.model import (
     Plan,
     Reason,
 )
-from nicwatchd.core.policy import Policy
+from nicwatchd.core.policy import AddressMode, Policy
 from nicwatchd.core.polling import Polling, Progress
 from nicwatchd.core.sections import Own
 from nicwatchd.core.treatment import (
@@ -54,6 +56,7 @@ class Interface:
         self.witness: Witness | None = None
         self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
+        self.leaves_addresses = False  # listed ones that are not on the link may be for others
         self.is_protected = False  # whether it is the primary, with a table and rules of its own
         self.own = Own(policy)  # what the settings say of it, by the last decision
         self.numbers = policy.numbers
@@ -61,6 +64,8 @@ class Interface:
         self._confirmed: frozenset[Family] = frozenset()
         self._failures: tuple[Reason, ...] = ()  # operations that failed in the last round
         self._shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
+        self.unequal: frozenset[Family | None] = frozenset()  # families that are not as planned
+        self.health: Mapping[Family, FamilyHealth] = {}
         self._surprises: dict[str, Reason] = {}  # exceptions that persist, by work
         self._changes: list[tuple[View, Transition]] = []
         self._note_transitions()
@@ -90,6 +95,11 @@ class Interface:
         """Whether a foreign rule wins over ours."""
         return bool(self._shadows)
 
+    @property
+    def surprised(self) -> Reason | None:
+        """An exception of ours in the work on it, that persists."""
+        return next(iter(self._surprises.values()), None)
+
     # --- facts -------------------------------------------------------------------------------
 
     def follow(self, policy: Policy) -> None:
@@ -118,9 +128,14 @@ class Interface:
 
     # --- conclusions -------------------------------------------------------------------------
 
-    def treat(self, treatment: Treatment, groups: frozenset[int]) -> None:
-        """Set how it is treated, and which link groups are ours."""
+    def treat(self, treatment: Treatment, groups: frozenset[int], *, pods: bool = False) -> None:
+        """Set how it is treated, and which link groups are ours.
+
+        `pods`: the addresses that IMDS lists for the primary may be those of a container network.
+        """
         self.treatment, self.groups = treatment, groups
+        left = self.own.policy.addresses is AddressMode.NONE
+        self.leaves_addresses = left or (pods and isinstance(treatment, Primary))
         if isinstance(treatment, Released):
             self.fights.give_up()
             self.facts.floating.forget()
@@ -193,8 +208,12 @@ class Interface:
         """Record what the kernel refused in the last round."""
         self._failures = failures
 
-    def confirm(self, now: float, policy: Policy, *, equal: bool) -> None:
-        """Conclude whether the kernel equals the plan, if the state depends on it."""
+    def confirm(self, now: float, policy: Policy, unequal: AbstractSet[Family | None]) -> None:
+        """Conclude whether the kernel equals the plan, if the state depends on it.
+
+        `unequal`: the families in which it does not; None: in something that has no family.
+        """
+        self.unequal, equal = frozenset(unequal), not unequal
         if equal:
             self._failures = ()
         if self.lifecycle.state in (State.VALIDATED, State.APPLIED):
@@ -205,7 +224,10 @@ class Interface:
     def _unfinished(self, policy: Policy) -> tuple[Reason, ...]:
         """Why the kernel is not as planned yet: what it refused, and what DHCP may still add."""
         wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
-        awaited = (Reason("address-awaited", f"{wait} {ip}") for ip in self.plan.awaited)
+        awaited = (
+            Reason("address-awaited", f"{wait} {ip}", family=Family(ip.version))
+            for ip in self.plan.awaited
+        )
         return (*self._failures, *awaited, *self.plan.unfinished)
 
     def end(self, now: float) -> None:
@@ -215,6 +237,10 @@ class Interface:
     def shadow(self, shadows: tuple[Reason, ...]) -> None:
         """Record which foreign rules win over ours."""
         self._shadows = shadows
+
+    def take_health(self, health: Mapping[Family, FamilyHealth]) -> None:
+        """Record whether its families work."""
+        self.health = health
 
     def surprise(self, where: str, error: str | None) -> None:
         """Record an exception of ours that was caught; None clears it."""
@@ -282,10 +308,14 @@ class Interface:
             fight=self.fights.reason,
             shadows=self._shadows,
             failures=self._failures,
-            surprise=next(iter(self._surprises.values()), None),
+            surprise=self.surprised,
             numbers=self.numbers,
             groups=self.groups,
             section=self.own.policy.section,
+            unfinished=self._unfinished(self.own.policy),
+            unequal=self.unequal,
+            leaves_addresses=self.leaves_addresses,
+            health=self.health,
         )
 
 

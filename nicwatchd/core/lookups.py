@@ -1,14 +1,29 @@
-"""Whose rule wins: which packets to look up, and what the kernel's answers mean.
+"""Whose rule wins, and by which link packets leave: what to look up, and what the answers mean.
 
-Reads: the plans, and the kernel's answers. Gives: a step of look-ups, and each interface's shadows.
+Reads: the interfaces and their plans, all rules, and the kernel's answers. Gives: a step of
+look-ups, and each interface's shadows and reach.
 """
 
 from __future__ import annotations
 
-from nicwatchd.core import shadow
+from collections.abc import Iterator, Mapping
+from math import inf
+from typing import Final, TypeAlias
+
+from nicwatchd.core import reach, shadow
+from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
-from nicwatchd.core.model import Reason, Rule
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.model import Family, IPAddress, Reason, Rule
+from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
+from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
+from nicwatchd.core.treatment import Primary
+
+# Of narrow routes in tables that foreign rules lead to we do not hear: so look again now and then.
+ANEW: Final = 60.0  # s
+
+_Addresses: TypeAlias = Mapping[Family, tuple[IPAddress, ...]]
 
 
 class Lookups:
@@ -17,30 +32,113 @@ class Lookups:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._planned: list[tuple[Rule, ...]] = []  # the rules that the last look-ups were for
+        self._ways: tuple[Ways, ...] = ()  # ... and the addresses
+        self._at = -inf  # when they were
+        self._known: dict[int, tuple[object, _Addresses]] = {}  # and from what, by ifindex
+        self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
 
-    def wanted(self, *, changed: bool) -> LookUp:
+    def wanted(self, now: float, *, changed: bool, held: bool) -> LookUp:
         """What to look up, where the answer may be another than before; else nothing.
 
-        `changed`: something was written, or rules came or went.
+        `changed`: something was written, or rules or routes came or went. `held`: nothing else can
+        have changed, since the last decision still holds.
         """
         interfaces = self._host.interfaces.values()
-        planned = [i.plan.rules for i in interfaces]  # a restart may adopt them without a write
-        changed |= planned != self._planned
-        self._planned = planned
-        if not (changed or any(i.is_shadowed for i in interfaces)):
+        amiss = any(i.is_shadowed for i in interfaces) or self._is_amiss or now >= self._at + ANEW
+        if held and not changed and not amiss:
             return LookUp(())
-        probes = (shadow.probes(i.plan, i.facts.addresses) for i in interfaces)
-        step = LookUp(tuple(probe for each in probes for probe in each))
+        planned = [i.plan.rules for i in interfaces]  # a restart may adopt them without a write
+        ways = tuple(self._all_ways())
+        changed |= planned != self._planned or ways != self._ways
+        self._planned, self._ways = planned, ways
+        if not (changed or amiss):
+            return LookUp(())
+        self._at = now
+        step = LookUp(tuple(self._probes()))
         if not step.probes:
             self.take(step, LookedUp(()))  # there is nothing left to win over
         return step
 
+    def _probes(self) -> Iterator[Probe]:
+        host = self._host
+        for interface in host.interfaces.values():
+            yield from shadow.probes(interface.plan, interface.facts.addresses)
+        own = host.all_addresses
+        for ways in self._ways:
+            yield from reach.probes(ways, host.rules, own)
+
     def take(self, step: LookUp, found: LookedUp) -> None:
         """Take the kernel's answers, in the order of the step."""
         shadows: dict[int, list[Reason]] = {index: [] for index in self._host.interfaces}
+        answers = {}
         for probe, answer in zip(step.probes, found.answers, strict=True):
+            if probe.rule is None:
+                answers[(probe.src, probe.dst)] = answer
+                continue
             reason = shadow.shadow(probe, answer, self._host.rules)
             if reason:
                 shadows[probe.index].append(reason)
         for index, reasons in shadows.items():
             self._host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
+        host = self._host
+        own = host.all_addresses
+        reached = {
+            (ways.index, ways.family): reach.conclude(ways, host.rules, answers, own, host.name_of)
+            for ways in self._ways
+        }
+        if reached != self.reached:
+            self.reached = reached
+
+    @property
+    def _is_amiss(self) -> bool:
+        return any(each != NOTHING_AMISS for each in self.reached.values())
+
+    # --- the addresses -----------------------------------------------------------------------
+
+    def _all_ways(self) -> Iterator[Ways]:
+        host = self._host
+        judged = {i: self._on_link(each) for i, each in host.interfaces.items() if i in host.enis}
+        self._known = {i: self._known[i] for i in judged}
+        # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
+        # secondaries call each other is not looked up: that would grow with their square.
+        drivers = host.policy.drivers
+        every = [i for i, each in host.interfaces.items() if each.link.driver in drivers]
+        primary = [i for i in every if isinstance(host.interfaces[i].treatment, Primary)]
+        for index, addresses in judged.items():
+            interface = host.interfaces[index]
+            if not (interface.link.up and interface.link.running):
+                continue
+            is_primary = index in primary
+            places = dict.fromkeys((index, *(every if is_primary else primary)))
+            subnets = dict.fromkeys(n for i in places for n in host.interfaces[i].facts.subnets)
+            table = interface.numbers.table_of(index)
+            for family, its in addresses.items():
+                led = any((r.table, r.family) == (table, family) for r in interface.plan.routes)
+                yield Ways(
+                    index,
+                    family,
+                    its,
+                    links=self._links_of(index),
+                    subnets=tuple(subnet for subnet in subnets if subnet.version == family),
+                    table=table if led else None,
+                    is_primary=is_primary,
+                )
+
+    def _on_link(self, interface: Interface) -> _Addresses:
+        """What an ENI has on its link, in each family that is judged."""
+        index, facts, plan = interface.link.index, interface.facts, interface.plan
+        basis = (
+            *(interface.treatment, interface.lifecycle.state, interface.verdicts),
+            *(facts.addresses, facts.elsewhere, plan.away, interface.leaves_addresses),
+        )
+        known = self._known.get(index)
+        if known is None or known[0] != basis:
+            view = interface.view()
+            found = {f: on_link(view, f) for f in Family if is_judged(view, f)}
+            known = self._known[index] = (basis, {f: ips for f, ips in found.items() if ips})
+        return known[1]
+
+    def _links_of(self, index: int) -> frozenset[int]:
+        """The link of an ENI, and those that stand on it."""
+        above = (i for i, enis in self._host.above.beneath.items() if index in enis)
+        return frozenset({index, *above})

@@ -13,12 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-)
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, TypeAlias
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
@@ -29,15 +24,15 @@ Key: TypeAlias = tuple[int, str]  # of an interface: its ifindex and MAC, never 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something is as it is: a stable code for programs, and a sentence for people.
+    """Why something is as it is: a stable code for programs, a sentence for people, and a remedy.
 
-    `remedy`: what mends it, a command where there is one, if that is known where the reason is made
-    (else `nicwatchd.core.remedies` has one for the code).
+    Where `remedy` is empty, see `nicwatchd.core.remedies`. `family`: what it is about; None: both.
     """
 
     code: str
     text: str
     remedy: str = ""
+    family: Family | None = None
 
 
 # --- marks: how we recognise our own objects -------------------------------------------------
@@ -50,7 +45,7 @@ TABLE_STEP: Final = 1_000_000  # bases are multiples of it: tables of two bases 
 MAIN_TABLE: Final = 254
 LOCAL_TABLE: Final = 255
 
-# Kernel constants (linux/rtnetlink.h) that decisions depend on.
+# Constants of linux/rtnetlink.h that decisions depend on.
 RTPROT_KERNEL: Final = 2
 RTPROT_BOOT: Final = 3
 RTPROT_STATIC: Final = 4
@@ -74,7 +69,6 @@ IPV6_DEFAULT_METRIC: Final = 1024  # what the kernel writes for an IPv6 route wi
 LAST_METRIC: Final = 4_000_000_000
 # Routes of main that are copied for one ENI and family. With more, by BGP perhaps, main decides.
 COPIED_AT_MOST: Final = 256
-
 
 # Of one priority the first rule that was added comes first, and the kernel gives rules that name
 # none the one before the second rule's: this, and then down. So all rules of others that name no

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Transition
+from nicwatchd.core.model import Family
 from nicwatchd.core.view import View
 
 
@@ -29,6 +31,20 @@ class FightChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """A family of an interface works, or does not any more, or for other causes; `view` as of now.
+
+    `before` and `after` are None where it has no verdict. `at`: monotonic seconds.
+    """
+
+    view: View
+    family: Family
+    before: FamilyHealth | None
+    after: FamilyHealth | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Surprised:
     """An exception was caught: a bug. `where` is the work that raised it, `trace` the traceback."""
 
@@ -38,4 +54,4 @@ class Surprised:
     trace: str
 
 
-News: TypeAlias = StateChanged | FightChanged | Surprised
+News: TypeAlias = StateChanged | FightChanged | HealthChanged | Surprised

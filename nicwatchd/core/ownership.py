@@ -62,10 +62,14 @@ def selector(rule: Rule) -> Selector:
 
 
 class Owners:
-    """Which interfaces the rules in the kernel were made for, whatever numbers they have."""
+    """Which interfaces the rules in the kernel were made for, whatever numbers they have.
 
-    def __init__(self, kernel: Snapshot, numbers: Numbers) -> None:
+    `marks_end`: the settings ask for no marks, so no fact is awaited to remove what leads them.
+    """
+
+    def __init__(self, kernel: Snapshot, numbers: Numbers, *, marks_end: bool = False) -> None:
         self._kernel = kernel
+        self._marks_end = marks_end
         self._numbers = numbers
         self._own = own_rules(kernel)
         self._by_table: dict[int, list[Rule]] = {}
@@ -115,6 +119,8 @@ class Owners:
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()
     ) -> bool:
         """Whether a rule belongs to what is undecided; a guard belongs to the rule it guards."""
+        if rule.fwmark is not None and self._marks_end:
+            return False
         if rule.table in SHARED_TABLES:
             guarded = self._guarded.get(selector(rule))
             if guarded:

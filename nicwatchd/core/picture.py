@@ -10,7 +10,7 @@ from typing import Final
 
 from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
-from nicwatchd.core.forwarder import may_have_ruleset
+from nicwatchd.core.forwarder import may_have_ruleset, watches_ports
 from nicwatchd.core.host import Host
 from nicwatchd.core.layers import LAYER_KINDS
 from nicwatchd.core.model import (
@@ -18,6 +18,7 @@ from nicwatchd.core.model import (
     HEEDED,
     MAIN_TABLE,
     PROTOCOL,
+    TABLE_BASE,
     AddAddress,
     AddRoute,
     AddRule,
@@ -76,8 +77,10 @@ class Picture:
         noted = self._note(event, now, by_us=by_us)
         if _is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
+        if isinstance(event, RouteEvent) and event.wide and not by_us:
+            self.stale.rules_changed = True  # or rather, where they lead to
         if _is_of_defaults(event, self._host.defaults, by_us=by_us):
-            self.stale.defaults = True
+            self.stale.defaults = self.stale.rules_changed = True
             if isinstance(event, RouteEvent):
                 return AT_ONCE
             return COALESCE if noted is None else noted
@@ -100,6 +103,8 @@ class Picture:
             case NexthopEvent(oif=oif):
                 concerns = self._concerns_home(event.host, (oif,)) or self._is_home_s(oif)
                 return self._note_home(COALESCE, self._note_nexthop(oif), of=concerns)
+            case RouteEvent(table=t, protocol=p) if p != PROTOCOL and t < TABLE_BASE:
+                return COALESCE  # a foreign rule may lead to it
             case RouteEvent(family=family, oif=oif):
                 self._suspect(event, Place(AddRoute, oif, family))
                 self.stale.own = True
@@ -276,6 +281,7 @@ class Picture:
             ruleset=self.stale.take_ruleset() and is_marking,
             marked=marked,
             cni=cni,
+            published=cni and watches_ports(self._host),
             filtered=marked if is_marking else frozenset(),
         )
 
@@ -297,6 +303,8 @@ class Picture:
             self._host.defaults = read.defaults
         if read.ruleset is not None:
             self._host.ruleset = read.ruleset
+        if read.published is not None:
+            self._host.published = read.published
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.model import Address, IPAddress, Link, Reason, Route, Rule
+    from nicwatchd.core.published import Published
 
 
 class KernelError(Exception):
@@ -191,6 +192,9 @@ class Kernel(Protocol):
         Or the reason why it cannot be read.
         """
 
+    async def published(self) -> tuple[Published, ...]:
+        """The ports that containers publish, as far as they can be read."""
+
     async def nft_problem(self) -> Reason | None:
         """Why our nftables table cannot be written, as far as that can be told beforehand."""
 
@@ -246,7 +250,7 @@ class AddressEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route was added or removed: ours, in the main table, or in a table that may be ours."""
+    """A route was added or removed: ours, of main, in a table that may be ours, or `wide`."""
 
     family: Family
     table: int
@@ -257,7 +261,7 @@ class RouteEvent:
     culprit: str = ""  # for people; filled in when an object of ours was deleted
     hops: tuple[int, ...] = ()  # the links of several next hops
     host: IPAddress | None = None  # where it leads to, if to one address, by the main table
-    wide: bool = False  # of main: it is for all destinations (`Route.is_wide`)
+    wide: bool = False  # of any table: it is for all destinations (`Route.is_wide`)
     error: bool = False  # of main: it is an error route, and wide
 
 

@@ -40,11 +40,12 @@ FORBIDDEN: Final = frozenset({ENETUNREACH, EHOSTUNREACH, EACCES})
 class Probe:
     """Ask the kernel how it would route a packet from `src` to `dst`; `oif` 0 is any link.
 
-    `index` is the ifindex of the interface that `rule` is for.
+    `index` is the ifindex of the interface that `rule` is for. Without a rule it is asked for the
+    way alone (`nicwatchd.core.reach`).
     """
 
     index: int
-    rule: Rule
+    rule: Rule | None
     src: IPAddress
     dst: IPAddress
     oif: int = 0
@@ -76,7 +77,7 @@ def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
 
 def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Reason | None:
     """Who wins over the probed rule, according to the kernel's answer; None: nobody, or unknown."""
-    if isinstance(answer, int) and answer not in FORBIDDEN:
+    if probe.rule is None or (isinstance(answer, int) and answer not in FORBIDDEN):
         return None
     table = answer.table if isinstance(answer, RouteAnswer) else None
     if table == probe.rule.table:
@@ -91,7 +92,7 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
             if rule.protocol != PROTOCOL
             and rule.table == table
             and rule.priority <= probe.rule.priority
-            and _selects(rule, probe)
+            and _selects(rule, probe, probe.rule.oif)
         ),
         None,
     )
@@ -102,14 +103,17 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
     return Reason("shadowed", f"{what} are routed {by}, not by nicwatchd's rule")
 
 
-def _selects(rule: Rule, probe: Probe) -> bool:
-    """Whether a rule matches the probe's packet, which has no fwmark and is from this host."""
+def _selects(rule: Rule, probe: Probe, bound: str | None) -> bool:
+    """Whether a rule matches the probe's packet, which has no fwmark and is from this host.
+
+    `bound`: the name of the link that its socket is bound to.
+    """
     matches = (
         (rule.src is None or contains(rule.src, ip_network(probe.src)))
         and (rule.dst is None or contains(rule.dst, ip_network(probe.dst)))
         and rule.iif in (None, "lo")
-        and rule.oif in (None, probe.rule.oif)
+        and rule.oif in (None, bound)
         and not rule.fwmark
     )
     # Of an exotic selector only the kernel knows; where its table answered, it was met.
-    return rule.family is probe.rule.family and (rule.exotic or matches is not rule.inverted)
+    return rule.family == probe.src.version and (rule.exotic or matches is not rule.inverted)

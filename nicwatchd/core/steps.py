@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from nicwatchd.core.metadata import Answer, EniMetadata
 from nicwatchd.core.model import (
@@ -25,6 +25,9 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
+
+if TYPE_CHECKING:
+    from nicwatchd.core.published import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class ReadObjects:
     `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
     `marked`: the links of which to ask udev whose they are; `cni`: whether to look for Multus.
     `filtered`: the links of which to read whether their reverse-path filter is strict.
+    `published`: whether to read which ports containers publish.
     """
 
     links: tuple[Key, ...]
@@ -73,6 +77,7 @@ class ReadObjects:
     marked: frozenset[int] = frozenset()
     cni: bool = False
     filtered: frozenset[int] = frozenset()
+    published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class ObjectsRead:
     ruleset: Ruleset | None = None
     managers: Mapping[int, str] = field(default_factory=dict)  # by udev's word; "": nobody's
     strict: Mapping[int, bool] = field(default_factory=dict)  # reverse-path filters of IPv4
+    published: tuple[Published, ...] | None = None  # None: not read
     multus: tuple[str, ...] | None = None  # the files that configure it; None: not looked at
 
 

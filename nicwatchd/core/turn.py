@@ -28,6 +28,7 @@ from nicwatchd.core.basis import Basis
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
+from nicwatchd.core.health_book import HealthBook
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ASKING
 from nicwatchd.core.lookups import Lookups
@@ -145,6 +146,7 @@ class Turn:
         self._decider = Decider(self.host)
         self._basis = Basis(self.host, self._decider.forwarder)  # of the last decision
         self._lookups = Lookups(self.host)
+        self._health = HealthBook(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
         self._application = Application()  # of the decision that is carried out
@@ -154,6 +156,7 @@ class Turn:
         self._began: float
         self._round: int
         self._wrote: bool
+        self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -283,12 +286,13 @@ class Turn:
                 self.step = Apply(self._application.batch(), macs)
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
-                self.step = self._lookups.wanted(changed=changed)
+                self.step = self._lookups.wanted(now, changed=changed, held=self._held)
                 if not self.step.probes:
                     self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
-        if self._holds(now):
+        self._held = self._holds(now)
+        if self._held:
             self._move(Move.EQUAL, now)
             return
         self._basis.take(now)
@@ -329,6 +333,7 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
+        self._health.conclude(self._lookups.reached, now, held=self._held)
         if self.decision:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)

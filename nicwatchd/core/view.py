@@ -55,6 +55,11 @@ class View:
     numbers: Numbers
     groups: frozenset[int]  # our link groups, present and former
     section: Section | None = None  # of the settings, that applies to it
+    # Why the kernel is not as planned yet, and in which families (None: in what has no family).
+    unfinished: tuple[Reason, ...] = ()
+    unequal: frozenset[Family | None] = frozenset()
+    leaves_addresses: bool = False  # listed ones that are not on the link may be for others
+
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
     health: Mapping[Family, FamilyHealth] = field(default_factory=dict)
 
@@ -85,7 +90,7 @@ def _notes(view: View) -> Iterator[Reason]:
         if verdict.status in (Status.ABSENT, Status.OFF):
             yield from verdict.reasons
     yield from _owned_elsewhere(view)
-    yield from _taken_away(view)
+    yield from (reason for _, reason in taken_away(view))
     yield from view.plan.notes
     yield from view.shadows
     if view.fight:
@@ -100,20 +105,27 @@ def _notes(view: View) -> Iterator[Reason]:
         yield from _link_notes(view)
 
 
+def listed_elsewhere(view: View) -> Iterator[tuple[Item, Reason]]:
+    """Each item that IMDS lists here, but others have, and why."""
+    for item, where in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
+        if item in view.memory.listed:
+            text = _why_elsewhere(item, where, view.link.name)
+            yield item, Reason("held-elsewhere", text, family=Family(item.version))
+
+
 def _owned_elsewhere(view: View) -> Iterator[Reason]:
     """A note for each item that IMDS or DHCP assigns to this link, but others have."""
+    yield from (reason for _, reason in listed_elsewhere(view))
     listed, brought = view.memory.listed, frozenset(leased(view.addresses))
     for item, where in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
-        if item in listed:
-            yield Reason("held-elsewhere", _why_elsewhere(item, where, view.link.name))
-        elif item in brought:
+        if item in brought and item not in listed:
             text = f"DHCP configured {item} here, but IMDS lists it on {where.name}"
-            yield Reason("held-elsewhere", text)
+            yield Reason("held-elsewhere", text, family=Family(item.version))
     for item, name in sorted(view.moved.items(), key=lambda known: str(known[0])):
         text = (
             f"IMDS listed {item} here before, does not confirm it any more, and lists it on {name}"
         )
-        yield Reason("held-elsewhere", text)
+        yield Reason("held-elsewhere", text, family=Family(item.version))
 
 
 def _why_elsewhere(item: Item, where: Elsewhere, here: str) -> str:
@@ -127,8 +139,8 @@ def _why_elsewhere(item: Item, where: Elsewhere, here: str) -> str:
     return f"{text} until IMDS no longer lists it there"
 
 
-def _taken_away(view: View) -> Iterator[Reason]:
-    """A note for each address that IMDS lists, but that its manager took off the link."""
+def taken_away(view: View) -> Iterator[tuple[IPAddress, Reason]]:
+    """Each address that IMDS lists, but that its manager took off the link, and what is known."""
     name, listed = view.link.name, view.memory.listed | view.memory.missing
     for ip, each in sorted(view.taken.items(), key=lambda known: str(known[0])):
         if ip in listed:
@@ -136,7 +148,8 @@ def _taken_away(view: View) -> Iterator[Reason]:
             text = f"{ip} was on {name} and was taken away {by}. nicwatchd did not put it there, so"
             text += " it leaves it to whoever did until IMDS no longer lists it. To have it back,"
             text += f" add it: ip addr add {ip}/{ip.max_prefixlen} dev {name}"
-            yield Reason("taken-away", text)
+            remedy = f"sudo ip addr add {ip}/{ip.max_prefixlen} dev {name}"
+            yield ip, Reason("taken-away", text, remedy, family=Family(ip.version))
 
 
 def _link_notes(view: View) -> Iterator[Reason]:

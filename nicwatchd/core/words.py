@@ -139,7 +139,8 @@ def brief(operation: Operation) -> str:
 
 def rule_words(rule: Rule) -> list[str]:
     """What `ip rule` prints after the priority."""
-    words = ["from", _prefix(rule.src) if rule.src else "all"]
+    words = ["not"] if rule.inverted else []
+    words += ["from", _prefix(rule.src) if rule.src else "all"]
     if rule.dst:
         words += ["to", _prefix(rule.dst)]
     if rule.fwmark is not None:

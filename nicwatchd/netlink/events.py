@@ -280,15 +280,16 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
         return Ipv6Event(u32(found.get(RTA_OIF))) if ends else None
     if kind in BESIDE_ADDRESSES or flags & RTM_F_CLONED:
         return None
-    if protocol != PROTOCOL and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
+    # A foreign rule may lead to any table, and then its default route decides.
+    wide = length <= WIDE and table != LOCAL_TABLE
+    if protocol != PROTOCOL and not wide and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
         return None
     found = attributes(message.body, ROUTE.size)
     table = u32(found.get(RTA_TABLE), table)
     # A route of ours has our protocol, whatever its table. Tables from TABLE_BASE on may be ours.
-    if protocol != PROTOCOL and table != MAIN_TABLE and table < TABLE_BASE:
+    if protocol != PROTOCOL and not wide and table != MAIN_TABLE and table < TABLE_BASE:
         return None
     host = _host(length, found) if table == MAIN_TABLE else None
-    wide = table == MAIN_TABLE and length <= WIDE
     if table == MAIN_TABLE and kind == RTN_UNICAST and is_by_number_alone(found):
         return NexthopEvent(0, host)
     deleted = message.type == RTM_DELROUTE
@@ -303,7 +304,7 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
         links_of(found) if RTA_MULTIPATH in found else (),
         host,
         wide=wide,
-        error=wide and kind in ERRORS,
+        error=wide and table == MAIN_TABLE and kind in ERRORS,
     )
 
 

@@ -48,6 +48,7 @@ from nicwatchd.netlink.driver import Drivers
 from nicwatchd.netlink.encode import Request, encode
 from nicwatchd.netlink.hops import NEXTHOP, Nexthops, decode_nexthop
 from nicwatchd.netlink.nftables import MISSING, Nftables, program_of_nft
+from nicwatchd.netlink.published import PublishedPorts
 from nicwatchd.netlink.request import Brief, RequestSocket
 from nicwatchd.netlink.wire import (
     ADDRESS_FAMILY,
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         Reason,
         Rule,
     )
+    from nicwatchd.core.published import Published
 
 # The errno of what a route of this kind ends.
 ERROR_ROUTES: Final = {BLACKHOLE: EINVAL, UNREACHABLE: EHOSTUNREACH, PROHIBIT: EACCES}
@@ -95,6 +97,7 @@ class NetlinkKernel:
         self._requests = requests or RequestSocket()
         self._drivers = Drivers()
         self._nftables = Nftables()
+        self._published = PublishedPorts()
         self._known_drivers: dict[tuple[int, str], str] = {}
 
     def close(self) -> None:
@@ -102,6 +105,7 @@ class NetlinkKernel:
         self._requests.close()
         self._drivers.close()
         self._nftables.close()
+        self._published.close()
 
     @property
     def port_id(self) -> int | None:
@@ -283,6 +287,10 @@ class NetlinkKernel:
     async def ruleset(self) -> str | Reason | None:
         """See `Kernel`."""
         return await self._nftables.seal()
+
+    async def published(self) -> tuple[Published, ...]:
+        """See `Kernel`."""
+        return await self._published.read()
 
     async def nft_problem(self) -> Reason | None:
         """See `Kernel`."""

@@ -3,7 +3,7 @@
 | request | answer |
 |---|---|
 | GET /healthz | 200 while every part of the daemon makes progress, else 503 |
-| GET /readyz | 200 while no interface waits for anything or is fought over, else 503 |
+| GET /readyz | 200 while every ENI works, and the primary is known; else 503 |
 | GET /v1/status | the host: `HostStatus` |
 | GET /v1/interfaces | a list of `InterfaceStatus` |
 | GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
@@ -34,13 +34,12 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.port import KernelError
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import UnknownInterfaceError
-from nicwatchd.service.status import HostStatus, InterfaceStatus, ReasonStatus, find
+from nicwatchd.service.status import HostStatus, InterfaceStatus, find
 from nicwatchd.service.telling import Observer, Told
 
 SOCKET_NAME: Final = "nicwatchd.sock"
@@ -204,8 +203,8 @@ class Control:
         return _verdict(not problems, {"problems": problems})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        unsettled = unready(self._service.status())
-        return _verdict(not unsettled, {"waiting": unsettled})
+        status = self._service.status()
+        return _verdict(status.ready, {"waiting": status.unready})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         # Imported on demand: a daemon that nobody scrapes pays neither time nor memory for it.
@@ -302,25 +301,6 @@ def _offer(pending: asyncio.Queue[InterfaceStatus], told: Told) -> None:
     if told.status is not None:
         with contextlib.suppress(asyncio.QueueFull):
             pending.put_nowait(told.status)
-
-
-def unready(status: HostStatus) -> list[str]:
-    """One line for each interface that is not settled, with its reasons."""
-    lines = [
-        f"{i.name}: {i.state}{' (overdue)' if i.overdue else ''}: "
-        + ("; ".join(reason.text for reason in _open_reasons(i)) or "in progress")
-        for i in status.interfaces
-        if not i.is_settled
-    ]
-    primary_needed = status.interfaces and not (status.idle or status.released)
-    primary_needed = primary_needed and status.primary_mac is None
-    return [*lines, "the primary interface is not known yet"] if primary_needed else lines
-
-
-def _open_reasons(interface: InterfaceStatus) -> list[ReasonStatus]:
-    """The reasons why an interface is not settled."""
-    reasons = interface.reasons if interface.state is not State.IGNORED else []
-    return [*reasons, interface.fight] if interface.fight else reasons
 
 
 def _verdict(good: bool, more: dict[str, list[str]]) -> web.Response:  # noqa: FBT001

@@ -32,6 +32,7 @@ from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.questions import Questions
+from nicwatchd.service.readiness import unready
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
 from nicwatchd.service.status import (
@@ -264,6 +265,10 @@ class Daemon:
         """The current status of the host."""
         host, decision = self.host, self.turn.decision
         views = [interface.view() for _, interface in sorted(host.interfaces.items())]
+        interfaces = [of_view(view, self._teller.epoch) for view in views]
+        lacking = unready(interfaces)
+        if interfaces and not (host.releases.everything or isinstance(host.primary_mac, Value)):
+            lacking.append("the primary interface is not known yet")
         unlinked = of_unlinked(host.unlinked, self._teller.epoch)
         return HostStatus(
             version=__version__,
@@ -273,9 +278,11 @@ class Daemon:
             container_network=decision.container_network if decision else None,
             imds=of_condition(self._imds.condition, self._imds.requests),
             problems=[*self.problems(), *filter(None, map(problem_of, views))],
+            ready=not lacking,
+            unready=lacking,
             released=host.releases.everything,
             surprises=host.surprises,
-            interfaces=[of_view(view, self._teller.epoch) for view in views],
+            interfaces=interfaces,
             unlinked=unlinked,
             devices=of_devices(pci.without_link()) if unlinked else [],
         )

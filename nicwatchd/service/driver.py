@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from errno import EADDRNOTAVAIL
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nicwatchd.core.model import (
     AddAddress,
@@ -35,6 +36,9 @@ from nicwatchd.core.steps import (
 )
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.outside import UDEV, Outside
+
+if TYPE_CHECKING:
+    from nicwatchd.core.published import Published
 
 
 class Driver:
@@ -93,8 +97,15 @@ class Driver:
             # After the line above: what udev has finished with has its marks.
             managers={index: self._outside.manager_of(index) for index in step.marked},
             multus=self._outside.multus() if step.cni else None,
+            published=await self._read_published() if step.published else None,
             strict={index: self._outside.is_strict(index) for index in step.filtered},
         )
+
+    async def _read_published(self) -> tuple[Published, ...] | None:
+        try:
+            return await self._kernel.published()
+        except KernelError:  # others change theirs all the time, perhaps
+            return None
 
     def _may_have_ruleset(self, step: ReadObjects) -> bool:
         """Whether to read our nftables table; what was recorded is to be removed at some time."""

@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from nicwatchd.core.decision import Decision
 from nicwatchd.core.model import Key, Link
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Kernel
 from nicwatchd.core.releases import Releases
+from nicwatchd.core.steps import Apply
 from nicwatchd.core.turn import Turn
 from nicwatchd.service.driver import Driver
 from nicwatchd.service.ledger import Ledger
@@ -47,9 +49,8 @@ async def release(
     Records no release, so the next daemon manages it again. A release of the host also ends earlier
     releases. Raises KernelError, UnknownInterfaceError, OSError.
     """
-    keys = [None] if only is None else _keys((await kernel.links()).values(), only)
-    # We do not ask IMDS, so the turn decides and removes nothing for the other interfaces.
-    turn = Turn(replace(policy or Policy(), every_link=True), lambda: 0.0, now=0.0)
+    keys = await _wanted(kernel, only)
+    turn = _turn(policy)
     request, *_ = [turn.release(key, now=0.0) for key in keys]
     driver = Driver(kernel, ledger)
     turn.start(now=0.0)
@@ -63,6 +64,38 @@ async def release(
     if not released.failed:
         ledger.keep_only(() if only is None else turn.host.keys - {*keys})
     return released
+
+
+async def preview(
+    kernel: Kernel, ledger: Ledger, only: str | None = None, policy: Policy | None = None
+) -> Decision:
+    """What a release would do: its first decision, of which nothing is carried out or recorded.
+
+    Raises KernelError, UnknownInterfaceError.
+    """
+    keys = await _wanted(kernel, only)
+    turn = _turn(policy)
+    for key in keys:
+        turn.release(key, now=0.0)
+    driver = Driver(kernel, ledger, read_only=True)
+    turn.start(now=0.0)
+    while turn.step and not isinstance(turn.step, Apply):
+        turn.answer(await driver.carry_out(turn.step), now=0.0)
+    if turn.step:
+        turn.fail(now=0.0)
+    if turn.broken or not turn.decision:
+        raise RuntimeError(f"internal error, nothing is decided: {turn.broken}")
+    return turn.decision
+
+
+def _turn(policy: Policy | None) -> Turn:
+    """We do not ask IMDS, so the turn decides and removes nothing for what is not released."""
+    return Turn(replace(policy or Policy(), every_link=True), lambda: 0.0, now=0.0)
+
+
+async def _wanted(kernel: Kernel, only: str | None) -> list[Key | None]:
+    """What to release: the host, or the links with this name or MAC."""
+    return [None] if only is None else _keys((await kernel.links()).values(), only)
 
 
 def _keys(links: Collection[Link], wanted: str) -> list[Key | None]:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from nicwatchd.core.evidence import Status
-from nicwatchd.core.health import Health
+from nicwatchd.core.health import Health, worst
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import Family, Reason, ours
+from nicwatchd.core.remedies import remedy_of
+from nicwatchd.core.treatment import Primary
 from nicwatchd.core.unlinked import Unlinked
 from nicwatchd.core.view import View
 from nicwatchd.imds.condition import Condition
 from nicwatchd.service.pci import Device
 
 T = TypeVar("T")
-
-# The states in which /readyz assumes that nothing is missing. VALIDATED still has work to do.
-SETTLED_STATES: Final = frozenset({State.APPLIED, State.IGNORED})
 
 
 class _Model(BaseModel):
@@ -92,11 +91,6 @@ class InterfaceStatus(_Model):
     ipv4: FamilyStatus | None = None
     ipv6: FamilyStatus | None = None
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether it waits for nothing, and nobody keeps removing what we restore."""
-        return self.state in SETTLED_STATES and not self.fought_over
-
 
 class ImdsStatus(_Model):
     """The state of IMDS: unasked, ok, disabled, unreachable, throttled or failing; and why.
@@ -137,6 +131,7 @@ class DeviceStatus(_Model):
 class HostStatus(_Model):
     """The whole host. `idle` says why nicwatchd manages nothing, if so.
 
+    `ready`: every family of every ENI that we judge works; `unready` says of what is not.
     `devices` are those without a link, told while there are ENIs without one. `released`: the
     operator released the whole host, including interfaces attached later. `surprises` counts
     internal errors that were caught: each is a bug.
@@ -150,6 +145,8 @@ class HostStatus(_Model):
     container_network: str | None = None
     imds: ImdsStatus
     problems: list[str] = []
+    ready: bool = True
+    unready: list[str] = []
     released: bool = False
     surprises: int = 0
     interfaces: list[InterfaceStatus] = []
@@ -188,18 +185,21 @@ def of_view(view: View, epoch: float) -> InterfaceStatus:
         driver=link.driver,
         section=None if view.section is None else str(view.section),
         link_up=link.up,
+        primary=isinstance(view.treatment, Primary),
+        health=worst(each.health for each in view.health.values()),
+        waits=_waits(view),
         state=view.state,
         since=round(epoch + view.since, 3),
         seen=round(epoch + view.seen, 3),
         overdue=view.overdue,
         shadowed=bool(view.shadows),
         fought_over=view.fight is not None,
-        fight=_reason_status(view.fight) if view.fight else None,
-        reasons=reason_statuses(view.reasons),
-        notes=reason_statuses(view.notes),
+        fight=_reason_status(view.fight, view) if view.fight else None,
+        reasons=reason_statuses(view.reasons, view),
+        notes=reason_statuses(view.notes, view),
         table=view.numbers.table_of(link.index),
-        ipv4=_family(view, Family.V4),
-        ipv6=_family(view, Family.V6),
+        ipv4=_family(view, Family.V4, epoch),
+        ipv6=_family(view, Family.V6, epoch),
     )
 
 
@@ -224,18 +224,38 @@ def of_devices(devices: Iterable[Device]) -> list[DeviceStatus]:
     return [DeviceStatus(address=each.address, driver=each.driver) for each in devices]
 
 
-def _family(view: View, family: Family) -> FamilyStatus | None:
-    verdict = view.verdicts.get(family)
+def _waits(view: View) -> bool:
+    """Whether something does not work, and all of it is expected to by itself."""
+    amiss = [each for each in view.health.values() if each.health is not Health.WORKING]
+    return bool(amiss) and all(each.waits for each in amiss)
+
+
+def _family(view: View, family: Family, epoch: float) -> FamilyStatus | None:
+    verdict, health = view.verdicts.get(family), view.health.get(family)
     if verdict is None:
         return None
     usable = verdict.usable
-    return FamilyStatus(
+    found = FamilyStatus(
         verdict=verdict.status,
-        reasons=reason_statuses(verdict.reasons),
+        reasons=reason_statuses(verdict.reasons, view),
         addresses=[str(ip) for ip in usable.addresses],
         prefixes=[str(prefix) for prefix in usable.prefixes],
         subnets=[str(subnet) for subnet in usable.subnets],
         added=[str(a.ip) for a in view.addresses if a.family is family and ours(a)],
+    )
+    if health is None:
+        return found
+    after = health.worked_after
+    return found.model_copy(
+        update={
+            "health": health.health,
+            "health_since": round(epoch + health.since, 3),
+            "waits": health.waits,
+            "causes": reason_statuses(health.causes, view),
+            "answering": [str(ip) for ip in health.answering],
+            "silent": [str(ip) for ip in health.silent],
+            "worked_after": None if after is None else round(after, 3),
+        }
     )
 
 
@@ -244,13 +264,15 @@ def problem_of(view: View) -> str | None:
     return f"{shown(view.link.name)}: {shown(view.surprise.text)}" if view.surprise else None
 
 
-def reason_statuses(reasons: tuple[Reason, ...]) -> list[ReasonStatus]:
-    """Reasons for display."""
-    return [_reason_status(reason) for reason in reasons]
+def reason_statuses(reasons: Iterable[Reason], view: View) -> list[ReasonStatus]:
+    """Reasons for display, each with its remedy for this interface."""
+    return [_reason_status(reason, view) for reason in reasons]
 
 
-def _reason_status(reason: Reason) -> ReasonStatus:
-    return ReasonStatus(code=reason.code, text=shown(reason.text), remedy=shown(reason.remedy))
+def _reason_status(reason: Reason, view: View) -> ReasonStatus:
+    eni = _value(view.memory.believed.interface_id)
+    remedy = remedy_of(reason, name=view.link.name, mac=view.link.mac, eni=eni)
+    return ReasonStatus(code=reason.code, text=shown(reason.text), remedy=shown(remedy))
 
 
 def shown(text: str) -> str:
@@ -264,12 +286,14 @@ def _value(answer: Answer[T]) -> T | None:
 
 
 def headline(interfaces: Iterable[Interface]) -> str:
-    """One line for `systemctl status`."""
+    """One line for `systemctl status`: how many of the ENIs work, and the states of all."""
     counts = dict.fromkeys(State, 0)
-    contested = 0
+    judged: list[Health | None] = []
     for interface in interfaces:
         counts[interface.lifecycle.state] += 1
-        contested += interface.fights.reason is not None
-    parts = [f"{count} {state}" for state, count in counts.items() if count]
-    parts += [f"{contested} fought over"] if contested else []
+        if interface.health:
+            judged.append(worst(each.health for each in interface.health.values()))
+    working = judged.count(Health.WORKING)
+    parts = [f"{working} of {len(judged)} interfaces work"] if judged else []
+    parts += [f"{count} {state}" for state, count in counts.items() if count]
     return ", ".join(parts) or "no interfaces"

@@ -145,7 +145,8 @@ class Routing:
         ours = route.protocol == PROTOCOL
         alone = route.dst.prefixlen == route.dst.max_prefixlen
         in_main = route.table == MAIN_TABLE
-        if ours or in_main or route.table >= TABLE_BASE:
+        wide = route.is_wide and route.table != LOCAL_TABLE
+        if ours or in_main or wide or route.table >= TABLE_BASE:
             culprit = f"port id {pid}" if ours and deleted else ""
             self._emit(
                 RouteEvent(
@@ -158,8 +159,8 @@ class Routing:
                     culprit,
                     tuple(dict.fromkeys(hop.oif for hop in route.hops)),
                     host=route.dst.network_address if in_main and alone else None,
-                    wide=in_main and route.is_wide,
-                    error=in_main and route.is_wide and route.kind in ERRORS,
+                    wide=wide,
+                    error=in_main and wide and route.kind in ERRORS,
                 )
             )
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.model import IPAddress
+    from nicwatchd.core.published import Published
 
 UNSPECIFIED: Final[Mapping[Family, IPAddress]] = {
     Family.V4: IPv4Address(0),
@@ -78,6 +79,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.writes = 0
+        self.published_ports: tuple[Published, ...] = ()
         self.nft_fails: Reason | None = None  # why, as `Kernel.nft_problem` says it
         self._state = KernelState(self._emit)
         self._last_index = 1
@@ -146,6 +148,10 @@ class FakeKernel:
     async def ruleset(self) -> str | Reason | None:
         """See `Kernel`."""
         return self._state.ruleset
+
+    async def published(self) -> tuple[Published, ...]:
+        """See `Kernel`."""
+        return self.published_ports
 
     async def nft_problem(self) -> Reason | None:
         """See `Kernel`."""

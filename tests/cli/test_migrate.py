@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from nicwatchd.cli.client import DaemonError
-from nicwatchd.cli.main import _parser
 from nicwatchd.cli.migrate import migrate
 from nicwatchd.cli.migration import record as records
+from nicwatchd.cli.parser import parser
 from tests.cli.migration_host import Host
 from tests.cli.test_migration import HOTPLUG, STOP, with_cloud_init, with_net_utils
 
@@ -28,7 +28,7 @@ def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(host: Host, *words: str) -> int:
     config = host.root / "settings.toml"
     config.write_text("")
-    arguments = _parser().parse_args(["migrate", "--config", str(config), *words])
+    arguments = parser().parse_args(["migrate", "--config", str(config), *words])
     code = migrate(arguments, host.system)
     config.unlink()
     return code
@@ -155,7 +155,7 @@ def test_no_daemon(tmp_path: Path, capsys: Capture) -> None:
     def ask(*_: str) -> None:
         raise DaemonError("the daemon is not running")
 
-    arguments = _parser().parse_args(["migrate", "--yes", "--config", os.devnull])
+    arguments = parser().parse_args(["migrate", "--yes", "--config", os.devnull])
     system = type(host.system)(host.root, host._run, ask, host._pause)
     assert migrate(arguments, system) == 2
     assert "not running" in capsys.readouterr().err

@@ -14,7 +14,8 @@ from nicwatchd.service.platform import Lock
 from tests.scenarios.commands import NICWATCHD
 from tests.service.test_control import Well
 
-TO_DAEMON = [("status",), ("status", "--json"), ("reconcile",), ("release",), ("release", "--json")]
+RELEASE = ("release", "--all")
+TO_DAEMON = [("status",), ("status", "--json"), ("reconcile",), RELEASE, (*RELEASE, "--json")]
 ALONE = [("--help",), ("--version",), ("status", "--help"), ("demo",)]
 
 

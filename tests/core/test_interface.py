@@ -210,7 +210,7 @@ def test_whether_it_is_done(
     eth1 = concluded()
     eth1.take_plan(plan)
     eth1.fail((REFUSED,))
-    eth1.confirm(104.0, POLICY, equal=equal)
+    eth1.confirm(104.0, POLICY, set() if equal else {None})
     view = eth1.view()
     assert (view.plan, view.state, view.reasons) == (plan, state, reasons)
     assert view.failures == (() if equal else (REFUSED,))
@@ -220,7 +220,7 @@ def test_whether_it_is_done(
 
 def test_only_what_is_complete_is_confirmed() -> None:
     eth1 = concluded(eni(FULL4))
-    eth1.confirm(102.0, POLICY, equal=True)
+    eth1.confirm(102.0, POLICY, set())
     assert eth1.lifecycle.state is State.AWAITING
 
 

@@ -180,7 +180,7 @@ async def test_what_ends_takes_the_group_along() -> None:
             await host.until("eth1", complete)
             await in_group(host, "shim0", OURS)
         await all_are_reachable(host, "eth1")
-        for words in (("eth1",), ()):
+        for words in (("eth1",), ("--all",)):
             await host.daemon.kill()
             assert (
                 await nicwatchd_on(host.vpc, "release", *words, "--config", str(host.daemon.config))

@@ -93,7 +93,7 @@ async def test_other_numbers_without_a_gap(how: str) -> None:
         assert all(" group 77 " in line for line in groups.values())
         assert not re.search(r"(table|lookup) 100\d\d\d\d", str(await host.kernel_objects()))
         await daemon.stop()
-        released = await nicwatchd_on(host.vpc, "release")
+        released = await nicwatchd_on(host.vpc, "release", "--all")
         assert released.code == 0, released
         left = itertools.chain(*(await host.kernel_objects()).values())
         assert not [line for line in left if "proto 236" in line or "table 5000" in line]

@@ -451,7 +451,7 @@ async def test_a_release_without_a_daemon_removes_the_table() -> None:
         await until_ours(host, bool)
         await host.daemon.stop()
         where = ("--runtime-directory", str(host.vpc.runtime_dir))
-        command = (sys.executable, "-m", "nicwatchd.cli.main", "release", *where)
+        command = (sys.executable, "-m", "nicwatchd.cli.main", "release", "--all", *where)
         await host.vpc.exec(host.vpc.host, *command)
         assert (await ruleset(host))[1] == ""
         assert "proto 236" not in await host.ip("rule") + await host.ip("-6 rule")

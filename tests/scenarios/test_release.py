@@ -85,7 +85,7 @@ async def test_with_the_daemon_running() -> None:
         assert await lines(host) == before
         await host.all_reachable("eth1", "eth2")
 
-        said = await nicwatchd_on(host.vpc, "release")
+        said = await nicwatchd_on(host.vpc, "release", "--all")
         assert (said.code, said.complaint) == (0, "")
         assert await lines(host) == theirs
         assert set((await groups(host)).values()) == {"default"}
@@ -103,7 +103,7 @@ async def test_what_is_asked_of_it_in_vain() -> None:
         )
         if is_the_only_user():  # in a sandbox that was made without root
             return
-        said = await nicwatchd_on(host.vpc, "release", wrapper=AS_NOBODY)
+        said = await nicwatchd_on(host.vpc, "release", "--all", wrapper=AS_NOBODY)
         assert (said.code, said.complaint_line) == (
             2,
             "nicwatchd: CAP_NET_ADMIN is missing: run this command as root",

@@ -115,7 +115,7 @@ async def test_when_the_host_boots(without_ipv6: VmHost) -> None:
         await host.vm.run("systemctl", "restart", "nicwatchd")
         await host.eventually(partial(is_off, host))
         await tells_no_bug(host)
-        await host.vm.run("nicwatchd", "release")  # exits 0: it has removed all
+        await host.vm.run("nicwatchd", "release", "--all")  # exits 0: it has removed all
         assert "proto 236" not in await host.vm.run("ip", "-4", "rule")
         await host.vm.run("nicwatchd", "reconcile")
         await host.eventually(partial(is_off, host))

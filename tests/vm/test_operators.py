@@ -96,7 +96,7 @@ async def test_release_with_the_daemon_running(host: VmHost) -> None:
     async with in_use(host) as (eni, programmed):
         leased = await addresses(host, "ens6")
         since = host.vm.journal.now
-        said = json.loads(await host.vm.run("nicwatchd", "release", "--json"))
+        said = json.loads(await host.vm.run("nicwatchd", "release", "--all", "--json"))
         assert said["failed"] == []
         assert said["released"]["rules"] > 0
         await host.keeps_nothing()

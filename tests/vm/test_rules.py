@@ -118,7 +118,7 @@ async def test_netplans_rules_without_a_priority_and_its_default_that_ties(host:
             await host.eventually(partial(is_told, host))
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
 
-            await host.vm.run("nicwatchd", "release")
+            await host.vm.run("nicwatchd", "release", "--all")
             since = host.vm.journal.now
             await host.vm.run("nicwatchd", "reconcile")
             await host.until("ens6", "applied", since)
@@ -168,7 +168,7 @@ async def test_a_vrf_host_answers_itself(host: VmHost) -> None:
             await host.eventually(partial(answers_itself, host, eni))  # its `local` is younger
             await all_answer(host.vpc, host.paths(eni), PATIENCE)
 
-            await host.vm.run("nicwatchd", "release")
+            await host.vm.run("nicwatchd", "release", "--all")
             since = host.vm.journal.now
             await host.vm.run("nicwatchd", "reconcile")
             await host.until("ens6", "applied", since)

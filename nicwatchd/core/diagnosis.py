@@ -1,0 +1,215 @@
+"""Why an ENI does not work: the verdict on each of its families.
+
+It comes from what the kernel answers, and not from what we did: packets from each address leave by
+the ENI; its link is up; every address that IMDS lists is where it is to be; nothing of ours is
+missing. What an operator or a container wants elsewhere is no cause.
+
+Reads: a view of an interface, and what the look-ups showed. Gives: a `FamilyHealth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from nicwatchd.core.evidence import Status
+from nicwatchd.core.health import FamilyHealth, Health
+from nicwatchd.core.kernel_proof import leased
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import Address, Family, IPAddress, Reason, ours
+from nicwatchd.core.reach import Reached
+from nicwatchd.core.treatment import Managed, Primary
+from nicwatchd.core.view import View, listed_elsewhere, taken_away
+
+# Notes of a plan that say of something of an ENI that it does not answer.
+TELLING_NOTES: Final = frozenset(
+    {"nft-missing", "nft-refused", "mark-taken", "marks-used-up", "strict-filter", "same-address"}
+)
+# Why the kernel is not as planned that does not end by itself.
+LASTING: Final = frozenset({"no-router"})
+NO_ENI: Final = "no-eni"
+IN_PROGRESS: Final = Reason("in-progress", "nicwatchd is changing something of it in the kernel")
+
+
+def owned(view: View, family: Family) -> tuple[IPAddress, ...]:
+    """The addresses that the ENI has, as far as is known, and that are to be on its link.
+
+    While nothing is certain yet, and on the primary, what DHCP brought is the ENI's: EC2's server
+    hands out no other.
+    """
+    verdict = view.verdicts.get(family)
+    if verdict is None:
+        return ()
+    known = verdict.usable.addresses
+    if isinstance(view.treatment, Primary) or verdict.status is Status.WAITING:
+        brought = (ip for ip in leased(view.addresses) if ip.version == family)
+        known += tuple(ip for ip in brought if ip not in view.elsewhere)
+    there = _on_link(view)
+    theirs = {ip for ip, address in there.items() if not ours(address)}
+    away = view.plan.away - theirs
+    wanted = (ip for ip in dict.fromkeys(known) if ip not in away)
+    return tuple(ip for ip in wanted if ip in there or not view.leaves_addresses)
+
+
+def on_link(view: View, family: Family) -> tuple[IPAddress, ...]:
+    """Those of them that are on the link, and can be used."""
+    there = _on_link(view)
+    return tuple(ip for ip in owned(view, family) if ip in there and not there[ip].tentative)
+
+
+def _on_link(view: View) -> dict[IPAddress, Address]:
+    return {address.ip: address for address in view.addresses}
+
+
+def is_judged(view: View, family: Family) -> bool:
+    """Whether there is a verdict: an ENI that we serve, or the primary, has the family, or may."""
+    verdict = view.verdicts.get(family)
+    if verdict is None or verdict.status in (Status.ABSENT, Status.OFF):
+        return False
+    if any(note.code == NO_ENI for note in verdict.notes):
+        return False
+    match view.treatment:
+        case Primary():
+            return bool(owned(view, family)) or verdict.status is Status.READY
+        case Managed():
+            return view.state is not State.IGNORED
+    return False
+
+
+def judge(view: View, family: Family, reached: Reached, now: float) -> FamilyHealth | None:
+    """The verdict on one family of one interface; None: it has none.
+
+    `since` and `worked_after` are those of a verdict that is new now; see `follow`.
+    """
+    if not is_judged(view, family):
+        return None
+    addresses = owned(view, family)
+    silent, causes = _amiss(view, family, addresses, reached)
+    waits = tuple(dict.fromkeys(_waits(view, family, addresses)))
+    if silent and not (causes or waits):
+        waits = (IN_PROGRESS,)
+    answering = tuple(ip for ip in addresses if ip not in silent)
+    health = Health.WORKING
+    if causes or waits:
+        is_nothing = not answering and not view.verdicts[family].usable.by_device
+        health = Health.NOT_WORKING if is_nothing else Health.DEGRADED
+    return FamilyHealth(
+        family,
+        health,
+        now,
+        causes=(*causes, *waits),
+        waits=bool(waits) and not causes and not view.overdue,
+        answering=answering,
+        silent=silent,
+        worked_after=now - view.seen if health is Health.WORKING else None,
+    )
+
+
+# --- what is amiss ---------------------------------------------------------------------------
+
+
+def _amiss(
+    view: View, family: Family, addresses: tuple[IPAddress, ...], reached: Reached
+) -> tuple[tuple[IPAddress, ...], tuple[Reason, ...]]:
+    """The ENI's addresses that do not answer, and what keeps the family from working, in order."""
+    if down := _of_link(view):  # whatever else there is, nothing answers
+        return addresses, (down,)
+    silent = _silent(view, addresses, reached)
+    away = [
+        each for each in (*listed_elsewhere(view), *taken_away(view)) if each[0].version == family
+    ]
+    causes = [reason for reason in silent.values() if reason]
+    causes += [reason for _, reason in away]
+    causes += _of_interface(view, family)
+    causes += () if _is_unprogrammed(view, family) else reached.cut_off
+    others = (item for item, _ in away if isinstance(item, IPv4Address | IPv6Address))
+    return tuple(dict.fromkeys((*silent, *others))), tuple(dict.fromkeys(causes))
+
+
+def _of_link(view: View) -> Reason | None:
+    """Why the link leads nowhere; None: it does."""
+    name = view.link.name
+    if not view.link.up:
+        remedy = f"sudo ip link set dev {name} up"
+        return Reason("link-down", f"the link is down: {name} answers nobody", remedy)
+    if not view.link.running:
+        text = f"{name} has no carrier: its device is stuck, or EC2 is detaching it"
+        return Reason("no-carrier", text, f"ip -s link show dev {name}")
+    return None
+
+
+def _silent(
+    view: View, addresses: tuple[IPAddress, ...], reached: Reached
+) -> dict[IPAddress, Reason | None]:
+    """Those that do not answer, and the cause. None: `_waits` tells of it."""
+    there = _on_link(view)
+    coming = {*view.plan.awaited, *view.plan.addresses}
+    found: dict[IPAddress, Reason | None] = {}
+    for ip in addresses:
+        if ip in reached.silent:
+            waits = _is_unprogrammed(view, Family(ip.version))
+            found[ip] = None if waits else reached.silent[ip]
+        elif ip not in there:
+            found[ip] = None if ip in coming else _missing(view, ip)
+        elif there[ip].tentative:
+            found[ip] = None
+    return found
+
+
+def _is_unprogrammed(view: View, family: Family) -> bool:
+    """Whether nothing is programmed yet, since facts are missing: all else follows from that."""
+    waits = view.verdicts[family].status is Status.WAITING
+    is_ours = isinstance(view.treatment, Managed)
+    return waits and is_ours and not any(rule.family is family for rule in view.plan.rules)
+
+
+def _missing(view: View, ip: IPAddress) -> Reason:
+    name = view.link.name
+    text = f"IMDS lists {ip} here, but it is not on {name}"
+    return Reason("address-missing", text, f"sudo {_add(view, ip)}", family=Family(ip.version))
+
+
+def _add(view: View, ip: IPAddress) -> str:
+    """The command that puts an address on the link."""
+    v6 = "-6 " if Family(ip.version) is Family.V6 else ""
+    return f"ip {v6}addr add {ip}/{ip.max_prefixlen} dev {view.link.name}"
+
+
+def _of_interface(view: View, family: Family) -> Iterator[Reason]:
+    """What keeps the family from working, besides single addresses."""
+    fight = (view.fight,) if view.fight else ()
+    surprise = (view.surprise,) if view.surprise else ()
+    lasting = (reason for reason in view.unfinished if reason.code in LASTING)
+    telling = (note for note in view.notes if note.code in TELLING_NOTES)
+    for reason in (*fight, *surprise, *view.failures, *lasting, *telling):
+        if reason.family in (None, family):
+            yield reason
+
+
+# --- what is expected to end by itself -------------------------------------------------------
+
+
+def _waits(view: View, family: Family, addresses: tuple[IPAddress, ...]) -> Iterator[Reason]:
+    verdict = view.verdicts[family]
+    if verdict.status is Status.WAITING:
+        yield from verdict.reasons
+    if isinstance(view.treatment, Managed) and verdict.usable:
+        for reason in view.unfinished:
+            told = reason in view.failures or reason.code in LASTING
+            if reason.family in (None, family) and not told:
+                yield reason
+    there = _on_link(view)
+    for ip in addresses:
+        if ip in there and there[ip].tentative:
+            yield _tentative(view, there[ip])
+    if view.unequal & {None, family}:
+        yield IN_PROGRESS
+
+
+def _tentative(view: View, address: Address) -> Reason:
+    name = view.link.name
+    text = f"{address.ip} is tentative: the kernel still looks for duplicates, or has found one"
+    remedy = f"sudo ip -6 addr del {address.ip}/{address.prefixlen} dev {name}; "
+    remedy += f"sudo {_add(view, address.ip)} nodad"
+    return Reason("address-tentative", text, remedy, family=Family.V6)

@@ -1,0 +1,86 @@
+"""The verdicts on all ENIs of one host, from turn to turn.
+
+Reads: the interfaces, and what the last look-ups showed. Gives: each interface's health, and news
+where it changed. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from nicwatchd.core.diagnosis import judge
+from nicwatchd.core.health import FamilyHealth, follow
+from nicwatchd.core.host import Host
+from nicwatchd.core.interface import Interface
+from nicwatchd.core.model import Family, Reason
+from nicwatchd.core.news import HealthChanged
+from nicwatchd.core.reach import NOTHING_AMISS, Reached
+from nicwatchd.core.view import View
+
+_Basis: TypeAlias = tuple[View, Mapping[Family, Reached]]  # of the verdicts on an interface
+
+
+class HealthBook:
+    """Concludes at the end of each turn whether each ENI works."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._reached: Mapping[tuple[int, Family], Reached] = {}
+        self._surprises: tuple[Reason | None, ...] = ()
+        self._waits = True  # whether a verdict may change with time alone
+        self._judged: dict[int, _Basis] = {}  # by ifindex
+
+    def conclude(
+        self, reached: Mapping[tuple[int, Family], Reached], now: float, *, held: bool
+    ) -> None:
+        """Judge every interface, and report what changed.
+
+        `held`: the last decision still holds, so the interfaces are as they were.
+        """
+        interfaces = self._host.interfaces
+        surprises = tuple(interface.surprised for interface in interfaces.values())
+        is_known = reached is self._reached and surprises == self._surprises
+        if held and is_known and not self._waits:
+            return
+        self._reached, self._surprises = reached, surprises
+        self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
+        for interface in interfaces.values():
+            try:
+                self._judge(interface, now)
+            except Exception as error:
+                if self._host.strict:
+                    raise
+                self._host.caught(interface, "judging whether it works", error)
+        found = (each for i in interfaces.values() for each in i.health.values())
+        self._waits = any(each.waits for each in found)
+
+    def _judge(self, interface: Interface, now: float) -> None:
+        index, view, before = interface.link.index, interface.view(), interface.health
+        looked = {family: self._reached.get((index, family), NOTHING_AMISS) for family in Family}
+        waits = any(each.waits for each in before.values())
+        if self._judged.get(index) == (view, looked) and not waits:
+            return
+        after: dict[Family, FamilyHealth] = {}
+        for family in Family:
+            found = judge(view, family, looked[family], now)
+            if found:
+                after[family] = follow(before.get(family), found, self._host.policy.patience)
+        if before != after:
+            interface.take_health(after)
+            view = interface.view()
+            self._report(view, before, now)
+        self._judged[index] = (view, looked)
+
+    def _report(self, view: View, before: Mapping[Family, FamilyHealth], now: float) -> None:
+        for family in Family:
+            was, is_now = before.get(family), view.health.get(family)
+            if _told(was) != _told(is_now):
+                self._host.report(HealthChanged(view, family, was, is_now, now))
+
+
+def _told(health: FamilyHealth | None) -> object:
+    """What of a verdict is news when it changes: waiting for other facts is none."""
+    if health is None or health.waits:
+        return health and (health.health, True)
+    return health.health, frozenset(cause.code for cause in health.causes)

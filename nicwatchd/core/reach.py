@@ -1,0 +1,272 @@
+"""Do packets from an ENI's addresses leave by it? The kernel's look-ups tell.
+
+Addresses that the same rules select share one look-up: to the internet, to the ENI's own subnet,
+and to those of other ENIs, whose hosts EC2 lets answer only by the way they came.
+
+Reads: the addresses of an ENI, all rules, and the answers. Gives: the look-ups to make, and what
+keeps addresses from answering.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from errno import EINVAL
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
+from itertools import chain, islice, pairwise
+from typing import Final
+
+from nicwatchd.core.model import (
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    PROTOCOL,
+    RTPROT_KERNEL,
+    TO_TABLE,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Reason,
+    Rule,
+    contains,
+)
+from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.shadow import FAR, FORBIDDEN, Probe
+from nicwatchd.core.words import ACTIONS, NameOf, device, rule_words
+
+# A host of a subnet that is asked for: near its end, where EC2 assigns last. Nobody is sent
+# anything.
+FROM_THE_END: Final = 2
+SEARCHED: Final = 64  # addresses that may be this host's own, until one is not
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """One family of one ENI: `addresses` are on its link, in order; `links` are those it may use.
+
+    `subnets` are those whose hosts must get their answers by this ENI, its own first. `table` is
+    the one that leads by it; None: it has none of its own. `is_primary`: main is to lead by it.
+    """
+
+    index: int
+    family: Family
+    addresses: tuple[IPAddress, ...]
+    links: frozenset[int]
+    subnets: tuple[IPNetwork, ...] = ()
+    table: int | None = None
+    is_primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What the look-ups showed for one family of an ENI.
+
+    `silent`: addresses that cannot answer anybody beyond their subnet, and why. `cut_off`: subnets
+    whose hosts get no answer.
+    """
+
+    silent: Mapping[IPAddress, Reason]
+    cut_off: tuple[Reason, ...] = ()
+
+
+NOTHING_AMISS: Final = Reached({})
+
+
+# --- what to look up -------------------------------------------------------------------------
+
+
+def probes(ways: Ways, rules: Sequence[Rule], host: AbstractSet[IPAddress]) -> Iterator[Probe]:
+    """The look-ups for one family of an ENI. `host` are the addresses of the whole host."""
+    for group in shared(ways.addresses, rules):
+        yield Probe(ways.index, None, group[0], FAR[ways.family])
+    neighbours = _neighbours(ways.subnets, host)
+    for group in shared(ways.addresses, _foreign(rules)):
+        for neighbour in neighbours.values():
+            yield Probe(ways.index, None, group[0], neighbour)
+
+
+def shared(addresses: Sequence[IPAddress], rules: Iterable[Rule]) -> list[tuple[IPAddress, ...]]:
+    """The addresses of one family in groups, which all rules select alike.
+
+    That of the first address is the first, and it is the first of it.
+    """
+    if not addresses:
+        return []
+    ordered = sorted(addresses)
+    numbers = [int(ip) for ip in ordered]
+    family = ordered[0].version
+    cuts = {0, len(ordered)}
+    for rule in rules:
+        if rule.src is not None and rule.family == family:
+            first = int(rule.src.network_address)
+            last = first + rule.src.num_addresses - 1
+            cuts |= {bisect_left(numbers, first), bisect_right(numbers, last)}
+    groups = [ordered[i:j] for i, j in pairwise(sorted(cuts))]
+    place = {ip: number for number, ip in enumerate(addresses)}
+    in_order = [tuple(sorted(group, key=place.__getitem__)) for group in groups]
+    return sorted(in_order, key=lambda group: place[group[0]])
+
+
+def _foreign(rules: Iterable[Rule]) -> Iterator[Rule]:
+    return (rule for rule in rules if not (rule.protocol == PROTOCOL or _is_of_kernel(rule)))
+
+
+def _is_of_kernel(rule: Rule) -> bool:
+    return rule.src is None and rule.dst is None and rule.protocol == RTPROT_KERNEL
+
+
+def _neighbours(
+    subnets: Iterable[IPNetwork], host: AbstractSet[IPAddress]
+) -> dict[IPNetwork, IPAddress]:
+    """An address of each subnet that this host does not have."""
+    found = ((subnet, _neighbour(subnet, host)) for subnet in subnets)
+    return {subnet: ip for subnet, ip in found if ip is not None}
+
+
+def _neighbour(subnet: IPNetwork, host: AbstractSet[IPAddress]) -> IPAddress | None:
+    last = int(subnet.network_address) + subnet.num_addresses - FROM_THE_END
+    kind = IPv4Address if isinstance(subnet, IPv4Network) else IPv6Address
+    found = (kind(last - n) for n in range(min(SEARCHED, subnet.num_addresses - FROM_THE_END)))
+    return next((ip for ip in found if ip not in host), None)
+
+
+# --- what the answers mean -------------------------------------------------------------------
+
+
+def conclude(
+    ways: Ways,
+    rules: Sequence[Rule],
+    answers: Mapping[tuple[IPAddress, IPAddress], RouteAnswer | int],
+    host: AbstractSet[IPAddress],
+    name_of: NameOf,
+) -> Reached:
+    """What the answers, by source and destination, show for one family of an ENI."""
+    view = _Lookout(ways, rules, host, name_of)
+    silent: dict[IPAddress, Reason] = {}
+    for group in shared(ways.addresses, rules):
+        reason = view.obstacle(group, answers.get((group[0], FAR[ways.family])), None)
+        if reason:
+            silent |= dict.fromkeys(group, reason)
+    cut_off: dict[Reason, None] = {}
+    for group in shared(ways.addresses, _foreign(rules)):
+        for subnet, neighbour in _neighbours(ways.subnets, host).items():
+            reason = view.obstacle(group, answers.get((group[0], neighbour)), subnet)
+            if reason and group[0] not in silent:
+                cut_off[reason] = None
+    return Reached(silent, tuple(cut_off)) if silent or cut_off else NOTHING_AMISS
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookout:
+    """One family of an ENI, and what else is to be known to say why it does not answer."""
+
+    ways: Ways
+    rules: Sequence[Rule]
+    host: AbstractSet[IPAddress]
+    name_of: NameOf
+
+    def obstacle(
+        self,
+        group: tuple[IPAddress, ...],
+        answer: RouteAnswer | int | None,
+        subnet: IPNetwork | None,
+    ) -> Reason | None:
+        """What keeps the packets of a group from leaving by the ENI; None: nothing is known.
+
+        `subnet`: where they go to; None: to anywhere beyond.
+        """
+        destination = FAR[self.ways.family] if subnet is None else subnet.network_address
+        if isinstance(answer, RouteAnswer):
+            if answer.oif in self.ways.links or answer.table == LOCAL_TABLE:
+                return None
+            winner = self._winner(group[0], destination, answer.table)
+            away, own = (device(i, self.name_of) for i in (answer.oif, self.ways.index))
+            how = f"leave by {away} instead of {own}"
+        else:
+            winner = self._rejecting(group[0], destination)
+            # EINVAL may also say that the address has just gone.
+            if not (answer in FORBIDDEN or (answer == EINVAL and winner)):
+                return None
+            how = "are rejected" if winner else "find no route"
+        whom = "nobody" if subnet is None else f"no host of {subnet}"
+        text = f"{_names(group)} {whom}: its packets {how}{_by(winner, answer)}"
+        remedy = self._remedy(group, destination, winner, answer)
+        return Reason("leaves-elsewhere", text, remedy, family=self.ways.family)
+
+    def _winner(self, src: IPAddress, dst: IPAddress, table: int) -> Rule | None:
+        """The foreign rule whose table decided; None: not known, or it is the kernel's or ours."""
+        leads = (r for r in self.rules if r.table == table and r.action == TO_TABLE)
+        found = (r for r in leads if _selects(r, src, dst) and not _suppresses(r, dst))
+        return next(_foreign(islice(found, 1)), None)
+
+    def _rejecting(self, src: IPAddress, dst: IPAddress) -> Rule | None:
+        """The foreign rule that rejects the packet, or whose table may have an error route."""
+        found = [rule for rule in _foreign(self.rules) if _selects(rule, src, dst)]
+        rejects = (rule for rule in found if rule.action in ACTIONS)
+        leads = (rule for rule in found if rule.action == TO_TABLE and rule.table != MAIN_TABLE)
+        return next(chain(rejects, leads), None)
+
+    def _remedy(
+        self,
+        group: tuple[IPAddress, ...],
+        dst: IPAddress,
+        winner: Rule | None,
+        answer: RouteAnswer | int | None,
+    ) -> str:
+        v6 = "-6 " if self.ways.family is Family.V6 else ""
+        if winner is None:
+            in_main = isinstance(answer, RouteAnswer) and answer.table == MAIN_TABLE
+            if in_main and self.ways.is_primary:
+                name = device(self.ways.index, self.name_of)
+                return f"give {name}'s default route of main the best metric"
+            return f"nicwatchd explain --from {group[0]} --to {dst}"
+        if winner.src is None and self.ways.table is not None and winner.priority > 1:
+            # It takes all traffic, as a VPN's does: that is to go on, but for the ENI's.
+            source, before = self._source_of(group), winner.priority - 1
+            rule = f"pref {before} iif lo from {source} lookup {self.ways.table}"
+            return f"sudo ip {v6}rule add {rule}"
+        return f"sudo ip {v6}rule del pref {winner.priority} {' '.join(rule_words(winner))}"
+
+    def _source_of(self, group: tuple[IPAddress, ...]) -> IPAddress | IPNetwork:
+        """What selects a group and no other address of the host, if that can be said in one."""
+        if len(group) > 1:
+            for subnet in self.ways.subnets:
+                inside = {ip for ip in self.host if ip in subnet}
+                if inside.issuperset(group) and inside.issubset(self.ways.addresses):
+                    return subnet
+        return group[0]
+
+
+def _selects(rule: Rule, src: IPAddress, dst: IPAddress) -> bool:
+    """Whether a rule may select an unmarked packet of this host's."""
+    matches = (
+        (rule.src is None or contains(rule.src, ip_network(src)))
+        and (rule.dst is None or contains(rule.dst, ip_network(dst)))
+        and rule.iif in (None, "lo")
+        and rule.oif is None
+        and not rule.fwmark
+    )
+    # Of an exotic selector only the kernel knows.
+    return rule.family == src.version and (rule.exotic or matches is not rule.inverted)
+
+
+def _suppresses(rule: Rule, dst: IPAddress) -> bool:
+    """Whether a rule passes over a table's default route, which is all that leads far away."""
+    return rule.suppress_prefixlength is not None and dst in FAR.values()
+
+
+def _names(group: tuple[IPAddress, ...]) -> str:
+    """The group and its verb."""
+    if len(group) == 1:
+        return f"{group[0]} answers"
+    return f"{group[0]} and {len(group) - 1} more answer"
+
+
+def _by(winner: Rule | None, answer: RouteAnswer | int | None) -> str:
+    if winner:
+        words = " ".join(rule_words(winner))
+        return f", by rule {winner.priority} ({words}), which is not nicwatchd's"
+    if not isinstance(answer, RouteAnswer):
+        return ""
+    return ", by a route of main" if answer.table == MAIN_TABLE else f", by table {answer.table}"

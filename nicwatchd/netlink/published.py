@@ -1,0 +1,105 @@
+"""Ports that containers publish: read with `nft` and `iptables-save` when the rules changed.
+
+The number of the ruleset's generation tells that for the price of one short request. To list the
+rules takes a process, and of thousands of rules some tenths of a second: so at most a hundredth of
+the time is spent on that, however often others change theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Final
+
+from nicwatchd.core.model import Family
+from nicwatchd.netlink.encode import Request
+from nicwatchd.netlink.nftables import (
+    MORE_PATH,
+    NFGENMSG,
+    NFNL_SUBSYS_NFTABLES,
+    open_nftables_socket,
+)
+from nicwatchd.netlink.request import RequestSocket
+
+if TYPE_CHECKING:
+    from nicwatchd.core.published import Published
+
+NFT_MSG_GETGEN: Final = NFNL_SUBSYS_NFTABLES | 16
+SHARE: Final = 100  # a listing that took a second is not repeated for so many seconds
+PATIENCE: Final = 5.0  # s
+LARGEST: Final = 32 << 20  # bytes of a listing that are read; more is no host for that
+SAVED: Final = {Family.V4: "iptables-save", Family.V6: "ip6tables-save"}
+
+
+class PublishedPorts:
+    """What is published in the network namespace in which this is used first."""
+
+    def __init__(self) -> None:
+        self._requests: RequestSocket | None = None
+        self._generation: bytes | int = b""  # of what is known; an errno where it cannot be told
+        self._again_at = 0.0
+        self._known: tuple[Published, ...] = ()
+
+    def close(self) -> None:
+        """Close the socket, if there ever was one."""
+        if self._requests:
+            self._requests.close()
+
+    async def read(self) -> tuple[Published, ...]:
+        """The ports; none where the rules cannot be listed. Raises KernelError."""
+        began = time.monotonic()
+        if began < self._again_at:
+            return self._known
+        try:
+            if self._requests is None:
+                self._requests = RequestSocket(open_nftables_socket)
+        except OSError:  # a kernel without nftables
+            return ()
+        body = NFGENMSG.pack(0, 0, 0)
+        generation = await self._requests.get(Request(NFT_MSG_GETGEN, 0, body))
+        if generation != self._generation:
+            self._known = await _list()
+            self._generation = generation
+            self._again_at = began + SHARE * (time.monotonic() - began)
+        return self._known
+
+
+async def _list() -> tuple[Published, ...]:
+    # Imported on demand: few hosts have firewall rules and a secondary ENI.
+    from nicwatchd.core.firewall import both  # noqa: PLC0415
+    from nicwatchd.core.firewall_iptables import from_iptables  # noqa: PLC0415
+    from nicwatchd.core.firewall_nft import from_nft, is_compat  # noqa: PLC0415
+    from nicwatchd.core.published import published  # noqa: PLC0415
+
+    listed = await _output("nft", "-j", "list", "ruleset")
+    if not listed:
+        return ()
+    firewall = from_nft(listed)
+    if is_compat(listed):  # iptables' own extensions, which nft does not spell out
+        saved = [from_iptables(await _output(SAVED[f], "-t", "nat"), f) for f in Family]
+        firewall = both([firewall, *saved])
+    return published(firewall)
+
+
+async def _output(name: str, *arguments: str) -> str:
+    """What a program prints; nothing if it is not there, fails, or takes too long."""
+    program = shutil.which(name, path=os.environ.get("PATH", os.defpath) + MORE_PATH)
+    if program is None:
+        return ""
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program, *arguments, stdin=nothing, stdout=pipe, stderr=nothing, limit=LARGEST
+        )
+    except OSError:
+        return ""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return ""
+    return said.decode(errors="replace") if process.returncode == 0 else ""
