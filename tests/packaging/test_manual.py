@@ -61,7 +61,7 @@ def test_mandoc_finds_no_fault(page: Path) -> None:
     program = UNPACKED / "usr/bin/mandoc"
     assert program.exists(), f"{UNPACKED} is missing: run .ci/setup"
     # Style would be lines of the source that are longer than 80 bytes.
-    command = [program, "-T", "lint", "-W", "warning", page]
+    command = [str(program), "-T", "lint", "-W", "warning", str(page)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout + done.stderr).splitlines() == []
 
