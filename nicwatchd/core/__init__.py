@@ -42,6 +42,8 @@ How to read it
                 planned
     operations  what an operation is about
     losses, failures       what others removed, what the kernel refused
+    firewall    the rules of a firewall, and the ports that it leads to containers
+    firewall_nft, firewall_iptables -> published     ... as nftables and iptables list them
     health      does an ENI work? The verdicts, as values
     shadow, reach -> lookups     whose rule wins, and by which link packets leave, by the kernel's
                 own word
@@ -51,6 +53,7 @@ How to read it
     outside     whose the ENIs are by the word of udev and of Multus
     host        all interfaces, and the facts that they share
     ways        by which links IMDS may be asked where the host's routes do not lead to it
+    asking      what to ask IMDS now
     basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again

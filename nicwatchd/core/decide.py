@@ -75,12 +75,7 @@ class Decider:
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network = container_network(host.link_names, host.rules)
-        kernel = _snapshot(host)
-        marks_end = host.policy.forwarded is Forwarded.OFF
-        host.owners = Owners(kernel, host.policy.numbers, marks_end=marks_end)
-        for interface in host.interfaces.values():
-            interface.surprise(JUDGING, None)
-            interface.surprise(PLANNING, None)
+        kernel = self._read_anew()
         self._each(lambda interface: self._treat(interface, network, now))
         if not host.policy.every_link:  # a release finishes no move
             self._contest().settle(now)
@@ -110,6 +105,16 @@ class Decider:
             protected=protected(plans, kernel, operations) if undecided else (),
         )
 
+    def _read_anew(self) -> Snapshot:
+        """Begin a decision with what the kernel has, and without the errors of the last one."""
+        host, kernel = self.host, _snapshot(self.host)
+        marks_end = host.policy.forwarded is Forwarded.OFF
+        host.owners = Owners(kernel, host.policy.numbers, marks_end=marks_end)
+        for interface in host.interfaces.values():
+            interface.surprise(JUDGING, None)
+            interface.surprise(PLANNING, None)
+        return kernel
+
     def close(self, failures: Sequence[Outcome]) -> None:
         """Take the failed operations of the last decision, to count what others removed."""
         lost = (thing(outcome.operation) for outcome in failures)
@@ -125,15 +130,7 @@ class Decider:
     # --- facts to conclusions ----------------------------------------------------------------
 
     def _each(self, work: Callable[[Interface], None]) -> None:
-        """Do something for every interface. If it raises for one, the others are still served."""
-        host = self.host
-        for interface in host.interfaces.values():
-            try:
-                work(interface)
-            except Exception as error:
-                if host.strict:
-                    raise
-                host.caught(interface, JUDGING, error)
+        self.host.for_each(work, JUDGING)
 
     def _treat(self, interface: Interface, network: str | None, now: float) -> None:
         host, facts = self.host, interface.facts
@@ -167,12 +164,6 @@ class Decider:
             i for i, each in interfaces if isinstance(each.treatment, Managed | Primary)
         )
 
-    def _find_without_table(self) -> frozenset[int]:
-        """The interfaces whose table still has routes of another one, by former numbers."""
-        tables = {self.host.policy.numbers.table_of(index): index for index in self.host.interfaces}
-        taken = (r for r in self.host.routes if r.oif != tables.get(r.table, r.oif))
-        return frozenset(tables[route.table] for route in taken)
-
     def _contest(self) -> Contest:
         host = self.host
         return Contest(
@@ -194,7 +185,7 @@ class Decider:
 
     def _plan(self, now: float, network: str | None) -> None:
         host = self.host
-        self._without_table = self._find_without_table()
+        self._without_table = _without_table(host)
         protection = self._leadership.protection(network)
         ground = {index: ground_of(interface) for index, interface in host.interfaces.items()}
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
@@ -259,11 +250,9 @@ class Decider:
             and operation.rule in there
             and selector(operation.rule) in chains
         }
-        unequal: dict[int | None, set[Family | None]] = {}
-        for operation in operations:
-            if operation not in contested:
-                unequal.setdefault(self._owner(operation), set()).add(family_of(operation))
-        self._each(lambda i: i.confirm(now, i.own.policy, unequal.get(i.link.index, set())))
+        rest = [operation for operation in operations if operation not in contested]
+        unequal = {(self._owner(operation), family_of(operation)) for operation in rest}
+        self._each(lambda i: i.confirm(now, {f for o, f in unequal if o == i.link.index}))
 
     def _is_contested(self, operation: Operation) -> bool:
         owner, interfaces = self._owner(operation), self.host.interfaces
@@ -305,6 +294,13 @@ class Decider:
                 return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _without_table(host: Host) -> frozenset[int]:
+    """The interfaces whose table still has routes of another one, by former numbers."""
+    tables = {host.policy.numbers.table_of(index): index for index in host.interfaces}
+    taken = (r for r in host.routes if r.oif != tables.get(r.table, r.oif))
+    return frozenset(tables[route.table] for route in taken)
 
 
 def _left_alone(interfaces: Mapping[int, Interface]) -> Undecided:

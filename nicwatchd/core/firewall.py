@@ -1,5 +1,7 @@
 """The rules of a host's firewall, as far as we read them: nftables' and iptables' in one form.
 
+Beside them, what they lead to containers (`nicwatchd.core.published` finds it).
+
 What is not understood of a rule's selectors is `Unknown`: the rule may match, or not.
 
 Reads: nothing; `firewall_nft` and `firewall_iptables` fill it in. Gives: chains of rules.
@@ -11,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import ip_network
 from typing import Final, TypeAlias
 
-from nicwatchd.core.model import Family, IPAddress, IPNetwork
+from nicwatchd.core.model import Family, IPAddress, IPNetwork, contains
 
 
 class Field(StrEnum):
@@ -113,3 +116,38 @@ def both(firewalls: Iterable[Firewall]) -> Firewall:
     every = tuple(firewalls)
     chains = tuple(chain for one in every for chain in one.chains)
     return Firewall(chains, unread=any(one.unread for one in every))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Ports of the host that lead to another address.
+
+    `to` is None where it differs by packet. `only_to`: on this address or network alone, else on
+    every address of the host. `link`: only for what comes in by it; one that ends in * is the
+    beginning of names.
+    """
+
+    family: Family
+    protocol: str  # tcp, udp or sctp
+    port: int
+    to: IPAddress | None = None
+    only_to: IPNetwork | None = None
+    last: int | None = None  # of several ports in a row
+    link: str | None = None
+
+    def is_on(self, address: IPAddress, link: str) -> bool:
+        """Whether it is published on this address of a link."""
+        if address.version != self.family:
+            return False
+        if self.only_to is not None and not contains(self.only_to, ip_network(address)):
+            return False
+        return self.link is None or _is_named(self.link, link)
+
+    @property
+    def ports(self) -> str:
+        """`8080`, `8000-8010`."""
+        return str(self.port) if self.last in (None, self.port) else f"{self.port}-{self.last}"
+
+
+def _is_named(pattern: str, name: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

@@ -39,7 +39,7 @@ from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import Managed, Primary
 
 if TYPE_CHECKING:
-    from nicwatchd.core.published import Published
+    from nicwatchd.core.firewall import Published
 
 # s; a table that nft refused is tried again after this time, or at once if it is another one.
 REFUSED_FOR: Final = 60.0

@@ -45,13 +45,7 @@ class HealthBook:
             return
         self._reached, self._surprises = reached, surprises
         self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
-        for interface in interfaces.values():
-            try:
-                self._judge(interface, now)
-            except Exception as error:
-                if self._host.strict:
-                    raise
-                self._host.caught(interface, "judging whether it works", error)
+        self._host.for_each(lambda each: self._judge(each, now), "judging whether it works")
         found = (each for i in interfaces.values() for each in i.health.values())
         self._waits = any(each.waits for each in found)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.fights import Place
@@ -37,14 +36,12 @@ from nicwatchd.core.ownership import Owners, Snapshot
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
 from nicwatchd.core.releases import Releases
-from nicwatchd.core.sections import keys_named
 from nicwatchd.core.stack import Above
-from nicwatchd.core.steps import Question
 from nicwatchd.core.treatment import is_candidate, is_eni, is_hardware, is_primary
 from nicwatchd.core.unlinked import Unlinked
 
 if TYPE_CHECKING:
-    from nicwatchd.core.published import Published
+    from nicwatchd.core.firewall import Published
 
 # Reports per interface: a bug whose error text always changes must not fill the journal.
 SURPRISES_TOLD: Final = 8
@@ -100,13 +97,6 @@ class Host:
         """The addresses that are on an interface's link, or are to be, by our doing."""
         every = (interface.facts.candidates for interface in self.interfaces.values())
         return frozenset().union(*every)
-
-    @property
-    def all_addresses(self) -> frozenset[IPAddress]:
-        """The addresses of this host that are known, on whatever link."""
-        own = [interface.facts.addresses for interface in self.interfaces.values()]
-        every = (*own, *self.foreign_addresses.values())
-        return frozenset(address.ip for addresses in every for address in addresses)
 
     @property
     def link_names(self) -> frozenset[str]:
@@ -252,32 +242,6 @@ class Host:
             slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
             interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
 
-    # --- questions ---------------------------------------------------------------------------
-
-    def questions(self, now: float) -> list[Question]:
-        """What to ask IMDS now; each is given once."""
-        return [
-            Question(*interface.key, interface.polling.send(now), keys_named(self.policy.sections))
-            for interface in self.interfaces.values()
-            if interface.is_polled and interface.polling.is_due(now)
-        ]
-
-    def next_poll(self) -> float | None:
-        """When IMDS is to be asked next."""
-        polled = (i.polling for i in self.interfaces.values() if i.is_polled)
-        times = [self.unlinked.next_at, *(p.next_at for p in polled if not p.in_flight)]
-        return min((time for time in times if time < inf), default=None)
-
-    def poll_all(self, now: float) -> None:
-        """Ask IMDS about everything at once."""
-        for interface in self.interfaces.values():
-            interface.polling.at(now)
-
-    def answered_since(self, when: float) -> bool:
-        """Whether every interface that is polled has an answer to a question asked since then."""
-        polled = (i.polling for i in self.interfaces.values() if i.is_polled)
-        return all(polling.as_of >= when for polling in polled)
-
     # --- news --------------------------------------------------------------------------------
 
     def surprise(self, interface: Interface | None, where: str, error: str, trace: str) -> None:
@@ -289,6 +253,16 @@ class Host:
             self._told.add(told)
             view = interface.view() if interface else None
             self._news.append(Surprised(view, where, error, trace))
+
+    def for_each(self, work: Callable[[Interface], None], where: str) -> None:
+        """Do something for every interface. If it raises for one, the others are still served."""
+        for interface in self.interfaces.values():
+            try:
+                work(interface)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self.caught(interface, where, error)
 
     def caught(self, interface: Interface | None, where: str, error: Exception) -> None:
         """Record an exception in the work on one interface, or on all. All else goes on."""

@@ -6,7 +6,7 @@ verdicts, its state, and a `View` of everything. No other module writes its fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
@@ -62,8 +62,8 @@ class Interface:
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # our link groups, former ones too
         self._confirmed: frozenset[Family] = frozenset()
-        self._failures: tuple[Reason, ...] = ()  # operations that failed in the last round
-        self._shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
+        self.failures: tuple[Reason, ...] = ()  # operations that failed in the last round
+        self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
         self.unequal: frozenset[Family | None] = frozenset()  # families that are not as planned
         self.health: Mapping[Family, FamilyHealth] = {}
         self._surprises: dict[str, Reason] = {}  # exceptions that persist, by work
@@ -93,7 +93,7 @@ class Interface:
     @property
     def is_shadowed(self) -> bool:
         """Whether a foreign rule wins over ours."""
-        return bool(self._shadows)
+        return bool(self.shadows)
 
     @property
     def surprised(self) -> Reason | None:
@@ -150,7 +150,7 @@ class Interface:
         if reason:
             self._handle(Event.DISQUALIFIED, now, (reason,))
         else:
-            self._move(now, policy)
+            self._move(now)
 
     def _judge(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
         facts = self.facts
@@ -163,7 +163,7 @@ class Interface:
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
         self._confirmed = (self._confirmed | ready) - absent
 
-    def _move(self, now: float, policy: Policy) -> None:
+    def _move(self, now: float) -> None:
         """Give the state machine the conclusion from the verdicts."""
         off = self._families(Status.OFF)
         if self._families(Status.ABSENT) | off == frozenset(Family):
@@ -181,7 +181,7 @@ class Interface:
             reasons = (r for family in sorted(waiting) for r in self.verdicts[family].reasons)
             self._handle(Event.INCOMPLETE, now, tuple(dict.fromkeys(reasons)))
         else:
-            self._handle(Event.COMPLETE, now, self._unfinished(policy))
+            self._handle(Event.COMPLETE, now, self.unfinished)
 
     def may_be_excluded(self, policy: Policy) -> bool:
         """Whether `exclude_subnets` may still turn out to name this ENI.
@@ -206,29 +206,25 @@ class Interface:
 
     def fail(self, failures: tuple[Reason, ...]) -> None:
         """Record what the kernel refused in the last round."""
-        self._failures = failures
+        self.failures = failures
 
-    def confirm(self, now: float, policy: Policy, unequal: AbstractSet[Family | None]) -> None:
+    def confirm(self, now: float, unequal: AbstractSet[Family | None]) -> None:
         """Conclude whether the kernel equals the plan, if the state depends on it.
 
         `unequal`: the families in which it does not; None: in something that has no family.
         """
         self.unequal, equal = frozenset(unequal), not unequal
         if equal:
-            self._failures = ()
+            self.failures = ()
         if self.lifecycle.state in (State.VALIDATED, State.APPLIED):
-            unfinished = self._unfinished(policy)
+            unfinished = self.unfinished
             event = Event.CONFIRMED if equal and not unfinished else Event.DIFFERS
             self._handle(event, now, unfinished)
 
-    def _unfinished(self, policy: Policy) -> tuple[Reason, ...]:
+    @property
+    def unfinished(self) -> tuple[Reason, ...]:
         """Why the kernel is not as planned yet: what it refused, and what DHCP may still add."""
-        wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
-        awaited = (
-            Reason("address-awaited", f"{wait} {ip}", family=Family(ip.version))
-            for ip in self.plan.awaited
-        )
-        return (*self._failures, *awaited, *self.plan.unfinished)
+        return (*self.failures, *_awaited(self.plan, self.own.policy), *self.plan.unfinished)
 
     def end(self, now: float) -> None:
         """The link is gone."""
@@ -236,7 +232,7 @@ class Interface:
 
     def shadow(self, shadows: tuple[Reason, ...]) -> None:
         """Record which foreign rules win over ours."""
-        self._shadows = shadows
+        self.shadows = shadows
 
     def take_health(self, health: Mapping[Family, FamilyHealth]) -> None:
         """Record whether its families work."""
@@ -288,35 +284,45 @@ class Interface:
 
     def view(self) -> View:
         """The interface as it is now, frozen."""
-        facts, lifecycle = self.facts, self.lifecycle
-        return View(
-            link=facts.link,
-            treatment=self.treatment,
-            state=lifecycle.state,
-            since=lifecycle.since,
-            seen=facts.seen,
-            reasons=lifecycle.reasons,
-            overdue=lifecycle.overdue,
-            memory=facts.memory,
-            addresses=facts.addresses,
-            witness=self.witness,
-            verdicts=self.verdicts,
-            plan=self.plan,
-            elsewhere=facts.elsewhere,
-            taken=facts.floating.taken,
-            moved=dict(facts.moved),
-            fight=self.fights.reason,
-            shadows=self._shadows,
-            failures=self._failures,
-            surprise=self.surprised,
-            numbers=self.numbers,
-            groups=self.groups,
-            section=self.own.policy.section,
-            unfinished=self._unfinished(self.own.policy),
-            unequal=self.unequal,
-            leaves_addresses=self.leaves_addresses,
-            health=self.health,
-        )
+        return _view(self)
+
+
+def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:
+    wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
+    for ip in plan.awaited:
+        yield Reason("address-awaited", f"{wait} {ip}", family=Family(ip.version))
+
+
+def _view(interface: Interface) -> View:
+    facts, lifecycle = interface.facts, interface.lifecycle
+    return View(
+        link=facts.link,
+        treatment=interface.treatment,
+        state=lifecycle.state,
+        since=lifecycle.since,
+        seen=facts.seen,
+        reasons=lifecycle.reasons,
+        overdue=lifecycle.overdue,
+        memory=facts.memory,
+        addresses=facts.addresses,
+        witness=interface.witness,
+        verdicts=interface.verdicts,
+        plan=interface.plan,
+        elsewhere=facts.elsewhere,
+        taken=facts.floating.taken,
+        moved=dict(facts.moved),
+        fight=interface.fights.reason,
+        shadows=interface.shadows,
+        failures=interface.failures,
+        surprise=interface.surprised,
+        numbers=interface.numbers,
+        groups=interface.groups,
+        section=interface.own.policy.section,
+        unfinished=interface.unfinished,
+        unequal=interface.unequal,
+        leaves_addresses=interface.leaves_addresses,
+        health=interface.health,
+    )
 
 
 def _witness(

@@ -63,7 +63,7 @@ class Lookups:
         host = self._host
         for interface in host.interfaces.values():
             yield from shadow.probes(interface.plan, interface.facts.addresses)
-        own = host.all_addresses
+        own = _addresses(host)
         for ways in self._ways:
             yield from reach.probes(ways, host.rules, own)
 
@@ -81,7 +81,7 @@ class Lookups:
         for index, reasons in shadows.items():
             self._host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
         host = self._host
-        own = host.all_addresses
+        own = _addresses(host)
         reached = {
             (ways.index, ways.family): reach.conclude(ways, host.rules, answers, own, host.name_of)
             for ways in self._ways
@@ -142,3 +142,10 @@ class Lookups:
         """The link of an ENI, and those that stand on it."""
         above = (i for i, enis in self._host.above.beneath.items() if index in enis)
         return frozenset({index, *above})
+
+
+def _addresses(host: Host) -> frozenset[IPAddress]:
+    """The addresses of a host that are known, on whatever link."""
+    own = (interface.facts.addresses for interface in host.interfaces.values())
+    every = (*own, *host.foreign_addresses.values())
+    return frozenset(address.ip for addresses in every for address in addresses)

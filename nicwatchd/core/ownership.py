@@ -122,8 +122,10 @@ class Owners:
         if rule.fwmark is not None and self._marks_end:
             return False
         if rule.table in SHARED_TABLES:
-            guarded = self._guarded.get(selector(rule))
-            if guarded:
+            guarded = self._guarded.get(selector(rule), [])
+            # Without the rule that it guards, a guard decides nothing: it is in nobody's way to go.
+            # What leads the primary's mark to main is no guard, and guards nothing.
+            if guarded or rule.fwmark is None:
                 return any(self.protects(each, undecided, elsewhere) for each in guarded)
         owners = self.of(rule.table)
         if not owners:  # it is not known whose rule it was

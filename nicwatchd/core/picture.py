@@ -241,17 +241,8 @@ class Picture:
         if stale is not None and self._again_at <= now:
             self._again_at = now + LOOK_AGAIN
             self.stale.ruleset = True
-            stale |= self._untold()
+            stale |= _untold(self._host)
         return ReadLinks(stale, self._host.keys)
-
-    def _untold(self) -> frozenset[int]:
-        """The links of which something may change without an event.
-
-        The driver of one could not be told, perhaps because it was just being renamed. IPv6 is off
-        on another, and may be switched on while the link is down.
-        """
-        links = (interface.link for interface in self._host.interfaces.values())
-        return frozenset(i.index for i in links if i.driver is None or why_off(Family.V6, i))
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
         """Take the links that were wanted and read; a wanted link that was not found is gone."""
@@ -309,6 +300,16 @@ class Picture:
             self._host.update_foreign_addresses(read.everywhere)
         if read.own is not None:
             self._host.update_own(*read.own)
+
+
+def _untold(host: Host) -> frozenset[int]:
+    """The links of which something may change without an event.
+
+    The driver of one could not be told, perhaps because it was just being renamed. IPv6 is off on
+    another, and may be switched on while the link is down.
+    """
+    links = (interface.link for interface in host.interfaces.values())
+    return frozenset(i.index for i in links if i.driver is None or why_off(Family.V6, i))
 
 
 def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> float | None:

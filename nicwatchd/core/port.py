@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from nicwatchd.core.firewall import Published
     from nicwatchd.core.model import Address, IPAddress, Link, Reason, Route, Rule
-    from nicwatchd.core.published import Published
 
 
 class KernelError(Exception):

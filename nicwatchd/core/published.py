@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from nicwatchd.core.firewall import (
@@ -20,49 +20,19 @@ from nicwatchd.core.firewall import (
     FirewallRule,
     Item,
     Match,
+    Published,
     Span,
     Verdict,
 )
 from nicwatchd.core.firewall_iptables import from_iptables
 from nicwatchd.core.firewall_nft import from_nft, is_compat
-from nicwatchd.core.model import Family, IPAddress, IPNetwork, contains
+from nicwatchd.core.model import Family, IPNetwork, contains
 
 __all__ = ["Published", "from_iptables", "from_nft", "is_compat", "published"]
 
 DEPTH: Final = 16  # of jumps, as the kernel has it
 PROTOCOLS: Final = ("tcp", "udp", "sctp")
 EVERY: Final = (1, 65_535)
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Ports of the host that lead to another address.
-
-    `to` is None where it differs by packet. `only_to`: on this address or network alone, else on
-    every address of the host. `link`: only for what comes in by it; one that ends in * is the
-    beginning of names.
-    """
-
-    family: Family
-    protocol: str  # tcp, udp or sctp
-    port: int
-    to: IPAddress | None = None
-    only_to: IPNetwork | None = None
-    last: int | None = None  # of several ports in a row
-    link: str | None = None
-
-    def is_on(self, address: IPAddress, link: str) -> bool:
-        """Whether it is published on this address of a link."""
-        if address.version != self.family:
-            return False
-        if self.only_to is not None and not contains(self.only_to, ip_network(address)):
-            return False
-        return self.link is None or _is_named(self.link, link)
-
-    @property
-    def ports(self) -> str:
-        """`8080`, `8000-8010`."""
-        return str(self.port) if self.last in (None, self.port) else f"{self.port}-{self.last}"
 
 
 def published(firewall: Firewall) -> tuple[Published, ...]:
@@ -73,10 +43,6 @@ def published(firewall: Firewall) -> tuple[Published, ...]:
         for way, verdict in walk.follow(chain, _Way(families=chain.families)):
             found.update(dict.fromkeys(way.published(verdict)))
     return tuple(found)
-
-
-def _is_named(pattern: str, name: str) -> bool:
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 @dataclass(frozen=True, slots=True)

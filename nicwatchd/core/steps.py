@@ -27,7 +27,7 @@ from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
 
 if TYPE_CHECKING:
-    from nicwatchd.core.published import Published
+    from nicwatchd.core.firewall import Published
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from nicwatchd.core import asking
 from nicwatchd.core.agenda import Agenda, Appointment, Why
 from nicwatchd.core.application import Application
 from nicwatchd.core.basis import Basis
@@ -193,7 +194,7 @@ class Turn:
         before = self.host.policy
         self.host.set_policy(policy)
         if keys_named(policy.sections) - keys_named(before.sections):
-            self.host.poll_all(now)  # nobody asked for these keys so far
+            asking.poll_all(self.host, now)  # nobody asked for these keys so far
         self._look_at_everything(now)
 
     def reconcile(self, only: Key | None, now: float, adopt: Iterable[IPAddress] = ()) -> Request:
@@ -205,7 +206,7 @@ class Turn:
         for interface in self.host.interfaces.values():
             if only in (None, interface.key):
                 interface.facts.floating.adopt(adopt)
-        self.host.poll_all(now)
+        asking.poll_all(self.host, now)
         self._look_at_everything(now)
         self._requests.append(request := Request(now))
         return request
@@ -353,7 +354,7 @@ class Turn:
 
     def next_at(self) -> Appointment:
         """When the driver must act next, and why: start a turn, or ask IMDS its questions."""
-        due, poll = self._agenda.next, self.host.next_poll()
+        due, poll = self._agenda.next, asking.next_poll(self.host)
         return due if poll is None or due.at <= poll else Appointment(poll, Why.POLL)
 
     def is_due(self, now: float) -> bool:
@@ -367,7 +368,7 @@ class Turn:
 
     def questions(self, now: float) -> list[Question]:
         """What to ask IMDS now; each is given once. Answers come by `take_reading`, at any time."""
-        return self.host.questions(now)
+        return asking.questions(self.host, now)
 
     def news(self) -> list[News]:
         """What happened since the last call."""
@@ -377,7 +378,7 @@ class Turn:
 def _number(requests: Iterable[Request], host: Host, revision: int) -> bool:
     """Give this revision to the requests for which IMDS has answered everything; if any."""
     waiting = [request for request in requests if request.revision is None]
-    answered = [request for request in waiting if host.answered_since(request.at)]
+    answered = [request for request in waiting if asking.answered_since(host, request.at)]
     for request in answered:
         request.revision = revision
     return bool(answered)

@@ -24,7 +24,7 @@ from nicwatchd.netlink.nftables import (
 from nicwatchd.netlink.request import RequestSocket
 
 if TYPE_CHECKING:
-    from nicwatchd.core.published import Published
+    from nicwatchd.core.firewall import Published
 
 NFT_MSG_GETGEN: Final = NFNL_SUBSYS_NFTABLES | 16
 SHARE: Final = 100  # a listing that took a second is not repeated for so many seconds

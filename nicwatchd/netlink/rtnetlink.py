@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
+    from nicwatchd.core.firewall import Published
     from nicwatchd.core.model import (
         Address,
         IPAddress,
@@ -76,7 +77,6 @@ if TYPE_CHECKING:
         Reason,
         Rule,
     )
-    from nicwatchd.core.published import Published
 
 # The errno of what a route of this kind ends.
 ERROR_ROUTES: Final = {BLACKHOLE: EINVAL, UNREACHABLE: EHOSTUNREACH, PROHIBIT: EACCES}

@@ -266,15 +266,14 @@ class Daemon:
         host, decision = self.host, self.turn.decision
         views = [interface.view() for _, interface in sorted(host.interfaces.items())]
         interfaces = [of_view(view, self._teller.epoch) for view in views]
-        lacking = unready(interfaces)
-        if interfaces and not (host.releases.everything or isinstance(host.primary_mac, Value)):
-            lacking.append("the primary interface is not known yet")
+        knows_primary = isinstance(host.primary_mac, Value)
+        lacking = unready(interfaces, knows_primary=knows_primary or host.releases.everything)
         unlinked = of_unlinked(host.unlinked, self._teller.epoch)
         return HostStatus(
             version=__version__,
             pid=os.getpid(),
             started=self.started,
-            primary_mac=host.primary_mac.value if isinstance(host.primary_mac, Value) else None,
+            primary_mac=getattr(host.primary_mac, "value", None),
             container_network=decision.container_network if decision else None,
             imds=of_condition(self._imds.condition, self._imds.requests),
             problems=[*self.problems(), *filter(None, map(problem_of, views))],

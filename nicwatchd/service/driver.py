@@ -38,7 +38,7 @@ from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.outside import UDEV, Outside
 
 if TYPE_CHECKING:
-    from nicwatchd.core.published import Published
+    from nicwatchd.core.firewall import Published
 
 
 class Driver:

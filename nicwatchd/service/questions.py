@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
+from nicwatchd.core import asking
 from nicwatchd.core.host import Host
 from nicwatchd.core.metadata import Answer, EniMetadata, Unknown, Value
 from nicwatchd.core.model import Key
@@ -46,7 +47,7 @@ class Questions:
             self.ask_primary()
         if host.unlinked.asks(now, host.policy):
             self._macs = asyncio.create_task(self._read_macs())
-        for question in host.questions(now):
+        for question in asking.questions(host, now):
             self.ask(question)
 
     async def _read_macs(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from nicwatchd.core.health import Health
 from nicwatchd.core.model import Family
@@ -21,16 +21,25 @@ def judged(
 
 
 def unready(
-    interfaces: Iterable[InterfaceStatus], families: Collection[Family] = BOTH
+    interfaces: Collection[InterfaceStatus],
+    families: Collection[Family] = BOTH,
+    *,
+    knows_primary: bool = True,
 ) -> list[str]:
-    """One line for each family that does not work, with its causes and remedies."""
-    return [
+    """One line for each family that does not work, with its causes and remedies.
+
+    `knows_primary`: whether IMDS has told which interface is the primary.
+    """
+    lines = [
         f"{interface.name} {family.label}: {_words(status)}: "
         + "; ".join(_cause(cause) for cause in status.causes)
         for interface in interfaces
         for family, status in judged(interface, families)
         if status.health is not Health.WORKING
     ]
+    if interfaces and not knows_primary:
+        lines.append("the primary interface is not known yet")
+    return lines
 
 
 def _words(status: FamilyStatus) -> str:

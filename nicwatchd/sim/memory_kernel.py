@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from nicwatchd.core.firewall import Published
     from nicwatchd.core.model import IPAddress
-    from nicwatchd.core.published import Published
 
 UNSPECIFIED: Final[Mapping[Family, IPAddress]] = {
     Family.V4: IPv4Address(0),

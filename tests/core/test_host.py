@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nicwatchd.core import asking
 from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.basis import Basis
 from nicwatchd.core.decide import Decider
@@ -474,19 +475,19 @@ def test_only_a_link_that_came_meanwhile_is_nobodys_to_set_down() -> None:
 
 def asked(host: Host, now: float) -> list[bool]:
     """For each question whether it is for every key."""
-    return [question.sweep for question in host.questions(now)]
+    return [question.sweep for question in asking.questions(host, now)]
 
 
 def test_a_question_at_a_time() -> None:
     host, decider = known()
     decider.decide(0.0)
-    assert host.questions(0.0) == [Question(3, MAC, sweep=True)]
-    host.poll_all(0.1)
-    assert host.questions(0.1) == []
+    assert asking.questions(host, 0.0) == [Question(3, MAC, sweep=True)]
+    asking.poll_all(host, 0.1)
+    assert asking.questions(host, 0.1) == []
     host.learn(host.interfaces[3], UNREAD, 0.2)
     assert asked(host, 0.2) == [True], "it was asked for meanwhile"
     host.learn(host.interfaces[3], UNREAD, 0.3)
-    assert host.questions(0.54) == []
+    assert asking.questions(host, 0.54) == []
     assert asked(host, 0.56) == [False], "fast polls only probe"
 
 
@@ -494,9 +495,9 @@ def test_a_question_at_a_time() -> None:
 def test_the_slow_refresh_reads_everything(refresh: float) -> None:
     host, decider = known(Policy(schedule=Schedule(refresh=refresh)))
     decider.decide(0.0)
-    host.questions(0.0)
+    asking.questions(host, 0.0)
     host.learn(host.interfaces[3], UNREAD, 200.0)
-    assert host.questions(200.0 + 0.9 * refresh) == []
+    assert asking.questions(host, 200.0 + 0.9 * refresh) == []
     assert asked(host, 200.0 + refresh) == [True]
 
 
@@ -505,9 +506,9 @@ def test_a_poll_for_a_doubt_reads_everything() -> None:
     host.learn_primary(Value(PRIMARY))
     for at, reading in ((200.0, FULL), (202.0, eni(FULL4, family(cidrs=NET6)))):
         decider.decide(at)
-        assert host.questions(at)
+        assert asking.questions(host, at)
         host.learn(host.interfaces[3], reading, at)
-    assert host.questions(202.9) == []
+    assert asking.questions(host, 202.9) == []
     assert asked(host, 203.0) == [True]
 
 

@@ -13,7 +13,7 @@ from nicwatchd.core.interface import JUDGING, PLANNING, ROUNDING, Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.metadata import EniMetadata, Value
-from nicwatchd.core.model import Numbers, Plan, Reason, SetGroup
+from nicwatchd.core.model import Family, Numbers, Plan, Reason, SetGroup
 from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.treatment import PRIMARY as ITS_PRIMARY
@@ -191,7 +191,11 @@ def test_what_is_not_ours_is_not_judged() -> None:
 
 
 REFUSED = Reason("kernel-refused", "no")
-AWAITED = Reason("address-awaited", f"waiting up to 3 s for a DHCP client to configure {IPV4}")
+AWAITED = Reason(
+    "address-awaited",
+    f"waiting up to 3 s for a DHCP client to configure {IPV4}",
+    family=Family.V4,
+)
 WAITS = Plan(3, awaited=ips(IPV4))
 
 
@@ -210,7 +214,7 @@ def test_whether_it_is_done(
     eth1 = concluded()
     eth1.take_plan(plan)
     eth1.fail((REFUSED,))
-    eth1.confirm(104.0, POLICY, set() if equal else {None})
+    eth1.confirm(104.0, set() if equal else {None})
     view = eth1.view()
     assert (view.plan, view.state, view.reasons) == (plan, state, reasons)
     assert view.failures == (() if equal else (REFUSED,))
@@ -220,7 +224,7 @@ def test_whether_it_is_done(
 
 def test_only_what_is_complete_is_confirmed() -> None:
     eth1 = concluded(eni(FULL4))
-    eth1.confirm(102.0, POLICY, set())
+    eth1.confirm(102.0, set())
     assert eth1.lifecycle.state is State.AWAITING
 
 

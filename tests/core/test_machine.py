@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from nicwatchd.core import asking
 from nicwatchd.core.agenda import HEARTBEAT, RETRY_CAP
 from nicwatchd.core.facts import UDEV_PATIENCE
 from nicwatchd.core.interface import Interface
@@ -178,7 +179,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def imds_says(self, reading: EniMetadata, lag: float) -> None:
         self.motion.lag = lag
         self.motion.imds(MAC, self.motion.now, reading)
-        self.motion.host.poll_all(self.motion.now)
+        asking.poll_all(self.motion.host, self.motion.now)
         self.settle(lag + 0.01)
 
     @rule()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nicwatchd.core import asking
 from nicwatchd.core.diff import diff
 from nicwatchd.core.eni_routes import ANY
 from nicwatchd.core.metadata import Value
@@ -185,13 +186,13 @@ def test_a_restart_removes_nothing_before_it_knows(numbers: Numbers) -> None:
     assert again.kernel.links == links
     # One of the three is known: the others are not to notice.
     again.imds(MAC, 0.0, FULL)
-    again.host.poll_all(again.now)
+    asking.poll_all(again.host, again.now)
     again.run(again.now + 100.0)
     assert (again.state(3), again.reasons(4)) == (APPLIED, {"imds-unread"})
     assert {r for r in rules if r.table in (1_000_703, 1_001_215)} <= set(again.kernel.own_rules)
     again.imds(PRIMARY, 0.0, FIRST)
     again.imds(MAC2, 0.0, SECOND)
-    again.host.poll_all(again.now)
+    asking.poll_all(again.host, again.now)
     again.run(again.now + 100.0)
     like_new(again, numbers)
 

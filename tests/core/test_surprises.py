@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import decide, facts, host_plan, interface, memory, turn
+from nicwatchd.core import asking, decide, facts, host_plan, interface, memory, turn
 from nicwatchd.core.agenda import KERNEL_PAUSE, Appointment, Why
 from nicwatchd.core.host import SURPRISES_TOLD, Host
 from nicwatchd.core.interface import ASKING, JUDGING, PLANNING
@@ -200,7 +200,7 @@ def test_a_reading_that_raises_makes_a_turn_due(monkeypatch: pytest.MonkeyPatch)
     host = Host(CALM, lambda: 0.0)
     host.update_links({3: ETH1}, 0.0)
     eth1 = host.interfaces[3]
-    assert host.questions(0.0)
+    assert asking.questions(host, 0.0)
     monkeypatch.setattr(facts, "remember", lambda *_: raises())
     assert host.learn(eth1, FULL, 0.1) is True
     assert (host.surprises, eth1.polling.in_flight) == (1, False)

@@ -9,6 +9,7 @@ from itertools import permutations
 
 import pytest
 
+from nicwatchd.core import asking
 from nicwatchd.core.agenda import HEARTBEAT, KERNEL_PAUSE, RETRY_FIRST, Appointment, Why
 from nicwatchd.core.basis import WHOLE
 from nicwatchd.core.decision import Throttled
@@ -383,7 +384,7 @@ def test_a_reconcile_is_reached_once_all_answers_are_used() -> None:
 def test_a_reconcile_needs_answers_to_questions_asked_since() -> None:
     motion = two_enis()
     turn, asked = motion.turn, motion.now
-    motion.host.poll_all(asked)
+    asking.poll_all(motion.host, asked)
     assert len(turn.questions(asked)) == 3
     motion.now += 1.0
     request = turn.reconcile(None, motion.now)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from nicwatchd.core import asking
 from nicwatchd.core.bounds import never, no_item, no_subnet
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import KEYS as KEYS_OF
@@ -178,7 +179,7 @@ class TreeMachine(RuleBasedStateMachine):
 
     @rule()
     def asked_at_once(self) -> None:
-        self.motion.host.poll_all(self.motion.now)
+        asking.poll_all(self.motion.host, self.motion.now)
         self.motion.run(self.motion.now + 0.1)
 
     @rule()

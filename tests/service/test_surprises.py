@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import host_plan, interface
+from nicwatchd.core import asking, host_plan, interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import LINK_GROUP, Family
 from nicwatchd.imds.eni import EniReader
@@ -62,7 +62,7 @@ async def test_a_bug_costs_one_interface(
         before = [host.kernel.ip_rule(family) for family in Family]
         plant(monkeypatch, where)
         host.kernel.overrun()
-        daemon.turn.host.poll_all(0.0)
+        asking.poll_all(daemon.turn.host, 0.0)
         await eventually(lambda: bool(entries(host)))
 
         # The other one is served, again and again.
@@ -83,7 +83,7 @@ async def test_a_bug_costs_one_interface(
 
         monkeypatch.undo()
         host.kernel.overrun()
-        daemon.turn.host.poll_all(0.0)
+        asking.poll_all(daemon.turn.host, 0.0)
         await eventually(lambda: daemon.status().problems == [])
         assert (await health(daemon, host))[0] == 200
         assert host.link(index).group == LINK_GROUP
