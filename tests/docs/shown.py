@@ -76,9 +76,9 @@ def _shell(language: str, block: str) -> str:
 
 
 def _is_shell(block: str) -> bool:
-    """Whether an indented block is commands, not code or a picture."""
-    first = block.split(maxsplit=1)[0]
-    return bool(re.fullmatch(r"sudo|nicwatchd|curl|make|ip|journalctl|systemctl|aws|\w+=.*", first))
+    """Whether an indented block is commands: not code, nor what a command prints."""
+    programs = r"sudo|nicwatchd(?! \d)|curl|make|ip|journalctl|systemctl|aws"
+    return bool(re.match(rf"(?:{programs}) |\w+=\S", block))
 
 
 def _commands(block: str) -> Iterator[str]:
