@@ -15,6 +15,9 @@ MERMAID: Final = re.compile(r"```mermaid\nstateDiagram-v2\n(.*?)```\n", re.DOTAL
 ARROW: Final = re.compile(r"    (\S+) --> (\S+)(?: : (.*))?")
 TITLED: Final = re.compile(r'    state "(.+)" as (\w+)')
 
+# Folders that pages link to as a whole: the title of the page that lists one, and what it says.
+FOLDERS: Final = {"decisions": ("Decisions", "Why things are as they are, one short page each.")}
+
 # Graphviz takes no name of a colour that the page decides.
 COLOURS: Final = {'stroke="black"': 'stroke="currentColor"', 'fill="black"': 'fill="currentColor"'}
 GRAPH: Final = """\
@@ -27,25 +30,31 @@ edge [fontname="sans-serif", fontsize=11, arrowsize=0.7]
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the change log, the guide for contributors, and a page that lists the decisions."""
+    """Add the change log, the guide for contributors, and a page for each folder of documents."""
     for name, title in (("CHANGELOG.md", "changelog.md"), ("CONTRIBUTING.md", "contributing.md")):
         text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
         text = text.replace("](CHANGELOG.md)", "](changelog.md)")
-        text = text.replace("](decisions/)", "](decisions/index.md)")
         files.append(File.generated(config, title, content=text))
-    files.append(File.generated(config, "decisions/index.md", content="\n".join(_decisions())))
+    for folder, (title, about) in FOLDERS.items():
+        lines = [f"# {title}", "", about, "", *_listed(ROOT / "docs" / folder)]
+        files.append(File.generated(config, f"{folder}/index.md", content="\n".join(lines)))
     return files
 
 
-def _decisions() -> Iterator[str]:
-    yield "# Decisions\n\nWhy things are as they are, one short page each.\n"
-    for path in sorted((ROOT / "docs/decisions").glob("0*.md")):
-        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        yield f"- [{title}]({path.name})"
+def _listed(folder: Path) -> Iterator[str]:
+    """A link to each file of a folder; a page by its title."""
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        name = str(path.relative_to(folder))
+        title = name
+        if path.suffix == ".md":
+            title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        yield f"- [{title}]({name})"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Draw the diagrams when the site is built, so that readers need no script for them."""
+    for folder in FOLDERS:
+        markdown = markdown.replace(f"]({folder}/)", f"]({folder}/index.md)")
     return MERMAID.sub(lambda match: _picture(match[1]), markdown)
 
 
