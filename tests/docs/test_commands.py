@@ -28,6 +28,7 @@ STANDS_FOR = {
 }
 # What a host that works answers. doctor's word depends on the host; history needs a journal.
 ANSWERS = {
+    "plan": {0},
     "status": {0},
     "wait": {0},
     "explain": {0},
@@ -83,19 +84,19 @@ async def test_getting_started_goes_as_it_says() -> None:
     page = commands("docs/getting-started.md")
     ours = [words for each in page for words in each.nicwatchd]
     steps = [words[0] for words in ours]
-    assert steps[:5] == ["wait", "status", "explain", "history", "doctor"]
-    assert steps[5:7] == ["release", "reconcile"]
+    assert steps[:6] == ["plan", "wait", "status", "explain", "history", "doctor"]
+    assert steps[6:8] == ["release", "reconcile"]
     async with Ec2(load(SCENARIOS / "race.toml")) as ec2:
         daemon = await ec2.start_daemon()
         await ec2.plug("eth1")
         await ec2.vpc.lease(ec2.eni("eth1"), Family.V4)
         await daemon.until("eth1", "applied")
-        for words in ours[:6]:
+        for words in ours[:7]:
             arguments = parser().parse_args(words)
             if words[0] in ANSWERS and find_spec(f"nicwatchd.cli.{arguments.module}"):
                 code, said = await call(ec2, daemon, words)
                 assert code in ANSWERS[words[0]], said
-        code, said = await call(ec2, daemon, ours[6])
+        code, said = await call(ec2, daemon, ours[7])
         assert "eth1" in said
         assert code in (0, 1)  # 1: it is not applied again yet
 
