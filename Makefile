@@ -83,6 +83,10 @@ test-docs: docs ## Look at every page of the site in a browser: links, pictures,
 chaos: $(STAMP) ## Run long random sequences of what can happen to a host; takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)
 
+.PHONY: replay
+replay: $(STAMP) ## Replay a recording in the simulator: make replay FILE=recording.jsonl (docs/replay.md)
+	@.venv/bin/python -m nicwatchd.sim.replay $(FILE)
+
 .PHONY: flows
 flows: $(STAMP) ## Show who reaches whom beside each kind of network manager, without and with protection
 	@$(SANDBOX) .venv/bin/python -m tests.scenarios.flows

@@ -15,9 +15,10 @@ MAY_IMPORT = {
     "core": set(),
     "imds": {"core"},
     "netlink": {"core"},
-    "service": {"core", "imds", "netlink"},
-    "sim": {"core", "imds", "netlink"},
-    "cli": {"core", "imds", "netlink", "service", "sim"},
+    "recording": {"core"},
+    "service": {"core", "imds", "netlink", "recording"},
+    "sim": {"core", "imds", "netlink", "recording"},
+    "cli": {"core", "imds", "netlink", "recording", "service", "sim"},
     "__init__": set(),
 }
 

@@ -19,6 +19,7 @@ MAKERS = {
         "nicwatchd.service.daemon",
         "nicwatchd.service.offline_release",
         "nicwatchd.service.dry_run",
+        "nicwatchd.sim.replay",
     },
 }
 # What drives turns in tests: each through `Turn`, or through the daemon.

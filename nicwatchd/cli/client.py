@@ -17,15 +17,20 @@ TIMEOUT: Final = 5.0  # s; a daemon that is not stuck answers in milliseconds
 ACT_TIMEOUT: Final = 30.0  # s; the daemon waits up to 20 s for IMDS or the kernel
 RECEIVE: Final = 1 << 16
 BAD_REQUEST: Final = 400
+DEAD, HANGS, SILENT = "does not run", "hangs", "does not answer"
 CODES: Final = {400: USAGE, 403: NO_RIGHT, 404: NO_INTERFACE}  # exit codes by HTTP status
 
 
 class DaemonError(Exception):
-    """The daemon did not answer, or refused: a line for the operator, and the exit code."""
+    """The daemon did not answer, or refused: a line for the operator, and the exit code.
 
-    def __init__(self, text: str, code: int = NO_DAEMON) -> None:
+    `state` says what the daemon does: it runs not at all, or hangs, or gives no valid answer.
+    """
+
+    def __init__(self, text: str, code: int = NO_DAEMON, state: str = SILENT) -> None:
         super().__init__(text)
         self.code = code
+        self.state = state
 
 
 def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOUT) -> Any:
@@ -36,10 +41,15 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
     except (FileNotFoundError, ConnectionRefusedError):
         raise DaemonError(
             f"the daemon is not running (nothing listens on {where}); "
-            "`nicwatchd status --journal` shows the last known state"
+            "start it: sudo systemctl start nicwatchd",
+            state=DEAD,
         ) from None
     except PermissionError:
         raise DaemonError(f"{where}: permission denied", NO_RIGHT) from None
+    except TimeoutError:
+        text = f"the daemon hangs: no answer on {where} within {timeout:g} s"
+        advice = "restart it: sudo systemctl restart nicwatchd"
+        raise DaemonError(f"{text}; {advice}", state=HANGS) from None
     except (OSError, ValueError) as error:
         raise DaemonError(f"{where}: no answer: {error}") from None
     if status >= BAD_REQUEST and "error" in document:
@@ -53,15 +63,29 @@ def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
     In HTTP/1.0, the answer ends when the server closes the connection. Raises OSError, and
     ValueError if the answer is not HTTP with JSON.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
-        connection.connect(str(where))
+    with _connected(where, timeout) as connection:
         connection.sendall(request.encode())
         answer = b"".join(iter(lambda: connection.recv(RECEIVE), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):
         raise ValueError("the answer is not HTTP")
     return int(head.split(maxsplit=2)[1]), json.loads(body)
+
+
+def connect(runtime_directory: Path, timeout: float) -> socket.socket:
+    """A connection to the daemon. Raises OSError."""
+    return _connected(runtime_directory / "nicwatchd.sock", timeout)
+
+
+def _connected(where: Path, timeout: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(str(where))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def query(interface: str | None) -> str:
@@ -71,3 +95,19 @@ def query(interface: str | None) -> str:
     from urllib.parse import quote
 
     return f"?interface={quote(interface, safe='')}"
+
+
+def fetch(runtime_directory: Path, path: str, timeout: float = TIMEOUT) -> str:
+    """The text that the daemon answers to a GET, whatever its HTTP status. Raises DaemonError."""
+    where = runtime_directory / "nicwatchd.sock"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(where))
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(RECEIVE), b""))
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise DaemonError(f"the daemon is not running (nothing listens on {where})") from None
+    except OSError as error:
+        raise DaemonError(f"{where}: no answer: {error}") from None
+    return answer.partition(b"\r\n\r\n")[2].decode(errors="backslashreplace")

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Final
 
 from nicwatchd.cli.output import OK, USAGE, OutputError, drop, fail, prepare
-from nicwatchd.cli.parser import parser
+from nicwatchd.cli.parser import parser, words
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
 
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     prepare()
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser().parse_args(words(sys.argv[1:] if argv is None else argv))
         gc.disable()  # what is imported stays: to look through it again and again takes 0.03 s
         # Each command imports what it needs when it runs: `status` must answer within 60 ms.
         command = getattr(import_module(f"nicwatchd.cli.{arguments.module}"), arguments.function)

@@ -7,6 +7,7 @@ code (`nicwatchd.cli.output`).
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 FAMILIES: Final = ("ipv4", "ipv6", "any", "all")
+TIMES: Final = ("--since", "--until")
 TARGET: Final = "name, MAC, ENI id or address"
 
 EPILOG: Final = """\
@@ -79,6 +81,17 @@ def _add(
     return command
 
 
+def words(argv: Sequence[str]) -> list[str]:
+    """The words of a command line, with `--since -1h` as one: else `-1h` would be an option."""
+    found: list[str] = []
+    for word in argv:
+        if found and found[-1] in TIMES and word[:1] == "-" and word[1:2].isdigit():
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
 def _add_run(commands: Commands) -> None:
     run = _add(commands, "run", "run the daemon (nicwatchd.service normally does this)")
     _add_config(run)
@@ -115,6 +128,8 @@ def _add_wait(commands: Commands) -> None:
     wait.add_argument("targets", nargs="+", metavar="TARGET", help=TARGET)
     text = "the family that must work (default: %(default)s, every one that the interface has)"
     wait.add_argument("--for", dest="family", choices=FAMILIES, default="all", help=text)
+    text = "the targets are escaped, as by systemd-escape (for nicwatchd-wait@.service)"
+    wait.add_argument("--escaped", action="store_true", help=text)
     text = "give up after so many seconds (default: %(default)g)"
     wait.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help=text)
     _add_runtime_directory(wait)
@@ -135,12 +150,15 @@ def _add_history(commands: Commands) -> None:
     history.add_argument("--since", metavar="TIME", help=text)
     history.add_argument("--until", metavar="TIME", help="not newer than this")
     history.add_argument("--svg", type=Path, metavar="FILE", help="draw a picture into this file")
+    text = "read the journal files in this directory instead, perhaps of another host"
+    history.add_argument("--directory", type=Path, metavar="DIR", help=text)
     _add_json(history)
 
 
 def _add_doctor(commands: Commands) -> None:
     text = "look for what hurts or would hurt on this host, and say what mends it; changes nothing"
     doctor = _add(commands, "doctor", text)
+    doctor.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_json(doctor)
     _add_config(doctor)
     _add_runtime_directory(doctor)
@@ -149,6 +167,7 @@ def _add_doctor(commands: Commands) -> None:
 def _add_plan(commands: Commands) -> None:
     text = "show what nicwatchd would change now, as ip commands; changes nothing"
     plan = _add(commands, "plan", text)
+    plan.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_config(plan)
     _add_json(plan)
     _add_runtime_directory(plan)
@@ -202,6 +221,7 @@ def _add_record(commands: Commands) -> None:
     _add_output(record)
     _add_no_mask(record)
     _add_config(record)
+    _add_runtime_directory(record)
 
 
 def _add_bugreport(commands: Commands) -> None:

@@ -53,6 +53,8 @@ def release(arguments: argparse.Namespace) -> int:
         return fail(str(error), NO_INTERFACE)
     except KernelError as error:
         return fail(str(error), NOT_WELL)
+    except BrokenPipeError:  # the reader has seen enough
+        raise
     except OSError as error:
         return fail(f"{arguments.runtime_directory}: {error.strerror}", USAGE)
 

@@ -35,13 +35,15 @@ How to read it
     closed_main            error routes for all destinations, and what else main has
     neighbourhood          what stands beside an ENI on its host
     mtu         EC2's MTUs, on links that nobody else sets up
+    firewall -> firewall_nft, firewall_iptables -> published    the firewall's rules, as nft and
+                iptables-save print them, and the ports that containers publish by them
     forwarding  marks of connections for the ports that containers publish: the marks, the table
     eni_routes, eni_plan, host_plan    what should be in the kernel, for one ENI and for all
     lead, primary, egress -> leadership     who leads the host's own traffic, what the primary needs
     ownership, rule_chains, diff   what in the kernel is ours, and the operations that make it as
                 planned
     operations  what an operation is about
-    losses, failures       what others removed, what the kernel refused
+    episodes, losses, failures       what others removed, what the kernel refused
     firewall    the rules of a firewall, and the ports that it leads to containers
     firewall_nft, firewall_iptables -> published     ... as nftables and iptables list them
     health      does an ENI work? The verdicts, as values
@@ -49,6 +51,8 @@ How to read it
                 own word
     diagnosis -> health_book     why an ENI does not work, and since when
     remedies    what mends it
+    rule_walk   which rule decides on a packet, for people who ask
+    account     why an interface is as it is, for people who ask
     forwarder   what is marked on the host, and the operations on its nftables table
     outside     whose the ENIs are by the word of udev and of Multus
     host        all interfaces, and the facts that they share
@@ -57,6 +61,7 @@ How to read it
     basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
+    chronicle   what happened beside the transitions: the causes, as news
     agenda      when the next turn is due, and why
     application the operations of a decision under way: additions first, then removals
     steps       what the turn asks of its driver, and the answers

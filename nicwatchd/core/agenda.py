@@ -44,18 +44,25 @@ class Agenda:
         self.next = Appointment(now, Why.START)
         self._rested_at = now  # when news may make a turn due
         self._news: Appointment | None = None  # what the next turn will cover
+        self._noticed: float | None = None  # when the first of it happened
         self._retry = RETRY_FIRST
 
     def news(self, now: float, delay: float = 0.0) -> None:
         """Something happened: a turn is due after `delay`."""
+        self._noticed = now if self._noticed is None else self._noticed
         news = Appointment(max(now + delay, self._rested_at), Why.NEWS)
         if self._news is None or news.at < self._news.at:
             self._news = news
         self._earlier(news)
 
-    def started(self) -> None:
-        """A turn begins. It covers the news so far; what comes meanwhile is for the next turn."""
-        self._news = None
+    def started(self, now: float) -> float:
+        """A turn begins. It covers the news so far; what comes meanwhile is for the next turn.
+
+        Returns when the first of its news came; `now` if there was none.
+        """
+        noticed = now if self._noticed is None else self._noticed
+        self._news = self._noticed = None
+        return noticed
 
     def turned(
         self,

@@ -3,11 +3,13 @@
 AWS offers no ready signal and no long poll. So we poll often while the interface is younger than
 the longest lag that was ever reported (30 s), then less and less, and once a minute for ever.
 
-Reads: ages and intervals. Gives: the next interval, jitter, and a limiter of bursts.
+Reads: ages and intervals. Gives: the next interval, jitter, and limiters of
+bursts.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -61,3 +63,19 @@ class Limiter:
         full = now if self._allowed_from is None else max(self._allowed_from, now)
         self._allowed_from = full + self._interval
         return max(0.0, self._allowed_from - now - self._burst * self._interval)
+
+
+class Pace:
+    """Allows `burst` things within any `span` seconds; what it refuses does not count."""
+
+    def __init__(self, burst: int, span: float) -> None:
+        self._span = span
+        self._allowed: deque[float] = deque(maxlen=burst)
+
+    def allows(self, now: float) -> bool:
+        """Whether one more is allowed now; if so, it counts."""
+        full = len(self._allowed) == self._allowed.maxlen
+        if full and now - self._allowed[0] < self._span:
+            return False
+        self._allowed.append(now)
+        return True

@@ -115,10 +115,10 @@ class Decider:
             interface.surprise(PLANNING, None)
         return kernel
 
-    def close(self, failures: Sequence[Outcome]) -> None:
+    def close(self, failures: Sequence[Outcome], now: float) -> None:
         """Take the failed operations of the last decision, to count what others removed."""
         lost = (thing(outcome.operation) for outcome in failures)
-        self.host.losses.close(frozenset(each for each in lost if each))
+        self.host.losses.close(frozenset(each for each in lost if each), now)
         self.forwarder.close(failures, self.at)
 
     def explain(self, failures: Sequence[Failure]) -> None:

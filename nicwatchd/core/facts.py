@@ -58,6 +58,7 @@ class Facts:
         self._candidates = _Last(self._find_candidates)
         self._claims = _Last(self._find_claims)
         self.flapped = False  # since the last decision
+        self.flaps = 0  # how often the link was reported down
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
         self.ipv6_ended = False  # since then: the kernel took all of IPv6, if only for a moment
         # We set our group when we set the link up, so a link in our group was up before. A link in
@@ -84,6 +85,7 @@ class Facts:
     def note_flap(self) -> None:
         """The link was down, if only for a moment, so the kernel itself removed objects."""
         self.flapped = True
+        self.flaps += 1
 
     def note_ipv6_end(self) -> None:
         """IPv6 went from the link, if only for a moment, with all addresses and routes."""

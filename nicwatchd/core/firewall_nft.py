@@ -81,7 +81,7 @@ def is_compat(text: str) -> bool:
 
 
 def _table(entry: Mapping[str, Any]) -> str:
-    return f"{entry['family']} {entry.get('table', entry['name'])}"
+    return f"{entry['family']} {entry['table']}"
 
 
 class _Reader:
@@ -180,8 +180,9 @@ class _Reader:
         self, table: str, matches: tuple[Match, ...], body: Mapping[str, Any]
     ) -> Iterator[FirewallRule]:
         """`dnat to ADDRESS[:PORT]`, where both may come from a map."""
-        address = body.get("addr")
-        port = body.get("port")
+        address, port = body.get("addr"), body.get("port")
+        if body.get("family") in FAMILY_NAMES:
+            matches = (*matches, Match(Field.FAMILY, (FAMILY_NAMES[body["family"]],)))
         if isinstance(address, dict) and "map" in address:
             source = address["map"]
             for key, value in self._pairs(table, source.get("data")):

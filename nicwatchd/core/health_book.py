@@ -1,7 +1,7 @@
 """The verdicts on all ENIs of one host, from turn to turn.
 
-Reads: the interfaces, and what the last look-ups showed. Gives: each interface's health, and news
-where it changed. Times are monotonic seconds.
+Reads: the interfaces, and what the last look-ups showed. Gives: each interface's health; the
+chronicle tells where it changed. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from nicwatchd.core.health import FamilyHealth, follow
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.model import Family, Reason
-from nicwatchd.core.news import HealthChanged
 from nicwatchd.core.reach import NOTHING_AMISS, Reached
 from nicwatchd.core.view import View
 
@@ -34,7 +33,7 @@ class HealthBook:
     def conclude(
         self, reached: Mapping[tuple[int, Family], Reached], now: float, *, held: bool
     ) -> None:
-        """Judge every interface, and report what changed.
+        """Judge every interface.
 
         `held`: the last decision still holds, so the interfaces are as they were.
         """
@@ -63,18 +62,4 @@ class HealthBook:
         if before != after:
             interface.take_health(after)
             view = interface.view()
-            self._report(view, before, now)
         self._judged[index] = (view, looked)
-
-    def _report(self, view: View, before: Mapping[Family, FamilyHealth], now: float) -> None:
-        for family in Family:
-            was, is_now = before.get(family), view.health.get(family)
-            if _told(was) != _told(is_now):
-                self._host.report(HealthChanged(view, family, was, is_now, now))
-
-
-def _told(health: FamilyHealth | None) -> object:
-    """What of a verdict is news when it changes: waiting for other facts is none."""
-    if health is None or health.waits:
-        return health and (health.health, True)
-    return health.health, frozenset(cause.code for cause in health.causes)

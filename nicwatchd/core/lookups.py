@@ -7,14 +7,17 @@ look-ups, and each interface's shadows and reach.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final
 
 from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import Family, IPAddress, Reason, Rule
+from nicwatchd.core.kernel_proof import leased
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import Family, IPAddress, IPNetwork, Key, Reason, Rule
 from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
@@ -23,7 +26,13 @@ from nicwatchd.core.treatment import Primary
 # Of narrow routes in tables that foreign rules lead to we do not hear: so look again now and then.
 ANEW: Final = 60.0  # s
 
-_Addresses: TypeAlias = Mapping[Family, tuple[IPAddress, ...]]
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What one interface has on its link, in each family that is judged; and its VPC subnets."""
+
+    addresses: Mapping[Family, tuple[IPAddress, ...]]
+    subnets: tuple[IPNetwork, ...]
 
 
 class Lookups:
@@ -34,7 +43,7 @@ class Lookups:
         self._planned: list[tuple[Rule, ...]] = []  # the rules that the last look-ups were for
         self._ways: tuple[Ways, ...] = ()  # ... and the addresses
         self._at = -inf  # when they were
-        self._known: dict[int, tuple[object, _Addresses]] = {}  # and from what, by ifindex
+        self._places: dict[Key, tuple[object, _Place]] = {}  # and from what
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
 
     def wanted(self, now: float, *, changed: bool, held: bool) -> LookUp:
@@ -97,22 +106,22 @@ class Lookups:
 
     def _all_ways(self) -> Iterator[Ways]:
         host = self._host
-        judged = {i: self._on_link(each) for i, each in host.interfaces.items() if i in host.enis}
-        self._known = {i: self._known[i] for i in judged}
+        self._places = {key: its for key, its in self._places.items() if key in host.keys}
+        known = {index: self._place_of(each) for index, each in host.interfaces.items()}
         # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
         # secondaries call each other is not looked up: that would grow with their square.
-        drivers = host.policy.drivers
-        every = [i for i, each in host.interfaces.items() if each.link.driver in drivers]
-        primary = [i for i in every if isinstance(host.interfaces[i].treatment, Primary)]
-        for index, addresses in judged.items():
-            interface = host.interfaces[index]
-            if not (interface.link.up and interface.link.running):
+        interfaces, drivers = host.interfaces, host.policy.drivers
+        every = [i for i, each in interfaces.items() if each.link.driver in drivers]
+        primary = [i for i in every if isinstance(interfaces[i].treatment, Primary)]
+        for index, place in known.items():
+            interface = interfaces[index]
+            if not (place.addresses and interface.link.up and interface.link.running):
                 continue
             is_primary = index in primary
-            places = dict.fromkeys((index, *(every if is_primary else primary)))
-            subnets = dict.fromkeys(n for i in places for n in host.interfaces[i].facts.subnets)
+            around = dict.fromkeys((index, *(every if is_primary else primary)))
+            subnets = dict.fromkeys(subnet for i in around for subnet in known[i].subnets)
             table = interface.numbers.table_of(index)
-            for family, its in addresses.items():
+            for family, its in place.addresses.items():
                 led = any((r.table, r.family) == (table, family) for r in interface.plan.routes)
                 yield Ways(
                     index,
@@ -124,18 +133,17 @@ class Lookups:
                     is_primary=is_primary,
                 )
 
-    def _on_link(self, interface: Interface) -> _Addresses:
-        """What an ENI has on its link, in each family that is judged."""
-        index, facts, plan = interface.link.index, interface.facts, interface.plan
+    def _place_of(self, interface: Interface) -> _Place:
+        """What was concluded last, if from the same."""
+        facts, plan = interface.facts, interface.plan
         basis = (
-            *(interface.treatment, interface.lifecycle.state, interface.verdicts),
-            *(facts.addresses, facts.elsewhere, plan.away, interface.leaves_addresses),
+            *(interface.treatment, interface.lifecycle.state, interface.verdicts, facts.memory),
+            *(facts.addresses, facts.routes, facts.elsewhere),
+            *(plan.away, interface.leaves_addresses),
         )
-        known = self._known.get(index)
+        known = self._places.get(interface.key)
         if known is None or known[0] != basis:
-            view = interface.view()
-            found = {f: on_link(view, f) for f in Family if is_judged(view, f)}
-            known = self._known[index] = (basis, {f: ips for f, ips in found.items() if ips})
+            known = self._places[interface.key] = (basis, _place(interface))
         return known[1]
 
     def _links_of(self, index: int) -> frozenset[int]:
@@ -149,3 +157,16 @@ def _addresses(host: Host) -> frozenset[IPAddress]:
     own = (interface.facts.addresses for interface in host.interfaces.values())
     every = (*own, *host.foreign_addresses.values())
     return frozenset(address.ip for addresses in every for address in addresses)
+
+
+def _place(interface: Interface) -> _Place:
+    facts, view = interface.facts, interface.view()
+    found = {family: on_link(view, family) for family in Family if is_judged(view, family)}
+    brought = leased(facts.addresses)
+    told = (facts.memory.believed.of(family).cidrs for family in Family)
+    known = {subnet for answer in told if isinstance(answer, Value) for subnet in answer.value}
+    return _Place(
+        {family: addresses for family, addresses in found.items() if addresses},
+        # An operator's network on the link is no part of the VPC.
+        tuple(n for n in facts.subnets if n in known or any(ip in n for ip in brought)),
+    )

@@ -1,8 +1,8 @@
 """Counts what others removed of ours, as opposed to what was never there, for the fights.
 
 Reads: each decision's plans and operations, their outcomes, and whom notifications name. Gives: the
-number of heals of each kind, and the losses of each interface. A decision opens the books, and its
-outcomes close them: until then, none of its operations counts as done.
+number of heals of each kind, the losses of each interface, and what to tell of them. A decision
+opens the books, and its outcomes close them: until then, none of its operations counts as done.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
+from nicwatchd.core.episodes import Episodes
 from nicwatchd.core.facts import Facts
 from nicwatchd.core.fights import KINDS, Fights, Place, Thing, has, place, thing, things
 from nicwatchd.core.model import AddAddress, AddRoute, AddRule, Operation, Plan, Rule
@@ -28,12 +29,18 @@ class Loser(Protocol):
     def fights(self) -> Fights:
         """Count what others take."""
 
+    @property
+    def plan(self) -> Plan:
+        """Tell what it should have now."""
+
 
 class Losses:
     """The books on the losses of one host."""
 
     def __init__(self) -> None:
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
+        self.episodes = Episodes()
+        self.noticed = 0.0  # when we heard of the first thing that this turn is about
         self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
         self._throttled: frozenset[Thing]  # of the open decision
         self._suspects: dict[Place, str] = {}
@@ -43,7 +50,8 @@ class Losses:
         self._suspects[where] = who
 
     def forget(self, index: int) -> None:
-        """A link is gone: forget who was suspected there."""
+        """A link is gone: forget who was suspected there, and what was lost."""
+        self.episodes.forget(index)
         self._suspects = {
             where: who
             for where, who in self._suspects.items()
@@ -78,16 +86,24 @@ class Losses:
                 lost, AddRoute | AddAddress
             ) and interface.facts.was_taken_by_kernel(lost)
             if has(before[index], lost) and not by_kernel:
-                interface.fights.lose(lost, self._suspects.get(place(lost)), now)
+                who = self._suspects.get(place(lost))
+                interface.fights.lose(lost, who, now)
+                if not interface.fights.over(lost):
+                    self.episodes.lose(index, lost, who)
                 self.heals[KINDS[type(lost)]] += 1
         for interface in interfaces.values():
             interface.facts.count_begins_anew()
+        self._suspects.clear()  # of this turn: who does it the next time is not known yet
+        plans = {index: interface.plan for index, interface in interfaces.items()}
+        self.episodes.seal(things(operations), plans, min(self.noticed, now), now)
 
     def open(self, operations: Iterable[Operation], allowed: Iterable[Operation]) -> None:
         """A decision was made: what its operations add is missing until `close`."""
         self._missing = things(operations)
         self._throttled = self._missing - things(allowed)
 
-    def close(self, failed: AbstractSet[Thing]) -> None:
+    def close(self, failed: AbstractSet[Thing], now: float) -> None:
         """Its operations were carried out: all but `failed` is in the kernel from now on."""
-        self._missing = self._throttled | failed
+        missing = self._throttled | failed
+        self.episodes.back(self._missing - missing, now)
+        self._missing = missing

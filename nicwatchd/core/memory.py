@@ -202,12 +202,16 @@ class KnownFamily:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known of one ENI. `believed` is what to judge by; `first_listed` a time, or None."""
+    """What is known of one ENI. `believed` is what to judge by; `first_listed` a time, or None.
+
+    `since`: when each key's answer became what it is, by the key's name. Nothing depends on it.
+    """
 
     believed: EniMetadata = field(default_factory=EniMetadata)
     v4: KnownFamily = field(default_factory=partial(KnownFamily.unread_of, Family.V4))
     v6: KnownFamily = field(default_factory=partial(KnownFamily.unread_of, Family.V6))
     first_listed: float | None = None
+    since: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def without(self, given_up: AbstractSet[Hashable]) -> Memory:
         """What is known once addresses or prefixes that are doubted are given up."""
@@ -314,7 +318,17 @@ def remember(
     }
     refused = (*heard.refused, *v4.refused, *v6.refused)
     believed = replace(heard, v4=v4.believed, v6=v6.believed, refused=refused, **newer)
-    return Memory(believed, v4, v6, first)
+    return Memory(believed, v4, v6, first, _since(memory, believed, now))
+
+
+def _since(memory: Memory, believed: EniMetadata, now: float) -> dict[str, float]:
+    """When each answer became what it is, after one more reading."""
+    return {
+        key.name: memory.since.get(key.name, now)
+        if believed.answer(key) == memory.believed.answer(key)
+        else now
+        for key in ENI_KEYS
+    }
 
 
 def _subnets(lists: Mapping[ImdsKey, Known[Any]]) -> tuple[IPNetwork, ...]:

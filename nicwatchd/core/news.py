@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nicwatchd.core.fights import Thing
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Transition
-from nicwatchd.core.model import Family
+from nicwatchd.core.model import Family, Reason
 from nicwatchd.core.view import View
 
 
@@ -54,4 +55,78 @@ class Surprised:
     trace: str
 
 
-News: TypeAlias = StateChanged | FightChanged | HealthChanged | Surprised
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """A link that carried packets does not any more, or does again. It was not nicwatchd.
+
+    `flapped`: it was down for a moment only. `carries` is False while it is down (`view.link.up` is
+    False then) or has no carrier.
+    """
+
+    view: View
+    carries: bool
+    flapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Others removed things of ours. `who`: whom the kernel's notifications name; empty: nobody.
+
+    `untold`: how many were lost before it and put back, too fast to tell each.
+    """
+
+    view: View
+    things: tuple[Thing, ...]
+    who: tuple[str, ...]
+    at: float  # monotonic seconds: when we heard of the first
+    untold: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was lost is there again, `after` so many seconds."""
+
+    view: View
+    things: tuple[Thing, ...]
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bypassed:
+    """Foreign rules or routes have begun to win over ours, others than before, or do no more.
+
+    `by` are the reasons now; empty: none does. `before` are those that were told before.
+    """
+
+    view: View
+    by: tuple[Reason, ...]
+    before: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyGivenUp:
+    """An ENI is taken for one without this family, `after` so many seconds since it was seen."""
+
+    view: View
+    family: Family
+    reason: Reason
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class EgressMoved:
+    """Main's best default route, by which the host's own traffic leaves, has other links.
+
+    `view` is the ENI that it leads through now, or else did before. `before` and `after` are names
+    of links; empty: there is none. `by_us`: the route is nicwatchd's.
+    """
+
+    view: View | None
+    family: Family
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    by_us: bool
+
+
+Cause: TypeAlias = LinkChanged | Lost | Restored | Bypassed | FamilyGivenUp | EgressMoved
+News: TypeAlias = StateChanged | FightChanged | HealthChanged | Surprised | Cause

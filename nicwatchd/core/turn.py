@@ -26,6 +26,7 @@ from nicwatchd.core import asking
 from nicwatchd.core.agenda import Agenda, Appointment, Why
 from nicwatchd.core.application import Application
 from nicwatchd.core.basis import Basis
+from nicwatchd.core.chronicle import Chronicle
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.failures import explain, failed, is_in_the_way
@@ -148,23 +149,22 @@ class Turn:
         self._basis = Basis(self.host, self._decider.forwarder)  # of the last decision
         self._lookups = Lookups(self.host)
         self._health = HealthBook(self.host)
+        self._chronicle = Chronicle(self.host)
         self._agenda = Agenda(now)
         self._requests: list[Request] = []
         self._application = Application()  # of the decision that is carried out
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
-        # Of the turn under way: when it began, its rounds so far, and whether it applied anything.
-        self._began: float
-        self._round: int
-        self._wrote: bool
+        self._began: float  # when the turn under way began
+        self._round: int  # its rounds so far
+        self._wrote: bool  # whether it applied anything
         self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
 
     def take_event(self, event: Event, now: float, *, by_us: bool = False) -> None:
         """The kernel reported a change; `by_us`: our own request socket caused it."""
-        delay = self.picture.take_event(event, now, by_us=by_us)
-        if delay is not None:
+        if (delay := self.picture.take_event(event, now, by_us=by_us)) is not None:
             self._agenda.news(now, delay)
 
     def take_reading(self, reading: Reading | PrimaryReading | MacsReading, now: float) -> None:
@@ -231,7 +231,7 @@ class Turn:
     def start(self, now: float) -> None:
         """Begin a turn; `step` is then the first step."""
         self._began, self._round, self._wrote = now, 0, False
-        self._agenda.started()
+        self.host.losses.noticed = self._agenda.started(now)
         self._guard(lambda: self._move(Move.DUE, now), now)
 
     def answer(self, answer: StepAnswer, now: float) -> None:
@@ -326,7 +326,7 @@ class Turn:
         self._round += 1
         self._wrote = True
         self._failed = failed(self._application.outcomes)
-        self._decider.close(self._failed)
+        self._decider.close(self._failed, now)
         self.picture.stale.refused(self._failed)
         self.picture.stale.in_the_way(o for o in self._failed if is_in_the_way(o))
         if self.decision:
@@ -335,6 +335,7 @@ class Turn:
 
     def _end(self, now: float) -> None:
         self._health.conclude(self._lookups.reached, now, held=self._held)
+        self._chronicle.note(now)
         if self.decision:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
@@ -372,7 +373,7 @@ class Turn:
 
     def news(self) -> list[News]:
         """What happened since the last call."""
-        return self.host.news()
+        return [*self.host.news(), *self._chronicle.drain()]
 
 
 def _number(requests: Iterable[Request], host: Host, revision: int) -> bool:

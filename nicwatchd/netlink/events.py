@@ -7,10 +7,8 @@ the few attributes that decide (1 to 5 us for each message; pyroute2's decoder t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from ipaddress import IPv6Address
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink import NETLINK_ROUTE
@@ -52,6 +50,7 @@ from nicwatchd.core.port import (
     RouteEvent,
     RuleEvent,
 )
+from nicwatchd.netlink import culprit
 from nicwatchd.netlink.constants import (
     FRA_PRIORITY,
     FRA_PROTOCOL,
@@ -126,7 +125,6 @@ MULTICAST: Final = (socket.AF_INET6, 8, LOCAL_TABLE, IPv6Address("ff00::").packe
 RT_TABLE_COMPAT: Final = 252  # in the header: the number exceeds 255, see RTA_TABLE
 # The kernel creates these for each address. They add nothing to the event of the address.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
-PROC: Final = Path("/proc")
 
 
 def open_event_socket(buffer: int = BUFFER) -> socket.socket:
@@ -185,6 +183,7 @@ class EventSocket:
 
     def _read(self, sock: socket.socket, notify: Callable[[Event], None]) -> int:
         """Read up to BURST datagrams; returns how many. Fewer mean that the buffer is empty."""
+        culprit.forget()
         for count in range(BURST):
             try:
                 datagram = sock.recv(RECEIVE)
@@ -260,12 +259,12 @@ def _address(message: Message) -> AddressEvent:
     found = attributes(message.body, IFADDR.size)
     ours = found.get(IFA_PROTO) == bytes([PROTOCOL]) and message.pid  # 0: see AddressEvent
     packed = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
-    process = process_name(message.pid) if message.pid else ""
+    process = culprit.process_name(message.pid) if message.pid else ""
     return AddressEvent(
         index,
         message.pid,
         deleted=True,
-        culprit=_culprit(message.pid, process) if ours else "",
+        culprit=culprit.words(message.pid, process) if ours else "",
         link_local=link_local,
         ip=address(packed) if packed else None,
         process=process,
@@ -300,7 +299,7 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
         u32(found.get(RTA_OIF)),
         deleted,
         message.pid,
-        culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
         links_of(found) if RTA_MULTIPATH in found else (),
         host,
         wide=wide,
@@ -327,26 +326,5 @@ def _rule(message: Message) -> RuleEvent | None:
         protocol,
         deleted,
         message.pid,
-        culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
     )
-
-
-def culprit(pid: int, proc: Path = PROC) -> str:
-    """The process that asked the kernel for a change, as text for people.
-
-    The port id of a program's first netlink socket is its pid; later sockets have random numbers,
-    and a pid from another namespace means another process here. A short-lived `ip` can still be
-    looked up when its event arrives, but no longer 5 ms later.
-    """
-    return _culprit(pid, process_name(pid, proc)) if pid else "the kernel"
-
-
-def _culprit(pid: int, process: str) -> str:
-    return f"port id {pid}, perhaps {process}" if process else f"port id {pid}"
-
-
-def process_name(pid: int, proc: Path = PROC) -> str:
-    """The name of a process; empty where there is none."""
-    with contextlib.suppress(OSError):
-        return (proc / str(pid) / "comm").read_text().strip()
-    return ""

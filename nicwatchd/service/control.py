@@ -7,6 +7,7 @@
 | GET /v1/status | the host: `HostStatus` |
 | GET /v1/interfaces | a list of `InterfaceStatus` |
 | GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
+| GET /v1/explain/{the same, or an address} | why it is in its state: `Explanation`, else 404 |
 | GET /v1/events | a line of JSON for each interface now, then one for each transition or fight |
 | GET /metrics | metrics for Prometheus |
 | POST /v1/reconcile | re-reads kernel and IMDS; answers `HostStatus` once that is done |
@@ -36,6 +37,7 @@ from aiohttp.typedefs import Handler
 
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.port import KernelError
+from nicwatchd.service import explanation
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import UnknownInterfaceError
@@ -141,7 +143,13 @@ def _log() -> logging.Logger:
 class Control:
     """The server. `start` replaces the socket file of a daemon that has died."""
 
-    def __init__(self, service: Service, path: Path, idle: float = IDLE) -> None:
+    def __init__(
+        self,
+        service: Service,
+        path: Path,
+        idle: float = IDLE,
+        explain: explanation.Explain = explanation.nobody,
+    ) -> None:
         self._service = service
         self.path = path
         self._timers = _IdleTimers(idle)
@@ -155,6 +163,7 @@ class Control:
                 web.get("/v1/status", self._status),
                 web.get("/v1/interfaces", self._interfaces),
                 web.get("/v1/interfaces/{key}", self._interface),
+                web.get("/v1/explain/{key}", explanation.handler(explain)),
                 web.get("/v1/events", self._events),
                 web.post("/v1/reconcile", self._reconcile),
                 web.post("/v1/release", self._release),

@@ -1,25 +1,43 @@
-"""The journal: one entry for each transition, with enough fields to rebuild `status` from it."""
+"""The journal: one entry for each transition and each cause, and `status` rebuilt from them.
+
+What the entries say is in `nicwatchd.service.entries`; each has enough fields to rebuild `status`.
+"""
 
 from __future__ import annotations
 
-import pwd
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import UUID
 
-from nicwatchd.core.fights import WINDOW
-from nicwatchd.core.lifecycle import State, Transition
-from nicwatchd.core.news import FightChanged, StateChanged, Surprised
-from nicwatchd.service import protocols
-from nicwatchd.service.status import InterfaceStatus, ReasonStatus, shown
+from pydantic import ValidationError
+
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.news import (
+    Bypassed,
+    EgressMoved,
+    FamilyGivenUp,
+    FightChanged,
+    HealthChanged,
+    LinkChanged,
+    Lost,
+    Restored,
+    StateChanged,
+    Surprised,
+)
+from nicwatchd.service import entries, protocols
+from nicwatchd.service.entries import DEBUG, ERROR, INFO, NOTICE, WARNING
+from nicwatchd.service.journal_reader import JournalUnreadableError, Range, this_boot
+from nicwatchd.service.journal_reader import entries as read_entries
+from nicwatchd.service.status import InterfaceStatus, shown
 from nicwatchd.service.telling import ImdsChanged, KernelTrouble, Started, Stopped, Told
 
 try:
     from systemd import journal as library
 except ImportError:  # Amazon Linux has it for its old Python only
     library = None
+
+__all__ = ["DEBUG", "ERROR", "INFO", "NOTICE", "WARNING", "JournalUnreadableError"]
 
 SOCKET: Final = protocols.JOURNAL
 IDENTIFIER: Final = "nicwatchd"
@@ -37,17 +55,20 @@ FIGHT_BEGAN: Final = UUID("5c5ff230412f49878cc237ca9e17c76f")
 FIGHT_ENDED: Final = UUID("7286de728f914e43a4f7ce044411a90a")
 SURPRISE: Final = UUID("fd1d6a00b2484d13be39fcbae9475e36")
 RELOAD_FAILED: Final = UUID("875f1d714b7a46f59e3ba83959fba55a")
+HEALTH_CHANGED: Final = UUID("717407f249b642a7b56c41261a30a735")
+LOST: Final = UUID("c830b930300c43ed92ae1767f2b04a82")
+RESTORED: Final = UUID("e0eeaacfa2e842f6982d65ced7f35f07")
+LINK_CHANGED: Final = UUID("e5ee6697d540477bb9ca00165c7ef1ef")
+BYPASS_BEGAN: Final = UUID("65ffc7b79e4049a39c32d1c65122f073")
+BYPASS_ENDED: Final = UUID("99751a5e03024d5386d63b235a21e2d7")
+FAMILY_GIVEN_UP: Final = UUID("c7a233deac53441b99179e79417a5a84")
+EGRESS_MOVED: Final = UUID("e579cb5fd0834379b33dd800ea447af6")
 
-ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog's priorities
-
+# The entries that a status is made from: those about interfaces.
 MATCHES: Final = (
-    STARTED,
-    TRANSITION,
-    OVERDUE,
-    FIGHT_BEGAN,
-    FIGHT_ENDED,
-)  # the entries that a status is made from
-NOBODY: Final = -1  # not the id of any user
+    *(STARTED, TRANSITION, OVERDUE, FIGHT_BEGAN, FIGHT_ENDED, HEALTH_CHANGED),
+    *(LINK_CHANGED, BYPASS_BEGAN, BYPASS_ENDED, FAMILY_GIVEN_UP),
+)
 
 Sink = Callable[[UUID, str, int, Mapping[str, str]], None]
 
@@ -62,8 +83,8 @@ def to_journald(message_id: UUID, message: str, priority: int, fields: Mapping[s
         **fields,
     }
     try:
-        if library:
-            library.send(**entry)
+        if library:  # its `send` would add the line of code, which is always this one
+            library.sendv(*(f"{name}={value}" for name, value in entry.items()))
         else:
             protocols.journal_send(entry)
     except OSError:  # journald is stopped or out of memory: no reason to exit
@@ -72,9 +93,10 @@ def to_journald(message_id: UUID, message: str, priority: int, fields: Mapping[s
 
 def to_stderr(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
     """Write the message as one line to standard error, without the fields."""
-    del message_id, priority, fields
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    del message_id, fields
+    if priority < DEBUG:
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
 
 
 def sink() -> Sink:
@@ -90,93 +112,64 @@ class Journal:
 
     def observe(self, told: Told) -> None:
         """Write an event."""
-        send, news, status = self._send, told.news, told.status
-        match news:
-            case StateChanged() if status:
-                write_transition(send, news.transition, status)
-            case FightChanged(began=began) if status:
-                write_fight(send, status, began=began)
-            case Surprised():
-                write_surprise(send, news, status)
-            case ImdsChanged(condition=condition):
-                priority = INFO if condition.state == "ok" else WARNING
-                text = shown(str(condition))  # it may name links
-                send(IMDS_CHANGED, text, priority, {"NICWATCHD_IMDS": condition.state})
-            case KernelTrouble(text=text):
-                message = f"a request to the kernel failed: {text}; trying again"
-                send(KERNEL_TROUBLE, message, WARNING, {})
-            case Started(version=version):
-                send(STARTED, f"nicwatchd {version} started", INFO, {})
-            case Stopped():
-                send(STOPPED, "nicwatchd stopped", INFO, {})
+        written = _of_interface(told) or _of_cause(told) or _of_daemon(told)
+        if written:
+            message_id, (message, priority, fields) = written
+            self._send(message_id, message, priority, fields)
 
 
-def describe(transition: Transition, status: InterfaceStatus) -> str:
-    """One line for people: the interface, its new state, and why."""
-    after = f"after {transition.elapsed:.1f} s"
-    why = "; ".join(reason.text for reason in status.reasons)
-    late = " (overdue)" if transition.overdue else ""
-    if transition.state is transition.previous:
-        rest = why or "nothing more to wait for"
-        return f"{_label(status)} still {transition.state}{late} {after}: {rest}"
-    return f"{_label(status)} is {transition.state}{late} {after}" + (f": {why}" if why else "")
+def _of_interface(told: Told) -> tuple[UUID, entries.Entry] | None:
+    """The entry for what became of an interface."""
+    news, status = told.news, told.status
+    match news:
+        case StateChanged(transition=transition) if status:
+            message_id = OVERDUE if transition.overdue else TRANSITION
+            return message_id, entries.transition(transition, status)
+        case HealthChanged() if status:
+            return HEALTH_CHANGED, entries.health(news, status)
+        case FightChanged(began=True) if status and status.fight:
+            return FIGHT_BEGAN, entries.fight_began(status, status.fight)
+        case FightChanged() if status:
+            return FIGHT_ENDED, entries.fight_ended(status)
+        case Surprised():
+            return SURPRISE, entries.surprise(news, status)
+    return None
 
 
-def _label(status: InterfaceStatus) -> str:
-    return f"{status.name} ({status.mac})"
+def _of_cause(told: Told) -> tuple[UUID, entries.Entry] | None:
+    """The entry for what happened to an interface, or to the host's own traffic."""
+    news, status = told.news, told.status
+    match news:
+        case EgressMoved():
+            return EGRESS_MOVED, entries.egress(news, status)
+        case Lost() if status:
+            return LOST, entries.lost(news, status)
+        case Restored() if status:
+            return RESTORED, entries.restored(news, status)
+        case LinkChanged() if status:
+            return LINK_CHANGED, entries.link(news, status)
+        case Bypassed(by=by) if status:
+            return (BYPASS_BEGAN if by else BYPASS_ENDED), entries.bypassed(news, status)
+        case FamilyGivenUp() if status:
+            return FAMILY_GIVEN_UP, entries.given_up(news, status)
+    return None
 
 
-def interface_fields(status: InterfaceStatus, reasons: list[ReasonStatus]) -> dict[str, str]:
-    """The fields of every entry about an interface. NICWATCHD_STATUS holds the complete status."""
-    return {
-        "INTERFACE": status.name,
-        "NICWATCHD_IFINDEX": str(status.index),
-        "NICWATCHD_MAC": status.mac,
-        "NICWATCHD_ENI": status.eni or "",
-        "NICWATCHD_STATE": status.state,
-        "NICWATCHD_REASONS": "\n".join(f"{r.code}: {r.text}" for r in reasons),
-        "NICWATCHD_STATUS": status.model_dump_json(),
-    }
-
-
-def transition_fields(transition: Transition, status: InterfaceStatus) -> dict[str, str]:
-    """The fields of a transition's entry."""
-    return interface_fields(status, status.reasons) | {
-        "NICWATCHD_PREVIOUS_STATE": transition.previous or "",
-        "NICWATCHD_ELAPSED_USEC": str(round(transition.elapsed * 1e6)),
-    }
-
-
-def write_transition(send: Sink, transition: Transition, status: InterfaceStatus) -> None:
-    """Write a transition; `status` is the interface as it was then."""
-    message_id = OVERDUE if transition.overdue else TRANSITION
-    priority = WARNING if transition.overdue else NOTICE
-    if transition.state in (State.DETECTED, State.AWAITING) and not transition.overdue:
-        priority = INFO
-    fields = transition_fields(transition, status)
-    send(message_id, describe(transition, status), priority, fields)
-
-
-def write_fight(send: Sink, status: InterfaceStatus, *, began: bool) -> None:
-    """Write that a fight began or ended: somebody keeps removing what is ours, or has stopped."""
-    if began and status.fight:
-        text = f"{_label(status)} is fought over: {status.fight.text}"
-        send(FIGHT_BEGAN, text, WARNING, interface_fields(status, [status.fight]))
-    else:
-        text = f"{_label(status)} is no longer fought over: no repeated removals for {WINDOW:g} s"
-        send(FIGHT_ENDED, text, NOTICE, interface_fields(status, status.reasons))
-
-
-def write_surprise(send: Sink, news: Surprised, status: InterfaceStatus | None) -> None:
-    """Write that we caught an internal error, with its traceback."""
-    about = f"{_label(status)}: " if status else ""
-    fields = interface_fields(status, status.reasons) if status else {}
-    text = f"{about}internal error in {news.where}: {news.error}; everything else continues"
-    send(SURPRISE, text, ERROR, fields | {"NICWATCHD_TRACEBACK": news.trace})
-
-
-class JournalUnreadableError(Exception):
-    """The journal has no status for us; the text is one line for the operator."""
+def _of_daemon(told: Told) -> tuple[UUID, entries.Entry] | None:
+    """The entry for what concerns no interface."""
+    match told.news:
+        case ImdsChanged(condition=condition):
+            priority = INFO if condition.state == "ok" else WARNING
+            text = shown(str(condition))  # it may name links
+            return IMDS_CHANGED, (text, priority, {"NICWATCHD_IMDS": condition.state})
+        case KernelTrouble(text=text):
+            message = f"a request to the kernel failed: {text}; trying again"
+            return KERNEL_TROUBLE, (message, WARNING, {})
+        case Started(version=version):
+            return STARTED, (f"nicwatchd {version} started", INFO, {})
+        case Stopped():
+            return STOPPED, ("nicwatchd stopped", INFO, {})
+    return None
 
 
 def read_statuses() -> list[InterfaceStatus]:
@@ -186,13 +179,12 @@ def read_statuses() -> list[InterfaceStatus]:
     starts, and only those of root and of nicwatchd's own user. Raises JournalUnreadableError.
     """
     latest: dict[tuple[int, str], InterfaceStatus] = {}
-    found = False
-    for message_id, status_json in _entries():
-        found = True
-        if message_id == STARTED:
+    matches = [f"MESSAGE_ID={message_id.hex}" for message_id in MATCHES]
+    found = read_entries(matches, Range(boot=this_boot()))
+    for entry in found:
+        if entry.get("MESSAGE_ID") == STARTED.hex:
             latest.clear()
-        elif status_json:
-            status = InterfaceStatus.model_validate_json(status_json)
+        elif status := _status(entry.get("NICWATCHD_STATUS", "")):
             latest[(status.index, status.mac)] = status
     if not found:
         raise JournalUnreadableError(
@@ -202,42 +194,9 @@ def read_statuses() -> list[InterfaceStatus]:
     return [status for status in latest.values() if status.state is not State.GONE]
 
 
-Entry = tuple[UUID, int, str]  # message id, the sender's uid, NICWATCHD_STATUS (may be empty)
-
-
-def _entries() -> Iterator[tuple[UUID, str]]:
-    """Message id and status of the entries from trusted senders, the oldest first."""
-    trusted = {0, *_own_uid()}
-    read = _by_library if library else _by_journalctl
-    yield from (
-        (message_id, status_json) for message_id, uid, status_json in read() if uid in trusted
-    )
-
-
-def _by_library() -> Iterator[Entry]:
-    with library.Reader() as reader:
-        reader.this_boot()
-        for message_id in MATCHES:
-            reader.add_match(MESSAGE_ID=message_id.hex)
-        for entry in reader:
-            status_json = str(entry.get("NICWATCHD_STATUS", ""))
-            yield entry["MESSAGE_ID"], entry.get("_UID", NOBODY), status_json
-
-
-def _by_journalctl() -> Iterator[Entry]:
-    matches = [f"MESSAGE_ID={message_id.hex}" for message_id in MATCHES]
+def _status(text: str) -> InterfaceStatus | None:
+    """The status in an entry; None: there is none, or it is no such (of another version, say)."""
     try:
-        for entry in protocols.journal_entries(matches):
-            uid = int(entry.get("_UID", NOBODY))
-            yield UUID(entry["MESSAGE_ID"]), uid, entry.get("NICWATCHD_STATUS", "")
-    except OSError as error:
-        raise JournalUnreadableError(f"journalctl cannot be run: {error.strerror}") from None
-    except subprocess.CalledProcessError as error:
-        raise JournalUnreadableError(f"journalctl: {error.stderr.strip()}") from None
-
-
-def _own_uid() -> Iterator[int]:
-    try:
-        yield pwd.getpwnam("nicwatchd").pw_uid
-    except KeyError:
-        return
+        return InterfaceStatus.model_validate_json(text) if text else None
+    except ValidationError:
+        return None

@@ -22,6 +22,7 @@ from nicwatchd.service import journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.daemon import Daemon
+from nicwatchd.service.explanation import explainer
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.offline_release import release
 from nicwatchd.service.platform import NOT_EC2, Lock, is_ec2
@@ -74,7 +75,8 @@ async def _serve(settings: Settings, config: Path | None, runtime_directory: Pat
             daemon = Daemon(
                 settings.policy(), kernel, EventSocket(), imds, Ledger(runtime_directory), send
             )
-            control = Control(daemon, runtime_directory / SOCKET_NAME)
+            explain = explainer(daemon.turn, time.monotonic, time.time)
+            control = Control(daemon, runtime_directory / SOCKET_NAME, explain=explain)
             _on_signals(daemon.stop, lambda: _reload(daemon, config, send))
             await _with_control(control, daemon.run)
     finally:

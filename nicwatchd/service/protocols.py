@@ -6,6 +6,7 @@ documentation. They are stable interfaces.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -74,4 +75,5 @@ def journal_entries(
     command = ["journalctl", "--quiet", "--output=json", "--all", *options, *matches]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for line in done.stdout.splitlines():
-        yield json.loads(line)
+        with contextlib.suppress(ValueError):  # cut short, by a full disk say
+            yield json.loads(line)

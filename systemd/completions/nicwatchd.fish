@@ -53,7 +53,7 @@ function _shtab_nicwatchd_using
 end
 
 set -g _shtab_nicwatchd_commands status explain wait watch history doctor plan reconcile release migrate record bugreport run demo
-set -g _shtab_nicwatchd_opts_with_value --config --duration --for --from --iif --mark --output --runtime-directory --since --svg --timeout --to --until
+set -g _shtab_nicwatchd_opts_with_value --config --directory --duration --for --from --iif --mark --output --runtime-directory --since --svg --timeout --to --until
 
 complete -c nicwatchd -e
 complete -c nicwatchd -f
@@ -79,6 +79,7 @@ complete -c nicwatchd -n '_shtab_nicwatchd_using explain; and test $_shtab_nicwa
 complete -c nicwatchd -n '_shtab_nicwatchd_using; and test $_shtab_nicwatchd_npos -eq 0' -a wait -d 'Wait until interfaces or addresses work; also before they are attached.'
 complete -c nicwatchd -n '_shtab_nicwatchd_using wait' -s h -l help -d 'show this help message and exit'
 complete -c nicwatchd -n '_shtab_nicwatchd_using wait' -l for -xka "ipv4 ipv6 any all" -d 'the family that must work (default: all, every one that the interface has)'
+complete -c nicwatchd -n '_shtab_nicwatchd_using wait' -l escaped -d 'the targets are escaped, as by systemd-escape (for nicwatchd-wait@.service)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using wait' -l timeout -x -d 'give up after so many seconds (default: 180)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using wait' -l runtime-directory -xka "(__fish_complete_directories)" -d 'directory of the socket, the lock and the ledger (default: /run/nicwatchd)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using wait; and test $_shtab_nicwatchd_npos -ge 0' -ka "(_nicwatchd_interfaces)" -d 'name, MAC, ENI id or address'
@@ -92,6 +93,7 @@ complete -c nicwatchd -n '_shtab_nicwatchd_using history' -s h -l help -d 'show 
 complete -c nicwatchd -n '_shtab_nicwatchd_using history' -l since -x -d 'not older than this: -1h, -2d, 10:00, 2026-11-26 10:00 (default: this boot)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using history' -l until -x -d 'not newer than this'
 complete -c nicwatchd -n '_shtab_nicwatchd_using history' -l svg -xka "(__fish_complete_path (commandline -ct))" -d 'draw a picture into this file'
+complete -c nicwatchd -n '_shtab_nicwatchd_using history' -l directory -xka "(__fish_complete_path (commandline -ct))" -d 'read the journal files in this directory instead, perhaps of another host'
 complete -c nicwatchd -n '_shtab_nicwatchd_using history' -l json -d 'machine-readable output'
 complete -c nicwatchd -n '_shtab_nicwatchd_using history; and test $_shtab_nicwatchd_npos -eq 0' -ka "(_nicwatchd_interfaces)" -d 'this interface only (name, MAC or ENI id)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using; and test $_shtab_nicwatchd_npos -eq 0' -a doctor -d 'Look for what hurts or would hurt on this host, and say what mends it; changes nothing.'
@@ -132,6 +134,7 @@ complete -c nicwatchd -n '_shtab_nicwatchd_using record' -l duration -x -d 'reco
 complete -c nicwatchd -n '_shtab_nicwatchd_using record' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write it to FILE (default: a name with the time, in this directory)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using record' -l no-mask -d 'leave public addresses as they are'
 complete -c nicwatchd -n '_shtab_nicwatchd_using record' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read the settings from FILE (default: /etc/nicwatchd/nicwatchd.toml)'
+complete -c nicwatchd -n '_shtab_nicwatchd_using record' -l runtime-directory -xka "(__fish_complete_directories)" -d 'directory of the socket, the lock and the ledger (default: /run/nicwatchd)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using; and test $_shtab_nicwatchd_npos -eq 0' -a bugreport -d 'Collect all that a maintainer needs to see in one archive (root).'
 complete -c nicwatchd -n '_shtab_nicwatchd_using bugreport' -s h -l help -d 'show this help message and exit'
 complete -c nicwatchd -n '_shtab_nicwatchd_using bugreport' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write it to FILE (default: a name with the time, in this directory)'

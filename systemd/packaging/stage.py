@@ -139,10 +139,12 @@ def stage_files(destination: Path, prefix: Path, interpreter: str) -> None:
     launcher = (HERE / "launcher.py").read_text()
     launcher = launcher.replace("#!/usr/bin/python3", f"#!{interpreter}", 1)
     write(base / "bin/nicwatchd", launcher.encode(), 0o755)
-    unit = (systemd / "nicwatchd.service").read_text()
-    unit = unit.replace("ExecStart=/usr/bin/", f"ExecStart={prefix}/bin/")
-    write(base / "lib/systemd/system/nicwatchd.service", unit.encode())
+    for name in ("nicwatchd.service", "nicwatchd-wait@.service"):
+        unit = (systemd / name).read_text()
+        unit = unit.replace("ExecStart=/usr/bin/", f"ExecStart={prefix}/bin/")
+        write(base / "lib/systemd/system" / name, unit.encode())
     for source, target in (
+        ("nicwatchd-online.target", "lib/systemd/system/nicwatchd-online.target"),
         ("nicwatchd.sysusers", "lib/sysusers.d/nicwatchd.conf"),
         ("nicwatchd.networkd.conf", "lib/systemd/networkd.conf.d/10-nicwatchd.conf"),
         ("nicwatchd.catalog", "lib/systemd/catalog/nicwatchd.catalog"),

@@ -1,4 +1,4 @@
-"""A full host: what a start costs with 64 ENIs of 50 addresses in each family."""
+"""A full host, 64 ENIs of 50 addresses in each family: what a start costs, and `status`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nicwatchd.netlink.wire import unpack
 from nicwatchd.sim import dhcp, netns
 from nicwatchd.sim.ec2 import DaemonProcess, Ec2
 from nicwatchd.sim.script import EniScript
-from tests.bench import host, outside
+from tests.bench import command, host, outside
 from tests.bench.figures import Figure, Limit
 from tests.bench.quiet import Process
 
@@ -73,6 +73,9 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
                 await _all_applied(again.daemon, enis)
                 second = time.monotonic() - again.at
                 written = _count(changes)
+            await command.ready(again.daemon)
+            runs = command.QUICK_RUNS if quick else command.RUNS
+            commands = await command.run_status(ec2.vpc.runtime_dir, runs)
             again_cpu = again.process.cpu()
     what = f"{enis} ENIs with {ADDRESSES} + {ADDRESSES} addresses"
     return [
@@ -89,6 +92,12 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
             [float(written)],
             unit="",
             limits=(Limit("max", 0.0),),
+        ),
+        Figure(
+            f"`nicwatchd status`, {enis} ENIs with {2 * ADDRESSES} addresses, {runs} runs",
+            commands,
+            limits=(Limit("median", 0.120),),
+            show=("max",),
         ),
     ]
 

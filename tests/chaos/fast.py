@@ -16,6 +16,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.host import Host
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -72,6 +73,7 @@ from tests.chaos.actions import (
     SwitchIpv6,
     TakeForeign,
 )
+from tests.chaos.flattery import BEAT, Flattery
 from tests.chaos.judge import Seen, see
 from tests.chaos.memory_imds import MemoryTransport
 from tests.chaos.truth import PRIMARY, Truth, first_enis
@@ -111,6 +113,7 @@ class FastWorld:
         self._daemon: Daemon | None = None
         self._task: asyncio.Task[None] | None = None
         self._wrongs: list[str] = []
+        self._flattery = Flattery()
         self._named: dict[ForeignRule, Rule] = {}  # rules without a priority, with the kernel's
         self._started = 0.0
         self.journal: list[str] = []
@@ -138,18 +141,19 @@ class FastWorld:
         # What a quiet point finds right is to stay from then on, not from before it.
         steady = truth.steady & self._steady
         self._steady = truth.steady
-        self.kernel.disturbed(replace(truth, steady=steady), self._indexes)
+        certain = replace(truth, steady=steady)
+        self.kernel.disturbed(certain, self._indexes)
         match action:
             case Start() | Stop() | Kill() | Overrun() | Reload():
                 sections = tuple(truth.sections[mac] for mac in sorted(truth.sections))
                 self._policy = replace(self._policy, sections=sections)
                 await self._do_daemon(action)
             case Pass(share):
-                await asyncio.sleep(LONGEST_PASS * share)
+                await self._let_pass(LONGEST_PASS * share, certain)
                 if LONGEST_PASS * share >= KNOWS:
                     self._look_for_strays(truth)
             case Quiet():
-                await asyncio.sleep(SETTLED)
+                await self._let_pass(SETTLED, certain)
                 self._look_for_strays(truth)
             case FaultBegins(on, do):
                 self._imds.fault(on, do)
@@ -161,22 +165,35 @@ class FastWorld:
                 self._do_others(action)
         self._tell(truth)
 
-    async def look(self) -> Seen:
-        states = {} if self._daemon is None else self._daemon.status().interfaces
-        by_mac = {status.mac: status.state for status in states}
-        seen = await see(self.kernel, self._indexes, by_mac)
+    async def look(self, truth: Truth) -> Seen:
+        shown = [] if self._daemon is None else self._daemon.status().interfaces
+        seen = await see(self.kernel, truth, [each.model_dump(mode="json") for each in shown])
         published = self._policy.forwarded is Forwarded.CONNMARK
         return replace(seen, ruleset=self.kernel._state.ruleset or "") if published else seen
 
     def wrongs(self) -> list[str]:
-        self._wrongs += self.kernel.wrongs
+        self._wrongs += [*self.kernel.wrongs, *self._flattery.wrongs]
         self.kernel.wrongs.clear()
+        self._flattery.wrongs.clear()
         if self._task is not None and self._task.done():
             self._wrongs.append(f"the daemon ended: {self._task.exception()!r}")
         if self._daemon is not None and self._daemon.host.surprises:
             self._wrongs.append("the state machine got input off its table")
         told, self._wrongs = self._wrongs, []
         return told
+
+    async def _let_pass(self, seconds: float, truth: Truth) -> None:
+        """Let time pass, and see that nothing is called working for long that is not."""
+        end = self._clock() + seconds
+        while (left := end - self._clock()) > 0:
+            await asyncio.sleep(min(left, BEAT))
+            self._flattery.look(self._host, self.kernel, truth, self._clock())
+
+    @property
+    def _host(self) -> Host | None:
+        """What the daemon knows, once it has run for a moment."""
+        is_new = self._clock() - self._started < KNOWS
+        return None if is_new or self._daemon is None else self._daemon.host
 
     # --- the daemon --------------------------------------------------------------------------
 

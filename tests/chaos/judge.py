@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -27,6 +27,7 @@ from nicwatchd.core.port import Kernel
 from tests.chaos.actions import ForeignAddress, ForeignDefault, ForeignRoute
 from tests.chaos.marks import wrong_marks
 from tests.chaos.truth import PRIMARY, Truth, cidrs, items_of
+from tests.chaos.verdicts import Unanswered, Verdicts, unanswered, verdicts, wrong_verdicts
 from tests.chaos.watched_kernel import selector, unguarded
 from tests.promised import Expected, expected, of_primary
 
@@ -35,7 +36,8 @@ from tests.promised import Expected, expected, of_primary
 class Seen:
     """What is there at a quiet point. `addresses` are marked as ours where the daemon knows so.
 
-    `routes` are all of ours and the main table's through ENIs; `states` are by MAC.
+    `routes` are all of ours and the main table's through ENIs; `states` are by MAC. `unanswered`
+    are the paths on which the kernel says that no answer comes.
     """
 
     links: Mapping[str, Link]
@@ -43,19 +45,23 @@ class Seen:
     routes: frozenset[Route]
     rules: tuple[Rule, ...]
     states: Mapping[str, str]
+    verdicts: Verdicts = field(default_factory=dict)
+    unanswered: Unanswered = field(default_factory=dict)
     ruleset: str | None = None  # our nftables table, where the settings ask for one; else None
 
 
-async def see(kernel: Kernel, macs: Iterable[str], states: Mapping[str, str]) -> Seen:
-    """Read a kernel; `macs` are those of ENIs."""
-    wanted = set(macs)
+async def see(kernel: Kernel, truth: Truth, interfaces: Iterable[Mapping[str, Any]]) -> Seen:
+    """Read a kernel; `interfaces` are as the daemon shows them."""
+    shown, wanted = list(interfaces), truth.enis.keys()
+    states = {interface["mac"]: interface["state"] for interface in shown}
     links = {link.mac: link for link in (await kernel.links()).values() if link.mac in wanted}
     routes = set(await kernel.own_routes())
     addresses = {}
     for link in links.values():
         addresses[link.index] = await kernel.addresses(link.index)
         routes |= {each for r in await kernel.link_routes(link.index) for each in single(r)}
-    return Seen(links, addresses, frozenset(routes), await kernel.rules(), states)
+    rules, silent = await kernel.rules(), await unanswered(kernel, truth, links, addresses)
+    return Seen(links, addresses, frozenset(routes), rules, states, verdicts(shown), silent)
 
 
 def single(route: Route) -> Iterator[Route]:
@@ -81,6 +87,7 @@ def differences(truth: Truth, seen: Seen) -> list[str]:
         *_addresses(promised, truth, seen),
         *_foreign(truth, seen),
         *_states(truth, seen),
+        *_verdicts(truth, seen),
     ]
 
 
@@ -282,3 +289,9 @@ def _states(truth: Truth, seen: Seen) -> list[str]:
         if state != wanted:
             wrong.append(f"{mac} is {state}, not {wanted}")
     return wrong
+
+
+def _verdicts(truth: Truth, seen: Seen) -> Iterator[str]:
+    links = seen.links.items()
+    on_links = {mac: {a.ip for a in seen.addresses[link.index]} for mac, link in links}
+    return wrong_verdicts(truth, seen.verdicts, seen.unanswered, on_links)

@@ -300,11 +300,9 @@ class Namespaces:
 
     # --- quiet points ----------------------------------------------------------------------------
 
-    async def look(self) -> Seen:
-        """What is there, read from outside; the states are the daemon's own."""
-        said = await self.daemon.get("/v1/interfaces")
-        states = {interface["mac"]: interface["state"] for interface in said}
-        return await see(self.outside.kernel, self.truth.enis, states)
+    async def look(self, truth: Truth) -> Seen:
+        """What is there, read from outside; states and verdicts are the daemon's own."""
+        return await see(self.outside.kernel, truth, await self.daemon.get("/v1/interfaces"))
 
     async def _settle(self) -> None:
         """Wait until all is right, and see that it stays so, and works.
@@ -315,13 +313,13 @@ class Namespaces:
         """
         give_up = time.monotonic() + PATIENCE
         while True:
-            while differences(self.truth, await self.look()):
+            while differences(self.truth, await self.look(self.truth)):
                 if time.monotonic() > give_up:
                     return  # the judge, who looks after this, says what is wrong
                 await asyncio.sleep(INTERVAL)
             await self._events_so_far()
             await self.daemon.post("/v1/reconcile")
-            right = not differences(self.truth, await self.look())
+            right = not differences(self.truth, await self.look(self.truth))
             # What a dead NIC lost just now is of no interest to the judge, but is healed.
             heals = self.truth.dead and any(map(_is_ours, await self._events_so_far()))
             if (right and not heals) or time.monotonic() > give_up:
@@ -347,11 +345,13 @@ class Namespaces:
         served = (mac for mac in self.truth.secondaries if not self.truth.is_left(mac))
         up = [self.link(mac) for mac in served if self.truth.ports[mac].up]
         inside = self.truth.contained  # of these no container is there
-        reached = [ip for eni in up for ip in self.truth.usable(eni.mac).addresses()]
+        every = [ip for eni in up for ip in self.truth.usable(eni.mac).addresses()]
+        reached = [ip for ip in every if not self.truth.is_diverted(ip)]
         wanted = paths(self.vpc.peers(*up), [ip for ip in reached if ip not in inside])
         # Where an operator has the default route elsewhere, the primary may be out of reach.
         its = self.truth.usable(PRIMARY).addresses()
         theirs = [ip for ip in its if ip.version not in self.truth.chosen]
+        theirs = [ip for ip in theirs if not self.truth.is_diverted(ip)]
         wanted += paths(self.vpc.peers(*up), theirs)
         try:
             await all_answer(self.vpc, wanted, PATIENCE)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nicwatchd.core.policy import Policy
-from tests import fast_clock
+from nicwatchd.sim import fast_clock
 from tests.chaos import propose_all
 from tests.chaos.fast import POLICY, FastWorld
 from tests.chaos.namespaces import walk_in_namespaces

@@ -34,5 +34,5 @@ async def test_what_nobody_heard_in_an_overrun_is_put_back() -> None:
         for action in path:
             await world.do(action, world.truth.after(action))
         assert world.wrongs() == []
-        assert differences(world.truth, await world.look()) == []
+        assert differences(world.truth, await world.look(world.truth)) == []
         await world.daemon.stop()

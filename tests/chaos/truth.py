@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from nicwatchd.core.container_networks import NODE_PORT_MARK
-from nicwatchd.core.model import MAIN_TABLE, Family, IPNetwork, Rule
+from nicwatchd.core.model import MAIN_TABLE, Family, IPAddress, IPNetwork, Rule
 from nicwatchd.core.policy import Section
 from nicwatchd.sim.parts import Eni, Subnet
 from nicwatchd.sim.script import EniScript, Step
@@ -58,6 +58,8 @@ from tests.chaos.actions import (
 PRIMARY: Final = "02:00:00:00:00:01"
 # By which the VPC CNI is known: all ENIs are its own then, but those of sections.
 CNI: Final = Rule(Family.V4, 1024, MAIN_TABLE, 4, fwmark=NODE_PORT_MARK, fwmask=NODE_PORT_MARK)
+
+DIVERTS: Final = 90  # the priority of foreign rules that lead an ENI's packets away
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,11 @@ class Truth:
     def foreign_rules(self) -> tuple[Rule, ...]:
         """The rules of others that the walk has put, with a priority or with none (0)."""
         return tuple(f.rule for f in self.foreign if isinstance(f, ForeignRule))
+
+    def is_diverted(self, ip: IPAddress) -> bool:
+        """Whether a foreign rule leads what an address sends elsewhere, or nowhere."""
+        rules = (rule for rule in self.foreign_rules() if rule.priority == DIVERTS)
+        return any(rule.src is not None and ip in rule.src for rule in rules)
 
     @property
     def contained(self) -> frozenset[Item]:

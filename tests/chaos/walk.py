@@ -42,7 +42,7 @@ class World(Protocol):
     async def do(self, action: Action, truth: Truth) -> None:
         """Let it happen; `truth` is the one after it. `Quiet`: until nothing is due any more."""
 
-    async def look(self) -> Seen:
+    async def look(self, truth: Truth) -> Seen:
         """What is there. Called at quiet points."""
 
     def wrongs(self) -> list[str]:
@@ -117,7 +117,7 @@ async def wander(
         await world.do(action, walk.truth)
         wrong = world.wrongs()
         if isinstance(action, Quiet):
-            wrong += differences(walk.truth, await world.look())
+            wrong += differences(walk.truth, await world.look(walk.truth))
         if wrong:
             said = [f"seed {seed}, step {number}:", *wrong, "since the last quiet point:", *trace]
             raise AstrayError("\n".join(said))

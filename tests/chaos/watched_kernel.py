@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from nicwatchd.core.model import (
@@ -33,14 +33,11 @@ from nicwatchd.sim.kernel_lookup import lookup
 from nicwatchd.sim.memory_kernel import UNSPECIFIED, FakeEvents, FakeKernel
 from tests.chaos.actions import Item
 from tests.chaos.truth import PRIMARY, Truth
+from tests.chaos.verdicts import FAR, leaves_by
 
 EVENT: Final = 0.0005  # s until an event is heard; an overrun loses those on their way
 READ: Final = 0.0005  # s for a question
 WRITE: Final = 0.002  # s for an operation: long enough to be killed between two
-FAR: Final[Mapping[Family, IPAddress]] = {
-    Family.V4: ip_address("203.0.113.60"),
-    Family.V6: ip_address("3fff:113::60"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,7 @@ class WatchedKernel(FakeKernel):
         self._disturbed_at = 0.0
         self._pass_began = self._busy_until = 0.0
         self._safety: Safety | None = None  # as of the last operation, unless disturbed since
+        self._answers: dict[tuple[str, IPAddress, IPAddress], bool] = {}  # since the last event
 
     def disturbed(self, truth: Truth, indexes: Mapping[str, int]) -> None:
         """Something is about to happen that is not the daemon's doing."""
@@ -108,6 +106,21 @@ class WatchedKernel(FakeKernel):
     def _is_late(self) -> bool:
         """Whether something has changed that the daemon could not hear of before this pass."""
         return self._disturbed_at + EVENT >= self._pass_began
+
+    def answers(self, mac: str, ip: IPAddress, caller: IPAddress) -> bool:
+        """Whether a caller gets an answer from an address of an ENI."""
+        known = self._answers.get((mac, ip, caller))
+        if known is None:
+            index, state = self._indexes.get(mac, 0), self._state
+            there = any((a.index, a.ip) == (index, ip) for a in state.addresses)
+            usable = there and state.links[index].up and state.links[index].running
+            known = usable and leaves_by(index, lookup(state, ip, caller, 0))
+            self._answers[mac, ip, caller] = known
+        return known
+
+    def _emit(self, event: Event) -> None:
+        self._answers.clear()
+        super()._emit(event)
 
     def events(self) -> FakeEvents:
         return DelayedEvents(self._listeners, self._lose)

@@ -144,7 +144,7 @@ def test_a_begun_undo_is_to_be_finished_first(tmp_path: Path, capsys: Capture) -
     assert run(host, "--undo", "--yes") == 1
     assert "again" in capsys.readouterr().err
     host.failing = set()
-    assert run(host, "--yes") == 2
+    assert run(host, "--yes") == 1
     assert "--undo" in capsys.readouterr().err
     assert run(host, "--undo", "--yes") == 0
 
@@ -157,7 +157,7 @@ def test_no_daemon(tmp_path: Path, capsys: Capture) -> None:
 
     arguments = parser().parse_args(["migrate", "--yes", "--config", os.devnull])
     system = type(host.system)(host.root, host._run, ask, host._pause)
-    assert migrate(arguments, system) == 2
+    assert migrate(arguments, system) == 4
     assert "not running" in capsys.readouterr().err
 
 

@@ -5,26 +5,78 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nicwatchd.cli import plan
+from nicwatchd.core.treatment import PRIMARY
 from nicwatchd.service.platform import NOT_EC2
+
+INTERFACE: dict[str, Any] = {
+    "name": "eth1",
+    "eni": "eni-1",
+    "mac": "02:00:00:00:00:02",
+    "state": "validated",
+    "reasons": [],
+    "notes": [],
+}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {**plan._idle(), "idle": None, "interfaces": [INTERFACE]} | changes
+
+
+def change(kind: str, command: str, interface: str | None = "eth1") -> dict[str, Any]:
+    return {"interface": interface, "kind": kind, "command": command}
 
 
 def test_notes_are_printed_below_their_interface() -> None:
-    interface = {"name": "eth1", "eni": "eni-1", "mac": "02:00:00:00:00:02", "state": "applied"}
     notes = [{"code": "ipv6-off", "text": "IPv6 is off"}]
-    document = {
-        "idle": None,
-        "interfaces": [{**interface, "reasons": [], "notes": notes}],
-        "commands": [],
-    }
-    assert list(plan._lines(document)) == [
-        "eth1  eni-1  managed",
+    said = document(interfaces=[{**INTERFACE, "notes": notes}])
+    assert list(plan._lines(said)) == [
+        "eth1  eni-1  managed, nothing to change",
         "    note: IPv6 is off",
         "nothing to change",
     ]
+
+
+def test_changes_are_printed_below_their_interface() -> None:
+    other = {**INTERFACE, "name": "eth2", "eni": None, "state": "ignored"}
+    other["reasons"] = [{"code": "excluded", "text": "excluded by the settings"}]
+    said = document(
+        imds={"state": "disabled", "detail": "403 on the token"},
+        interfaces=[INTERFACE, other],
+        changes=[
+            change("-", "ip rule del pref 100", None),
+            change("+", "ip addr add 10.0.2.12/32 dev eth1"),
+            change("~", "ip link set dev eth2 group 3778", "eth2"),
+        ],
+        counts={"add": 1, "change": 1, "remove": 1},
+        beside=["cloud-init hotplug on (its rules stand before ours)"],
+    )
+    assert list(plan._lines(said)) == [
+        "IMDS is disabled (403 on the token): what it lists is not in this plan",
+        "eth1  eni-1  would be managed:",
+        "  + ip addr add 10.0.2.12/32 dev eth1",
+        "eth2  02:00:00:00:00:02  left alone: excluded by the settings",
+        "  ~ ip link set dev eth2 group 3778",
+        "the host",
+        "  - ip rule del pref 100",
+        "1 to add, 1 to change, 1 to remove; nothing was changed",
+        "Beside: cloud-init hotplug on (its rules stand before ours)",
+    ]
+
+
+def test_what_is_no_command_fits_the_terminal() -> None:
+    reasons = [{"code": "primary", "text": PRIMARY.text}]
+    said = document(
+        interfaces=[{**INTERFACE, "state": "ignored", "reasons": reasons}],
+        imds={"state": "unreachable", "detail": "169.254.169.254: timed out on the token " * 3},
+    )
+    lines = list(plan._lines(said))
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -42,6 +94,8 @@ def test_elsewhere_it_says_that_a_daemon_would_idle(
     assert plan.plan(arguments) == 0
     out = capsys.readouterr().out
     if as_json:
-        assert json.loads(out) == {"idle": NOT_EC2, "interfaces": [], "commands": []}
+        assert json.loads(out) == plan._idle()
     else:
-        assert out.splitlines() == [f"idle: {NOT_EC2}", "nothing to change"]
+        *idle, last = out.splitlines()
+        assert " ".join(map(str.strip, idle)) == f"idle: {NOT_EC2}"
+        assert last == "nothing to change"

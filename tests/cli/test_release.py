@@ -5,14 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nicwatchd.cli import release as release_command
 from nicwatchd.cli.main import main
-from nicwatchd.core.model import Family, RemoveAddress, RemoveRule, Rule, SetGroup
+from nicwatchd.core.decision import Decision
+from nicwatchd.core.metadata import Value
+from nicwatchd.core.model import (
+    Family,
+    Link,
+    Operation,
+    RemoveAddress,
+    RemoveRoute,
+    RemoveRule,
+    Route,
+    Rule,
+    SetGroup,
+)
+from nicwatchd.core.ownership import Snapshot
+from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import KernelError
+from nicwatchd.core.releases import Releases
 from nicwatchd.service.control import SOCKET_NAME, Control
 from nicwatchd.service.platform import Lock
 from nicwatchd.service.released import Released
@@ -20,6 +37,7 @@ from nicwatchd.service.requests import UnknownInterfaceError
 from tests.service.test_control import Well
 
 RULE = RemoveRule(Rule(Family.V4, 32765, 1_000_959, oif="eth1"))
+RULE_V6 = RemoveRule(Rule(Family.V6, 32765, 1_000_959, oif="eth1"))
 DONE = (RULE, RemoveAddress(3, ip_address("10.0.2.10"), 32), SetGroup(3, 0))
 STUCK = ("ip rule del pref 32765 from 10.0.2.10", "Operation not permitted")
 
@@ -51,7 +69,9 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 
 async def release(directory: Path, *words: str) -> int:
-    command = ["release", "--runtime-directory", str(directory), *words]
+    named = [word for word in words if not word.startswith("-")]
+    whole = [] if named else ["--all"]
+    command = ["release", "--runtime-directory", str(directory), *whole, *words]
     return await asyncio.to_thread(main, command)
 
 
@@ -84,11 +104,11 @@ async def test_what_did_not_go(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said"),
+    ("trouble", "said", "code"),
     [
-        (UnknownInterfaceError("eth7", ["eth1", "eth0"]), "no interface 'eth7'; there are: eth0, "),
-        (OSError(28, "No space left on device"), "nothing was done: it could not be recorded: No "),
-        (KernelError("no answer from the kernel in 5 s"), "no answer from the kernel in 5 s"),
+        (UnknownInterfaceError("eth7", ["eth1", "eth0"]), "no interface 'eth7'; there are: ", 3),
+        (OSError(28, "No space left on device"), "nothing was done: it could not be recorded", 1),
+        (KernelError("no answer from the kernel in 5 s"), "no answer from the kernel in 5 s", 1),
     ],
 )
 async def test_what_could_not_be_done(
@@ -97,9 +117,83 @@ async def test_what_could_not_be_done(
     capsys: pytest.CaptureFixture[str],
     trouble: Exception,
     said: str,
+    code: int,
 ) -> None:
     service.answer = trouble
-    assert await release(tmp_path) == 2
+    assert await release(tmp_path) == code
     complaint = capsys.readouterr().err
     assert complaint.startswith(f"nicwatchd: {said}")
     assert complaint.count("\n") == 1
+
+
+# --- before anything goes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "the whole host, and there is no terminal to ask on: name an interface, or say --all"),
+        (("--json",), "there is no terminal to ask on"),
+        (("",), "the interface is an empty text (an unset shell variable?)"),
+        (("", "--all"), "the interface is an empty text"),
+        (("", "--dry-run"), "the interface is an empty text"),
+        (("eth1", "--all"), "either one interface or --all, not both"),
+    ],
+)
+async def test_wrong_words_release_nothing(
+    service: Service,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    command = ["release", "--runtime-directory", str(tmp_path), *words]
+    assert await asyncio.to_thread(main, command) == 2
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert complaint.count("\n") == 1
+    assert service.asked == []
+
+
+def planned(*operations: Operation) -> dict[str, Any]:
+    names = {i: Link(i, f"02:00:00:00:00:0{i}", f"eth{i - 2}", up=True) for i in (2, 3, 4)}
+    return release_command._planned(
+        Decision(
+            revision=1,
+            at=0.0,
+            policy=Policy(),
+            releases=Releases(),
+            primary_mac=Value(names[2].mac),
+            container_network=None,
+            kernel=Snapshot(names),
+            interfaces={},
+            operations=operations,
+            throttled=(),
+            protected=(),
+        )
+    )
+
+
+ROUTE = Route(ip_network("10.0.2.0/24"), 1_000_959, 3)
+
+
+@pytest.mark.parametrize(
+    ("operations", "interfaces", "counted"),
+    [
+        ((), [], "the link groups"),
+        ((SetGroup(2, 0),), ["eth0"], "the link groups"),
+        ((RULE, SetGroup(2, 0), RemoveRoute(ROUTE)), ["eth1"], "1 rule and 1 route"),
+        (
+            (RULE, RULE_V6, RemoveRoute(ROUTE), RemoveAddress(4, ip_address("10.0.3.12"), 32)),
+            ["eth1", "eth2"],
+            "2 rules, 1 route and 1 address",
+        ),
+    ],
+)
+def test_what_would_go(
+    operations: tuple[Operation, ...], interfaces: list[str], counted: str
+) -> None:
+    document = planned(*operations)
+    assert document["interfaces"] == interfaces
+    assert release_command._counted(document["would_release"]) == counted
+    assert len(document["commands"]) == len(operations)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nicwatchd.cli import client
+from nicwatchd.cli.layout import Paint, width
 from nicwatchd.cli.main import main
+from nicwatchd.cli.overview import overview
 from nicwatchd.core.evidence import Status
+from nicwatchd.core.health import Health
 from nicwatchd.core.lifecycle import State
-from nicwatchd.core.model import IPAddress
-from nicwatchd.service.control import Control
-from nicwatchd.service.counts import Counts
-from nicwatchd.service.released import Released
+from nicwatchd.service import journal
+from nicwatchd.service.journal import JournalUnreadableError
 from nicwatchd.service.status import (
     DeviceStatus,
     FamilyStatus,
@@ -27,62 +32,20 @@ from nicwatchd.service.status import (
     ReasonStatus,
     UnlinkedStatus,
 )
-from nicwatchd.service.telling import Observer
-
-ETH0 = InterfaceStatus(
-    name="eth0", index=2, mac="02:00:00:00:00:01", state=State.IGNORED, since=0.0, seen=0.0,
-    table=1_000_703, reasons=[ReasonStatus(code="primary", text="the primary interface")],
-)  # fmt: skip
-ETH1 = InterfaceStatus(
-    name="eth1", index=3, mac="02:00:00:00:00:02", eni="eni-2", state=State.APPLIED,
-    since=0.0, seen=0.0, table=1_000_959,
-    ipv4=FamilyStatus(verdict=Status.READY, addresses=["10.0.2.10"], subnets=["10.0.2.0/24"]),
-    notes=[ReasonStatus(code="link-down", text="the link is down")], link_up=False,
-)  # fmt: skip
-LATE = ReasonStatus(code="mac-unlisted", text="IMDS does not list the MAC")
-ETH2 = ETH1.model_copy(
-    update={
-        "name": "eth2", "mac": "02:00:00:00:00:03", "eni": None, "state": State.AWAITING,
-        "overdue": True, "link_up": True, "reasons": [LATE], "notes": [], "ipv4": None,
-    }
-)  # fmt: skip
-WELL = HostStatus(version="1", pid=1, started=0.0, imds=ImdsStatus(state="ok"), primary_mac="x")
-
-
-class Canned:
-    """A service with a canned status."""
-
-    def __init__(self, status: HostStatus) -> None:
-        self.said = status
-
-    def status(self) -> HostStatus:
-        return self.said
-
-    def counts(self) -> Counts:
-        return Counts()
-
-    async def reconcile(
-        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
-    ) -> None:
-        del interface, adopt
-        self.said = self.said.model_copy(update={"interfaces": [ETH0]})
-
-    async def release(self, interface: str | None = None) -> Released:
-        del interface
-        return Released()
-
-    def subscribe(self, listener: Observer) -> Callable[[], None]:
-        del listener
-        return lambda: None
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Canned]:
-    canned = Canned(WELL.model_copy(update={"interfaces": [ETH0, ETH1]}))
-    control = Control(canned, tmp_path / "nicwatchd.sock")
-    await control.start()
-    yield canned
-    await control.close()
+from tests.cli.statuses import (
+    NOW,
+    Canned,
+    alone,
+    broken,
+    degraded,
+    eni,
+    family,
+    host,
+    ipv4,
+    mixed,
+    waiting,
+    without_health,
+)
 
 
 async def run(directory: Path, *words: str) -> int:
@@ -90,113 +53,134 @@ async def run(directory: Path, *words: str) -> int:
     return await asyncio.to_thread(main, [*words, "--runtime-directory", str(directory)])
 
 
-async def test_settled_interfaces(
-    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert len(service.said.interfaces) == 2
-    assert await run(tmp_path, "status") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("eth0  ignored  for ")
-    assert lines[1] == "    reason: the primary interface"
-    assert lines[2].startswith("eth1  applied (link down)  for ")
-    assert lines[2].endswith("02:00:00:00:00:02 eni-2")
-    assert lines[3:] == ["    ipv4: 10.0.2.10  (table 1000959)", "    note: the link is down"]
+def shown(status: HostStatus | dict[str, Any]) -> list[str]:
+    """The lines of the overview, without a daemon between."""
+    document = status.model_dump(mode="json") if isinstance(status, HostStatus) else status
+    return list(overview(document, NOW, Paint()))
 
 
-async def test_an_interface_that_waits(
-    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.said = WELL.model_copy(update={"interfaces": [ETH2]})
-    assert await run(tmp_path, "status") == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("eth2  awaiting-imds (overdue)  for ")
-    assert lines[1:] == ["    reason: IMDS does not list the MAC"]
+# --- the whole host ------------------------------------------------------------------------------
 
 
-async def test_an_interface_that_is_fought_over(
-    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    note = ReasonStatus(code="fought-over", text="a rule was removed 3 times")
-    fought = ETH1.model_copy(update={"fought_over": True, "link_up": True, "notes": [note]})
-    service.said = WELL.model_copy(update={"interfaces": [fought]})
-    assert await run(tmp_path, "status") == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("eth1  applied (fought over)  for ")
-    assert lines[-1] == "    note: a rule was removed 3 times"
-
-
-async def test_trouble_comes_first(
-    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service.said = WELL.model_copy(
-        update={
-            "idle": "no EC2",
-            "problems": ["kernel: no answer"],
-            "container_network": "Cilium",
-            "imds": ImdsStatus(state="disabled", detail="403 on the token"),
-        }
-    )
-    assert await run(tmp_path, "status") == 1
-    assert capsys.readouterr().out.splitlines() == [
-        "idle: no EC2",
-        "problem: kernel: no answer",
-        "IMDS is disabled: 403 on the token",
-        "Cilium owns this host's secondary interfaces",
+def test_all_works() -> None:
+    assert shown(host(eni(0), eni(1, 50), imds=ImdsStatus(state="ok"))) == [
+        "nicwatchd 0.2.0   2 of 2 interfaces work   IMDS ok",
+        "",
+        "LINK  ENI                    STATE    FOR  IPV4           IPV6",
+        "eth0  eni-0a1b2c3d4e5f60701  primary  2 h  10.0.1.10      2001:db8:ec2:1::10",
+        "eth1  eni-0a1b2c3d4e5f60702  working  2 h  10.0.2.10 +49  2001:db8:ec2:2::10 +49",
     ]
 
 
-@pytest.mark.parametrize("key", ["eth1", "ETH1", "02:00:00:00:00:02", "eni-2"])
-async def test_one_interface(
-    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
-) -> None:
-    assert service.said.interfaces
-    assert await run(tmp_path, "status", "--json", key) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert [interface["name"] for interface in said["interfaces"]] == ["eth1"]
+def test_what_waits_and_what_is_broken() -> None:
+    lines = shown(host(eni(0), waiting(1), broken(2)))
+    assert lines[0] == "nicwatchd 0.2.0   1 of 3 interfaces work   IMDS ok"
+    assert [line.split()[2:4] for line in lines[3:6]] == [
+        ["primary", "2"],
+        ["waiting", "12"],
+        ["NOT", "WORKING"],
+    ]
+    assert lines[4].split()[-2:] == ["10.0.2.10", "missing"]
+    assert "0 of 1 answer" in lines[5]
+    assert lines[6:] == [
+        "",
+        "eth1  waits for IPv6: IMDS lists no ipv6s yet. IPv4 works.",
+        "eth2  packets from 10.0.2.10 leave by eth0 by rule 100 (from 10.0.2.0/24 lookup",
+        "      100), not nicwatchd's, and EC2 drops them there. IPv6 works.",
+        "      Mend: ip rule del pref 100 from 10.0.2.0/24 lookup 100",
+        "      Why: nicwatchd explain eth2",
+    ]
 
 
-async def test_an_interface_that_is_not_there(
-    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert service.said.interfaces
-    assert await run(tmp_path, "status", "eth7") == 2
-    assert capsys.readouterr().err == "nicwatchd: no interface 'eth7'; there are: eth0, eth1\n"
+def causes(remedies: list[str]) -> HostStatus:
+    """A host with an ENI, of whose addresses each has a cause with one of these remedies."""
+    own = ipv4(1, len(remedies))
+    each = [
+        ReasonStatus(code="leaves-elsewhere", text=f"{ip} leaves by eth0", remedy=remedy)
+        for ip, remedy in zip(own, remedies, strict=True)
+    ]
+    part = family(own, health=Health.NOT_WORKING, causes=each, answering=[], silent=own)
+    return host(eni(0), eni(1, health=Health.NOT_WORKING, ipv4=part, ipv6=part))
 
 
-async def test_reconcile(
-    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert await run(tmp_path, "reconcile", "--json") == 0
-    assert service.said.interfaces == [ETH0]
-    said = json.loads(capsys.readouterr().out)
-    assert [interface["name"] for interface in said["interfaces"]] == ["eth0"]
+def test_what_has_one_remedy_is_told_once() -> None:
+    lines = shown(causes(["ip rule del pref 100"] * 50))
+    assert lines[6:] == [
+        "eth1  10.0.2.10 leaves by eth0 (49 more likewise).",
+        "      Mend: ip rule del pref 100",
+        "      Why: nicwatchd explain eth1",
+    ]
 
 
-async def test_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert await run(tmp_path, "status") == 2
-    said = capsys.readouterr().err
-    assert said.startswith("nicwatchd: the daemon is not running (nothing listens on ")
-    assert said.endswith("`nicwatchd status --journal` shows the last known state\n")
-    assert said.count("\n") == 1
+def test_many_causes_are_told_in_measure() -> None:
+    lines = shown(causes([f"ip addr add {n}" for n in range(50)]))
+    assert lines[6:] == [
+        *("eth1  10.0.2.10 leaves by eth0.", "      Mend: ip addr add 0"),
+        *("      10.0.2.11 leaves by eth0.", "      Mend: ip addr add 1"),
+        *("      10.0.2.12 leaves by eth0.", "      Mend: ip addr add 2"),
+        "      And 47 more causes: nicwatchd status eth1.",
+        "      Why: nicwatchd explain eth1",
+    ]
 
 
-async def test_a_locale_without_the_letters_and_a_closed_output(
-    tmp_path: Path, service: Canned, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service.said = WELL.model_copy(
-        update={"interfaces": [ETH0.model_copy(update={"name": "\xfc"})]}
+def test_a_link_that_is_down() -> None:
+    part = family(ipv4(1), health=Health.NOT_WORKING, answering=[])
+    down = eni(1, link_up=False, health=Health.NOT_WORKING, ipv4=part, ipv6=part)
+    assert shown(host(eni(0), down))[4].endswith("  link down  link down")
+
+
+def test_some_addresses_answer() -> None:
+    lines = shown(host(eni(0), degraded(1)))
+    assert "DEGRADED" in lines[4]
+    assert "2 of 3 answer" in lines[4]
+    begin = "verylongname001  IMDS lists 10.0.2.11 here, but it is not on"
+    assert [line for line in lines if line.startswith(begin)]
+
+
+def test_what_is_left_alone_is_told_once_for_all() -> None:
+    lines = shown(host(eni(0), *(alone(n) for n in range(1, 21))))
+    assert lines[0].startswith("nicwatchd 0.2.0   1 of 1 interface works")
+    assert lines[4].split()[2:4] == ["left", "alone"]
+    told = lines[lines.index("", 3) + 1 :]
+    assert told == [
+        "eth1, eth2, eth3, eth4, eth5, eth6, 14 more: left alone: excluded by the",
+        "      settings",
+    ]
+
+
+def test_trouble_comes_first() -> None:
+    lines = shown(
+        host(
+            idle="no EC2",
+            problems=["kernel: no answer"],
+            container_network="Cilium",
+            imds=ImdsStatus(state="disabled", detail="403 on the token"),
+            released=True,
+        )
     )
-    printed = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, "ascii", write_through=True))
-    assert await run(tmp_path, "status") == 0
-    assert printed.getvalue().startswith(b"\\xfc  ignored ")
-    monkeypatch.setattr("sys.stdout", None)  # as Python starts with `>&-`
-    assert await run(tmp_path, "status") == 0
-    assert sys.stdout is not None
-    sys.stdout.close()
+    assert lines == [
+        "nicwatchd 0.2.0   idle",
+        "problem: kernel: no answer",
+        "idle: no EC2",
+        "released: nicwatchd leaves this host alone, including interfaces that are",
+        "          attached later; to have it managed again: sudo nicwatchd reconcile",
+        "IMDS is disabled: 403 on the token",
+        "container network: Cilium owns this host's secondary interfaces",
+    ]
 
 
-AWAY = UnlinkedStatus(mac="02:00:00:00:00:03", eni="eni-3", name="eth2", since=0.0, remembered=True)
+def test_a_host_without_interfaces() -> None:
+    assert shown(host()) == ["nicwatchd 0.2.0   no EC2 network interfaces on this host   IMDS ok"]
+
+
+def test_a_note_that_is_no_trouble_is_for_the_view_in_depth() -> None:
+    quiet = ReasonStatus(code="no-sign-of-ipv6", text="without IPv6")
+    loud = ReasonStatus(code="fought-over", text="a rule was removed 3 times", remedy="bpftrace")
+    lines = shown(host(eni(0), eni(1, notes=[quiet, loud])))
+    assert lines[5:] == ["", "eth1  a rule was removed 3 times.", "      Mend: bpftrace"]
+
+
+AWAY = UnlinkedStatus(mac="02:00:00:00:00:03", eni="eni-3", name="eth2", since=NOW, remembered=True)
 VFIO = DeviceStatus(address="0000:00:06.0", driver="vfio-pci")
 ONE_OF_TWO = "it may be one of 2 Amazon network devices without a link"
 BARE = DeviceStatus(address="0000:00:07.0")
@@ -213,21 +197,342 @@ BARE = DeviceStatus(address="0000:00:07.0")
         ),
     ],
 )
-async def test_an_eni_without_a_link(
-    devices: list[DeviceStatus],
-    words: str,
-    service: Canned,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_an_eni_without_a_link(devices: list[DeviceStatus], words: str) -> None:
+    lines = shown(host(eni(0), unlinked=[AWAY], devices=devices))
+    told = lines[lines.index("", 3) + 1 :]
+    assert re.fullmatch(r"no link \(was eth2\) for \d\.\d s: 02:00:00:00:00:03 eni-3", told[0])
+    assert words in " ".join(line.strip() for line in told[1:])
+    assert told[-1].endswith("back.")
+
+
+# --- widths --------------------------------------------------------------------------------------
+
+LONG_V6 = "2001:db8:1234:5678:9abc:def0:1234:5678"
+NAMES = ["e", "verylongname123", r"\xff" * 15, "網路網路網", "e\u0301" * 5, "-" * 15]
+
+
+def widest(interface: InterfaceStatus, name: str) -> InterfaceStatus:
+    """The same with texts and addresses that are as long as can be."""
+    text = " ".join(["word"] * 60 + ["x" * 100])
+    wide = family([LONG_V6] * 3)
+    reason = ReasonStatus(code="excluded", text=text, remedy=text)
+    notes = [ReasonStatus(code="foreign-group", text=text, remedy=f"ip link set {name} down")]
+    ways = {"notes": notes, "reasons": [reason, *interface.reasons], "ipv6": wide}
+    return interface.model_copy(
+        update={"name": name, "ipv4": family(["255.255.255.255"] * 99)} | ways
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [1, 5, 20, 64])
+def test_nothing_is_wider_than_80_columns(count: int, name: str) -> None:
+    status = mixed(count, 100)
+    named = [widest(each, name) for each in status.interfaces]
+    lines = shown(status.model_copy(update={"interfaces": named, "problems": ["x " * 200]}))
+    assert max(map(width, lines)) <= 80
+    table = lines[lines.index("") + 1 :][: count + 2]
+    assert len({width(line[: line.rindex("  ")]) for line in table[1:]}) >= 1
+    for heading in ("STATE", "FOR"):
+        place = table[0].index(heading)
+        assert all(_before(line, place).endswith("  ") for line in table)
+
+
+def _before(line: str, columns: int) -> str:
+    """The part of a line before a column of the terminal."""
+    taken = ""
+    for each in line:
+        if width(taken) >= columns and width(each) > 0:
+            break
+        taken += each
+    return taken
+
+
+# --- one interface -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("eth1", "ETH1", "02:00:00:00:00:02", "eni-0a1b2c3d4e5f60702", "10.0.2.10"),
+        *("2001:DB8:ec2:2:0::10", "10.0.9.70", "2001:db8:9::7"),
+    ],
+)
+async def test_one_interface(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
-    more = {"interfaces": [ETH0], "unlinked": [AWAY], "devices": devices}
-    service.said = WELL.model_copy(update=more)
-    assert await run(tmp_path, "status") == 0
+    prefixes = {
+        "ipv4": family(ipv4(1), prefixes=["10.0.9.64/28"]),
+        "ipv6": family(["2001:db8:ec2:2::10"], prefixes=["2001:db8:9::/80"]),
+    }
+    service.said = host(eni(0), eni(1).model_copy(update=prefixes), broken(2))
+    assert await run(tmp_path, "status", "--json", key) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [interface["name"] for interface in said["interfaces"]] == ["eth1"]
+
+
+async def test_in_depth(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert service.said.interfaces
+    assert await run(tmp_path, "status", "eth1") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("no link (was eth2)  for ")
-    assert lines[2].endswith("02:00:00:00:00:03 eni-3")
-    begin = "    reason: IMDS lists it, and this host has no link with its MAC; "
-    assert lines[3] == begin + words
-    assert lines[4].startswith("    note: what is known of it is kept")
-    assert await run(tmp_path, "status", "eth0") == 0
-    assert "no link" not in capsys.readouterr().out
+    assert lines[0].startswith(
+        "eth1  eni-0a1b2c3d4e5f60702  working for 2 h; it worked after 0.5 s"
+    )
+    assert lines[-3:] == [
+        "    Routing: applied; its table is 1000959",
+        "  If it does not answer all the same: routes, rules and sources are right: look",
+        "  at security groups and network ACLs.",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+async def test_in_depth_a_cause_is_told_once_with_its_remedy(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.said = host(eni(0), broken(1), eni(2))
+    assert await run(tmp_path, "status", "eth1") == 1
+    out = capsys.readouterr().out
+    assert out.count("leave by eth0 by rule 100") == 1
+    assert "    mend:    ip rule del pref 100 from 10.0.2.0/24 lookup 100\n" in out
+    assert "10.0.2.10 (SILENT)" in out
+    assert out.endswith("  Why: nicwatchd explain eth1\n")
+
+
+async def test_one_interface_is_judged_alone(service: Canned, tmp_path: Path) -> None:
+    service.said = host(eni(0), broken(1), alone(2), problems=["kernel: no answer"])
+    assert [await run(tmp_path, "status", f"eth{n}") for n in range(3)] == [0, 1, 0]
+    assert await run(tmp_path, "status") == 1
+
+
+async def test_an_interface_that_is_not_there(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert service.said.interfaces
+    for key in ("eth7", "10.0.7.1", ""):
+        assert await run(tmp_path, "status", key) == 3
+        said = capsys.readouterr().err
+        assert said == f"nicwatchd: no interface {key!r}; there are: eth0, eth1\n"
+
+
+# --- exit codes, and JSON ------------------------------------------------------------------------
+
+UNKNOWN = eni(1, health=None, state=State.DETECTED, ipv4=None, ipv6=None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (host(eni(0), eni(1)), 0),
+        (host(eni(0), alone(1)), 0),
+        (host(), 0),
+        (host(eni(0), waiting(1)), 1),
+        (host(eni(0), broken(1)), 1),
+        (host(eni(0), degraded(1)), 1),
+        (host(eni(0), UNKNOWN), 1),
+        (host(eni(0), problems=["kernel: no answer"]), 1),
+        (host(eni(0), ready=False, unready=["the primary interface is not known yet"]), 1),
+    ],
+)
+async def test_exit_codes(service: Canned, tmp_path: Path, status: HostStatus, code: int) -> None:
+    service.said = status
+    assert await run(tmp_path, "status") == code
+    assert await run(tmp_path, "status", "--json") == code
+
+
+async def test_what_is_not_ready_is_told(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.said = host(eni(0), ready=False, unready=["the primary interface is not known yet"])
+    assert await run(tmp_path, "status") == 1
+    assert "not ready: the primary interface is not known yet\n" in capsys.readouterr().out
+
+
+async def test_json_is_the_document_as_served(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.said = mixed(5, 3)
+    assert await run(tmp_path, "status", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == service.said.model_dump(mode="json")
+
+
+def test_an_older_daemon_is_judged_by_the_state() -> None:
+    document = without_health(mixed(5, 2).model_dump(mode="json"))
+    lines = shown(document)
+    states = [line.split()[2] for line in lines[3:9]]
+    assert states == ["primary", "applied", "waiting", "applied", "applied", "left"]
+    assert lines[0] == "nicwatchd 0.2.0   3 of 4 interfaces work   IMDS ok"
+    assert "eth2  waits: IMDS lists no ipv6s yet." in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"state": "detected"}, "starting"),
+        ({"state": "validated"}, "waiting"),
+        ({"state": "awaiting-imds", "overdue": True}, "OVERDUE"),
+        ({"fought_over": True}, "FOUGHT OVER"),
+    ],
+)
+def test_states_of_an_older_daemon(changes: dict[str, Any], word: str) -> None:
+    document = without_health(host(eni(1)).model_dump(mode="json"))
+    document["interfaces"][0] |= changes
+    assert f"  {word}  " in shown(document)[3]
+
+
+def test_a_family_that_it_does_not_have_is_a_dash() -> None:
+    none = FamilyStatus(verdict=Status.ABSENT)
+    assert shown(host(eni(0), eni(1, ipv6=none)))[4].endswith("10.0.2.10  -")
+
+
+# --- a daemon that is dead, or hangs -------------------------------------------------------------
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal knows of an ENI that worked, 180 s ago."""
+    status = eni(1, since=NOW - 180.0)
+    monkeypatch.setattr(journal, "read_statuses", lambda: [status])
+
+
+@pytest.fixture
+def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A daemon that accepts connections, and answers nothing."""
+    monkeypatch.setattr(client, "TIMEOUT", 0.05)
+    monkeypatch.setattr(client.ask, "__defaults__", (0.05,))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "nicwatchd.sock"))
+        listening.listen()
+        yield
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("words", [(), ("--journal",), ("eth1",), ("--journal", "eth1")])
+async def test_no_daemon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert await run(tmp_path, "status", *words) == 4
+    said = capsys.readouterr()
+    assert said.err.startswith("nicwatchd: the daemon is not running (nothing listens on ")
+    assert said.err.count("\n") == 1
+    first = said.out.split("\n\n")[0].replace("\n", " ")
+    assert first.startswith(
+        "THE DAEMON DOES NOT RUN: below is what the journal of this boot knows; the last change"
+        " was 3 min ago. Meanwhile what is in the kernel stays, but nothing heals it"
+    )
+    assert first.endswith(
+        "Mend: sudo systemctl start nicwatchd Why:  journalctl -u nicwatchd -n 20"
+    )
+    assert "eth1  eni-0a1b2c3d4e5f60702  working" in said.out
+
+
+@pytest.mark.usefixtures("known", "hung")
+async def test_a_daemon_that_hangs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await run(tmp_path, "status") == 4
+    said = capsys.readouterr()
+    assert "the daemon hangs: no answer on " in said.err
+    assert said.out.startswith("THE DAEMON HANGS: ")
+    assert "sudo systemctl restart nicwatchd" in said.out
+
+
+@pytest.mark.usefixtures("known")
+async def test_no_daemon_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await run(tmp_path, "status", "--json") == 4
+    said = json.loads(capsys.readouterr().out)
+    assert said["source"] == "journal"
+    assert said["problems"][0].startswith("the daemon is not running")
+    assert [each["name"] for each in said["interfaces"]] == ["eth1"]
+
+
+async def test_no_daemon_and_no_journal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable() -> list[InterfaceStatus]:
+        raise JournalUnreadableError("the journal has no entry")
+
+    monkeypatch.setattr(journal, "read_statuses", unreadable)
+    assert await run(tmp_path, "status") == 4
+    assert capsys.readouterr().err.splitlines()[1:] == ["nicwatchd: the journal has no entry"]
+
+
+@pytest.mark.usefixtures("known")
+async def test_the_journal_of_a_daemon_that_runs(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.said = host(eni(0), broken(1))  # the journal says otherwise
+    assert await run(tmp_path, "status", "--journal") == 0
+    assert capsys.readouterr().out.startswith("nicwatchd   1 of 1 interface works\n")
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+COSTLY = {"pydantic", "aiohttp", "pyroute2", "http", "asyncio", "rich", "dataclasses", "textwrap"}
+LOADED = """\
+import sys
+from nicwatchd.cli.main import main
+main(sys.argv[1:])
+sys.stderr.write(" ".join(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("words", [("status",), ("status", "eth1"), ("explain", "eth1")])
+async def test_nothing_costly_is_imported(
+    service: Canned, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    assert service.said.interfaces
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", LOADED, *words, "--runtime-directory", str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, loaded = await process.communicate()
+    assert b"eth1" in out
+    assert {name.partition(".")[0] for name in loaded.decode().split()} & COSTLY == set()
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+async def test_reconcile(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run(tmp_path, "reconcile", "--json") == 0
+    assert len(service.said.interfaces) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert [interface["name"] for interface in said["interfaces"]] == ["eth0"]
+
+
+async def test_a_locale_without_the_letters_and_a_closed_output(
+    tmp_path: Path, service: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.said = host(eni(0, name="\xfc"))
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, "ascii", write_through=True))
+    assert await run(tmp_path, "status") == 0
+    assert b"\n\\xfc" in printed.getvalue()
+    monkeypatch.setattr("sys.stdout", None)  # as Python starts with `>&-`
+    assert await run(tmp_path, "status") == 0
+    assert sys.stdout is not None
+    sys.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colour_is_for_terminals_that_want_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], *, is_coloured: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    plain = shown_plainly = shown(mixed(5))
+    assert any("\x1b[" in line for line in plain) is is_coloured
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    shown_plainly = shown(mixed(5))
+    assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in plain] == shown_plainly
+
+
+def test_health_counts_before_the_state() -> None:
+    assert "NOT WORKING" in shown(host(eni(1, health=Health.NOT_WORKING)))[3]

@@ -116,7 +116,8 @@ def test_the_earliest_counts() -> None:
 def test_a_turn_is_for_all_news_before_it() -> None:
     agenda = rested()
     agenda.news(101.0)
-    agenda.started()
+    agenda.news(101.2)
+    assert agenda.started(101.5) == 101.0, "when the first of it happened"
     agenda.turned(101.0, 101.0, **CALM)
     assert agenda.next == Appointment(101.0 + HEARTBEAT, Why.HEARTBEAT)
 
@@ -199,10 +200,11 @@ def test_a_time_that_runs_out_makes_a_turn_due() -> None:
 def test_news_that_comes_while_a_turn_is_under_way_is_for_the_next_one() -> None:
     agenda = Agenda(0.0)
     agenda.news(0.0)
-    agenda.started()
+    assert agenda.started(0.0) == 0.0
     agenda.news(0.1, delay=0.5)
     agenda.turned(0.0, 0.2, settled=True, deadline=None, waits_for_udev=False)
     assert agenda.next == Appointment(0.6, Why.NEWS)
-    agenda.started()
+    assert agenda.started(0.6) == 0.1
     agenda.turned(0.6, 0.6, settled=True, deadline=None, waits_for_udev=False)
     assert agenda.next == Appointment(0.6 + HEARTBEAT, Why.HEARTBEAT)
+    assert agenda.started(9.0) == 9.0, "of nothing"

@@ -238,11 +238,11 @@ def test_a_fight_is_told_once_and_healed_at_its_pace(which: str) -> None:
     motion = applied(TWO)
     (victim, *_) = filter(KINDS[which], things_of(motion))
     told, written = len(motion.told), len(motion.written)
-    motion.host.suspect(place(victim), "port id 77")
     removed = [200.0 + second for second in range(60)]
 
     def fight() -> None:  # whenever it is there
         if motion.host.interfaces[3].plan and victim not in missing(motion):
+            motion.host.suspect(place(victim), "port id 77")
             remove(motion, victim)
 
     for at in removed:

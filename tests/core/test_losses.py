@@ -128,7 +128,7 @@ def test_what_is_known_to_be_missing_is_no_new_loss(
     assert books.count(operation) == 1
     books.losses.open([operation, SetUp(3)], [operation, SetUp(3)] if allowed else [])
     assert books.count(operation) == 0, "until the books are closed it is"
-    books.losses.close(frozenset({operation}) if failed else frozenset())
+    books.losses.close(frozenset({operation}) if failed else frozenset(), 0.0)
     assert books.count(operation) == (0 if known else 1)
 
 

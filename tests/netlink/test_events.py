@@ -5,7 +5,6 @@ import socket
 import subprocess
 from errno import ENOBUFS
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,13 +20,12 @@ from nicwatchd.core.port import (
     RouteEvent,
     RuleEvent,
 )
+from nicwatchd.netlink.culprit import process_name
 from nicwatchd.netlink.events import (
     BURST,
     EventSocket,
     Triage,
-    culprit,
     open_event_socket,
-    process_name,
 )
 from nicwatchd.netlink.hops import HOP, NEXTHOP
 from nicwatchd.netlink.wire import (
@@ -214,13 +212,6 @@ def test_the_culprit_of_an_address_is_known_by_the_kernels_mark() -> None:
         7, os.getpid(), deleted=True, ip=ip_address("10.0.2.9"), process=process_name(os.getpid())
     )
     assert event(DELADDR, header, STRANGER) == AddressEvent(7, STRANGER, deleted=True)
-
-
-def test_culprits() -> None:
-    name = Path("/proc/self/comm").read_text().strip()
-    assert culprit(0) == "the kernel"
-    assert culprit(os.getpid()) == f"port id {os.getpid()}, perhaps {name}"
-    assert culprit(STRANGER) == f"port id {STRANGER}"
 
 
 def test_the_kind_is_remembered_as_long_as_the_index_lives() -> None:

@@ -26,6 +26,11 @@ class Ended:
     complaint: str
 
     @property
+    def text(self) -> str:
+        """What it said, on one line: where lines are broken is for people."""
+        return " ".join(self.out.split())
+
+    @property
     def complaint_line(self) -> str:
         """What it complained of, which is one line."""
         (line,) = self.complaint.splitlines()

@@ -78,25 +78,26 @@ async def test_the_commands() -> None:
         await host.until("eth1", waits_for("undecided-ipv6"))
         said = await nicwatchd_on(host.vpc, "status")
         assert said.code == 1  # not all is well
-        assert "eth1  awaiting-imds" in said.out
-        assert "reason: no IPv6 in IMDS yet" in said.out
+        assert "2 interfaces work IMDS ok" in said.text
+        assert "eth1 waits for IPv6: no IPv6 in IMDS yet" in said.text
+        assert "IPv4 works." in said.text
         said = await nicwatchd_on(host.vpc, "status", "eth1", "--json")
         (eth1,) = json.loads(said.out)["interfaces"]
         assert eth1["reasons"][0]["code"] == "undecided-ipv6"
         said = await nicwatchd_on(host.vpc, "status", "eth9")
         assert (said.code, said.complaint_line) == (
-            2,
+            3,
             "nicwatchd: no interface 'eth9'; there are: eth0, eth1",
         )
         host.imds.step("eth1", complete=True)
         await host.until("eth1", complete)
         said = await nicwatchd_on(host.vpc, "reconcile")
         assert said.code == 0
-        assert "eth1  applied" in said.out
+        assert said.text.startswith("nicwatchd 0.1.0 2 of 2 interfaces work IMDS ok")
         await host.daemon.stop()
         said = await nicwatchd_on(host.vpc, "status")
-        assert said.code == 2
-        assert "the daemon is not running" in said.complaint_line
+        assert said.code == 4
+        assert "the daemon is not running" in said.complaint.splitlines()[0]
 
 
 async def test_anyone_may_read_and_only_root_may_write() -> None:
@@ -108,7 +109,7 @@ async def test_anyone_may_read_and_only_root_may_write() -> None:
         read = await nicwatchd_on(host.vpc, "status", "--json", wrapper=AS_NOBODY)
         assert json.loads(read.out)["pid"] == host.daemon.process.pid
         refused = await nicwatchd_on(host.vpc, "reconcile", wrapper=AS_NOBODY)
-        assert refused.code == 2
+        assert refused.code == 5
         assert "only root and nicwatchd's own user may do this" in refused.complaint_line
 
 

@@ -142,7 +142,7 @@ async def test_a_route_of_somebody_s_in_the_place_of_ours() -> None:
             assert f"via {gateway} (protocol 4) in table {table}" in reason["text"]
             said = await nicwatchd_on(host.vpc, "status", "eth1")
             assert said.code == 1
-            assert "    reason: somebody else's route to " in said.out
+            assert "somebody else's route to " in said.text
             await host.daemon.post("/v1/reconcile")
             assert gateway in await host.ip(f"{family} route show table {table} proto static")
             await host.ip(f"{family} route del {default}{metric}")
@@ -166,8 +166,8 @@ async def test_a_fight_is_told_and_goes_on_slowly() -> None:
         assert [line for line in ready_now["waiting"] if text in line]
         said = await nicwatchd_on(host.vpc, "status", "eth1")
         assert said.code == 1
-        assert "eth1  applied (fought over)  for " in said.out
-        assert f"    note: {text}" in said.out
+        assert "Routing: applied (fought over)" in said.text
+        assert text in said.text
         told = [line for line in host.daemon.log.splitlines() if "is fought over: " in line]
         assert [sum(name in line for line in told) for name in ("eth0", "eth1")] == [1, 1]
         assert "nicwatchd_fought_over_interfaces 2.0" in await metrics(host)

@@ -93,7 +93,7 @@ async def test_the_status_says_which_eni_has_no_link() -> None:
         await unlinked(host, numbered(1).mac)
         ended = await nicwatchd_on(host.vpc, "status")
         assert ended.code == 0
-        assert "no link (was eth1)" in ended.out
-        assert "IMDS lists it, and this host has no link with its MAC" in ended.out
+        assert "no link (was eth1)" in ended.text
+        assert "IMDS lists it, and this host has no link with its MAC" in ended.text
         ended = await nicwatchd_on(host.vpc, "status", "--json")
         assert json.loads(ended.out)["unlinked"][0]["mac"] == numbered(1).mac

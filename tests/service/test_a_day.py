@@ -19,10 +19,10 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.sim import fast_clock
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import Scenario
-from tests import fast_clock
 from tests.service.conftest import ETH0, ETH1, MAC, PRIMARY
 
 HOUR: Final = 3600.0

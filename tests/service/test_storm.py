@@ -9,8 +9,8 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.ledger import Ledger
+from nicwatchd.sim import fast_clock
 from nicwatchd.sim.memory_kernel import FakeKernel
-from tests import fast_clock
 
 MINUTE = 60.0
 TAKES = 0.5  # s to read the rules

@@ -9,10 +9,22 @@ from uuid import UUID
 import pytest
 
 from nicwatchd.core.fights import WINDOW
+from nicwatchd.core.health import FamilyHealth, Health
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State, Transition
-from nicwatchd.core.model import Reason
-from nicwatchd.core.news import FightChanged, StateChanged, Surprised
+from nicwatchd.core.model import AddRule, Reason, Rule
+from nicwatchd.core.news import (
+    Bypassed,
+    EgressMoved,
+    FamilyGivenUp,
+    FightChanged,
+    HealthChanged,
+    LinkChanged,
+    Lost,
+    Restored,
+    StateChanged,
+    Surprised,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.imds.condition import Condition
 from nicwatchd.service import journal
@@ -25,13 +37,23 @@ from nicwatchd.service.telling import (
     Teller,
     Told,
 )
-from tests.core.build import ETH1
+from tests.core.build import ETH1, V4, V6
 
 VIEW = Interface(ETH1, 5.0, Policy()).view()
 WAITS = Transition(
     State.DETECTED, State.AWAITING, (Reason("no-ipv6s", "..."),), overdue=False, at=9.0, elapsed=4.0
 )
+WORKS = FamilyHealth(V4, Health.WORKING, 9.0)
+RULES = (AddRule(Rule(V4, 32765, 7, oif="eth1")),)
+WHY = Reason("shadowed", "packets from 10.0.2.10 are routed by the rule at priority 100")
 TOLD = {
+    HealthChanged: (HealthChanged(VIEW, V4, None, WORKS, 9.0), journal.HEALTH_CHANGED),
+    LinkChanged: (LinkChanged(VIEW, carries=False), journal.LINK_CHANGED),
+    Lost: (Lost(VIEW, RULES, (), 9.0), journal.LOST),
+    Restored: (Restored(VIEW, RULES, 0.11), journal.RESTORED),
+    Bypassed: (Bypassed(VIEW, (WHY,), ()), journal.BYPASS_BEGAN),
+    FamilyGivenUp: (FamilyGivenUp(VIEW, V6, WHY, 180.0), journal.FAMILY_GIVEN_UP),
+    EgressMoved: (EgressMoved(VIEW, V4, ("eth0",), ("eth1",), False), journal.EGRESS_MOVED),
     StateChanged: (StateChanged(VIEW, WAITS), journal.TRANSITION),
     FightChanged: (FightChanged(VIEW, began=False), journal.FIGHT_ENDED),
     Surprised: (Surprised(VIEW, "judging", "ValueError('x')", "Traceback ..."), journal.SURPRISE),

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from nicwatchd.cli.parser import parser
 from nicwatchd.sim.ec2 import ENVIRONMENT
 
 SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
 UNIT = SYSTEMD / "nicwatchd.service"
+WAIT, ONLINE = SYSTEMD / "nicwatchd-wait@.service", SYSTEMD / "nicwatchd-online.target"
 
 # `systemd-analyze security` counts in tenths here: 16 is its 1.6.
 MOST_EXPOSURE = 16
+MOST_EXPOSURE_OF_WAIT = 6
 
 
 def settings(path: Path) -> dict[str, str]:
@@ -54,6 +57,43 @@ def test_the_unit_is_confined() -> None:
     )
     assert "Overall exposure level for nicwatchd.service" in result.stdout
     assert result.returncode == 0, result.stdout
+
+
+# No address with colons, for which `verify` has a meaning of its own: FILE:ALIAS.
+@pytest.mark.parametrize("instance", ["eni-0a1b2c3d4e5f60720", "10.0.2.10", r"eth1\x2d0"])
+def test_the_unit_that_waits_is_correct(instance: str, tmp_path: Path) -> None:
+    for path in (UNIT, WAIT, ONLINE):
+        text = re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", path.read_text())
+        (tmp_path / path.name.replace("@", f"@{instance}")).write_text(text)
+    result = run("systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir()))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_the_unit_that_waits_has_no_rights() -> None:
+    result = run(
+        *("systemd-analyze", "security", "--no-pager"),
+        *("--offline=true", f"--threshold={MOST_EXPOSURE_OF_WAIT}", WAIT),
+    )
+    assert "Overall exposure level for nicwatchd-wait@i.service" in result.stdout
+    assert result.returncode == 0, result.stdout
+    unit = settings(WAIT)
+    assert (unit["DynamicUser"], unit["CapabilityBoundingSet"]) == ("yes", "")
+    assert unit["RestrictAddressFamilies"] == "AF_UNIX"
+
+
+def test_the_unit_that_waits_calls_the_command_as_it_is() -> None:
+    unit = settings(WAIT)
+    defaults = dict(pair.split("=") for pair in unit["Environment"].split())
+    words = unit["ExecStart"].replace("%i", r"eth1\x2d0").split()[1:]
+    words = [defaults.get(word.strip("${}"), word) for word in words]
+    arguments = parser().parse_args(words)
+    assert (arguments.family, arguments.timeout, arguments.escaped) == ("all", 180.0, True)
+    assert arguments.targets == [r"eth1\x2d0"]
+
+
+def test_the_target_waits_for_what_is_enabled() -> None:
+    unit = settings(WAIT)
+    assert unit["RequiredBy"] == unit["Before"] == ONLINE.name
 
 
 def test_one_capability_and_two_addresses() -> None:

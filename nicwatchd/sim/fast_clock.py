@@ -47,6 +47,7 @@ class FastLoop(asyncio.SelectorEventLoop):
         super().__init__(self._impatient)
 
     def time(self) -> float:
+        """The simulated time, in seconds."""
         return self._impatient.now
 
 

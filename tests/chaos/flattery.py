@@ -1,0 +1,58 @@
+"""Is anything called working that is not, and for how long? Looked at while time passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from nicwatchd.core.health import Health
+from nicwatchd.core.host import Host
+from nicwatchd.core.model import Family
+from tests.chaos.truth import PRIMARY, Truth
+from tests.chaos.verdicts import callers, own
+from tests.chaos.watched_kernel import WatchedKernel
+
+BEAT: Final = 0.25  # s from one look to the next
+AT_MOST: Final = 1.0  # s
+
+
+@dataclass(slots=True)
+class Flattery:
+    """Since when each family of an ENI is called working although a path is dead that counts.
+
+    Those count whose address the ENI has in truth, if the daemon says that it answers, or knew it
+    at the last quiet point.
+    """
+
+    wrongs: list[str] = field(default_factory=list)
+    _since: dict[tuple[str, Family], float] = field(default_factory=dict)
+
+    def look(self, host: Host | None, kernel: WatchedKernel, truth: Truth, now: float) -> None:
+        """Look once. `host` is what the daemon knows; None: it does not run."""
+        found = {} if host is None else dict(self._flattered(host, kernel, truth))
+        self._since = {key: self._since.get(key, now) for key in found}
+        for key, since in self._since.items():
+            if AT_MOST < now - since <= AT_MOST + BEAT:  # told once
+                self.wrongs.append(f"{key} is called working for {now - since} s: {found[key]}")
+
+    def _flattered(
+        self, host: Host, kernel: WatchedKernel, truth: Truth
+    ) -> Iterator[tuple[tuple[str, Family], list[str]]]:
+        hosts = callers(truth)
+        for interface in host.interfaces.values():
+            mac = interface.link.mac
+            if mac not in (PRIMARY, *truth.secondaries):
+                continue
+            its = own(truth, mac, {address.ip for address in interface.facts.addresses})
+            for family, health in interface.health.items():
+                if health.health is Health.WORKING:
+                    counts = its & {*health.answering, *(i for m, i in truth.steady if m == mac)}
+                    dead = [
+                        f"{host} to {ip}"
+                        for ip in counts
+                        for host in hosts[family]
+                        if ip.version == family and not kernel.answers(mac, ip, host)
+                    ]
+                    if dead:
+                        yield (mac, family), dead
