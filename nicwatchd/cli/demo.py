@@ -214,7 +214,11 @@ async def _lease(play: Play, eni: Eni, *vpcs: Vpc) -> None:
 
 async def _read_once(play: Play, other: Ec2, eni: Eni) -> None:
     """The host without nicwatchd: its reader runs once."""
-    found = await configure_once(other.vpc, eni)
+    try:
+        found = await configure_once(other.vpc, eni)
+    except TimeoutError:
+        play.say("the reader does not find the ENI, and gives up", WITHOUT)
+        return
     missing = [family.label for family, addresses in found.items() if not addresses]
     listed = ", ".join(address for addresses in found.values() for address in addresses)
     play.say(f"the reader finds {listed} and no {missing[0]}, and ends", WITHOUT)

@@ -22,18 +22,25 @@ if TYPE_CHECKING:
     from nicwatchd.sim.vpc import Vpc
 
 AGAIN: Final = 0.5  # s between two questions while the MAC is not listed
+GIVE_UP: Final = 30.0  # s, as cloud-init does
 TABLE: Final = 101
 MACS: Final = "/latest/meta-data/network/interfaces/macs/"
 
 
 async def configure_once(vpc: Vpc, eni: Eni) -> dict[Family, list[str]]:
-    """Configure what IMDS lists of the ENI as soon as it lists the MAC; returns the addresses."""
+    """Configure what IMDS lists of the ENI as soon as it lists the MAC; returns the addresses.
+
+    Raises TimeoutError if that is not within GIVE_UP.
+    """
 
     def opened(address: tuple[Any, ...]) -> socket.socket:
         return vpc.socket(vpc.host, address[0])
 
     connector = aiohttp.TCPConnector(socket_factory=opened, force_close=True)
-    async with aiohttp.ClientSession(f"http://{IMDS_V4}", connector=connector) as session:
+    async with (
+        asyncio.timeout(GIVE_UP),
+        aiohttp.ClientSession(f"http://{IMDS_V4}", connector=connector) as session,
+    ):
         while f"{eni.mac}/" not in await _lines(session, MACS):  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(AGAIN)
         ipv4 = await _lines(session, f"{MACS}{eni.mac}/local-ipv4s")
@@ -58,8 +65,15 @@ def _commands(eni: Eni, addresses: list[str], router: str) -> list[str]:
 
 
 async def _lines(session: aiohttp.ClientSession, path: str) -> list[str]:
-    """The lines of a key; none if IMDS does not have it (yet)."""
-    async with session.put(TOKEN_PATH, headers={TTL_HEADER: "60"}) as answer:
-        token = await answer.text()
-    async with session.get(path, headers={TOKEN_HEADER: token}) as answer:
-        return (await answer.text()).split() if answer.ok else []
+    """The lines of a key; none if IMDS does not have it (yet).
+
+    Asks until IMDS is reached: on such a host, the new interface can cost even that for a moment.
+    """
+    while True:
+        try:
+            async with session.put(TOKEN_PATH, headers={TTL_HEADER: "60"}) as answer:
+                token = await answer.text()
+            async with session.get(path, headers={TOKEN_HEADER: token}) as answer:
+                return (await answer.text()).split() if answer.ok else []
+        except aiohttp.ClientConnectionError:
+            await asyncio.sleep(AGAIN)
