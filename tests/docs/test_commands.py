@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 
@@ -26,7 +25,8 @@ STANDS_FOR = {
     "ens6": "eth1",
     "10.0.2.11": "10.0.2.10",
 }
-# What a host that works answers. doctor's word depends on the host; history needs a journal.
+# What a host that works answers. doctor's word depends on the host. history needs a journal, and is
+# run on a real one by tests/cli/test_history.py.
 ANSWERS = {
     "plan": {0},
     "status": {0},
@@ -92,8 +92,7 @@ async def test_getting_started_goes_as_it_says() -> None:
         await ec2.vpc.lease(ec2.eni("eth1"), Family.V4)
         await daemon.until("eth1", "applied")
         for words in ours[:7]:
-            arguments = parser().parse_args(words)
-            if words[0] in ANSWERS and find_spec(f"nicwatchd.cli.{arguments.module}"):
+            if words[0] in ANSWERS:
                 code, said = await call(ec2, daemon, words)
                 assert code in ANSWERS[words[0]], said
         code, said = await call(ec2, daemon, ours[7])
