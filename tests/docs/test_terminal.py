@@ -26,11 +26,14 @@ def working(
     number: int, name: str, last: str, ipv4: str, ipv6: str, hours: float
 ) -> InterfaceStatus:
     since = NOW - hours * 3600
-    families = {
-        "ipv4": family([ipv4], health_since=since),
-        "ipv6": family([ipv6], health_since=since),
-    }
-    return eni(number, name=name, eni=f"eni-0a1b2c3d4e5f607{last}", since=since, **families)
+    return eni(
+        number,
+        name=name,
+        eni=f"eni-0a1b2c3d4e5f607{last}",
+        since=since,
+        ipv4=family([ipv4], health_since=since),
+        ipv6=family([ipv6], health_since=since),
+    )
 
 
 def terminal() -> str:
