@@ -48,6 +48,7 @@ class Losses:
     def suspect(self, where: Place, who: str) -> None:
         """Record whom a notification names for the removal of something of ours."""
         self._suspects[where] = who
+        self.episodes.suspect(where, who)
 
     def forget(self, index: int) -> None:
         """A link is gone: forget who was suspected there, and what was lost."""

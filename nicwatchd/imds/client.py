@@ -237,7 +237,7 @@ class ImdsClient:
             self._session = replace(old, renew_at=min(retry_at, old.expires_at))
             return
         self._session = self._winner = None
-        self._set_condition(replace(outcome.condition, retry_at=retry_at))
+        self._set_condition(replace(outcome.naming_us().condition, retry_at=retry_at))
 
     async def _ask_for_session(self, old: tokens.Session | None) -> tokens.Session | tokens.Refusal:
         """Ask by the host's routes; where nothing of IMDS answers, bound to one link after another.

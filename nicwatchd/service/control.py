@@ -3,7 +3,7 @@
 | request | answer |
 |---|---|
 | GET /healthz | 200 while every part of the daemon makes progress, else 503 |
-| GET /readyz | 200 while every ENI works, and the primary is known; else 503 |
+| GET /readyz | 200 while every ENI works, the primary is known, and all is well; else 503 |
 | GET /v1/status | the host: `HostStatus` |
 | GET /v1/interfaces | a list of `InterfaceStatus` |
 | GET /v1/interfaces/{name, MAC or ENI id} | one `InterfaceStatus`, else 404 |
@@ -208,7 +208,9 @@ class Control:
             self._timers.restart(transport)
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        problems = self._service.status().problems
+        # Settings that cannot be used stop no part; a restart, which this may cause, would fail.
+        status = self._service.status()
+        problems = [each for each in status.problems if each != status.bad_settings]
         return _verdict(not problems, {"problems": problems})
 
     async def _readyz(self, _: web.Request) -> web.Response:

@@ -89,6 +89,7 @@ class Daemon:
         self._last_turn = clock()  # when the last turn ended
         self._imds_state: tuple[str, str | None] = ("unasked", None)  # and the link bound to
         self._trouble = ""
+        self._bad_settings: str | None = None  # of the files: they cannot be used
         self._teller = Teller(clock)
         self._counters = Counters()
         self._teller.subscribe(self._counters.observe)
@@ -129,6 +130,15 @@ class Daemon:
     def put(self, item: Item) -> None:
         """Put an item into the inbox."""
         self._inbox.put_nowait(item)
+
+    def use(self, policy: Policy) -> None:
+        """Use new settings."""
+        self._bad_settings = None
+        self.put(NewPolicy(policy))
+
+    def keep_settings(self, why: str) -> None:
+        """The files have other settings, which cannot be used. It is a problem until mended."""
+        self._bad_settings = why
 
     async def _take_turn(self) -> None:
         """Carry out the steps of one turn."""
@@ -267,7 +277,9 @@ class Daemon:
         views = [interface.view() for _, interface in sorted(host.interfaces.items())]
         interfaces = [of_view(view, self._teller.epoch) for view in views]
         knows_primary = isinstance(host.primary_mac, Value)
+        problems = [*self.problems(), *filter(None, map(problem_of, views))]
         lacking = unready(interfaces, knows_primary=knows_primary or host.releases.everything)
+        lacking += problems
         unlinked = of_unlinked(host.unlinked, self._teller.epoch)
         return HostStatus(
             version=__version__,
@@ -276,7 +288,8 @@ class Daemon:
             primary_mac=getattr(host.primary_mac, "value", None),
             container_network=decision.container_network if decision else None,
             imds=of_condition(self._imds.condition, self._imds.requests),
-            problems=[*self.problems(), *filter(None, map(problem_of, views))],
+            problems=problems,
+            bad_settings=self._bad_settings,
             ready=not lacking,
             unready=lacking,
             released=host.releases.everything,
@@ -298,10 +311,11 @@ class Daemon:
         )
 
     def problems(self) -> list[str]:
-        """What is wrong with the daemon itself. Empty: every part has made progress recently."""
+        """What is wrong with the daemon itself. Empty: nothing, and every part makes progress."""
         kernel = [f"kernel: {self._trouble}"] if self._trouble else []
         bug = [f"internal error: {self.turn.broken}"] if self.turn.broken else []
-        return [*kernel, *bug, *self._stuck()]
+        settings = [self._bad_settings] if self._bad_settings else []
+        return [*kernel, *bug, *settings, *self._stuck()]
 
     def _stuck(self) -> list[str]:
         """The parts that have made no progress for too long."""

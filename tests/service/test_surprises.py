@@ -71,8 +71,9 @@ async def test_a_bug_costs_one_interface(
             await eventually(lambda: host.link(primary).group == LINK_GROUP)
 
         (message,) = entries(host)
+        (eni,) = (i.eni for i in daemon.status().interfaces if i.name == "eth1")
         assert message == (
-            f"eth1 ({MAC}): internal error in {where}: ZeroDivisionError('planted'); "
+            f"eth1 {eni}: internal error in {where}: ZeroDivisionError('planted'); "
             "everything else continues"
         )
         status, text = await health(daemon, host)
