@@ -160,6 +160,10 @@ def stage_files(destination: Path, prefix: Path, interpreter: str) -> None:
         ("nicwatchd.networkd.conf", "lib/systemd/networkd.conf.d/10-nicwatchd.conf"),
         ("nicwatchd.catalog", "lib/systemd/catalog/nicwatchd.catalog"),
         ("nicwatchd.8", "share/man/man8/nicwatchd.8"),
+        ("nicwatchd.toml.5", "share/man/man5/nicwatchd.toml.5"),
+        ("completions/nicwatchd.bash", "share/bash-completion/completions/nicwatchd"),
+        ("completions/_nicwatchd", "share/zsh/site-functions/_nicwatchd"),
+        ("completions/nicwatchd.fish", "share/fish/vendor_completions.d/nicwatchd.fish"),
     ):
         write(base / target, (systemd / source).read_bytes())
     config, content = destination / "etc/nicwatchd/nicwatchd.toml", systemd / "nicwatchd.toml"
