@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, families, health, is_judged
-from nicwatchd.cli.layout import Paint, duration, pad, wrap
+from nicwatchd.cli.layout import Paint, duration, pad, wrap, wrap_remedy
 from nicwatchd.cli.words import (
     COLOUR_OF,
     HOST_SIDE,
@@ -142,4 +142,4 @@ def paragraph(kind: str, cause: Cause) -> Iterator[str]:
     label = pad(f"  {kind}:", LABELS + 2)
     yield from wrap(sentence(cause.text), label)
     if cause.remedy:
-        yield from wrap(cause.remedy, pad("    mend:", LABELS + 2))
+        yield from wrap_remedy(cause.remedy, pad("    mend:", LABELS + 2))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from nicwatchd.cli.client import DaemonError, ask
 from nicwatchd.cli.judgement import Document, find
-from nicwatchd.cli.layout import Column, line_of, table, wrap
+from nicwatchd.cli.layout import Column, line_of, table, wrap, wrap_remedy
 from nicwatchd.cli.output import NO_INTERFACE, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.cli.words import HOST_SIDE
 from nicwatchd.core.model import PROTOCOL, UNICAST, Family, Link, Route
@@ -287,7 +287,7 @@ def lines(way: Way, ruling: Ruling, whence: str) -> Iterator[str]:
         yield from wrap(f"Owners: {whence}")
     if ruling.remedy:
         label = "But" if ruling.word == "passes" else "Mend"
-        yield from wrap(ruling.remedy, f"{label}: ")
+        yield from wrap_remedy(ruling.remedy, f"{label}: ")
 
 
 def _row(way: Way, met: Met) -> list[str]:

@@ -13,8 +13,11 @@ from typing import Final, NamedTuple
 
 WIDTH: Final = 80
 GAP: Final = "  "
+CONTINUED: Final = " \\"
 CUT: Final = ".."  # stands for what does not fit; it must be readable in any locale
 UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
+# How a remedy begins that is a command; the others are sentences.
+COMMANDS: Final = ("sudo", "aws", "nicwatchd")
 COLOURS: Final = {"good": "32", "soon": "33", "bad": "1;31", "head": "1"}
 
 
@@ -51,6 +54,27 @@ def _fitting(text: str, columns: int) -> str:
             break
         taken += each
     return taken
+
+
+def wrap_remedy(text: str, first: str, rest: str | None = None) -> list[str]:
+    """As `wrap`; but a command can be pasted from its lines.
+
+    A shell goes on after a backslash, and in quotes.
+    """
+    if text.split(" ", 1)[0] not in COMMANDS or width(first + text) <= WIDTH:
+        return wrap(text, first, rest)
+    rest = " " * width(first) if rest is None else rest
+    lines, is_quoted, comment = [first], False, ""
+    for word in text.split(" "):
+        if not is_quoted and word.startswith("#"):
+            comment = "# "
+        if lines[-1] != first and width(f"{lines[-1]} {word}{CONTINUED}") > WIDTH:
+            lines[-1] += "" if is_quoted or comment else CONTINUED
+            lines.append(f"{rest}{comment if word != '#' else ''}{word}")
+        else:
+            lines[-1] += word if lines[-1] == first else f" {word}"
+        is_quoted ^= word.count("'") % 2 == 1
+    return lines
 
 
 def wrap(text: str, first: str = "", rest: str | None = None) -> list[str]:

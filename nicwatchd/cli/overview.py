@@ -18,6 +18,7 @@ from nicwatchd.cli.layout import (
     table,
     width,
     wrap,
+    wrap_remedy,
 )
 from nicwatchd.cli.words import (
     COLOUR_OF,
@@ -132,7 +133,7 @@ def _words(interface: Document) -> Iterator[str]:
         yield from wrap(cause.text, label, indent)
         label = indent
         if cause.remedy:
-            yield from wrap(cause.remedy, f"{indent}Mend: ", f"{indent}      ")
+            yield from wrap_remedy(cause.remedy, f"{indent}Mend: ", f"{indent}      ")
     if is_broken(interface):
         yield from wrap(f"Why: nicwatchd explain {name}", label, indent)
 

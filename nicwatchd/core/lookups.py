@@ -18,6 +18,7 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import Family, IPAddress, IPNetwork, Key, Reason, Rule
+from nicwatchd.core.policy import PrimaryMode
 from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
@@ -131,6 +132,7 @@ class Lookups:
                     subnets=tuple(subnet for subnet in subnets if subnet.version == family),
                     table=table if led else None,
                     is_primary=is_primary,
+                    is_left=is_primary and host.policy.primary is PrimaryMode.LEAVE,
                 )
 
     def _place_of(self, interface: Interface) -> _Place:

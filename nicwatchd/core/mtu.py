@@ -19,9 +19,8 @@ from typing import Final
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.model import Address, Link, Reason
 from nicwatchd.core.policy import MtuMode
-from nicwatchd.core.protocols import IPV6_MIN_MTU
+from nicwatchd.core.protocols import IPV6_MIN_MTU, JUMBO
 
-JUMBO: Final = 9001
 BEYOND: Final = 1500  # also what the kernel sets up an Ethernet link with
 RTAX_MTU: Final = 2
 METRICS: Final = struct.pack("=HHI", 8, RTAX_MTU, BEYOND)  # RTA_METRICS

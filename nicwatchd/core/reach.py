@@ -38,6 +38,7 @@ from nicwatchd.core.words import ACTIONS, NameOf, device, rule_words
 # A host of a subnet that is asked for: near its end, where EC2 assigns last. Nobody is sent
 # anything.
 FROM_THE_END: Final = 2
+PROTECT: Final = 'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd'
 SEARCHED: Final = 64  # addresses that may be this host's own, until one is not
 
 
@@ -47,6 +48,7 @@ class Ways:
 
     `subnets` are those whose hosts must get their answers by this ENI, its own first. `table` is
     the one that leads by it; None: it has none of its own. `is_primary`: main is to lead by it.
+    `is_left`: it does, and the settings leave it alone.
     """
 
     index: int
@@ -56,6 +58,7 @@ class Ways:
     subnets: tuple[IPNetwork, ...] = ()
     table: int | None = None
     is_primary: bool = False
+    is_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +219,8 @@ class _Lookout:
     ) -> str:
         v6 = "-6 " if self.ways.family is Family.V6 else ""
         if winner is None:
-            in_main = isinstance(answer, RouteAnswer) and answer.table == MAIN_TABLE
-            if in_main and self.ways.is_primary:
-                name = device(self.ways.index, self.name_of)
-                return f"give {name}'s default route of main the best metric"
+            if isinstance(answer, RouteAnswer) and answer.table == MAIN_TABLE:
+                return self._remedy_in_main(group, dst, answer.oif)
             return f"nicwatchd explain --from {group[0]} --to {dst}"
         if winner.src is None and self.ways.table is not None and winner.priority > 1:
             # It takes all traffic, as a VPN's does: that is to go on, but for the ENI's.
@@ -227,6 +228,18 @@ class _Lookout:
             rule = f"pref {before} iif lo from {source} lookup {self.ways.table}"
             return f"sudo ip {v6}rule add {rule}"
         return f"sudo ip {v6}rule del pref {winner.priority} {' '.join(rule_words(winner))}"
+
+    def _remedy_in_main(self, group: tuple[IPAddress, ...], dst: IPAddress, oif: int) -> str:
+        """Where a route of main decides; that of a secondary ENI is to have a table of its own."""
+        if not self.ways.is_primary:
+            return f"nicwatchd explain --from {group[0]} --to {dst}"
+        if dst in FAR.values():
+            v6 = "-6 " if self.ways.family is Family.V6 else ""
+            return f"sudo ip {v6}route del default dev {device(oif, self.name_of)}"
+        if self.ways.is_left:
+            return PROTECT
+        name = device(self.ways.index, self.name_of)
+        return f"give {name}'s default route of main the best metric"
 
     def _source_of(self, group: tuple[IPAddress, ...]) -> IPAddress | IPNetwork:
         """What selects a group and no other address of the host, if that can be said in one."""

@@ -19,7 +19,7 @@ MANAGE: Final = "an [[interface]] section with `manage = true`, if nicwatchd is 
 # Of rules, routes and addresses, both families.
 WHO_REMOVES: Final = (
     "sudo bpftrace -e 'kprobe:fib_nl_delrule,kprobe:inet*_rtm_del* "
-    '{{ printf("%s %d\\n", comm, pid) }}\' names who removes them'
+    '{{ printf("%s %d\\n", comm, pid) }}\'  # names who removes them'
 )
 
 # By code; `{name}` and `{mac}` are the link's, `{eni}` is the ENI's id.
@@ -37,7 +37,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "no-ipv6s": "assign one: aws ec2 assign-ipv6-addresses --ipv6-address-count 1 "
     "--network-interface-id {eni}",
     "no-router": 'ipv6_router = "ec2" in the settings',
-    "kernel-refused": "journalctl -u nicwatchd.service -n 20",
+    "kernel-refused": "sudo journalctl -u nicwatchd.service -n 20",
     "internal-error": "sudo nicwatchd bugreport",
     "route-in-the-way": "remove that route, or set `table_base` in the settings",
     "section-unknown": DOCTOR,

@@ -83,10 +83,10 @@ def treat(
         return Unmanaged(Reason("excluded", f"excluded by the settings: {policy.section}"))
     if hands_off := _hands_off(link, policy, owner, manager):
         return hands_off
-    if not policy.manage and any(
-        contains(outer, place) for outer in policy.exclude_subnets for place in places
-    ):
-        return Unmanaged(Reason("excluded", "its subnet is excluded by the settings"))
+    excluding = (o for o in policy.exclude_subnets for place in places if contains(o, place))
+    if not policy.manage and (outer := next(excluding, None)):
+        text = f"its subnet is excluded by the settings (exclude_subnets: {outer})"
+        return Unmanaged(Reason("excluded", text))
     return Managed()
 
 
@@ -128,9 +128,9 @@ def is_primary(link: Link, primary_mac: Answer[str]) -> bool:
 
 def _hands_off(link: Link, policy: Policy, owner: str | None, manager: str) -> Unmanaged | None:
     """Why we must not touch this link; None if it is an ENI for us to manage."""
-    named = any(fnmatchcase(link.name, p) or link.mac == p.lower() for p in policy.exclude)
-    if named and not policy.manage:
-        return Unmanaged(Reason("excluded", "excluded by the settings"))
+    named = (p for p in policy.exclude if fnmatchcase(link.name, p) or link.mac == p.lower())
+    if not policy.manage and (pattern := next(named, None)):
+        return Unmanaged(Reason("excluded", f"excluded by the settings (exclude: {pattern})"))
     if link.driver not in policy.drivers:
         known = ", ".join(sorted(policy.drivers))
         return Unmanaged(

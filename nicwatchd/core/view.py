@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from math import inf
 
 from nicwatchd.core.evidence import Status, Verdict, Witness
 from nicwatchd.core.floating import Taken
@@ -15,6 +17,7 @@ from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
+from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import (
     Address,
     Family,
@@ -58,6 +61,7 @@ class View:
     # Why the kernel is not as planned yet, and in which families (None: in what has no family).
     unfinished: tuple[Reason, ...] = ()
     unequal: frozenset[Family | None] = frozenset()
+    fought_at: float = -inf  # when something that is fought over was removed last
     leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
@@ -110,7 +114,8 @@ def listed_elsewhere(view: View) -> Iterator[tuple[Item, Reason]]:
     for item, where in sorted(view.elsewhere.items(), key=lambda known: str(known[0])):
         if item in view.memory.listed:
             text = _why_elsewhere(item, where, view.link.name)
-            yield item, Reason("held-elsewhere", text, family=Family(item.version))
+            remedy = _unassign(item, view.memory.believed.interface_id)
+            yield item, Reason("held-elsewhere", text, remedy, Family(item.version))
 
 
 def _owned_elsewhere(view: View) -> Iterator[Reason]:
@@ -137,6 +142,18 @@ def _why_elsewhere(item: Item, where: Elsewhere, here: str) -> str:
         return f"IMDS lists {item} here too, but {here} {where.because}: it is on {where.name}"
     text = f"IMDS lists {item} here too, but it is kept on {where.name}"
     return f"{text} until IMDS no longer lists it there"
+
+
+def _unassign(item: Item, eni: Answer[str]) -> str:
+    """The command that takes an item from the ENI where it is not used."""
+    is_v4 = Family(item.version) is Family.V4
+    verb = "unassign-private-ip-addresses" if is_v4 else "unassign-ipv6-addresses"
+    if isinstance(item, IPv4Network | IPv6Network):
+        flag = "--ipv4-prefixes" if is_v4 else "--ipv6-prefixes"
+    else:
+        flag = "--private-ip-addresses" if is_v4 else "--ipv6-addresses"
+    known = eni.value if isinstance(eni, Value) else "eni-..."
+    return f"aws ec2 {verb} {flag} {item} --network-interface-id {known}"
 
 
 def taken_away(view: View) -> Iterator[tuple[IPAddress, Reason]]:

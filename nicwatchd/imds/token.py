@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -59,15 +60,30 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no session, and the seconds to wait before asking again (None: back off)."""
+    """Why there is no session, and the seconds to wait before asking again (None: back off).
+
+    `is_blocked`: no connection was made, so a firewall or a route may be in the way.
+    """
 
     condition: Condition
     retry_in: float | None = None
+    is_blocked: bool = False
 
     @property
     def asks_for_detour(self) -> bool:
         """Whether another way may help: nothing answered, or what answered is not IMDS."""
         return self.condition.state in ("unreachable", "failing")
+
+    def naming_us(self) -> Refusal:
+        """The same refusal; where no connection was made, with our uid.
+
+        A firewall that hardens IMDS as AWS recommends lets only named users through: with root's
+        curl IMDS answers all the same.
+        """
+        if not self.is_blocked:
+            return self
+        detail = f"{self.condition.detail}; nicwatchd asks as uid {os.geteuid()}"
+        return replace(self, condition=replace(self.condition, detail=detail))
 
     def noting(self, words: str) -> Refusal:
         """The same refusal, with these words in parentheses after its detail."""
@@ -119,7 +135,10 @@ def _most_informative(refusals: Sequence[Refusal]) -> Refusal:
     if answered:
         return answered[0]
     detail = "; ".join(r.condition.detail for r in refusals)
-    return Refusal(Condition("unreachable", detail or "no endpoint configured"))
+    is_blocked = any(r.is_blocked for r in refusals)
+    return Refusal(
+        Condition("unreachable", detail or "no endpoint configured"), is_blocked=is_blocked
+    )
 
 
 async def fetch(
@@ -130,9 +149,11 @@ async def fetch(
     url, headers = endpoint + TOKEN_PATH, {TTL_HEADER: str(ttl)}
     reply = await transport.request("PUT", url, headers, way.device)
     if isinstance(reply, Failure):
-        hint = ", perhaps the hop limit" if reply.why.startswith("timed out") else ""
+        answers = reply.why.startswith("timed out")  # on the connection, but not with a token
+        hint = ", perhaps the hop limit" if answers else ""
         state: State = "unreachable" if reply.lost else "failing"
-        return Refusal(Condition(state, f"{_host(endpoint)}: {reply.why} on the token{hint}"))
+        what = f"{_host(endpoint)}: {reply.why} on the token{hint}"
+        return Refusal(Condition(state, what), is_blocked=reply.lost and not answers)
     if reply.status == HTTPStatus.OK and _TOKEN.fullmatch(reply.body):
         lifetime = _lifetime(reply, ttl)
         use = lifetime - min(RENEW_AHEAD, lifetime / 10)

@@ -8,6 +8,7 @@ the time is spent on that, however often others change theirs.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import time
@@ -25,6 +26,8 @@ from nicwatchd.netlink.request import RequestSocket
 
 if TYPE_CHECKING:
     from nicwatchd.core.firewall import Published
+
+log = logging.getLogger(__name__)
 
 NFT_MSG_GETGEN: Final = NFNL_SUBSYS_NFTABLES | 16
 SHARE: Final = 100  # a listing that took a second is not repeated for so many seconds
@@ -76,11 +79,15 @@ async def _list() -> tuple[Published, ...]:
     listed = await _output("nft", "-j", "list", "ruleset")
     if not listed:
         return ()
-    firewall = from_nft(listed)
-    if is_compat(listed):  # iptables' own extensions, which nft does not spell out
-        saved = [from_iptables(await _output(SAVED[f], "-t", "nat"), f) for f in Family]
-        firewall = both([firewall, *saved])
-    return published(firewall)
+    try:
+        firewall = from_nft(listed)
+        if is_compat(listed):  # iptables' own extensions, which nft does not spell out
+            saved = [from_iptables(await _output(SAVED[f], "-t", "nat"), f) for f in Family]
+            firewall = both([firewall, *saved])
+        return published(firewall)
+    except Exception as error:  # noqa: BLE001 (rules of others in a form we do not know)
+        log.warning("the firewall's rules are not understood: %r", error)
+        return ()
 
 
 async def _output(name: str, *arguments: str) -> str:

@@ -20,14 +20,13 @@ from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control
-from nicwatchd.service.counts import Counts
+from nicwatchd.service.counts import Counts, InUse
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.explanation import explainer
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.offline_release import release
 from nicwatchd.service.platform import NOT_EC2, Lock, is_ec2
 from nicwatchd.service.released import Released
-from nicwatchd.service.requests import NewPolicy
 from nicwatchd.service.settings import Settings, SettingsError, load
 from nicwatchd.service.status import HostStatus, ImdsStatus
 from nicwatchd.service.telling import Observer
@@ -103,16 +102,17 @@ def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
 
 
 def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
-    """Read the settings again; if they are wrong, nothing changes."""
+    """Read the settings again; if they are wrong, nothing changes but that this is a problem."""
     systemd.reloading()
     try:
-        daemon.put(NewPolicy(load(config).policy()))
+        daemon.use(load(config).policy())
         text = "settings reloaded; changes to [imds] and `platform` take effect at the next start"
         send(journal.RELOADED, text, journal.INFO, {})
     except SettingsError as error:
         text = f"the new settings cannot be used, so the old ones remain in effect: {error}"
+        daemon.keep_settings(f"{text}; mend that, then: sudo systemctl reload nicwatchd")
         send(journal.RELOAD_FAILED, text, journal.ERROR, {})
-    systemd.notify(ready=True, status="settings reloaded")
+    systemd.notify(ready=True, status=text)
 
 
 class _Idle:
@@ -133,7 +133,7 @@ class _Idle:
         )
 
     def counts(self) -> Counts:
-        return Counts()
+        return Counts(settings=InUse(self._started))
 
     async def reconcile(
         self, interface: str | None = None, adopt: Iterable[IPAddress] = ()

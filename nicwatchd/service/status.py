@@ -131,7 +131,9 @@ class DeviceStatus(_Model):
 class HostStatus(_Model):
     """The whole host. `idle` says why nicwatchd manages nothing, if so.
 
-    `ready`: every family of every ENI that we judge works; `unready` says of what is not.
+    `problems` are the daemon's own. One of them may be `bad_settings`: what the files say cannot be
+    used, so those before stay in use. `ready`: every family of every ENI that we judge works, and
+    there are no problems; `unready` says of what is not.
     `devices` are those without a link, told while there are ENIs without one. `released`: the
     operator released the whole host, including interfaces attached later. `surprises` counts
     internal errors that were caught: each is a bug.
@@ -145,6 +147,7 @@ class HostStatus(_Model):
     container_network: str | None = None
     imds: ImdsStatus
     problems: list[str] = []
+    bad_settings: str | None = None
     ready: bool = True
     unready: list[str] = []
     released: bool = False

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from nicwatchd.core.model import LAST_METRIC, Link, SetUp
-from nicwatchd.core.mtu import BEYOND, JUMBO, METRICS, notes, to_set_up_with
+from nicwatchd.core.mtu import BEYOND, METRICS, notes, to_set_up_with
 from nicwatchd.core.policy import MtuMode, Policy
+from nicwatchd.core.protocols import JUMBO
 from tests.core.build import ETH1, MAC
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import CALM, FULL, dhcp4, dhcp6

@@ -331,7 +331,7 @@ EXPLAIN = f"nicwatchd explain --from {IPV4} --to {FAR4}"
             BY_KERNEL,
             RouteAnswer(MAIN_TABLE, 2),
             "... by a route of main",
-            "give eth1's default route of main the best metric",
+            "sudo ip route del default dev eth0",
             id="main leads the primary elsewhere",
         ),
         pytest.param(

@@ -96,8 +96,11 @@ def test_why_in_words(link: Link, owner: str | None, text: str) -> None:
 
 def test_what_the_settings_exclude_says_by_what() -> None:
     for policy, text in (
-        (Policy(exclude=("eth1",)), "excluded by the settings"),
-        (Policy(exclude_subnets=nets(NET4)), "its subnet is excluded by the settings"),
+        (Policy(exclude=("eth0", "eth*")), "excluded by the settings (exclude: eth*)"),
+        (
+            Policy(exclude_subnets=nets(NET4)),
+            f"its subnet is excluded by the settings (exclude_subnets: {NET4})",
+        ),
     ):
         treatment = treat(ETH1, IN_NET4, policy, Releases(), Value(PRIMARY), None)
         assert treatment == Unmanaged(Reason("excluded", text), asked=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -208,6 +209,16 @@ async def test_with_both_dead_the_condition_names_both(
     await both.get("mac")
     assert both.condition.state == "unreachable"
     assert both.condition.detail.count("connection refused") == 2
+    # A firewall may let root through, and not us.
+    assert both.condition.detail.endswith(f"; nicwatchd asks as uid {os.geteuid()}")
+
+
+async def test_whoever_is_heard_and_gets_no_answer_is_not_kept_out_by_uid(
+    client: ImdsClient, server: ImdsServer
+) -> None:
+    server.fault("token", "timeout")
+    await client.get("mac")
+    assert client.condition.detail.endswith("on the token, perhaps the hop limit")
 
 
 async def test_an_http_answer_says_more_than_a_dead_endpoint(

@@ -1,0 +1,542 @@
+"""Broken hosts: `status` names the cause, and what it says mends it; exit code and /readyz follow.
+
+The table is in broken_hosts.py; what does not fit into it is here. Truth is reachability by TCP.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import IPv4Network, ip_address
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from nicwatchd.core.model import Family
+from nicwatchd.sim import containers, netns, probe
+from nicwatchd.sim.dhcp import BEATS
+from nicwatchd.sim.ec2 import SETTINGS, Ec2
+from nicwatchd.sim.probe import PORT, Acceptor, all_answer, matrix, paths
+from nicwatchd.sim.script import Step
+from tests.scenarios.broken_hosts import (
+    AFTER,
+    BEFORE,
+    DEFAULT,
+    ENI1,
+    ETH1,
+    HOSTS,
+    TUNNEL,
+    BrokenHost,
+    Where,
+)
+from tests.scenarios.commands import nicwatchd_on
+from tests.scenarios.doctoring import Doctor
+from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_host, settings
+from tests.scenarios.software import eventually
+from tests.scenarios.test_hosts_rules import MANY
+
+Cause = tuple[str, str]  # the text and the remedy
+WIDTH = 80
+
+
+# --- what is told ------------------------------------------------------------------------------
+
+
+async def readyz(host: HostUnderTest) -> int:
+    async with (
+        aiohttp.ClientSession(
+            "http://nicwatchd", connector=aiohttp.UnixConnector(str(host.daemon.socket))
+        ) as session,
+        session.get("/readyz") as response,
+    ):
+        return response.status
+
+
+async def is_well(host: HostUnderTest) -> None:
+    """Wait until /readyz says so; then `status` does, too."""
+
+    async def ready() -> bool:
+        return await readyz(host) == 200
+
+    await eventually(ready)
+    said = await nicwatchd_on(host.vpc, "status")
+    assert said.code == 0, said.out
+
+
+async def is_not_well(host: HostUnderTest) -> str:
+    """What `status` prints, which agrees with /readyz."""
+    assert await readyz(host) == 503
+    said = await nicwatchd_on(host.vpc, "status")
+    assert said.code == 1, said.out
+    return flat(said.out)
+
+
+def flat(text: str) -> str:
+    """A text without its line breaks."""
+    return " ".join(text.split())
+
+
+def told(document: dict[str, Any], broken: BrokenHost, on: str | None = None) -> list[Cause]:
+    """The causes of this code that the daemon tells, of one interface or all, each once."""
+    found: list[dict[str, str]] = []
+    for interface in document["interfaces"]:
+        if on not in (None, interface["name"]):
+            continue
+        if broken.where is Where.CAUSES:
+            parts = [interface[family] for family in ("ipv4", "ipv6") if interface[family]]
+            found += [cause for part in parts for cause in part["causes"]]
+        else:
+            found += interface[broken.where.value]
+    its = (each for each in found if each["code"] == broken.code)
+    return list(dict.fromkeys((each["text"], each["remedy"]) for each in its))
+
+
+async def until_told(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
+    """Wait until the daemon tells the cause with all its words, and no more changes."""
+    last: dict[str, Any] = {}
+
+    async def is_told() -> bool:
+        nonlocal last
+        last = await host.daemon.get("/v1/status")
+        texts = [text for text, _ in told(last, broken, broken.on)]
+        return any(all(words in text for words in broken.words) for text in texts)
+
+    await eventually(is_told, lambda: f"not told: {broken.code}: {last}")
+    await host.daemon.post("/v1/reconcile")
+    causes = told(await host.daemon.get("/v1/status"), broken, broken.on)
+    assert any(all(words in text for words in broken.words) for text, _ in causes), causes
+    return causes
+
+
+MENDS = re.compile(r"^( *[Mm]end: +)(.*)$")
+
+
+def pasted(shown: str) -> list[str]:
+    """What is to be done, as somebody copies it from the terminal, line breaks and all."""
+    found: list[str] = []
+    indent = ""
+    for line in shown.splitlines():
+        if begin := MENDS.match(line):
+            indent = " " * len(begin[1])
+            found.append(begin[2])
+        elif indent and line.startswith(indent):
+            found[-1] += f"\n{line.removeprefix(indent)}"
+        else:
+            indent = ""
+    return found
+
+
+async def shows(host: HostUnderTest, broken: BrokenHost) -> str:
+    """What `status` prints, of the interface alone where all is well."""
+    of = [broken.on] if broken.is_well else []
+    return (await nicwatchd_on(host.vpc, "status", *of)).out
+
+
+async def prints(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """What a person reads of it: the causes, and what mends each."""
+    if broken.is_well:
+        await is_well(host)
+    else:
+        await is_not_well(host)
+    shown = await shows(host, broken)
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    remedies = [unbroken(each) for each in pasted(shown)]
+    for text, remedy in causes:
+        assert flat(text) in flat(shown), shown
+        assert flat(remedy) in remedies, (remedy, shown)
+        assert re.fullmatch(broken.remedy, remedy), remedy
+
+
+def unbroken(command: str) -> str:
+    """A command that was printed in several lines, in one."""
+    return flat(command.replace("\\\n", " "))
+
+
+# --- what is true ------------------------------------------------------------------------------
+
+
+def dead_paths(host: HostUnderTest, broken: BrokenHost) -> tuple[probe.Path, ...]:
+    """The paths that do not answer while it is broken."""
+    peers = host.vpc.far_hosts
+    if not broken.from_far:
+        peers = (host.vpc.neighbour(host.eni("eth1").subnet),)
+    return paths(peers, map(ip_address, broken.dead))
+
+
+@asynccontextmanager
+async def answering(host: HostUnderTest, broken: BrokenHost) -> AsyncIterator[None]:
+    """Whoever answers on the port: the host does already, a container has to."""
+    if broken.port == PORT:
+        yield
+        return
+    async with Acceptor(host.vpc, f"{host.vpc.id}-on-br0"):
+        yield
+
+
+async def is_dead(host: HostUnderTest, broken: BrokenHost) -> None:
+    tried = dead_paths(host, broken)
+    assert tried or not broken.dead
+    answers = await matrix(host.vpc, tried, broken.port)
+    assert [str(path) for path, reply in answers.items() if reply] == []
+
+
+async def run_as_printed(host: HostUnderTest, command: str) -> None:
+    """Run a remedy in the host's network namespace, where the tests are root already."""
+    plain = command.replace("sudo ", "")
+    await host.vpc.exec(host.vpc.host, "sh", "-c", plain)
+
+
+async def ask_doctor(host: HostUnderTest, broken: BrokenHost) -> None:
+    """Find it by `doctor`, and do what that prints, as far as it is to be done on the host."""
+    assert broken.doctor is not None
+    code, words, remedy = broken.doctor
+    doctor = Doctor.of(host)
+    (finding,) = [each for each in await doctor.findings() if each["code"] == code]
+    assert words in finding["text"], finding
+    assert re.fullmatch(remedy, finding["mend"]), finding
+    if broken.mend is None:
+        await doctor.mend(finding)
+
+
+async def mend(host: HostUnderTest, broken: BrokenHost) -> None:
+    """Do what is printed. Where more than one thing is amiss, the next shows once one is mended."""
+    if broken.doctor is not None:
+        await ask_doctor(host, broken)
+    if broken.mend is not None:
+        await broken.mend(host)
+    if broken.mend is not None or broken.doctor is not None:
+        return
+    done: set[str] = set()
+
+    async def is_mended() -> bool:
+        remedies = {flat(each) for _, each in told(await host.daemon.get("/v1/status"), broken)}
+        for command in pasted(await shows(host, broken)) if remedies else ():
+            if unbroken(command) in remedies and command not in done:
+                done.add(command)
+                await run_as_printed(host, command)
+        return not remedies
+
+    await eventually(is_mended)
+    assert done
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def cases() -> Iterator[Any]:
+    for broken in HOSTS:
+        marks = [pytest.mark.lasts(broken.lasts)] if broken.lasts else []
+        yield pytest.param(broken, id=broken.name, marks=marks)
+
+
+async def is_named(host: HostUnderTest, broken: BrokenHost) -> None:
+    causes = await until_told(host, broken)
+    await prints(host, broken, causes)
+    await is_dead(host, broken)
+
+
+async def breaks(host: HostUnderTest, broken: BrokenHost) -> None:
+    """It works, and breaks; the cause is named then, and by a daemon that starts meanwhile."""
+    names = [eni.name for eni in broken.enis]
+    await host.plug(*names)
+    for name in names:
+        await host.until(name, complete)
+    await is_well(host)
+    await broken.spoil(host.ec2)
+    if BEFORE in broken.moments:
+        await is_named(host, broken)
+        await host.daemon.stop()
+        await host.daemon.start(broken.config, broken.wrapper)
+
+
+@pytest.mark.parametrize("broken", list(cases()))
+async def test_a_broken_host_is_named_and_mended(broken: BrokenHost) -> None:
+    async def before(ec2: Ec2) -> None:
+        await broken.prepare(ec2)
+        if AFTER not in broken.moments:
+            await ec2.plug(*(eni.name for eni in broken.enis))
+            await broken.spoil(ec2)
+
+    async with ec2_host(
+        *broken.enis,
+        config=broken.config,
+        wrapper=broken.wrapper,
+        settled=AFTER in broken.moments,
+        before=before,
+        watched=not broken.harms_primary,
+    ) as host:
+        async with answering(host, broken):
+            if AFTER in broken.moments:
+                await breaks(host, broken)
+            await is_named(host, broken)
+            await mend(host, broken)
+            await is_well(host)
+            await all_answer(host.vpc, dead_paths(host, broken), WITHIN, broken.port)
+        for eni in broken.enis:
+            await host.until(eni.name, complete)
+
+
+# --- what does not fit into the table ------------------------------------------------------------
+
+
+async def status_says(host: HostUnderTest, *words: str, of: Sequence[str] = (), code: int) -> str:
+    """What `status` prints, which has these words; its exit code, and /readyz like that."""
+    assert await readyz(host) == (200 if code == 0 else 503)
+    said = await nicwatchd_on(host.vpc, "status", *of)
+    assert said.code == code, said.out
+    shown = flat(said.out)
+    for each in words:
+        assert each in shown, shown
+    return shown
+
+
+async def causes_are(host: HostUnderTest, name: str, family: str, *codes: str) -> Cause:
+    """Wait until the causes of one family are these; the first of them."""
+
+    async def are() -> bool:
+        part = (await host.status(name))[family]
+        return part is not None and [cause["code"] for cause in part["causes"]] == list(codes)
+
+    await eventually(are)
+    cause = (await host.status(name))[family]["causes"][0]
+    return cause["text"], cause["remedy"]
+
+
+async def test_d_an_eni_without_ipv6_in_a_subnet_that_has_it() -> None:
+    """It is waited for, and said until when; then the ENI has none, and is well."""
+    without = replace(ETH1, ipv6=())
+    config = settings(QUICK | {"patience": 6.0})
+    async with ec2_host(without, config=config) as host:
+        await host.plug("eth1")
+        text, remedy = await causes_are(host, "eth1", "ipv6", "no-ipv6s")
+        assert "IMDS lists no ipv6s yet" in text
+        assign = "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id"
+        assert remedy == f"{assign} {ENI1}"
+        await status_says(host, "waits for IPv6", text, remedy, "IPv4 works", code=1)
+        await is_well(host)
+        assert (await host.status("eth1"))["ipv6"]["verdict"] == "absent"
+        await host.all_reachable("eth1", addresses=host.eni("eth1").ipv4)
+        await host.change(ETH1)
+        await host.until("eth1", complete)
+        await is_well(host)
+
+
+async def test_e_rules_that_somebody_keeps_removing(tmp_path: Path) -> None:
+    """The fight is over once nobody has removed anything for a while, here 2 s."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from nicwatchd.core import fights\nfights.WINDOW = 2.0\n", encoding="utf-8"
+    )
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ".")))
+    wrapper = ("env", f"PYTHONPATH={path}")
+    async with ec2_host(ETH1, wrapper=wrapper) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        loop = "while :; do ip rule flush proto 236; sleep 0.3; done"
+        culprit = await host.vpc.popen(host.vpc.host, "sh", "-c", loop)
+        text, remedy = await causes_are(host, "eth1", "ipv4", "fought-over")
+        assert "was removed 3 times in" in text
+        assert "sudo bpftrace -e 'kprobe:fib_nl_delrule" in remedy
+        text = text.split(" was removed ")[0]  # it goes on, and is counted on
+        await status_says(host, text, remedy, code=1)
+        culprit.kill()
+        await culprit.wait()
+        await is_well(host)
+
+
+async def test_j_no_dhcp_client() -> None:
+    """IPv4 waits for one for some seconds, and works without it then."""
+    async with ec2_host(ETH1, config=settings({"address_wait": 3.0})) as host:
+        await host.plug("eth1")
+        text, _ = await causes_are(host, "eth1", "ipv4", "address-awaited")
+        assert text == "waiting up to 3 s for a DHCP client to configure 10.0.2.11"
+        await host.until("eth1", complete)
+        await is_well(host)
+
+
+async def test_l_dropped_by_a_security_group() -> None:
+    """The host cannot know; it says that its own side is right, and where to look."""
+    async with ec2_host(ETH1) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        group = "table inet sg { chain forward { type filter hook forward priority 0; %s } }"
+        rules = "ip daddr 10.0.2.11 drop; ip6 daddr 2001:db8:ec2:2::11 drop;"
+        await host.vpc._do(netns.nft, host.vpc.router, group % rules)
+        tried = paths(host.vpc.far_hosts, host.eni("eth1").addresses())
+        assert not any((await matrix(host.vpc, tried)).values())
+        words = "routes, rules and sources are right: look at security groups and network ACLs"
+        await status_says(host, words, of=["eth1"], code=0)
+        await host.vpc._do(netns.nft, host.vpc.router, "delete table inet sg\n")
+        await host.all_reachable("eth1")
+
+
+async def test_o_a_mac_that_imds_never_lists() -> None:
+    config = settings(QUICK, expect=["ipv4", "ipv6"])  # else it is no ENI after a while
+    async with ec2_host(replace(ETH1, steps=(Step(listed=False),)), config=config) as host:
+        await host.plug("eth1")
+        await host.until("eth1", lambda status: bool(status["overdue"]))
+        text, remedy = await causes_are(host, "eth1", "ipv4", "mac-unlisted")
+        assert f"IMDS does not list the MAC {ETH1.mac}; did EC2 attach this interface?" in text
+        describe = "aws ec2 describe-network-interfaces --filters Name=mac-address,Values="
+        assert remedy == describe + ETH1.mac
+        await status_says(host, "OVERDUE", text, remedy, code=1)
+        host.imds.step("eth1", complete=True)
+        await host.until("eth1", complete)
+        await is_well(host)
+
+
+@pytest.mark.parametrize("how", ["killed", "hung"])
+async def test_p_a_daemon_that_is_dead_or_hangs(how: str) -> None:
+    async with ec2_host(ETH1) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await is_well(host)
+        if how == "killed":
+            await host.daemon.kill()
+        else:
+            host.daemon.process.send_signal(signal.SIGSTOP)
+        said = await nicwatchd_on(host.vpc, "status")
+        assert said.code == 4
+        shown, verb = flat(said.complaint), "start" if how == "killed" else "restart"
+        assert ("the daemon is not running" if how == "killed" else "the daemon hangs") in shown
+        assert f"sudo systemctl {verb} nicwatchd" in shown
+        await host.all_reachable("eth1")  # what is in the kernel stays
+        if how == "hung":
+            await host.daemon.kill()
+        await host.daemon.start(DEFAULT)
+        await host.until("eth1", complete)
+        await is_well(host)
+
+
+async def test_settings_that_cannot_be_used_are_a_problem_until_mended() -> None:
+    """The daemon works on with those before, so a restart, which would fail, is not asked for."""
+    async with ec2_host(ETH1) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await is_well(host)
+        for wrong in ('exclud = ["eth1"]\n', "[retry]\nrefresh = -1\n"):
+            host.daemon.config.write_text(SETTINGS + wrong, encoding="utf-8")
+            host.daemon.process.send_signal(signal.SIGHUP)
+
+            async def is_told() -> bool:
+                problem = (await host.daemon.get("/v1/status"))["bad_settings"] or ""
+                return wrong.split()[-3].strip("[]") in problem  # noqa: B023 (awaited here)
+
+            await eventually(is_told)
+            status = await host.daemon.get("/v1/status")
+            assert status["problems"] == [status["bad_settings"]]
+            assert (await host.daemon.get("/healthz")) == {"status": "ok", "problems": []}
+            await status_says(
+                host,
+                "the new settings cannot be used, so the old ones remain in effect",
+                "then: sudo systemctl reload nicwatchd",
+                flat(status["bad_settings"]),
+                code=1,
+            )
+            await host.all_reachable("eth1")
+        await host.reload(DEFAULT)
+        await is_well(host)
+        assert (await host.daemon.get("/v1/status"))["problems"] == []
+
+
+async def test_an_address_that_its_manager_took_away() -> None:
+    """As keepalived does. It is the manager's, so only whoever put it there puts it back."""
+    floating = "10.0.2.50"
+    more = replace(ETH1, ipv4=(*ETH1.ipv4, floating))
+    async with ec2_host(ETH1, config=settings(QUICK)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await host.ip(f"addr add {floating}/32 dev eth1")
+        await host.change(more)
+        await host.daemon.post("/v1/reconcile")
+        await host.all_reachable("eth1", addresses=[ip_address(floating)])
+        await is_well(host)
+        await host.ip(f"addr del {floating}/32 dev eth1")
+        text, remedy = await causes_are(host, "eth1", "ipv4", "taken-away")
+        assert f"{floating} was on eth1 and was taken away" in text
+        await status_says(host, text, remedy, "DEGRADED", code=1)
+        assert not any(
+            (await matrix(host.vpc, paths(host.vpc.far_hosts, [ip_address(floating)]))).values()
+        )
+        await run_as_printed(host, remedy)
+        await is_well(host)
+        await host.all_reachable("eth1", addresses=[ip_address(floating)])
+
+
+# --- healthy hosts ------------------------------------------------------------------------------
+
+
+async def has_no_finding(host: HostUnderTest, *names: str) -> None:
+    """All is well, nothing is to be mended, and everybody is answered."""
+    await is_well(host)
+    status = await host.daemon.get("/v1/status")
+    assert (status["problems"], status["unready"]) == ([], [])
+    for interface in status["interfaces"]:
+        parts = [interface[family] for family in ("ipv4", "ipv6") if interface[family]]
+        assert [cause for part in parts for cause in part["causes"]] == []
+        assert [ip for part in parts for ip in part["silent"]] == []
+    said = await nicwatchd_on(host.vpc, "status")
+    assert "Mend:" not in said.out
+    for name in names:
+        said = await nicwatchd_on(host.vpc, "status", name)
+        assert (said.code, "mend:" in said.out) == (0, False), said.out
+    assert await Doctor.of(host).findings() == []
+    await host.everybody_reaches()
+
+
+async def test_a_healthy_host() -> None:
+    """One that boots, hot-plugs, and has all that an ENI can have."""
+    rich = replace(MANY, ipv4_prefixes=("10.0.2.64/28",), ipv6_prefixes=("2001:db8:ec2:2:1::/80",))
+    async with ec2_host(rich) as host:
+        await has_no_finding(host)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await has_no_finding(host, "eth1")
+
+
+async def test_k_a_healthy_host_with_strict_reverse_path_filters() -> None:
+    strict = {f"ipv4/conf/{name}/rp_filter": "1" for name in ("all", "default", "eth0")}
+    async with ec2_host(ETH1) as host:
+        host.vpc.sysctl(host.vpc.host, strict)
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await has_no_finding(host, "eth1")
+
+
+async def test_n_and_nb_a_healthy_host_whose_manager_prefers_the_new_eni() -> None:
+    """Its default route and its on-link routes are the best of main: the primary is protected."""
+    async with ec2_host(ETH1, manager=BEATS) as host:
+        await host.plug("eth1")
+        for family in Family:
+            await host.vpc.lease(host.eni("eth1"), family, default=True)
+        await host.until("eth1", complete)
+        await has_no_finding(host, "eth1")
+
+
+async def test_a_healthy_host_with_a_full_tunnel_as_openvpn_makes_it() -> None:
+    """The halves of a default route count as one: the ENIs' own addresses answer by the ENIs."""
+    halves = ("0.0.0.0/1", "128.0.0.0/1", "::/3", "2000::/4", "3000::/4", "fc00::/7")
+    async with ec2_host(ETH1) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await TUNNEL(host.ec2)
+        for half in halves:
+            await host.ip(f"route add {half} dev c-tun")
+        await host.daemon.post("/v1/reconcile")
+        await has_no_finding(host, "eth1")
+
+
+async def test_a_healthy_host_with_an_ipv4_only_eni_and_a_container() -> None:
+    only = replace(ETH1, ipv6=(), subnet_ipv6=(), ipv4_prefixes=("10.0.2.64/28",))
+    async with ec2_host(only, config=settings(QUICK)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", "applied")
+        box = await containers.delegated(host.vpc, "c-box", IPv4Network("10.0.2.64/28")[5], None)
+        async with Acceptor(host.vpc, box.namespace):
+            await host.all_reachable("eth1", addresses=box.addresses)
+        await has_no_finding(host, "eth1")
