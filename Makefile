@@ -65,6 +65,24 @@ test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP 
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
+.PHONY: test-fleet
+test-fleet: $(STAMP) ## Run the alerts of docs/fleet in a real Prometheus, on hosts that break; takes a minute
+	@$(SANDBOX) .venv/bin/python -m pytest tests/fleet $(ARGS)
+
+DOCS_STAMP := .venv/.set-up-docs
+
+$(DOCS_STAMP): $(STAMP)
+	@.ci/setup docs
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS_STAMP) ## Build the site from docs/ into build/site, which needs no network to be read
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict
+
+.PHONY: test-docs
+test-docs: docs ## Look at every page of the site in a browser: links, pictures, width, nothing from elsewhere
+	@$(SANDBOX) .venv/bin/python -m pytest tests/site $(ARGS)
+
 .PHONY: chaos
 chaos: $(STAMP) ## Run long random sequences of what can happen to a host; takes minutes
 	@$(SANDBOX) .venv/bin/python -m tests.chaos.run $(ARGS)

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import fill, wrap
@@ -18,7 +17,7 @@ from typing import Final
 
 from nicwatchd.cli import report_parts as parts
 from nicwatchd.cli.archive import Archive, MissingError
-from nicwatchd.cli.files import create, named
+from nicwatchd.cli.files import create, named, time_of_day
 from nicwatchd.cli.output import NOT_WELL, OK, fail, say
 from nicwatchd.cli.record import new_mask, run
 from nicwatchd.imds.client import ImdsClient
@@ -47,13 +46,14 @@ UNMASKED: Final = "Public addresses are NOT masked (--no-mask)."
 
 def bugreport(arguments: argparse.Namespace) -> int:
     """Write the archive, and say what is in it."""
-    path: Path = arguments.output or named("bugreport", ENDING)
+    now = time_of_day()
+    path: Path = arguments.output or named("bugreport", ENDING, now)
     is_masked = not arguments.no_mask
     archive = Archive(new_mask(masked=is_masked))
     try:
         with create(path) as file:  # before the work: perhaps it cannot be written
             _fill(archive, arguments, is_masked=is_masked)
-            packed = archive.packed(path.name.removesuffix(f".{ENDING}"), int(time.time()))
+            packed = archive.packed(path.name.removesuffix(f".{ENDING}"), int(now.timestamp()))
             file.write(packed)
     except OSError as error:
         return fail(f"{path}: {error.strerror or error}", NOT_WELL)
@@ -66,7 +66,7 @@ def _fill(archive: Archive, arguments: argparse.Namespace, *, is_masked: bool) -
     archive.add("README.txt", README.format(masked=masked, seconds=RECORDED))
     settings = _settings(archive, arguments.config)
     every = (
-        *parts.of_daemon(arguments.runtime_directory),
+        *parts.of_daemon(arguments.runtime_directory, arguments.config),
         *parts.of_journal(),
         *parts.of_host(arguments.config or DEFAULT_FILE),
         ("imds.json", lambda: asyncio.run(_imds(settings))),

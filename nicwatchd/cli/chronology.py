@@ -19,7 +19,8 @@ from nicwatchd.service.journal_reader import Entry, seconds, time_of
 # systemd's own, about the end of a service's process: "Main process exited, code=killed, ...".
 PROCESS_EXIT: Final = UUID("98e322203f7a4ed290d09fe03c09fe15")
 UNIT: Final = "nicwatchd.service"
-FOUND: Final = 2.0  # s; a link that is seen so soon after the start was there before
+WORD: Final = 12  # the longest word for what happened
+FOUND: Final = 30.0  # s; the daemon's first look comes sooner after its start
 # The word and the detail of each kind of entry; the functions below have the others.
 LABEL: Final = re.compile(r"^(\S+ (?:eni-\w+|\([0-9a-f:]+\)):? )")
 
@@ -123,7 +124,7 @@ def _event(entry: Entry) -> Event | None:
     return Event(
         at=at,
         boot=_line(entry.get("_BOOT_ID", "")),
-        what=what,
+        what=_line(what)[:WORD],
         detail=_line(detail),
         name=_line(entry.get("INTERFACE", "")),
         mac=_line(entry.get("NICWATCHD_MAC", "")),
@@ -316,20 +317,25 @@ class _Runs:
 
 
 def _told_once(events: Iterable[Event]) -> Iterable[Event]:
-    """The events, without what only repeats: that it is configured again after each loss."""
-    started = float("-inf")
+    """The events, without what only repeats: that it is configured again after each loss.
+
+    Links that the daemon sees with its first look were there before: they are found.
+    """
+    started, first = float("-inf"), None
     configured: set[str] = set()
     for event in events:
         if event.what == "started":
-            started = event.at
+            started, first = event.at, None
             configured.clear()
         again = event.what == "configured" and event.key in configured
         if event.what == "configured":
             configured.add(event.key)
         elif event.what in ("attached", "waiting", "left alone", "detached"):
             configured.discard(event.key)
-        if event.what == "attached" and event.at - started < FOUND:
-            event = replace(event, what="found")  # noqa: PLW2901
-        if event.what in ("attached", "found"):
-            event = replace(event, detail=event.eni or event.detail)  # noqa: PLW2901
+        if event.what == "attached":
+            seen = event.status.get("seen")
+            first = seen if first is None else first
+            there = seen is not None and seen == first and event.at - started < FOUND
+            what, detail = "found" if there else "attached", event.eni or event.detail
+            event = replace(event, what=what, detail=detail)  # noqa: PLW2901
         yield replace(event, quiet=event.quiet or again)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from collections.abc import Callable
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 
-def named(what: str, ending: str, now: Callable[[], datetime] | None = None) -> Path:
+def time_of_day() -> datetime:
+    """What time it is, for names and for dates of files."""
+    return datetime.now(UTC)
+
+
+def named(what: str, ending: str, at: datetime) -> Path:
     """`nicwatchd-WHAT-20261126T101500Z.ENDING` in this directory."""
-    at = now() if now else datetime.now(UTC)
     return Path(f"nicwatchd-{what}-{at:%Y%m%dT%H%M%SZ}.{ending}")
 
 
 def create(path: Path) -> IO[bytes]:
-    """A new file that only its owner may read; an older one is replaced. Raises OSError."""
-    path.unlink(missing_ok=True)
+    """A new file that only its owner may read, in the place of an older one. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        kind = path.lstat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):  # /dev/stdout, say
+            raise OSError(errno.EEXIST, "exists, and is no file")
+        path.unlink()
     opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     return os.fdopen(opened, "wb", buffering=0)

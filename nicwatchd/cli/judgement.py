@@ -41,6 +41,12 @@ def works(interface: Document) -> bool:
     return interface["state"] in SETTLED and not interface.get("fought_over")
 
 
+def changed(interface: Document) -> float:
+    """When its state, or its health, became what it is (Unix epoch)."""
+    parts = families(interface).values()
+    return max([interface["since"], *(part.get("health_since") or 0.0 for part in parts)])
+
+
 def is_well(document: Document) -> bool:
     """Whether the whole host is: it is ready, every interface works, no problem of the daemon."""
     is_ready = document.get("ready", True) and all(map(works, document["interfaces"]))

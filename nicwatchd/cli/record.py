@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from nicwatchd.cli.files import create, named
+from nicwatchd.cli.files import create, named, time_of_day
 from nicwatchd.cli.output import NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.imds.client import ImdsOptions
 from nicwatchd.netlink.events import EventSocket
@@ -25,7 +25,7 @@ def record(arguments: argparse.Namespace) -> int:
     """Record until the time is over, or until SIGINT or SIGTERM."""
     if not arguments.duration > 0:
         return fail("--duration must be more than 0 seconds", USAGE)
-    path: Path = arguments.output or named("recording", "jsonl")
+    path: Path = arguments.output or named("recording", "jsonl", time_of_day())
     mask = new_mask(masked=not arguments.no_mask)
     try:
         settings = load(arguments.config)

@@ -24,6 +24,7 @@ from nicwatchd.imds.client import MACS, ImdsClient
 
 PATIENCE: Final = 15.0  # s, for one program
 LARGEST: Final = 16 << 20  # characters of what one program prints
+EXPLAINED: Final = 16  # interfaces, at the most
 ENTRIES: Final = "5000"  # of the journal, the latest
 LEAVES: Final = 2000  # of IMDS; 64 ENIs have some 1500
 # Of the fields that journald adds. The others name the host, its machine id, command lines.
@@ -54,13 +55,22 @@ KERNEL: Final = {
 }
 
 
-def of_daemon(runtime_directory: Path) -> Iterator[Part]:
-    """What the daemon says, by its socket and by the commands."""
+def of_daemon(runtime_directory: Path, config: Path | None) -> Iterator[Part]:
+    """What the daemon says, by its socket and by the commands; what doctor finds without it."""
     yield "status.json", partial(_fetched, runtime_directory, "/v1/status")
     yield "metrics.txt", partial(_fetched, runtime_directory, "/metrics")
     where = ("--runtime-directory", str(runtime_directory))
+    settings = () if config is None else ("--config", str(config))
     yield "status.txt", partial(command, "status", *where)
-    yield "doctor.txt", partial(command, "doctor", *where)
+    yield "explain.txt", partial(_explained, runtime_directory, *where)
+    yield "doctor.txt", partial(command, "doctor", *where, *settings)
+
+
+def _explained(runtime_directory: Path, *where: str) -> str:
+    """Each interface explained."""
+    interfaces = json.loads(_fetched(runtime_directory, "/v1/status"))["interfaces"]
+    names = [interface["name"] for interface in interfaces][:EXPLAINED]
+    return "\n".join(command("explain", name, *where) for name in names) or "no interfaces\n"
 
 
 def of_journal() -> Iterator[Part]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from nicwatchd.cli.client import ACT_TIMEOUT, DEAD, DaemonError, ask, query
-from nicwatchd.cli.judgement import Document, find, is_well, works
+from nicwatchd.cli.judgement import Document, changed, find, is_well, works
 from nicwatchd.cli.layout import Paint, duration, wrap
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NOT_WELL, OK, fail, say
 from nicwatchd.cli.overview import names_text, overview
@@ -107,7 +107,7 @@ def _from_journal() -> Document:
 
 def _obituary(document: Document, error: DaemonError) -> Iterator[str]:
     """What comes before all else: the daemon's end, and the age of what is known."""
-    known = max((each["since"] for each in document["interfaces"]), default=None)
+    known = max((changed(each) for each in document["interfaces"]), default=None)
     age = "" if known is None else f"; the last change was {duration(time.time() - known)} ago"
     text = f"THE DAEMON {error.state.upper()}: below is what the journal of this boot knows{age}. "
     yield from wrap(f"{text}Meanwhile {NOT_HEALED}.")

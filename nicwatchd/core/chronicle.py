@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from nicwatchd.core.backoff import Pace
 from nicwatchd.core.episodes import Loss
 from nicwatchd.core.evidence import Status
+from nicwatchd.core.facts import UDEV_PATIENCE
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
@@ -58,6 +59,7 @@ class Chronicle:
 
     def note(self, now: float) -> None:
         """A turn is over: note what is new."""
+        self._host.losses.episodes.turned()
         interfaces = self._host.interfaces.values()
         keys = self._host.keys
         self._told = {key: told for key, told in self._told.items() if key in keys}
@@ -97,7 +99,9 @@ class Chronicle:
 
     def _note_link(self, interface: Interface, told: _Told, now: float) -> _Told:
         carries, flaps = _carries(interface), interface.facts.flaps
-        flapped = carries and told.carries and flaps != told.flaps
+        # Of a link that has just come, and that we set up, late events still say that it is down.
+        is_new = interface.facts.age(now) < UDEV_PATIENCE
+        flapped = carries and told.carries and flaps != told.flaps and not is_new
         lost, back = told.carries and not carries, told.broken and carries
         new = replace(told, carries=carries, flaps=flaps, broken=lost or (told.broken and not back))
         if not (flapped or lost or back):

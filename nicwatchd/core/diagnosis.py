@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from nicwatchd.core.evidence import Status
+from nicwatchd.core.fights import INTERVAL
 from nicwatchd.core.health import FamilyHealth, Health
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
@@ -25,11 +26,21 @@ from nicwatchd.core.view import View, listed_elsewhere, taken_away
 
 # Notes of a plan that say of something of an ENI that it does not answer.
 TELLING_NOTES: Final = frozenset(
-    {"nft-missing", "nft-refused", "mark-taken", "marks-used-up", "strict-filter", "same-address"}
+    {
+        "nft-missing",
+        "nft-refused",
+        "mark-taken",
+        "marks-used-up",
+        "strict-filter",
+        "same-address",
+        "published-port",
+    }
 )
 # Why the kernel is not as planned that does not end by itself.
 LASTING: Final = frozenset({"no-router"})
 NO_ENI: Final = "no-eni"
+# s after a removal for which a fight counts. It is told for longer, but then nothing is missing.
+FOUGHT: Final = 3 * INTERVAL
 IN_PROGRESS: Final = Reason("in-progress", "nicwatchd is changing something of it in the kernel")
 
 
@@ -86,7 +97,7 @@ def judge(view: View, family: Family, reached: Reached, now: float) -> FamilyHea
     if not is_judged(view, family):
         return None
     addresses = owned(view, family)
-    silent, causes = _amiss(view, family, addresses, reached)
+    silent, causes = _amiss(view, family, addresses, reached, now)
     waits = tuple(dict.fromkeys(_waits(view, family, addresses)))
     if silent and not (causes or waits):
         waits = (IN_PROGRESS,)
@@ -111,7 +122,7 @@ def judge(view: View, family: Family, reached: Reached, now: float) -> FamilyHea
 
 
 def _amiss(
-    view: View, family: Family, addresses: tuple[IPAddress, ...], reached: Reached
+    view: View, family: Family, addresses: tuple[IPAddress, ...], reached: Reached, now: float
 ) -> tuple[tuple[IPAddress, ...], tuple[Reason, ...]]:
     """The ENI's addresses that do not answer, and what keeps the family from working, in order."""
     if down := _of_link(view):  # whatever else there is, nothing answers
@@ -122,7 +133,7 @@ def _amiss(
     ]
     causes = [reason for reason in silent.values() if reason]
     causes += [reason for _, reason in away]
-    causes += _of_interface(view, family)
+    causes += _of_interface(view, family, now)
     causes += () if _is_unprogrammed(view, family) else reached.cut_off
     others = (item for item, _ in away if isinstance(item, IPv4Address | IPv6Address))
     return tuple(dict.fromkeys((*silent, *others))), tuple(dict.fromkeys(causes))
@@ -177,9 +188,10 @@ def _add(view: View, ip: IPAddress) -> str:
     return f"ip {v6}addr add {ip}/{ip.max_prefixlen} dev {view.link.name}"
 
 
-def _of_interface(view: View, family: Family) -> Iterator[Reason]:
+def _of_interface(view: View, family: Family, now: float) -> Iterator[Reason]:
     """What keeps the family from working, besides single addresses."""
-    fight = (view.fight,) if view.fight else ()
+    is_on = view.fight and now - view.fought_at < FOUGHT
+    fight = (view.fight,) if view.fight and is_on else ()
     surprise = (view.surprise,) if view.surprise else ()
     lasting = (reason for reason in view.unfinished if reason.code in LASTING)
     telling = (note for note in view.notes if note.code in TELLING_NOTES)

@@ -3,6 +3,9 @@
 What went in one turn is one loss, however much it was; what is lost again and again is a fight,
 which is told by itself. Losses that come too fast are counted, and told with the next one.
 
+A turn may read that something is gone before the notification that names who did it is taken. So a
+loss by nobody is told only after the turn that its notification made due.
+
 Reads: each loss, and what is back. Gives: `Loss` and `Return` values, for the news.
 """
 
@@ -11,11 +14,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from nicwatchd.core.backoff import Pace
-from nicwatchd.core.fights import Thing, has
+from nicwatchd.core.fights import Place, Thing, has, place
 from nicwatchd.core.model import Plan
 
 # Losses of one interface that are told: each of its own, for a while.
@@ -67,6 +70,8 @@ class Episodes:
         self._untold: Counter[int] = Counter()
         self._paces: dict[int, Pace] = {}
         self._told: list[Episode] = []
+        self._ripe = 0  # so many of them may be told, whoever it was
+        self._next = 0  # so many may be when the next turn is over
 
     def lose(self, index: int, lost: Thing, who: str | None) -> None:
         """Others took something of an interface; `seal` ends what belongs together."""
@@ -118,7 +123,20 @@ class Episodes:
         self._paces.pop(index, None)
         self._untold.pop(index, None)
 
+    def suspect(self, where: Place, who: str) -> None:
+        """A notification names who removed something there: perhaps what is not told yet."""
+        for number, each in enumerate(self._told):
+            if isinstance(each, Loss) and not each.who and where in map(place, each.things):
+                self._told[number] = replace(each, who=(who,))
+
+    def turned(self) -> None:
+        """A turn is over: what was lost before it can be told."""
+        self._ripe, self._next = self._next, len(self._told)
+
     def drain(self) -> list[Episode]:
-        """What there is to tell since the last call."""
-        told, self._told = self._told, []
+        """What there is to tell since the last call, in order."""
+        unknown = (n for n, e in enumerate(self._told) if isinstance(e, Loss) and not e.who)
+        ready = next((n for n in unknown if n >= self._ripe), len(self._told))
+        told, self._told = self._told[:ready], self._told[ready:]
+        self._ripe, self._next = max(0, self._ripe - ready), max(0, self._next - ready)
         return told

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
 from nicwatchd.core.backoff import Limiter
@@ -182,6 +183,11 @@ class Fights:
         text += f"; the kernel's notifications name {worst.who}" if worst.who else ""
         text += f"; nicwatchd puts it back each time: {BURST} times at once, then once in "
         return Reason("fought-over", f"{text}{INTERVAL:g} s", family=_family(fought))
+
+    @property
+    def last(self) -> float:
+        """When something that is fought over was removed last."""
+        return max((e.recent[-1] for e in self._losses.values() if e.fought), default=-inf)
 
     def news(self) -> bool | None:
         """Whether a fight began (True) or ended (False) since the last call; None: neither."""

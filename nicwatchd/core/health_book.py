@@ -27,7 +27,7 @@ class HealthBook:
         self._host = host
         self._reached: Mapping[tuple[int, Family], Reached] = {}
         self._surprises: tuple[Reason | None, ...] = ()
-        self._waits = True  # whether a verdict may change with time alone
+        self._is_timed = True  # whether a verdict may change with time alone
         self._judged: dict[int, _Basis] = {}  # by ifindex
 
     def conclude(
@@ -40,19 +40,17 @@ class HealthBook:
         interfaces = self._host.interfaces
         surprises = tuple(interface.surprised for interface in interfaces.values())
         is_known = reached is self._reached and surprises == self._surprises
-        if held and is_known and not self._waits:
+        if held and is_known and not self._is_timed:
             return
         self._reached, self._surprises = reached, surprises
         self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
         self._host.for_each(lambda each: self._judge(each, now), "judging whether it works")
-        found = (each for i in interfaces.values() for each in i.health.values())
-        self._waits = any(each.waits for each in found)
+        self._is_timed = any(map(_is_timed, interfaces.values()))
 
     def _judge(self, interface: Interface, now: float) -> None:
         index, view, before = interface.link.index, interface.view(), interface.health
         looked = {family: self._reached.get((index, family), NOTHING_AMISS) for family in Family}
-        waits = any(each.waits for each in before.values())
-        if self._judged.get(index) == (view, looked) and not waits:
+        if self._judged.get(index) == (view, looked) and not _is_timed(interface):
             return
         after: dict[Family, FamilyHealth] = {}
         for family in Family:
@@ -63,3 +61,9 @@ class HealthBook:
             interface.take_health(after)
             view = interface.view()
         self._judged[index] = (view, looked)
+
+
+def _is_timed(interface: Interface) -> bool:
+    """Whether its verdicts may change with time alone."""
+    waits = any(each.waits for each in interface.health.values())
+    return waits or interface.fights.reason is not None

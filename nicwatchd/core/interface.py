@@ -312,6 +312,7 @@ def _view(interface: Interface) -> View:
         taken=facts.floating.taken,
         moved=dict(facts.moved),
         fight=interface.fights.reason,
+        fought_at=interface.fights.last,
         shadows=interface.shadows,
         failures=interface.failures,
         surprise=interface.surprised,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from math import inf
 
 from nicwatchd.core.evidence import Status, Verdict, Witness
 from nicwatchd.core.floating import Taken
@@ -60,6 +61,7 @@ class View:
     # Why the kernel is not as planned yet, and in which families (None: in what has no family).
     unfinished: tuple[Reason, ...] = ()
     unequal: frozenset[Family | None] = frozenset()
+    fought_at: float = -inf  # when something that is fought over was removed last
     leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.

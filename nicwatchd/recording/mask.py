@@ -58,7 +58,7 @@ _HEAD: Final = r"(?:(?:(?<![0-9A-Za-z])|(?<=\\[nrt]))[0-9A-Fa-f]{1,4})?:"
 _V6: Final = _HEAD + r"[0-9A-Fa-f:]*:(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:]*)"
 _LENGTH: Final = r"(?:/\d{1,3}(?!\d))?"
 _TOKEN: Final = re.compile(
-    rf"\bec2-(?P<name>\d{{1,3}}(?:-\d{{1,3}}){{3}})|(?P<v6>{_V6}{_LENGTH})|(?P<v4>{_V4}{_LENGTH})"
+    rf"\b(?P<kind>ec2|ip)-(?P<name>\d{{1,3}}(?:-\d{{1,3}}){{3}})|(?P<v6>{_V6}{_LENGTH})|(?P<v4>{_V4}{_LENGTH})"
 )
 _V4_TOKEN: Final = re.compile(rf"{_V4}{_LENGTH}")
 
@@ -137,7 +137,8 @@ class Mask:
     def _token(self, found: re.Match[str]) -> str:
         if found["name"]:
             replaced = self._masked(found["name"].replace("-", "."))
-            return found[0] if replaced is None else f"ec2-{replaced.replace('.', '-')}"
+            name = found["name"] if replaced is None else replaced.replace(".", "-")
+            return f"{found['kind']}-{name}"
         token = found[0]
         if found["v4"]:
             return self._masked(token) or token

@@ -14,6 +14,7 @@ from nicwatchd.recording.format import Line, Said
 from nicwatchd.service.control import SOCKET_NAME
 
 RETRY: Final = 0.5  # s, until a daemon answers
+LONGEST: Final = 4 << 20  # bytes of a line; an ENI of hundreds of addresses has some 100,000
 FAMILIES: Final = ("ipv4", "ipv6")
 
 
@@ -37,14 +38,14 @@ class DaemonWatch:
         while True:
             try:
                 await self._follow()
-            except (aiohttp.ClientError, OSError, ValueError):
+            except (aiohttp.ClientError, OSError, LookupError, TypeError, ValueError):
                 await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:
         forever = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
         connector = aiohttp.UnixConnector(self._path)
         async with aiohttp.ClientSession(
-            "http://nicwatchd", connector=connector, timeout=forever
+            "http://nicwatchd", connector=connector, timeout=forever, read_bufsize=LONGEST
         ) as session:
             async with session.get("/v1/status") as response:
                 status = await response.json()
@@ -54,8 +55,9 @@ class DaemonWatch:
                 try:
                     async for line in events.content:
                         self._say(Line(t=self._clock(), said=_said(json.loads(line))))
-                finally:
-                    self._say(Line(t=self._clock(), daemon_gone=True))
+                except aiohttp.ClientError:
+                    pass  # it was killed
+        self._say(Line(t=self._clock(), daemon_gone=True))
         await asyncio.sleep(RETRY)
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from nicwatchd.core.metadata import EniMetadata, Value
+from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Key, Link
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Polling, Progress
@@ -92,10 +92,11 @@ class ImdsWatch:
         self._client = client
         self._policy = policy
         self._named = keys_named(policy.sections)
+        self._say = say
         self._clock = clock
         self._candidates = candidates
         self._polled: dict[Key, _Polled] = {}
-        self._macs_at = 0.0
+        self._primary: Answer[str] = ABSENT
         client.heard = lambda answer: say(Line(t=clock(), imds=answer))
         client.detour = Links(candidates)
 
@@ -107,26 +108,26 @@ class ImdsWatch:
 
     async def run(self) -> None:
         """Poll until cancelled."""
+        asking = asyncio.create_task(self._ask_of_host())  # which may take long to fail
         try:
-            while True:
-                await self._ask_of_host()
+            while not asking.done():
                 self._ask_of_enis()
                 await asyncio.sleep(TICK)
+            asking.result()
         finally:
-            tasks = [polled.task for polled in self._polled.values() if polled.task]
+            tasks = [asking, *(polled.task for polled in self._polled.values() if polled.task)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_of_host(self) -> None:
-        """The primary's MAC until it is known, and all MACs now and then."""
-        now = self._clock()
-        if now < self._macs_at:
-            return
-        known = isinstance(await self._client.primary_mac(), Value)
-        if known:
-            await self._client.macs()
-        self._macs_at = now + (MACS_EVERY if known else UNKNOWN_EVERY)
+        """The primary's MAC until it is known, and then all MACs now and then."""
+        while True:
+            self._primary = await self._client.primary_mac()
+            known = isinstance(self._primary, Value)
+            if known:
+                await self._client.macs()
+            await asyncio.sleep(MACS_EVERY if known else UNKNOWN_EVERY)
 
     def _ask_of_enis(self) -> None:
         now = self._clock()
@@ -140,16 +141,21 @@ class ImdsWatch:
                 polled = self._polled[key] = _Polled(self._client, key[1], now)
             if polled.polling.is_due(now):
                 sweep = polled.polling.send(now)
-                polled.task = asyncio.create_task(self._poll(polled, sweep=sweep))
+                polled.task = asyncio.create_task(self._poll(polled, key[1], sweep=sweep))
 
-    async def _poll(self, polled: _Polled, *, sweep: bool) -> None:
-        metadata = await polled.reader.poll(sweep=sweep, named=self._named)
+    async def _poll(self, polled: _Polled, mac: str, *, sweep: bool) -> None:
+        try:
+            metadata = await polled.reader.poll(sweep=sweep, named=self._named)
+        except Exception as error:  # noqa: BLE001 (as in the daemon: a bug ends no polls)
+            metadata = EniMetadata()
+            self._say(Line(t=self._clock(), note=f"internal error: {error!r}"))
         now = self._clock()
         progress = Progress(
             age=now - polled.since,
             complete=_is_complete(metadata),
             doubted=False,
-            is_slow=False,
+            # As the daemon asks about the primary: it exists since launch.
+            is_slow=self._primary == Value(mac) and isinstance(metadata.directory, Value),
         )
         polled.polling.heard(now, progress, self._policy, random.random)
 

@@ -7,10 +7,10 @@ time. So what came and went between two reads is seen only where an event names 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Final, TypeVar
 
 from nicwatchd.core.model import (
@@ -76,14 +76,14 @@ class KernelWatch:
         kernel: Kernel,
         events: EventSource,
         policy: Policy,
-        ledger: Ledger,
+        runtime_directory: Path,
         say: Say,
         clock: Callable[[], float],
     ) -> None:
         self._kernel = kernel
         self._events = events
         self._policy = policy
-        self._ledger = ledger
+        self._directory = runtime_directory
         self._say = say
         self._clock = clock  # seconds since the recording began
         self._files = Files()
@@ -98,10 +98,10 @@ class KernelWatch:
         self._events.start(self._take)
         try:
             while True:
-                began = time.perf_counter()
+                began = self._clock()
                 try:
                     await self._look()
-                    rest = max(PAUSE, REST * (time.perf_counter() - began))
+                    rest = max(PAUSE, REST * (self._clock() - began))
                 except KernelError as error:
                     self._say(Line(t=self._clock(), note=f"the kernel did not answer: {error}"))
                     rest = RETRY
@@ -120,9 +120,9 @@ class KernelWatch:
     async def _look(self) -> None:
         """Read everything, and tell what is not as before."""
         self._woken.clear()
-        events, self._pending = self._pending, []
         at = self._clock()
         now = await self._read()
+        events, self._pending = self._pending, []
         for when, event in events[:EVENTS]:
             self._say(Line(t=when, event=_in_words(event)))
         if len(events) > EVENTS:
@@ -139,10 +139,11 @@ class KernelWatch:
         kernel = self._kernel
         links = {index: _printable(link) for index, link in (await kernel.links()).items()}
         found = await kernel.all_addresses()
+        ledger = Ledger(self._directory)  # as the daemon has it now
         addresses = [
             address
             for index, on in found.items()
-            for address in self._ledger.mark(links[index].mac if index in links else "", on)
+            for address in ledger.mark(links[index].mac if index in links else "", on)
         ]
         rules = tuple(_named(rule) for rule in await kernel.rules())
         return Picture(

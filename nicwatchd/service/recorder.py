@@ -47,7 +47,8 @@ class Recorder:
         self._clock = clock
         self._began = clock()
         self._last = 0.0
-        ledger = Ledger(runtime_directory)
+        self._error: OSError | None = None  # of writing
+        self._failed = asyncio.Event()
         self._header = Header(
             format=FORMAT,
             version=VERSION,
@@ -55,9 +56,11 @@ class Recorder:
             nicwatchd=__version__,
             kernel=os.uname().release,
             policy=policy,
-            releases=ledger.releases,
+            releases=Ledger(runtime_directory).releases,
         )
-        self._kernel = KernelWatch(kernel, events, policy, ledger, self._say, self._elapsed)
+        self._kernel = KernelWatch(
+            kernel, events, policy, runtime_directory, self._say, self._elapsed
+        )
         self._imds = ImdsWatch(
             client, policy, self._say, self._elapsed, lambda: self._kernel.candidates
         )
@@ -71,18 +74,20 @@ class Recorder:
         watches = [
             asyncio.create_task(each.run()) for each in (self._kernel, self._imds, self._daemon)
         ]
-        stopped = asyncio.create_task(stopping.wait())
+        ends = [asyncio.create_task(each.wait()) for each in (stopping, self._failed)]
         try:
             done, _ = await asyncio.wait(
-                [*watches, stopped], timeout=duration, return_when=asyncio.FIRST_COMPLETED
+                [*watches, *ends], timeout=duration, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 task.result()  # a watch ends only by an exception
         finally:
-            for task in (*watches, stopped):
+            for task in (*watches, *ends):
                 task.cancel()
-            await asyncio.gather(*watches, stopped, return_exceptions=True)
+            await asyncio.gather(*watches, *ends, return_exceptions=True)
         self._say(Line(t=self._elapsed(), end=True))
+        if self._error:
+            raise self._error
 
     def _elapsed(self) -> float:
         return self._clock() - self._began
@@ -93,4 +98,11 @@ class Recorder:
         self._put(line.model_copy(update={"t": self._last}))
 
     def _put(self, what: Header | Line) -> None:
-        self._write(written(what, self._mask))
+        """Write a line. Once that has failed, the recording ends: a later line may fit again."""
+        if self._error:
+            return
+        try:
+            self._write(written(what, self._mask))
+        except OSError as error:
+            self._error = error
+            self._failed.set()

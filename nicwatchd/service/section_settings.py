@@ -96,12 +96,22 @@ class InterfaceSection(BaseModel):
     model_config = STRICT
 
     name: Pattern | None = None
+    """a shell pattern for its name, such as "eth1*" """
     mac: Mac | None = None
+    """its MAC"""
     eni: Annotated[str, _id("eni")] | None = None
+    """the id of the ENI"""
     subnet: Annotated[str, _id("subnet")] | None = None
+    """the id of its subnet"""
     vpc: Annotated[str, _id("vpc")] | None = None
+    """the id of its VPC"""
     security_group: Annotated[str, _id("sg")] | None = None
+    """the id of one of its security groups"""
     manage: bool | None = None
+    """true: manage it, even if a container network or another program (by udev's property
+    ID_NET_MANAGED_BY) owns the interfaces of this host, or `exclude` or `exclude_subnets` names it.
+    false: leave it alone.
+    """
     addresses: Literal["auto", "all", "none"] | None = None
     leave_addresses: list[AddressOrCidr] | None = None
     rules: Literal["auto", "subnet", "address"] | None = None

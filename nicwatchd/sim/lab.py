@@ -128,6 +128,7 @@ class Lab:
         stdout: int | IO[bytes] | None = None,
         stderr: int | IO[bytes] | None = None,
         env: Mapping[str, str] | None = None,
+        stdin: int = asyncio.subprocess.DEVNULL,
     ) -> Process:
         """Start a command in a namespace (with its /sys). It is stopped when the lab closes.
 
@@ -135,7 +136,7 @@ class Lab:
         """
         process = await asyncio.create_subprocess_exec(
             *("ip", "netns", "exec", namespace, *command),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=env,

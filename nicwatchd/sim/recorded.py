@@ -110,7 +110,8 @@ class KernelSteps:
                 await self._set_link(line.link)
             elif line.link_gone is not None:
                 self._links.pop(line.link_gone, None)
-                self._kernel.remove_link(line.link_gone)
+                with suppress(KeyError):
+                    self._kernel.remove_link(line.link_gone)
             self._take_object(line)
         for route in await self._kernel.table_routes(MAIN_TABLE):
             if route.protocol == RTPROT_KERNEL and route not in self._routes:

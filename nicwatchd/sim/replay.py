@@ -83,7 +83,7 @@ class _Replay:
         try:
             await asyncio.sleep(self._recording.daemon_since or 0.0)
             header = self._recording.header
-            self._turn = Turn(header.policy, lambda: 0.0, self._clock())
+            self._turn = Turn(header.policy, lambda: 0.0, self._clock(), strict=True)
             self._turn.host.releases = header.releases
             self._kernel.events().start(self._inbox.put_nowait)
             while not world.done():

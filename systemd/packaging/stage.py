@@ -126,6 +126,17 @@ def stage_library(wheels: list[Path], library: Path) -> None:
     for path in sorted(package.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             write(library / path.relative_to(ROOT), path.read_bytes())
+    if built_from := commit():
+        write(library / "nicwatchd/commit", f"{built_from}\n".encode())
+
+
+def commit() -> str:
+    """The commit of the source tree; empty if it is not a git repository."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def strip(library: Path, program: str) -> None:
@@ -149,6 +160,10 @@ def stage_files(destination: Path, prefix: Path, interpreter: str) -> None:
         ("nicwatchd.networkd.conf", "lib/systemd/networkd.conf.d/10-nicwatchd.conf"),
         ("nicwatchd.catalog", "lib/systemd/catalog/nicwatchd.catalog"),
         ("nicwatchd.8", "share/man/man8/nicwatchd.8"),
+        ("nicwatchd.toml.5", "share/man/man5/nicwatchd.toml.5"),
+        ("completions/nicwatchd.bash", "share/bash-completion/completions/nicwatchd"),
+        ("completions/_nicwatchd", "share/zsh/site-functions/_nicwatchd"),
+        ("completions/nicwatchd.fish", "share/fish/vendor_completions.d/nicwatchd.fish"),
     ):
         write(base / target, (systemd / source).read_bytes())
     config, content = destination / "etc/nicwatchd/nicwatchd.toml", systemd / "nicwatchd.toml"

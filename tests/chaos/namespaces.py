@@ -349,7 +349,10 @@ class Namespaces:
         reached = [ip for ip in every if not self.truth.is_diverted(ip)]
         wanted = paths(self.vpc.peers(*up), [ip for ip in reached if ip not in inside])
         # Where an operator has the default route elsewhere, the primary may be out of reach.
-        its = self.truth.usable(PRIMARY).addresses()
+        primary = self.truth.usable(PRIMARY)
+        its = primary.addresses()
+        if not self.truth.beside:  # then nobody configures the others
+            its = (*primary.ipv4[:1], *primary.ipv6[:1])
         theirs = [ip for ip in its if ip.version not in self.truth.chosen]
         theirs = [ip for ip in theirs if not self.truth.is_diverted(ip)]
         wanted += paths(self.vpc.peers(*up), theirs)

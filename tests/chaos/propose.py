@@ -174,7 +174,7 @@ def _faults_end(truth: Truth, random: Random) -> Action | None:
     return FaultsEnd() if truth.faults else None
 
 
-def _free_items(truth: Truth, subnet: Subnet) -> list[Item]:
+def free_items(truth: Truth, subnet: Subnet) -> list[Item]:
     """What EC2 could assign next in a subnet: one address and one prefix of each CIDR."""
     taken = {item for mac in truth.enis for item in truth.items(mac)}
     free: list[Item] = []
@@ -210,7 +210,7 @@ def _assign(truth: Truth, random: Random) -> Action | None:
     if mac is None:
         return None
     eni = truth.enis[mac]
-    item = one(random, [i for i in _free_items(truth, eni.subnet) if _like(eni, i) < AT_MOST])
+    item = one(random, [i for i in free_items(truth, eni.subnet) if _like(eni, i) < AT_MOST])
     return None if item is None else Assign(mac, item)
 
 

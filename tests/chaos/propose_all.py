@@ -1,5 +1,5 @@
 """What may happen next on a host of all kinds: with sections, with competing default routes, and
-with rules that take packets from ENIs.
+with what only the verdict tells.
 
 The narrower walks (`propose` and `propose_sections`) keep their seeds when something is added here.
 """

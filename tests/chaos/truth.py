@@ -412,6 +412,10 @@ class Truth:
                 if thing == ForeignRule(CNI):
                     for mac in filter(truth.is_left, self.ports):
                         truth = truth._unsteady(mac)
+                    primary = truth.enis[PRIMARY]  # pods may have what its manager did not bring
+                    others: tuple[Item, ...] = (*primary.ipv4[1:], *primary.ipv6[1:])
+                    for item in others:
+                        truth = truth._unsteady(PRIMARY, item)
                 if isinstance(thing, ContainerRoute):
                     contained = {each for each in self.steady if each[1] == thing.ip}
                     return replace(truth, steady=self.steady - contained)

@@ -87,6 +87,7 @@ class WatchedKernel(FakeKernel):
         self._disturbed_at = 0.0
         self._pass_began = self._busy_until = 0.0
         self._safety: Safety | None = None  # as of the last operation, unless disturbed since
+        self.changes = 0  # how often anything changed
         self._answers: dict[tuple[str, IPAddress, IPAddress], bool] = {}  # since the last event
 
     def disturbed(self, truth: Truth, indexes: Mapping[str, int]) -> None:
@@ -120,6 +121,7 @@ class WatchedKernel(FakeKernel):
 
     def _emit(self, event: Event) -> None:
         self._answers.clear()
+        self.changes += 1
         super()._emit(event)
 
     def events(self) -> FakeEvents:

@@ -46,7 +46,15 @@ def about(
     **fields: str,
 ) -> Entry:
     """An entry about eth1."""
-    status = {"name": "eth1", "mac": MAC, "eni": eni, "state": state, "ipv4": ipv4, "ipv6": ipv6}
+    status: dict[str, Any] = {
+        "name": "eth1",
+        "mac": MAC,
+        "eni": eni,
+        "state": state,
+        "ipv4": ipv4,
+        "ipv6": ipv6,
+    }
+    status["seen"] = at
     status["health"] = next((f["health"] for f in (ipv4, ipv6) if f and f["health"]), None)
     return entry(
         at,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import tarfile
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import pytest
 from nicwatchd.cli import report_parts
 from nicwatchd.cli.archive import Archive, MissingError
 from nicwatchd.cli.files import create, named
+from nicwatchd.cli.main import main
 from nicwatchd.core.metadata import ABSENT, Answer, Unknown, Value
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.recording.mask import Mask
@@ -95,11 +97,25 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "precious"
 
 
+def test_only_a_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(OSError, match="exists, and is no file"):
+            create(path)
+        assert path.exists()
+
+
 def test_names_have_the_time() -> None:
     at = datetime(2026, 11, 26, 10, 15, 0, tzinfo=UTC)
-    assert named("bugreport", "tar.gz", lambda: at) == Path(
-        "nicwatchd-bugreport-20261126T101500Z.tar.gz"
-    )
+    assert named("bugreport", "tar.gz", at) == Path("nicwatchd-bugreport-20261126T101500Z.tar.gz")
+
+
+def test_a_place_that_cannot_be_written_ends_it_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bugreport", "--output", str(tmp_path / "none" / "report.tar.gz")]) == 1
+    line = capsys.readouterr().err
+    assert line == f"nicwatchd: {tmp_path}/none/report.tar.gz: No such file or directory\n"
 
 
 # --- parts ---------------------------------------------------------------------------------------

@@ -67,6 +67,14 @@ def test_the_story_as_people_read_it() -> None:
     ]
 
 
+def test_what_the_first_look_sees_was_there_and_what_comes_is_attached() -> None:
+    first = about(0.1, journal.TRANSITION, state="detected")
+    second = {**about(0.1, journal.TRANSITION, state="detected"), "NICWATCHD_MAC": "x"}
+    later = {**about(0.2, journal.TRANSITION, state="detected"), "NICWATCHD_MAC": "y"}
+    events = known([STORY[0], first, second, later]).events
+    assert [event.what for event in events] == ["started", "found", "found", "attached"]
+
+
 def test_the_lines_are_aligned_and_fit() -> None:
     found = list(lines(event for event in known(STORY).events if not event.quiet))
     assert all(len(line) <= 80 for line in found)

@@ -15,6 +15,7 @@ from nicwatchd.cli.diagnosis.checks import CHECKS, examine
 from nicwatchd.cli.diagnosis.facts import Daemon, Eni, Facts, Imds, Networkd, Sysctls, Tool
 from nicwatchd.cli.diagnosis.findings import Finding, Severity
 from nicwatchd.cli.diagnosis.firewall import Packet, refusal
+from nicwatchd.cli.diagnosis.look import with_primary
 from nicwatchd.cli.migration.system import Ran, System
 from nicwatchd.core.firewall import Firewall
 from nicwatchd.core.model import (
@@ -301,6 +302,15 @@ def test_an_error_route_that_is_not_the_best_harms_nobody() -> None:
     assert codes(facts(errors=(replace(error, metric=1),))) == [(WARN, "error-route")]
     without = tuple(each for each in DEFAULTS if each.family is V4)
     assert codes(facts(errors=(error,), defaults=without)) == [(WARN, "error-route")]
+
+
+def test_without_imds_the_primary_is_the_oldest_with_a_default_route() -> None:
+    nobody = (eni(0, is_primary=False, is_managed=True), eni(1))
+    both = (*DEFAULTS, route(1, V4, 10))
+    assert [each.is_primary for each in with_primary(nobody, both)] == [True, False]
+    assert with_primary(nobody, both)[1] == eni(1)
+    assert with_primary(nobody, ()) == nobody
+    assert with_primary(ENIS, (route(1, V4, 10),)) == ENIS
 
 
 # --- IMDS and firewalls ------------------------------------------------------------------------

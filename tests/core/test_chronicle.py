@@ -88,6 +88,38 @@ def test_who_did_it_once_is_not_blamed_for_the_next_time() -> None:
     assert [loss.who for loss in told(motion, Lost)] == [("port id 77",), ()]
 
 
+def test_who_is_named_only_after_the_turn_that_saw_it_is_told_all_the_same() -> None:
+    known, thing = episodes.Episodes(), AddRule(FOREIGN)
+    known.lose(3, thing, None)
+    known.seal({thing}, {}, 1.0, 1.1)
+    known.back([thing], 1.2)
+    known.turned()
+    assert known.drain() == []
+    known.suspect(place(thing), "port id 77")
+    loss, back = known.drain()
+    assert loss == episodes.Loss(3, (thing,), ("port id 77",), 1.0)
+    assert isinstance(back, episodes.Return)
+    assert back.after == pytest.approx(0.2)
+
+
+def test_who_is_named_by_nobody_is_told_one_turn_later() -> None:
+    known, thing = episodes.Episodes(), AddRule(FOREIGN)
+    known.lose(3, thing, None)
+    known.seal({thing}, {}, 1.0, 1.1)
+    known.turned()
+    assert known.drain() == []
+    known.turned()
+    assert known.drain() == [episodes.Loss(3, (thing,), (), 1.0)]
+
+
+def test_a_loss_by_nobody_is_told_when_the_next_turn_is_over() -> None:
+    motion = applied()
+    told(motion, Lost)
+    motion.at(200.0, lambda: flush(motion))
+    motion.run(210.0)
+    assert [loss.who for loss in told(motion, Lost)] == [()]
+
+
 def test_a_fight_is_no_longer_told_as_losses() -> None:
     motion = applied()
     every(motion, 1.0, 30, lambda: flush(motion))
@@ -168,6 +200,15 @@ def test_a_link_that_was_down_between_two_looks_has_flapped() -> None:
     motion.run(motion.now + 1.0)
     (change,) = told(motion, LinkChanged)
     assert (change.carries, change.flapped) == (True, True)
+
+
+def test_what_late_events_say_of_a_link_that_has_just_come_is_no_flap() -> None:
+    motion = hot_plugged()
+    motion.run(10.5)
+    assert motion.host.interfaces[3].link.up
+    motion.turn.take_event(LinkEvent(3, "eth1", down=True), motion.now)
+    motion.run(130.0)
+    assert told(motion, LinkChanged) == []
 
 
 def test_a_link_that_flaps_without_end_is_told_a_few_times_and_then_as_it_is() -> None:

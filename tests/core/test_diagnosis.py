@@ -44,6 +44,7 @@ BOTH_FAMILIES = pytest.mark.parametrize("which", Family, ids=lambda each: each.l
 NOW = 107.0
 OWN = {V4: ips("10.0.2.10", "10.0.2.11"), V6: ips("2001:db8:0:2::10", "2001:db8:0:2::11")}
 NOT_YET = Reason("imds-unread", "no usable answer from IMDS: 503")
+FIGHT = Reason("fought-over", "x")
 LEAVES = Reason("leaves-elsewhere", "it answers nobody", "sudo ip rule del pref 100")
 PRIMARY = Primary()
 
@@ -285,7 +286,9 @@ def test_what_keepalived_took_away_is_silent(which: Family) -> None:
 @pytest.mark.parametrize(
     ("facts", "code", "expected"),
     [
-        pytest.param({"fight": Reason("fought-over", "x")}, "fought-over", DEGRADED, id="a fight"),
+        pytest.param(
+            {"fight": FIGHT, "fought_at": 100.0}, "fought-over", DEGRADED, id="a fight"
+        ),
         pytest.param(
             {"surprise": Reason("internal-error", "x")}, "internal-error", DEGRADED, id="a bug"
         ),
@@ -301,7 +304,7 @@ def test_what_keepalived_took_away_is_silent(which: Family) -> None:
         *(
             pytest.param({"remarks": Reason(code, "x")}, code, DEGRADED, id=code)
             for code in ("nft-missing", "nft-refused", "mark-taken", "marks-used-up",
-                         "strict-filter", "same-address")
+                         "strict-filter", "same-address", "published-port")
         ),
     ],
 )  # fmt: skip
@@ -318,6 +321,12 @@ def test_what_concerns_the_whole_family(
 
 
 @BOTH_FAMILIES
+def test_a_fight_counts_while_something_is_removed(which: Family) -> None:
+    assert found(which, fight=FIGHT, fought_at=NOW - 14.9).causes == (FIGHT,)
+    assert found(which, fight=FIGHT, fought_at=NOW - 15.0).health is WORKING
+
+
+@BOTH_FAMILIES
 def test_what_concerns_the_other_family_only(which: Family) -> None:
     other = V6 if which is V4 else V4
     reason = Reason("kernel-refused", "x", family=other)
@@ -326,6 +335,7 @@ def test_what_concerns_the_other_family_only(which: Family) -> None:
         "failures": (reason,),
         "unfinished": (reason,),
         "fight": reason,
+        "fought_at": NOW,
         "plan": plan,
     }
     assert found(which, **facts, unequal=frozenset({other})).health is WORKING

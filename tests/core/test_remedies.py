@@ -28,6 +28,7 @@ BRINGS_ITS_OWN = {
     "address-tentative",
     "leaves-elsewhere",
     "no-carrier",
+    "published-port",
     "taken-away",
 }
 # What others want so, or what is only worth knowing: such a code never is a cause.
@@ -53,7 +54,6 @@ NO_CAUSE = {
     "primary",
     "primary-left",
     "primary-port",
-    "published-port",
     "refused",
     "routes-not-copied",
     "shadowed",

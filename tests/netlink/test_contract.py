@@ -923,6 +923,25 @@ async def test_events_of_what_others_do(world: World) -> None:
     await world.heard.until(lambda e: e == LinkEvent(index, gone=True))
 
 
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_default_routes_of_any_table_make_events(world: World, family: Family) -> None:
+    """A foreign rule may lead there. What else others have in their tables is not of interest."""
+    index = await with_subnets(world)
+    v4 = family is Family.V4
+    scope, metric = (SCOPE_LINK, 0) if v4 else (SCOPE_UNIVERSE, 1024)
+    theirs = Route(ANY[family], 100, index, RTPROT_STATIC, metric=metric, scope=scope)
+    narrow = replace(theirs, dst=ip_network("192.0.2.0/24" if v4 else "2001:db8:77::/48"))
+    await world.put(narrow)
+    await world.put(theirs)
+    await world.drop(theirs)
+    await world.heard.until(lambda e: isinstance(e, RouteEvent) and e.table == 100 and e.deleted)
+    events = [e for e in world.heard.events if isinstance(e, RouteEvent) and e.table == 100]
+    assert [(e.family, e.wide, e.error, e.deleted) for e in events] == [
+        (family, True, False, False),
+        (family, True, False, True),
+    ]
+
+
 async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:
     index = await link_up(world)
     rule = Rule(Family.V6, 32765, TABLE_BASE + index, src=ip_network("2001:db8::/64"), iif="lo")

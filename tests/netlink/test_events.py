@@ -155,7 +155,11 @@ def test_the_end_of_ipv6_on_a_link(kind: int, body: bytes, expected: Event | Non
         (wide(254, 0, kind=7), RouteEvent(Family.V4, 254, 4, 0, wide=True, error=True)),
         (wide(254, 4, kind=7), RouteEvent(Family.V4, 254, 4, 0)),
         (wide(254, 0, kind=9), RouteEvent(Family.V4, 254, 4, 0, wide=True)),  # throw
-        (wide(1000007, 0, kind=7), RouteEvent(Family.V4, 1000007, 4, 0)),
+        (wide(1000007, 0, kind=7), RouteEvent(Family.V4, 1000007, 4, 0, wide=True)),
+        (wide(77, 0), RouteEvent(Family.V4, 77, 4, 7, wide=True)),  # a foreign rule may lead there
+        (wide(77, 3, kind=7), RouteEvent(Family.V4, 77, 4, 0, wide=True)),
+        (wide(77, 4), None),
+        (wide(255, 0), None),
         (route(1001983, 4), RouteEvent(Family.V4, 1001983, 4, 7)),
         (route(2_000_000_007, 4), RouteEvent(Family.V4, 2_000_000_007, 4, 7)),
         (route(77, 236), RouteEvent(Family.V4, 77, 236, 7)),

@@ -162,6 +162,7 @@ def test_lengths_and_ports_stay() -> None:
     assert mask.text("54.93.7.10:80-54.93.7.10") == f"{address}:80-{address}"
     host = str(address).replace(".", "-")
     assert mask.text("ec2-54-93-7-10.compute-1.aws") == f"ec2-{host}.compute-1.aws"
+    assert mask.text("ip-54-93-7-10.ec2.internal") == f"ip-{host}.ec2.internal"
     embedded = mask.address(IPv6Address("::ffff:54.93.7.10"))
     assert mask.text("[::ffff:54.93.7.10]:80") == f"[{embedded}]:80"
     six = mask.network(IPv6Network("2600:1f18:1:2::/64"))

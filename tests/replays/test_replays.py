@@ -6,6 +6,7 @@ mended bug changes on purpose is changed in the file, by hand: the lines with "s
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,12 @@ def test_a_recording_comes_to_the_same_today(file: Path) -> None:
 
 def test_there_are_recordings() -> None:
     assert len(FILES) > 1
+
+
+def test_make_replays_a_file() -> None:
+    words = ("make", "--dry-run", "--no-print-directory", "replay", "FILE=recording.jsonl")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+    assert (
+        done.stdout.splitlines()[-1] == ".venv/bin/python -m nicwatchd.sim.replay recording.jsonl"
+    )

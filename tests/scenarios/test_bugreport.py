@@ -34,9 +34,9 @@ WITHOUT_DAEMON: Final = {
     *("README.txt", "missing.txt", "versions.txt", "imds.json", "recording.jsonl"),
     *("settings/nicwatchd.toml", "kernel/sysctl.txt", "kernel/link.json", "kernel/addr.json"),
     *("kernel/route-ipv4.json", "kernel/route-ipv6.json", "kernel/rule-ipv4.json"),
-    *("kernel/rule-ipv6.json", "kernel/nexthop.json", "kernel/nft.txt"),
+    *("doctor.txt", "kernel/rule-ipv6.json", "kernel/nexthop.json", "kernel/nft.txt"),
 }
-OF_DAEMON: Final = {"status.json", "status.txt", "metrics.txt"}
+OF_DAEMON: Final = {"status.json", "status.txt", "metrics.txt", "explain.txt"}
 
 
 class Report:
@@ -117,6 +117,8 @@ async def test_the_archive_of_a_host_with_the_daemon(tmp_path: Path) -> None:
     rules = json.loads(found.files["kernel/rule-ipv6.json"])
     assert listed in {rule["src"] for rule in rules}
     assert "10.0.1.10" in found.files["kernel/addr.json"]
+    assert "eth0" in found.files["explain.txt"]
+    assert "eth1" in found.files["explain.txt"]
     assert ETH1.mac in found.files["status.txt"] + found.files["kernel/link.json"]
 
     recording = found.recording

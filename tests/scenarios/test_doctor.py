@@ -232,7 +232,8 @@ async def test_a_containers_address_on_the_hosts_own_link() -> None:
         finding = await doctor.one("container-address")
         assert finding["text"].startswith("10.0.2.12 is on eth1 itself, and a route leads to it by")
         await doctor.mend(finding)
-        assert await doctor.codes() == []
+        # The daemon has seen that somebody took it away, and says so.
+        assert await doctor.codes() in ([], ["taken-away"])
         assert "10.0.2.12" not in await host.ip("addr show dev eth1")
 
 
@@ -401,7 +402,11 @@ async def test_published_ports() -> None:
         strict = await doctor.findings()
         assert {finding["code"] for finding in strict} == {"rp-filter"}
         await doctor.mend(strict[0])
-        assert await doctor.codes() == []
+
+        async def mended() -> bool:  # the daemon looks at sysctls every few seconds
+            return await doctor.codes() == []
+
+        await eventually(mended)
 
 
 async def test_networkd_without_its_drop_in() -> None:

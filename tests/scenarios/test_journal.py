@@ -1,68 +1,18 @@
 """A real systemd-journald: what the daemon leaves there, and `status --journal` when it is dead.
 
-Each test has a journald of its own, in a mount namespace where /run/systemd and /run/log are its
-own, too; the daemon and the commands join it there.
+Each test has a journald of its own; the daemon and the commands join it there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import pytest
 
 from nicwatchd.core.fights import LOSSES
 from nicwatchd.service.journal import FIGHT_BEGAN, STARTED, STOPPED, TRANSITION, WARNING
 from tests.scenarios.commands import nicwatchd_on
 from tests.scenarios.host import WITHIN, complete, ec2_host, late, numbered, waits_for
-
-JOURNALD = "/usr/lib/systemd/systemd-journald"
-# /var/log as well: the journal of the machine that the tests run on is nobody's business.
-OWN = ("/run/systemd", "/run/log", "/var/log")
-SET_UP = f"for i in {' '.join(OWN)}; do mkdir -p $i; mount -t tmpfs tmpfs $i; done; exec {JOURNALD}"
-
-
-@dataclass(frozen=True)
-class Journal:
-    """A running journald. `wrapper` lets a command join it."""
-
-    wrapper: tuple[str, ...]
-
-    async def entries(self, *matches: str) -> list[dict[str, Any]]:
-        """What `journalctl` prints, oldest first; all that was sent before is there."""
-        await self._journalctl("--sync")
-        lines = await self._journalctl("-o", "json", *matches)
-        return [json.loads(line) for line in lines.splitlines()]
-
-    async def _journalctl(self, *arguments: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *self.wrapper, "journalctl", "--quiet", *arguments, stdout=asyncio.subprocess.PIPE
-        )
-        out, _ = await process.communicate()
-        assert process.returncode == 0
-        return out.decode()
-
-
-@pytest.fixture
-async def journal() -> AsyncIterator[Journal]:
-    journald = await asyncio.create_subprocess_exec(
-        *("unshare", "--mount", "sh", "-e", "-c", SET_UP),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,  # it has no /dev/kmsg, no audit: not here
-    )
-    own_run = Path(f"/proc/{journald.pid}/root/run")
-    async with asyncio.timeout(WITHIN):
-        while not (own_run / "systemd/journal/socket").exists():
-            assert journald.returncode is None
-            await asyncio.sleep(0.02)
-    mounts = f"--mount=/proc/{journald.pid}/ns/mnt"
-    yield Journal(("nsenter", mounts, f"--wd={Path.cwd()}"))
-    journald.terminate()
-    await journald.wait()
+from tests.scenarios.own_journal import Journal
 
 
 async def test_status_from_the_journal_when_the_daemon_was_killed(journal: Journal) -> None:

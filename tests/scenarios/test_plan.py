@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 from nicwatchd.sim.ec2 import Ec2
 from nicwatchd.sim.probe import Acceptor, all_answer, paths
 from nicwatchd.sim.script import Scenario
-from tests.scenarios.commands import nicwatchd, nicwatchd_on
+from tests.scenarios.commands import NICWATCHD, nicwatchd, nicwatchd_on
 from tests.scenarios.host import DEFAULT, PRIMARY, WITHIN, complete, numbered
 
 ETH1 = numbered(1, ipv4=("10.0.2.11", "10.0.2.12"), ipv4_prefixes=("10.0.2.64/28",))
@@ -58,11 +59,55 @@ async def test_what_is_left_alone_is_named_with_its_reason(tmp_path: Path) -> No
     async with Ec2(Scenario(PRIMARY.mac, (PRIMARY, ETH1))) as ec2:
         await ec2.plug("eth1")
         planned = await nicwatchd_on(ec2.vpc, "plan", "--config", str(config))
-    lines = planned.out.splitlines()
-    assert lines[1] == f"eth1  {ETH1.mac}  left alone: excluded by the settings (exclude: eth1)"
-    assert lines[2:] == [
-        "  ip link set dev eth0 group 3778",
-        "1 change to make; nothing was changed",
+    assert planned.out.splitlines() == [
+        "eth0  eni-00000020000000001  left alone: this is the primary interface, which",
+        "    the host's own software configures",
+        "  ~ ip link set dev eth0 group 3778",
+        f"eth1  {ETH1.mac}  left alone: excluded by the settings (exclude: eth1)",
+        "0 to add, 1 to change, 0 to remove; nothing was changed",
+    ]
+
+
+def files_in(directory: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+async def test_where_the_service_was_never_enabled(tmp_path: Path) -> None:
+    """It says who else is at work, what would be done for which ENI, and leaves no trace."""
+    config, root, never = tmp_path / "nicwatchd.toml", tmp_path / "root", tmp_path / "never"
+    config.write_text(DEFAULT)
+    rules = root / "usr/lib/udev/rules.d"
+    rules.mkdir(parents=True)
+    (rules / "90-cloud-init-hook-hotplug.rules").write_text("a rule\n")
+    before_files = files_in(tmp_path)
+    where = ("--config", str(config), "--root", str(root), "--runtime-directory", str(never))
+    async with Ec2(Scenario(PRIMARY.mac, (PRIMARY, ETH1))) as ec2:
+        vpc = ec2.vpc
+        await ec2.plug("eth1")
+        old = "rule add pref 32765 from 10.0.9.9 lookup 7 proto 236"
+        await vpc.exec(vpc.host, "ip", *old.split())
+        before = await objects(ec2)
+        text = await vpc.exec(vpc.host, *NICWATCHD, "plan", *where)
+        said = json.loads(await vpc.exec(vpc.host, *NICWATCHD, "plan", "--json", *where))
+        assert await objects(ec2) == before
+    assert files_in(tmp_path) == before_files
+    assert not never.exists()
+
+    kinds = Counter(each["kind"] for each in said["changes"])
+    assert said["counts"] == {"add": kinds["+"], "change": kinds["~"], "remove": kinds["-"]}
+    assert [each["command"] for each in said["changes"]] == said["commands"]
+    assert {each["interface"] for each in said["changes"]} == {"eth0", "eth1", None}
+    assert said["beside"] == ["cloud-init hotplug on (its rules stand before ours)"]
+    assert said["imds"] == {"state": "ok", "detail": ""}
+
+    lines = text.splitlines()
+    assert "eth1  eni-00000020000000002  would be managed:" in lines
+    assert "  + ip addr add 10.0.2.12/32 dev eth1 noprefixroute" in lines
+    assert lines[-4:] == [
+        "the host",
+        "  - ip rule del pref 32765 from 10.0.9.9 lookup 7 proto 236",
+        f"{kinds['+']} to add, {kinds['~']} to change, 1 to remove; nothing was changed",
+        "Beside: cloud-init hotplug on (its rules stand before ours)",
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from nicwatchd.core.model import RULE_PRIORITY
 from nicwatchd.sim.compare import Phase, recorded_objects, recorded_phases
 from nicwatchd.sim.ec2 import SCENARIOS, SETTINGS, Ec2
 from nicwatchd.sim.recorded import Recording, load
@@ -19,7 +20,7 @@ from nicwatchd.sim.replay import replay
 from nicwatchd.sim.scenario import load as load_scenario
 from nicwatchd.sim.script import Scenario
 from tests.scenarios.commands import NICWATCHD, nicwatchd
-from tests.scenarios.host import WITHIN, complete
+from tests.scenarios.host import DEFAULT, PRIMARY, WITHIN, complete, numbered
 
 LONG: Final = "600"
 LASTING: Final = 2.0  # s; what is shorter may be over before the other one looks
@@ -108,6 +109,35 @@ async def test_a_real_recording_replays_to_the_same_states(file: Path, tmp_path:
         mac: of[-1].label for mac, of in replayed.phases.items()
     }
     assert replayed.objects == recorded_objects(recording)
+
+
+async def test_what_others_remove_is_told_and_removed_in_the_replay(tmp_path: Path) -> None:
+    config = tmp_path / "nicwatchd.toml"
+    config.write_text(DEFAULT)
+    async with Ec2(Scenario(PRIMARY.mac, (PRIMARY, numbered(1)))) as ec2:
+        vpc = ec2.vpc
+        recorder = Recorder(ec2, tmp_path / "recording.jsonl")
+        await recorder.start(config)
+        daemon = await ec2.start_daemon(DEFAULT)
+        await ec2.plug("eth1")
+        await daemon.until("eth1", complete, WITHIN)
+        await recorder.until('"state":"applied"')
+        os.kill(daemon.process.pid, signal.SIGSTOP)  # else it may be back before anybody looks
+        await vpc.exec(vpc.host, "ip", "-4", "rule", "del", "priority", str(RULE_PRIORITY))
+        await recorder.until('"rule_gone"')
+        os.kill(daemon.process.pid, signal.SIGCONT)
+        await vpc.ip(vpc.host, "addr add 10.9.9.9/32 dev lo")
+        await recorder.until("10.9.9.9")
+        await recorder.stop()
+    recording = load(recorder.file)
+    first = next(line for line in recording.lines if line.rule_gone)
+    added = {line.pid for line in recording.lines if line.new and line.pid}
+    assert first.pid
+    assert first.pid not in added
+    assert any(line.event and f"pid={first.pid}" in line.event for line in recording.lines)
+    replayed = await asyncio.to_thread(replay, recording)
+    assert replayed.phases.keys() == {PRIMARY.mac, numbered(1).mac}
+    assert any(each.startswith("rule") for each in replayed.objects)
 
 
 async def test_an_existing_file_is_replaced_and_a_bad_place_is_named(tmp_path: Path) -> None:

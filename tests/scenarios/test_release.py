@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 
 import pytest
 
-from tests.scenarios.commands import AS_NOBODY, nicwatchd_on
+from tests.scenarios.commands import AS_NOBODY, NICWATCHD, nicwatchd_on
 from tests.scenarios.host import HostUnderTest, codes, complete, ec2_host, numbered
 from tests.scenarios.test_control import is_the_only_user
 
@@ -94,18 +96,69 @@ async def test_with_the_daemon_running() -> None:
         assert "\nreleased: nicwatchd leaves this host alone, " in said.out
 
 
+async def at_a_terminal(host: HostUnderTest, answer: str, *words: str) -> tuple[int, str]:
+    """Run a command whose standard input is a terminal, and answer it; the code and the output."""
+    ours, theirs = os.openpty()
+    command = (*NICWATCHD, *words, "--runtime-directory", str(host.vpc.runtime_dir))
+    pipe = asyncio.subprocess.PIPE
+    process = await host.vpc.popen(host.vpc.host, *command, stdin=theirs, stdout=pipe)
+    os.close(theirs)
+    os.write(ours, answer.encode())
+    out, _ = await process.communicate()
+    os.close(ours)
+    return await process.wait(), out.decode()
+
+
+async def test_a_terminal_is_asked_first() -> None:
+    config = ("--config", "/dev/null")
+    async with ec2_host(*ENIS, judged=False) as host:
+        await host.plug("eth1", "eth2")
+        for name in ("eth1", "eth2"):
+            await host.until(name, complete)
+        before = await lines(host)
+        said = await nicwatchd_on(host.vpc, "release", "--dry-run", "--json", *config)
+        assert (said.code, said.complaint) == (0, "")
+        planned = json.loads(said.out)
+        assert {"eth1", "eth2"} <= set(planned["interfaces"])
+        text = (await nicwatchd_on(host.vpc, "release", "--dry-run", *config)).out.splitlines()
+        assert text[1:-1] == [f"  - {command}" for command in planned["commands"]]
+        alone = await nicwatchd_on(host.vpc, "release", "eth2", "--dry-run", "--json", *config)
+        assert json.loads(alone.out)["interfaces"] == ["eth2"]
+        said = await nicwatchd_on(host.vpc, "release")
+        assert (said.code, said.out) == (2, "")
+        for answer in ("\n", "n\n", "no\n"):
+            code, out = await at_a_terminal(host, answer, "release", *config)
+            assert (code, out.splitlines()[-1]) == (1, "nothing was changed")
+        assert await lines(host) == before
+
+        counts = planned["would_release"]
+        code, out = await at_a_terminal(host, "y\n", "release", *config)
+        assert code == 0
+        first, second, *_, question, done = out.splitlines()
+        goes = f"{counts['rules']} rules, {counts['routes']} routes"
+        assert first.startswith(f"This takes {goes} and ")
+        assert first.endswith(" eth1 and eth2 out of the kernel.")
+        assert second == "Connections from outside their subnets will break."
+        assert question == "Continue? [y/N]"
+        assert done.startswith(f"released: {goes}, ")
+        assert not [line for line in await lines(host) if " proto 236" in line]
+        assert (await host.daemon.get("/v1/status"))["released"]
+        code, out = await at_a_terminal(host, "n\n", "release", *config)
+        assert out.startswith("There is nothing of nicwatchd's in the kernel.\n")
+
+
 async def test_what_is_asked_of_it_in_vain() -> None:
     async with ec2_host() as host:
         said = await nicwatchd_on(host.vpc, "release", "eth9")
         assert (said.code, said.complaint_line) == (
-            2,
+            3,
             "nicwatchd: no interface 'eth9'; there are: eth0",
         )
         if is_the_only_user():  # in a sandbox that was made without root
             return
         said = await nicwatchd_on(host.vpc, "release", "--all", wrapper=AS_NOBODY)
         assert (said.code, said.complaint_line) == (
-            2,
+            5,
             "nicwatchd: CAP_NET_ADMIN is missing: run this command as root",
         )
         assert not (await host.daemon.get("/v1/status"))["released"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -36,6 +36,7 @@ class RecordedHost:
     directory: Path
     policy: Policy
     lines: list[str] = field(default_factory=list)
+    write: Callable[[str], None] | None = None
 
     @property
     def now(self) -> float:
@@ -99,7 +100,7 @@ class RecordedHost:
                 self.kernel.events(),
                 client,
                 self.directory,
-                lambda line: self.lines.append(f"{line}\n"),
+                self.write or (lambda line: self.lines.append(f"{line}\n")),
                 mask or Mask(None),
                 masked=mask is not None,
                 clock=clock,
@@ -121,6 +122,8 @@ def recorded(
     mask: Mask | None = None,
     watched: bool = True,
     asked: list[str] | None = None,
+    kernel: FakeKernel | None = None,
+    write: Callable[[str], None] | None = None,
 ) -> Recording:
     """Record a story beside a daemon, which runs before; `watched`: there is a daemon at all.
 
@@ -131,21 +134,21 @@ def recorded(
         clock = asyncio.get_running_loop().time
         imds = ImdsServer(scenario, clock=clock)
         await imds.start(("127.0.0.1", 0))
-        host = RecordedHost(FakeKernel(), imds, scenario, directory, policy or Policy())
+        host = RecordedHost(kernel or FakeKernel(), imds, scenario, directory, policy or Policy())
+        host.write = write
         primary = next(eni for eni in scenario.enis if eni.mac == scenario.mac)
         index = host.plug(primary.name, up=True)
         host.lease(index, primary)
         recording = asyncio.create_task(host.record(duration, mask))
-        await asyncio.sleep(0.5)
-        if watched:
-            async with host.daemon():
-                await asyncio.sleep(0.5)
+        try:
+            await asyncio.sleep(0.5)
+            async with host.daemon() if watched else nullcontext():
+                await asyncio.sleep(0.5 if watched else 0.0)
                 await story(host)
                 await recording
-        else:
-            await story(host)
-            await recording
-        await imds.stop()
+        finally:
+            recording.cancel()
+            await imds.stop()
         if asked is not None:
             asked.extend(request.path for request in imds.log)
         return host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -12,6 +13,8 @@ from typing import Final
 import pytest
 
 from nicwatchd.core.model import Address
+from nicwatchd.core.policy import Policy
+from nicwatchd.core.port import KernelError
 from nicwatchd.recording.format import Line, RecordingError, read, written
 from nicwatchd.recording.mask import Mask
 from nicwatchd.sim import compare
@@ -172,6 +175,22 @@ def test_a_transition_that_comes_too_late_is_found(race: Recording) -> None:
     assert found[0].startswith("eth1: applied; ipv4 working; ipv6 working from 9.")
 
 
+@pytest.mark.parametrize(
+    ("age", "complete", "seconds"),
+    [
+        (0.0, False, 1.0),  # twice two polls of a quarter of a second
+        (34.0, True, 1.0),
+        (36.0, False, 10.0),
+        (59.0, True, 10.0),
+        (61.0, True, 120.0),
+        (61.0, False, 10.0),
+        (181.0, False, 120.0),
+    ],
+)
+def test_how_late_a_transition_may_come(age: float, complete: bool, seconds: float) -> None:
+    assert compare.late(Policy(), age, complete=complete) == seconds + compare.SLACK
+
+
 def test_without_a_daemon_the_replay_tells_the_states(tmp_path: Path) -> None:
     recording = recorded(RACE, tmp_path, plug, 30.0, watched=False)
     assert recorded_phases(recording) == {}
@@ -191,6 +210,72 @@ def test_imds_is_asked_no_more_than_by_the_daemon(tmp_path: Path) -> None:
     assert 0 < len(alone) <= (len(both) - len(alone)) * 1.1
     roots = ("/latest/api/token", "/latest/meta-data/mac", "/latest/meta-data/network/interfaces/")
     assert all(path.startswith(roots) for path in alone)
+
+
+def test_on_an_old_kernel_the_ledger_tells_which_addresses_are_ours(tmp_path: Path) -> None:
+    class Old(FakeKernel):
+        """Linux before 5.18: no IFA_PROTO."""
+
+        async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+            found = await super().all_addresses()
+            return {i: tuple(replace(a, protocol=0) for a in on) for i, on in found.items()}
+
+        async def addresses(self, index: int) -> tuple[Address, ...]:
+            return tuple(replace(a, protocol=0) for a in await super().addresses(index))
+
+    same(recorded(AT_ONCE, tmp_path, plug, 20.0, kernel=Old()))
+
+
+def test_what_the_kernel_does_not_answer_is_noted_and_read_again(tmp_path: Path) -> None:
+    class Busy(FakeKernel):
+        busy = False
+
+        async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
+            if self.busy:
+                self.busy = False
+                raise KernelError("busy")
+            return await super().all_addresses()
+
+    async def story(host: RecordedHost) -> None:
+        kernel.busy = True
+        await plug(host)
+
+    kernel = Busy()
+    recording = recorded(AT_ONCE, tmp_path, story, 20.0, kernel=kernel, watched=False)
+    (note,) = [line.note for line in recording.lines if line.note]
+    assert note == "the kernel did not answer: busy"
+    assert any(line.event for line in recording.lines)
+    assert [line.link.name for line in recording.lines if line.link][-1] == "eth1"
+
+
+def test_a_full_disk_ends_the_recording(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def write(line: str) -> None:
+        if len(lines) == 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        lines.append(line)
+
+    with pytest.raises(OSError, match="No space left"):
+        recorded(AT_ONCE, tmp_path, plug, 20.0, write=write)
+    assert len(lines) == 20
+
+
+def test_a_daemon_that_comes_and_goes_is_told(tmp_path: Path) -> None:
+    async def story(host: RecordedHost) -> None:
+        host.plug("eth1")
+        async with host.daemon():
+            await asyncio.sleep(10.0)
+        await asyncio.sleep(10.0)
+        async with host.daemon():
+            await asyncio.sleep(10.0)
+
+    recording = recorded(AT_ONCE, tmp_path, story, 40.0, watched=False)
+    told = [li for li in recording.lines if li.daemon_since is not None or li.daemon_gone]
+    assert [line.daemon_gone for line in told] == [False, True, False, True]
+    first, second = (line for line in told if line.daemon_since is not None)
+    assert round(first.daemon_since or 0.0, 3) == 0.5
+    assert first.t <= told[1].t < (second.daemon_since or 0.0) <= second.t
 
 
 async def test_only_what_others_remove_of_ours_is_removed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from nicwatchd.cli.migration.system import NOT_FOUND, CommandError, System
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.firewall import Firewall, both
 from nicwatchd.core.metadata import Answer, Value
-from nicwatchd.core.model import ERRORS, Family, IPAddress, ours
+from nicwatchd.core.model import ERRORS, PROTOCOL, Family, IPAddress, Route, ours
 from nicwatchd.core.port import Kernel, KernelError, RouteAnswer
 from nicwatchd.core.published import from_iptables, from_nft, is_compat
 from nicwatchd.core.treatment import Managed, Primary
@@ -160,11 +160,13 @@ class Looker:
         held = frozenset(a.ip for eni in facts.enis for a in eni.addresses)
         closed = await kernel.closed_main(frozenset(links))
         errors = (r for routes in closed.values() for r in routes if r.kind in ERRORS and r.is_wide)
+        defaults = await kernel.defaults()
         return replace(
             facts,
+            enis=with_primary(facts.enis, defaults),
             names={index: link.name for index, link in links.items()},
             rules=await kernel.rules(),
-            defaults=await kernel.defaults(),
+            defaults=defaults,
             errors=tuple(errors),
             host_routes=await kernel.host_routes(held),
             answers=await _look_up(kernel, routing.questions(facts.enis)),
@@ -255,6 +257,18 @@ async def _look_up(kernel: Kernel, questions: Iterable[Asked]) -> dict[Asked, Ro
 def _listed(interface: Mapping[str, Any]) -> Iterator[str]:
     for family in ("ipv4", "ipv6"):
         yield from (interface.get(family) or {}).get("addresses", ())
+
+
+def with_primary(enis: tuple[Eni, ...], defaults: Iterable[Route]) -> tuple[Eni, ...]:
+    """The ENIs, with a primary where nobody names it: the oldest that has a default route."""
+    routed = {route.oif for route in defaults if route.protocol != PROTOCOL}
+    oldest = min((eni.index for eni in enis if eni.index in routed), default=0)
+    if any(eni.is_primary for eni in enis):
+        return enis
+    return tuple(
+        replace(eni, is_primary=True, is_managed=False) if eni.index == oldest else eni
+        for eni in enis
+    )
 
 
 def _may_be_eni(view: View) -> bool:

@@ -1,0 +1,57 @@
+"""Defects of the verdict, each planted by itself, that a walk has to find."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from nicwatchd.core import diagnosis, reach
+from nicwatchd.core.picture import Picture
+from nicwatchd.core.port import Event, RouteEvent
+from nicwatchd.core.reach import NOTHING_AMISS, Reached
+from tests.chaos.defects import Case
+
+
+def look_ups_ignored(patch: pytest.MonkeyPatch) -> None:
+    """What is programmed counts as working, whatever rules of others come before it."""
+    patch.setattr(reach, "conclude", lambda *_: NOTHING_AMISS)
+
+
+def subnets_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What answers the internet counts as answering everybody."""
+    right = reach.conclude
+    patch.setattr(reach, "conclude", lambda *arguments: Reached(right(*arguments).silent))
+
+
+def link_down_is_fine(patch: pytest.MonkeyPatch) -> None:
+    """A link that an operator has set down counts as one that leads somewhere."""
+    patch.setattr(diagnosis, "_of_link", lambda _: None)
+
+
+def missing_address_is_fine(patch: pytest.MonkeyPatch) -> None:
+    """An address that is on no link counts as one that answers."""
+    right = diagnosis._silent
+
+    def wrong(view: Any, *rest: Any) -> Any:
+        there = {address.ip for address in view.addresses}
+        return {ip: why for ip, why in right(view, *rest).items() if ip in there}
+
+    patch.setattr(diagnosis, "_silent", wrong)
+
+
+def default_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks again when a default route of others' comes or goes."""
+    right = Picture.take_event
+
+    def wrong(self: Picture, event: Event, now: float, *, by_us: bool) -> float | None:
+        before = self.stale.rules_changed
+        due = right(self, event, now, by_us=by_us)
+        if isinstance(event, RouteEvent) and event.wide:
+            self.stale.rules_changed = before
+        return due
+
+    patch.setattr(Picture, "take_event", wrong)
+
+
+CASES: Final[tuple[Case, ...]] = ()
