@@ -65,6 +65,10 @@ test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP 
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
+.PHONY: test-fleet
+test-fleet: $(STAMP) ## Run the alerts of docs/fleet in a real Prometheus, on hosts that break; takes a minute
+	@$(SANDBOX) .venv/bin/python -m pytest tests/fleet $(ARGS)
+
 DOCS_STAMP := .venv/.set-up-docs
 
 $(DOCS_STAMP): $(STAMP)

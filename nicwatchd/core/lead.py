@@ -34,6 +34,15 @@ class Defaults:
         return next((route for route in self.best if not route.links <= links), None)
 
 
+def leads(routes: Sequence[Route], links: AbstractSet[int]) -> dict[Family, bool]:
+    """Whether main's best default route leaves by these links alone, ours included.
+
+    A family without a default route is missing.
+    """
+    found = {family: Defaults(tuple(r for r in routes if r.family is family)) for family in Family}
+    return {f: each.elsewhere(links) is None for f, each in found.items() if each.routes}
+
+
 class Lead:
     """Main's default routes, and by which link they led while there was no ENI but the primary."""
 

@@ -15,7 +15,7 @@ from nicwatchd.core.egress import Egress, Leader, egress
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.lead import Lead
+from nicwatchd.core.lead import Lead, leads
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
     IPV6_DEFAULT_METRIC,
@@ -48,6 +48,18 @@ class HostFacts(Protocol):
     @property
     def enis(self) -> frozenset[int]:
         """The links that are ENIs of this host, by ifindex."""
+
+
+def primary_leads(host: HostFacts) -> dict[Family, bool]:
+    """By family, whether main's best default route is the primary's.
+
+    Empty where the settings want another ENI's, or none in particular.
+    """
+    interfaces = host.interfaces.items()
+    own = frozenset(index for index, i in interfaces if isinstance(i.treatment, Primary))
+    if not own or host.policy.egress != PRIMARY_EGRESS:
+        return {}
+    return leads(host.defaults, own | host.above.on_top_of(own))
 
 
 class Leadership:
@@ -97,9 +109,8 @@ class Leadership:
         """The link of an ENI, and those that stand on it."""
         if interface is None:
             return frozenset()
-        index = interface.link.index
-        above = (i for i, enis in self._host.above.beneath.items() if index in enis)
-        return frozenset({index, *above})
+        own = frozenset({interface.link.index})
+        return own | self._host.above.on_top_of(own)
 
     @property
     def _has_secondaries(self) -> bool:

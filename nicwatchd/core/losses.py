@@ -39,6 +39,7 @@ class Losses:
 
     def __init__(self) -> None:
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
+        self.of_link: Counter[int] = Counter()  # likewise, by ifindex of the interfaces present
         self.episodes = Episodes()
         self.noticed = 0.0  # when we heard of the first thing that this turn is about
         self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
@@ -51,8 +52,9 @@ class Losses:
         self.episodes.suspect(where, who)
 
     def forget(self, index: int) -> None:
-        """A link is gone: forget who was suspected there, and what was lost."""
+        """A link is gone: forget who was suspected there, what was lost, and its count."""
         self.episodes.forget(index)
+        del self.of_link[index]
         self._suspects = {
             where: who
             for where, who in self._suspects.items()
@@ -92,6 +94,7 @@ class Losses:
                 if not interface.fights.over(lost):
                     self.episodes.lose(index, lost, who)
                 self.heals[KINDS[type(lost)]] += 1
+                self.of_link[index] += 1
         for interface in interfaces.values():
             interface.facts.count_begins_anew()
         self._suspects.clear()  # of this turn: who does it the next time is not known yet

@@ -82,6 +82,10 @@ class Above:
         if index in self.beneath:
             self._on[index] = (addresses, routes)
 
+    def on_top_of(self, enis: AbstractSet[int]) -> frozenset[int]:
+        """The links that stand on any of these ENIs, by ifindex."""
+        return frozenset(index for index, below in self.beneath.items() if below & enis)
+
     @property
     def on_layers(self) -> Mapping[int, tuple[tuple[Address, ...], tuple[Route, ...]]]:
         """What is on each link that stands on an ENI; a value of its own."""

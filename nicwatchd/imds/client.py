@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from nicwatchd.imds.histogram import Histogram
+
 log = logging.getLogger(__name__)
 
 META_DATA: Final = "/latest/meta-data/"
@@ -103,6 +105,16 @@ class ImdsClient:
     def outcomes(self) -> Counter[str]:
         """Completed requests by HTTP status; "none" if there was no usable answer."""
         return self._transport.outcomes
+
+    @property
+    def durations(self) -> Histogram:
+        """How long completed requests took, in seconds."""
+        return self._transport.durations
+
+    @property
+    def last_success(self) -> float | None:
+        """When a request was answered with 200, in seconds of the Unix epoch; None: never."""
+        return self._transport.last_success
 
     async def get(self, path: str) -> Answer[str]:
         """The text at `path`, relative to the meta-data root; ABSENT for a 404."""

@@ -10,12 +10,16 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
+
+from nicwatchd.imds.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +32,9 @@ BODY_LIMIT: Final = 64 * 1024
 
 # In the steady state there is one request a minute: connections are kept open for longer than that.
 KEEPALIVE: Final = 90.0
+
+# IMDS answers in a few milliseconds; the total time limit is 5 s by default.
+DURATIONS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 # The fwmark that systemd (v261) exempts when it locks IMDS with a prohibit route.
 SYSTEMD_IMDS_MARK: Final = 0x7FFF0815
@@ -73,6 +80,8 @@ class Transport:
         self._sessions: dict[str | None, aiohttp.ClientSession] = {}  # by the link bound to
         self.requests = 0
         self.outcomes: Counter[str] = Counter()  # by HTTP status; "none": no usable answer
+        self.durations = Histogram(DURATIONS)  # of all requests, in s, however they ended
+        self.last_success: float | None = None  # when a request had a 200, Unix epoch
 
     async def __aenter__(self) -> Self:
         self._sessions[None] = self._open(None)
@@ -130,7 +139,11 @@ class Transport:
         self, method: str, url: str, headers: Mapping[str, str], device: str | None
     ) -> Reply | Failure | OSError:
         self.requests += 1
+        began = time.monotonic()
         outcome = await self._try(method, url, headers, device)
+        self.durations.observe(time.monotonic() - began)
+        if isinstance(outcome, Reply) and outcome.status == HTTPStatus.OK:
+            self.last_success = time.time()
         self.outcomes[str(outcome.status) if isinstance(outcome, Reply) else "none"] += 1
         return outcome
 

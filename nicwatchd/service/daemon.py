@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from nicwatchd import __version__
 from nicwatchd.core.host import Host
-from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Event, EventSource, Kernel, KernelError
@@ -26,24 +25,16 @@ from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import Applied, MacsReading, PrimaryReading, Reading
 from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
-from nicwatchd.service import journal, pci, systemd
-from nicwatchd.service.counts import Counters, Counts
+from nicwatchd.service import journal, systemd
+from nicwatchd.service.counts import Counters, Counts, InUse
 from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.questions import Questions
-from nicwatchd.service.readiness import unready
 from nicwatchd.service.released import Released
+from nicwatchd.service.reporting import Reporting
 from nicwatchd.service.requests import NewPolicy, Reconcile, Release, Wake, key_of
-from nicwatchd.service.status import (
-    HostStatus,
-    headline,
-    of_condition,
-    of_devices,
-    of_unlinked,
-    of_view,
-    problem_of,
-)
+from nicwatchd.service.status import HostStatus, headline
 from nicwatchd.service.telling import (
     ImdsChanged,
     KernelTrouble,
@@ -89,12 +80,15 @@ class Daemon:
         self._last_turn = clock()  # when the last turn ended
         self._imds_state: tuple[str, str | None] = ("unasked", None)  # and the link bound to
         self._trouble = ""
-        self._bad_settings: str | None = None  # of the files: they cannot be used
         self._teller = Teller(clock)
         self._counters = Counters()
         self._teller.subscribe(self._counters.observe)
         self._teller.subscribe(journal.Journal(send).observe)
         self.started = time.time()
+        self._settings = InUse(self.started)
+        self._reporting = Reporting(
+            self.turn, imds, self._counters, self.started, lambda: self._teller.epoch
+        )
 
     @property
     def host(self) -> Host:
@@ -109,6 +103,7 @@ class Daemon:
         self._report(Started(__version__))
         try:
             await self._take_turn()
+            self._counters.is_running = True
             self._ask()
             systemd.notify(ready=True, status=headline(self.host.interfaces.values()))
             while not self._stopping.is_set():
@@ -133,12 +128,12 @@ class Daemon:
 
     def use(self, policy: Policy) -> None:
         """Use new settings."""
-        self._bad_settings = None
+        self._settings = InUse(time.time())
         self.put(NewPolicy(policy))
 
     def keep_settings(self, why: str) -> None:
         """The files have other settings, which cannot be used. It is a problem until mended."""
-        self._bad_settings = why
+        self._settings = replace(self._settings, failed=why)
 
     async def _take_turn(self) -> None:
         """Carry out the steps of one turn."""
@@ -150,10 +145,12 @@ class Daemon:
                 if isinstance(answer, Applied):
                     self._counters.count_outcomes(answer.outcomes)
                 turn.answer(answer, self._clock())
+                self._reporting.changed()
                 self._tell()
             self._trouble = ""
         except KernelError as error:
             turn.fail(self._clock())
+            self._reporting.changed()
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 self._report(KernelTrouble(self._trouble))
@@ -175,6 +172,7 @@ class Daemon:
             items.append(self._inbox.get_nowait())
         for item in items:
             self._guard("taking what happened", partial(self._take, item))
+        self._reporting.changed()
         self._tell()
 
     def _guard(self, where: str, work: Callable[[], None]) -> None:
@@ -273,49 +271,18 @@ class Daemon:
 
     def status(self) -> HostStatus:
         """The current status of the host."""
-        host, decision = self.host, self.turn.decision
-        views = [interface.view() for _, interface in sorted(host.interfaces.items())]
-        interfaces = [of_view(view, self._teller.epoch) for view in views]
-        knows_primary = isinstance(host.primary_mac, Value)
-        problems = [*self.problems(), *filter(None, map(problem_of, views))]
-        lacking = unready(interfaces, knows_primary=knows_primary or host.releases.everything)
-        lacking += problems
-        unlinked = of_unlinked(host.unlinked, self._teller.epoch)
-        return HostStatus(
-            version=__version__,
-            pid=os.getpid(),
-            started=self.started,
-            primary_mac=getattr(host.primary_mac, "value", None),
-            container_network=decision.container_network if decision else None,
-            imds=of_condition(self._imds.condition, self._imds.requests),
-            problems=problems,
-            bad_settings=self._bad_settings,
-            ready=not lacking,
-            unready=lacking,
-            released=host.releases.everything,
-            surprises=host.surprises,
-            interfaces=interfaces,
-            unlinked=unlinked,
-            devices=of_devices(pci.without_link()) if unlinked else [],
-        )
+        return self._reporting.status(self.problems(), self._settings.failed or None)
 
     def counts(self) -> Counts:
         """The counters since the start."""
-        return Counts(
-            transitions=self._counters.transitions,
-            heals=self.host.losses.heals,
-            operations=self._counters.operations,
-            imds=self._imds.outcomes,
-            overruns=self.turn.picture.overruns,
-            since_turn=self._clock() - self._last_turn,
-        )
+        return self._reporting.counts(self._settings, self._clock() - self._last_turn)
 
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself. Empty: nothing, and every part makes progress."""
         kernel = [f"kernel: {self._trouble}"] if self._trouble else []
         bug = [f"internal error: {self.turn.broken}"] if self.turn.broken else []
-        settings = [self._bad_settings] if self._bad_settings else []
-        return [*kernel, *bug, *settings, *self._stuck()]
+        reload = [self._settings.failed] if self._settings.failed else []
+        return [*kernel, *bug, *reload, *self._stuck()]
 
     def _stuck(self) -> list[str]:
         """The parts that have made no progress for too long."""

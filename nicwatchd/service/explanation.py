@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TypeAlias
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ConfigDict
 
 from nicwatchd.core.account import Account, FamilyAccount, KeyAccount, account
@@ -21,8 +19,6 @@ from nicwatchd.core.turn import Turn
 from nicwatchd.core.view import View
 from nicwatchd.core.words import NameOf, command, names_in
 from nicwatchd.service.status import InterfaceStatus, of_view, shown
-
-NOT_FOUND = 404
 
 
 class _Model(BaseModel):
@@ -100,19 +96,6 @@ Explain: TypeAlias = Callable[[str], Explanation | None]
 def nobody(key: str) -> None:
     """Explains nothing: where there are no interfaces."""
     del key
-
-
-def handler(explain: Explain) -> Handler:
-    """The handler of the route `/v1/explain/{key}`."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        key = request.match_info["key"]
-        found = explain(key)
-        if found is None:
-            return web.json_response({"error": f"no interface {key!r}"}, status=NOT_FOUND)
-        return web.Response(text=found.model_dump_json(), content_type="application/json")
-
-    return handle
 
 
 def explainer(turn: Turn, clock: Callable[[], float], wall: Callable[[], float]) -> Explain:

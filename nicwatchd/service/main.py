@@ -20,7 +20,7 @@ from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.service import journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control
-from nicwatchd.service.counts import Counts
+from nicwatchd.service.counts import Counts, InUse
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.explanation import explainer
 from nicwatchd.service.ledger import Ledger
@@ -133,7 +133,7 @@ class _Idle:
         )
 
     def counts(self) -> Counts:
-        return Counts()
+        return Counts(settings=InUse(self._started))
 
     async def reconcile(
         self, interface: str | None = None, adopt: Iterable[IPAddress] = ()

@@ -1,39 +1,45 @@
 """`GET /metrics`: the text format of Prometheus.
 
 A separate module, so that prometheus_client is imported only if somebody asks for metrics. All
-metrics are made from the status and the counts of that moment; nothing is counted twice.
+metrics are made from the status and the counts of that moment; nothing is counted twice. Every
+series is there from the beginning, a counter at 0, so that `rate()` sees its first event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from typing import Final, get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from nicwatchd.core.fights import KINDS
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import Operation
+from nicwatchd.core.port import Result
 from nicwatchd.imds.condition import State as ImdsState
-from nicwatchd.service.counts import Counts
+from nicwatchd.service.build import commit
+from nicwatchd.service.counts import Counts, verb
+from nicwatchd.service.interface_metrics import interface_metrics
+from nicwatchd.service.metric_families import counter, counters, gauge, gauges, histogram
+from nicwatchd.service.readiness import not_ready, of_host
 from nicwatchd.service.status import HostStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 LIVING: Final = tuple(state for state in State if state is not State.GONE)
+# The answers that IMDS is known to give.
+IMDS_CODES: Final = ("200", "401", "403", "404", "429", "500", "503", "none")
 
 
-def render(status: HostStatus, counts: Counts) -> bytes:
+def render(status: HostStatus, counts: Counts, *, process: bool = True) -> bytes:
     """All metrics: ours, and those of the process."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(status, counts))
-    ProcessCollector(registry=registry)
+    if process:
+        ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
@@ -46,22 +52,56 @@ class _Snapshot(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
-        yield InfoMetricFamily(
-            "nicwatchd_build", "The running version.", {"version": self._status.version}
-        )
+        build = {"version": self._status.version} | ({"commit": commit()} if commit() else {})
+        yield InfoMetricFamily("nicwatchd_build", "The running version.", build)
+        yield from self._host()
+        yield from self._settings()
         yield from self._interfaces()
+        yield from interface_metrics(self._status.interfaces, self._counts)
         yield from self._work()
+        yield from self._loop()
         yield from self._imds()
+
+    def _host(self) -> Iterator[Metric]:
+        status = self._status
+        lacking = [*not_ready(status.interfaces), *of_host(status)]
+        for name, text, holds in (
+            ("ready", "1 while /readyz says so: all interfaces work.", not lacking),
+            ("healthy", "1 while every part of the daemon makes progress.", not status.problems),
+            ("released", "1 while the whole host is released.", status.released),
+            ("idle", "1 where nothing is managed, since this is not EC2.", bool(status.idle)),
+        ):
+            yield gauge(name, text, holds)
+        yield gauges(
+            "primary_default_route",
+            "1 while main's best default route is the primary's.",
+            ("family",),
+            (((f.label.lower(),), is_its) for f, is_its in self._counts.leads.items()),
+        )
+
+    def _settings(self) -> Iterator[Metric]:
+        settings = self._counts.settings
+        yield gauge(
+            "config_last_reload_successful",
+            "0 while the settings of the files are not in use, since they are wrong.",
+            not settings.failed,
+        )
+        yield gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When the settings in use were read.",
+            settings.at,
+        )
 
     def _interfaces(self) -> Iterator[Metric]:
         interfaces = self._status.interfaces
         states = [interface.state for interface in interfaces]
-        yield _gauge(
+        yield gauges(
             "interfaces",
             "Interfaces by state.",
-            "state",
-            ((state, states.count(state)) for state in LIVING),
+            ("state",),
+            (((state,), states.count(state)) for state in LIVING),
         )
+        used = [i for i in interfaces if i.primary or i.state is not State.IGNORED]
         for mark, text, marked in (
             ("overdue", "that have waited for too long", [i.overdue for i in interfaces]),
             ("shadowed", "for which a foreign rule wins", [i.shadowed for i in interfaces]),
@@ -70,72 +110,79 @@ class _Snapshot(Collector):
                 "whose objects others keep removing",
                 [i.fought_over for i in interfaces],
             ),
+            ("link_down", "that are to work and whose link is down", [not i.link_up for i in used]),
         ):
-            name = f"nicwatchd_{mark}_interfaces"
-            yield GaugeMetricFamily(name, f"Interfaces {text}.", sum(marked))
+            yield gauge(f"{mark}_interfaces", f"Interfaces {text}.", sum(marked))
 
     def _work(self) -> Iterator[Metric]:
         counts = self._counts
-        yield _counter(
+        yield counters(
             "transitions",
             "Transitions of interfaces, by the new state.",
             ("state",),
             (((state,), counts.transitions[state]) for state in State),
         )
-        yield _counter(
+        yield counters(
             "heals",
             "Objects that others removed and nicwatchd puts back, by kind.",
             ("kind",),
             (((kind,), counts.heals[kind]) for kind in KINDS.values()),
         )
-        yield _counter(
+        verbs = [verb(kind) for kind in get_args(Operation)]
+        yield counters(
             "operations",
             "Changes requested from the kernel, by operation and result.",
             ("operation", "result"),
-            (((what, result.value), n) for (what, result), n in counts.operations.items()),
+            (((v, result.value), counts.operations[v, result]) for v in verbs for result in Result),
         )
-        yield CounterMetricFamily(
-            "nicwatchd_netlink_overruns",
+
+    def _loop(self) -> Iterator[Metric]:
+        counts = self._counts
+        yield counter(
+            "netlink_overruns",
             "How often the kernel dropped notifications; each time everything was read again.",
             counts.overruns,
         )
-        yield CounterMetricFamily(
-            "nicwatchd_surprises",
+        yield counter(
+            "surprises",
             "Internal errors that were caught; each is a bug.",
             self._status.surprises,
         )
-        yield GaugeMetricFamily(
-            "nicwatchd_last_pass_age_seconds",
+        yield gauge(
+            "last_pass_age_seconds",
             "Time since the last turn of the loop ended.",
             counts.since_turn,
         )
+        yield gauge(
+            "last_pass_timestamp_seconds",
+            "When the last turn of the loop ended.",
+            time.time() - counts.since_turn,
+        )
 
     def _imds(self) -> Iterator[Metric]:
-        yield _counter(
+        counts = self._counts
+        codes = dict.fromkeys(IMDS_CODES, 0) | counts.imds
+        yield counters(
             "imds_requests",
             'Requests to the metadata service, by HTTP status; "none": no usable answer.',
             ("code",),
-            (((code,), n) for code, n in sorted(self._counts.imds.items())),
+            (((code,), n) for code, n in sorted(codes.items())),
         )
-        yield _gauge(
+        yield histogram(
+            "imds_request_duration_seconds",
+            "Time that requests to the metadata service took, however they ended.",
+            (),
+            [((), counts.imds_durations)],
+        )
+        if counts.imds_success is not None:
+            yield gauge(
+                "imds_last_success_timestamp_seconds",
+                "When the metadata service last answered a request with 200.",
+                counts.imds_success,
+            )
+        yield gauges(
             "imds_state",
             "1 for the current state of the metadata service, 0 for the others.",
-            "state",
-            ((state, state == self._status.imds.state) for state in get_args(ImdsState)),
+            ("state",),
+            (((state,), state == self._status.imds.state) for state in get_args(ImdsState)),
         )
-
-
-def _gauge(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
-    metric = GaugeMetricFamily(f"nicwatchd_{name}", text, labels=[label])
-    for value, number in values:
-        metric.add_metric([value], number)
-    return metric
-
-
-def _counter(
-    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
-) -> Metric:
-    metric = CounterMetricFamily(f"nicwatchd_{name}", text, labels=labels)
-    for value, number in values:
-        metric.add_metric(value, number)
-    return metric

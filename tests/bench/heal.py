@@ -23,6 +23,7 @@ from nicwatchd.core.model import (
     ours,
 )
 from nicwatchd.netlink.encode import encode
+from nicwatchd.sim.ec2 import DaemonProcess
 from tests.bench import host, outside
 from tests.bench.figures import Figure, Limit
 
@@ -34,7 +35,7 @@ SPACING: Final = (5.0, 5.3)
 
 
 @asynccontextmanager
-async def _applied() -> AsyncIterator[tuple[outside.Outside, outside.Expected]]:
+async def applied() -> AsyncIterator[tuple[outside.Outside, outside.Expected, DaemonProcess]]:
     """A host with a daemon and one applied ENI, observed from outside."""
     script = host.script(1)
     async with host.host(script) as ec2:
@@ -44,7 +45,7 @@ async def _applied() -> AsyncIterator[tuple[outside.Outside, outside.Expected]]:
             eni = await host.plug(ec2, script.name, tuple(Family))
             wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
             await probe.complete(wanted)
-            yield probe, wanted
+            yield probe, wanted, daemon
 
 
 async def measure(seed: int, *, quick: bool) -> list[Figure]:
@@ -54,7 +55,7 @@ async def measure(seed: int, *, quick: bool) -> list[Figure]:
     """
     chance = random.Random(seed)
     times = []
-    async with _applied() as (probe, wanted):
+    async with applied() as (probe, wanted, _):
         rules = cycle(sorted(wanted.rules, key=str))
         for rule in islice(rules, QUICK_DELETIONS if quick else DELETIONS):
             await asyncio.sleep(chance.uniform(*SPACING))
@@ -81,7 +82,7 @@ async def measure_kinds(seed: int, *, quick: bool) -> list[Figure]:
     """
     chance = random.Random(seed)
     times: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    async with _applied() as (probe, wanted):
+    async with applied() as (probe, wanted, _):
         for number in range(1 if quick else ROUNDS):
             for kind in KINDS:
                 await asyncio.sleep(chance.uniform(*SPACING))

@@ -13,6 +13,7 @@ from typing import Final
 from nicwatchd.sim import sandbox
 from tests.bench import (
     bulk,
+    clients,
     command,
     crowd,
     foreign,
@@ -33,6 +34,7 @@ Measurement = Callable[..., Awaitable[list[Figure]]]
 PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"hotplug": hotplug.measure},
     {"races": races.measure, "heal": heal.measure, "kinds": heal.measure_kinds},
+    {"clients": clients.measure},
     {"unbound": unbound.measure},
     {"silence": silence.measure},
     {"bulk": bulk.measure},

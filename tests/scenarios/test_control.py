@@ -26,13 +26,26 @@ from tests.scenarios.host import (
 from tests.scenarios.monitor import changes
 from tests.scenarios.streams import streams
 
+# What /readyz answers while IPv4 of eth1 works, and its IPv6 waits.
+IPV4_ALONE = {
+    "family=ipv4": 200,
+    "family=ipv6": 503,
+    "interface=eth1": 503,
+    "interface=eth1&family=ipv4": 200,
+    "interface=10.0.2.11&family=ipv6": 503,
+    "interface=eth0": 200,
+    "interface=10.0.2.99": 404,
+    "family=ipx": 400,
+}
 
-async def http_status(host: HostUnderTest, path: str) -> int:
+
+async def http_status(
+    host: HostUnderTest, path: str, method: str = "GET", socket: str = "nicwatchd.sock"
+) -> int:
+    connector = aiohttp.UnixConnector(str(host.daemon.socket.with_name(socket)))
     async with (
-        aiohttp.ClientSession(
-            "http://nicwatchd", connector=aiohttp.UnixConnector(str(host.daemon.socket))
-        ) as session,
-        session.get(path) as response,
+        aiohttp.ClientSession("http://nicwatchd", connector=connector) as session,
+        session.request(method, path) as response,
     ):
         return response.status
 
@@ -44,7 +57,12 @@ async def test_what_the_socket_answers() -> None:
         await host.until("eth1", waits_for("undecided-ipv6"))
         assert await http_status(host, "/healthz") == 200
         assert await http_status(host, "/readyz") == 503
-        assert "eth1: awaiting-imds" in (await host.daemon.get("/readyz"))["waiting"][0]
+        (entry,) = (await host.daemon.get("/readyz"))["not_ready"]
+        assert (entry["interface"], entry["state"]) == ("eth1", "awaiting-imds")
+        assert (entry["family"], entry["waits"]) == ("ipv6", True)
+        assert "undecided-ipv6" in {cause["code"] for cause in entry["causes"]}
+        for query, expected in IPV4_ALONE.items():
+            assert await http_status(host, f"/readyz?{query}") == expected
         listed = await host.daemon.get("/v1/interfaces")
         assert [interface["name"] for interface in listed] == ["eth0", "eth1"]
         assert await http_status(host, "/v1/interfaces/eth9") == 404
@@ -55,8 +73,19 @@ async def test_what_the_socket_answers() -> None:
         eni = host.ec2.scenario.eni("eth1").facts()["interface-id"]
         await host.shows("eth1", "eni", eni)  # it is for people, and may come last
         eth1 = await host.status("eth1")
-        for key in (eth1["mac"], eth1["mac"].upper(), eni):
+        for key in (eth1["mac"], eth1["mac"].upper(), eni, "10.0.2.11", "2001:db8:ec2:2::11"):
             assert (await host.status(key))["index"] == eth1["index"]
+
+
+async def test_the_read_only_socket_lets_nobody_write() -> None:
+    async with ec2_host(numbered(1)) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        before = await host.kernel_objects()
+        for path in ("/v1/release", "/v1/release?interface=eth1", "/v1/reconcile"):
+            assert await http_status(host, path, "POST", "status.sock") == 403
+        assert await http_status(host, "/readyz", socket="status.sock") == 200
+        assert await host.kernel_objects() == before
 
 
 async def test_events_tell_each_transition_in_order() -> None:
@@ -130,11 +159,16 @@ async def test_sighup_takes_new_settings_and_refuses_bad_ones() -> None:
         await host.logged("the old ones remain in effect")
         assert "did you mean 'exclude'?" in host.daemon.log
         assert complete(await host.status("eth1"))
+        for path in ("/healthz", "/readyz"):  # until it is mended
+            assert await http_status(host, path) == 503
+        (problem,) = (await host.daemon.get("/healthz"))["problems"]
+        assert "did you mean 'exclude'?" in problem
 
         config.write_text(SETTINGS.replace('"c-*"', '"c-*", "eth1"'))
         host.daemon.process.send_signal(signal.SIGHUP)
         status = await host.until("eth1", "ignored")
         assert status["reasons"][0]["code"] == "excluded"
+        assert await http_status(host, "/healthz") == 200
 
         config.write_text(settings(rules="address"))
         host.daemon.process.send_signal(signal.SIGHUP)

@@ -89,7 +89,7 @@ async def test_an_expected_family_is_waited_for_for_ever() -> None:
         assert codes(status["reasons"]) == {"no-ipv6s"}
         ready = await host.daemon.get("/readyz")
         assert ready["status"] == "failing"
-        assert "eth1: awaiting-imds (overdue)" in ready["waiting"][0]
+        assert "eth1 IPv6: not working: IMDS lists no ipv6s yet" in ready["waiting"][0]
         await host.all_reachable("eth1")
 
 

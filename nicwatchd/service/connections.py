@@ -1,0 +1,98 @@
+"""Connections to the sockets: how many at once, for how long, and whether the client is privileged.
+
+Anyone may connect. That must neither use up the file descriptors (1024) that the daemon needs, nor
+lock out root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+IDLE: Final = 30.0  # s without a request, or without reading the answer; exceeds ACT_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one socket serves at once. `reserved`: of the connections, for privileged clients.
+
+    `unprivileged_streams`: of the event streams, what anyone may have.
+    """
+
+    connections: int
+    reserved: int
+    streams: int
+    unprivileged_streams: int
+
+
+CONTROL: Final = Limits(connections=256, reserved=32, streams=64, unprivileged_streams=32)
+# Nobody is privileged here, so there is nothing to reserve. A host has few scrapers and proxies.
+READ_ONLY: Final = Limits(connections=128, reserved=0, streams=32, unprivileged_streams=32)
+
+
+class IdleTimers:
+    """Disconnects clients that neither ask nor read the answer; one timer for each connection."""
+
+    def __init__(self, patience: float, connections: int) -> None:
+        self._patience = patience
+        self._connections = connections
+        self._running: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+
+    def restart(self, transport: asyncio.Transport | None) -> None:
+        """Start a connection's timer again from 0, unless it is closing."""
+        self.stop(transport)
+        if len(self._running) >= 2 * self._connections:  # nobody notifies us of closed connections
+            for ended in [each for each in self._running if each.is_closing()]:
+                self.stop(ended)
+        if transport is not None and not transport.is_closing():
+            loop = asyncio.get_running_loop()
+            self._running[transport] = loop.call_later(self._patience, self._hang_up, transport)
+
+    def stop(self, transport: asyncio.Transport | None) -> None:
+        """Stop a connection's timer until the next `restart`."""
+        timer = self._running.pop(transport, None) if transport else None
+        if timer:
+            timer.cancel()
+
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        del self._running[transport]
+        transport.abort()
+
+
+class Gate(asyncio.Protocol):
+    """Accepts a new connection, or closes it if there are too many."""
+
+    def __init__(self, server: web.Server, timers: IdleTimers, limits: Limits) -> None:
+        self._server = server
+        self._timers = timers
+        self._limits = limits
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        assert isinstance(transport, asyncio.Transport), "a stream"  # noqa: S101 (types)
+        limit = self._limits.connections
+        if self._limits.reserved and not is_privileged(transport):
+            limit -= self._limits.reserved
+        if len(self._server.connections) >= limit:
+            transport.abort()
+            return
+        handler = self._server()
+        transport.set_protocol(handler)
+        self._timers.restart(transport)
+        handler.connection_made(transport)
+
+
+def is_privileged(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether the client is root or the daemon's own user; the kernel vouches for its uid."""
+    peer = transport.get_extra_info("socket") if transport else None
+    if peer is None:
+        return False
+    credentials = struct.Struct("3i")  # pid, uid, gid
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+    return credentials.unpack(raw)[1] in (0, os.geteuid())

@@ -1,0 +1,186 @@
+"""`GET /v1/events`: what happens to the interfaces, one line of JSON each.
+
+Each line is made once, however many clients read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import Family
+from nicwatchd.core.news import (
+    Bypassed,
+    EgressMoved,
+    FamilyGivenUp,
+    FightChanged,
+    HealthChanged,
+    LinkChanged,
+    Lost,
+    Restored,
+    StateChanged,
+    Surprised,
+)
+from nicwatchd.service import entries
+from nicwatchd.service.answers import EventAnswer
+from nicwatchd.service.readiness import NAMES
+from nicwatchd.service.status import (
+    FamilyStatus,
+    HostStatus,
+    InterfaceStatus,
+    ReasonStatus,
+    reason_statuses,
+    shown,
+)
+from nicwatchd.service.telling import Observer, Reported, Told
+
+PENDING: Final = 1000  # lines for a client that reads too slowly
+PRESENT: Final = "present"
+# The types of what is told about an interface.
+TYPES: Final[Mapping[type, str]] = {
+    StateChanged: "transition",
+    FightChanged: "fight",
+    HealthChanged: "health",
+    LinkChanged: "link",
+    Lost: "lost",
+    Restored: "restored",
+    Bypassed: "bypassed",
+    FamilyGivenUp: "family-given-up",
+    EgressMoved: "egress",
+    Surprised: "internal-error",
+}
+
+Lines = asyncio.Queue[bytes]
+
+
+class Source(Protocol):
+    """Where the events come from."""
+
+    def status(self) -> HostStatus:
+        """The current status of the host."""
+
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """Tell this observer what happens; returns a function that unsubscribes it."""
+
+
+class EventStreams:
+    """The open streams of one socket."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._open: list[Lines] = []
+        self._unsubscribe: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self) -> Lines:
+        """Begin a stream: its queue, which has a line for each interface as it is now."""
+        lines = Lines(maxsize=PENDING)
+        for interface in self._source.status().interfaces:
+            lines.put_nowait(_encode(present(interface)))
+        if self._unsubscribe is None:
+            self._unsubscribe = self._source.subscribe(self._observe)
+        self._open.append(lines)
+        return lines
+
+    def close(self, lines: Lines) -> None:
+        """End a stream."""
+        self._open.remove(lines)
+        if not self._open and self._unsubscribe:
+            self._unsubscribe()
+            self._unsubscribe = None
+
+    def _observe(self, told: Told) -> None:
+        if told.status is None:
+            return
+        line = _encode(event(told, told.status))
+        for lines in self._open:
+            with contextlib.suppress(asyncio.QueueFull):  # it is disconnected, see the reader
+                lines.put_nowait(line)
+
+
+def present(status: InterfaceStatus) -> EventAnswer:
+    """The line for an interface at the beginning of a stream."""
+    return EventAnswer(**dict(status), type=PRESENT, time=_now(), cause=_cause(status))
+
+
+def event(told: Told, status: InterfaceStatus) -> EventAnswer:
+    """The line for what was told about an interface."""
+    news = told.news
+    changed: Family | None = getattr(news, "family", None)
+    return EventAnswer(
+        **dict(status),
+        type=TYPES.get(type(news), "other"),
+        time=_now(),
+        previous=_previous(news, status),
+        cause=_cause_of(news, status),
+        family=NAMES[changed] if changed else None,
+    )
+
+
+def _previous(news: Reported, status: InterfaceStatus) -> str | None:
+    match news:
+        case StateChanged(transition=transition):
+            return transition.previous
+        case HealthChanged(before=before):
+            return before.health if before else None
+        case EgressMoved(before=links):
+            return shown(" ".join(links)) or None
+    return status.state
+
+
+def _cause_of(news: Reported, status: InterfaceStatus) -> ReasonStatus | None:
+    match news:
+        case FightChanged():
+            return status.fight
+        case HealthChanged(family=changed):
+            return _first_cause(status.ipv4 if changed is Family.V4 else status.ipv6)
+        case Bypassed(by=by, view=view):
+            return next(iter(reason_statuses(by, view)), None)
+        case FamilyGivenUp(reason=reason, view=view):
+            return reason_statuses((reason,), view)[0]
+        case Surprised(where=where, error=error):
+            return ReasonStatus(code="internal-error", text=f"{where}: {error}")
+        case Lost() | Restored() | LinkChanged() | EgressMoved():
+            return _by_journal(news, status)
+    return _cause(status)
+
+
+def _by_journal(
+    news: Lost | Restored | LinkChanged | EgressMoved, status: InterfaceStatus
+) -> ReasonStatus:
+    """What the journal says is the cause."""
+    match news:
+        case Lost():
+            entry = entries.lost(news, status)
+        case Restored():
+            entry = entries.restored(news, status)
+        case LinkChanged():
+            entry = entries.link(news, status)
+        case EgressMoved():
+            entry = entries.egress(news, status)
+    return ReasonStatus(code=TYPES[type(news)], text=entry[2]["NICWATCHD_CAUSE"])
+
+
+def _first_cause(family: FamilyStatus | None) -> ReasonStatus | None:
+    return next(iter(family.causes), None) if family else None
+
+
+def _cause(status: InterfaceStatus) -> ReasonStatus | None:
+    """Why an interface is as it is; None: it works, or nothing is known."""
+    reasons = [] if status.state is State.APPLIED else status.reasons
+    found = (status.fight, _first_cause(status.ipv4), _first_cause(status.ipv6), *reasons)
+    return next((cause for cause in found if cause), None)
+
+
+def _now() -> float:
+    return round(time.time(), 3)
+
+
+def _encode(line: EventAnswer) -> bytes:
+    return line.model_dump_json().encode() + b"\n"

@@ -1,0 +1,304 @@
+"""Answers the requests of one socket: a handler for each row of `ROUTES`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel
+
+from nicwatchd import __version__
+from nicwatchd.core.model import IPAddress
+from nicwatchd.core.port import KernelError
+from nicwatchd.service import readiness
+from nicwatchd.service.answers import (
+    ErrorAnswer,
+    HealthAnswer,
+    IndexAnswer,
+    ReadyAnswer,
+    ReleasedAnswer,
+    RequestEntry,
+)
+from nicwatchd.service.connections import IdleTimers, Limits, is_privileged
+from nicwatchd.service.counts import Counts
+from nicwatchd.service.event_stream import EventStreams
+from nicwatchd.service.explanation import Explain
+from nicwatchd.service.released import Released
+from nicwatchd.service.requests import UnknownInterfaceError
+from nicwatchd.service.routes import JSON, LINES, ROUTES
+from nicwatchd.service.status import HostStatus
+from nicwatchd.service.telling import Observer
+
+# A request to IMDS may time out on each endpoint.
+ACT_TIMEOUT: Final = 20.0
+READS: Final = ("GET", "HEAD")
+READ_ONLY: Final = "this socket is read-only; nicwatchd.sock beside it takes POST from root"
+
+
+class Service(Protocol):
+    """What the sockets serve."""
+
+    def status(self) -> HostStatus:
+        """The current status of the host."""
+
+    def counts(self) -> Counts:
+        """The counters since the start."""
+
+    async def reconcile(
+        self, interface: str | None = None, adopt: Iterable[IPAddress] = ()
+    ) -> None:
+        """Re-read everything, and manage again what was released: one interface, or the host.
+
+        `adopt`: addresses whose manager ends; they are put back when it takes them away.
+        This and `release` raise UnknownInterfaceError, OSError, KernelError.
+        """
+
+    async def release(self, interface: str | None = None) -> Released:
+        """Remove everything we configured, and leave it alone: one interface, or the host."""
+
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """Tell this observer what happens; returns a function that unsubscribes it."""
+
+
+class Handlers:
+    """The requests of one socket. `read_only`: nobody is privileged, and nothing may be changed."""
+
+    def __init__(
+        self,
+        service: Service,
+        explain: Explain,
+        timers: IdleTimers,
+        limits: Limits,
+        *,
+        read_only: bool,
+    ) -> None:
+        self._service = service
+        self._explain = explain
+        self._timers = timers
+        self._limits = limits
+        self._read_only = read_only
+        self._streams = EventStreams(service)
+        self._turnstile = asyncio.Lock()
+
+    def application(self) -> web.Application:
+        """The web application; every row of `ROUTES` has its handler."""
+        handlers: Mapping[str, Handler] = {
+            "index": self._index,
+            "healthz": self._healthz,
+            "readyz": self._readyz,
+            "metrics": self._metrics,
+            "status": self._status,
+            "interfaces": self._interfaces,
+            "interface": self._interface,
+            "explain": self._explanation,
+            "events": self._events,
+            "openapi": self._openapi,
+            "reconcile": self._reconcile,
+            "release": self._release,
+        }
+        app = web.Application(middlewares=[self._timed, self._guarded])
+        for route in ROUTES:
+            handler = handlers[route.name]
+            if route.method == "GET" and route.media != LINES:
+                handler = self._one_at_a_time(handler)
+            app.router.add_route(route.method, route.path, handler)
+        return app
+
+    # --- around each request -----------------------------------------------------------------
+
+    @web.middleware
+    async def _timed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        transport = request.transport  # None: the client has disconnected
+        self._timers.restart(transport)
+        try:
+            return await handler(request)
+        finally:
+            self._timers.restart(transport)
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what is not allowed here; errors are JSON as all answers are."""
+        if self._read_only and request.method not in READS:
+            return _error(403, READ_ONLY)
+        try:
+            return await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return _error(405, f"not allowed here: {error.method}", {"Allow": allowed})
+        except web.HTTPNotFound:
+            return _error(404, "no such path; GET / says what there is")
+
+    def _one_at_a_time(self, handler: Handler) -> Handler:
+        """Let the loop do its other work between two answers to unprivileged clients.
+
+        They may be hundreds that ask without end; each answer takes a millisecond or so.
+        """
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if self._may_write(request):
+                return await handler(request)
+            async with self._turnstile:
+                await asyncio.sleep(0)  # the lock is held until the loop has been round
+                return await handler(request)
+
+        return answer
+
+    def _may_write(self, request: web.Request) -> bool:
+        return not self._read_only and is_privileged(request.transport)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def _index(self, _: web.Request) -> web.Response:
+        allowed = [route for route in ROUTES if route.method in READS or not self._read_only]
+        entries = [
+            RequestEntry(method=each.method, path=each.path, summary=each.summary)
+            for each in allowed
+        ]
+        return _answer(
+            IndexAnswer(version=__version__, read_only=self._read_only, requests=entries)
+        )
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        # Settings that cannot be used stop no part; a restart, which this may cause, would fail.
+        status = self._service.status()
+        problems = [each for each in status.problems if each != status.bad_settings]
+        answer = HealthAnswer(status="failing" if problems else "ok", problems=problems)
+        return _answer(answer, failing=bool(problems))
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        status = self._service.status()
+        families, interfaces, host = readiness.BOTH, status.interfaces, readiness.of_host(status)
+        if (name := request.query.get("family")) is not None:
+            if name not in readiness.FAMILIES:
+                return _error(400, f"family is ipv4 or ipv6, not {name!r}")
+            families = frozenset({readiness.FAMILIES[name]})
+        if (key := request.query.get("interface")) is not None:
+            only = readiness.find_interface(interfaces, key)
+            if only is None:
+                return _error(404, _no_interface(status, key))
+            interfaces, host = [only], []
+        found = [*readiness.not_ready(interfaces, families), *host]
+        answer = ReadyAnswer(
+            status="failing" if found else "ok",
+            waiting=[readiness.line(each) for each in found],
+            not_ready=found,
+        )
+        return _answer(answer, failing=bool(found))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        # Imported on demand: a daemon that nobody scrapes pays neither time nor memory for it.
+        from nicwatchd.service import metrics  # noqa: PLC0415
+
+        wanted = request.query.get("process", "1")
+        if wanted not in {"0", "1"}:
+            return _error(400, f"process is 0 or 1, not {wanted!r}")
+        body = metrics.render(self._service.status(), self._service.counts(), process=wanted == "1")
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _answer(self._service.status())
+
+    async def _interfaces(self, _: web.Request) -> web.Response:
+        interfaces = self._service.status().interfaces
+        return _json(f"[{','.join(interface.model_dump_json() for interface in interfaces)}]")
+
+    async def _interface(self, request: web.Request) -> web.Response:
+        key, status = request.match_info["key"], self._service.status()
+        found = readiness.find_interface(status.interfaces, key)
+        return _answer(found) if found else _error(404, _no_interface(status, key))
+
+    async def _explanation(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        found = self._explain(key)
+        return _answer(found) if found else _error(404, _no_interface(self._service.status(), key))
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        from nicwatchd.service import openapi  # noqa: PLC0415 (as for the metrics)
+
+        return _json(json.dumps(openapi.document()))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        limit = self._limits.unprivileged_streams
+        if self._may_write(request):
+            limit = self._limits.streams
+        if len(self._streams) >= limit:
+            return _error(503, "too many event streams are open")
+        lines = self._streams.open()
+        try:
+            return await self._stream(request, lines)
+        finally:
+            self._streams.close(lines)
+
+    async def _stream(
+        self, request: web.Request, lines: asyncio.Queue[bytes]
+    ) -> web.StreamResponse:
+        transport = request.transport
+        response = web.StreamResponse(headers={"Content-Type": LINES})
+        try:
+            await response.prepare(request)  # a client that has the headers misses no event
+            while not lines.full():  # a client that reads too slowly misses some: disconnect it
+                self._timers.stop(transport)
+                line = await lines.get()
+                self._timers.restart(transport)
+                await response.write(line)
+        except ConnectionResetError:
+            pass  # the client has disconnected
+        return response
+
+    # --- acting ------------------------------------------------------------------------------
+
+    async def _reconcile(self, request: web.Request) -> web.Response:
+        async def act(interface: str | None) -> web.Response:
+            await self._service.reconcile(interface, adopt)
+            return await self._status(request)
+
+        try:
+            adopt = [ip_address(text) for text in request.query.getall("adopt", [])]
+        except ValueError as error:
+            return _error(400, f"adopt: {error}")
+        return await self._act(request, act)
+
+    async def _release(self, request: web.Request) -> web.Response:
+        async def act(interface: str | None) -> web.Response:
+            released = await self._service.release(interface)
+            return _answer(ReleasedAnswer.model_validate(released.as_json()))
+
+        return await self._act(request, act)
+
+    async def _act(
+        self, request: web.Request, act: Callable[[str | None], Awaitable[web.Response]]
+    ) -> web.Response:
+        """Carry out a POST for the interface that it names, or the host. It needs privileges."""
+        if not self._may_write(request):
+            return _error(403, "only root and nicwatchd's own user may do this")
+        try:
+            return await asyncio.wait_for(act(request.query.get("interface")), ACT_TIMEOUT)
+        except TimeoutError:
+            return _error(504, f"not done within {ACT_TIMEOUT:g} s; the daemon continues")
+        except UnknownInterfaceError as error:
+            return _error(404, str(error))
+        except KernelError as error:
+            return _error(500, str(error))
+        except OSError as error:
+            return _error(507, f"nothing was done: it could not be recorded: {error.strerror}")
+
+
+def _no_interface(status: HostStatus, key: str) -> str:
+    return str(UnknownInterfaceError(key, (each.name for each in status.interfaces)))
+
+
+def _answer(model: BaseModel, *, failing: bool = False) -> web.Response:
+    return _json(model.model_dump_json(), 503 if failing else 200)
+
+
+def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return _json(ErrorAnswer(error=text).model_dump_json(), status, headers)
+
+
+def _json(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(text=text, status=status, headers=headers, content_type=JSON)
