@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from nicwatchd.cli.parser import parser
+from nicwatchd.cli.parser import parser, words
 from nicwatchd.core.model import Family
 from nicwatchd.sim.ec2 import SCENARIOS, DaemonProcess, Ec2
 from nicwatchd.sim.probe import Acceptor, all_answer, paths
@@ -16,7 +16,7 @@ from nicwatchd.sim.scenario import load
 from tests.docs.shown import PAGES, ROOT, Shown, blocks, commands
 
 ALL = [each for page in PAGES for each in commands(page)]
-OURS = [(each, words) for each in ALL for words in each.nicwatchd]
+OURS = [" ".join(call) for each in ALL for call in each.nicwatchd]
 CURL = re.compile(r"curl --unix-socket /run/nicwatchd/(\w+)\.sock (?:-\S+ )*http://localhost(/\S*)")
 
 # What the pages name, and what it is in the scenario.
@@ -46,9 +46,9 @@ def test_commands_are_found() -> None:
     assert len(OURS) > 50
 
 
-@pytest.mark.parametrize("text", sorted({" ".join(words) for _, words in OURS}))
+@pytest.mark.parametrize("text", sorted(set(OURS)))
 def test_each_command_of_nicwatchd_is_one(text: str) -> None:
-    arguments = parser().parse_args(text.split())
+    arguments = parser().parse_args(words(text.split()))
     assert arguments.module
 
 
@@ -68,11 +68,11 @@ def test_each_target_of_make_exists() -> None:
     assert named - targets == set()
 
 
-async def call(ec2: Ec2, daemon: DaemonProcess, words: list[str]) -> tuple[int, str]:
+async def call(ec2: Ec2, daemon: DaemonProcess, command_line: list[str]) -> tuple[int, str]:
     """Run nicwatchd on the host as a user would, but with the daemon's own files."""
-    given = [STANDS_FOR.get(word, word) for word in words]
+    given = [STANDS_FOR.get(word, word) for word in command_line]
     given += ["--runtime-directory", str(daemon.socket.parent)]
-    if words[0] in ("plan", "release", "doctor", "explain"):
+    if command_line[0] in ("plan", "release", "doctor", "explain"):
         given += ["--config", str(daemon.config)]
     command = f'"{sys.executable}" -m nicwatchd.cli.main "$@" 2>&1 || echo "exit code $?"'
     said = await ec2.vpc.exec(ec2.vpc.host, "sh", "-c", command, "sh", *given)
@@ -82,8 +82,8 @@ async def call(ec2: Ec2, daemon: DaemonProcess, words: list[str]) -> tuple[int, 
 
 async def test_getting_started_goes_as_it_says() -> None:
     page = commands("docs/getting-started.md")
-    ours = [words for each in page for words in each.nicwatchd]
-    steps = [words[0] for words in ours]
+    ours = [shown for each in page for shown in each.nicwatchd]
+    steps = [shown[0] for shown in ours]
     assert steps[:6] == ["plan", "wait", "status", "explain", "history", "doctor"]
     assert steps[6:8] == ["release", "reconcile"]
     async with Ec2(load(SCENARIOS / "race.toml")) as ec2:
@@ -91,10 +91,10 @@ async def test_getting_started_goes_as_it_says() -> None:
         await ec2.plug("eth1")
         await ec2.vpc.lease(ec2.eni("eth1"), Family.V4)
         await daemon.until("eth1", "applied")
-        for words in ours[:7]:
-            if words[0] in ANSWERS:
-                code, said = await call(ec2, daemon, words)
-                assert code in ANSWERS[words[0]], said
+        for shown in ours[:7]:
+            if shown[0] in ANSWERS:
+                code, said = await call(ec2, daemon, shown)
+                assert code in ANSWERS[shown[0]], said
         code, said = await call(ec2, daemon, ours[7])
         assert "eth1" in said
         assert code in (0, 1)  # 1: it is not applied again yet
