@@ -102,7 +102,7 @@ async def test_getting_started_goes_as_it_says() -> None:
 
 async def test_each_path_of_the_socket_that_is_shown_answers() -> None:
     shown = {match.groups() for each in ALL if (match := CURL.search(each.command))}
-    assert ("nicwatchd", "/metrics") in shown
+    assert ("status", "/metrics") in shown
     async with Ec2(load(SCENARIOS / "race.toml")) as ec2:
         daemon = await ec2.start_daemon()
         await ec2.plug("eth1")
