@@ -244,7 +244,8 @@ def _why_not(interface: Document, keys: list[str]) -> str:
     causes = [c for key in keys for c in (interface.get(key) or {}).get("causes", [])]
     texts = [cause["text"] for cause in causes or interface["reasons"]]
     labels = " and ".join(FAMILIES[key] for key in keys)
-    verb = "waits" if not causes or interface.get("waits") else "does not work"
+    waits, several = not causes or interface.get("waits"), len(keys) > 1
+    verb = ("wait" if several else "waits") if waits else f"{'do' if several else 'does'} not work"
     if interface["state"] == "ignored" and interface.get("health") is None:
         labels, verb = "", "left alone"
     why = "; ".join(dict.fromkeys(texts)) or "nothing is known of it yet"
