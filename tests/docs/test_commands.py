@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import aiohttp
 import pytest
 
 from nicwatchd.cli.parser import parser, words
@@ -102,13 +103,17 @@ async def test_getting_started_goes_as_it_says() -> None:
 
 async def test_each_path_of_the_socket_that_is_shown_answers() -> None:
     shown = {match.groups() for each in ALL if (match := CURL.search(each.command))}
-    assert ("nicwatchd", "/metrics") in shown
+    assert ("status", "/metrics") in shown
     async with Ec2(load(SCENARIOS / "race.toml")) as ec2:
         daemon = await ec2.start_daemon()
         await ec2.plug("eth1")
         await daemon.until("eth1", "awaiting-imds")
-        for _, path in sorted(shown):
-            async with daemon._session() as session, session.get(path) as response:
+        for name, path in sorted(shown):
+            connector = aiohttp.UnixConnector(str(daemon.socket.with_name(f"{name}.sock")))
+            async with (
+                aiohttp.ClientSession("http://nicwatchd", connector=connector) as session,
+                session.get(path) as response,
+            ):
                 assert response.status in ({200, 503} if path == "/readyz" else {200}), path
 
 
