@@ -19,6 +19,8 @@ MAKERS = {
         "nicwatchd.service.daemon",
         "nicwatchd.service.offline_release",
         "nicwatchd.service.dry_run",
+        "nicwatchd.service.explanation",  # this and the next only read what it concluded
+        "nicwatchd.service.reporting",
         "nicwatchd.sim.replay",
     },
 }

@@ -44,7 +44,8 @@ def works(interface: Document) -> bool:
 def changed(interface: Document) -> float:
     """When its state, or its health, became what it is (Unix epoch)."""
     parts = families(interface).values()
-    return max([interface["since"], *(part.get("health_since") or 0.0 for part in parts)])
+    times = [interface["since"], *(part.get("health_since") or 0.0 for part in parts)]
+    return float(max(times))
 
 
 def is_well(document: Document) -> bool:

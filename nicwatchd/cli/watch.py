@@ -29,7 +29,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "restored": "restored",
     "link": "link",
     "bypassed": "bypassed",
-    "given-up": "given up",
+    "family-given-up": "given up",
     "egress": "egress",
     "fight": "fought over",
     "internal-error": "bug",

@@ -34,8 +34,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "or unassign-ipv6-addresses",
     "undecided-ipv4": 'families = ["ipv6"] in the settings, if it will never have IPv4',
     "undecided-ipv6": 'families = ["ipv4"] in the settings, if it will never have IPv6',
-    "no-ipv6s": "assign one: aws ec2 assign-ipv6-addresses --ipv6-address-count 1 "
-    "--network-interface-id {eni}",
+    "no-ipv6s": "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id {eni}",
     "no-router": 'ipv6_router = "ec2" in the settings',
     "kernel-refused": "sudo journalctl -u nicwatchd.service -n 20",
     "internal-error": "sudo nicwatchd bugreport",

@@ -54,4 +54,10 @@ def default_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Picture, "take_event", wrong)
 
 
-CASES: Final[tuple[Case, ...]] = ()
+CASES: Final = (
+    Case(look_ups_ignored, 2, 15, "is called working"),
+    Case(subnets_forgotten, 10, 40, "is called working"),
+    Case(link_down_is_fine, 4, 36, "is called working"),
+    Case(missing_address_is_fine, 1, 16, "is called working"),
+    Case(default_routes_are_no_news, 14, 12, "is called working"),
+)

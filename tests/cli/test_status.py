@@ -391,8 +391,8 @@ def test_a_family_that_it_does_not_have_is_a_dash() -> None:
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal knows of an ENI that worked, 180 s ago."""
-    parts = {"ipv4": family(ipv4(1), health_since=NOW - 180.0), "ipv6": family(())}
-    status = eni(1, since=NOW - 3600.0, **parts)
+    worked = family(ipv4(1), health_since=NOW - 180.0)
+    status = eni(1, since=NOW - 3600.0, ipv4=worked, ipv6=family(()))
     monkeypatch.setattr(journal, "read_statuses", lambda: [status])
 
 

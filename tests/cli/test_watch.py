@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.cli.watch import lines, matches, what_happened
+from nicwatchd.cli.watch import CAUSES, lines, matches, what_happened
+from nicwatchd.service.event_stream import TYPES
 from tests.scenarios.commands import AS_NOBODY
 
 WITHIN = 30.0  # s; ends what hangs
@@ -77,6 +78,7 @@ def event(state: str = "applied", **more: Any) -> dict[str, Any]:
             ("lost", "8 rules"),
         ),
         (event(type="link", cause="the link is down"), ("link", "the link is down")),
+        (event(type="family-given-up", cause=NO_V6), ("given up", 'IMDS lists no "ipv6s"')),
         (
             event(type="transition", cause=UNLISTED, health="working", ipv4=V4),
             ("working", "IPv4 10.0.3.12"),
@@ -258,3 +260,8 @@ async def test_a_socket_of_another_user_is_no_right(tmp_path: Path) -> None:
         )
         code, _, complaint = await ends(process)
         assert (code, "permission denied" in complaint) == (5, True), complaint
+
+
+def test_each_type_of_event_with_a_cause_of_its_own_has_a_word() -> None:
+    by_their_status = {"transition", "health"}
+    assert set(TYPES.values()) - by_their_status == set(CAUSES)

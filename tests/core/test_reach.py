@@ -422,6 +422,27 @@ def test_hosts_of_a_subnet_are_cut_off() -> None:
     assert reason.remedy == f"sudo ip rule add pref 32762 iif lo from {IPV4} lookup {TABLE}"
 
 
+@pytest.mark.parametrize(
+    ("is_left", "remedy"),
+    [
+        (True, 'primary = "protect" in the settings, then: sudo systemctl reload nicwatchd'),
+        (False, "give eth1's default route of main the best metric"),
+    ],
+)
+def test_hosts_of_a_new_subnet_and_the_primary(*, is_left: bool, remedy: str) -> None:
+    """Main's on-link route there is another ENI's. What mends it depends on the settings."""
+    primary = replace(ALONE, is_primary=True, is_left=is_left, table=None)
+    answers = {
+        (IPV4, FAR4): RouteAnswer(MAIN_TABLE, 3),
+        (IPV4, "10.0.1.254"): RouteAnswer(MAIN_TABLE, 2),
+    }
+    found = reached(primary, BY_KERNEL, answers)
+    assert found.silent == {}
+    (reason,) = found.cut_off
+    assert reason.text.startswith(f"{IPV4} answers no host of 10.0.1.0/24: ")
+    assert reason.remedy == remedy
+
+
 def test_a_rule_that_passes_over_defaults_leads_nobody_far() -> None:
     reason = why(ALONE, [BEFORE_WIREGUARD, *BY_KERNEL], RouteAnswer(MAIN_TABLE, 2))
     assert reason
