@@ -14,7 +14,7 @@ PAGES: Final = ("README.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("
 
 FENCED: Final = re.compile(r"(?ms)^( *)```(\w*)\n(.*?)^\1```$")
 INDENTED: Final = re.compile(r"(?m)(?<=\n\n)(?:    \S.*\n)+(?:\n*(?:    .*\n)+)*")
-INLINE: Final = re.compile(r"`((?:sudo )?nicwatchd [^`\n]+)`")
+INLINE: Final = re.compile(r"`((?:sudo )?nicwatchd [a-z][^`\n]*)`")
 OPERATORS: Final = frozenset({"&&", "||", "|", ";", ">", "&"})
 SHELL: Final = ("sh", "console")
 

@@ -16,7 +16,10 @@ ARROW: Final = re.compile(r"    (\S+) --> (\S+)(?: : (.*))?")
 TITLED: Final = re.compile(r'    state "(.+)" as (\w+)')
 
 # Folders that pages link to as a whole: the title of the page that lists one, and what it says.
-FOLDERS: Final = {"decisions": ("Decisions", "Why things are as they are, one short page each.")}
+FOLDERS: Final = {
+    "decisions": ("Decisions", "Why things are as they are, one short page each."),
+    "fleet": ("Files for a fleet", "What they are for is in [A fleet of hosts](../fleet.md)."),
+}
 
 # Graphviz takes no name of a colour that the page decides.
 COLOURS: Final = {'stroke="black"': 'stroke="currentColor"', 'fill="black"': 'fill="currentColor"'}

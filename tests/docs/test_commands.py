@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import aiohttp
 import pytest
 
 from nicwatchd.cli.parser import parser, words
@@ -107,8 +108,12 @@ async def test_each_path_of_the_socket_that_is_shown_answers() -> None:
         daemon = await ec2.start_daemon()
         await ec2.plug("eth1")
         await daemon.until("eth1", "awaiting-imds")
-        for _, path in sorted(shown):
-            async with daemon._session() as session, session.get(path) as response:
+        for name, path in sorted(shown):
+            connector = aiohttp.UnixConnector(str(daemon.socket.with_name(f"{name}.sock")))
+            async with (
+                aiohttp.ClientSession("http://nicwatchd", connector=connector) as session,
+                session.get(path) as response,
+            ):
                 assert response.status in ({200, 503} if path == "/readyz" else {200}), path
 
 
