@@ -62,9 +62,9 @@ def copy_stays(patch: pytest.MonkeyPatch) -> None:
 
 
 CASES: Final = (
-    Case(egress_forgotten, 39, 30, "missing route"),
-    Case(tie_left_to_chance, 39, 30, "missing route"),
-    Case(operators_word_ignored, 15, 25, "left route"),
+    Case(egress_forgotten, 2, 25, "missing route"),
+    Case(tie_left_to_chance, 4, 30, "missing route"),
+    Case(operators_word_ignored, 15, 20, "left route"),
     Case(choice_for_ever, 51, 95, "missing route"),
-    Case(copy_stays, 4, 70, "left route"),
+    Case(copy_stays, 4, 36, "left route"),
 )

@@ -351,7 +351,7 @@ class Namespaces:
         # Where an operator has the default route elsewhere, the primary may be out of reach.
         primary = self.truth.usable(PRIMARY)
         its = primary.addresses()
-        if not self.truth.beside:  # then nobody configures the others
+        if not self.truth.beside or self.truth.has_cni:  # then nobody configures the others
             its = (*primary.ipv4[:1], *primary.ipv6[:1])
         theirs = [ip for ip in its if ip.version not in self.truth.chosen]
         theirs = [ip for ip in theirs if not self.truth.is_diverted(ip)]
