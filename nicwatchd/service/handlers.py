@@ -164,9 +164,7 @@ class Handlers:
         )
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        # Settings that cannot be used stop no part; a restart, which this may cause, would fail.
-        status = self._service.status()
-        problems = [each for each in status.problems if each != status.bad_settings]
+        problems = readiness.stuck(self._service.status())
         answer = HealthAnswer(status="failing" if problems else "ok", problems=problems)
         return _answer(answer, failing=bool(problems))
 

@@ -25,7 +25,7 @@ from nicwatchd.service.build import commit
 from nicwatchd.service.counts import Counts, verb
 from nicwatchd.service.interface_metrics import interface_metrics
 from nicwatchd.service.metric_families import counter, counters, gauge, gauges, histogram
-from nicwatchd.service.readiness import not_ready, of_host
+from nicwatchd.service.readiness import not_ready, of_host, stuck
 from nicwatchd.service.status import HostStatus
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -67,7 +67,7 @@ class _Snapshot(Collector):
         lacking = [*not_ready(status.interfaces), *of_host(status)]
         for name, text, holds in (
             ("ready", "1 while /readyz says so: all interfaces work.", not lacking),
-            ("healthy", "1 while every part of the daemon makes progress.", not status.problems),
+            ("healthy", "1 while every part of the daemon makes progress.", not stuck(status)),
             ("released", "1 while the whole host is released.", status.released),
             ("idle", "1 where nothing is managed, since this is not EC2.", bool(status.idle)),
         ):

@@ -58,6 +58,14 @@ def of_host(status: HostStatus) -> list[NotReady]:
     return found
 
 
+def stuck(status: HostStatus) -> list[str]:
+    """The problems of the daemon that a restart may mend: what /healthz goes by.
+
+    Settings that cannot be used are none of them: no part stops, and a restart would fail.
+    """
+    return [each for each in status.problems if each != status.bad_settings]
+
+
 def unready(
     interfaces: Collection[InterfaceStatus],
     families: Collection[Family] = BOTH,

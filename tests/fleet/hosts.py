@@ -154,7 +154,7 @@ CASES: Final = (
     Case("no IPv6", key_unread, _alerts("Overdue", "IPv6NotWorking"), options=QUICKLY),
     Case("no IMDS", imds_gone, _alerts("ImdsUnavailable"), options=QUICKLY),
     Case("rules flushed", rules_flushed, _alerts("HealsOften"), _alerts("IPv4NotWorking")),
-    Case("bad settings", bad_settings, _alerts("SettingsRefused", "Unhealthy")),
+    Case("bad settings", bad_settings, _alerts("SettingsRefused")),
     Case("default moved", default_moved, _alerts("PrimaryDefaultRoute")),
     Case("dead", killed, _alerts("Down")),
     Case("hung", hung, _alerts("Down")),

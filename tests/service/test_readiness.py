@@ -11,7 +11,15 @@ from nicwatchd.core.health import Health
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Family
 from nicwatchd.service.answers import NotReady
-from nicwatchd.service.readiness import BOTH, find_interface, line, not_ready, of_host, unready
+from nicwatchd.service.readiness import (
+    BOTH,
+    find_interface,
+    line,
+    not_ready,
+    of_host,
+    stuck,
+    unready,
+)
 from nicwatchd.service.status import (
     FamilyStatus,
     HostStatus,
@@ -130,6 +138,12 @@ def test_what_is_wrong_with_the_host(more: dict[str, Any], codes: list[str]) -> 
     assert [cause.code for entry in found for cause in entry.causes] == codes
     assert all(entry.interface is None for entry in found)
     assert [line(entry) for entry in found] == [c.text for entry in found for c in entry.causes]
+
+
+def test_settings_that_cannot_be_used_are_a_problem_that_no_restart_mends() -> None:
+    status = host(problems=["the loop hangs", "no such key"], bad_settings="no such key")
+    assert stuck(status) == ["the loop hangs"]
+    assert len(of_host(status)) == 2
 
 
 @pytest.mark.parametrize(

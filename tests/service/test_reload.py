@@ -42,10 +42,8 @@ async def test_what_cannot_be_used_is_a_problem_until_mended(host: Host, tmp_pat
         assert status.bad_settings.endswith("mend that, then: sudo systemctl reload nicwatchd")
         assert status.problems == [status.bad_settings]
         assert status.unready == [status.bad_settings]
-        assert await answer(daemon, socket, "/readyz") == (
-            503,
-            {"status": "failing", "waiting": [status.bad_settings]},
-        )
+        code, ready = await answer(daemon, socket, "/readyz")
+        assert (code, ready["status"], ready["waiting"]) == (503, "failing", [status.bad_settings])
         # A restart could not start again, so whoever restarts by /healthz must not.
         assert await answer(daemon, socket, "/healthz") == (200, {"status": "ok", "problems": []})
         assert host.entries[-1].message_id == journal.RELOAD_FAILED
