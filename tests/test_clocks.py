@@ -10,8 +10,8 @@ WALL_CLOCKS: Final = {
     *("time.clock_gettime", "time.clock_gettime_ns"),
     *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
 }
-# Where people and their monitoring are told times; and an HTTP date in Retry-After, which can delay by
-# a minute at most.
+# Where people and their monitoring are told times; and an HTTP date in Retry-After, which can delay
+# by a minute at most.
 ALLOWED: Final = {
     ("cli/explain_interface.py", "time.time"),
     ("cli/files.py", "datetime.now"),
