@@ -330,8 +330,9 @@ async def test_a_fight_is_told_once_with_whom_and_once_when_it_is_over(host: Hos
         (note,) = (note for note in status.notes if note.code == "fought-over")
         assert "name port id 77" in note.text
         assert not daemon.status().ready
-        (line,) = daemon.status().unready
-        assert ", and 1 more of nicwatchd's objects" in line
+        lines = daemon.status().unready
+        assert len(lines) == len(victims), "one of each family"
+        assert all(", and 1 more of nicwatchd's objects" in line for line in lines)
         assert headline(daemon.host.interfaces.values()).startswith("1 of 2 interfaces work, ")
 
         clock.ahead += WINDOW
