@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from nicwatchd.core.lifecycle import State
+from nicwatchd.core.model import MAIN_TABLE, RTPROT_DHCP, Route
 from nicwatchd.service import journal
 from nicwatchd.service.control import Control
 from nicwatchd.service.daemon import Daemon
@@ -27,10 +29,13 @@ async def answer(daemon: Daemon, path: Path, what: str) -> tuple[int, dict[str, 
 
 
 async def test_what_cannot_be_used_is_a_problem_until_mended(host: Host, tmp_path: Path) -> None:
-    host.plug_primary()
+    index = host.plug_primary()
+    router = ip_address("10.0.1.1")
+    default = Route(ip_network("0.0.0.0/0"), MAIN_TABLE, index, RTPROT_DHCP, router, metric=1024)
+    host.kernel.put(default)
     config, socket = tmp_path / "nicwatchd.toml", tmp_path / "nicwatchd.sock"
     async with host.daemon() as daemon:
-        await until(daemon, "eth0", lambda status: status.state is State.IGNORED)
+        await until(daemon, "eth0", lambda s: s.state is State.IGNORED and not s.waits)
         assert daemon.status().ready
         before = daemon.host.policy
 
