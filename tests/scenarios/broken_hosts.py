@@ -428,6 +428,7 @@ HOSTS: Final = (
         where=Where.NOTES,
         is_well=True,
         dead=ADDRESSES[1:],
+        moments=(AFTER,),
     ),
     BrokenHost(
         "an MTU too small for IPv6",
@@ -438,6 +439,7 @@ HOSTS: Final = (
         where=Where.NOTES,
         is_well=True,
         dead=ADDRESSES[1:],
+        moments=(AFTER,),
     ),
     BrokenHost(
         "an address whose check for duplicates does not end",
@@ -469,6 +471,7 @@ HOSTS: Final = (
         dead=ADDRESSES[:1],
         port=PUBLISHED,
         config=CONNMARK,
+        moments=(AFTER,),
     ),
     BrokenHost(
         "nft is not installed",
