@@ -48,10 +48,16 @@ $(PIP):
 demo: $(STAMP) ## Hot-plug a network interface into a simulated EC2 host and watch it become usable
 	@.venv/bin/nicwatchd demo
 
-.PHONY: test
 # The order of a set is a part of what the state machines draw: with their seed fixed, it is, too.
-test: $(STAMP) ## Run all tests, except those on virtual machines
-	@PYTHONHASHSEED=0 $(SANDBOX) .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+PYTEST = PYTHONHASHSEED=0 $(SANDBOX) .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: test
+test: $(STAMP) ## Run the tests that end within minutes, which are nearly all
+	@$(PYTEST) -m "not long" $(ARGS)
+
+.PHONY: test-long
+test-long: $(STAMP) ## Run the long random walks, and the hosts that break; takes minutes
+	@$(PYTEST) -m long $(ARGS)
 
 VM_STAMP := .venv/.set-up-vm
 

@@ -126,7 +126,8 @@ def _amiss(
 ) -> tuple[tuple[IPAddress, ...], tuple[Reason, ...]]:
     """The ENI's addresses that do not answer, and what keeps the family from working, in order."""
     if down := _of_link(view):  # whatever else there is, nothing answers
-        return addresses, (down,)
+        # What nicwatchd is to set up, once it knows that it may, is not down by anybody's hand.
+        return addresses, () if view.to_bring_up and not view.link.up else (down,)
     silent = _silent(view, addresses, reached)
     away = [
         each for each in (*listed_elsewhere(view), *taken_away(view)) if each[0].version == family

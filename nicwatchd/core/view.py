@@ -64,6 +64,8 @@ class View:
     fought_at: float = -inf  # when something that is fought over was removed last
     leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
+    to_bring_up: bool = False  # it is down, and has not been set up yet
+
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
     health: Mapping[Family, FamilyHealth] = field(default_factory=dict)
 
