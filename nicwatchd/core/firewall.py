@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from ipaddress import ip_network
 from typing import Final, TypeAlias
 
@@ -89,17 +88,21 @@ class Chain:
     families: frozenset[Family] = frozenset(Family)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Firewall:
-    """All chains that were read. `unread`: some rules are in a form that was not."""
+    """All chains that were read. `unread`: some rules are in a form that was not.
+
+    `by_name` are the chains by table and name.
+    """
 
     chains: tuple[Chain, ...] = ()
-    unread: bool = field(default=False)
+    unread: bool = False
+    by_name: Mapping[tuple[str, str], Chain] = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def by_name(self) -> Mapping[tuple[str, str], Chain]:
-        """The chains by table and name."""
-        return {(chain.table, chain.name): chain for chain in self.chains}
+    def __post_init__(self) -> None:
+        """Index the chains: there may be thousands, with a jump to each."""
+        by_name = {(chain.table, chain.name): chain for chain in self.chains}
+        object.__setattr__(self, "by_name", by_name)
 
     def at(self, hook: str, kind: str) -> tuple[Chain, ...]:
         """The chains where packets come in at a hook, in the kernel's order."""

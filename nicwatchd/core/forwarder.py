@@ -25,6 +25,7 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     Family,
+    Link,
     Operation,
     Reason,
     RemoveRuleset,
@@ -41,6 +42,7 @@ from nicwatchd.core.treatment import Managed, Primary
 if TYPE_CHECKING:
     from nicwatchd.core.firewall import Published
 
+CONTAINER_KINDS: Final = ("bridge", "veth")
 # s; a table that nft refused is tried again after this time, or at once if it is another one.
 REFUSED_FOR: Final = 60.0
 STRICT: Final = Reason(
@@ -55,6 +57,7 @@ class Host(Protocol):
 
     policy: Policy
     primary_mac: Answer[str]
+    links: Mapping[int, Link] | None
     rules: tuple[Rule, ...]
     owners: Owners
     ruleset: Ruleset | None
@@ -82,9 +85,17 @@ def may_have_ruleset(host: Host) -> bool:
 
 
 def watches_ports(host: Host) -> bool:
-    """Whether to read which ports containers publish: where no mark makes them answer."""
-    off = host.policy.forwarded is Forwarded.OFF and not host.policy.every_link
-    return off and any(isinstance(i.treatment, Managed) for i in host.interfaces.values())
+    """Whether to read which ports containers publish: where no mark makes them answer.
+
+    Only where there is what leads to containers: else nobody starts to use nftables for us.
+    """
+    if host.policy.forwarded is not Forwarded.OFF or host.policy.every_link:
+        return False
+    others = (link for i, link in (host.links or {}).items() if i not in host.interfaces)
+    has_containers = any(link.kind in CONTAINER_KINDS for link in others)
+    return has_containers and any(
+        isinstance(i.treatment, Managed) for i in host.interfaces.values()
+    )
 
 
 @dataclass(frozen=True, slots=True)

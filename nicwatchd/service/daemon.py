@@ -84,10 +84,10 @@ class Daemon:
         self._counters = Counters()
         self._teller.subscribe(self._counters.observe)
         self._teller.subscribe(journal.Journal(send).observe)
-        self.started = time.time()
-        self._settings = InUse(self.started)
-        self._reporting = Reporting(
-            self.turn, imds, self._counters, self.started, lambda: self._teller.epoch
+        started = time.time()
+        self._settings = InUse(started)
+        self.reporting = Reporting(
+            self.turn, imds, self._counters, started, lambda: self._teller.epoch
         )
 
     @property
@@ -145,12 +145,12 @@ class Daemon:
                 if isinstance(answer, Applied):
                     self._counters.count_outcomes(answer.outcomes)
                 turn.answer(answer, self._clock())
-                self._reporting.changed()
+                self.reporting.changed()
                 self._tell()
             self._trouble = ""
         except KernelError as error:
             turn.fail(self._clock())
-            self._reporting.changed()
+            self.reporting.changed()
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 self._report(KernelTrouble(self._trouble))
@@ -172,7 +172,7 @@ class Daemon:
             items.append(self._inbox.get_nowait())
         for item in items:
             self._guard("taking what happened", partial(self._take, item))
-        self._reporting.changed()
+        self.reporting.changed()
         self._tell()
 
     def _guard(self, where: str, work: Callable[[], None]) -> None:
@@ -271,11 +271,11 @@ class Daemon:
 
     def status(self) -> HostStatus:
         """The current status of the host."""
-        return self._reporting.status(self.problems(), self._settings.failed or None)
+        return self.reporting.status(self.problems(), self._settings.failed or None)
 
     def counts(self) -> Counts:
         """The counters since the start."""
-        return self._reporting.counts(self._settings, self._clock() - self._last_turn)
+        return self.reporting.counts(self._settings, self._clock() - self._last_turn)
 
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself. Empty: nothing, and every part makes progress."""

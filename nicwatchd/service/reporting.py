@@ -44,7 +44,7 @@ class Reporting:
         self._turn = turn
         self._imds = imds
         self._counters = counters
-        self._started = started
+        self.started = started
         self._epoch = epoch
         self._interfaces: list[InterfaceStatus] | None = None
         self._known: dict[Key, tuple[View, InterfaceStatus]] = {}
@@ -68,7 +68,7 @@ class Reporting:
         return HostStatus(
             version=__version__,
             pid=os.getpid(),
-            started=self._started,
+            started=self.started,
             primary_mac=host.primary_mac.value if isinstance(host.primary_mac, Value) else None,
             container_network=decision.container_network if decision else None,
             imds=of_condition(self._imds.condition, self._imds.requests),

@@ -231,7 +231,7 @@ class Case:
 
 
 CASES: Final = (
-    Case(lost_event, 64, 40, "missing rule"),
+    Case(lost_event, 64, 40, "missing rule|is called working"),
     Case(rule_left_on_detach, 1, 30, "left rule"),
     Case(unknown_read_as_absent, 2302, 40, "RemoveRule.* took"),
     Case(removals_first, 33, 30, "RemoveRule.* took"),

@@ -9,6 +9,9 @@ import pytest
 from nicwatchd.core.policy import Policy
 from tests.chaos import fast, run
 
+pytestmark = pytest.mark.long
+
+
 STEPS = 300
 
 

@@ -11,6 +11,9 @@ from tests.chaos.judge import differences
 from tests.chaos.namespaces import Namespaces, walk_in_namespaces
 from tests.chaos.truth import Truth
 
+pytestmark = pytest.mark.long
+
+
 STEPS = 24
 ENI = "02:00:00:00:00:02"
 

@@ -11,6 +11,9 @@ from tests.chaos import run, section_defects
 from tests.chaos.propose_sections import action
 from tests.chaos.walk import AstrayError
 
+pytestmark = pytest.mark.long
+
+
 STEPS = 200
 # A defect, the seed of a walk that finds it, within so many steps, and a part of what tells of it.
 CASES = [

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -391,8 +392,9 @@ def test_a_family_that_it_does_not_have_is_a_dash() -> None:
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal knows of an ENI that worked, 180 s ago."""
-    worked = family(ipv4(1), health_since=NOW - 180.0)
-    status = eni(1, since=NOW - 3600.0, ipv4=worked, ipv6=family(()))
+    now = time.time()  # and not the time at which this module was imported
+    worked = family(ipv4(1), health_since=now - 180.0)
+    status = eni(1, since=now - 3600.0, ipv4=worked, ipv6=family(()))
     monkeypatch.setattr(journal, "read_statuses", lambda: [status])
 
 

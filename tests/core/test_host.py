@@ -380,9 +380,9 @@ def test_each_failure_is_told_of_its_interface() -> None:
     assert failures == {
         2: (Reason("kernel-refused", "y"),),
         3: (
-            Reason("kernel-refused", "not permitted"),
-            Reason("route-in-the-way", "busy"),
-            Reason("kernel-refused", "x"),
+            Reason("kernel-refused", "not permitted", family=rule.family),
+            Reason("route-in-the-way", "busy", family=route.family),
+            Reason("kernel-refused", "x", family=rule.family),
         ),
     }
 

@@ -65,6 +65,8 @@ from tests.core.rough_motion import RoughMotion, link_of
 from tests.core.scenes import ETH2, FULL, MAC2
 from tests.core.strict_kernel import OTHERS_PORT_ID, StrictKernel
 
+pytestmark = pytest.mark.long
+
 
 class LifecycleMachine(RuleBasedStateMachine):
     """One ENI on a host with a primary one, and now and then a neighbour in its subnet."""

@@ -51,6 +51,9 @@ from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, CALM, ETH2, MAC2, OF_PRIMARY
 from tests.core.strict_kernel import StrictKernel
 
+pytestmark = pytest.mark.long
+
+
 DOCKER: Final = Link(9, "02:42:00:00:00:01", "docker0", up=True, kind="bridge", driver="bridge")
 SECOND4, SECOND6 = "10.0.2.11", "2001:db8:0:2::11"
 PREFIX: Final = "2001:db8:0:2:1::/80"

@@ -13,6 +13,9 @@ from tests.core.build import FULL4, FULL6, IPV4, IPV6, MAC, NET4, NET6, UNLISTED
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, ETH2, FULL, MAC2, applied, selectors
 
+pytestmark = pytest.mark.long
+
+
 PREFIX4, PREFIX6 = "10.0.2.16/28", "2001:db8:0:2:1::/80"
 CIDR6 = "2001:db8:0:9::/64"
 # Each with one thing more than FULL, and where that shows.

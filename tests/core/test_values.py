@@ -15,7 +15,7 @@ import nicwatchd.core
 
 MODULES = sorted(path.stem for path in Path(nicwatchd.core.__path__[0]).glob("*.py"))
 # They keep books, and say so.
-MUTABLE = {"Request", "_Losses"}
+MUTABLE = {"Request", "_Batch", "_Losses"}
 
 
 def dataclasses_of(module: ModuleType) -> Iterator[type]:

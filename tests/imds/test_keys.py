@@ -58,7 +58,9 @@ SOURCES: Final = sorted(
 # Where the name of a key means something else.
 OTHERS: Final = {
     ("client.py", "mac"),  # the host's own `meta-data/mac`
+    ("account.py", "mac"),  # of the link
     ("policy.py", "mac"),  # the setting
+    ("remedies.py", "mac"),  # of the link
 }
 
 each_key = pytest.mark.parametrize("key", ENI_KEYS, ids=str)

@@ -38,6 +38,9 @@ from tests.core.scenes import ETH2, MAC2
 from tests.imds.tree_motion import QUICK, TreeMotion, is_about, whole_tree, without_ours
 from tests.imds.trees import Branch
 
+pytestmark = pytest.mark.long
+
+
 MACS: Final = (MAC, MAC2, PRIMARY)
 KEYS: Final = tuple(whole_tree()[MAC].texts)
 LISTS4: Final = ("local-ipv4s", "ipv4-prefix", "subnet-ipv4-cidr-block")

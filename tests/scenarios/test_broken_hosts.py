@@ -41,6 +41,9 @@ from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_hos
 from tests.scenarios.software import eventually
 from tests.scenarios.test_hosts_rules import MANY
 
+pytestmark = pytest.mark.long
+
+
 Cause = tuple[str, str]  # the text and the remedy
 WIDTH = 80
 

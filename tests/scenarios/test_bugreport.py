@@ -19,6 +19,9 @@ from nicwatchd.sim.script import Scenario
 from tests.scenarios.commands import AS_NOBODY, Ended, nicwatchd_on
 from tests.scenarios.host import DEFAULT, PRIMARY, WITHIN, complete, numbered
 
+pytestmark = pytest.mark.long
+
+
 # Its addresses are public.
 ETH1: Final = replace(
     numbered(1),

@@ -14,6 +14,9 @@ from tests.scenarios.host import DEFAULT, HostUnderTest, complete, ec2_host, num
 from tests.scenarios.monitor import changes
 from tests.scenarios.streams import streams
 
+pytestmark = pytest.mark.long
+
+
 # Which send of the daemon: its first writing (the link's group), about the one
 # with all else, and after it. (One send carries up to 128 operations, which the kernel carries out
 # in one go. What if only a part of them was: that is tried with a kernel in memory.)

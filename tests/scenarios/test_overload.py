@@ -10,6 +10,9 @@ from nicwatchd.core.model import Family
 from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.host import WITHIN, HostUnderTest, complete, ec2_host, numbered
 
+pytestmark = pytest.mark.long
+
+
 # The ENI is a macvlan here, so that veths are as irrelevant to the daemon as on EC2. No refresh is
 # due within the hour, so any request would be one that a veth caused.
 MACVLAN = (

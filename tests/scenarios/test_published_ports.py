@@ -41,6 +41,9 @@ from tests.scenarios.publishing import (
 )
 from tests.scenarios.software import eventually
 
+pytestmark = pytest.mark.long
+
+
 CONNMARK = settings(forwarded="connmark")
 NET6 = "2001:db8:ec2:2::"
 BRIDGED = (IPv4Network("172.18.0.0/24"), IPv6Network("fd00:18::/64"))

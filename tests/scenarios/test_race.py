@@ -26,7 +26,7 @@ async def test_complete_at_once() -> None:
     [
         8.0,
         pytest.param(20.0, marks=pytest.mark.lasts(20)),
-        pytest.param(90.0, marks=pytest.mark.lasts(90)),
+        pytest.param(90.0, marks=[pytest.mark.lasts(90), pytest.mark.long]),
     ],
 )
 async def test_ipv6_comes_late(at: float) -> None:

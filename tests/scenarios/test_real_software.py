@@ -39,6 +39,9 @@ from tests.scenarios.programs import (
 )
 from tests.scenarios.software import Software, config, eventually, stop
 
+pytestmark = pytest.mark.long
+
+
 ETH1 = numbered(1)  # 10.0.2.11 and 2001:db8:ec2:2::11; eth0 has 10.0.1.10
 OWN = [ip_address(text) for text in (*ETH1.ipv4, *ETH1.ipv6)]
 WITH_FLOATING = replace(

@@ -68,7 +68,7 @@ async def test_it_says_which_capability_is_missing(tmp_path: Path) -> None:
     ended = await nicwatchd(
         *("run", "--config", str(config), "--runtime-directory", str(tmp_path)), wrapper=without
     )
-    assert ended.code == 2
+    assert ended.code == 5
     assert "CAP_NET_ADMIN is missing" in ended.complaint_line
 
 
@@ -119,7 +119,7 @@ async def test_ready_comes_before_imds_answers(tmp_path: Path) -> None:
         wrapper = ("env", f"NOTIFY_SOCKET={path}")
         async with ec2_host(numbered(1), faults=silent, wrapper=wrapper, settled=False) as host:
             said = await _said(notified, "READY=1")
-            assert said["STATUS"] == "1 detected"
+            assert said["STATUS"] == "0 of 1 interfaces work, 1 detected"
             assert not any(request.status for request in host.imds.log)  # none was answered
             await _said(notified, "WATCHDOG=1")
             host.imds.clear()

@@ -80,7 +80,7 @@ class RecordedHost:
                 lambda *_: None,
                 clock,
             )
-            daemon.started = clock()
+            daemon.reporting.started = clock()
             control = Control(daemon, self.directory / SOCKET_NAME)
             await control.start()
             task = asyncio.create_task(daemon.run())

@@ -25,6 +25,9 @@ from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import Scenario
 from tests.service.conftest import ETH0, ETH1, MAC, PRIMARY
 
+pytestmark = pytest.mark.long
+
+
 HOUR: Final = 3600.0
 # EC2's DHCPv6 leases are renewed at half of the preferred lifetime, 140 s: 51 times an hour.
 RENEWAL: Final = 70.0

@@ -32,6 +32,9 @@ from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.script import Scenario
 from tests.service.conftest import AT_ONCE, ETH0, ETH1, PATIENCE, PRIMARY, Host, eventually, until
 
+pytestmark = pytest.mark.long
+
+
 FOREIGN = (
     Rule(Family.V4, 32765, 77, protocol=4, src=ip_network("192.0.2.0/24")),
     Rule(Family.V6, 100, 78, protocol=0),
