@@ -16,8 +16,8 @@ from tests.docs.shown import ROOT
 NO_IPV6 = ReasonStatus(code="undecided-ipv6", text="no IPv6 in IMDS yet (ipv6s); waiting 18 s more")
 RULE_100 = ReasonStatus(
     code="leaves-elsewhere",
-    text="packets from 10.0.8.9 leave by ens5 by rule 100 (from 10.0.8.0/24 lookup 100), not "
-    "nicwatchd's, and EC2 drops them there",
+    text="10.0.8.9 answers nobody: its packets leave by ens5 instead of ens8, by rule 100 (from "
+    "10.0.8.0/24 lookup 100), which is not nicwatchd's",
     remedy="sudo ip rule del pref 100 from 10.0.8.0/24 lookup 100",
 )
 
