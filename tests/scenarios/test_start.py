@@ -124,7 +124,7 @@ async def test_ready_comes_before_imds_answers(tmp_path: Path) -> None:
             await _said(notified, "WATCHDOG=1")
             host.imds.clear()
             await host.plug("eth1")
-            await _said(notified, "STATUS=1 applied, 1 ignored")
+            await _said(notified, "STATUS=2 of 2 interfaces work, 1 applied, 1 ignored")
             assert await host.daemon.stop() == 0
             await _said(notified, "STOPPING=1")
 
