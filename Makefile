@@ -56,7 +56,7 @@ test: $(STAMP) ## Run the tests that end within minutes, which are nearly all
 	@$(PYTEST) -m "not long" $(ARGS)
 
 .PHONY: test-long
-test-long: $(STAMP) ## Run the long random walks, and the hosts that break; takes minutes
+test-long: $(STAMP) ## Run the tests that take longer: random walks, hosts that break, others' software
 	@$(PYTEST) -m long $(ARGS)
 
 VM_STAMP := .venv/.set-up-vm

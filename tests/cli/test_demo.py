@@ -14,6 +14,9 @@ import termios
 
 import pyte
 
+pytestmark = pytest.mark.long
+
+
 COLUMNS, LINES = 80, 60
 COMMAND = (sys.executable, "-m", "nicwatchd.cli.main", "demo")
 

@@ -42,6 +42,9 @@ from tests.core.build import (
 from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, AWAITING, CALM, applied, hot_plugged, quiet
 
+pytestmark = pytest.mark.long
+
+
 SECOND4, SECOND6, PREFIX4, PREFIX6 = (
     "10.0.2.11",
     "2001:db8:0:2::11",

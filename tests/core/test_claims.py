@@ -34,6 +34,9 @@ from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, AWAITING, CALM, ETH2, IGNORED, MAC2, quiet, selectors
 from tests.core.test_moves import by_table, rule_of
 
+pytestmark = pytest.mark.long
+
+
 LAG = Unknown("listed, but 404 (IMDS lags)", listed=True)
 
 

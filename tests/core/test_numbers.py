@@ -45,6 +45,9 @@ from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, CALM, ETH2, FULL, LEASE4, LEASE6, MAC2
 from tests.core.strict_kernel import StrictKernel
 
+pytestmark = pytest.mark.long
+
+
 OTHER = Numbers(priority=31000, table_base=5_000_000, group=77)
 CHANGES = [
     pytest.param(Numbers(priority=32000), id="priority"),

@@ -35,6 +35,9 @@ from tests.scenarios.host import (
 )
 from tests.scenarios.streams import streams
 
+pytestmark = pytest.mark.long
+
+
 HOME = numbered(1)
 FLOATING = {
     "IPv4 address": replace(HOME, ipv4=(*HOME.ipv4, "10.0.2.50")),

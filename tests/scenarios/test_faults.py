@@ -9,6 +9,8 @@ import pytest
 from nicwatchd.sim.script import Do
 from tests.scenarios.host import HostUnderTest, complete, ec2_host, numbered
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True)
 class Row:

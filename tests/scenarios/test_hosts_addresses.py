@@ -29,6 +29,9 @@ from tests.scenarios.host import (
     settings,
 )
 
+pytestmark = pytest.mark.long
+
+
 OWN = {Family.V4: "10.0.2.11", Family.V6: "2001:db8:ec2:2::11"}
 OTHER = {Family.V4: "10.0.2.50", Family.V6: "2001:db8:ec2:2::50"}
 PLAIN = numbered(1)

@@ -25,6 +25,9 @@ from tests.scenarios.host import (
     settings,
 )
 
+pytestmark = pytest.mark.long
+
+
 ETH1 = numbered(1)
 SOURCE = {Family.V4: ETH1.ipv4[0], Family.V6: ETH1.ipv6[0]}
 NET = {Family.V4: "192.0.2.0/24", Family.V6: "2001:db8:beef::/48"}

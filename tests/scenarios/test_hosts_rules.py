@@ -29,6 +29,9 @@ from tests.scenarios.host import (
 )
 from tests.scenarios.streams import streams
 
+pytestmark = pytest.mark.long
+
+
 ETH1 = numbered(1)
 # So many addresses that they have a rule for the subnet.
 MANY = numbered(

@@ -31,6 +31,9 @@ from tests.scenarios.host import (
     settings,
 )
 
+pytestmark = pytest.mark.long
+
+
 OURS: Final = "3778"
 # libvirt's way: the bridge takes the MAC, the addresses and the routes of the primary.
 BRIDGED: Final = (

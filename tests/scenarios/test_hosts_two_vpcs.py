@@ -9,6 +9,9 @@ import pytest
 from nicwatchd.core.model import Family
 from tests.scenarios.host import DEFAULT, codes, complete, ec2_host, numbered
 
+pytestmark = pytest.mark.long
+
+
 # The sim has one router, so the second ENI's subnet is the same network there.
 OTHER = replace(numbered(2, subnet=2), subnet_id="subnet-00000000000000099")
 

@@ -26,6 +26,9 @@ from tests.scenarios.host import (
     settings,
 )
 
+pytestmark = pytest.mark.long
+
+
 BOTH = pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
 
 

@@ -13,6 +13,9 @@ from tests.scenarios.commands import AS_NOBODY, NICWATCHD, nicwatchd_on
 from tests.scenarios.host import HostUnderTest, codes, complete, ec2_host, numbered
 from tests.scenarios.test_control import is_the_only_user
 
+pytestmark = pytest.mark.long
+
+
 ENIS = (numbered(1, ipv4=("10.0.2.11", "10.0.2.12")), numbered(2))
 THEIRS = (  # near to ours
     "rule add pref 32765 from 192.0.2.0/24 lookup 77 proto static",

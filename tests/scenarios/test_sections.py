@@ -28,6 +28,8 @@ from tests.scenarios.host import (
 )
 from tests.scenarios.streams import streams
 
+pytestmark = pytest.mark.long
+
 
 def config(*sections: dict[str, Any], **general: Any) -> str:
     """The sim's settings with these sections; `general` are of [interfaces]."""

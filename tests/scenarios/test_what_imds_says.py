@@ -18,6 +18,9 @@ from tests.scenarios.host import (
     settings,
 )
 
+pytestmark = pytest.mark.long
+
+
 ETH1 = numbered(
     1,
     ipv4=("10.0.2.11", "10.0.2.20"),
