@@ -13,6 +13,7 @@ import sys
 import termios
 
 import pyte
+import pytest
 
 pytestmark = pytest.mark.long
 
