@@ -129,9 +129,9 @@ def _amiss(
         # What nicwatchd is to set up, once it knows that it may, is not down by anybody's hand.
         return addresses, () if view.to_bring_up and not view.link.up else (down,)
     silent = _silent(view, addresses, reached)
-    away = [
-        each for each in (*listed_elsewhere(view), *taken_away(view)) if each[0].version == family
-    ]
+    # What lives in a container was taken off the link for that: it answers there.
+    taken = (each for each in taken_away(view) if each[0] not in view.plan.away)
+    away = [each for each in (*listed_elsewhere(view), *taken) if each[0].version == family]
     causes = [reason for reason in silent.values() if reason]
     causes += [reason for _, reason in away]
     causes += _of_interface(view, family, now)
