@@ -22,8 +22,9 @@ from nicwatchd.cli.layout import Column, line_of, table, wrap, wrap_remedy
 from nicwatchd.cli.output import NO_INTERFACE, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.cli.words import HOST_SIDE
 from nicwatchd.core.model import PROTOCOL, UNICAST, Family, Link, Route
+from nicwatchd.core.packet import LOOPBACK, Packet
 from nicwatchd.core.port import KernelError
-from nicwatchd.core.rule_walk import LOOPBACK, Met, Packet, Says, walk, whose
+from nicwatchd.core.rule_walk import Met, Says, walk, whose
 from nicwatchd.core.words import ROUTE_KINDS, TABLES, rule_words
 from nicwatchd.netlink.fib import Found, look_up
 from nicwatchd.netlink.request import RequestSocket

@@ -47,6 +47,7 @@ How to read it
     firewall    the rules of a firewall, and the ports that it leads to containers
     firewall_nft, firewall_iptables -> published     ... as nftables and iptables list them
     health      does an ENI work? The verdicts, as values
+    packet      which packets a rule takes
     shadow, reach -> lookups     whose rule wins, and by which link packets leave, by the kernel's
                 own word
     diagnosis -> health_book     why an ENI does not work, and since when

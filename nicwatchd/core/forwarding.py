@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nicwatchd.core.model import (
+    ALL_BITS,
     MAIN_TABLE,
     PROTOCOL,
     Family,
@@ -37,7 +38,6 @@ from nicwatchd.core.model import (
 )
 
 TABLE: Final = "inet nicwatchd"
-ALL_BITS: Final = 0xFFFFFFFF
 
 
 def marks_in(mask: int) -> list[int]:

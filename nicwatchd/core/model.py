@@ -56,6 +56,7 @@ RTPROT_DHCP: Final = 16
 # thousand routes, some of which change all day.
 HEEDED: Final = (RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC, RTPROT_RA, RTPROT_DHCP)
 TO_TABLE: Final = 1  # FR_ACT_TO_TBL
+ALL_BITS: Final = 0xFFFFFFFF  # of a mark: the mask of a rule that names none
 # The types of routes. Errors end a lookup; a throw route ends that of its table only.
 UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9
 ERRORS: Final = {BLACKHOLE: "blackhole", UNREACHABLE: "unreachable", PROHIBIT: "prohibit"}

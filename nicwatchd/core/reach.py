@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from errno import EINVAL
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import chain, islice, pairwise
 from typing import Final
 
@@ -29,8 +29,8 @@ from nicwatchd.core.model import (
     IPNetwork,
     Reason,
     Rule,
-    contains,
 )
+from nicwatchd.core.packet import Packet, meets
 from nicwatchd.core.port import RouteAnswer
 from nicwatchd.core.shadow import FAR, FORBIDDEN, Probe
 from nicwatchd.core.words import ACTIONS, NameOf, device, rule_words
@@ -199,13 +199,15 @@ class _Lookout:
 
     def _winner(self, src: IPAddress, dst: IPAddress, table: int) -> Rule | None:
         """The foreign rule whose table decided; None: not known, or it is the kernel's or ours."""
+        packet = Packet(src, dst)
         leads = (r for r in self.rules if r.table == table and r.action == TO_TABLE)
-        found = (r for r in leads if _selects(r, src, dst) and not _suppresses(r, dst))
+        found = (r for r in leads if meets(r, packet) is not False and not _suppresses(r, dst))
         return next(_foreign(islice(found, 1)), None)
 
     def _rejecting(self, src: IPAddress, dst: IPAddress) -> Rule | None:
         """The foreign rule that rejects the packet, or whose table may have an error route."""
-        found = [rule for rule in _foreign(self.rules) if _selects(rule, src, dst)]
+        packet = Packet(src, dst)
+        found = [rule for rule in _foreign(self.rules) if meets(rule, packet) is not False]
         rejects = (rule for rule in found if rule.action in ACTIONS)
         leads = (rule for rule in found if rule.action == TO_TABLE and rule.table != MAIN_TABLE)
         return next(chain(rejects, leads), None)
@@ -249,19 +251,6 @@ class _Lookout:
                 if inside.issuperset(group) and inside.issubset(self.ways.addresses):
                     return subnet
         return group[0]
-
-
-def _selects(rule: Rule, src: IPAddress, dst: IPAddress) -> bool:
-    """Whether a rule may select an unmarked packet of this host's."""
-    matches = (
-        (rule.src is None or contains(rule.src, ip_network(src)))
-        and (rule.dst is None or contains(rule.dst, ip_network(dst)))
-        and rule.iif in (None, "lo")
-        and rule.oif is None
-        and not rule.fwmark
-    )
-    # Of an exotic selector only the kernel knows.
-    return rule.family == src.version and (rule.exotic or matches is not rule.inverted)
 
 
 def _suppresses(rule: Rule, dst: IPAddress) -> bool:

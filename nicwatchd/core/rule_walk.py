@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, TO_TABLE, Family, IPAddress, Route, Rule
-from nicwatchd.core.words import ALL_BITS, PROTOCOLS
+from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, TO_TABLE, Route, Rule
+from nicwatchd.core.packet import Packet, meets
+from nicwatchd.core.words import PROTOCOLS
 
 GOTO, NOP = 2, 3  # FR_ACT_GOTO, FR_ACT_NOP
 BLOCKS: Final = (6, 7, 8)  # FR_ACT_BLACKHOLE, _UNREACHABLE, _PROHIBIT
-LOOPBACK: Final = "lo"  # the kernel takes packets of the host as coming in by it
 BY_KERNEL: Final = (0, RTPROT_KERNEL)
 # rt_protos of iproute2, beside those that `ip` knows by itself.
 OTHERS: Final = {
@@ -53,16 +53,6 @@ class Says(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
-    """A packet. `iif` is the name of the link by which it came in; `lo`: this host sends it."""
-
-    src: IPAddress
-    dst: IPAddress
-    mark: int = 0
-    iif: str = LOOPBACK
-
-
-@dataclass(frozen=True, slots=True)
 class Met:
     """A rule that the packet meets, or may meet (`certain`), and what comes of it."""
 
@@ -79,11 +69,10 @@ def walk(
     `route` is what the kernel found; None: nothing lets the packet pass. `group` is the link group
     that it leaves by, by which rules may refuse a route.
     """
-    family = Family(packet.dst.version)
     met: list[Met] = []
     decided = False
     for rule in rules:
-        certain = rule.family is family and _meets(rule, packet)
+        certain = meets(rule, packet)
         if certain is False:
             continue
         says = Says.NOT_ASKED if decided else _says(rule, route, group)
@@ -115,22 +104,6 @@ def _says(rule: Rule, route: Route | None, group: int) -> Says:
     if length is not None and route.dst.prefixlen <= length:
         return Says.SUPPRESSED
     return Says.SUPPRESSED if rule.suppress_ifgroup == group else Says.DECIDES
-
-
-def _meets(rule: Rule, packet: Packet) -> bool | None:
-    """Whether a rule takes the packet; None: only the kernel knows."""
-    mask = ALL_BITS if rule.fwmask is None else rule.fwmask
-    matches = (
-        (rule.src is None or packet.src in rule.src)
-        and (rule.dst is None or packet.dst in rule.dst)
-        and rule.iif in (None, packet.iif)
-        and rule.oif is None  # it is not bound to a link
-        and (rule.fwmark is None or packet.mark & mask == rule.fwmark)
-    )
-    if rule.exotic:
-        # All selectors must fit, so one that does not is enough; but `not` turns that around.
-        return None if matches or rule.inverted else False
-    return matches is not rule.inverted
 
 
 def whose(rule: Rule) -> str:

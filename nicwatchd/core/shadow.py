@@ -27,6 +27,7 @@ from nicwatchd.core.model import (
     contains,
 )
 from nicwatchd.core.ownership import SHARED_TABLES
+from nicwatchd.core.packet import Packet, meets
 from nicwatchd.core.port import RouteAnswer
 
 # Destinations off the host, from the ranges for benchmarks (RFC 2544, RFC 5180): nobody has them.
@@ -85,6 +86,7 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
     what = f"packets from {probe.src}" + (f" bound to {probe.rule.oif}" if probe.oif else "")
     if table is None:
         return Reason("shadowed", f"{what} have no route: a rule before nicwatchd's rejects them")
+    packet = Packet(probe.src, probe.dst, bound=probe.rule.oif)
     winner = next(
         (
             rule.priority
@@ -92,7 +94,7 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
             if rule.protocol != PROTOCOL
             and rule.table == table
             and rule.priority <= probe.rule.priority
-            and _selects(rule, probe, probe.rule.oif)
+            and meets(rule, packet) is not False  # None: where its table answered, it was met
         ),
         None,
     )
@@ -101,19 +103,3 @@ def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Re
     if winner is not None:
         by = f"by the rule at priority {winner} ({where})"
     return Reason("shadowed", f"{what} are routed {by}, not by nicwatchd's rule")
-
-
-def _selects(rule: Rule, probe: Probe, bound: str | None) -> bool:
-    """Whether a rule matches the probe's packet, which has no fwmark and is from this host.
-
-    `bound`: the name of the link that its socket is bound to.
-    """
-    matches = (
-        (rule.src is None or contains(rule.src, ip_network(probe.src)))
-        and (rule.dst is None or contains(rule.dst, ip_network(probe.dst)))
-        and rule.iif in (None, "lo")
-        and rule.oif in (None, bound)
-        and not rule.fwmark
-    )
-    # Of an exotic selector only the kernel knows; where its table answered, it was met.
-    return rule.family == probe.src.version and (rule.exotic or matches is not rule.inverted)

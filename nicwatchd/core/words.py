@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 from nicwatchd.core.forwarding import GONE, TABLE
 from nicwatchd.core.model import (
+    ALL_BITS,
     ERRORS,
     SCOPE_LINK,
     SCOPE_UNIVERSE,
@@ -53,7 +54,6 @@ GROUPS: Final = {0: "default"}
 ROUTE_KINDS: Final = {**ERRORS, THROW: "throw"}
 ACTIONS: Final = {2: "goto", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 UNTOLD: Final = (0, 2, 3)  # protocols of rules that `ip` does not print: none, kernel, boot
-ALL_BITS: Final = 0xFFFFFFFF
 # RTAX_* of linux/rtnetlink.h: what RTA_METRICS is made of, in netlink's attributes.
 RTAX_LOCK, RTAX_FEATURES, RTAX_RTO_MIN, RTAX_CC_ALGO = 1, 12, 13, 16
 METRICS: Final = {

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, Field, PlainValidator, model_val
 from pydantic_core import PydanticCustomError
 
 from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.forwarding import ALL_BITS
 from nicwatchd.core.model import (
+    ALL_BITS,
     LINK_GROUP,
     RULE_PRIORITY,
     TABLE_BASE,

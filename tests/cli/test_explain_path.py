@@ -14,7 +14,8 @@ import pytest
 from nicwatchd.cli.explain_path import Way, as_json, judge, lines
 from nicwatchd.cli.main import main
 from nicwatchd.core.model import PROTOCOL, Family, Link, Route, Rule
-from nicwatchd.core.rule_walk import Packet, walk
+from nicwatchd.core.packet import Packet
+from nicwatchd.core.rule_walk import walk
 from nicwatchd.netlink.fib import Found
 from tests.cli.statuses import eni, family, host
 

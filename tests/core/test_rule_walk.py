@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.model import PROTOCOL, Family, Route, Rule
-from nicwatchd.core.rule_walk import Packet, Says, walk, whose
+from nicwatchd.core.packet import Packet
+from nicwatchd.core.rule_walk import Says, walk, whose
 
 NICWATCHD_TABLE = 1_000_959
 BOOT = 3

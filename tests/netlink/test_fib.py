@@ -9,7 +9,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from nicwatchd.core.model import PROHIBIT, IPAddress
-from nicwatchd.core.rule_walk import Packet, Says, walk
+from nicwatchd.core.packet import Packet
+from nicwatchd.core.rule_walk import Says, walk
 from nicwatchd.netlink.fib import Found, look_up
 from nicwatchd.netlink.request import RequestSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel

@@ -20,6 +20,7 @@ from nicwatchd.core.model import (
     contains,
 )
 from nicwatchd.core.ownership import SHARED_TABLES
+from nicwatchd.core.packet import Packet, meets
 from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS
 from nicwatchd.core.port import RouteAnswer
 from nicwatchd.core.shadow import FAR, FORBIDDEN
@@ -94,7 +95,7 @@ def _winner(facts: Facts, ip: IPAddress, answer: RouteAnswer | int | None, eni: 
     if isinstance(answer, int) and answer not in FORBIDDEN:
         return None
     for rule in facts.rules:
-        if not _selects(rule, ip, FAR[Family(ip.version)]):
+        if meets(rule, Packet(ip, FAR[Family(ip.version)])) is False:
             continue
         if isinstance(answer, RouteAnswer):
             decides = rule.action == TO_TABLE and rule.table == answer.table
@@ -103,18 +104,6 @@ def _winner(facts: Facts, ip: IPAddress, answer: RouteAnswer | int | None, eni: 
         if decides and rule.priority <= LAST_RULE:
             return None if rule.protocol == PROTOCOL else rule
     return None
-
-
-def _selects(rule: Rule, src: IPAddress, dst: IPAddress) -> bool:
-    """Whether a rule selects what a socket of this host sends. Of an exotic one, nobody knows."""
-    if rule.family != src.version or rule.fwmark or rule.oif:
-        return False
-    matches = (
-        (rule.src is None or src in rule.src)
-        and (rule.dst is None or dst in rule.dst)
-        and rule.iif in (None, "lo")
-    )
-    return rule.exotic or matches is not rule.inverted
 
 
 def _where(facts: Facts, answer: RouteAnswer | int | None) -> str:
