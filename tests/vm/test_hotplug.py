@@ -52,7 +52,7 @@ async def test_each_transition_is_in_the_journal_with_its_fields(host: VmHost) -
     found = [
         entry.fields
         for entry in host.vm.journal.entries[since:]
-        if "NICWATCHD_STATE" in entry.fields
+        if "NICWATCHD_PREVIOUS_STATE" in entry.fields  # others tell of causes
         and entry.fields["NICWATCHD_MAC"] == "02:00:00:00:00:02"
     ]
     states = [fields["NICWATCHD_STATE"] for fields in found]
