@@ -323,6 +323,7 @@ async def test_d_an_eni_without_ipv6_in_a_subnet_that_has_it() -> None:
         assert "IMDS lists no ipv6s yet" in text
         assign = "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id"
         assert remedy == f"{assign} {ENI1}"
+        await host.until("eth1", lambda eni: eni["ipv4"]["health"] == "working")
         await status_says(host, "waits for IPv6", text, remedy, "IPv4 works", code=1)
         await is_well(host)
         assert (await host.status("eth1"))["ipv6"]["verdict"] == "absent"
