@@ -18,8 +18,8 @@ BOOT_PATIENCE: Final = 600.0  # s; it ends what hangs, on a machine that is busy
 UNPLUG_PATIENCE: Final = 30.0  # s
 FIRST_SLOT, LAST_SLOT = 5, 0x1B  # of interfaces; EC2's primary is ens5, too
 # Mitigations make emulation several times slower, and protect nothing here. On a busy machine the
-# emulated timer is late at boot, which the kernel takes for a broken one, and panics. Rarely, the
-# emulation of two processors trips over code that the kernel patches: after a panic it boots again.
+# emulated timer is late at boot, which the kernel takes for a broken one, and panics. Emulated, two
+# processors sometimes trip over code that the kernel patches at boot: after a panic it boots again.
 KERNEL_LINE: Final = (
     "root=/dev/vda rw fsck.mode=skip mitigations=off no_timer_check 8250.nr_uarts=1"
     " console=ttyS0 quiet systemd.show_status=no panic=1"
