@@ -6,9 +6,7 @@ the kernel filters by the table.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 import socket
 from errno import ENOENT, EPERM
 from hashlib import sha256
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from nicwatchd.core.forwarding import GONE, TABLE
 from nicwatchd.core.model import Reason, SetRuleset
 from nicwatchd.core.port import KernelError, Outcome, Result
+from nicwatchd.netlink import programs
 from nicwatchd.netlink.encode import Request
 from nicwatchd.netlink.request import RequestSocket
 from nicwatchd.netlink.wire import attribute
@@ -34,8 +33,6 @@ NFPROTO_INET: Final = 1
 NFTA_TABLE_NAME: Final = 1
 NFTA_RULE_TABLE: Final = 1
 NFGENMSG: Final = Struct("!BBH")  # family, version, and in answers the ruleset's generation
-# `nft` is where only root's PATH may look.
-MORE_PATH: Final = ":/usr/sbin:/sbin"
 PATIENCE: Final = 10.0  # s; nft takes milliseconds, and some more beside a ruleset of thousands
 
 MISSING: Final = Reason(
@@ -89,36 +86,23 @@ class Nftables:
     async def run(self, operation: OfNftables) -> Outcome:
         """Carry out an operation, in one transaction."""
         text = operation.text if isinstance(operation, SetRuleset) else GONE
-        program = program_of_nft()
+        program = programs.find("nft")
         message = MISSING.text if program is None else await _load(program, text)
         return Outcome(operation, Result.REFUSED if message else Result.DONE, 0, message)
 
 
-def program_of_nft() -> str | None:
-    """Where `nft` is; None: it is not installed."""
-    return shutil.which("nft", path=os.environ.get("PATH", os.defpath) + MORE_PATH)
-
-
 async def _load(program: str, text: str) -> str:
     """Load a ruleset; the error that `nft` wrote, or nothing."""
-    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
-        process = await asyncio.create_subprocess_exec(
-            program, "-f", "-", stdin=pipe, stdout=nothing, stderr=pipe, env={"LC_ALL": "C"}
-        )
+        ended = await programs.run(program, "-f", "-", patience=PATIENCE, text=text)
+    except TimeoutError:
+        return f"{program} did not end in {PATIENCE:g} s"
     except OSError as error:
         return f"{program} cannot be started: {error.strerror}"
-    try:
-        async with asyncio.timeout(PATIENCE):
-            _, said = await process.communicate(text.encode())
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return f"{program} did not end in {PATIENCE:g} s"
-    if process.returncode == 0:
+    if ended.code == 0:
         return ""
-    lines = said.decode(errors="replace").strip().splitlines()
-    return lines[0] if lines else f"{program} ended with {process.returncode}"
+    lines = ended.complaint.strip().splitlines()
+    return lines[0] if lines else f"{program} ended with {ended.code}"
 
 
 def _refused(why: str) -> Reason:

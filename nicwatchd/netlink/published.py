@@ -7,17 +7,14 @@ the time is spent on that, however often others change theirs.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import shutil
 import time
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.model import Family
+from nicwatchd.netlink import programs
 from nicwatchd.netlink.encode import Request
 from nicwatchd.netlink.nftables import (
-    MORE_PATH,
     NFGENMSG,
     NFNL_SUBSYS_NFTABLES,
     open_nftables_socket,
@@ -32,7 +29,6 @@ log = logging.getLogger(__name__)
 NFT_MSG_GETGEN: Final = NFNL_SUBSYS_NFTABLES | 16
 SHARE: Final = 100  # a listing that took a second is not repeated for so many seconds
 PATIENCE: Final = 5.0  # s
-LARGEST: Final = 32 << 20  # bytes of a listing that are read; more is no host for that
 SAVED: Final = {Family.V4: "iptables-save", Family.V6: "ip6tables-save"}
 
 
@@ -92,21 +88,11 @@ async def _list() -> tuple[Published, ...]:
 
 async def _output(name: str, *arguments: str) -> str:
     """What a program prints; nothing if it is not there, fails, or takes too long."""
-    program = shutil.which(name, path=os.environ.get("PATH", os.defpath) + MORE_PATH)
+    program = programs.find(name)
     if program is None:
         return ""
-    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
-        process = await asyncio.create_subprocess_exec(
-            program, *arguments, stdin=nothing, stdout=pipe, stderr=nothing, limit=LARGEST
-        )
-    except OSError:
+        ended = await programs.run(program, *arguments, patience=PATIENCE)
+    except OSError:  # TimeoutError is one
         return ""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            said, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return ""
-    return said.decode(errors="replace") if process.returncode == 0 else ""
+    return ended.out if ended.code == 0 else ""

@@ -25,6 +25,7 @@ from nicwatchd.core.model import (
     Route,
 )
 from nicwatchd.core.port import Outcome, RouteAnswer, judge
+from nicwatchd.netlink import programs
 from nicwatchd.netlink.constants import (
     IFLA_EXT_MASK,
     RTA_DST,
@@ -47,7 +48,7 @@ from nicwatchd.netlink.decode import (
 from nicwatchd.netlink.driver import Drivers
 from nicwatchd.netlink.encode import Request, encode
 from nicwatchd.netlink.hops import NEXTHOP, Nexthops, decode_nexthop
-from nicwatchd.netlink.nftables import MISSING, Nftables, program_of_nft
+from nicwatchd.netlink.nftables import MISSING, Nftables
 from nicwatchd.netlink.published import PublishedPorts
 from nicwatchd.netlink.request import Brief, RequestSocket
 from nicwatchd.netlink.wire import (
@@ -294,7 +295,7 @@ class NetlinkKernel:
 
     async def nft_problem(self) -> Reason | None:
         """See `Kernel`."""
-        return None if program_of_nft() else MISSING
+        return None if programs.find("nft") else MISSING
 
     async def route_get(
         self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0

@@ -11,7 +11,7 @@ import pytest
 from nicwatchd.core.forwarding import Forwarding
 from nicwatchd.core.model import RemoveRuleset, SetRuleset
 from nicwatchd.core.port import Result
-from nicwatchd.netlink import nftables
+from nicwatchd.netlink import nftables, programs
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from tests.netlink.conftest import network_namespace
 
@@ -97,7 +97,7 @@ async def test_without_the_program(
     await kernel.run([SET])
     seal = await kernel.ruleset()
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(nftables, "MORE_PATH", "")
+    monkeypatch.setattr(programs, "MORE_PATH", "")
     assert await kernel.nft_problem() == nftables.MISSING
     outcomes = await kernel.run([SetRuleset(OTHER), REMOVE])
     assert [o.result for o in outcomes] == [Result.REFUSED, Result.REFUSED]
