@@ -219,6 +219,16 @@ class HostUnderTest:
         rules = [line.split(":", 1)[1].strip().removesuffix(" proto 236") for line in ours]
         return [rule for rule in rules if not names or rule.rpartition(" ")[2] in tables]
 
+    async def checked(self) -> None:
+        """Wait until the kernel has checked all addresses for duplicates.
+
+        That changes each address and adds its route of table local, a second or two after the
+        address came: link-local ones among them.
+        """
+        async with asyncio.timeout(WITHIN):
+            while "tentative" in await self.ip("-6 address"):  # noqa: ASYNC110 (it answers at once)
+                await asyncio.sleep(0.05)
+
     @asynccontextmanager
     async def changes(self, *kinds: str) -> AsyncIterator[list[str]]:
         """The kernel's notifications of these kinds (as `ip monitor` names them) during the block.

@@ -183,10 +183,7 @@ async def test_an_end_leaves_everything_and_a_start_writes_nothing(end: str) -> 
     async with ec2_host(numbered(1)) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
-        async with asyncio.timeout(WITHIN):
-            # The kernel's own changes are to be over: it is about to finish with link-local ones.
-            while "tentative" in await host.ip("-6 address"):  # noqa: ASYNC110 (the event is next)
-                await asyncio.sleep(0.05)
+        await host.checked()
         before = await host.kernel_objects()
         async with changes(host) as changed, streams(host, "eth1"):
             if end == "terminated":

@@ -511,11 +511,7 @@ async def test_it_changes_nothing() -> None:
     async with ec2_host(ETH1) as host:
         doctor = await furnished(host)
         directory = host.vpc.runtime_dir
-
-        async def checked() -> bool:  # for duplicates of link-local addresses
-            return "tentative" not in await host.ip("addr")
-
-        await eventually(checked)
+        await host.checked()
         before = (await host.kernel_objects(), files_in(directory))
         async with host.changes("link", "address", "route", "rule") as changes:
             await doctor.text()

@@ -17,6 +17,7 @@ async def works_without_ipv6(host: HostUnderTest) -> None:
     """IPv4 is applied and answers; IPv6 is off; nothing is tried again and again."""
     status = await host.until("eth1", lambda s: s["state"] == "applied" and verdicts(s) == OFF)
     assert codes(status["notes"]) == {"ipv6-off"}
+    await host.checked()
     async with host.changes("route", "addr", "link") as said:
         for _ in range(3):
             await host.daemon.post("/v1/reconcile")

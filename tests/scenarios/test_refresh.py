@@ -205,6 +205,7 @@ async def test_dhcp_renews_and_nothing_is_written() -> None:
             await host.vpc.lease(host.eni("eth1"), family)
         await host.until("eth1", complete)
         await host.all_reachable("eth1")
+        await host.checked()
         objects = await host.kernel_objects()
         since = (await host.status("eth1"))["since"]
         async with host.changes("address", "route", "link", "rule") as said:
