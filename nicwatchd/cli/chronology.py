@@ -206,6 +206,10 @@ def _restored(entry: Entry) -> tuple[str, str]:
     return "restored", ", ".join(filter(None, parts))
 
 
+def _wrote(entry: Entry) -> tuple[str, str]:
+    return "changed", f"{entry.get('NICWATCHD_OBJECTS', '')}; {entry.get('NICWATCHD_CAUSE', '')}"
+
+
 def _link(entry: Entry) -> tuple[str, str]:
     back = entry.get("NICWATCHD_REASON_CODES") == "link-up"
     return f"link {'up' if back else 'down'}", entry.get("NICWATCHD_CAUSE", "")
@@ -227,6 +231,7 @@ READERS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
     journal.HEALTH_CHANGED.hex: _health,
     journal.LOST.hex: _lost,
     journal.RESTORED.hex: _restored,
+    journal.WROTE.hex: _wrote,
     journal.LINK_CHANGED.hex: _link,
     journal.BYPASS_BEGAN.hex: _as("bypassed"),
     journal.BYPASS_ENDED.hex: _as("not bypassed"),

@@ -27,6 +27,7 @@ FAMILIES: Final = (("ipv4", "IPv4"), ("ipv6", "IPv6"))
 CAUSES: Final[Mapping[str, str]] = {
     "lost": "lost",
     "restored": "restored",
+    "changed": "changed",
     "link": "link",
     "bypassed": "bypassed",
     "family-given-up": "given up",
@@ -146,6 +147,8 @@ def what_happened(event: Mapping[str, Any]) -> tuple[str, str]:
     kind = str(event.get("type", ""))
     cause = event.get("cause")
     text = str(cause.get("text", "")) if isinstance(cause, dict) else str(cause or "")
+    if changed := event.get("changed"):
+        text = f"{changed}; {text}"
     if kind in CAUSES and text:
         return CAUSES[kind], text
     return _as_it_is(event)

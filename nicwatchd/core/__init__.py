@@ -62,7 +62,8 @@ How to read it
     basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, picture     what to read again
-    chronicle   what happened beside the transitions: the causes, as news
+    written -> chronicle   what we wrote and why; what happened beside the transitions: the causes,
+                as news
     agenda      when the next turn is due, and why
     application the operations of a decision under way: additions first, then removals
     steps       what the turn asks of its driver, and the answers

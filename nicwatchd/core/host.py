@@ -99,6 +99,12 @@ class Host:
         return frozenset().union(*every)
 
     @property
+    def waits_for_udev(self) -> bool:
+        """Whether a link is to be set up, or its name to be known, once udev is done with it."""
+        interfaces = self.interfaces.values()
+        return any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces)
+
+    @property
     def link_names(self) -> frozenset[str]:
         """The names of all links of the host that are known."""
         return frozenset(link.name for link in (self.links or {}).values())

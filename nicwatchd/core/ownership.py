@@ -115,6 +115,11 @@ class Owners:
                 found.setdefault(selector(rule), []).append(rule)
         return found
 
+    def of_guard(self, guard: Rule) -> frozenset[int]:
+        """The interfaces of the rules that a guard stands before; empty if there are none."""
+        guarded = self._guarded.get(selector(guard), [])
+        return frozenset().union(*(self.of(each.table) for each in guarded))
+
     def protects(
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()
     ) -> bool:

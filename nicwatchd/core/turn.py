@@ -316,6 +316,7 @@ class Turn:
 
     def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:
         self.picture.stale.touched(step.operations)
+        self._chronicle.take_outcomes(applied.outcomes, self._decider.told_of)
         for request in self._requests:
             request.outcomes += applied.outcomes
         self._application.take(applied.outcomes)
@@ -340,13 +341,12 @@ class Turn:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
-        interfaces = self.host.interfaces.values()
         self._agenda.turned(
             self._began,
             now,
             settled=self.settled,
             deadline=self._basis.next_deadline(self._decider.at, now),
-            waits_for_udev=any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces),
+            waits_for_udev=self.host.waits_for_udev,
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)

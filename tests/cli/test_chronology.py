@@ -13,6 +13,7 @@ from nicwatchd.cli.chronology import PROCESS_EXIT, READERS, Chronology, chronolo
 from nicwatchd.cli.history import lines
 from nicwatchd.cli.history_svg import svg
 from nicwatchd.cli.timeline import Interval, condition, intervals
+from nicwatchd.core.written import IMDS
 from nicwatchd.service import journal
 from nicwatchd.service.journal_reader import Entry, texts
 from tests.cli.journal_entries import (
@@ -65,6 +66,14 @@ def test_the_story_as_people_read_it() -> None:
         (410.1, "eth1", "found", ENI),
         (410.5, "eth1", "configured", ""),
     ]
+
+
+def test_what_was_changed_is_told_with_its_cause() -> None:
+    changed = about(61.1, journal.WROTE, state="applied", NICWATCHD_OBJECTS="+9 routes, -1 rule")
+    told = {**changed, "NICWATCHD_CAUSE": IMDS.text, "NICWATCHD_REASON_CODES": IMDS.code}
+    (event,) = (each for each in known([*STORY, told]).events if each.what == "changed")
+    assert event.detail == f"+9 routes, -1 rule; {IMDS.text}"
+    assert (event.as_json()["cause"], event.codes) == (IMDS.text, (IMDS.code,))
 
 
 def test_what_the_first_look_sees_was_there_and_what_comes_is_attached() -> None:

@@ -77,6 +77,10 @@ def event(state: str = "applied", **more: Any) -> dict[str, Any]:
             event(type="lost", cause={"code": "lost", "text": "8 rules"}, health="working"),
             ("lost", "8 rules"),
         ),
+        (
+            event(type="changed", changed="+9 routes, -1 rule", cause=UNLISTED),
+            ("changed", "+9 routes, -1 rule; IMDS does not list the MAC"),
+        ),
         (event(type="link", cause="the link is down"), ("link", "the link is down")),
         (event(type="family-given-up", cause=NO_V6), ("given up", 'IMDS lists no "ipv6s"')),
         (
