@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from nicwatchd.cli.judgement import NOT_HAD, WORKING, Document, families, health, is_judged
+from nicwatchd.cli.layout import duration
 
 HOST_SIDE: Final = "routes, rules and sources are right: look at security groups and network ACLs"
 # What is worth knowing where one looks at an interface in depth, and no trouble.
@@ -153,12 +154,22 @@ def worth_a_word(interface: Document) -> Iterator[Cause]:
             yield Cause(sentence(note["text"]), note.get("remedy", ""))
 
 
-def imds_text(imds: Document) -> str:
-    """What there is to say of IMDS; nothing while it answers."""
+def imds_text(imds: Document, now: float) -> str:
+    """What there is to say of IMDS; nothing while it answers as it should."""
     state, detail = imds["state"], imds["detail"]
-    if state in ("ok", "unasked") and not detail:
-        return ""
-    return f"{state}: {detail}" if detail else str(state)
+    if state in ("ok", "unasked"):
+        return f"{state}: {detail}" if detail else ""
+    text = f"{state}: {detail}" if detail else str(state)
+    if not imds.get("asked"):  # of a daemon of an earlier version, perhaps
+        return text
+    answered = imds.get("answered")
+    since = f"{duration(now - answered)} ago" if answered else "never since the daemon started"
+    return f"{text}; {asked_text(imds, now)}, answered {since}"
+
+
+def asked_text(imds: Document, now: float) -> str:
+    """When IMDS was asked last."""
+    return f"asked {duration(now - imds['asked'])} ago"
 
 
 def lacks(part: Document) -> str:

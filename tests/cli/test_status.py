@@ -64,8 +64,8 @@ def shown(status: HostStatus | dict[str, Any]) -> list[str]:
 
 
 def test_all_works() -> None:
-    assert shown(host(eni(0), eni(1, 50), imds=ImdsStatus(state="ok"))) == [
-        "nicwatchd 0.2.0   2 of 2 interfaces work   IMDS ok",
+    assert shown(host(eni(0), eni(1, 50), imds=ImdsStatus(state="ok", asked=NOW - 12))) == [
+        "nicwatchd 0.2.0   2 of 2 interfaces work   IMDS ok, asked 12 s ago",
         "",
         "LINK  ENI                    STATE    FOR  IPV4           IPV6",
         "eth0  eni-0a1b2c3d4e5f60701  primary  2 h  10.0.1.10      2001:db8:ec2:1::10",
@@ -147,6 +147,27 @@ def test_what_is_left_alone_is_told_once_for_all() -> None:
         "eth1, eth2, eth3, eth4, eth5, eth6, 14 more: left alone: excluded by the",
         "      settings",
     ]
+
+
+@pytest.mark.parametrize(
+    ("answered", "words"),
+    [
+        (None, "asked 1.5 s ago, answered never since the daemon started"),
+        (NOW - 240.0, "asked 1.5 s ago, answered 4 min ago"),
+    ],
+)
+def test_an_imds_that_does_not_answer_says_since_when(answered: float | None, words: str) -> None:
+    imds = ImdsStatus(state="failing", detail="500", asked=NOW - 1.5, answered=answered)
+    lines = shown(host(eni(0), imds=imds))
+    assert lines[0] == "nicwatchd 0.2.0   1 of 1 interface works"
+    assert " ".join(lines[1 : lines.index("")]) == f"IMDS is failing: 500; {words}"
+
+
+def test_the_longest_first_line_fits() -> None:
+    status = mixed(64).model_copy(update={"version": "10.20.30"})
+    asked = {"imds": ImdsStatus(state="ok", asked=NOW - 59.0)}
+    for each in (status, host(alone(1)), host()):
+        assert len(shown(each.model_copy(update=asked))[0]) <= 80
 
 
 def test_trouble_comes_first() -> None:
