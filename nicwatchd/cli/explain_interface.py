@@ -14,7 +14,7 @@ from nicwatchd.cli.depth import paragraph
 from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, find, health, works
 from nicwatchd.cli.layout import Paint, duration, pad, wrap
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NOT_WELL, OK, fail, say
-from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition
+from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition, worth_a_word
 
 LABEL: Final = 9  # columns of the labels of facts
 KEYS: Final = 25  # ... of IMDS's keys
@@ -92,6 +92,8 @@ def lines(account: Document, now: float, paint: Paint) -> Iterator[str]:
         yield ""
         yield from _family(label, interface.get(key), account.get(key), now)
     yield ""
+    for note in worth_a_word(interface):
+        yield from paragraph("note", note)
     yield from _next(account, now)
     yield from _to_do(account)
 

@@ -22,7 +22,7 @@ from nicwatchd.core.model import Address, Family, IPAddress, Reason, ours
 from nicwatchd.core.reach import Reached
 from nicwatchd.core.remedies import ASSIGNED
 from nicwatchd.core.treatment import Managed, Primary
-from nicwatchd.core.view import View, listed_elsewhere, taken_away
+from nicwatchd.core.view import View, listed_elsewhere, taken_away, unconfigured
 
 # Notes of a plan that say of something of an ENI that it does not answer.
 TELLING_NOTES: Final = frozenset(
@@ -96,7 +96,8 @@ def judge(view: View, family: Family, reached: Reached, now: float) -> FamilyHea
     """
     if not is_judged(view, family):
         return None
-    addresses = owned(view, family)
+    spared = unconfigured(view, family)
+    addresses = tuple(ip for ip in owned(view, family) if ip not in spared)
     silent, causes = _amiss(view, family, addresses, reached, now)
     waits = tuple(dict.fromkeys(_waits(view, family, addresses)))
     if silent and not (causes or waits):

@@ -40,6 +40,11 @@ def missing_address_is_fine(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(diagnosis, "_silent", wrong)
 
 
+def unconfigured_is_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """What nobody configured on a primary that is alone counts as broken."""
+    patch.setattr(diagnosis, "unconfigured", lambda *_: ())
+
+
 def default_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
     """Nobody looks again when a default route of others' comes or goes."""
     right = Picture.take_event
@@ -58,6 +63,7 @@ CASES: Final = (
     Case(look_ups_ignored, 2, 15, "is called working"),
     Case(subnets_forgotten, 10, 40, "is called working"),
     Case(link_down_is_fine, 4, 36, "is called working"),
-    Case(missing_address_is_fine, 1, 16, "is called working"),
+    Case(missing_address_is_fine, 105, 97, "these do not answer"),
+    Case(unconfigured_is_a_failure, 1, 16, "is called Said"),
     Case(default_routes_are_no_news, 14, 12, "is called working"),
 )

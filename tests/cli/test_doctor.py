@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
     Address,
     Family,
     Link,
+    Reason,
     Route,
     Rule,
 )
@@ -188,6 +189,13 @@ def test_what_is_said_of_links(enis: tuple[Eni, ...], expected: list[tuple[str, 
     )
     of_primary = [each for each in expected if each[1] == "accept-ra"]
     assert codes(facts(enis=left_alone)) == of_primary
+
+
+def test_addresses_of_the_primary_that_nobody_configured() -> None:
+    command = "sudo ip addr add 10.0.1.11/32 dev eth0"
+    note = Reason("address-unconfigured", "IMDS lists 10.0.1.11 here", command)
+    found = one(facts(enis=(eni(0, unconfigured=(note,)),)))
+    assert (found.code, found.severity, found.mend) == (note.code, Severity.WARN, command)
 
 
 def test_without_its_default_route_the_primary_has_lost_ipv6() -> None:

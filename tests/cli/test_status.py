@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from nicwatchd.cli import client
+from nicwatchd.cli.explain_interface import lines
+from nicwatchd.cli.judgement import is_well
 from nicwatchd.cli.layout import Paint, width
 from nicwatchd.cli.main import main
 from nicwatchd.cli.overview import overview
@@ -168,6 +170,18 @@ def test_the_longest_first_line_fits() -> None:
     asked = {"imds": ImdsStatus(state="ok", asked=NOW - 59.0)}
     for each in (status, host(alone(1)), host()):
         assert len(shown(each.model_copy(update=asked))[0]) <= 80
+
+
+def test_a_note_has_its_remedy_in_status_and_explain_and_all_is_well() -> None:
+    add = "sudo ip addr add 10.0.1.11/32 dev eth0"
+    note = ReasonStatus(code="address-unconfigured", text="nobody configured it", remedy=add)
+    status = host(eni(0, notes=[note]))
+    assert shown(status)[-2:] == ["eth0  nobody configured it.", f"      Mend: {add}"]
+    account = {"interface": status.model_dump(mode="json")["interfaces"][0]}
+    told = "\n".join(lines(account, NOW, Paint()))
+    assert "note: nobody configured it." in " ".join(told.split())
+    assert f"mend: {add}" in " ".join(told.split())
+    assert is_well(status.model_dump(mode="json"))
 
 
 def test_trouble_comes_first() -> None:

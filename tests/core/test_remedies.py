@@ -26,6 +26,7 @@ NEEDS_NONE = {
 # The reason is made with a remedy of its own, which names the address, rule or device.
 BRINGS_ITS_OWN = {
     "address-missing",
+    "address-unconfigured",
     "address-tentative",
     "leaves-elsewhere",
     "no-carrier",

@@ -14,6 +14,7 @@ CHECKS: Final = (
     Check("platform", software.platform),
     Check("daemon", software.daemon),
     Check("links", links.down),
+    Check("addresses", links.unconfigured),
     Check("rules before", routing.taken_away),
     Check("rules behind", routing.behind_ours),
     Check("default route", routing.default_route),

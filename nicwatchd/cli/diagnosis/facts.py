@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nicwatchd.core.firewall import Firewall
-from nicwatchd.core.model import Address, Family, IPAddress, IPNetwork, Link, Route, Rule, contains
+from nicwatchd.core.model import (
+    Address,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Reason,
+    Route,
+    Rule,
+    contains,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import RouteAnswer
 
@@ -35,7 +45,8 @@ class Eni:
     `addresses` are on the link, global. `own` are those that it has by IMDS or DHCP, and that are
     to answer; `listed` those that IMDS lists, whether the link has their family or not. `vpc` is
     its VPC's id. `dns`: whom systemd-resolved asks by this link. `exceeded`: packets to link-local
-    services that EC2 dropped; None: not known.
+    services that EC2 dropped; None: not known. `unconfigured`: notes on addresses that nobody put
+    on the link.
     """
 
     link: Link
@@ -50,6 +61,7 @@ class Eni:
     sysctls: Sysctls = Sysctls()
     dns: tuple[IPAddress, ...] = ()
     exceeded: int | None = None
+    unconfigured: tuple[Reason, ...] = ()
 
     @property
     def name(self) -> str:

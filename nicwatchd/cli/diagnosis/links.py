@@ -58,6 +58,13 @@ def ipv6_off(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def unconfigured(facts: Facts) -> Iterator[Finding]:
+    """The primary has addresses that nobody configured, and nicwatchd is not to do it."""
+    for eni in facts.served:
+        for note in eni.unconfigured:
+            yield warn("address-unconfigured", f"{note.text}.", note.remedy)
+
+
 def rp_filter(facts: Facts) -> Iterator[Finding]:
     """A strict filter drops the calls to published ports, whose answers are marked."""
     if facts.policy.forwarded is not Forwarded.CONNMARK:

@@ -28,7 +28,7 @@ from nicwatchd.core.model import ERRORS, PROTOCOL, Family, IPAddress, Route, our
 from nicwatchd.core.port import Kernel, KernelError, RouteAnswer
 from nicwatchd.core.published import from_iptables, from_nft, is_compat
 from nicwatchd.core.treatment import Managed, Primary
-from nicwatchd.core.view import View
+from nicwatchd.core.view import View, unconfigured_notes
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
@@ -144,6 +144,7 @@ class Looker:
             sysctls=files.sysctls(self.system, link.name),
             dns=files.name_servers(self.system, link.index),
             exceeded=self._exceeded(link.name),
+            unconfigured=tuple(unconfigured_notes(view)),
         )
 
     def _exceeded(self, name: str) -> int | None:
