@@ -232,7 +232,9 @@ def led(*rules: Rule, answer: RouteAnswer | int) -> Facts:
         (replace(RULE, iif="eth9"), RouteAnswer(77, 2), []),
         (replace(RULE, src=None, exotic=True), RouteAnswer(77, 2), [(FAIL, "rule-before")]),
         (replace(RULE, inverted=True), RouteAnswer(77, 2), []),
-        (replace(RULE, priority=32766), RouteAnswer(77, 2), []),
+        # Behind ours, and the kernel's answer is from its table all the same.
+        (replace(RULE, priority=32766), RouteAnswer(77, 2), [(FAIL, "rule-before")]),
+        (replace(RULE, protocol=2, src=None), RouteAnswer(77, 2), []),  # the kernel's, of a VRF
     ],
 )
 def test_rules_that_take_an_enis_packets(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from nicwatchd.cli.diagnosis.facts import Asked, Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
@@ -20,13 +19,12 @@ from nicwatchd.core.model import (
     contains,
 )
 from nicwatchd.core.ownership import SHARED_TABLES
-from nicwatchd.core.packet import Packet, meets
+from nicwatchd.core.packet import Packet
 from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS
 from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.rule_walk import rejecter, taker
 from nicwatchd.core.shadow import FAR, FORBIDDEN
 from nicwatchd.core.words import command, rule_text
-
-LAST_RULE: Final = 32_765  # behind it there are only the kernel's
 
 
 def neighbour_in(subnet: IPNetwork) -> IPAddress:
@@ -92,18 +90,10 @@ def _winner(facts: Facts, ip: IPAddress, answer: RouteAnswer | int | None, eni: 
     """The foreign rule that decides on packets from an address, where they do not leave by it."""
     if answer is None or (isinstance(answer, RouteAnswer) and answer.oif == eni.index):
         return None
-    if isinstance(answer, int) and answer not in FORBIDDEN:
-        return None
-    for rule in facts.rules:
-        if meets(rule, Packet(ip, FAR[Family(ip.version)])) is False:
-            continue
-        if isinstance(answer, RouteAnswer):
-            decides = rule.action == TO_TABLE and rule.table == answer.table
-        else:
-            decides = rule.action != TO_TABLE
-        if decides and rule.priority <= LAST_RULE:
-            return None if rule.protocol == PROTOCOL else rule
-    return None
+    packet = Packet(ip, FAR[Family(ip.version)])
+    if isinstance(answer, RouteAnswer):
+        return taker(packet, facts.rules, answer.table)
+    return rejecter(packet, facts.rules) if answer in FORBIDDEN else None
 
 
 def _where(facts: Facts, answer: RouteAnswer | int | None) -> str:
