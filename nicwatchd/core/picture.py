@@ -30,6 +30,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FilterEvent,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -74,6 +75,8 @@ class Picture:
                 self.overruns += 1
                 self.stale.void()
                 return AT_ONCE
+            case FilterEvent(index):
+                return _note_filter(self._host, self.stale, index)
         noted = self._note(event, now, by_us=by_us)
         if _is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
@@ -273,7 +276,7 @@ class Picture:
             marked=marked,
             cni=cni,
             published=cni and watches_ports(self._host),
-            filtered=marked if is_marking else frozenset(),
+            filtered=_filtered(self._host, self.stale, marked) if is_marking else frozenset(),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -310,6 +313,19 @@ def _untold(host: Host) -> frozenset[int]:
     """
     links = (interface.link for interface in host.interfaces.values())
     return frozenset(i.index for i in links if i.driver is None or why_off(Family.V6, i))
+
+
+def _note_filter(host: Host, stale: Staleness, index: int) -> float | None:
+    """A reverse-path filter was set: read them again where that is of interest."""
+    is_ours = index == 0 or index in host.interfaces
+    concerns = is_ours and may_have_ruleset(host)
+    stale.filters |= concerns
+    return COALESCE if concerns else None
+
+
+def _filtered(host: Host, stale: Staleness, marked: frozenset[int]) -> frozenset[int]:
+    """The links whose filters to read: all upon news, else those that are looked at anyway."""
+    return frozenset(host.interfaces) if stale.take_filters() else marked
 
 
 def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> float | None:

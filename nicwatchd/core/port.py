@@ -289,12 +289,26 @@ class RuleEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterEvent:
+    """The reverse-path filter for IPv4 of a link was set; `index` 0: that for all links."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overrun:
     """Events were lost. What we know is void: read everything again."""
 
 
 Event: TypeAlias = (
-    LinkEvent | Ipv6Event | AddressEvent | RouteEvent | NexthopEvent | RuleEvent | Overrun
+    LinkEvent
+    | Ipv6Event
+    | AddressEvent
+    | RouteEvent
+    | NexthopEvent
+    | RuleEvent
+    | FilterEvent
+    | Overrun
 )
 
 

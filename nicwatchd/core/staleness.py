@@ -37,6 +37,7 @@ class Staleness:
         self.closed = True  # the families of main that error routes close
         self.defaults = True  # main's default routes
         self.ruleset = True  # our nftables table
+        self.filters = False  # reverse-path filters; they are read from time to time, too
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -146,6 +147,11 @@ class Staleness:
         """Whether to read our nftables table, if there may be one."""
         ruleset, self.ruleset = self.ruleset or self._reading_everything, False
         return ruleset
+
+    def take_filters(self) -> bool:
+        """Whether the reverse-path filters of all ENIs are to be read, if that is of interest."""
+        filters, self.filters = self.filters, False
+        return filters
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

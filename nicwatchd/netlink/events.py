@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl import (
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMGRP_IPV4_IFADDR,
@@ -29,6 +30,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV6_ROUTE,
     RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
+    RTNLGRP_IPV4_NETCONF,
 )
 
 from nicwatchd.core.model import (
@@ -43,6 +45,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FilterEvent,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -61,6 +64,10 @@ from nicwatchd.netlink.constants import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
+    NETCONFA_FORWARDING,
+    NETCONFA_IFINDEX,
+    NETCONFA_IFINDEX_ALL,
+    NETCONFA_RP_FILTER,
     NHA_OIF,
     RTA_DST,
     RTA_MULTIPATH,
@@ -108,6 +115,7 @@ GROUPS: Final = (
     | RTMGRP_IPV6_RULE
     # What goes with an IPv4 next-hop object goes without a word. Older kernels ignore the bit.
     | 1 << (RTNLGRP_NEXTHOP - 1)
+    | 1 << (RTNLGRP_IPV4_NETCONF - 1)  # the sysctls of links: rp_filter
 )
 # Each message takes about 4 KiB of the buffer. 8 MiB are enough when the links of 5,000 containers
 # appear at once and we are busy elsewhere for a tenth of a second.
@@ -122,6 +130,7 @@ PAUSE: Final = 0.05
 # The kernel's route for multicast on a link comes and goes with IPv6 there: `addrconf_ifdown` takes
 # the link's routes first, and then its addresses. (Seen with 6.18.)
 MULTICAST: Final = (socket.AF_INET6, 8, LOCAL_TABLE, IPv6Address("ff00::").packed)
+NETCONF: Final = 4  # bytes before the attributes: the family
 RT_TABLE_COMPAT: Final = 252  # in the header: the number exceeds 255, see RTA_TABLE
 # The kernel creates these for each address. They add nothing to the event of the address.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
@@ -233,7 +242,7 @@ class Triage:
             return _rule(message)
         if message.type in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
             return NexthopEvent(u32(find_attribute(message.body, NEXTHOP.size, NHA_OIF)))
-        return None
+        return _filter(message) if message.type == RTM_NEWNETCONF else None
 
     def _link(self, message: Message) -> LinkEvent:
         family, _, index, flags, _ = IFINFO.unpack_from(message.body)
@@ -249,6 +258,15 @@ class Triage:
             self._kinds[index] = text(kind) if kind else None
         name = find_attribute(message.body, IFINFO.size, IFLA_IFNAME) or b""  # comes first: cheap
         return LinkEvent(index, text(name), self._kinds[index], down=not flags & IFF_UP)
+
+
+def _filter(message: Message) -> FilterEvent | None:
+    """A message with all sysctls is about a link that has just come, which is read anyway."""
+    found = attributes(message.body, NETCONF)
+    if NETCONFA_RP_FILTER not in found or NETCONFA_FORWARDING in found:
+        return None
+    index = u32(found.get(NETCONFA_IFINDEX))
+    return FilterEvent(0 if index == NETCONFA_IFINDEX_ALL else index)
 
 
 def _address(message: Message) -> AddressEvent:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 from errno import ENOBUFS
+from functools import partial
 from ipaddress import IPv6Address, ip_address
+from operator import eq
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +16,7 @@ from nicwatchd.core.model import Family
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FilterEvent,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -38,6 +42,7 @@ from nicwatchd.netlink.wire import (
     attribute_u32,
     pack,
 )
+from tests.netlink.conftest import sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +53,7 @@ NEWLINK, DELLINK, NEWADDR, DELADDR = 16, 17, 20, 21
 NEWROUTE, DELROUTE, NEWRULE, DELRULE = 24, 25, 32, 33
 NEWNEIGH = 28
 NEWNEXTHOP, DELNEXTHOP = 104, 105
+NEWNETCONF, DELNETCONF = 80, 81
 AF_BRIDGE, AF_INET6 = 7, 10
 COMPAT = 252  # the header's table when the number is over 255
 STRANGER = 2**32 - 5  # a port id that is nobody's pid
@@ -90,6 +96,11 @@ def host(table: int, *, oif: int = 7) -> bytes:
     return bytes(body) + attribute(1, bytes([10, 0, 2, 9]))
 
 
+def netconf(index: int, *kinds: int) -> bytes:
+    of_link = struct.pack("=B3x", 2) + attribute_u32(1, index)
+    return of_link + b"".join(attribute_u32(kind, 1) for kind in kinds)
+
+
 def rule(protocol: int, family: int = 2) -> bytes:
     header = RULE.pack(family, 0, 0, 0, 0, 0, 0, 1, 0)
     return header + attribute_u32(6, 32765) + attribute(21, bytes([protocol]))
@@ -108,6 +119,11 @@ def rule(protocol: int, family: int = 2) -> bytes:
         (NEWADDR, IFADDR.pack(10, 128, 0, 0, 7), AddressEvent(7, 99)),
         (DELADDR, IFADDR.pack(2, 32, 0, 0, 7), AddressEvent(7, 99, deleted=True)),
         (NEWNEIGH, b"\x02" + bytes(11), None),
+        (NEWNETCONF, netconf(0xFFFF_FFFF, 3), FilterEvent(0)),
+        (NEWNETCONF, netconf(7, 3), FilterEvent(7)),
+        (NEWNETCONF, netconf(7, 2), None),  # its forwarding
+        (NEWNETCONF, netconf(7, 2, 3), None),  # a link that has just come
+        (DELNETCONF, netconf(7), None),
         (NEWNEXTHOP, NEXTHOP.pack(2, 0, 4, 0) + attribute_u32(5, 7), NexthopEvent(7)),
         (DELNEXTHOP, NEXTHOP.pack(2, 0, 4, 0) + attribute(2, bytes(8)), NexthopEvent(0)),
     ],
@@ -234,6 +250,17 @@ def test_the_kind_is_remembered_as_long_as_the_index_lives() -> None:
 
 def ip_batch(lines: Iterable[str]) -> None:
     subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
+
+
+@pytest.mark.usefixtures("namespace")
+async def test_that_a_reverse_path_filter_is_set_is_told(heard: Heard) -> None:
+    source = EventSocket()
+    source.start(heard.notify)
+    ip_batch(["link set lo up"])
+    for name, index in (("lo", 1), ("all", 0)):
+        sysctl(f"ipv4/conf/{name}/rp_filter", 1)
+        await heard.until(partial(eq, FilterEvent(index)))
+    source.close()
 
 
 @pytest.mark.usefixtures("namespace")
