@@ -179,9 +179,11 @@ def unconfigured(view: View, family: Family) -> tuple[IPAddress, ...]:
 
     EC2's images configure its first address alone. We add the others only while we protect it,
     which is while there is a secondary ENI. Before that it is no failure that they do not answer,
-    unless no address of the family is there: then this is empty.
+    unless no address of the family is there: then this is empty. So it is for a port, whose
+    addresses its bridge has.
     """
-    if not isinstance(view.treatment, Primary) or view.is_protected or view.leaves_addresses:
+    is_alone = isinstance(view.treatment, Primary) and not view.is_protected
+    if not is_alone or view.leaves_addresses or view.link.master:
         return ()
     verdict = view.verdicts.get(family)
     listed = verdict.usable.addresses if verdict else ()
