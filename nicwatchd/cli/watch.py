@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import socket
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,7 @@ def watch(arguments: argparse.Namespace) -> int:
         connection = _connected(arguments.runtime_directory / "nicwatchd.sock")
         _tell_missing(arguments)
         printer = _Printer(arguments.interface, as_json=arguments.json)
-        for event in events(connection):
+        for event in events(connection, sys.stdout):
             printer.take(event)
         return fail("the daemon has ended", NO_DAEMON)
     except DaemonError as error:
