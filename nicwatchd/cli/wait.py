@@ -235,7 +235,7 @@ def _first(interface: Document, key: str) -> str:
 def _told(interface: Document, key: str, what: str) -> str:
     """That a family works, since when."""
     after = (interface.get(key) or {}).get("worked_after")
-    when = "" if after is None else f", {duration(after)} after the attach"
+    when = "" if after is None else f", {duration(after)} after it was seen"
     return f"{FAMILIES[key]}{f' {what}' if what else ''} works{when}"
 
 

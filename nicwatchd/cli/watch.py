@@ -164,7 +164,8 @@ def _as_it_is(event: Mapping[str, Any]) -> tuple[str, str]:
         word = "primary" if health == "working" else _verdict(event, str(health))
         return word, "; ".join(filter(None, _families(event)))
     if state == "detected":
-        return STATES[state], str(event.get("eni") or event.get("mac", ""))
+        what = "managed" if event.get("previous") == "ignored" else STATES[state]
+        return what, str(event.get("eni") or event.get("mac", ""))
     reasons = event.get("reasons") or ()
     why = "; ".join(str(r.get("text")) for r in reasons if isinstance(r, dict))
     if state == "applied":

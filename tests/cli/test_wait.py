@@ -38,7 +38,7 @@ ONLY_V4 = eni(1, ipv6=ABSENT)
 NEW = eni(1, health=None, state=State.DETECTED, ipv4=None, ipv6=None)
 PREFIXED = eni(1, ipv4=family(["10.0.2.10"], prefixes=["10.0.9.64/28"]))
 UNLINKED = UnlinkedStatus(mac="02:00:00:00:00:02", eni=ENI1, since=NOW)
-ATTACHED = "0.5 s after the attach"
+ATTACHED = "0.5 s after it was seen"
 
 
 @pytest.mark.parametrize(

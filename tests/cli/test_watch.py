@@ -41,6 +41,7 @@ def event(state: str = "applied", **more: Any) -> dict[str, Any]:
     [
         (event("detected"), ("attached", MAC)),
         (event("detected", eni="eni-1"), ("attached", "eni-1")),
+        (event("detected", previous="ignored"), ("managed", MAC)),
         (
             event("awaiting-imds", reasons=[UNLISTED]),
             ("waiting", "IMDS does not list the MAC"),
