@@ -117,6 +117,7 @@ def daemon(**changes: Any) -> Daemon:
     [
         ({"settings_error": "nicwatchd.toml: unknown key 'x'"}, [(FAIL, "settings")]),
         ({"not_ec2": "no EC2", "enis": ()}, [(WARN, "platform")]),
+        ({"not_ec2": "no EC2", "enis": (), "settings_error": "x"}, [(FAIL, "settings")]),
         ({"daemon": daemon(unit="failed", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(unit="inactive", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(status=None)}, [(FAIL, "daemon")]),
@@ -148,6 +149,31 @@ def daemon(**changes: Any) -> Daemon:
 )
 def test_what_is_said_of_a_host(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert codes(facts(**changes)) == expected
+
+
+def test_without_a_daemon_its_view_is_not_called_fine() -> None:
+    findings, fine = examine(facts(daemon=Daemon()))
+    assert findings == []
+    assert [title for title in fine if "daemon" in title] == []
+    findings, fine = examine(facts(daemon=daemon(unit="inactive", pid=None, status=None)))
+    assert [finding.code for finding in findings] == ["unit"]
+    assert [title for title in fine if "daemon" in title] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "file"),
+    [
+        ("/etc/nicwatchd/conf.d/x.toml: unknown key 'x'", "/etc/nicwatchd/conf.d/x.toml"),
+        ("unknown key 'x'", "/etc/nicwatchd/nicwatchd.toml"),
+    ],
+)
+def test_wrong_settings_are_told_once_with_the_file(wrong: str, file: str) -> None:
+    problem = f"the new settings cannot be used: {wrong}"
+    said = {"problems": [problem], "bad_settings": problem}
+    finding = one(facts(settings_error=wrong, daemon=daemon(status=said)))
+    assert finding.mend.splitlines()[0] == f"sudo editor {file}"
+    # They were mended since, but not reloaded: the daemon alone knows.
+    assert codes(facts(daemon=daemon(status=said))) == [(FAIL, "daemon")]
 
 
 def with_sysctls(number: int, **changes: int) -> tuple[Eni, ...]:

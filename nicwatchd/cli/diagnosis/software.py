@@ -27,14 +27,14 @@ def settings(facts: Facts) -> Iterator[Finding]:
     if facts.settings_error:
         text = f"the settings are wrong: {facts.settings_error}. nicwatchd does not start with"
         text += " them; while it runs, it keeps the ones before."
-        yield fail(
-            "settings", text, f"sudo editor {facts.config}", "sudo systemctl reload nicwatchd"
-        )
+        named = facts.settings_error.partition(": ")[0]
+        file = named if named.startswith("/") else facts.config
+        yield fail("settings", text, f"sudo editor {file}", "sudo systemctl reload nicwatchd")
 
 
 def platform(facts: Facts) -> Iterator[Finding]:
-    """A daemon would idle here."""
-    if facts.not_ec2:
+    """A daemon would idle here. One that works has settings that say otherwise."""
+    if facts.not_ec2 and not (facts.settings_error and facts.daemon.works):
         yield warn(
             "platform",
             "the firmware does not say that this is an EC2 host: nicwatchd manages nothing here.",
@@ -57,7 +57,8 @@ def daemon(facts: Facts) -> Iterator[Finding]:
         text = "nicwatchd.service is enabled, and does not run."
         yield fail("unit", text, "sudo systemctl start nicwatchd")
     said: Any = of.status or {}
-    for problem in said.get("problems", ()):
+    known = {said.get("bad_settings")} if facts.settings_error else set()
+    for problem in (each for each in said.get("problems", ()) if each not in known):
         yield fail("daemon", f"the daemon has a problem: {problem}.", look)
     if said.get("released"):
         text = "nicwatchd leaves this host alone: an operator released it."
