@@ -81,7 +81,10 @@ def items_text(interface: Document, part: Document | None) -> str:
 
 
 def told_causes(interface: Document) -> Iterator[Cause]:
-    """Why it does not work, or not yet; each cause once, with the families that it concerns."""
+    """Why it does not work, or not yet; each cause once, with the families that it concerns.
+
+    What is expected to end by itself has nothing to mend: the view in depth says more.
+    """
     told = health(interface)
     if told is None:
         yield from _open_reasons(interface)
@@ -95,7 +98,7 @@ def told_causes(interface: Document) -> Iterator[Cause]:
         waits = all(parts[label].get("waits") for label in each.families)
         whole = f"waits for {' and '.join(each.families)}: {each.text}" if waits else each.text
         also = f" {' and '.join(works)} works." if works and each is told_now[-1] else ""
-        yield Cause(f"{sentence(whole)}{also}", each.remedy)
+        yield Cause(f"{sentence(whole)}{also}", "" if waits else each.remedy)
     if left := len(causes) - len(told_now):
         yield Cause(f"And {left} more causes: nicwatchd status {interface['name']}.")
 

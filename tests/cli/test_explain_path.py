@@ -176,7 +176,7 @@ def test_ipv6_texts_fit() -> None:
     ("words", "code", "complaint"),
     [
         ((), 2, "name an interface, or a packet: --from ADDRESS --to ADDRESS"),
-        (("eth1", "--from", "10.0.2.10"), 2, "name an interface, or a packet"),
+        (("eth1", "--from", "10.0.2.10"), 2, "either one interface or a packet"),
         (("--from", "10.0.2.10"), 2, "name an interface, or a packet"),
         (("--from", "x", "--to", "10.0.2.1"), 2, "'x' does not appear to be an IPv4 or IPv6"),
         (("--from", "10.0.2.10", "--to", "::1"), 2, "10.0.2.10 and ::1 are not of one family"),
