@@ -36,6 +36,8 @@ WITHOUT_TERMINAL: Final = (
     "name an interface, or say --all"
 )
 KINDS: Final = {"rules": "rule", "routes": "route", "addresses": "address"}
+GROUPS: Final = {"link_groups": ("link group", "link groups")}
+NAMES: Final = {kind: (one, kind) for kind, one in KINDS.items()} | GROUPS
 
 
 def release(arguments: argparse.Namespace) -> int:
@@ -114,7 +116,8 @@ def _policy(config: Path | None) -> Policy:
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
-    counts = [f"{n} {kind.replace('_', ' ')}" for kind, n in document["released"].items() if n]
+    told = document["released"].items()
+    counts = [_count(n, *NAMES.get(kind, (kind, kind))) for kind, n in told if n]
     failed = [f"not released: {each['operation']}: {each['error']}" for each in document["failed"]]
     return [f"released: {', '.join(counts)}" if counts else "nothing to release", *failed]
 
