@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
+from nicwatchd.cli.layout import wrap
 from nicwatchd.cli.output import NO_INTERFACE, NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.model import Operation, RemoveAddress, RemoveRoute, SetGroup
@@ -174,11 +175,11 @@ def _agreed(decision: Decision) -> bool:
     document = _planned(decision)
     if document["commands"]:
         what, links = _counted(document["would_release"]), _and(document["interfaces"])
-        say(f"This takes {what} of {links} out of the kernel.")
+        say("\n".join(wrap(f"This takes {what} of {links} out of the kernel.")))
         say("Connections from outside their subnets will break.")
     else:
         say("There is nothing of nicwatchd's in the kernel.")
-    say("While the daemon runs, it leaves the host alone then, until `nicwatchd reconcile`.")
+    say("A daemon that runs leaves the host alone then, until `nicwatchd reconcile`.")
     say("Continue? [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

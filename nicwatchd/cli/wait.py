@@ -87,7 +87,9 @@ class _Wait:
         for target, text in self.said.items():
             fail(f"timed out after {self.timeout:g} s: {target}: {text}", NOT_WELL)
         if not runs:
-            return fail("the daemon does not run: sudo systemctl start nicwatchd", NO_DAEMON)
+            return fail(
+                "the daemon does not run, or hangs: sudo systemctl restart nicwatchd", NO_DAEMON
+            )
         return NOT_WELL
 
     def _look(self, document: Document | None) -> bool:

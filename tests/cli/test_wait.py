@@ -192,7 +192,9 @@ async def test_no_daemon_until_the_time_is_over(tmp_path: Path) -> None:
     async with waits(tmp_path, "eth1", "--timeout", "0.2") as command:
         code, said = await command.end()
     assert code == 4
-    assert said[-1] == "nicwatchd: the daemon does not run: sudo systemctl start nicwatchd"
+    assert said[-1] == (
+        "nicwatchd: the daemon does not run, or hangs: sudo systemctl restart nicwatchd"
+    )
 
 
 async def test_a_time_of_zero_looks_once(service: Canned, tmp_path: Path) -> None:
