@@ -471,6 +471,14 @@ def test_the_daemons_verdict_is_told(of: Daemon, expected: list[tuple[str, str]]
     assert codes(facts(daemon=of)) == expected
 
 
+def test_a_verdict_of_both_families_is_told_once() -> None:
+    cause = {"code": "mac-unlisted", "text": "IMDS does not list it; is it attached?"}
+    part = {"health": "not-working", "causes": [cause]}
+    interface = {"name": "eth1", "ipv4": part, "ipv6": part}
+    finding = one(facts(daemon=daemon(status={"interfaces": [interface]})))
+    assert finding.text == "eth1, IPv4 and IPv6: IMDS does not list it; is it attached?"
+
+
 def test_a_verdict_whose_reason_is_found_is_not_told_again() -> None:
     host = replace(led(RULE, answer=RouteAnswer(77, 2)), daemon=verdict("not-working"))
     assert codes(host) == [(FAIL, "rule-before")]
