@@ -98,7 +98,8 @@ def test_what_waits_and_what_is_broken() -> None:
 def test_what_waits_has_nothing_to_mend() -> None:
     part = waiting(1).ipv6
     assert part is not None
-    remedy = NO_IPV6S.model_copy(update={"remedy": 'families = ["ipv4"]'})
+    passes = {"code": "undecided-ipv6", "remedy": 'families = ["ipv4"]'}
+    remedy = NO_IPV6S.model_copy(update=passes)
     waits = waiting(1).model_copy(update={"ipv6": part.model_copy(update={"causes": [remedy]})})
     assert shown(host(eni(0), waits))[6:] == [
         "eth1  waits for IPv6: IMDS lists no ipv6s yet. IPv4 works."
