@@ -171,7 +171,9 @@ def _transition(entry: Entry) -> tuple[str, str]:
     why = "; ".join(line.partition(": ")[2] for line in lines)
     match state:
         case "detected":
-            return "attached", entry.get("NICWATCHD_ENI") or entry.get("NICWATCHD_MAC", "")
+            again = entry.get("NICWATCHD_PREVIOUS_STATE") == "ignored"  # a release ended, say
+            what = "managed" if again else "attached"
+            return what, entry.get("NICWATCHD_ENI") or entry.get("NICWATCHD_MAC", "")
         case "awaiting-imds":
             return "waiting", why
         case "validated":
@@ -335,7 +337,7 @@ def _told_once(events: Iterable[Event]) -> Iterable[Event]:
         again = event.what == "configured" and event.key in configured
         if event.what == "configured":
             configured.add(event.key)
-        elif event.what in ("attached", "waiting", "left alone", "detached"):
+        elif event.what in ("attached", "managed", "waiting", "left alone", "detached"):
             configured.discard(event.key)
         if event.what == "attached":
             seen = event.status.get("seen")

@@ -14,7 +14,8 @@ from nicwatchd.cli.depth import paragraph
 from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, find, health, works
 from nicwatchd.cli.layout import Paint, duration, pad, wrap
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NOT_WELL, OK, fail, say
-from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition, worth_a_word
+from nicwatchd.cli.overview import no_interface
+from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition
 
 LABEL: Final = 9  # columns of the labels of facts
 KEYS: Final = 25  # ... of IMDS's keys
@@ -54,8 +55,6 @@ def explain_interface(arguments: argparse.Namespace) -> int:
             text = "nicwatchd plan shows what it would do; nicwatchd status, what the journal knows"
             return fail(text, NO_DAEMON)
         return fail(str(error), error.code)
-    if account is None:
-        return fail(f"no interface {arguments.interface!r}: nicwatchd status", NO_INTERFACE)
     if arguments.json:
         say(json.dumps(account, indent=2))
     else:
@@ -63,7 +62,7 @@ def explain_interface(arguments: argparse.Namespace) -> int:
     return OK if works(account["interface"]) else NOT_WELL
 
 
-def _account(arguments: argparse.Namespace) -> Document | None:
+def _account(arguments: argparse.Namespace) -> Document:
     """The daemon's account; of an older daemon, made from its status. Raises DaemonError."""
     directory, target = arguments.runtime_directory, arguments.interface
     try:
@@ -71,10 +70,14 @@ def _account(arguments: argparse.Namespace) -> Document | None:
     except DaemonError as error:
         if error.code != NO_INTERFACE:
             raise
-        status: Document = ask(directory, "GET", "/v1/status")
-        found = find(status["interfaces"], target)
-        return None if found is None else {"interface": found}
-    return account if "interface" in account else None
+        account = {}
+    if "interface" in account:
+        return account
+    status: Document = ask(directory, "GET", "/v1/status")
+    found = find(status["interfaces"], target)
+    if found is None:
+        raise DaemonError(no_interface(target, status), NO_INTERFACE)
+    return {"interface": found}
 
 
 def lines(account: Document, now: float, paint: Paint) -> Iterator[str]:
@@ -91,9 +94,8 @@ def lines(account: Document, now: float, paint: Paint) -> Iterator[str]:
     for key, label in FAMILIES.items():
         yield ""
         yield from _family(label, interface.get(key), account.get(key), now)
+    yield from _notes(interface)
     yield ""
-    for note in worth_a_word(interface):
-        yield from paragraph("note", note)
     yield from _next(account, now)
     yield from _to_do(account)
 
@@ -166,6 +168,16 @@ def _some(values: list[str]) -> str:
     return ", ".join([*shown, f"and {more} more"] if more else shown)
 
 
+def _notes(interface: Document) -> Iterator[str]:
+    """What is worth knowing of the interface, but for what was told as a cause."""
+    parts = [part for key in FAMILIES if (part := interface.get(key))]
+    told = {cause["text"] for part in parts for cause in part.get("causes", ())}
+    notes = [note for note in interface["notes"] if note["text"] not in told]
+    yield from [""] if notes else []
+    for note in notes:
+        yield from paragraph("note", Cause(note["text"], note.get("remedy", "")))
+
+
 # --- what comes next -----------------------------------------------------------------------------
 
 
@@ -202,7 +214,8 @@ def _kernel(account: Document) -> str:
 def _to_do(account: Document) -> Iterator[str]:
     interface = account["interface"]
     if health(interface) == WORKING:
-        text = f"Nothing. If it does not answer all the same: {HOST_SIDE}."
+        begin = "See `mend` above." if _has_remedy(interface) else "Nothing."
+        text = f"{begin} If it does not answer all the same: {HOST_SIDE}."
     elif interface["state"] == "ignored" and health(interface) is None:
         remedies = [reason.get("remedy", "") for reason in interface["reasons"]]
         text = next(filter(None, remedies), "") or "Nothing: it is left alone."
@@ -219,4 +232,5 @@ def _to_do(account: Document) -> Iterator[str]:
 
 def _has_remedy(interface: Document) -> bool:
     parts = [part for key in FAMILIES if (part := interface.get(key))]
-    return any(cause.get("remedy") for part in parts for cause in part.get("causes", ()))
+    causes = [*interface["notes"], *(c for part in parts for c in part.get("causes", ()))]
+    return any(cause.get("remedy") for cause in causes)

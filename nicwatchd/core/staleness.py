@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nicwatchd.core.model import (
+    MAIN_TABLE,
     AddAddress,
     AddRoute,
     IPAddress,
     Key,
     Operation,
     RemoveAddress,
+    RemoveRoute,
     RemoveRuleset,
     Route,
     SetGroup,
@@ -78,6 +80,8 @@ class Staleness:
                     self._addresses.add(index)
                 case SetRuleset() | RemoveRuleset():
                     self.ruleset = True
+                case AddRoute(route=route) | RemoveRoute(route=route) if route.table == MAIN_TABLE:
+                    self.defaults = True  # all that we have in main are defaults
             self.own = True  # routes go with addresses, and come with links
 
     def refused(self, outcomes: Iterable[Outcome]) -> None:

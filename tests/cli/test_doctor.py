@@ -118,6 +118,7 @@ def daemon(**changes: Any) -> Daemon:
     [
         ({"settings_error": "nicwatchd.toml: unknown key 'x'"}, [(FAIL, "settings")]),
         ({"not_ec2": "no EC2", "enis": ()}, [(WARN, "platform")]),
+        ({"not_ec2": "no EC2", "enis": (), "settings_error": "x"}, [(FAIL, "settings")]),
         ({"daemon": daemon(unit="failed", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(unit="inactive", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(status=None)}, [(FAIL, "daemon")]),
@@ -149,6 +150,31 @@ def daemon(**changes: Any) -> Daemon:
 )
 def test_what_is_said_of_a_host(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert codes(facts(**changes)) == expected
+
+
+def test_without_a_daemon_its_view_is_not_called_fine() -> None:
+    findings, fine = examine(facts(daemon=Daemon()))
+    assert findings == []
+    assert [title for title in fine if "daemon" in title] == []
+    findings, fine = examine(facts(daemon=daemon(unit="inactive", pid=None, status=None)))
+    assert [finding.code for finding in findings] == ["unit"]
+    assert [title for title in fine if "daemon" in title] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "file"),
+    [
+        ("/etc/nicwatchd/conf.d/x.toml: unknown key 'x'", "/etc/nicwatchd/conf.d/x.toml"),
+        ("unknown key 'x'", "/etc/nicwatchd/nicwatchd.toml"),
+    ],
+)
+def test_wrong_settings_are_told_once_with_the_file(wrong: str, file: str) -> None:
+    problem = f"the new settings cannot be used: {wrong}"
+    said = {"problems": [problem], "bad_settings": problem}
+    finding = one(facts(settings_error=wrong, daemon=daemon(status=said)))
+    assert finding.mend.splitlines()[0] == f"sudo editor {file}"
+    # They were mended since, but not reloaded: the daemon alone knows.
+    assert codes(facts(daemon=daemon(status=said))) == [(FAIL, "daemon")]
 
 
 def with_sysctls(number: int, **changes: int) -> tuple[Eni, ...]:
@@ -453,6 +479,14 @@ def verdict(health: str | None, **changes: Any) -> Daemon:
 )
 def test_the_daemons_verdict_is_told(of: Daemon, expected: list[tuple[str, str]]) -> None:
     assert codes(facts(daemon=of)) == expected
+
+
+def test_a_verdict_of_both_families_is_told_once() -> None:
+    cause = {"code": "mac-unlisted", "text": "IMDS does not list it; is it attached?"}
+    part = {"health": "not-working", "causes": [cause]}
+    interface = {"name": "eth1", "ipv4": part, "ipv6": part}
+    finding = one(facts(daemon=daemon(status={"interfaces": [interface]})))
+    assert finding.text == "eth1, IPv4 and IPv6: IMDS does not list it; is it attached?"
 
 
 def test_a_verdict_whose_reason_is_found_is_not_told_again() -> None:

@@ -9,10 +9,15 @@ from nicwatchd.cli.diagnosis import imds, links, ports, routing, software
 from nicwatchd.cli.diagnosis.facts import Facts
 from nicwatchd.cli.diagnosis.findings import Check, Finding, Severity
 
+
+def _answers(facts: Facts) -> bool:
+    return facts.daemon.status is not None
+
+
 CHECKS: Final = (
     Check("settings", software.settings),
     Check("platform", software.platform),
-    Check("daemon", software.daemon),
+    Check("daemon", software.daemon, lambda f: _answers(f) or any(software.daemon(f))),
     Check("links", links.down),
     Check("addresses", links.unconfigured),
     Check("rules before", routing.taken_away),
@@ -23,7 +28,7 @@ CHECKS: Final = (
     Check("error routes", routing.error_route),
     Check("IMDS", imds.condition, lambda facts: not facts.not_ec2),
     Check("IMDS firewall", imds.firewall, lambda facts: facts.firewall is not None),
-    Check("IMDS of the daemon", imds.daemons_view),
+    Check("IMDS of the daemon", imds.daemons_view, _answers),
     Check("IMDS allowance", imds.exceeded, lambda f: any(e.exceeded is not None for e in f.enis)),
     Check("published ports", ports.published_ports, lambda facts: facts.firewall is not None),
     Check("container addresses", ports.container_addresses),
@@ -35,7 +40,7 @@ CHECKS: Final = (
     Check("networkd drop-in", software.networkd),
     Check("DNS by link", software.dns),
     Check("kernel", software.kernel, lambda facts: facts.kernel is not None),
-    Check("verdicts of the daemon", software.verdicts),
+    Check("verdicts of the daemon", software.verdicts, _answers),
 )
 
 

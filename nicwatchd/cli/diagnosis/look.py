@@ -68,7 +68,8 @@ class Looker:
             instance=(self.system.read("/sys/class/dmi/id/board_asset_tag") or "").strip(),
         )
         if self.settings.platform == "auto" and not is_ec2():
-            return replace(facts, not_ec2=NOT_EC2)
+            self.unseen.append("ENIs, their rules and IMDS (this is not EC2, by the firmware)")
+            return replace(facts, not_ec2=NOT_EC2, unseen=tuple(self.unseen))
         kernel = NetlinkKernel()
         try:
             decision, imds = await self._decide(kernel)
@@ -88,6 +89,8 @@ class Looker:
         if pid:
             with contextlib.suppress(DaemonError):
                 status = self.system.ask("GET", "/v1/status")
+        else:
+            self.unseen.append("the daemon (it does not run)")
         enabled, active = (
             self.system.systemctl(verb, "nicwatchd.service") for verb in ("is-enabled", "is-active")
         )
