@@ -24,7 +24,7 @@ from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
 
-# Of narrow routes in tables that foreign rules lead to we do not hear: so look again now and then.
+# However little we heard, look again now and then: a bound for what we have not thought of.
 ANEW: Final = 60.0  # s
 
 
@@ -47,6 +47,7 @@ class Lookups:
         self._paths_of: object = None  # and from what these were found
         self._own: tuple[object, frozenset[IPAddress]] = ((), frozenset())  # and from what
         self._at = -inf  # when they were
+        self.destinations: frozenset[IPAddress] = frozenset()  # what was looked up last leads there
         self._places: dict[Key, tuple[object, _Place]] = {}  # and from what
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
 
@@ -68,6 +69,7 @@ class Lookups:
             return LookUp(())
         self._at = now
         step = LookUp(tuple(self._probes()))
+        self.destinations = frozenset(probe.dst for probe in step.probes)
         if not step.probes:
             self.take(step, LookedUp(()))  # there is nothing left to win over
         return step
