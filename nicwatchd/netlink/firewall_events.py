@@ -1,7 +1,7 @@
 """That somebody changed something of nftables. Not what: whoever wants to know lists the rules.
 
-The kernel tells of each rule, and nobody here reads that: its first word is enough, and what comes
-in the time after it is one more.
+The kernel tells of each rule, and nobody here reads that: its first word is enough. What comes in
+a short time after it belongs to it: a container's ports take several changes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 NFNLGRP_NFTABLES: Final = 7  # linux/netfilter/nfnetlink.h
 # The kernel takes that for the least that it allows. What has no place there is not missed.
 BUFFER: Final = 1
-# s from one word to the next at least. A container's ports take several changes, within a tenth.
-PAUSE: Final = 0.5
+PATIENCE: Final = 0.4  # s from the first change to the word of it
 AT_MOST: Final = 64  # datagrams to drop in one go; the buffer has place for fewer
 
 
@@ -38,7 +37,7 @@ def open_firewall_socket() -> socket.socket:
 
 
 class FirewallEvents:
-    """Calls `notify` for the changes, of which it makes one word every PAUSE."""
+    """Calls `notify` for the changes, once for all that come within PATIENCE."""
 
     def __init__(self, notify: Callable[[], None]) -> None:
         self._notify = notify
@@ -66,8 +65,11 @@ class FirewallEvents:
     def _readable(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock.fileno())
+        self._next = loop.call_later(PATIENCE, self._tell, sock)
+
+    def _tell(self, sock: socket.socket) -> None:
         _drop(sock)
-        self._next = loop.call_later(PAUSE, self._listen, sock)
+        self._listen(sock)
         self._notify()
 
 
