@@ -7,6 +7,7 @@ seeds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_network
 from random import Random
 from typing import Final
@@ -17,9 +18,10 @@ from tests.chaos.actions import Action, Foreign, ForeignRule, NarrowRoute, PutFo
 from tests.chaos.propose_foreign import one
 from tests.chaos.truth import NARROWS, PRIMARY, Truth, cidrs
 
-SHARE: Final = 0.1
+SHARE: Final = 0.15
 AT_MOST: Final = 6
-TABLES: Final = 70  # and the number of the ENI: each has one of its own
+TABLES: Final = 70  # and the number of the ENI
+TO_TABLES: Final = 0.7  # the share of what comes that is a route, where a rule leads to it
 MUCH: Final = ip_network("192.0.0.0/4")  # of the internet
 
 
@@ -35,14 +37,31 @@ def _about_narrow_routes(truth: Truth, random: Random) -> Action | None:
         thing = one(random, there)
         return None if thing is None else TakeForeign(thing)
     mac = one(random, [PRIMARY, *truth.secondaries]) or PRIMARY
-    table = TABLES + int(mac.rpartition(":")[2], 16)
-    sources = [*cidrs(truth.enis[mac].subnet), *map(ip_network, truth.enis[mac].addresses())]
-    source = one(random, sources)
-    new: list[Foreign] = [NarrowRoute(dst, table) for dst in _covering(truth, mac)]
-    if source is not None:
-        new.append(ForeignRule(Rule(Family(source.version), NARROWS, table, 4, src=source)))
+    led = {rule.table: rule.family for rule in truth.foreign_rules() if rule.priority == NARROWS}
+    enis = {_table_of(each): each for each in (PRIMARY, *truth.secondaries)}
+    table = one(random, led.keys() & enis.keys()) if random.random() < TO_TABLES else None
+    if table is not None:
+        new = _routes(truth, enis[table], led[table])
+    else:
+        new = [ForeignRule(rule) for rule in _rules(truth, mac)]
     thing = one(random, set(new) - truth.foreign)
     return None if thing is None else PutForeign(thing)
+
+
+def _table_of(mac: str) -> int:
+    """Each ENI has one of its own, so that its packets alone are led there."""
+    return TABLES + int(mac.rpartition(":")[2], 16)
+
+
+def _rules(truth: Truth, mac: str) -> Iterator[Rule]:
+    """What leads there what an ENI sends. A rule of one address would say whose the address is."""
+    for source in cidrs(truth.enis[mac].subnet):
+        yield Rule(Family(source.version), NARROWS, _table_of(mac), 4, src=source)
+
+
+def _routes(truth: Truth, mac: str, family: Family) -> list[Foreign]:
+    every = _covering(truth, mac)
+    return [NarrowRoute(dst, _table_of(mac)) for dst in every if dst.version == family]
 
 
 def _covering(truth: Truth, mac: str) -> list[IPNetwork]:

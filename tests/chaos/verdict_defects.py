@@ -73,3 +73,5 @@ CASES: Final = (
     Case(missing_address_is_fine, 1, 16, "is called working"),
     Case(default_routes_are_no_news, 14, 12, "is called working"),
 )
+# ... and on a walk beside tables of others.
+NARROW: Final = Case(narrow_routes_are_no_news, 30, 24, "is called working")
