@@ -61,7 +61,7 @@ How to read it
     asking      what to ask IMDS now
     basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
-    staleness, picture     what to read again
+    staleness, concerns -> picture     what to read again
     written -> chronicle   what we wrote and why; what happened beside the transitions: the causes,
                 as news
     agenda      when the next turn is due, and why

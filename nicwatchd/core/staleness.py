@@ -40,6 +40,7 @@ class Staleness:
         self.defaults = True  # main's default routes
         self.ruleset = True  # our nftables table
         self.filters = False  # reverse-path filters; they are read from time to time, too
+        self.firewall = True  # the rules of others in nftables
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -156,6 +157,11 @@ class Staleness:
         """Whether the reverse-path filters of all ENIs are to be read, if that is of interest."""
         filters, self.filters = self.filters, False
         return filters
+
+    def take_firewall(self) -> bool:
+        """Whether the ports that others publish are to be read."""
+        firewall, self.firewall = self.firewall or self._reading_everything, False
+        return firewall
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

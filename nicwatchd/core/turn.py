@@ -10,6 +10,7 @@ to IMDS, news, the next appointment, and the decision. Times are monotonic secon
 
     turn.start(now)
     while turn.step:
+        <let events tell of `turn.picture.heeded`, too>
         turn.answer(<what the driver got for turn.step>, now)
 
 One table, `TURN`, says which phase follows which; the diagram in docs/turn.md is made from it.
@@ -283,11 +284,11 @@ class Turn:
             case Phase.OBJECTS:
                 self.step = self.picture.objects_wanted(now)
             case Phase.APPLYING:
-                macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
-                self.step = Apply(self._application.batch(), macs)
+                self.step = Apply(self._application.batch(), dict(self.host.keys))
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
+                self.picture.heed(self._lookups.destinations)
                 if not self.step.probes:
                     self._end(now)
 

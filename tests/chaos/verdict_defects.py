@@ -59,6 +59,18 @@ def default_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Picture, "take_event", wrong)
 
 
+def narrow_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
+    """... or when a route to a network does, in a table that a foreign rule leads to."""
+    right = Picture.take_event
+
+    def wrong(self: Picture, event: Event, now: float, *, by_us: bool) -> float | None:
+        if isinstance(event, RouteEvent) and event.heeded and not event.wide:
+            return None
+        return right(self, event, now, by_us=by_us)
+
+    patch.setattr(Picture, "take_event", wrong)
+
+
 CASES: Final = (
     Case(look_ups_ignored, 2, 15, "is called working"),
     Case(subnets_forgotten, 10, 40, "is called working"),
@@ -67,3 +79,5 @@ CASES: Final = (
     Case(unconfigured_is_a_failure, 1, 16, "is called Said"),
     Case(default_routes_are_no_news, 14, 12, "is called working"),
 )
+# ... and on a walk beside tables of others.
+NARROW: Final = Case(narrow_routes_are_no_news, 30, 24, "is called working")
