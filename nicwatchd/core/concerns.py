@@ -6,9 +6,8 @@ read; a wrong no is a change that is seen late.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 
-from nicwatchd.core.host import Host
 from nicwatchd.core.model import MAIN_TABLE, Family, Route
 from nicwatchd.core.port import AddressEvent, Event, LinkEvent, NexthopEvent, RouteEvent
 
@@ -34,26 +33,26 @@ def is_of_closed(
     return False
 
 
-def leads_elsewhere(event: Event, host: Host) -> bool:
+def leads_elsewhere(event: Event, *carriers: Container[int]) -> bool:
     """Whether packets of an ENI's may be led otherwise than they were, by whichever rule's table.
 
     What leads by an ENI goes with its link, its addresses or a next-hop object, without an event.
+    `carriers` are the ENIs and what stands on them, by ifindex.
     """
     match event:
         case RouteEvent():
             return event.wide or event.heeded
         case NexthopEvent(oif=index):
-            return event.heeded or _is_eni_s(index, host)
+            return event.heeded or _is_in(index, carriers)
         case LinkEvent(index=index):
-            return (event.gone or event.down) and _is_eni_s(index, host)
+            return (event.gone or event.down) and _is_in(index, carriers)
         case AddressEvent(index=index):
-            return event.deleted and not event.link_local and _is_eni_s(index, host)
+            return event.deleted and not event.link_local and _is_in(index, carriers)
     return False
 
 
-def _is_eni_s(index: int, host: Host) -> bool:
-    """Whether a link is an ENI's, or stands on one."""
-    return index in host.interfaces or index in host.above.beneath
+def _is_in(index: int, some: Iterable[Container[int]]) -> bool:
+    return any(index in each for each in some)
 
 
 def is_of_defaults(event: Event, defaults: Iterable[Route], *, by_us: bool) -> bool:

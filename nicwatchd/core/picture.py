@@ -87,7 +87,7 @@ class Picture:
         noted = self._note(event, now, by_us=by_us)
         if is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
-        if not by_us and leads_elsewhere(event, self._host):
+        if not by_us and leads_elsewhere(event, self._host.interfaces, self._host.above.beneath):
             self.stale.rules_changed = True  # or rather, where they lead to
             noted = COALESCE if noted is None else min(noted, COALESCE)
         if is_of_defaults(event, self._host.defaults, by_us=by_us):
