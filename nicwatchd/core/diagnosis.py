@@ -20,7 +20,6 @@ from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Address, Family, IPAddress, Reason, ours
 from nicwatchd.core.reach import Reached
-from nicwatchd.core.remedies import ASSIGNED
 from nicwatchd.core.treatment import Managed, Primary
 from nicwatchd.core.view import View, listed_elsewhere, taken_away
 
@@ -147,8 +146,8 @@ def _of_link(view: View) -> Reason | None:
         remedy = f"sudo ip link set dev {name} up"
         return Reason("link-down", f"the link is down: {name} answers nobody", remedy)
     if not view.link.running:
-        text = f"{name} has no carrier: its device is stuck, or EC2 is detaching it"
-        return Reason("no-carrier", text, ASSIGNED.format(mac=view.link.mac))
+        text = f"{name} has no carrier: EC2 is detaching it, or has, or its device is stuck;"
+        return Reason("no-carrier", f"{text} nothing on this host mends that")
     return None
 
 

@@ -179,7 +179,7 @@ class Picture:
     def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
         """Record who removed something of ours. The kernel itself is no suspect."""
         if event.culprit and event.pid:
-            self._host.suspect(where, event.culprit)
+            self._host.suspect(where, event.culprit, event.stop)
 
     def _note_link(self, event: LinkEvent, now: float) -> float | None:
         known = event.index in self._host.interfaces or event.index in self._links

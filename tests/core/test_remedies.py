@@ -27,7 +27,6 @@ BRINGS_ITS_OWN = {
     "address-missing",
     "address-tentative",
     "leaves-elsewhere",
-    "no-carrier",
     "published-port",
     "taken-away",
 }

@@ -1,18 +1,18 @@
-"""Broken hosts: `status` names the cause, and what it says mends it; exit code and /readyz follow.
+"""Broken hosts: `status`, `explain` and `doctor` name the cause, and what they say mends it.
 
-The table is in broken_hosts.py; what does not fit into it is here. Truth is reachability by TCP.
+The exit code and /readyz follow. The table is in broken_hosts.py; what does not fit into it is here. Truth is reachability by TCP.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,11 +23,11 @@ from nicwatchd.sim import containers, netns, probe
 from nicwatchd.sim.dhcp import BEATS
 from nicwatchd.sim.ec2 import SETTINGS, Ec2
 from nicwatchd.sim.probe import PORT, Acceptor, all_answer, matrix, paths
-from nicwatchd.sim.script import Step
 from tests.scenarios.broken_hosts import (
     AFTER,
     BEFORE,
     DEFAULT,
+    DOCTOR,
     ENI1,
     ETH1,
     HOSTS,
@@ -36,7 +36,7 @@ from tests.scenarios.broken_hosts import (
     Where,
 )
 from tests.scenarios.commands import nicwatchd_on
-from tests.scenarios.doctoring import Doctor
+from tests.scenarios.doctoring import Doctor, Finding
 from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_host, settings
 from tests.scenarios.software import eventually
 from tests.scenarios.test_hosts_rules import MANY
@@ -107,14 +107,19 @@ async def until_told(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
     async def is_told() -> bool:
         nonlocal last
         last = await host.daemon.get("/v1/status")
-        texts = [text for text, _ in told(last, broken, broken.on)]
-        return any(all(words in text for words in broken.words) for text in texts)
+        return any(is_it(broken, *each) for each in told(last, broken, broken.on))
 
     await eventually(is_told, lambda: f"not told: {broken.code}: {last}")
     await host.daemon.post("/v1/reconcile")
     causes = told(await host.daemon.get("/v1/status"), broken, broken.on)
-    assert any(all(words in text for words in broken.words) for text, _ in causes), causes
+    assert any(is_it(broken, *each) for each in causes), causes
     return causes
+
+
+def is_it(broken: BrokenHost, text: str, remedy: str) -> bool:
+    """Whether this is the cause, and what mends it."""
+    has_words = all(words in text for words in broken.words)
+    return has_words and re.fullmatch(broken.remedy, remedy) is not None
 
 
 MENDS = re.compile(r"^( *[Mm]end: +)(.*)$")
@@ -163,6 +168,73 @@ def unbroken(command: str) -> str:
     return flat(command.replace("\\\n", " "))
 
 
+async def tells(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """What `explain` and `doctor` say of it, each alone; as text and as JSON."""
+    doctor = Doctor.of(host)
+    explain = ("explain", broken.on, "--config", str(host.daemon.config))
+    shown, account, findings = await asyncio.gather(
+        nicwatchd_on(host.vpc, *explain),
+        nicwatchd_on(host.vpc, *explain, "--json"),
+        doctor.findings(),
+    )
+    assert (shown.code, account.code) == ((0, 0) if broken.is_well else (1, 1)), shown
+    explains(shown.out, broken, causes)
+    explains_as_json(json.loads(account.out), broken, causes)
+    examines(findings, broken, causes)
+
+
+def explains(shown: str, broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """What a person reads who asks why: the cause, the fact, what mends it; no other command."""
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    whole = unbroken(shown)
+    wanted = [*broken.words, broken.fact]
+    assert [each for each in wanted if each not in whole] == [], shown
+    remedies = [unbroken(each) for each in pasted(shown)]
+    if sends_to_doctor(broken):
+        assert any(re.fullmatch(mend_of(broken), each) for each in remedies), shown
+    for _, remedy in () if sends_to_doctor(broken) else causes:
+        assert flat(remedy) in [*remedies, whole.partition(" To do: ")[2]], (remedy, shown)
+    assert re.search(r"nicwatchd (status|doctor|explain)", whole) is None, shown
+
+
+def explains_as_json(account: dict[str, Any], broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """The same for programs: the code, and what mends it."""
+    found = told({"interfaces": [account["interface"]]}, broken)
+    if not sends_to_doctor(broken):
+        assert {remedy for _, remedy in causes} <= {remedy for _, remedy in found}
+        assert "findings" not in account
+        return
+    assert [text for text, _ in found if broken.words[0] in text]
+    examines(account["findings"], broken, causes)
+
+
+def examines(found: Sequence[Finding], broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """What `doctor` finds: the thing, and the same remedy."""
+    if isinstance(broken.doctor, str):
+        assert found == [], broken.doctor
+        return
+    its = [each for each in found if each["code"] == broken.doctor.code]
+    assert any(broken.doctor.words in each["text"] for each in its), found
+    lines = [unbroken(line) for each in its for line in each["mend"].splitlines()]
+    if broken.doctor.mend:
+        assert all(re.fullmatch(broken.doctor.mend, each["mend"]) for each in its), its
+    else:
+        assert {flat(remedy) for _, remedy in causes} <= set(lines), (causes, its)
+    of_others = {each["code"] for each in found} - {broken.doctor.code}
+    assert of_others <= set(broken.doctor.besides), found
+
+
+def sends_to_doctor(broken: BrokenHost) -> bool:
+    """Whether the daemon cannot say what mends it: it may not read the firewall, say."""
+    return broken.remedy == DOCTOR
+
+
+def mend_of(broken: BrokenHost) -> str:
+    """The pattern of what mends it."""
+    assert not isinstance(broken.doctor, str)
+    return broken.doctor.mend if sends_to_doctor(broken) else broken.remedy
+
+
 # --- what is true ------------------------------------------------------------------------------
 
 
@@ -193,39 +265,33 @@ async def is_dead(host: HostUnderTest, broken: BrokenHost) -> None:
 
 async def run_as_printed(host: HostUnderTest, command: str) -> None:
     """Run a remedy in the host's network namespace, where the tests are root already."""
-    plain = command.replace("sudo ", "")
-    await host.vpc.exec(host.vpc.host, "sh", "-c", plain)
+    await Doctor.of(host).mend({"mend": command})
 
 
-async def ask_doctor(host: HostUnderTest, broken: BrokenHost) -> None:
-    """Find it by `doctor`, and do what that prints, as far as it is to be done on the host."""
-    assert broken.doctor is not None
-    code, words, remedy = broken.doctor
-    doctor = Doctor.of(host)
-    (finding,) = [each for each in await doctor.findings() if each["code"] == code]
-    assert words in finding["text"], finding
-    assert re.fullmatch(remedy, finding["mend"]), finding
-    if broken.mend is None:
-        await doctor.mend(finding)
+async def explained(host: HostUnderTest, name: str) -> list[str]:
+    """What `explain` says is to be done, as it is copied from the terminal."""
+    words = ("explain", name, "--config", str(host.daemon.config))
+    return pasted((await nicwatchd_on(host.vpc, *words)).out)
 
 
 async def mend(host: HostUnderTest, broken: BrokenHost) -> None:
-    """Do what is printed. Where more than one thing is amiss, the next shows once one is mended."""
-    if broken.doctor is not None:
-        await ask_doctor(host, broken)
+    """Do what `explain` prints. Where more than one thing is amiss, the next shows then."""
     if broken.mend is not None:
         await broken.mend(host)
-    if broken.mend is not None or broken.doctor is not None:
         return
     done: set[str] = set()
 
     async def is_mended() -> bool:
-        remedies = {flat(each) for _, each in told(await host.daemon.get("/v1/status"), broken)}
-        for command in pasted(await shows(host, broken)) if remedies else ():
-            if unbroken(command) in remedies and command not in done:
-                done.add(command)
-                await run_as_printed(host, command)
-        return not remedies
+        document = await host.daemon.get("/v1/status")
+        names = [
+            each["name"] for each in document["interfaces"] if told(document, broken, each["name"])
+        ]
+        for name in names:
+            for command in await explained(host, name):
+                if re.fullmatch(mend_of(broken), unbroken(command)) and command not in done:
+                    done.add(command)
+                    await run_as_printed(host, command)
+        return not names
 
     await eventually(is_mended)
     assert done
@@ -240,10 +306,11 @@ def cases() -> Iterator[Any]:
         yield pytest.param(broken, id=broken.name, marks=marks)
 
 
-async def is_named(host: HostUnderTest, broken: BrokenHost) -> None:
+async def is_named(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
     causes = await until_told(host, broken)
     await prints(host, broken, causes)
     await is_dead(host, broken)
+    return causes
 
 
 async def breaks(host: HostUnderTest, broken: BrokenHost) -> None:
@@ -279,9 +346,11 @@ async def test_a_broken_host_is_named_and_mended(broken: BrokenHost) -> None:
         async with answering(host, broken):
             if AFTER in broken.moments:
                 await breaks(host, broken)
-            await is_named(host, broken)
+            await tells(host, broken, await is_named(host, broken))
             await mend(host, broken)
             await is_well(host)
+            if broken.then:
+                await broken.then(host)
             await all_answer(host.vpc, dead_paths(host, broken), WITHIN, broken.port)
         for eni in broken.enis:
             await host.until(eni.name, complete)
@@ -333,28 +402,6 @@ async def test_d_an_eni_without_ipv6_in_a_subnet_that_has_it() -> None:
         await is_well(host)
 
 
-async def test_e_rules_that_somebody_keeps_removing(tmp_path: Path) -> None:
-    """The fight is over once nobody has removed anything for a while, here 2 s."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "from nicwatchd.core import fights\nfights.WINDOW = 2.0\n", encoding="utf-8"
-    )
-    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ".")))
-    wrapper = ("env", f"PYTHONPATH={path}")
-    async with ec2_host(ETH1, wrapper=wrapper) as host:
-        await host.plug("eth1")
-        await host.until("eth1", complete)
-        loop = "while :; do ip rule flush proto 236; sleep 0.3; done"
-        culprit = await host.vpc.popen(host.vpc.host, "sh", "-c", loop)
-        text, remedy = await causes_are(host, "eth1", "ipv4", "fought-over")
-        assert "was removed 3 times in" in text
-        assert remedy.startswith("sudo bpftrace -e 'kprobe:fib_nl_delrule")
-        text = text.split(" was removed ")[0]  # it goes on, and is counted on
-        await status_says(host, text, remedy, code=1)
-        culprit.kill()
-        await culprit.wait()
-        await is_well(host)
-
-
 async def test_j_no_dhcp_client() -> None:
     """IPv4 waits for one for some seconds, and works without it then."""
     async with ec2_host(ETH1, config=settings({"address_wait": 3.0})) as host:
@@ -388,21 +435,6 @@ async def test_l_dropped_by_a_security_group() -> None:
         await status_says(host, words, of=["eth1"], code=0)
         await host.vpc._do(netns.nft, host.vpc.router, "delete table inet sg\n")
         await host.all_reachable("eth1")
-
-
-async def test_o_a_mac_that_imds_never_lists() -> None:
-    config = settings(QUICK, expect=["ipv4", "ipv6"])  # else it is no ENI after a while
-    async with ec2_host(replace(ETH1, steps=(Step(listed=False),)), config=config) as host:
-        await host.plug("eth1")
-        await host.until("eth1", lambda status: bool(status["overdue"]))
-        text, remedy = await causes_are(host, "eth1", "ipv4", "mac-unlisted")
-        assert f"IMDS does not list the MAC {ETH1.mac}; did EC2 attach this interface?" in text
-        describe = "aws ec2 describe-network-interfaces --filters Name=mac-address,Values="
-        assert remedy == describe + ETH1.mac
-        await status_says(host, "NOT WORKING", text, remedy, code=1)
-        host.imds.step("eth1", complete=True)
-        await host.until("eth1", complete)
-        await is_well(host)
 
 
 @pytest.mark.parametrize("how", ["killed", "hung"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from nicwatchd.cli.diagnosis import imds, links, ports, routing, software
@@ -36,14 +36,17 @@ CHECKS: Final = (
     Check("kernel", software.kernel, lambda facts: facts.kernel is not None),
     Check("verdicts of the daemon", software.verdicts),
 )
+TITLES: Final = frozenset(check.title for check in CHECKS)
+# Those that say why IMDS does not answer the daemon.
+OF_IMDS: Final = frozenset(title for title in TITLES if title.startswith("IMDS"))
 
 
-def examine(facts: Facts) -> tuple[list[Finding], list[str]]:
+def examine(facts: Facts, titles: Collection[str] = TITLES) -> tuple[list[Finding], list[str]]:
     """What hurts, the worst first, each once; and the titles of the checks that found nothing."""
     found = {
         check.title: list(dict.fromkeys(check.find(facts)))
         for check in CHECKS
-        if check.can_see(facts)
+        if check.title in titles and check.can_see(facts)
     }
     known = [finding for some in found.values() for finding in some if not finding.about]
     every = [f for some in found.values() for f in some if not _is_told(f, known)]
@@ -52,6 +55,9 @@ def examine(facts: Facts) -> tuple[list[Finding], list[str]]:
 
 
 def _is_told(verdict: Finding, known: Iterable[Finding]) -> bool:
-    """Whether a check found the reason of a verdict, and its remedy, by itself."""
+    """Whether a check found the reason of a verdict, or its remedy, by itself."""
+    known = list(known)
+    if verdict.about and any(verdict.mend in finding.mend.splitlines() for finding in known):
+        return True
     words = {word.strip(".,:;()") for finding in known for word in finding.text.split()}
     return not words.isdisjoint(verdict.about)

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from nicwatchd.cli.diagnosis.facts import Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
+from nicwatchd.cli.words import sentence
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.remedies import DOCTOR
 
 # The kernels in which `suppress_prefixlength` leaks memory for IPv6: mainline's first and the
 # first stable one with the fix ("ipv6: fix memory leak in fib6_rule_suppress").
@@ -19,6 +21,7 @@ LEAKS: Final = (
     ((5, 11, 0), (5, 15, 7)),
 )
 OLDEST: Final = (4, 17, 0)  # the first with protocols of rules
+OF_ITSELF: Final = "# it ends once IMDS gives the right answer: nicwatchd asks again by itself"
 DROP_IN: Final = "/etc/systemd/networkd.conf.d/99-nicwatchd.conf"
 
 
@@ -69,14 +72,21 @@ def verdicts(facts: Facts) -> Iterator[Finding]:
     for interface in (facts.daemon.status or {}).get("interfaces", ()):
         for family in ("ipv4", "ipv6"):
             part = interface.get(family) or {}
-            if part.get("health") in (None, "working") or part.get("waits"):
+            if part.get("health") in (None, "working"):
                 continue
-            name = interface["name"]
+            name, waits = interface["name"], part.get("waits")
             about = (name, *part.get("addresses", ()))
-            say = fail if part["health"] == "not-working" else warn
+            say = fail if part["health"] == "not-working" and not waits else warn
             for cause in part.get("causes", ()):
                 mend = cause.get("remedy") or f"nicwatchd explain {name}"
-                text = f"{name}, {family.replace('ip', 'IP')}: {cause['text']}."
+                if cause.get("remedy") == DOCTOR:
+                    if facts.imds.state not in ("ok", "unasked"):
+                        continue  # the checks of IMDS say why
+                    mend = OF_ITSELF
+                elif waits and not cause.get("remedy"):
+                    continue  # it ends by itself
+                head = f"{name} waits for" if waits else f"{name},"
+                text = f"{head} {family.replace('ip', 'IP')}: {sentence(cause['text'])}"
                 yield replace(say(cause["code"], text, mend), about=about)
 
 

@@ -1,0 +1,120 @@
+"""Who asks IMDS: the processes with connections to it, in all network namespaces that can be seen.
+
+Connections are short, so they are looked at again and again for a moment. Without root, only the
+caller's own processes can be told from their sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from nicwatchd.cli.diagnosis.facts import Asker
+from nicwatchd.core.model import IPAddress
+from nicwatchd.netlink import culprit
+
+SPAN: Final = 1.0  # s of looking; a script that asks once a second is no reason for throttling
+PAUSE: Final = 0.01  # s between two looks: an answer takes some milliseconds
+TABLES: Final = ("tcp", "tcp6")  # of /proc/PID/net
+LISTED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection to IMDS: its local end, which is another for each, and its socket's inode."""
+
+    local: str
+    inode: str
+
+
+def askers(
+    endpoints: Collection[IPAddress],
+    proc: Path,
+    *,
+    but: Collection[int] = (),
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[Asker, ...]:
+    """Who asks IMDS most, without the processes `but`, the busiest first."""
+    seen: dict[Connection, str] = {}  # and the process, once that was found
+    stops: dict[str, str] = {}
+    end = clock() + SPAN
+    while clock() < end:
+        new = {each for each in _connections(endpoints, proc) if not seen.get(each)}
+        owners = _owners({each.inode for each in new}, proc, but) if new else {}
+        for each in new:
+            pid = owners.get(each.inode)
+            seen[each] = _named(pid, proc, stops) if pid else ""
+        pause(PAUSE)
+    counts = Counter(name for name in seen.values() if name)
+    return tuple(Asker(name, n, stops[name]) for name, n in counts.most_common(LISTED))
+
+
+def _named(pid: int, proc: Path, stops: dict[str, str]) -> str:
+    """A process in words. Those that one remedy ends are one: a loop runs a command each time."""
+    stop = culprit.stop(pid, proc)
+    name = f"{culprit.process_name(pid, proc)}{culprit.origin(pid, proc)}"
+    known = next((words for words, its in stops.items() if stop and its == stop), name)
+    stops.setdefault(known, stop)
+    return known
+
+
+def _connections(endpoints: Collection[IPAddress], proc: Path) -> Iterator[Connection]:
+    for pid in _one_of_each_namespace(proc):
+        for table in TABLES:
+            for line in _lines(proc / str(pid) / "net" / table):
+                _, local, remote, *rest = line.split()
+                if _address(remote) in endpoints:
+                    yield Connection(local, rest[6])
+
+
+def _one_of_each_namespace(proc: Path) -> Iterable[int]:
+    """A process in each network namespace; this one first."""
+    found: dict[str, int] = {}
+    for pid in (os.getpid(), *_pids(proc)):
+        try:
+            found.setdefault(str((proc / str(pid) / "ns" / "net").readlink()), pid)
+        except OSError:
+            continue
+    return found.values()
+
+
+def _owners(inodes: Collection[str], proc: Path, but: Collection[int]) -> dict[str, int]:
+    """The processes that have these sockets; the latest first, since they ask most often."""
+    names = {f"socket:[{inode}]": inode for inode in inodes if inode != "0"}
+    found: dict[str, int] = {}
+    for pid in sorted(_pids(proc), reverse=True) if names else ():
+        if pid in but:
+            continue
+        try:
+            targets = {str(each.readlink()) for each in (proc / str(pid) / "fd").iterdir()}
+        except OSError:  # it has ended, or is another user's
+            continue
+        found |= {names[target]: pid for target in targets & names.keys()}
+    return found
+
+
+def _pids(proc: Path) -> list[int]:
+    return [int(each.name) for each in proc.iterdir() if each.name.isdecimal()]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return []
+
+
+def _address(end: str) -> IPAddress:
+    """The address of one end of a connection: words of four bytes, in the host's order."""
+    packed = bytes.fromhex(end.partition(":")[0])
+    if sys.byteorder == "little":
+        packed = b"".join(packed[n : n + 4][::-1] for n in range(0, len(packed), 4))
+    return ip_address(packed)
