@@ -1,8 +1,8 @@
 """Broken hosts: how each is broken, what nicwatchd says of it, and what mends it, as it is printed.
 
-`status`, `explain` and `doctor` each tell it. What `ip`, `sysctl`, `nft`, `kill` and nicwatchd mend is
-run as it is printed, in the host's network namespace. What an AWS command, systemd or an edit of the
-settings does, the sim does in its stead.
+`status`, `explain` and `doctor` each tell it. What `ip`, `sysctl`, `nft`, `kill` and nicwatchd mend
+is run as it is printed, in the host's network namespace. What an AWS command, systemd or an edit of
+the settings does, the sim does in its stead.
 """
 
 from __future__ import annotations
@@ -424,7 +424,7 @@ HOSTS: Final = (
         doctor=Finding(
             "imds-throttled",
             "IMDS throttles this host (169.254.169.254: 429 on the token); python",
-            "sudo kill [0-9]+  # python.*",
+            "sudo kill [0-9]+ # python.*",
         ),
         mend=kill_who_asks,
         moments=(BEFORE,),
@@ -510,8 +510,9 @@ HOSTS: Final = (
         carrier("down"),
         "no-carrier",
         ("eth1 has no carrier", "EC2 is detaching it", "nothing on this host mends that"),
-        f"aws ec2 attach-network-interface --network-interface-id {ENI1} --instance-id [-A-Za-z0-9]+ "
-        "--device-index 1  # if EC2 still has it attached: detach it first",
+        f"aws ec2 attach-network-interface --network-interface-id {ENI1} "
+        "--instance-id [-A-Za-z0-9]+ --device-index 1 "
+        "# if EC2 still has it attached: detach it first",
         fact="kernel no-carrier",
         doctor=Finding("no-carrier", "has no carrier: perhaps the ENI was detached by force."),
         mend=on_ec2(carrier("up")),
@@ -522,7 +523,7 @@ HOSTS: Final = (
         started(FLUSHES),
         "fought-over",
         ("was removed", "name port id", "perhaps ip (child of sh, pid "),
-        "sudo kill [0-9]+  # sh",
+        "sudo kill [0-9]+ # sh",
         fact="its facts are complete",
         doctor=Finding("fought-over", "perhaps ip (child of sh, pid "),
         dead=(),  # but for moments
@@ -535,7 +536,7 @@ HOSTS: Final = (
         nothing,
         "mac-unlisted",
         (f"IMDS does not list the MAC {ETH1.mac}; did EC2 attach this interface?",),
-        "sudo nicwatchd release eth1  # if EC2 has not attached it: "
+        "sudo nicwatchd release eth1 # if EC2 has not attached it: "
         f"aws ec2 describe-network-interfaces --filters Name=mac-address,Values={ETH1.mac}",
         fact="does not list its MAC; asked",
         doctor=Finding("mac-unlisted", f"eth1, IPv4: IMDS does not list the MAC {ETH1.mac}"),
@@ -653,7 +654,9 @@ HOSTS: Final = (
         ("answers nobody", "leave by eth1 instead of eth0, by a route of main"),
         "sudo ip (-6 )?route del default dev eth1",
         fact="kernel DHCP 10.0.1.10",
-        doctor=Finding("leaves-elsewhere", "eth0, IPv4: 10.0.1.10 answers nobody"),
+        doctor=Finding(
+            "leaves-elsewhere", "eth0, IPv4: 10.0.1.10 answers nobody", besides=("new-subnet",)
+        ),
         on="eth0",
         dead=OF_PRIMARY,
         config=LEAVE,

@@ -1,23 +1,28 @@
 """Broken hosts: `status`, `explain` and `doctor` name the cause, and what they say mends it.
 
-The exit code and /readyz follow. The table is in broken_hosts.py; what does not fit into it is here. Truth is reachability by TCP.
+The exit code and /readyz follow. The table is in broken_hosts.py; what does not fit into it is
+here. Truth is reachability by TCP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from nicwatchd.cli.explain_interface import lines
+from nicwatchd.cli.layout import Paint
 from nicwatchd.core.model import Family
 from nicwatchd.sim import containers, netns, probe
 from nicwatchd.sim.dhcp import BEATS
@@ -33,11 +38,13 @@ from tests.scenarios.broken_hosts import (
     HOSTS,
     TUNNEL,
     BrokenHost,
+    Finding,
     Where,
 )
 from tests.scenarios.commands import nicwatchd_on
-from tests.scenarios.doctoring import Doctor, Finding
-from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_host, settings
+from tests.scenarios.doctoring import Doctor
+from tests.scenarios.doctoring import Finding as Found
+from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_host, nothing, settings
 from tests.scenarios.software import eventually
 from tests.scenarios.test_hosts_rules import MANY
 
@@ -119,7 +126,7 @@ async def until_told(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
 def is_it(broken: BrokenHost, text: str, remedy: str) -> bool:
     """Whether this is the cause, and what mends it."""
     has_words = all(words in text for words in broken.words)
-    return has_words and re.fullmatch(broken.remedy, remedy) is not None
+    return has_words and re.fullmatch(broken.remedy, flat(remedy)) is not None
 
 
 MENDS = re.compile(r"^( *[Mm]end: +)(.*)$")
@@ -160,27 +167,27 @@ async def prints(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause
     assert [each for each in broken.words if each not in flat(shown)] == [], shown
     for _, remedy in causes:
         assert flat(remedy) in remedies, (remedy, shown)
-        assert re.fullmatch(broken.remedy, remedy), remedy
+        assert re.fullmatch(broken.remedy, flat(remedy)), remedy
 
 
 def unbroken(command: str) -> str:
-    """A command that was printed in several lines, in one."""
-    return flat(command.replace("\\\n", " "))
+    """A command that was printed in several lines, in one; its remark, too."""
+    return flat(re.sub(r"\n *# ", " ", command.replace("\\\n", " ")))
 
 
 async def tells(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause]) -> None:
     """What `explain` and `doctor` say of it, each alone; as text and as JSON."""
     doctor = Doctor.of(host)
     explain = ("explain", broken.on, "--config", str(host.daemon.config))
-    shown, account, findings = await asyncio.gather(
-        nicwatchd_on(host.vpc, *explain),
-        nicwatchd_on(host.vpc, *explain, "--json"),
-        doctor.findings(),
-    )
-    assert (shown.code, account.code) == ((0, 0) if broken.is_well else (1, 1)), shown
+    shown, findings = await asyncio.gather(nicwatchd_on(host.vpc, *explain), doctor.findings())
+    assert shown.code == (0 if broken.is_well else 1), shown
     explains(shown.out, broken, causes)
-    explains_as_json(json.loads(account.out), broken, causes)
     examines(findings, broken, causes)
+    if sends_to_doctor(broken):
+        account = json.loads((await nicwatchd_on(host.vpc, *explain, "--json")).out)
+    else:  # what `--json` prints
+        account = await host.daemon.get(f"/v1/explain/{broken.on}")
+    explains_as_json(account, broken, causes)
 
 
 def explains(shown: str, broken: BrokenHost, causes: Sequence[Cause]) -> None:
@@ -208,7 +215,7 @@ def explains_as_json(account: dict[str, Any], broken: BrokenHost, causes: Sequen
     examines(account["findings"], broken, causes)
 
 
-def examines(found: Sequence[Finding], broken: BrokenHost, causes: Sequence[Cause]) -> None:
+def examines(found: Sequence[Found], broken: BrokenHost, causes: Sequence[Cause]) -> None:
     """What `doctor` finds: the thing, and the same remedy."""
     if isinstance(broken.doctor, str):
         assert found == [], broken.doctor
@@ -394,6 +401,16 @@ async def test_d_an_eni_without_ipv6_in_a_subnet_that_has_it() -> None:
         assert remedy == f"{assign} {ENI1}"
         await host.until("eth1", lambda eni: eni["ipv4"]["health"] == "working")
         await status_says(host, "waits for IPv6", text, remedy, "IPv4 works", code=1)
+        broken = BrokenHost(
+            "d",
+            nothing,
+            "no-ipv6s",
+            (text,),
+            re.escape(remedy),
+            fact="ipv6s none",
+            doctor=Finding("no-ipv6s", f"eth1 waits for IPv6: {text}"),
+        )
+        await tells(host, broken, [(text, remedy)])
         await is_well(host)
         assert (await host.status("eth1"))["ipv6"]["verdict"] == "absent"
         await host.all_reachable("eth1", addresses=host.eni("eth1").ipv4)
@@ -408,6 +425,10 @@ async def test_j_no_dhcp_client() -> None:
         await host.plug("eth1")
         text, _ = await causes_are(host, "eth1", "ipv4", "address-awaited")
         assert text == "waiting up to 3 s for a DHCP client to configure 10.0.2.11"
+        account = await host.daemon.get("/v1/explain/eth1")
+        shown = flat("\n".join(lines(account, account["interface"]["since"], Paint())))
+        assert text in shown
+        assert "Nothing: it waits, and goes on by itself." in shown
         await host.until("eth1", complete)
         await is_well(host)
 
@@ -433,12 +454,32 @@ async def test_l_dropped_by_a_security_group() -> None:
         assert not any((await matrix(host.vpc, tried)).values())
         words = "routes, rules and sources are right: look at security groups and network ACLs"
         await status_says(host, words, of=["eth1"], code=0)
+        explained = await nicwatchd_on(host.vpc, "explain", "eth1")
+        assert (explained.code, words in explained.text) == (0, True), explained.out
+        assert await Doctor.of(host).findings() == []  # it cannot know either
         await host.vpc._do(netns.nft, host.vpc.router, "delete table inet sg\n")
         await host.all_reachable("eth1")
 
 
+SYSTEMCTL = """#!/bin/sh
+case "$1 $2" in
+  "is-active nicwatchd.service") echo failed;;
+  "is-enabled nicwatchd.service") echo enabled;;
+  *) echo inactive;;
+esac
+"""
+
+
+def with_systemctl(directory: Path) -> tuple[str, ...]:
+    """Runs a command where systemd's word is that nicwatchd.service has failed."""
+    program = directory / "systemctl"
+    program.write_text(SYSTEMCTL, encoding="ascii")
+    program.chmod(0o755)
+    return ("env", f"PATH={directory}:{os.environ['PATH']}")
+
+
 @pytest.mark.parametrize("how", ["killed", "hung"])
-async def test_p_a_daemon_that_is_dead_or_hangs(how: str) -> None:
+async def test_p_a_daemon_that_is_dead_or_hangs(how: str, tmp_path: Path) -> None:
     async with ec2_host(ETH1) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
@@ -452,6 +493,12 @@ async def test_p_a_daemon_that_is_dead_or_hangs(how: str) -> None:
         shown, verb = flat(said.complaint), "start" if how == "killed" else "restart"
         assert ("the daemon is not running" if how == "killed" else "the daemon hangs") in shown
         assert f"sudo systemctl {verb} nicwatchd" in shown
+        explained = await nicwatchd_on(host.vpc, "explain", "eth1")
+        assert explained.code == 4
+        assert f"sudo systemctl {verb} nicwatchd" in flat(explained.complaint)
+        found = (await Doctor.of(host).examine(with_systemctl(tmp_path)))["findings"]
+        assert [each["code"] for each in found] == ["unit" if how == "killed" else "daemon"]
+        assert found[0]["mend"].splitlines()[-1] == "sudo systemctl restart nicwatchd"
         await host.all_reachable("eth1")  # what is in the kernel stays
         if how == "hung":
             await host.daemon.kill()
@@ -485,6 +532,8 @@ async def test_settings_that_cannot_be_used_are_a_problem_until_mended() -> None
                 flat(status["bad_settings"]),
                 code=1,
             )
+            finding = await Doctor.of(host).codes()
+            assert finding == ["settings", "daemon"]
             await host.all_reachable("eth1")
         await host.reload(DEFAULT)
         await is_well(host)
@@ -507,6 +556,16 @@ async def test_an_address_that_its_manager_took_away() -> None:
         text, remedy = await causes_are(host, "eth1", "ipv4", "taken-away")
         assert f"{floating} was on eth1 and was taken away" in text
         await status_says(host, text, remedy, "DEGRADED", code=1)
+        broken = BrokenHost(
+            "taken away",
+            nothing,
+            "taken-away",
+            (text,),
+            re.escape(remedy),
+            fact=f"local-ipv4s 10.0.2.11, {floating}",
+            doctor=Finding("taken-away", text),
+        )
+        await tells(host, broken, [(text, remedy)])
         assert not any(
             (await matrix(host.vpc, paths(host.vpc.far_hosts, [ip_address(floating)]))).values()
         )

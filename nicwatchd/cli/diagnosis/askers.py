@@ -1,16 +1,16 @@
-"""Who asks IMDS: the processes with connections to it, in all network namespaces that can be seen.
+"""Who asks IMDS: the processes of this network namespace that make many connections to it.
 
 Connections are short, so they are looked at again and again for a moment. Without root, only the
-caller's own processes can be told from their sockets.
+caller's own processes can be told from their sockets. Containers have namespaces of their own, and
+who keeps one connection for many questions is not seen.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,9 +20,10 @@ from nicwatchd.cli.diagnosis.facts import Asker
 from nicwatchd.core.model import IPAddress
 from nicwatchd.netlink import culprit
 
-SPAN: Final = 1.0  # s of looking; a script that asks once a second is no reason for throttling
+SPAN: Final = 2.0  # s of looking; a script that asks once a second is no reason for throttling
 PAUSE: Final = 0.01  # s between two looks: an answer takes some milliseconds
-TABLES: Final = ("tcp", "tcp6")  # of /proc/PID/net
+TABLES: Final = ("tcp", "tcp6")  # of /proc/net
+MANY: Final = 5  # connections in that time: nobody who asks less is to be stopped
 LISTED: Final = 3
 
 
@@ -43,18 +44,19 @@ def askers(
     pause: Callable[[float], None] = time.sleep,
 ) -> tuple[Asker, ...]:
     """Who asks IMDS most, without the processes `but`, the busiest first."""
-    seen: dict[Connection, str] = {}  # and the process, once that was found
+    seen: dict[Connection, str] = {}  # and the process, once it was found; "" is one of `but`
     stops: dict[str, str] = {}
     end = clock() + SPAN
     while clock() < end:
-        new = {each for each in _connections(endpoints, proc) if not seen.get(each)}
-        owners = _owners({each.inode for each in new}, proc, but) if new else {}
-        for each in new:
-            pid = owners.get(each.inode)
-            seen[each] = _named(pid, proc, stops) if pid else ""
+        new = {each for each in _connections(endpoints, proc) if each not in seen}
+        owners = _owners({each.inode for each in new}, proc)
+        for each in [each for each in new if each.inode in owners]:
+            pid = owners[each.inode]
+            seen[each] = "" if pid in but else _named(pid, proc, stops)
         pause(PAUSE)
     counts = Counter(name for name in seen.values() if name)
-    return tuple(Asker(name, n, stops[name]) for name, n in counts.most_common(LISTED))
+    busy = ((name, n) for name, n in counts.most_common(LISTED) if n >= MANY)
+    return tuple(Asker(name, n, stops[name]) for name, n in busy)
 
 
 def _named(pid: int, proc: Path, stops: dict[str, str]) -> str:
@@ -67,32 +69,20 @@ def _named(pid: int, proc: Path, stops: dict[str, str]) -> str:
 
 
 def _connections(endpoints: Collection[IPAddress], proc: Path) -> Iterator[Connection]:
-    for pid in _one_of_each_namespace(proc):
-        for table in TABLES:
-            for line in _lines(proc / str(pid) / "net" / table):
-                _, local, remote, *rest = line.split()
-                if _address(remote) in endpoints:
-                    yield Connection(local, rest[6])
+    for table in TABLES:
+        for line in _lines(proc / "net" / table):
+            _, local, remote, *rest = line.split()
+            if _address(remote) in endpoints:
+                yield Connection(local, rest[6])
 
 
-def _one_of_each_namespace(proc: Path) -> Iterable[int]:
-    """A process in each network namespace; this one first."""
-    found: dict[str, int] = {}
-    for pid in (os.getpid(), *_pids(proc)):
-        try:
-            found.setdefault(str((proc / str(pid) / "ns" / "net").readlink()), pid)
-        except OSError:
-            continue
-    return found.values()
-
-
-def _owners(inodes: Collection[str], proc: Path, but: Collection[int]) -> dict[str, int]:
-    """The processes that have these sockets; the latest first, since they ask most often."""
+def _owners(inodes: Collection[str], proc: Path) -> dict[str, int]:
+    """The processes that have these sockets. The latest are looked at first."""
     names = {f"socket:[{inode}]": inode for inode in inodes if inode != "0"}
     found: dict[str, int] = {}
-    for pid in sorted(_pids(proc), reverse=True) if names else ():
-        if pid in but:
-            continue
+    for pid in sorted(_pids(proc), reverse=True):
+        if len(found) == len(names):
+            break
         try:
             targets = {str(each.readlink()) for each in (proc / str(pid) / "fd").iterdir()}
         except OSError:  # it has ended, or is another user's

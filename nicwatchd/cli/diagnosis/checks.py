@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from nicwatchd.cli.diagnosis import imds, links, ports, routing, software
@@ -39,6 +39,13 @@ CHECKS: Final = (
 TITLES: Final = frozenset(check.title for check in CHECKS)
 # Those that say why IMDS does not answer the daemon.
 OF_IMDS: Final = frozenset(title for title in TITLES if title.startswith("IMDS"))
+# By what other code a check tells of what the daemon tells by this one.
+SAME: Final[Mapping[str, tuple[str, ...]]] = {
+    "leaves-elsewhere": ("rule-before", "default-route"),
+    "strict-filter": ("rp-filter",),
+    "address-missing": ("container-address",),
+}
+OF_A_SUBNET: Final = {"new-subnet", "rule-before"}
 
 
 def examine(facts: Facts, titles: Collection[str] = TITLES) -> tuple[list[Finding], list[str]]:
@@ -56,8 +63,13 @@ def examine(facts: Facts, titles: Collection[str] = TITLES) -> tuple[list[Findin
 
 def _is_told(verdict: Finding, known: Iterable[Finding]) -> bool:
     """Whether a check found the reason of a verdict, or its remedy, by itself."""
-    known = list(known)
-    if verdict.about and any(verdict.mend in finding.mend.splitlines() for finding in known):
-        return True
-    words = {word.strip(".,:;()") for finding in known for word in finding.text.split()}
-    return not words.isdisjoint(verdict.about)
+    if not verdict.about:
+        return False
+    of_subnet = "no host of" in verdict.text
+    codes = OF_A_SUBNET if of_subnet else {verdict.code, *SAME.get(verdict.code, ())}
+    for finding in known:
+        words = {word.strip(".,:;()") for word in finding.text.split()}
+        is_same = finding.code in codes and not words.isdisjoint(verdict.about)
+        if is_same or verdict.mend in finding.mend.splitlines():
+            return True
+    return False

@@ -84,7 +84,7 @@ class Imds:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A process that asks IMDS: its name and origin, its connections in one second, what stops it.
+    """A process that asks IMDS: its name and origin, its connections in two seconds, what stops it.
 
     `stop`: a command, or words; empty: not known.
     """

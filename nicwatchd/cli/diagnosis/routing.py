@@ -233,8 +233,8 @@ def new_subnet(facts: Facts) -> Iterator[Finding]:
         return
     lost: dict[IPNetwork, list[IPAddress]] = {}
     for asked, ip, subnet in _to_new_subnets(primary, facts.enis):
-        oif = facts.oif(asked)
-        if oif not in (None, primary.index) and facts.by_index(oif or 0):
+        taken_by = facts.by_index(facts.oif(asked) or 0)
+        if taken_by and not taken_by.is_primary and subnet in taken_by.subnets:
             lost.setdefault(subnet, []).append(ip)
     for subnet, addresses in lost.items():
         text = f"hosts in {subnet} no longer reach {', '.join(map(str, addresses))}: the answers"

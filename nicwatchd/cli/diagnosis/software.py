@@ -80,7 +80,7 @@ def verdicts(facts: Facts) -> Iterator[Finding]:
             for cause in part.get("causes", ()):
                 mend = cause.get("remedy") or f"nicwatchd explain {name}"
                 if cause.get("remedy") == DOCTOR:
-                    if facts.imds.state not in ("ok", "unasked"):
+                    if not _imds_answers(facts):
                         continue  # the checks of IMDS say why
                     mend = OF_ITSELF
                 elif waits and not cause.get("remedy"):
@@ -88,6 +88,12 @@ def verdicts(facts: Facts) -> Iterator[Finding]:
                 head = f"{name} waits for" if waits else f"{name},"
                 text = f"{head} {family.replace('ip', 'IP')}: {sentence(cause['text'])}"
                 yield replace(say(cause["code"], text, mend), about=about)
+
+
+def _imds_answers(facts: Facts) -> bool:
+    """Whether it answers this command, and the daemon."""
+    of_daemon = ((facts.daemon.status or {}).get("imds") or {}).get("state", "ok")
+    return {facts.imds.state, of_daemon} <= {"ok", "unasked"}
 
 
 def managers(facts: Facts) -> Iterator[Finding]:
