@@ -253,7 +253,7 @@ while True:
         connection.sendall(b"GET /latest/meta-data/ HTTP/1.0\\r\\n\\r\\n")
         while connection.recv(4096):
             pass
-    time.sleep(0.01)
+        time.sleep(0.01)
 """
 GREEDY: Final = (sys.executable, "-c", ASKS)
 CULPRITS: Final[WeakKeyDictionary[Vpc, asyncio.subprocess.Process]] = WeakKeyDictionary()

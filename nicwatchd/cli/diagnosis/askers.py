@@ -46,10 +46,14 @@ def askers(
     """Who asks IMDS most, without the processes `but`, the busiest first."""
     seen: dict[Connection, str] = {}  # and the process, once it was found; "" is one of `but`
     stops: dict[str, str] = {}
+    neighbours: dict[int, bool] = {}  # processes, and whether they are in this network namespace
     end = clock() + SPAN
     while clock() < end:
         new = {each for each in _connections(endpoints, proc) if each not in seen}
-        owners = _owners({each.inode for each in new}, proc)
+        for pid in set(_pids(proc)) - neighbours.keys():
+            neighbours[pid] = _namespace(pid, proc) == _namespace("self", proc)
+        here = [pid for pid, is_here in neighbours.items() if is_here]
+        owners = _owners({each.inode for each in new}, here, proc)
         for each in [each for each in new if each.inode in owners]:
             pid = owners[each.inode]
             seen[each] = "" if pid in but else _named(pid, proc, stops)
@@ -76,11 +80,18 @@ def _connections(endpoints: Collection[IPAddress], proc: Path) -> Iterator[Conne
                 yield Connection(local, rest[6])
 
 
-def _owners(inodes: Collection[str], proc: Path) -> dict[str, int]:
-    """The processes that have these sockets. The latest are looked at first."""
+def _namespace(pid: int | str, proc: Path) -> str | None:
+    try:
+        return str((proc / str(pid) / "ns" / "net").readlink())
+    except OSError:  # it has ended, or is another user's
+        return None
+
+
+def _owners(inodes: Collection[str], pids: Collection[int], proc: Path) -> dict[str, int]:
+    """Those of the processes that have these sockets. The latest are looked at first."""
     names = {f"socket:[{inode}]": inode for inode in inodes if inode != "0"}
     found: dict[str, int] = {}
-    for pid in sorted(_pids(proc), reverse=True):
+    for pid in sorted(pids, reverse=True):
         if len(found) == len(names):
             break
         try:
