@@ -84,7 +84,7 @@ class Imds:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A process that asks IMDS: its name and origin, its connections in two seconds, what stops it.
+    """A process that asks IMDS: its name and origin, how many connections were seen, what stops it.
 
     `stop`: a command, or words; empty: not known.
     """

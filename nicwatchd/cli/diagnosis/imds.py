@@ -92,7 +92,7 @@ def _by_whom(facts: Facts) -> str:
     if not facts.askers:
         return ""
     most = facts.askers[0]
-    return f"; {most.name} asks it most, {most.connections} times in 2 s"
+    return f"; {most.name} asks it most: {most.connections} connections within some seconds"
 
 
 def _stop_asking(facts: Facts) -> Iterator[str]:
