@@ -224,7 +224,7 @@ def examines(found: Sequence[Found], broken: BrokenHost, causes: Sequence[Cause]
     assert any(broken.doctor.words in each["text"] for each in its), found
     lines = [unbroken(line) for each in its for line in each["mend"].splitlines()]
     if broken.doctor.mend:
-        assert all(re.fullmatch(broken.doctor.mend, each["mend"]) for each in its), its
+        assert all(re.fullmatch(broken.doctor.mend, flat(each["mend"])) for each in its), its
     else:
         assert {flat(remedy) for _, remedy in causes} <= set(lines), (causes, its)
     of_others = {each["code"] for each in found} - {broken.doctor.code}

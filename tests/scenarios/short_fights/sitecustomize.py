@@ -1,5 +1,5 @@
-"""For a daemon of a test, in which a fight is over after 2 s."""
+"""For a daemon of a test, in which a fight is over after 8 s."""
 
 from nicwatchd.core import fights
 
-fights.WINDOW = 2.0  # type: ignore[misc]
+fights.WINDOW = 8.0  # type: ignore[misc]
