@@ -257,7 +257,7 @@ while True:
 """
 GREEDY: Final = (sys.executable, "-c", ASKS)
 CULPRITS: Final[WeakKeyDictionary[Vpc, asyncio.subprocess.Process]] = WeakKeyDictionary()
-# A fight is over once nobody has removed anything for a while: here 8 s, more than between two tries.
+# A fight is over once nobody has removed anything for 8 s, which is more than between two tries.
 SHORT_FIGHTS: Final = (
     "env",
     f"PYTHONPATH={Path(__file__).parent / 'short_fights'}:{os.environ.get('PYTHONPATH', '.')}",
