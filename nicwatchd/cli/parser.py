@@ -124,6 +124,7 @@ def _add_explain(commands: Commands) -> None:
     explain.add_argument("--mark", metavar="MARK", help="... with this firewall mark")
     text = "... that is forwarded, and came in by this link"
     explain.add_argument("--iif", metavar="LINK", help=text)
+    explain.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_json(explain)
     _add_config(explain)
     _add_runtime_directory(explain)

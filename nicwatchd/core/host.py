@@ -209,10 +209,10 @@ class Host:
         if index in self.interfaces:
             self.interfaces[index].hint(now)
 
-    def suspect(self, where: Place, who: str) -> None:
-        """Record whom a notification names for the removal of something of ours."""
+    def suspect(self, where: Place, who: str, stop: str = "") -> None:
+        """Record whom a notification names for the removal of something of ours, what stops it."""
         if where.kind is AddRule or where.number in self.interfaces:
-            self.losses.suspect(where, who)
+            self.losses.suspect(where, who, stop)
 
     def suspect_address(self, index: int, ip: IPAddress, who: str, process: str) -> None:
         """Record whom a notification names for the removal of an address, whosever it was."""

@@ -329,7 +329,7 @@ def _filtered(host: Host, stale: Staleness, marked: frozenset[int]) -> frozenset
 def _suspect(host: Host, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
     """Record who removed something of ours. The kernel itself is no suspect."""
     if event.culprit and event.pid:
-        host.suspect(where, event.culprit)
+        host.suspect(where, event.culprit, event.stop)
 
 
 def _suspect_of_address(host: Host, event: AddressEvent) -> None:

@@ -215,7 +215,7 @@ def unconfigured_notes(view: View) -> Iterator[Reason]:
 
 
 def _link_notes(view: View) -> Iterator[Reason]:
-    if not view.link.up:
+    if not view.link.up and not view.to_bring_up:
         yield Reason("link-down", "the link is down; its routes return when it is up")
     yield from _group_notes(view)
 

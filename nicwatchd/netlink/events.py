@@ -315,6 +315,7 @@ def _address(message: Message) -> AddressEvent:
         link_local=link_local,
         ip=address(packed) if packed else None,
         process=process,
+        stop=culprit.stop(message.pid) if ours else "",
     )
 
 
@@ -341,6 +342,7 @@ def _route(message: Message, covering: Covering) -> RouteEvent | NexthopEvent | 
     if table == MAIN_TABLE and kind == RTN_UNICAST and is_by_number_alone(found):
         return NexthopEvent(0, host, heeded)
     deleted = message.type == RTM_DELROUTE
+    lost = deleted and protocol == PROTOCOL
     return RouteEvent(
         FAMILY[number],
         table,
@@ -348,12 +350,13 @@ def _route(message: Message, covering: Covering) -> RouteEvent | NexthopEvent | 
         u32(found.get(RTA_OIF)),
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
         links_of(found) if RTA_MULTIPATH in found else (),
         host,
         wide=wide,
         error=wide and table == MAIN_TABLE and kind in ERRORS,
         heeded=heeded,
+        stop=culprit.stop(message.pid) if lost else "",
     )
 
 
@@ -374,11 +377,13 @@ def _rule(message: Message) -> RuleEvent | None:
     found = attributes(message.body, RULE.size)
     protocol = found.get(FRA_PROTOCOL, b"\0")[0]
     deleted = message.type == RTM_DELRULE
+    lost = deleted and protocol == PROTOCOL
     return RuleEvent(
         family,
         u32(found.get(FRA_PRIORITY)),
         protocol,
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
+        culprit.stop(message.pid) if lost else "",
     )

@@ -19,6 +19,7 @@ from nicwatchd.core.unlinked import Unlinked
 from nicwatchd.core.view import View
 from nicwatchd.imds.condition import Condition
 from nicwatchd.service.pci import Device
+from nicwatchd.service.platform import instance_id
 
 T = TypeVar("T")
 
@@ -281,7 +282,15 @@ def reason_statuses(reasons: Iterable[Reason], view: View) -> list[ReasonStatus]
 
 def _reason_status(reason: Reason, view: View) -> ReasonStatus:
     eni = _value(view.memory.believed.interface_id)
-    remedy = remedy_of(reason, name=view.link.name, mac=view.link.mac, eni=eni)
+    device = _value(view.memory.believed.device_number)
+    remedy = remedy_of(
+        reason,
+        name=view.link.name,
+        mac=view.link.mac,
+        eni=eni,
+        device="" if device is None else str(device),
+        instance=instance_id(),
+    )
     return ReasonStatus(code=reason.code, text=shown(reason.text), remedy=shown(remedy))
 
 

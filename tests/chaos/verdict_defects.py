@@ -33,9 +33,9 @@ def missing_address_is_fine(patch: pytest.MonkeyPatch) -> None:
     """An address that is on no link counts as one that answers."""
     right = diagnosis._silent
 
-    def wrong(view: Any, *rest: Any) -> Any:
+    def wrong(view: Any, *rest: Any, **named: Any) -> Any:
         there = {address.ip for address in view.addresses}
-        return {ip: why for ip, why in right(view, *rest).items() if ip in there}
+        return {ip: why for ip, why in right(view, *rest, **named).items() if ip in there}
 
     patch.setattr(diagnosis, "_silent", wrong)
 

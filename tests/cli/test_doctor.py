@@ -573,7 +573,7 @@ def test_the_text_fits_a_terminal() -> None:
     findings, fine = examine(host)
     lines = list(doctor._lines(host, findings, fine))
     assert lines[0].startswith("FAIL  link-down         eth1 (eni-1) is down;")
-    assert "      mend  sudo ip link set eth1 up" in lines
+    assert "      mend  sudo ip link set dev eth1 up" in lines
     commands = {line.strip() for finding in findings for line in finding.mend.splitlines()}
     prose = [line for line in lines if line.removeprefix(doctor.MEND).strip() not in commands]
     assert len(prose) < len(lines)

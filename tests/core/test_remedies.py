@@ -29,7 +29,6 @@ BRINGS_ITS_OWN = {
     "address-unconfigured",
     "address-tentative",
     "leaves-elsewhere",
-    "no-carrier",
     "published-port",
     "taken-away",
 }

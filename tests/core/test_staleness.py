@@ -524,7 +524,7 @@ def test_whom_an_event_points_at(event: Any, where: Place) -> None:
     world.turn.take_event(replace(event, culprit=""), NOW)
     assert suspects == {}
     world.turn.take_event(event, NOW)
-    assert suspects == {where: "x"}
+    assert suspects == {where: ("x", "")}
 
 
 @pytest.mark.parametrize(

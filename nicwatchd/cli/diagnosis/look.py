@@ -6,6 +6,7 @@ What cannot be read is left out, with one line that says so.
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 import re
 import shutil
@@ -19,7 +20,9 @@ from urllib.parse import urlsplit
 
 from nicwatchd.cli.client import DaemonError
 from nicwatchd.cli.diagnosis import files, managers, routing
-from nicwatchd.cli.diagnosis.facts import Asked, Daemon, Eni, Facts, Imds
+from nicwatchd.cli.diagnosis.askers import askers
+from nicwatchd.cli.diagnosis.facts import Asked, Asker, Daemon, Eni, Facts, Imds
+from nicwatchd.cli.diagnosis.imds import is_asked_too_much
 from nicwatchd.cli.migration.system import NOT_FOUND, CommandError, System
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.firewall import Firewall, both
@@ -76,6 +79,8 @@ class Looker:
             enis = self._enis(decision, facts.daemon)
             facts = replace(facts, imds=imds, enis=enis, firewall=self._firewall())
             facts = await self._of_kernel(kernel, facts)
+            if is_asked_too_much(facts):
+                facts = replace(facts, askers=self._askers(facts))
         finally:
             kernel.close()
         tools = self._tools(decision)
@@ -137,6 +142,7 @@ class Looker:
         return Eni(
             link,
             eni=_value(believed.interface_id),
+            device=_value(believed.device_number),
             is_primary=is_primary,
             is_managed=isinstance(view.treatment, Managed) and not is_primary,
             addresses=tuple(a for a in view.addresses if not a.ip.is_link_local),
@@ -175,6 +181,10 @@ class Looker:
             host_routes=await kernel.host_routes(held),
             answers=await _look_up(kernel, routing.questions(facts.enis)),
         )
+
+    def _askers(self, facts: Facts) -> tuple[Asker, ...]:
+        but = [os.getpid(), *([facts.daemon.pid] if facts.daemon.pid else [])]
+        return askers(facts.imds.endpoints, self.system.path("/proc"), but=but)
 
     # --- others ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
 from nicwatchd.cli.words import sentence
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.remedies import DOCTOR
 
 # The kernels in which `suppress_prefixlength` leaks memory for IPv6: mainline's first and the
 # first stable one with the fix ("ipv6: fix memory leak in fib6_rule_suppress").
@@ -20,6 +21,7 @@ LEAKS: Final = (
     ((5, 11, 0), (5, 15, 7)),
 )
 OLDEST: Final = (4, 17, 0)  # the first with protocols of rules
+OF_ITSELF: Final = "# it ends once IMDS gives the right answer: nicwatchd asks again by itself"
 DROP_IN: Final = "/etc/systemd/networkd.conf.d/99-nicwatchd.conf"
 
 
@@ -73,17 +75,32 @@ def verdicts(facts: Facts) -> Iterator[Finding]:
         found: dict[tuple[str, str, str, str], list[str]] = {}
         for family in ("ipv4", "ipv6"):
             part = interface.get(family) or {}
-            if part.get("health") in (None, "working") or part.get("waits"):
+            if part.get("health") in (None, "working"):
                 continue
+            waits = part.get("waits")
             for cause in part.get("causes", ()):
                 mend = cause.get("remedy") or f"nicwatchd explain {name}"
-                key = (part["health"], cause["code"], sentence(cause["text"]), mend)
+                if cause.get("remedy") == DOCTOR:
+                    if not _imds_answers(facts):
+                        continue  # the checks of IMDS say why
+                    mend = OF_ITSELF
+                elif waits and not cause.get("remedy"):
+                    continue  # it ends by itself
+                how = "waits" if waits else part["health"]
+                key = (how, cause["code"], sentence(cause["text"]), mend)
                 found.setdefault(key, []).append(family)
-        for (health, code, text, mend), families in found.items():
-            say = fail if health == "not-working" else warn
+        for (how, code, text, mend), families in found.items():
+            say = fail if how == "not-working" else warn
             label = " and ".join(families).replace("ip", "IP")
+            head = f"{name} waits for {label}" if how == "waits" else f"{name}, {label}"
             own = (ip for family in families for ip in interface[family].get("addresses", ()))
-            yield replace(say(code, f"{name}, {label}: {text}", mend), about=(name, *own))
+            yield replace(say(code, f"{head}: {text}", mend), about=(name, *own))
+
+
+def _imds_answers(facts: Facts) -> bool:
+    """Whether it answers this command, and the daemon."""
+    of_daemon = ((facts.daemon.status or {}).get("imds") or {}).get("state", "ok")
+    return {facts.imds.state, of_daemon} <= {"ok", "unasked"}
 
 
 def managers(facts: Facts) -> Iterator[Finding]:
