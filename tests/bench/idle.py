@@ -24,8 +24,8 @@ SHARE: Final = 0.001  # of a core
 MINUTE: Final = 60.0  # s
 PATH: Final = "/run/idle.py"
 
-# A line each second: the time, the daemon's CPU in ns, TCP segments sent by the host (to IMDS;
-# there is nobody else), netlink messages about addresses, routes and rules, and the renewals so far.
+# A line each second: the time, the daemon's CPU in ns, TCP segments sent (to IMDS; there is nobody
+# else), netlink messages about addresses, routes and rules, and the renewals so far.
 PROGRAM: Final = r"""
 import os, socket, subprocess, sys, time
 
