@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 import sys
 import tempfile
@@ -75,8 +76,10 @@ def commands(ec2: Ec2, config: Path, files: Path) -> Mapping[str, list[str]]:
     return {name: [*(words or name.split()), *directory] for name, words in lines.items()}
 
 
-async def measure(_seed: int, *, quick: bool) -> list[Figure]:
+async def measure(seed: int, *, quick: bool) -> list[Figure]:
     """Run each command once beside a program that asks for `GET /` each millisecond.
+
+    Each round has another order, since the daemon has its own times for a long turn.
 
     A sample is the longest time for which the loop was kept from an answer while a command ran,
     less the longest in as long a time at rest; of each command, the median of all rounds counts.
@@ -84,6 +87,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
     scripts = [crowd.script(number, ADDRESSES) for number in range(1, ENIS + 1)]
     added: dict[str, list[float]] = {}
     rest: list[float] = []
+    chance = random.Random(seed)
     async with host.host(*scripts) as ec2:
         await crowd.plug_all(ec2, scripts)
         for _ in range(QUICK_ROUNDS if quick else ROUNDS):
@@ -93,7 +97,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
             await asyncio.sleep(SETTLE)
             spans = Spans()
             async with _pinging(daemon) as asked:
-                await _run_all(ec2, daemon, spans)
+                await _run_all(ec2, daemon, spans, chance)
             await daemon.stop()
             for name, its in spans.busy.items():
                 pairs = zip(its, spans.rest[name], strict=True)
@@ -123,16 +127,18 @@ def _figures(added: Mapping[str, Sequence[float]], rest: Sequence[float]) -> lis
     ]
 
 
-async def _run_all(ec2: Ec2, daemon: DaemonProcess, spans: Spans) -> None:
+async def _run_all(ec2: Ec2, daemon: DaemonProcess, spans: Spans, chance: random.Random) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        for name, words in commands(ec2, daemon.config, Path(directory)).items():
+        lines = commands(ec2, daemon.config, Path(directory))
+        names = [*lines, SCRAPE, SCHEMA]
+        chance.shuffle(names)
+        for name in names:
             begin = time.monotonic_ns()
-            await _run(ec2, name, words)
+            if name in lines:
+                await _run(ec2, name, lines[name])
+            else:
+                await _get(daemon, name.split()[1])
             await _note(spans, name, begin)
-        for path in (SCRAPE, SCHEMA):
-            begin = time.monotonic_ns()
-            await _get(daemon, path.split()[1])
-            await _note(spans, path, begin)
 
 
 async def _note(spans: Spans, name: str, begin: int) -> None:
