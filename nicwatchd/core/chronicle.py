@@ -56,10 +56,14 @@ class Chronicle:
         self._egress: dict[Family, tuple[int, ...]] = {}
         self._paces: dict[tuple[Key | None, type[Cause | HealthChanged]], Pace] = {}
         self._news: list[Cause | HealthChanged] = []
+        self._held_back = False  # whether something is still to be told: there was too much of it
 
-    def note(self, now: float) -> None:
-        """A turn is over: note what is new."""
+    def note(self, now: float, *, is_same: bool = False) -> None:
+        """A turn is over: note what is new. `is_same`: all is as it was when the last one was."""
         self._host.losses.episodes.turned()
+        if is_same and not self._held_back:
+            return
+        self._held_back = False
         interfaces = self._host.interfaces.values()
         keys = self._host.keys
         self._told = {key: told for key, told in self._told.items() if key in keys}
@@ -93,6 +97,7 @@ class Chronicle:
         most = HEALTH_TOLD if isinstance(cause, HealthChanged) else TOLD
         pace = self._paces.setdefault((key, type(cause)), Pace(most, SPAN))
         if not pace.allows(now):
+            self._held_back = True
             return False
         self._news.append(cause)
         return True

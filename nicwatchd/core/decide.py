@@ -11,18 +11,19 @@ from math import inf
 
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.container_networks import container_network
-from nicwatchd.core.contest import Contest
+from nicwatchd.core.contest import Contest, Settled
 from nicwatchd.core.decision import Decision, Throttled
-from nicwatchd.core.diff import diff, protected
-from nicwatchd.core.eni_plan import Subject, groups_of
+from nicwatchd.core.diff import Differ
+from nicwatchd.core.eni_plan import groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
 from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.ground import ground_of
 from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
-from nicwatchd.core.host_plan import HostPlan
+from nicwatchd.core.host_plan import HostPlan, Made
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
+from nicwatchd.core.kept import Kept
 from nicwatchd.core.leadership import Leadership
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
@@ -43,10 +44,11 @@ from nicwatchd.core.model import (
     SetRuleset,
     SetUp,
 )
-from nicwatchd.core.neighbourhood import Neighbourhood
+from nicwatchd.core.moves import ruled
+from nicwatchd.core.neighbourhood import Neighbourhood, Places
 from nicwatchd.core.operations import family_of
 from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
-from nicwatchd.core.policy import Forwarded, Policy
+from nicwatchd.core.policy import Forwarded
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
 from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
@@ -64,28 +66,43 @@ class Decider:
         self._carriers: Mapping[int, int] = {}  # in whose plan a link on top of it is
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
-        self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
+        self._made: dict[int, Made] = {}  # the last plans, by ifindex
         self._told: frozenset[IPNetwork] = frozenset()  # the ENIs' subnets, in this run
+        self._places: Kept[Places] = Kept()
+        self._settled = Settled()
+        self._contest: Contest  # of the decision that is being made
+        self._differ = Differ()
         self._leadership = Leadership(host)
         self.forwarder = Forwarder(host)
 
+    def forget(self) -> None:
+        """Draw every conclusion of the next decision anew, whether its facts changed or not."""
+        self._places.forget()
+        self._settled.forget()
+        self._differ.forget()
+        self._made.clear()
+        for interface in self.host.interfaces.values():
+            interface.judge_anew()
+
     def decide(self, now: float) -> Decision:
-        """Judge and plan everything anew."""
+        """Judge, plan and compare what changed since the last decision; the rest stays."""
         host = self.host
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network = container_network(host.link_names, host.rules)
         kernel = self._read_anew()
+        self._contest = self._begin_contest()
         self._each(lambda interface: self._treat(interface, network, now))
         if not host.policy.every_link:  # a release finishes no move
-            self._contest().settle(now)
+            self._contest.settle(now)
         self._find_homes()
         self._each(lambda i: i.conclude(host.primary_mac, now, i.own.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now, network)
         undecided = self._undecided()
         plans = [*_in_order(host.interfaces.values()), *self._orphans]
-        operations = self.forwarder.around(diff(plans, kernel, undecided, host.owners), now)
+        different = self._differ.diff(plans, kernel, undecided, host.owners)
+        operations = self.forwarder.around(different, now)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
         allowed, throttled = self._throttle(operations, now)
@@ -102,7 +119,7 @@ class Decider:
             interfaces={index: i.view() for index, i in host.interfaces.items()},
             operations=allowed,
             throttled=throttled,
-            protected=protected(plans, kernel, operations) if undecided else (),
+            protected=self._differ.protected(plans, kernel, operations) if undecided else (),
         )
 
     def _read_anew(self) -> Snapshot:
@@ -164,15 +181,15 @@ class Decider:
             i for i, each in interfaces if isinstance(each.treatment, Managed | Primary)
         )
 
-    def _contest(self) -> Contest:
+    def _begin_contest(self) -> Contest:
         host = self.host
         return Contest(
             interfaces=host.interfaces,
             foreign=host.foreign_addresses,
             beneath=host.above.beneath,
-            rules=host.rules,
-            owners=host.owners.of,
-            name_of=host.name_of,
+            ruled=ruled(host.rules, host.owners.of),
+            links=host.links or {},
+            settled=self._settled,
         )
 
     def _find_homes(self) -> None:
@@ -191,7 +208,7 @@ class Decider:
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
         numbers, others = host.policy.numbers, host.foreign_addresses
-        neighbourhood = Neighbourhood(stack, others, host.rules, numbers, self._told)
+        neighbourhood = Neighbourhood(stack, others, host.rules, numbers, self._told, self._places)
         self._told = neighbourhood.told
         planner = HostPlan(
             interfaces=host.interfaces,
@@ -204,7 +221,7 @@ class Decider:
             neighbourhood=neighbourhood,
             enis=self._enis,
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, _prefixes(host)),
-            taken=self._contest().taken(),
+            taken=self._contest.taken(),
             protection=protection,
             forwarding=self.forwarder.conclude(),
             made=self._made,

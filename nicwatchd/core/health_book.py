@@ -27,7 +27,7 @@ class HealthBook:
         self._host = host
         self._reached: Mapping[tuple[int, Family], Reached] = {}
         self._surprises: tuple[Reason | None, ...] = ()
-        self._is_timed = True  # whether a verdict may change with time alone
+        self.is_timed = True  # whether a verdict may change with time alone
         self._judged: dict[int, _Basis] = {}  # by ifindex
 
     def conclude(
@@ -40,12 +40,12 @@ class HealthBook:
         interfaces = self._host.interfaces
         surprises = tuple(interface.surprised for interface in interfaces.values())
         is_known = reached is self._reached and surprises == self._surprises
-        if held and is_known and not self._is_timed:
+        if held and is_known and not self.is_timed:
             return
         self._reached, self._surprises = reached, surprises
         self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
         self._host.for_each(lambda each: self._judge(each, now), "judging whether it works")
-        self._is_timed = any(map(_is_timed, interfaces.values()))
+        self.is_timed = any(map(_is_timed, interfaces.values()))
 
     def _judge(self, interface: Interface, now: float) -> None:
         index, view, before = interface.link.index, interface.view(), interface.health

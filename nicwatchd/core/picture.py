@@ -246,6 +246,8 @@ class Picture:
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
         """Take the links that were wanted and read; a wanted link that was not found is gone."""
+        if wanted.indices == frozenset():
+            return  # nearly always
         if wanted.indices is None:
             self._links = {}
         for index in wanted.indices or ():

@@ -126,7 +126,8 @@ class Staleness:
 
         That may cost the reading of a large table: so not at each event.
         """
-        stale = self.hosts or self._reading_everything or not candidates <= self._hosts_read
+        fewer = candidates is self._hosts_read or candidates <= self._hosts_read
+        stale = self.hosts or self._reading_everything or not fewer
         self.hosts = False
         if stale:
             self._hosts_read = candidates

@@ -159,6 +159,7 @@ class Turn:
         self._round: int  # its rounds so far
         self._wrote: bool  # whether it applied anything
         self._held = False  # whether the last decision held when it began
+        self._looked = False  # whether it looked anything up
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -288,7 +289,8 @@ class Turn:
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
-                if not self.step.probes:
+                self._looked = bool(self.step.probes)
+                if not self._looked:
                     self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
@@ -335,8 +337,9 @@ class Turn:
 
     def _end(self, now: float) -> None:
         self._health.conclude(self._lookups.reached, now, held=self._held)
-        self._chronicle.note(now)
-        if self.decision:  # who wins was asked after it was made
+        is_same = self._held and not self._looked and not self._health.is_timed
+        self._chronicle.note(now, is_same=is_same)
+        if self.decision and not is_same:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
@@ -345,7 +348,7 @@ class Turn:
             self._began,
             now,
             settled=self.settled,
-            deadline=self._basis.next_deadline(self._decider.at, now),
+            deadline=self._basis.next_deadline(self._decider.at, now, held=self._held),
             waits_for_udev=any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces),
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]

@@ -24,8 +24,11 @@ from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, CALM, ETH2, FULL, IGNORED, MAC2, two_enis
 
 MORE = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6)
-# What is planned already is not planned anew, but looked at each time.
-PLACES: Final = {JUDGING: (interface, "judge"), PLANNING: (host_plan.HostPlan, "_subject")}
+# What is judged or planned already is not done anew, but looked at each time.
+PLACES: Final = {
+    JUDGING: (interface.Interface, "_judge"),
+    PLANNING: (host_plan.HostPlan, "_subject"),
+}
 ERROR: Final = "RuntimeError('planted')"
 
 
