@@ -6,6 +6,7 @@ Reads: events of the kernel, and what the driver read. Gives: steps that read; f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Final
 
 from nicwatchd.core.container_networks import CILIUM_LINK
@@ -30,6 +31,8 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FirewallEvent,
+    Heeded,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -58,6 +61,7 @@ class Picture:
     def __init__(self, host: Host) -> None:
         self.stale = Staleness()
         self.overruns = 0  # how often events were lost
+        self.heeded = Heeded()  # what events are to tell of, too
         self._host = host
         self._links: dict[int, Link] = {}  # all links of the host, as last read
         self._again_at = 0.0  # when links that no event may tell of are read again
@@ -74,11 +78,15 @@ class Picture:
                 self.overruns += 1
                 self.stale.void()
                 return AT_ONCE
+            case FirewallEvent():
+                self.stale.firewall = self.stale.ruleset = True
+                return COALESCE
         noted = self._note(event, now, by_us=by_us)
         if _is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
-        if isinstance(event, RouteEvent) and event.wide and not by_us:
+        if not by_us and _leads_elsewhere(event, self._host):
             self.stale.rules_changed = True  # or rather, where they lead to
+            noted = COALESCE if noted is None else min(noted, COALESCE)
         if _is_of_defaults(event, self._host.defaults, by_us=by_us):
             self.stale.defaults = self.stale.rules_changed = True
             if isinstance(event, RouteEvent):
@@ -106,11 +114,11 @@ class Picture:
             case RouteEvent(table=t, protocol=p) if p != PROTOCOL and t < TABLE_BASE:
                 return COALESCE  # a foreign rule may lead to it
             case RouteEvent(family=family, oif=oif):
-                self._suspect(event, Place(AddRoute, oif, family))
+                _suspect(self._host, event, Place(AddRoute, oif, family))
                 self.stale.own = True
                 return COALESCE
             case RuleEvent(family=family, priority=priority):
-                self._suspect(event, Place(AddRule, priority, family))
+                _suspect(self._host, event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
         return None
@@ -121,18 +129,6 @@ class Picture:
         crowded = any(len(main) > COPIED_AT_MOST for main in self._host.closed_main.values())
         delay = CROWDED if crowded else COALESCE
         return delay if noted is None else min(noted, delay)
-
-    def _suspect_of_address(self, event: AddressEvent) -> None:
-        """Record who removed an address, of whomever: it may be the manager of a floating one."""
-        self._suspect(event, Place(AddAddress, event.index))
-        if not (event.deleted and event.ip):
-            return
-        if event.index in self._host.interfaces:
-            self._host.interfaces[event.index].facts.floating.hear_gone(event.ip)
-        if event.pid:
-            who = f"port id {event.pid}"
-            who += f", perhaps {event.process}" if event.process else ""
-            self._host.suspect_address(event.index, event.ip, who, event.process)
 
     def _concerns_home(self, host: IPAddress | None, links: Iterable[int]) -> bool:
         """Whether a host route of main may lead an address of an ENI's to a container."""
@@ -155,7 +151,7 @@ class Picture:
     def _note_address(self, event: AddressEvent, *, by_us: bool) -> float | None:
         index = event.index
         if not by_us:
-            self._suspect_of_address(event)
+            _suspect_of_address(self._host, event)
         if index in self._host.interfaces:
             self.stale.addresses(index)
             if event.deleted:
@@ -175,11 +171,6 @@ class Picture:
             return self._note_routes((oif,))
         noted = self._note_routes((*self._host.interfaces, *self._host.above.beneath))
         return None if noted is None else max(noted, ANYWHERE)
-
-    def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
-        """Record who removed something of ours. The kernel itself is no suspect."""
-        if event.culprit and event.pid:
-            self._host.suspect(where, event.culprit)
 
     def _note_link(self, event: LinkEvent, now: float) -> float | None:
         known = event.index in self._host.interfaces or event.index in self._links
@@ -226,6 +217,11 @@ class Picture:
         crowded = all(len(i.facts.routes) > COPIED_AT_MOST for i in tracked)
         return CROWDED if crowded else COALESCE
 
+    def heed(self, destinations: frozenset[IPAddress]) -> None:
+        """Packets to these are looked up: how routes lead there is of interest."""
+        if destinations != self.heeded.destinations:
+            self.heeded = replace(self.heeded, destinations=destinations)
+
     # --- reading -----------------------------------------------------------------------------
 
     def links_wanted(self, now: float) -> ReadLinks:
@@ -260,7 +256,8 @@ class Picture:
         interfaces = self._host.interfaces.values()
         seen = {each.key: each.facts.seen for each in interfaces}
         marked, cni = self._host.outside.wanted(seen, now)
-        is_marking = may_have_ruleset(self._host)
+        is_marking, is_watching = may_have_ruleset(self._host), watches_ports(self._host)
+        self.heeded = replace(self.heeded, firewall=is_marking or is_watching)
         return ReadObjects(
             links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
@@ -274,7 +271,8 @@ class Picture:
             ruleset=self.stale.take_ruleset() and is_marking,
             marked=marked,
             cni=cni,
-            published=cni and watches_ports(self._host),
+            # What has no event, such as the older iptables, is read now and then.
+            published=is_watching and (self.stale.take_firewall() or cni),
             filtered=marked if is_marking else frozenset(),
         )
 
@@ -314,6 +312,25 @@ def _untold(host: Host) -> frozenset[int]:
     return frozenset(i.index for i in links if i.driver is None or why_off(Family.V6, i))
 
 
+def _suspect(host: Host, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
+    """Record who removed something of ours. The kernel itself is no suspect."""
+    if event.culprit and event.pid:
+        host.suspect(where, event.culprit)
+
+
+def _suspect_of_address(host: Host, event: AddressEvent) -> None:
+    """Record who removed an address, of whomever: it may be the manager of a floating one."""
+    _suspect(host, event, Place(AddAddress, event.index))
+    if not (event.deleted and event.ip):
+        return
+    if event.index in host.interfaces:
+        host.interfaces[event.index].facts.floating.hear_gone(event.ip)
+    if event.pid:
+        who = f"port id {event.pid}"
+        who += f", perhaps {event.process}" if event.process else ""
+        host.suspect_address(event.index, event.ip, who, event.process)
+
+
 def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> float | None:
     """Nobody chose the addresses that go with the protocol, which may be on again by now."""
     interface = host.interfaces.get(index)
@@ -345,6 +362,28 @@ def _is_of_closed(
         case AddressEvent():
             return bool(closed) and event.deleted and not by_us
     return False
+
+
+def _leads_elsewhere(event: Event, host: Host) -> bool:
+    """Whether packets of an ENI's may be led otherwise than they were, by whichever rule's table.
+
+    What leads by an ENI goes with its link, its addresses or a next-hop object, without an event.
+    """
+    match event:
+        case RouteEvent():
+            return event.wide or event.heeded
+        case NexthopEvent(oif=index):
+            return event.heeded or _is_eni_s(index, host)
+        case LinkEvent(index=index):
+            return (event.gone or event.down) and _is_eni_s(index, host)
+        case AddressEvent(index=index):
+            return event.deleted and not event.link_local and _is_eni_s(index, host)
+    return False
+
+
+def _is_eni_s(index: int, host: Host) -> bool:
+    """Whether a link is an ENI's, or stands on one."""
+    return index in host.interfaces or index in host.above.beneath
 
 
 def _is_of_defaults(event: Event, defaults: Iterable[Route], *, by_us: bool) -> bool:

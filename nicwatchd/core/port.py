@@ -250,7 +250,7 @@ class AddressEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route was added or removed: ours, of main, in a table that may be ours, or `wide`."""
+    """A route came or went: ours, of main, in a table that may be ours, `wide` or `heeded`."""
 
     family: Family
     table: int
@@ -263,17 +263,19 @@ class RouteEvent:
     host: IPAddress | None = None  # where it leads to, if to one address, by the main table
     wide: bool = False  # of any table: it is for all destinations (`Route.is_wide`)
     error: bool = False  # of main: it is an error route, and wide
+    heeded: bool = False  # of any table: it is for one of the `Heeded.destinations`
 
 
 @dataclass(frozen=True, slots=True)
 class NexthopEvent:
     """A next-hop object came, went or changed, and routes with it; `oif` 0: by whichever link.
 
-    Or a route did that names but the object's number; `host` as in `RouteEvent`.
+    Or a route did that names but the object's number; `host` and `heeded` as in `RouteEvent`.
     """
 
     oif: int
     host: IPAddress | None = None
+    heeded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,13 +291,37 @@ class RuleEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class FirewallEvent:
+    """Somebody changed something of nftables; told only where that is `Heeded`, and not each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overrun:
     """Events were lost. What we know is void: read everything again."""
 
 
 Event: TypeAlias = (
-    LinkEvent | Ipv6Event | AddressEvent | RouteEvent | NexthopEvent | RuleEvent | Overrun
+    LinkEvent
+    | Ipv6Event
+    | AddressEvent
+    | RouteEvent
+    | NexthopEvent
+    | RuleEvent
+    | FirewallEvent
+    | Overrun
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Heeded:
+    """What events tell of beside what they always do: it costs something, or is seldom of interest.
+
+    `destinations`: routes of all tables that lead to one of these, other than by the table local.
+    `firewall`: changes of nftables.
+    """
+
+    destinations: frozenset[IPAddress] = frozenset()
+    firewall: bool = False
 
 
 class EventSource(Protocol):
@@ -306,6 +332,9 @@ class EventSource(Protocol):
 
         All that happens after it returns is reported, so read the kernel after it, not before.
         """
+
+    def heed(self, heeded: Heeded) -> None:
+        """From now on tell of this as well, and of nothing that was heeded before."""
 
     def close(self) -> None:
         """End; there is no event after it."""

@@ -37,6 +37,7 @@ class Staleness:
         self.closed = True  # the families of main that error routes close
         self.defaults = True  # main's default routes
         self.ruleset = True  # our nftables table
+        self.firewall = True  # the rules of others in nftables
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -147,6 +148,11 @@ class Staleness:
         """Whether to read our nftables table, if there may be one."""
         ruleset, self.ruleset = self.ruleset or self._reading_everything, False
         return ruleset
+
+    def take_firewall(self) -> bool:
+        """Whether the ports that others publish are to be read."""
+        firewall, self.firewall = self.firewall or self._reading_everything, False
+        return firewall
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

@@ -10,6 +10,7 @@ to IMDS, news, the next appointment, and the decision. Times are monotonic secon
 
     turn.start(now)
     while turn.step:
+        <let events tell of `turn.picture.heeded`, too>
         turn.answer(<what the driver got for turn.step>, now)
 
 One table, `TURN`, says which phase follows which; the diagram in docs/turn.md is made from it.
@@ -289,6 +290,7 @@ class Turn:
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
+                self.picture.heed(self._lookups.destinations)
                 self._looked = bool(self.step.probes)
                 if not self._looked:
                     self._end(now)
@@ -343,13 +345,12 @@ class Turn:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
-        interfaces = self.host.interfaces.values()
         self._agenda.turned(
             self._began,
             now,
             settled=self.settled,
             deadline=self._basis.next_deadline(self._decider.at, now, held=self._held),
-            waits_for_udev=any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces),
+            waits_for_udev=_waits_for_udev(self.host),
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)
@@ -377,6 +378,11 @@ class Turn:
     def news(self) -> list[News]:
         """What happened since the last call."""
         return [*self.host.news(), *self._chronicle.drain()]
+
+
+def _waits_for_udev(host: Host) -> bool:
+    interfaces = host.interfaces.values()
+    return any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces)
 
 
 def _number(requests: Iterable[Request], host: Host, revision: int) -> bool:
