@@ -115,7 +115,7 @@ class Chronicle:
         return new if self._tell(interface.key, change, now) else told
 
     def _note_shadows(self, interface: Interface, told: _Told, now: float) -> _Told:
-        if not (told.shadows or interface.is_shadowed):
+        if not (told.shadows or interface.shadows):
             return told  # nearly always
         shadows = interface.view().shadows
         if shadows == told.shadows:

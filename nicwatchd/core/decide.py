@@ -248,7 +248,7 @@ class Decider:
         self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
     ) -> None:
         owners = {operation: self._owner(operation) for operation in operations}
-        rules = frozenset(self.host.rules)
+        rules = frozenset(self.host.rules) if operations else frozenset()
         self.host.losses.count(before, operations, self.host.interfaces, owners, rules, now)
 
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
@@ -258,15 +258,7 @@ class Decider:
         it. It is reported separately: the state leaves it out.
         """
         contested = {operation for operation in operations if self._is_contested(operation)}
-        chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
-        there = set(self.host.rules)
-        contested |= {
-            operation
-            for operation in operations
-            if isinstance(operation, AddRule | RemoveRule)
-            and operation.rule in there
-            and selector(operation.rule) in chains
-        }
+        contested |= set(_copies(contested, operations, self.host.rules)) if contested else set()
         rest = [operation for operation in operations if operation not in contested]
         unequal = {(self._owner(operation), family_of(operation)) for operation in rest}
         self._each(lambda i: i.confirm(now, {f for o, f in unequal if o == i.link.index}))
@@ -311,6 +303,17 @@ class Decider:
                 return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _copies(
+    contested: Iterable[Operation], operations: Iterable[Operation], rules: Iterable[Rule]
+) -> Iterator[Operation]:
+    """What is but to stand behind something contested: copies of rules that are there."""
+    chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
+    there = set(rules)
+    about_rules = (o for o in operations if isinstance(o, AddRule | RemoveRule))
+    present = (o for o in about_rules if o.rule in there)
+    return (o for o in present if selector(o.rule) in chains)
 
 
 def _without_table(host: Host) -> frozenset[int]:

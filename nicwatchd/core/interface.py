@@ -94,11 +94,6 @@ class Interface:
         return isinstance(self.treatment, Managed) and self.lifecycle.state is not State.IGNORED
 
     @property
-    def is_shadowed(self) -> bool:
-        """Whether a foreign rule wins over ours."""
-        return bool(self.shadows)
-
-    @property
     def surprised(self) -> Reason | None:
         """An exception of ours in the work on it, that persists."""
         return next(iter(self._surprises.values()), None)
@@ -158,10 +153,7 @@ class Interface:
 
     def _judge(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
         facts = self.facts
-        basis = (
-            *(primary_mac, policy, self.own.awaits, self._confirmed, facts.link, facts.addresses),
-            *(facts.routes, facts.memory, facts.elsewhere, facts.floating.taken),
-        )
+        basis = (primary_mac, policy, self.own.awaits, self._confirmed, *_told(facts))
         if basis == self._judged and now < self._until:
             return
         witness = _witness(facts, primary_mac, self._confirmed, now)
@@ -302,6 +294,12 @@ class Interface:
     def view(self) -> View:
         """The interface as it is now, frozen."""
         return _view(self)
+
+
+def _told(facts: Facts) -> tuple[object, ...]:
+    """What of a link's facts its verdicts are drawn from, but for its age."""
+    kernel = (facts.link, facts.addresses, facts.routes)
+    return (*kernel, facts.memory, facts.elsewhere, facts.floating.taken)
 
 
 def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:

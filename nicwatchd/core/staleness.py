@@ -38,7 +38,7 @@ class Staleness:
         self.defaults = True  # main's default routes
         self.ruleset = True  # our nftables table
         self.firewall = True  # the rules of others in nftables
-        self.rules_changed = False  # since the last look-ups of whose rule wins
+        self.ways_changed = False  # routes of others, since the last look-ups
         self._links: set[int] = set()
         self._gone: set[int] = set()
         self._addresses: set[int] = set()
@@ -47,7 +47,7 @@ class Staleness:
 
     def void(self) -> None:
         """Everything that we know about the kernel is void, also whose rule wins."""
-        self.everything = self.rules_changed = True
+        self.everything = self.ways_changed = True
 
     def link(self, index: int, *, gone: bool) -> None:
         """A link changed, and perhaps what is on it: a flap drops IPv4 routes without an event."""
@@ -66,7 +66,7 @@ class Staleness:
 
     def rules(self) -> None:
         """Rules changed: ours, or those that may win over ours."""
-        self.own = self.rules_changed = True
+        self.own = True
 
     def touched(self, operations: Iterable[Operation]) -> None:
         """Our operations changed something, or tried to: read that back."""
@@ -164,9 +164,9 @@ class Staleness:
         own, self.own = self.own or self._reading_everything, False
         return own
 
-    def take_rules_changed(self) -> bool:
-        """Whether rules changed since it was last asked whose rule wins."""
-        changed, self.rules_changed = self.rules_changed, False
+    def take_ways_changed(self) -> bool:
+        """Whether packets may be led otherwise since the last look-ups, by others' routes."""
+        changed, self.ways_changed = self.ways_changed, False
         return changed
 
     def take_tables(self) -> frozenset[int]:

@@ -158,9 +158,7 @@ class Turn:
         self.settled = True  # whether the kernel is as planned
         self._began: float  # when the turn under way began
         self._round: int  # its rounds so far
-        self._wrote: bool  # whether it applied anything
         self._held = False  # whether the last decision held when it began
-        self._looked = False  # whether it looked anything up
 
     # --- what happens ------------------------------------------------------------------------
 
@@ -232,7 +230,7 @@ class Turn:
 
     def start(self, now: float) -> None:
         """Begin a turn; `step` is then the first step."""
-        self._began, self._round, self._wrote = now, 0, False
+        self._began, self._round = now, 0
         self.host.losses.noticed = self._agenda.started(now)
         self._guard(lambda: self._move(Move.DUE, now), now)
 
@@ -288,11 +286,10 @@ class Turn:
                 macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
                 self.step = Apply(self._application.batch(), macs)
             case Phase.LOOKING_UP:
-                changed = self.picture.stale.take_rules_changed() or self._wrote
+                changed = self.picture.stale.take_ways_changed()
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
                 self.picture.heed(self._lookups.destinations)
-                self._looked = bool(self.step.probes)
-                if not self._looked:
+                if not self.step.probes:
                     self._end(now)
 
     def _decide(self, read: ObjectsRead, now: float) -> None:
@@ -328,7 +325,7 @@ class Turn:
             return
         # Close the books of the decision that was carried out.
         self._round += 1
-        self._wrote = True
+        self._lookups.wrote(outcome.operation for outcome in self._application.outcomes)
         self._failed = failed(self._application.outcomes)
         self._decider.close(self._failed, now)
         self.picture.stale.refused(self._failed)
@@ -339,7 +336,8 @@ class Turn:
 
     def _end(self, now: float) -> None:
         self._health.conclude(self._lookups.reached, now, held=self._held)
-        is_same = self._held and not self._looked and not self._health.is_timed
+        looked = isinstance(self.step, LookUp) and self.step.probes
+        is_same = self._held and not (looked or self._health.is_timed)
         self._chronicle.note(now, is_same=is_same)
         if self.decision and not is_same:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}

@@ -385,7 +385,7 @@ VOIDS: dict[str, Callable[[Turn], object]] = {
 def test_what_makes_all_that_is_known_void(void: Callable[[Turn], object]) -> None:
     world = World()
     void(world.turn)
-    assert world.turn.picture.stale.rules_changed, "who wins is asked anew"
+    assert world.turn.picture.stale.ways_changed, "who wins is asked anew"
     assert world.reads(NOW + 1.0) == EVERYTHING
     assert world.reads(NOW + 1.0) == NOTHING
 
@@ -494,7 +494,7 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
 
 def test_at_first_everything_is_stale() -> None:
     stale = Staleness()
-    assert (stale.everything, stale.own, stale.rules_changed) == (True, True, False)
+    assert (stale.everything, stale.own, stale.ways_changed) == (True, True, False)
 
 
 def test_what_happens_before_the_first_read_is_in_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import asking, decide, facts, host_plan, interface, memory, turn
+from nicwatchd.core import asking, decide, diff, facts, host_plan, interface, memory, turn
 from nicwatchd.core.agenda import KERNEL_PAUSE, Appointment, Why
 from nicwatchd.core.host import SURPRISES_TOLD, Host
 from nicwatchd.core.interface import ASKING, JUDGING, PLANNING
@@ -335,7 +335,7 @@ def test_a_bug_in_what_is_for_all_breaks_the_turn_off(monkeypatch: pytest.Monkey
     turn_, before = motion.turn, (motion.turn.completed, motion.turn.decision)
     rule = next(rule for rule in motion.kernel.own_rules if rule.table == TABLE)
     motion.kernel.drop(rule)
-    plant_everywhere(monkeypatch, decide, "diff")
+    plant_everywhere(monkeypatch, diff, "_elsewhere")
     written = len(motion.written)
     for times in (1, 2, 3):
         motion.happened()
@@ -363,7 +363,7 @@ def test_a_bug_in_what_is_for_all_breaks_the_turn_off(monkeypatch: pytest.Monkey
 
 def test_a_request_outlives_turns_that_are_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     motion = lenient(two_enis())
-    plant_everywhere(monkeypatch, decide, "diff")
+    plant_everywhere(monkeypatch, diff, "_elsewhere")
     request = motion.turn.release((3, MAC), motion.now)
     motion._take_turn()
     assert not motion.turn.is_reached(request)
