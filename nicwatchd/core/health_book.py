@@ -27,25 +27,26 @@ class HealthBook:
         self._host = host
         self._reached: Mapping[tuple[int, Family], Reached] = {}
         self._surprises: tuple[Reason | None, ...] = ()
-        self.is_timed = True  # whether a verdict may change with time alone
+        self._is_timed = True  # whether a verdict may change with time alone
         self._judged: dict[int, _Basis] = {}  # by ifindex
 
     def conclude(
         self, reached: Mapping[tuple[int, Family], Reached], now: float, *, held: bool
-    ) -> None:
-        """Judge every interface.
+    ) -> bool:
+        """Judge every interface; False if there was nothing to judge anew.
 
         `held`: the last decision still holds, so the interfaces are as they were.
         """
         interfaces = self._host.interfaces
         surprises = tuple(interface.surprised for interface in interfaces.values())
         is_known = reached is self._reached and surprises == self._surprises
-        if held and is_known and not self.is_timed:
-            return
+        if held and is_known and not self._is_timed:
+            return False
         self._reached, self._surprises = reached, surprises
         self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
         self._host.for_each(lambda each: self._judge(each, now), "judging whether it works")
-        self.is_timed = any(map(_is_timed, interfaces.values()))
+        self._is_timed = any(map(_is_timed, interfaces.values()))
+        return True
 
     def _judge(self, interface: Interface, now: float) -> None:
         index, view, before = interface.link.index, interface.view(), interface.health

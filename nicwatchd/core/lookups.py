@@ -75,6 +75,11 @@ class Lookups:
         self.destinations: frozenset[IPAddress] = frozenset()  # what is looked up leads there
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether the last step was about any interface."""
+        return bool(self._asked)
+
     def wrote(self, operations: Iterable[Operation]) -> None:
         """Operations of ours were carried out."""
         host = self._host
@@ -100,6 +105,7 @@ class Lookups:
         amiss = {i for i, each in interfaces.items() if each.shadows}
         amiss |= {i for (i, _), reached in self.reached.items() if reached != NOTHING_AMISS}
         if held and not (anew or amiss or self._written):
+            self._asked = frozenset()
             return LookUp(())
         self._ways = self._all_ways()
         present = {

@@ -335,9 +335,8 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
-        self._health.conclude(self._lookups.reached, now, held=self._held)
-        looked = isinstance(self.step, LookUp) and self.step.probes
-        is_same = self._held and not (looked or self._health.is_timed)
+        judged = self._health.conclude(self._lookups.reached, now, held=self._held)
+        is_same = self._held and not (judged or self._lookups.is_asking)
         self._chronicle.note(now, is_same=is_same)
         if self.decision and not is_same:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
