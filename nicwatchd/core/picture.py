@@ -5,10 +5,11 @@ Reads: events of the kernel, and what the driver read. Gives: steps that read; f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from nicwatchd.core.concerns import is_of_closed, is_of_defaults, leads_elsewhere
 from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
 from nicwatchd.core.forwarder import may_have_ruleset, watches_ports
@@ -26,11 +27,11 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     Link,
-    Route,
 )
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FilterEvent,
     FirewallEvent,
     Heeded,
     Ipv6Event,
@@ -78,16 +79,18 @@ class Picture:
                 self.overruns += 1
                 self.stale.void()
                 return AT_ONCE
+            case FilterEvent(index):
+                return _note_filter(self._host, self.stale, index)
             case FirewallEvent():
                 self.stale.firewall = self.stale.ruleset = True
                 return COALESCE
         noted = self._note(event, now, by_us=by_us)
-        if _is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
+        if is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
-        if not by_us and _leads_elsewhere(event, self._host):
+        if not by_us and leads_elsewhere(event, self._host.interfaces, self._host.above.beneath):
             self.stale.ways_changed = True  # or rather, where they lead to
             noted = COALESCE if noted is None else min(noted, COALESCE)
-        if _is_of_defaults(event, self._host.defaults, by_us=by_us):
+        if is_of_defaults(event, self._host.defaults, by_us=by_us):
             self.stale.defaults = self.stale.ways_changed = True
             if isinstance(event, RouteEvent):
                 return AT_ONCE
@@ -271,7 +274,7 @@ class Picture:
             cni=cni,
             # What has no event, such as the older iptables, is read now and then.
             published=is_watching and (self.stale.take_firewall() or cni),
-            filtered=marked if is_marking else frozenset(),
+            filtered=_filtered(self._host, self.stale, marked) if is_marking else frozenset(),
         )
 
     def take_objects(self, read: ObjectsRead, now: float) -> None:
@@ -310,10 +313,23 @@ def _untold(host: Host) -> frozenset[int]:
     return frozenset(i.index for i in links if i.driver is None or why_off(Family.V6, i))
 
 
+def _note_filter(host: Host, stale: Staleness, index: int) -> float | None:
+    """A reverse-path filter was set: read them again where that is of interest."""
+    is_ours = index == 0 or index in host.interfaces
+    concerns = is_ours and may_have_ruleset(host)
+    stale.filters |= concerns
+    return COALESCE if concerns else None
+
+
+def _filtered(host: Host, stale: Staleness, marked: frozenset[int]) -> frozenset[int]:
+    """The links whose filters to read: all upon news, else those that are looked at anyway."""
+    return frozenset(host.interfaces) if stale.take_filters() else marked
+
+
 def _suspect(host: Host, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
     """Record who removed something of ours. The kernel itself is no suspect."""
     if event.culprit and event.pid:
-        host.suspect(where, event.culprit)
+        host.suspect(where, event.culprit, event.stop)
 
 
 def _suspect_of_address(host: Host, event: AddressEvent) -> None:
@@ -339,61 +355,3 @@ def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> floa
     stale.link(index, gone=False)
     stale.addresses(index)
     return COALESCE
-
-
-def _is_of_closed(
-    event: Event, closed: Collection[Family], enis: frozenset[int], *, by_us: bool
-) -> bool:
-    """Whether an error route for all destinations may have come or gone, or others with it.
-
-    `closed` are the families that such a route closes now.
-    """
-    match event:
-        case RouteEvent(table=table) if by_us or table != MAIN_TABLE:
-            return False
-        case RouteEvent(family=family, error=error, wide=wide, hops=hops, oif=oif):
-            return error or (family in closed and (wide or not enis.issuperset(hops or (oif,))))
-        case NexthopEvent():
-            return bool(closed)
-        case LinkEvent():  # IPv4 routes go without an event of their own
-            return bool(closed) and (event.gone or event.down)
-        case AddressEvent():
-            return bool(closed) and event.deleted and not by_us
-    return False
-
-
-def _leads_elsewhere(event: Event, host: Host) -> bool:
-    """Whether packets of an ENI's may be led otherwise than they were, by whichever rule's table.
-
-    What leads by an ENI goes with its link, its addresses or a next-hop object, without an event.
-    """
-    match event:
-        case RouteEvent():
-            return event.wide or event.heeded
-        case NexthopEvent(oif=index):
-            return event.heeded or _is_eni_s(index, host)
-        case LinkEvent(index=index):
-            return (event.gone or event.down) and _is_eni_s(index, host)
-        case AddressEvent(index=index):
-            return event.deleted and not event.link_local and _is_eni_s(index, host)
-    return False
-
-
-def _is_eni_s(index: int, host: Host) -> bool:
-    """Whether a link is an ENI's, or stands on one."""
-    return index in host.interfaces or index in host.above.beneath
-
-
-def _is_of_defaults(event: Event, defaults: Iterable[Route], *, by_us: bool) -> bool:
-    """Whether a default route of main may have come or gone. `defaults` are those of now."""
-    match event:
-        case RouteEvent(table=table, wide=wide):
-            return table == MAIN_TABLE and wide and not by_us
-        case NexthopEvent(oif=oif):
-            return not oif or any(oif in route.links for route in defaults)
-        case LinkEvent(index=index):  # IPv4 routes go without an event of their own
-            ends = event.gone or event.down
-            return ends and any(index in route.links for route in defaults)
-        case AddressEvent(index=index):
-            return event.deleted and any(index in route.links for route in defaults)
-    return False

@@ -246,6 +246,7 @@ class AddressEvent:
     link_local: bool = False  # no route of ours can be about it
     ip: IPAddress | None = None  # of a deleted address
     process: str = ""  # the name of the process that deleted it, where it could be found
+    stop: str = ""  # as in RouteEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,7 @@ class RouteEvent:
     wide: bool = False  # of any table: it is for all destinations (`Route.is_wide`)
     error: bool = False  # of main: it is an error route, and wide
     heeded: bool = False  # of any table: it is for one of the `Heeded.destinations`
+    stop: str = ""  # what ends what the culprit does: a command, or words; "" if not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,14 @@ class RuleEvent:
     deleted: bool = False
     pid: int = 0  # as in RouteEvent
     culprit: str = ""  # as in RouteEvent
+    stop: str = ""  # as in RouteEvent
+
+
+@dataclass(frozen=True, slots=True)
+class FilterEvent:
+    """The reverse-path filter for IPv4 of a link was set; `index` 0: that for all links."""
+
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +317,7 @@ Event: TypeAlias = (
     | RouteEvent
     | NexthopEvent
     | RuleEvent
+    | FilterEvent
     | FirewallEvent
     | Overrun
 )

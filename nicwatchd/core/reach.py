@@ -15,25 +15,23 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from errno import EINVAL
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
-from itertools import chain, islice
 from typing import Final, TypeAlias
 
 from nicwatchd.core.model import (
     LOCAL_TABLE,
     MAIN_TABLE,
-    PROTOCOL,
-    RTPROT_KERNEL,
-    TO_TABLE,
     Family,
     IPAddress,
     IPNetwork,
     Reason,
     Rule,
 )
-from nicwatchd.core.packet import Packet, meets
+from nicwatchd.core.ownership import foreign as _foreign
+from nicwatchd.core.packet import Packet
 from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.rule_walk import rejecter, taker
 from nicwatchd.core.shadow import FAR, FORBIDDEN
-from nicwatchd.core.words import ACTIONS, NameOf, device, rule_words
+from nicwatchd.core.words import NameOf, device, rule_words
 
 # A host of a subnet that is asked for: near its end, where EC2 assigns last. Nobody is sent
 # anything.
@@ -143,14 +141,6 @@ def _spans(rules: Iterable[Rule]) -> Spans:
     return found
 
 
-def _foreign(rules: Iterable[Rule]) -> Iterator[Rule]:
-    return (rule for rule in rules if not (rule.protocol == PROTOCOL or _is_of_kernel(rule)))
-
-
-def _is_of_kernel(rule: Rule) -> bool:
-    return rule.src is None and rule.dst is None and rule.protocol == RTPROT_KERNEL
-
-
 def _neighbours(
     subnets: Iterable[IPNetwork], host: AbstractSet[IPAddress]
 ) -> dict[IPNetwork, IPAddress]:
@@ -216,11 +206,11 @@ class _Lookout:
         if isinstance(answer, RouteAnswer):
             if answer.oif in self.ways.links or answer.table == LOCAL_TABLE:
                 return None
-            winner = self._winner(group[0], destination, answer.table)
+            winner = taker(Packet(group[0], destination), self.rules, answer.table)
             away, own = (device(i, self.name_of) for i in (answer.oif, self.ways.index))
             how = f"leave by {away} instead of {own}"
         else:
-            winner = self._rejecting(group[0], destination)
+            winner = rejecter(Packet(group[0], destination), self.rules)
             # EINVAL may also say that the address has just gone.
             if not (answer in FORBIDDEN or (answer == EINVAL and winner)):
                 return None
@@ -229,21 +219,6 @@ class _Lookout:
         text = f"{_names(group)} {whom}: its packets {how}{_by(winner, answer)}"
         remedy = self._remedy(group, destination, winner, answer)
         return Reason("leaves-elsewhere", text, remedy, family=self.ways.family)
-
-    def _winner(self, src: IPAddress, dst: IPAddress, table: int) -> Rule | None:
-        """The foreign rule whose table decided; None: not known, or it is the kernel's or ours."""
-        packet = Packet(src, dst)
-        leads = (r for r in self.rules if r.table == table and r.action == TO_TABLE)
-        found = (r for r in leads if meets(r, packet) is not False and not _suppresses(r, dst))
-        return next(_foreign(islice(found, 1)), None)
-
-    def _rejecting(self, src: IPAddress, dst: IPAddress) -> Rule | None:
-        """The foreign rule that rejects the packet, or whose table may have an error route."""
-        packet = Packet(src, dst)
-        found = [rule for rule in _foreign(self.rules) if meets(rule, packet) is not False]
-        rejects = (rule for rule in found if rule.action in ACTIONS)
-        leads = (rule for rule in found if rule.action == TO_TABLE and rule.table != MAIN_TABLE)
-        return next(chain(rejects, leads), None)
 
     def _remedy(
         self,
@@ -284,11 +259,6 @@ class _Lookout:
                 if inside.issuperset(group) and inside.issubset(self.ways.addresses):
                     return subnet
         return group[0]
-
-
-def _suppresses(rule: Rule, dst: IPAddress) -> bool:
-    """Whether a rule passes over a table's default route, which is all that leads far away."""
-    return rule.suppress_prefixlength is not None and dst in FAR.values()
 
 
 def _names(group: tuple[IPAddress, ...]) -> str:

@@ -283,8 +283,7 @@ class Turn:
             case Phase.OBJECTS:
                 self.step = self.picture.objects_wanted(now)
             case Phase.APPLYING:
-                macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
-                self.step = Apply(self._application.batch(), macs)
+                self.step = Apply(self._application.batch(), dict(self.host.keys))
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_ways_changed()
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
@@ -317,6 +316,7 @@ class Turn:
 
     def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:
         self.picture.stale.touched(step.operations)
+        self._chronicle.take_outcomes(applied.outcomes, self._decider.told_of)
         for request in self._requests:
             request.outcomes += applied.outcomes
         self._application.take(applied.outcomes)
@@ -347,7 +347,7 @@ class Turn:
             now,
             settled=self.settled,
             deadline=self._basis.next_deadline(self._decider.at, now, held=self._held),
-            waits_for_udev=_waits_for_udev(self.host),
+            waits_for_udev=self.host.waits_for_udev,
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)
@@ -375,11 +375,6 @@ class Turn:
     def news(self) -> list[News]:
         """What happened since the last call."""
         return [*self.host.news(), *self._chronicle.drain()]
-
-
-def _waits_for_udev(host: Host) -> bool:
-    interfaces = host.interfaces.values()
-    return any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces)
 
 
 def _number(requests: Iterable[Request], host: Host, revision: int) -> bool:

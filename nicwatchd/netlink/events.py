@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl import (
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMGRP_IPV4_IFADDR,
@@ -29,6 +30,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV6_ROUTE,
     RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
+    RTNLGRP_IPV4_NETCONF,
 )
 
 from nicwatchd.core.model import (
@@ -43,6 +45,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FilterEvent,
     FirewallEvent,
     Heeded,
     Ipv6Event,
@@ -63,6 +66,10 @@ from nicwatchd.netlink.constants import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
+    NETCONFA_FORWARDING,
+    NETCONFA_IFINDEX,
+    NETCONFA_IFINDEX_ALL,
+    NETCONFA_RP_FILTER,
     NHA_OIF,
     RTA_DST,
     RTA_MULTIPATH,
@@ -112,6 +119,7 @@ GROUPS: Final = (
     | RTMGRP_IPV6_RULE
     # What goes with an IPv4 next-hop object goes without a word. Older kernels ignore the bit.
     | 1 << (RTNLGRP_NEXTHOP - 1)
+    | 1 << (RTNLGRP_IPV4_NETCONF - 1)  # the sysctls of links: rp_filter
 )
 # Each message takes about 4 KiB of the buffer. 8 MiB are enough when the links of 5,000 containers
 # appear at once and we are busy elsewhere for a tenth of a second.
@@ -126,6 +134,7 @@ PAUSE: Final = 0.05
 # The kernel's route for multicast on a link comes and goes with IPv6 there: `addrconf_ifdown` takes
 # the link's routes first, and then its addresses. (Seen with 6.18.)
 MULTICAST: Final = (socket.AF_INET6, 8, LOCAL_TABLE, IPv6Address("ff00::").packed)
+NETCONF: Final = 4  # bytes before the attributes: the family
 RT_TABLE_COMPAT: Final = 252  # in the header: the number exceeds 255, see RTA_TABLE
 # The kernel creates these for each address. They add nothing to the event of the address.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
@@ -262,7 +271,7 @@ class Triage:
             return _rule(message)
         if message.type in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
             return NexthopEvent(u32(find_attribute(message.body, NEXTHOP.size, NHA_OIF)))
-        return None
+        return _filter(message) if message.type == RTM_NEWNETCONF else None
 
     def _link(self, message: Message) -> LinkEvent:
         family, _, index, flags, _ = IFINFO.unpack_from(message.body)
@@ -278,6 +287,15 @@ class Triage:
             self._kinds[index] = text(kind) if kind else None
         name = find_attribute(message.body, IFINFO.size, IFLA_IFNAME) or b""  # comes first: cheap
         return LinkEvent(index, text(name), self._kinds[index], down=not flags & IFF_UP)
+
+
+def _filter(message: Message) -> FilterEvent | None:
+    """A message with all sysctls is about a link that has just come, which is read anyway."""
+    found = attributes(message.body, NETCONF)
+    if NETCONFA_RP_FILTER not in found or NETCONFA_FORWARDING in found:
+        return None
+    index = u32(found.get(NETCONFA_IFINDEX))
+    return FilterEvent(0 if index == NETCONFA_IFINDEX_ALL else index)
 
 
 def _address(message: Message) -> AddressEvent:
@@ -297,6 +315,7 @@ def _address(message: Message) -> AddressEvent:
         link_local=link_local,
         ip=address(packed) if packed else None,
         process=process,
+        stop=culprit.stop(message.pid) if ours else "",
     )
 
 
@@ -323,6 +342,7 @@ def _route(message: Message, covering: Covering) -> RouteEvent | NexthopEvent | 
     if table == MAIN_TABLE and kind == RTN_UNICAST and is_by_number_alone(found):
         return NexthopEvent(0, host, heeded)
     deleted = message.type == RTM_DELROUTE
+    lost = deleted and protocol == PROTOCOL
     return RouteEvent(
         FAMILY[number],
         table,
@@ -330,12 +350,13 @@ def _route(message: Message, covering: Covering) -> RouteEvent | NexthopEvent | 
         u32(found.get(RTA_OIF)),
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
         links_of(found) if RTA_MULTIPATH in found else (),
         host,
         wide=wide,
         error=wide and table == MAIN_TABLE and kind in ERRORS,
         heeded=heeded,
+        stop=culprit.stop(message.pid) if lost else "",
     )
 
 
@@ -356,11 +377,13 @@ def _rule(message: Message) -> RuleEvent | None:
     found = attributes(message.body, RULE.size)
     protocol = found.get(FRA_PROTOCOL, b"\0")[0]
     deleted = message.type == RTM_DELRULE
+    lost = deleted and protocol == PROTOCOL
     return RuleEvent(
         family,
         u32(found.get(FRA_PRIORITY)),
         protocol,
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
+        culprit.stop(message.pid) if lost else "",
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import resource
-import time
+from time import monotonic, process_time
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.model import Family
@@ -54,7 +54,7 @@ class PublishedPorts:
 
     async def read(self) -> tuple[Published, ...]:
         """The ports; none where the rules cannot be listed. Raises KernelError."""
-        if self._even_at - time.monotonic() > SHARE * SAVED_UP:
+        if self._even_at - monotonic() > SHARE * SAVED_UP:
             return self._known
         try:
             if self._requests is None:
@@ -69,14 +69,14 @@ class PublishedPorts:
             if seal != self._seal:
                 self._known = await _list()
             self._generation, self._seal = generation, seal
-            self._even_at = max(self._even_at, time.monotonic()) + SHARE * (_cpu() - began)
+            self._even_at = max(self._even_at, monotonic()) + SHARE * (_cpu() - began)
         return self._known
 
 
 def _cpu() -> float:
     """The CPU time of this process and of those that it ran [s]."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    return process_time() + children.ru_utime + children.ru_stime
 
 
 async def _list() -> tuple[Published, ...]:
