@@ -95,7 +95,7 @@ class Decider:
         self._each(lambda interface: self._treat(interface, network, now))
         if not host.policy.every_link:  # a release finishes no move
             self._contest.settle(now)
-        self._find_homes()
+        _find_homes(host)
         self._each(lambda i: i.conclude(host.primary_mac, now, i.own.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now, network)
@@ -191,14 +191,6 @@ class Decider:
             links=host.links or {},
             settled=self._settled,
         )
-
-    def _find_homes(self) -> None:
-        """Tell each ENI which of its addresses live elsewhere on the host."""
-        host = self.host
-        above = addresses_above(host.above.beneath, host.foreign_addresses)
-        homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above)
-        for interface in host.interfaces.values():
-            interface.facts.behind = homes.of(interface.facts)
 
     def _plan(self, now: float, network: str | None) -> None:
         host = self.host
@@ -321,6 +313,14 @@ def _copies(
     about_rules = (o for o in operations if isinstance(o, AddRule | RemoveRule))
     present = (o for o in about_rules if o.rule in there)
     return (o for o in present if selector(o.rule) in chains)
+
+
+def _find_homes(host: Host) -> None:
+    """Tell each ENI which of its addresses live elsewhere on the host."""
+    above = addresses_above(host.above.beneath, host.foreign_addresses)
+    homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above)
+    for interface in host.interfaces.values():
+        interface.facts.behind = homes.of(interface.facts)
 
 
 def _without_table(host: Host) -> frozenset[int]:
