@@ -31,6 +31,7 @@ class Basis:
         self._inputs: tuple[object, ...] | None = None  # None: there is no decision
         self._twice = False  # whether two decisions in a row were made from the same
         self._until = -inf
+        self._deadline: float | None = None
 
     def take(self, now: float) -> None:
         """A decision is made now, from what the host's facts are before it."""
@@ -50,17 +51,20 @@ class Basis:
         waits = any(verdict.status is Status.WAITING for verdict in verdicts)
         return now < self._until and not waits and self._inputs == self._present()
 
-    def next_deadline(self, decided: float, now: float) -> float | None:
+    def next_deadline(self, decided: float, now: float, *, held: bool = False) -> float | None:
         """When to decide again if nothing happens; `now` if a deadline was missed.
 
-        `decided`: when the decision was made.
+        `decided`: when the decision was made. `held`: it still holds, and so does its deadline.
         """
+        if held and (self._deadline is None or now < self._deadline):
+            return self._deadline
         interfaces, policy = self._host.interfaces.values(), self._host.policy
         found = [interface.next_deadline(decided, policy) for interface in interfaces]
         again_at = self._forwarder.next_deadline
         if again_at is not None and again_at > decided:
             found.append(again_at)
         deadline = min((max(now, time) for time in found if time is not None), default=None)
+        self._deadline = deadline
         if deadline is not None:
             self._until = min(self._until, deadline - 2 * ROUNDING)
         return deadline

@@ -88,10 +88,10 @@ class Picture:
         if is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
         if not by_us and leads_elsewhere(event, self._host.interfaces, self._host.above.beneath):
-            self.stale.rules_changed = True  # or rather, where they lead to
+            self.stale.ways_changed = True  # or rather, where they lead to
             noted = COALESCE if noted is None else min(noted, COALESCE)
         if is_of_defaults(event, self._host.defaults, by_us=by_us):
-            self.stale.defaults = self.stale.rules_changed = True
+            self.stale.defaults = self.stale.ways_changed = True
             if isinstance(event, RouteEvent):
                 return AT_ONCE
             return COALESCE if noted is None else noted
@@ -245,11 +245,11 @@ class Picture:
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
         """Take the links that were wanted and read; a wanted link that was not found is gone."""
-        if wanted.indices is None:
-            self._links = {}
-        for index in wanted.indices or ():
-            self._links.pop(index, None)
-        self._links |= read.links
+        if wanted.indices == frozenset():
+            return  # nearly always
+        read_now = self._links.keys() if wanted.indices is None else wanted.indices
+        left = {i: link for i, link in self._links.items() if i not in read_now}
+        self._links = {**left, **read.links}
         self._host.update_links(dict(self._links), now)
 
     def objects_wanted(self, now: float) -> ReadObjects:

@@ -41,7 +41,7 @@ class Staleness:
         self.ruleset = True  # our nftables table
         self.filters = False  # reverse-path filters; they are read from time to time, too
         self.firewall = True  # the rules of others in nftables
-        self.rules_changed = False  # since the last look-ups of whose rule wins
+        self.ways_changed = False  # routes of others, since the last look-ups
         self._links: set[int] = set()
         self._gone: set[int] = set()
         self._addresses: set[int] = set()
@@ -50,7 +50,7 @@ class Staleness:
 
     def void(self) -> None:
         """Everything that we know about the kernel is void, also whose rule wins."""
-        self.everything = self.rules_changed = True
+        self.everything = self.ways_changed = True
 
     def link(self, index: int, *, gone: bool) -> None:
         """A link changed, and perhaps what is on it: a flap drops IPv4 routes without an event."""
@@ -69,7 +69,7 @@ class Staleness:
 
     def rules(self) -> None:
         """Rules changed: ours, or those that may win over ours."""
-        self.own = self.rules_changed = True
+        self.own = True
 
     def touched(self, operations: Iterable[Operation]) -> None:
         """Our operations changed something, or tried to: read that back."""
@@ -132,7 +132,8 @@ class Staleness:
 
         That may cost the reading of a large table: so not at each event.
         """
-        stale = self.hosts or self._reading_everything or not candidates <= self._hosts_read
+        fewer = candidates is self._hosts_read or candidates <= self._hosts_read
+        stale = self.hosts or self._reading_everything or not fewer
         self.hosts = False
         if stale:
             self._hosts_read = candidates
@@ -173,9 +174,9 @@ class Staleness:
         own, self.own = self.own or self._reading_everything, False
         return own
 
-    def take_rules_changed(self) -> bool:
-        """Whether rules changed since it was last asked whose rule wins."""
-        changed, self.rules_changed = self.rules_changed, False
+    def take_ways_changed(self) -> bool:
+        """Whether packets may be led otherwise since the last look-ups, by others' routes."""
+        changed, self.ways_changed = self.ways_changed, False
         return changed
 
     def take_tables(self) -> frozenset[int]:

@@ -158,7 +158,6 @@ class Turn:
         self.settled = True  # whether the kernel is as planned
         self._began: float  # when the turn under way began
         self._round: int  # its rounds so far
-        self._wrote: bool  # whether it applied anything
         self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
@@ -231,7 +230,7 @@ class Turn:
 
     def start(self, now: float) -> None:
         """Begin a turn; `step` is then the first step."""
-        self._began, self._round, self._wrote = now, 0, False
+        self._began, self._round = now, 0
         self.host.losses.noticed = self._agenda.started(now)
         self._guard(lambda: self._move(Move.DUE, now), now)
 
@@ -286,7 +285,7 @@ class Turn:
             case Phase.APPLYING:
                 self.step = Apply(self._application.batch(), dict(self.host.keys))
             case Phase.LOOKING_UP:
-                changed = self.picture.stale.take_rules_changed() or self._wrote
+                changed = self.picture.stale.take_ways_changed()
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
                 self.picture.heed(self._lookups.destinations)
                 if not self.step.probes:
@@ -326,7 +325,7 @@ class Turn:
             return
         # Close the books of the decision that was carried out.
         self._round += 1
-        self._wrote = True
+        self._lookups.wrote(outcome.operation for outcome in self._application.outcomes)
         self._failed = failed(self._application.outcomes)
         self._decider.close(self._failed, now)
         self.picture.stale.refused(self._failed)
@@ -336,9 +335,10 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
-        self._health.conclude(self._lookups.reached, now, held=self._held)
-        self._chronicle.note(now)
-        if self.decision:  # who wins was asked after it was made
+        judged = self._health.conclude(self._lookups.reached, now, held=self._held)
+        is_same = self._held and not (judged or self._lookups.is_asking)
+        self._chronicle.note(now, is_same=is_same)
+        if self.decision and not is_same:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
@@ -346,7 +346,7 @@ class Turn:
             self._began,
             now,
             settled=self.settled,
-            deadline=self._basis.next_deadline(self._decider.at, now),
+            deadline=self._basis.next_deadline(self._decider.at, now, held=self._held),
             waits_for_udev=self.host.waits_for_udev,
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]

@@ -50,10 +50,10 @@ def default_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
     right = Picture.take_event
 
     def wrong(self: Picture, event: Event, now: float, *, by_us: bool) -> float | None:
-        before = self.stale.rules_changed
+        before = self.stale.ways_changed
         due = right(self, event, now, by_us=by_us)
         if isinstance(event, RouteEvent) and event.wide:
-            self.stale.rules_changed = before
+            self.stale.ways_changed = before
         return due
 
     patch.setattr(Picture, "take_event", wrong)

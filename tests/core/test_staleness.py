@@ -255,18 +255,18 @@ def test_when_mains_default_routes_are_read(event: Event, delay: float | None, r
 def test_what_may_lead_packets_elsewhere(event: Event, delay: float | None, looks: bool) -> None:
     """Routes go without an event of their own with a link, an address, a next-hop object."""
     world = World()
-    world.turn.picture.stale.take_rules_changed()
+    world.turn.picture.stale.take_ways_changed()
     assert world.turn.picture.take_event(event, NOW, by_us=False) == delay
-    assert world.turn.picture.stale.take_rules_changed() is looks
+    assert world.turn.picture.stale.take_ways_changed() is looks
 
 
 def test_our_own_routes_lead_nobody_elsewhere() -> None:
     """Who wrote looks again anyway."""
     world = World()
-    world.turn.picture.stale.take_rules_changed()
+    world.turn.picture.stale.take_ways_changed()
     event = replace(OURS, heeded=True)
     assert world.turn.picture.take_event(event, NOW, by_us=True) is None
-    assert not world.turn.picture.stale.take_rules_changed()
+    assert not world.turn.picture.stale.take_ways_changed()
 
 
 BRIDGE = Link(9, "02:00:00:00:00:99", "br0", up=True, kind="bridge")
@@ -445,7 +445,7 @@ VOIDS: dict[str, Callable[[Turn], object]] = {
 def test_what_makes_all_that_is_known_void(void: Callable[[Turn], object]) -> None:
     world = World()
     void(world.turn)
-    assert world.turn.picture.stale.rules_changed, "who wins is asked anew"
+    assert world.turn.picture.stale.ways_changed, "who wins is asked anew"
     assert world.reads(NOW + 1.0) == EVERYTHING
     assert world.reads(NOW + 1.0) == NOTHING
 
@@ -554,7 +554,7 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
 
 def test_at_first_everything_is_stale() -> None:
     stale = Staleness()
-    assert (stale.everything, stale.own, stale.rules_changed) == (True, True, False)
+    assert (stale.everything, stale.own, stale.ways_changed) == (True, True, False)
 
 
 def test_what_happens_before_the_first_read_is_in_it() -> None:

@@ -208,10 +208,10 @@ def test_nobody_wins_where_nothing_is_left_to_ask_about(end: Callable[[FastMotio
     motion = applied()
     motion.kernel.put(VPN, VPNS_ROUTE)
     motion.run(motion.now + 1.0)
-    assert motion.host.interfaces[3].is_shadowed
+    assert motion.host.interfaces[3].shadows
     end(motion)
     motion.run(motion.now + 1.0)
-    assert not motion.host.interfaces[3].is_shadowed
+    assert not motion.host.interfaces[3].shadows
     assert motion.turn.decision
     assert motion.turn.decision.interfaces[3].shadows == ()
 
@@ -232,7 +232,7 @@ def test_enough_rounds() -> None:
     assert motion.turn.completed == before + ROUNDS
     assert not motion.turn.settled, "the last round was not read back"
     assert motion.turn.next_at().at <= motion.now + RETRY_FIRST
-    assert phases(motion) == [LINKS, OBJECTS]
+    assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP], "now it is known what it came to"
     assert motion.turn.settled
 
 
