@@ -9,7 +9,6 @@ it still holds. Times are monotonic seconds.
 from __future__ import annotations
 
 from math import inf
-from typing import Final
 
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.evidence import Status
@@ -17,10 +16,6 @@ from nicwatchd.core.facts import Facts
 from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ROUNDING
-
-# However little changed, everything is decided anew after that time: a bound for what we have not
-# thought of.
-WHOLE: Final = 60.0  # s
 
 
 class Basis:
@@ -33,11 +28,11 @@ class Basis:
         self._until = -inf
         self._deadline: float | None = None
 
-    def take(self, now: float) -> None:
+    def take(self) -> None:
         """A decision is made now, from what the host's facts are before it."""
         present = self._present()
         self._twice = present == self._inputs
-        self._inputs, self._until = present, now + WHOLE
+        self._inputs, self._until = present, inf
 
     def holds(self, decision: Decision | None, now: float) -> bool:
         """Whether this decision, the last one, left nothing to do and would be the same now.

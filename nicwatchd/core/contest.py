@@ -24,11 +24,6 @@ class Settled:
         self.moves: tuple[object, ...] | None = None  # what those that were told are drawn from
         self.taken: Kept[dict[int, dict[Item, int]]] = Kept()
 
-    def forget(self) -> None:
-        """Settle everything anew."""
-        self.moves = None
-        self.taken.forget()
-
 
 @dataclass(frozen=True, slots=True)
 class Contest:

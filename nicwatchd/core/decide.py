@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from typing import Final
 
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.container_networks import container_network
@@ -23,7 +24,7 @@ from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan, Made
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
-from nicwatchd.core.kept import Kept
+from nicwatchd.core.kept import WHOLE, Kept
 from nicwatchd.core.leadership import Leadership
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
@@ -53,6 +54,19 @@ from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
 from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
 
+AGAIN: Final = 60.0  # s; after an exception of ours, which may not come again
+
+
+class Earlier:
+    """What earlier decisions concluded; `at`: when the first of them was made."""
+
+    def __init__(self, at: float = -inf) -> None:
+        self.at = at
+        self.places: Kept[Places] = Kept()
+        self.settled = Settled()
+        self.made: dict[int, Made] = {}  # plans, by ifindex
+        self.differ = Differ()
+
 
 class Decider:
     """Makes the decisions of one host, and numbers them."""
@@ -66,31 +80,31 @@ class Decider:
         self._carriers: Mapping[int, int] = {}  # in whose plan a link on top of it is
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
-        self._made: dict[int, Made] = {}  # the last plans, by ifindex
+        self._earlier = Earlier()
         self._told: frozenset[IPNetwork] = frozenset()  # the ENIs' subnets, in this run
-        self._places: Kept[Places] = Kept()
-        self._settled = Settled()
         self._contest: Contest  # of the decision that is being made
-        self._differ = Differ()
         self._leadership = Leadership(host)
         self.forwarder = Forwarder(host)
 
-    def forget(self) -> None:
-        """Draw every conclusion of the next decision anew, whether its facts changed or not."""
-        self._places.forget()
-        self._settled.forget()
-        self._differ.forget()
-        self._made.clear()
+    def is_stale(self, now: float) -> bool:
+        """Whether everything is to be decided anew, however little changed."""
+        surprised = any(interface.surprised for interface in self.host.interfaces.values())
+        return now >= self._earlier.at + (AGAIN if surprised else WHOLE)
+
+    def forget(self, now: float) -> None:
+        """Draw every conclusion of the next decision anew."""
+        self._earlier = Earlier(now)
         for interface in self.host.interfaces.values():
             interface.judge_anew()
 
     def decide(self, now: float) -> Decision:
         """Judge, plan and compare what changed since the last decision; the rest stays."""
         host = self.host
+        if self.is_stale(now):
+            self.forget(now)
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
-        network = container_network(host.link_names, host.rules)
-        kernel = self._read_anew()
+        network, kernel = container_network(host.link_names, host.rules), self._read_anew()
         self._contest = self._begin_contest()
         self._each(lambda interface: self._treat(interface, network, now))
         if not host.policy.every_link:  # a release finishes no move
@@ -101,8 +115,9 @@ class Decider:
         self._plan(now, network)
         undecided = self._undecided()
         plans = [*_in_order(host.interfaces.values()), *self._orphans]
-        different = self._differ.diff(plans, kernel, undecided, host.owners)
-        operations = self.forwarder.around(different, now)
+        differ = self._earlier.differ
+        operations = differ.diff(plans, kernel, undecided, host.owners)
+        operations = self.forwarder.around(operations, now)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
         allowed, throttled = self._throttle(operations, now)
@@ -119,7 +134,7 @@ class Decider:
             interfaces={index: i.view() for index, i in host.interfaces.items()},
             operations=allowed,
             throttled=throttled,
-            protected=self._differ.protected(plans, kernel, operations) if undecided else (),
+            protected=differ.protected(plans, kernel, operations, undecided),
         )
 
     def _read_anew(self) -> Snapshot:
@@ -173,14 +188,6 @@ class Decider:
             waiting |= _left_alone(host.interfaces)
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
 
-    @property
-    def _enis(self) -> frozenset[int]:
-        """The links that the guards hide."""
-        interfaces = self.host.interfaces.items()
-        return frozenset(
-            i for i, each in interfaces if isinstance(each.treatment, Managed | Primary)
-        )
-
     def _begin_contest(self) -> Contest:
         host = self.host
         return Contest(
@@ -189,7 +196,7 @@ class Decider:
             beneath=host.above.beneath,
             ruled=ruled(host.rules, host.owners.of),
             links=host.links or {},
-            settled=self._settled,
+            settled=self._earlier.settled,
         )
 
     def _plan(self, now: float, network: str | None) -> None:
@@ -200,7 +207,9 @@ class Decider:
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
         numbers, others = host.policy.numbers, host.foreign_addresses
-        neighbourhood = Neighbourhood(stack, others, host.rules, numbers, self._told, self._places)
+        neighbourhood = Neighbourhood(
+            stack, others, host.rules, numbers, self._told, self._earlier.places
+        )
         self._told = neighbourhood.told
         planner = HostPlan(
             interfaces=host.interfaces,
@@ -211,12 +220,12 @@ class Decider:
             without_table=self._without_table,
             now=now,
             neighbourhood=neighbourhood,
-            enis=self._enis,
+            enis=_hidden(host),
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, _prefixes(host)),
             taken=self._contest.taken(),
             protection=protection,
             forwarding=self.forwarder.conclude(),
-            made=self._made,
+            made=self._earlier.made,
         )
         plans = planner.plans(host.policy)
         for index, error in planner.errors.items():
@@ -230,7 +239,9 @@ class Decider:
         host = self.host
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
-        self._made = {index: made for index, made in self._made.items() if index in plans}
+        self._earlier.made = {
+            index: made for index, made in self._earlier.made.items() if index in plans
+        }
         self._carriers = _carriers(host.interfaces)
         self._rule_owners = {r: i for i, its in host.interfaces.items() for r in its.plan.rules}
 
@@ -313,6 +324,12 @@ def _copies(
     about_rules = (o for o in operations if isinstance(o, AddRule | RemoveRule))
     present = (o for o in about_rules if o.rule in there)
     return (o for o in present if selector(o.rule) in chains)
+
+
+def _hidden(host: Host) -> frozenset[int]:
+    """The links that the guards hide."""
+    every = host.interfaces.items()
+    return frozenset(i for i, each in every if isinstance(each.treatment, Managed | Primary))
 
 
 def _find_homes(host: Host) -> None:

@@ -65,12 +65,6 @@ class Differ:
         self._routes: Kept[_Routes] = Kept()
         self._chains: Kept[Chains] = Kept()
 
-    def forget(self) -> None:
-        """Compare everything anew the next time."""
-        self._addresses.clear()
-        self._routes.forget()
-        self._chains.forget()
-
     def diff(
         self,
         plans: Iterable[Plan],
@@ -121,12 +115,18 @@ class Differ:
         return self._chains.get((wanted, kernel.rules), lambda: _chains(wanted, kernel))
 
     def protected(
-        self, plans: Iterable[Plan], kernel: Snapshot, operations: Iterable[Operation]
+        self,
+        plans: Iterable[Plan],
+        kernel: Snapshot,
+        operations: Iterable[Operation],
+        undecided: Undecided,
     ) -> tuple[Object, ...]:
         """What is in no plan, but stays because its interface is still being judged.
 
         `operations` are those of `diff`: what they remove is not protected.
         """
+        if not undecided:
+            return ()
         plans = tuple(plans)
         gone: set[Hashable] = set()
         for operation in operations:

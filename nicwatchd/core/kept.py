@@ -10,7 +10,11 @@ Reads: facts, as values. Gives: the last conclusion, or a new one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+# However little changed, everything is decided and looked up anew after that time: a bound for what
+# we have not thought of.
+WHOLE: Final = 300.0  # s
 
 T = TypeVar("T")
 
@@ -26,7 +30,3 @@ class Kept(Generic[T]):
         if self._known is None or self._known[0] != basis:
             self._known = (basis, conclude())
         return self._known[1]
-
-    def forget(self) -> None:
-        """Draw it anew the next time."""
-        self._known = None

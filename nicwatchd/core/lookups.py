@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Final
 
 from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.kept import Kept
+from nicwatchd.core.kept import WHOLE, Kept
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
@@ -40,9 +39,6 @@ from nicwatchd.core.reach import NOTHING_AMISS, Path, Reached, Sources, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
-
-# However little we heard, look again now and then: a bound for what we have not thought of.
-ANEW: Final = 60.0  # s
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +97,7 @@ class Lookups:
         changed but what was written, since the last decision still holds.
         """
         interfaces = self._host.interfaces
-        anew = changed or self._all_written or now >= self._at + ANEW
+        anew = changed or self._all_written or now >= self._at + WHOLE
         amiss = {i for i, each in interfaces.items() if each.shadows}
         amiss |= {i for (i, _), reached in self.reached.items() if reached != NOTHING_AMISS}
         if held and not (anew or amiss or self._written):

@@ -296,7 +296,7 @@ class Turn:
         if self._held:
             self._move(Move.EQUAL, now)
             return
-        self._basis.take(now)
+        self._basis.take()
         before = self.decision.operations if self.decision and self._round else ()
         if self._failed is not None:
             failures, self._failed = self._failed, None  # once only, even if it raises
@@ -312,7 +312,7 @@ class Turn:
     def _holds(self, now: float) -> bool:
         """Whether the last decision is still right: nothing is new, nothing is left to do."""
         busy = self.broken or self._round or self._failed or self._requests
-        return not busy and self._basis.holds(self.decision, now)
+        return not (busy or self._decider.is_stale(now)) and self._basis.holds(self.decision, now)
 
     def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:
         self.picture.stale.touched(step.operations)

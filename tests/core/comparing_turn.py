@@ -32,7 +32,7 @@ class ComparingDecider(Decider):
     def anew(self, kept: Decision, now: float) -> Decision:
         """The decision from the facts alone; it must be the one that is kept."""
         before = self._shown()
-        self.forget()
+        self.forget(now)
         anew = super().decide(now)
         assert (anew.operations, anew.throttled) == (kept.operations, kept.throttled)
         assert self._shown() == before

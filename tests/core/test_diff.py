@@ -466,9 +466,9 @@ def test_any_kernel_keeps_what_is_undecided(
     foreign = kernel.foreign
     before = kernel.snapshot()
     operations = carry_out(kernel, wanted, undecided)
-    assert set(Differ().protected(wanted, before, operations)) == surplus(wanted, before) - removed(
-        operations, before
-    )
+    assert set(Differ().protected(wanted, before, operations, undecided)) == surplus(
+        wanted, before
+    ) - removed(operations, before)
     assert kernel.foreign == foreign
     assert {rule for plan in wanted for rule in plan.rules} <= set(kernel.own_rules)
     assert {route for plan in wanted for route in plan.routes} <= set(kernel.own_routes)

@@ -9,7 +9,7 @@ import runpy
 import sys
 from typing import Final
 
-from nicwatchd.core import agenda, basis, lookups, outside, picture
+from nicwatchd.core import agenda, decide, lookups, outside, picture
 
 NEVER: Final = 1e6  # s
 
@@ -18,8 +18,8 @@ def main() -> None:
     """Run the module that the daemon's command names."""
     for where, name in (
         (agenda, "HEARTBEAT"),
-        (basis, "WHOLE"),
-        (lookups, "ANEW"),
+        (decide, "WHOLE"),
+        (lookups, "WHOLE"),
         (outside, "LOOK_AGAIN"),
         (picture, "LOOK_AGAIN"),
     ):
