@@ -61,9 +61,8 @@ class Driver:
             case Apply():
                 return await self._apply(step)
             case LookUp(probes=probes):
-                lookup = self._kernel.route_get
-                answers = [await lookup(each.src, each.dst, oif=each.oif) for each in probes]
-                return LookedUp(tuple(answers))
+                asked = [(each.src, each.dst, each.oif) for each in probes]
+                return LookedUp(tuple(await self._kernel.route_gets(asked)))
 
     async def _read_links(self, step: ReadLinks) -> LinksRead:
         self._forget_all_but(step.known)
