@@ -65,7 +65,7 @@ def build(kind: type[nlmsg], fields: Fields, attributes: Attributes) -> bytes:
 
     pyroute2 silently drops attributes whose names it does not know, so they are checked first.
     """
-    unknown = attributes.keys() - {entry[-2] for entry in kind.nla_map}
+    unknown = attributes.keys() - _types(kind).keys()
     if unknown:
         raise KeyError(f"{kind.__name__} has no attribute {unknown}")
     message = kind()
@@ -77,6 +77,11 @@ def build(kind: type[nlmsg], fields: Fields, attributes: Attributes) -> bytes:
     return bytes(message.data[HEADER.size :])
 
 
+def _types(kind: type[nlmsg]) -> Mapping[str, str]:
+    """The name of each attribute, and of the class of what is in it."""
+    return {entry[-2]: entry[-1] for entry in kind.nla_map}
+
+
 def _for_pyroute2(value: Value) -> object:
     if isinstance(value, tuple):
         return dict(value)
@@ -84,7 +89,7 @@ def _for_pyroute2(value: Value) -> object:
 
 
 def splice(kind: type[nlmsg], fields: Fields, attributes: Attributes) -> bytes:
-    """The same as `build`, for fields that have the family."""
+    """The same as `build`. The fields have the family, and are in the order of the message."""
     key: list[object] = [kind, fields[FAMILY], *fields]
     values: list[int | bytes] = [number for name, number in fields.items() if name != FAMILY]
     for name, value in attributes.items():
@@ -137,12 +142,13 @@ def _learn(
     )
     if any(template.count(byte) != 1 for each, _ in marks for byte in each):
         return None
-    starts = [(template.find(each), len(each), code) for each, code in marks]
-    shape = Shape(template, ((at, at + size, code) for at, size, code in starts))
+    places = [(at := template.find(each), at + len(each), code) for each, code in marks]
+    if places != sorted(places):
+        return None
+    shape = Shape(template, places)
     return shape if shape.copy(values) == build(kind, fields, attributes) else None
 
 
 def _code_of(kind: type[nlmsg], attribute: str) -> str:
     """How `struct` has the number in an attribute."""
-    its = next(entry[-1] for entry in kind.nla_map if entry[-2] == attribute)
-    return str(dict(getattr(kind, its).fields)["value"])
+    return str(dict(getattr(kind, _types(kind)[attribute]).fields)["value"])
