@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import EACCES, EHOSTUNREACH, EINVAL
+from functools import lru_cache
 from ipaddress import IPv4Address
 from itertools import groupby, starmap
 from typing import TYPE_CHECKING, Final
@@ -166,7 +167,7 @@ class NetlinkKernel:
         self, addresses: AbstractSet[IPAddress]
     ) -> dict[IPAddress, frozenset[int]]:
         """See `Kernel`. The kernel cannot filter by destination: most is skipped unread."""
-        wanted = {ip.packed for ip in addresses}
+        wanted = _packed(frozenset(addresses))
         found: dict[IPAddress, frozenset[int]] = {}
 
         def decode(body: bytes) -> Route | bytes | None:
@@ -333,6 +334,11 @@ def _route_answer(answer: bytes | int) -> RouteAnswer | int:
         return ERROR_ROUTES[kind]
     found = attributes(answer, ROUTE.size)
     return RouteAnswer(u32(found.get(RTA_TABLE)), u32(found.get(RTA_OIF)))
+
+
+@lru_cache(maxsize=2)  # nearly always asked for the same
+def _packed(addresses: frozenset[IPAddress]) -> frozenset[bytes]:
+    return frozenset(ip.packed for ip in addresses)
 
 
 def _host_of(body: bytes) -> bytes | None:

@@ -135,8 +135,10 @@ class Driver:
             raise RuntimeError("a dry run applies nothing")
         operations, failed = self._record_additions(step)
         theirs = await self._theirs_by_now(step)
-        gone = [Outcome(o, Result.DONE, EADDRNOTAVAIL) for o in operations if o in theirs]
-        operations = [each for each in operations if each not in theirs]
+        gone: list[Outcome] = []
+        if theirs:
+            gone = [Outcome(o, Result.DONE, EADDRNOTAVAIL) for o in operations if o in theirs]
+            operations = [each for each in operations if each not in theirs]
         outcomes = (*failed, *gone, *await self._kernel.run(operations))
         for each in outcomes:
             if isinstance(each.operation, SetRuleset) and each.result is Result.DONE:
