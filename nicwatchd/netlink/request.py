@@ -54,6 +54,7 @@ RECEIVE: Final = 1 << 16
 BREATH: Final = 1 << 15
 # A dump is interrupted if objects change meanwhile. Twice in a row is rare; five times is a storm.
 DUMP_TRIES: Final = 5
+ENDS: Final = (NLMSG_ERROR, NLMSG_DONE)  # of a dump
 WRAP: Final = 1 << 31  # sequence numbers have 32 bits
 # The dump is empty: no such table or link, or a family that this kernel does not support.
 NOTHING: Final = {errnos.ENOENT, errnos.ENODEV, errnos.EAFNOSUPPORT, errnos.EOPNOTSUPP}
@@ -197,8 +198,9 @@ class RequestSocket:
             for kind, flags, sequence, pid, body in split(datagram):
                 if sequence != first:
                     continue
-                interrupted |= bool(flags & NLM_F_DUMP_INTR)
-                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                if flags & NLM_F_DUMP_INTR:
+                    interrupted = True
+                if kind in ENDS:
                     _raise_unless_empty(request, _reply(Message(kind, flags, sequence, pid, body)))
                     return None if interrupted else rows
                 if brief and len(rows) >= brief.after and not brief.keeps(body):

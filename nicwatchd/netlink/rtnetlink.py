@@ -62,7 +62,6 @@ from nicwatchd.netlink.wire import (
     RULE,
     attribute,
     attribute_u32,
-    attributes,
     find_attribute,
     u32,
 )
@@ -104,6 +103,8 @@ class NetlinkKernel:
         self._nftables = Nftables()
         self._published = PublishedPorts()
         self._known_drivers: dict[tuple[int, str], str] = {}
+        self._all_rows: list[Address] = []
+        self._all: dict[int, tuple[Address, ...]] = {}
 
     def close(self) -> None:
         """Close the sockets."""
@@ -151,11 +152,10 @@ class NetlinkKernel:
     async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
         """See `Kernel`."""
         request = Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, 0))
-        found: dict[int, list[Address]] = {}
-        for address in await self._requests.dump(request, read_address):
-            if not address.ip.is_link_local:
-                found.setdefault(address.index, []).append(address)
-        return {index: tuple(addresses) for index, addresses in found.items()}
+        rows = await self._requests.dump(request, read_address)
+        if rows != self._all_rows:  # a glance, while nothing changes: they are the same objects
+            self._all_rows, self._all = rows, _by_link(rows)
+        return dict(self._all)
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
@@ -312,6 +312,15 @@ class NetlinkKernel:
         return [_route_answer(a) for a in await self._requests.ask([*starmap(_look_up, asked)])]
 
 
+def _by_link(addresses: Iterable[Address]) -> dict[int, tuple[Address, ...]]:
+    """By ifindex, without link-local ones."""
+    found: dict[int, list[Address]] = {}
+    for address in addresses:
+        if not address.ip.is_link_local:
+            found.setdefault(address.index, []).append(address)
+    return {index: tuple(its) for index, its in found.items()}
+
+
 def _look_up(src: IPAddress | None, dst: IPAddress, oif: int) -> Request:
     family, bits = FAMILY_OF_VERSION[dst.version], dst.max_prefixlen
     # IPv6 always reports the table, and refuses the flag (strict checks).
@@ -332,8 +341,8 @@ def _route_answer(answer: bytes | int) -> RouteAnswer | int:
     kind = ROUTE.unpack_from(answer)[7]
     if kind in ERROR_ROUTES:
         return ERROR_ROUTES[kind]
-    found = attributes(answer, ROUTE.size)
-    return RouteAnswer(u32(found.get(RTA_TABLE)), u32(found.get(RTA_OIF)))
+    table, oif = (find_attribute(answer, ROUTE.size, wanted) for wanted in (RTA_TABLE, RTA_OIF))
+    return RouteAnswer(u32(table), u32(oif))
 
 
 @lru_cache(maxsize=2)  # nearly always asked for the same
