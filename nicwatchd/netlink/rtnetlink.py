@@ -167,13 +167,13 @@ class NetlinkKernel:
         self, addresses: AbstractSet[IPAddress]
     ) -> dict[IPAddress, frozenset[int]]:
         """See `Kernel`. The kernel cannot filter by destination: most is skipped unread."""
-        wanted = _packed(frozenset(addresses))
+        families, wanted = _packed(frozenset(addresses))
         found: dict[IPAddress, frozenset[int]] = {}
 
         def decode(body: bytes) -> Route | bytes | None:
             return read_route(body) if _host_of(body) in wanted else None
 
-        for route in await self._of_main({Family(ip.version) for ip in addresses}, decode):
+        for route in await self._of_main(families, decode):
             ip = route.dst.network_address
             found[ip] = found.get(ip, frozenset()) | route.links
         return found
@@ -346,8 +346,10 @@ def _route_answer(answer: bytes | int) -> RouteAnswer | int:
 
 
 @lru_cache(maxsize=2)  # nearly always asked for the same
-def _packed(addresses: frozenset[IPAddress]) -> frozenset[bytes]:
-    return frozenset(ip.packed for ip in addresses)
+def _packed(addresses: frozenset[IPAddress]) -> tuple[frozenset[Family], frozenset[bytes]]:
+    """The families of addresses, and their bytes."""
+    families = frozenset(map(Family, {ip.version for ip in addresses}))
+    return families, frozenset(ip.packed for ip in addresses)
 
 
 def _host_of(body: bytes) -> bytes | None:
