@@ -171,7 +171,9 @@ def _transition(entry: Entry) -> tuple[str, str]:
     why = "; ".join(line.partition(": ")[2] for line in lines)
     match state:
         case "detected":
-            return "attached", entry.get("NICWATCHD_ENI") or entry.get("NICWATCHD_MAC", "")
+            again = entry.get("NICWATCHD_PREVIOUS_STATE") == "ignored"  # a release ended, say
+            what = "managed" if again else "attached"
+            return what, entry.get("NICWATCHD_ENI") or entry.get("NICWATCHD_MAC", "")
         case "awaiting-imds":
             return "waiting", why
         case "validated":
@@ -206,6 +208,10 @@ def _restored(entry: Entry) -> tuple[str, str]:
     return "restored", ", ".join(filter(None, parts))
 
 
+def _wrote(entry: Entry) -> tuple[str, str]:
+    return "changed", f"{entry.get('NICWATCHD_OBJECTS', '')}; {entry.get('NICWATCHD_CAUSE', '')}"
+
+
 def _link(entry: Entry) -> tuple[str, str]:
     back = entry.get("NICWATCHD_REASON_CODES") == "link-up"
     return f"link {'up' if back else 'down'}", entry.get("NICWATCHD_CAUSE", "")
@@ -227,6 +233,7 @@ READERS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
     journal.HEALTH_CHANGED.hex: _health,
     journal.LOST.hex: _lost,
     journal.RESTORED.hex: _restored,
+    journal.WROTE.hex: _wrote,
     journal.LINK_CHANGED.hex: _link,
     journal.BYPASS_BEGAN.hex: _as("bypassed"),
     journal.BYPASS_ENDED.hex: _as("not bypassed"),
@@ -330,7 +337,7 @@ def _told_once(events: Iterable[Event]) -> Iterable[Event]:
         again = event.what == "configured" and event.key in configured
         if event.what == "configured":
             configured.add(event.key)
-        elif event.what in ("attached", "waiting", "left alone", "detached"):
+        elif event.what in ("attached", "managed", "waiting", "left alone", "detached"):
             configured.discard(event.key)
         if event.what == "attached":
             seen = event.status.get("seen")

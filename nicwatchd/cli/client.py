@@ -18,7 +18,8 @@ ACT_TIMEOUT: Final = 30.0  # s; the daemon waits up to 20 s for IMDS or the kern
 RECEIVE: Final = 1 << 16
 BAD_REQUEST: Final = 400
 DEAD, HANGS, SILENT = "does not run", "hangs", "does not answer"
-CODES: Final = {400: USAGE, 403: NO_RIGHT, 404: NO_INTERFACE}  # exit codes by HTTP status
+# Exit codes by HTTP status. 503 comes with an error from a daemon that is stopping.
+CODES: Final = {400: USAGE, 403: NO_RIGHT, 404: NO_INTERFACE, 503: NO_DAEMON}
 
 
 class DaemonError(Exception):

@@ -31,7 +31,7 @@ def depth(interface: Document, now: float, paint: Paint) -> Iterator[str]:
     yield from head[1:]
     yield from field("Interface", _identity(interface))
     for key, label in FAMILIES.items():
-        yield from field(label, _family(interface.get(key), now))
+        yield from field(label, _family(interface.get(key), interface, now))
     yield from field("Routing", _routing(interface))
     if interface.get("section"):
         yield from field("Settings", interface["section"])
@@ -66,7 +66,7 @@ def _identity(interface: Document) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _family(part: Document | None, now: float) -> str:
+def _family(part: Document | None, interface: Document, now: float) -> str:
     """What a family has, and whether it works."""
     if not part:
         return ""
@@ -80,8 +80,20 @@ def _family(part: Document | None, now: float) -> str:
     state = (part.get("health") or part["verdict"]).replace("-", " ")
     since = part.get("health_since")
     begin = f"{state} for {duration(now - since)}" if since else state
-    text = f"{begin}: {', '.join(marks) or 'no address yet'}"
-    return f"{text} [{DEPRECATED}]" if any(":" in ip for ip in added) else text
+    return f"{begin}: {', '.join(marks) or 'no address yet'}{_deprecated(part, interface)}"
+
+
+def _deprecated(part: Document, interface: Document) -> str:
+    """Which IPv6 addresses `ip addr` shows as deprecated: all that we added, but the ENI's first.
+
+    The first is, too, where the ENI has others that we did not add, and on the primary.
+    """
+    added, every = part["added"], part["addresses"]
+    if not any(":" in ip for ip in added):
+        return ""
+    if interface.get("primary") or set(every) - set(added):
+        return f" [added ones are {DEPRECATED}]"
+    return f" [all but the first are {DEPRECATED}]" if every[1:] else ""
 
 
 def runs(every: list[str], added: Collection[str], silent: Collection[str]) -> Iterator[str]:

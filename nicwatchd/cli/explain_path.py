@@ -261,10 +261,10 @@ def _remedy(way: Way, owner: Document) -> str:
 
 def _about_rule(met: Met) -> str:
     family = "-6 " if met.rule.family is Family.V6 else ""
-    number = met.rule.priority
     if whose(met.rule) == "nicwatchd":
         return "nicwatchd status"
-    return f"find who makes rule {number}, or: sudo ip {family}rule del pref {number}"
+    rule = f"pref {met.rule.priority} {' '.join(rule_words(met.rule))}"
+    return f"sudo ip {family}rule del {rule}  # find who makes it"
 
 
 # --- the output ----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from nicwatchd.cli.layout import (
 )
 from nicwatchd.cli.words import (
     COLOUR_OF,
+    asked_text,
     condition,
     imds_text,
     is_broken,
@@ -51,8 +52,8 @@ LIST_AT_MOST: Final = 6  # names in one line; the rest is counted
 def overview(document: Document, now: float, paint: Paint) -> Iterator[str]:
     """The lines for people. `document` is as served at /v1/status, or from the journal."""
     interfaces = document["interfaces"]
-    yield from headline(document, paint)
-    yield from _of_the_host(document)
+    yield from headline(document, now, paint)
+    yield from _of_the_host(document, now)
     if interfaces:
         yield ""
         yield from _table(interfaces, now, paint)
@@ -62,8 +63,8 @@ def overview(document: Document, now: float, paint: Paint) -> Iterator[str]:
     yield from ["", *words] if words else []
 
 
-def headline(document: Document, paint: Paint) -> Iterator[str]:
-    """The first line: the version, how many interfaces work, IMDS."""
+def headline(document: Document, now: float, paint: Paint) -> Iterator[str]:
+    """The first line: the version, how many interfaces work, IMDS and when it was asked."""
     judged = [each for each in document["interfaces"] if is_judged(each)]
     count = sum(map(works, judged))
     parts = [f"nicwatchd {document['version']}" if "version" in document else "nicwatchd"]
@@ -80,24 +81,29 @@ def headline(document: Document, paint: Paint) -> Iterator[str]:
         parts.append("no EC2 network interfaces on this host")
     imds = document.get("imds")
     if imds and imds["state"] in ("ok", "unasked"):
-        parts.append("IMDS ok" if imds["state"] == "ok" else "IMDS not asked yet")
+        asked = f", {asked_text(imds, now)}" if judged and imds.get("asked") else ""
+        parts.append(f"IMDS ok{asked}" if imds["state"] == "ok" else "IMDS not asked yet")
     yield "   ".join(parts)
 
 
-def _of_the_host(document: Document) -> Iterator[str]:
+def _of_the_host(document: Document, now: float) -> Iterator[str]:
     """What concerns the whole host: the daemon's problems come first."""
-    for problem in document.get("problems", []):
+    problems = document.get("problems", [])
+    for problem in problems:
         yield from wrap(problem, "problem: ")
     if all(map(works, document["interfaces"])):
         for text in document.get("unready", []):  # of no interface
-            yield from wrap(text, "not ready: ")
+            if text not in problems:
+                yield from wrap(text, "not ready: ")
     if document.get("idle"):
         yield from wrap(document["idle"], "idle: ")
     if document.get("released"):
         yield from wrap(RELEASED, "released: ")
     imds = document.get("imds")
-    if imds and (text := imds_text(imds)):
+    if imds and (text := imds_text(imds, now)):
         yield from wrap(text, "IMDS is ")
+        if imds["state"] not in ("ok", "unasked"):
+            yield "Why: nicwatchd doctor"
     if document.get("container_network"):
         text = f"{document['container_network']} owns this host's secondary interfaces"
         yield from wrap(text, "container network: ")
@@ -156,6 +162,12 @@ def names_text(names: Iterable[str]) -> str:
     more = len(every) - LIST_AT_MOST
     shown = every if more <= 1 else [*every[:LIST_AT_MOST], f"{more} more"]
     return ", ".join(shown)
+
+
+def no_interface(wanted: str, document: Document) -> str:
+    """There is no such interface in the document; which there are."""
+    names = names_text(each["name"] for each in document["interfaces"]) or "none"
+    return f"no interface {wanted!r}; there are: {names}"
 
 
 def _unlinked(document: Document, now: float) -> Iterator[str]:

@@ -62,6 +62,13 @@ class _Parser(argparse.ArgumentParser):
         say(self.format_help().rstrip())
 
 
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         say(f"{parser.prog} {__version__}")
@@ -117,6 +124,7 @@ def _add_explain(commands: Commands) -> None:
     explain.add_argument("--mark", metavar="MARK", help="... with this firewall mark")
     text = "... that is forwarded, and came in by this link"
     explain.add_argument("--iif", metavar="LINK", help=text)
+    explain.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_json(explain)
     _add_config(explain)
     _add_runtime_directory(explain)
@@ -131,7 +139,7 @@ def _add_wait(commands: Commands) -> None:
     text = "the targets are escaped, as by systemd-escape (for nicwatchd-wait@.service)"
     wait.add_argument("--escaped", action="store_true", help=text)
     text = "give up after so many seconds (default: %(default)g)"
-    wait.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help=text)
+    wait.add_argument("--timeout", type=_seconds, default=180.0, metavar="SECONDS", help=text)
     _add_runtime_directory(wait)
 
 
@@ -185,7 +193,8 @@ def _add_reconcile(commands: Commands) -> None:
 def _add_release(commands: Commands) -> None:
     text = "remove everything nicwatchd configured; breaks its connections (root)"
     release = _add(commands, "release", text)
-    text = "release this interface only (name or MAC); default: the whole host, after a question"
+    text = "release this interface only (name, MAC or ENI id); default: the whole host, after a "
+    text += "question"
     release.add_argument("interface", nargs="?", help=text)
     text = "release the whole host without a question"
     release.add_argument("--all", action="store_true", help=text)
@@ -217,7 +226,7 @@ def _add_record(commands: Commands) -> None:
     text = "record what the kernel and IMDS say, to be replayed in a simulator; changes nothing"
     record = _add(commands, "record", text)
     text = "record for so many seconds (default: %(default)g), or until Ctrl-C"
-    record.add_argument("--duration", type=float, default=120.0, metavar="SECONDS", help=text)
+    record.add_argument("--duration", type=_seconds, default=120.0, metavar="SECONDS", help=text)
     _add_output(record)
     _add_no_mask(record)
     _add_config(record)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
+from nicwatchd.cli.layout import wrap
 from nicwatchd.cli.output import NO_INTERFACE, NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.model import Operation, RemoveAddress, RemoveRoute, SetGroup
@@ -36,6 +37,8 @@ WITHOUT_TERMINAL: Final = (
     "name an interface, or say --all"
 )
 KINDS: Final = {"rules": "rule", "routes": "route", "addresses": "address"}
+GROUPS: Final = {"link_groups": ("link group", "link groups")}
+NAMES: Final = {kind: (one, kind) for kind, one in KINDS.items()} | GROUPS
 
 
 def release(arguments: argparse.Namespace) -> int:
@@ -114,7 +117,8 @@ def _policy(config: Path | None) -> Policy:
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
-    counts = [f"{n} {kind.replace('_', ' ')}" for kind, n in document["released"].items() if n]
+    told = document["released"].items()
+    counts = [_count(n, *NAMES.get(kind, (kind, kind))) for kind, n in told if n]
     failed = [f"not released: {each['operation']}: {each['error']}" for each in document["failed"]]
     return [f"released: {', '.join(counts)}" if counts else "nothing to release", *failed]
 
@@ -171,11 +175,11 @@ def _agreed(decision: Decision) -> bool:
     document = _planned(decision)
     if document["commands"]:
         what, links = _counted(document["would_release"]), _and(document["interfaces"])
-        say(f"This takes {what} of {links} out of the kernel.")
+        say("\n".join(wrap(f"This takes {what} of {links} out of the kernel.")))
         say("Connections from outside their subnets will break.")
     else:
         say("There is nothing of nicwatchd's in the kernel.")
-    say("While the daemon runs, it leaves the host alone then, until `nicwatchd reconcile`.")
+    say("A daemon that runs leaves the host alone then, until `nicwatchd reconcile`.")
     say("Continue? [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import socket
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ FAMILIES: Final = (("ipv4", "IPv4"), ("ipv6", "IPv6"))
 CAUSES: Final[Mapping[str, str]] = {
     "lost": "lost",
     "restored": "restored",
+    "changed": "changed",
     "link": "link",
     "bypassed": "bypassed",
     "family-given-up": "given up",
@@ -51,7 +53,7 @@ def watch(arguments: argparse.Namespace) -> int:
         connection = _connected(arguments.runtime_directory / "nicwatchd.sock")
         _tell_missing(arguments)
         printer = _Printer(arguments.interface, as_json=arguments.json)
-        for event in events(connection):
+        for event in events(connection, sys.stdout):
             printer.take(event)
         return fail("the daemon has ended", NO_DAEMON)
     except DaemonError as error:
@@ -146,6 +148,8 @@ def what_happened(event: Mapping[str, Any]) -> tuple[str, str]:
     kind = str(event.get("type", ""))
     cause = event.get("cause")
     text = str(cause.get("text", "")) if isinstance(cause, dict) else str(cause or "")
+    if changed := event.get("changed"):
+        text = f"{changed}; {text}"
     if kind in CAUSES and text:
         return CAUSES[kind], text
     return _as_it_is(event)
@@ -163,7 +167,8 @@ def _as_it_is(event: Mapping[str, Any]) -> tuple[str, str]:
         word = "primary" if health == "working" else _verdict(event, str(health))
         return word, "; ".join(filter(None, _families(event)))
     if state == "detected":
-        return STATES[state], str(event.get("eni") or event.get("mac", ""))
+        what = "managed" if event.get("previous") == "ignored" else STATES[state]
+        return what, str(event.get("eni") or event.get("mac", ""))
     reasons = event.get("reasons") or ()
     why = "; ".join(str(r.get("text")) for r in reasons if isinstance(r, dict))
     if state == "applied":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from nicwatchd.cli.judgement import NOT_HAD, WORKING, Document, families, health, is_judged
+from nicwatchd.cli.layout import duration
 
 HOST_SIDE: Final = "routes, rules and sources are right: look at security groups and network ACLs"
 # What is worth knowing where one looks at an interface in depth, and no trouble.
@@ -35,6 +36,10 @@ class Cause(NamedTuple):
 
     text: str
     remedy: str = ""
+
+
+# Causes that mostly end by themselves, and whose remedies are for when they do not.
+PASSING: Final = frozenset({"mac-unlisted", "undecided-ipv4", "undecided-ipv6"})
 
 
 def condition(interface: Document) -> str:
@@ -81,7 +86,10 @@ def items_text(interface: Document, part: Document | None) -> str:
 
 
 def told_causes(interface: Document) -> Iterator[Cause]:
-    """Why it does not work, or not yet; each cause once, with the families that it concerns."""
+    """Why it does not work, or not yet; each cause once, with the families that it concerns.
+
+    While only time is missing there is nothing to mend: the view in depth says what may be.
+    """
     told = health(interface)
     if told is None:
         yield from _open_reasons(interface)
@@ -95,7 +103,9 @@ def told_causes(interface: Document) -> Iterator[Cause]:
         waits = all(parts[label].get("waits") for label in each.families)
         whole = f"waits for {' and '.join(each.families)}: {each.text}" if waits else each.text
         also = f" {' and '.join(works)} works." if works and each is told_now[-1] else ""
-        yield Cause(f"{sentence(whole)}{also}", each.remedy)
+        yield Cause(
+            f"{sentence(whole)}{also}", "" if waits and each.code in PASSING else each.remedy
+        )
     if left := len(causes) - len(told_now):
         yield Cause(f"And {left} more causes: nicwatchd status {interface['name']}.")
 
@@ -111,6 +121,7 @@ class Merged(NamedTuple):
     families: list[str]
     text: str
     remedy: str
+    code: str
 
 
 def merged_causes(interface: Document) -> list[Merged]:
@@ -125,13 +136,13 @@ def merged_causes(interface: Document) -> list[Merged]:
             key = (cause["code"], remedy or cause["text"])
             found.setdefault(key, []).append((label, cause["text"]))
     causes = []
-    for (_, mends), told in found.items():
+    for (code, mends), told in found.items():
         texts = list(dict.fromkeys(text for _, text in told))
         more = len(texts) - 1
         also = f" ({more} more likewise)" if more else ""
         remedy = "" if mends in texts else mends
         labels = list(dict.fromkeys(label for label, _ in told))
-        causes.append(Merged(labels, f"{texts[0].rstrip('.')}{also}", remedy))
+        causes.append(Merged(labels, f"{texts[0].rstrip('.')}{also}", remedy, code))
     return causes
 
 
@@ -153,12 +164,22 @@ def worth_a_word(interface: Document) -> Iterator[Cause]:
             yield Cause(sentence(note["text"]), note.get("remedy", ""))
 
 
-def imds_text(imds: Document) -> str:
-    """What there is to say of IMDS; nothing while it answers."""
+def imds_text(imds: Document, now: float) -> str:
+    """What there is to say of IMDS; nothing while it answers as it should."""
     state, detail = imds["state"], imds["detail"]
-    if state in ("ok", "unasked") and not detail:
-        return ""
-    return f"{state}: {detail}" if detail else str(state)
+    if state in ("ok", "unasked"):
+        return f"{state}: {detail}" if detail else ""
+    text = f"{state}: {detail}" if detail else str(state)
+    if not imds.get("asked"):  # of a daemon of an earlier version, perhaps
+        return text
+    answered = imds.get("answered")
+    since = f"{duration(now - answered)} ago" if answered else "never since the daemon started"
+    return f"{text}; {asked_text(imds, now)}, answered {since}"
+
+
+def asked_text(imds: Document, now: float) -> str:
+    """When IMDS was asked last."""
+    return f"asked {duration(now - imds['asked'])} ago"
 
 
 def lacks(part: Document) -> str:

@@ -48,11 +48,11 @@ How to read it
     firewall_nft, firewall_iptables -> published     ... as nftables and iptables list them
     health      does an ENI work? The verdicts, as values
     packet      which packets a rule takes
-    shadow, reach -> lookups     whose rule wins, and by which link packets leave, by the kernel's
-                own word
+    shadow      whose rule wins over ours, by the kernel's own word
+    rule_walk   which rule decides on a packet, and which foreign one takes or rejects it
+    reach -> lookups     by which link packets leave, by the kernel's own word
     diagnosis -> health_book     why an ENI does not work, and since when
     remedies    what mends it
-    rule_walk   which rule decides on a packet, for people who ask
     account     why an interface is as it is, for people who ask
     forwarder   what is marked on the host, and the operations on its nftables table
     outside     whose the ENIs are by the word of udev and of Multus
@@ -61,8 +61,9 @@ How to read it
     asking      what to ask IMDS now
     basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
-    staleness, picture     what to read again
-    chronicle   what happened beside the transitions: the causes, as news
+    staleness, concerns -> picture     what to read again
+    written -> chronicle   what we wrote and why; what happened beside the transitions: the causes,
+                as news
     agenda      when the next turn is due, and why
     application the operations of a decision under way: additions first, then removals
     steps       what the turn asks of its driver, and the answers

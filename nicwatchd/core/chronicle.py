@@ -3,12 +3,13 @@
 Each turn's end is compared with what was told before. So what comes and goes within a turn is not
 told, and what changes too often is told as it is when there is time for it.
 
-Reads: the interfaces, main's default routes, and the losses, at the end of each turn. Gives: news.
+Reads: what became of operations; and the interfaces, main's default routes, and the losses, at the
+end of each turn. Gives: news.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from nicwatchd.core.backoff import Pace
@@ -18,7 +19,7 @@ from nicwatchd.core.facts import UDEV_PATIENCE
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import PROTOCOL, Family, Key, Reason
+from nicwatchd.core.model import PROTOCOL, Family, Key, Operation, Reason
 from nicwatchd.core.news import (
     Bypassed,
     Cause,
@@ -28,8 +29,11 @@ from nicwatchd.core.news import (
     LinkChanged,
     Lost,
     Restored,
+    Wrote,
 )
+from nicwatchd.core.port import Outcome
 from nicwatchd.core.treatment import Managed
+from nicwatchd.core.written import Written
 
 # So many of one kind about one interface are told in SPAN seconds; a hot-plug has a few verdicts.
 TOLD, HEALTH_TOLD, SPAN = 10, 20, 60.0
@@ -56,6 +60,14 @@ class Chronicle:
         self._egress: dict[Family, tuple[int, ...]] = {}
         self._paces: dict[tuple[Key | None, type[Cause | HealthChanged]], Pace] = {}
         self._news: list[Cause | HealthChanged] = []
+        self._written = Written()
+
+    def take_outcomes(
+        self, outcomes: Iterable[Outcome], owner_of: Callable[[Operation], int | None]
+    ) -> None:
+        """Operations of this turn were carried out, each for the interface with an ifindex."""
+        host = self._host
+        self._written.take(outcomes, owner_of, host.interfaces, host.losses.lost)
 
     def note(self, now: float) -> None:
         """A turn is over: note what is new."""
@@ -64,6 +76,7 @@ class Chronicle:
         keys = self._host.keys
         self._told = {key: told for key, told in self._told.items() if key in keys}
         self._paces = {k: pace for k, pace in self._paces.items() if k[0] is None or k[0] in keys}
+        self._note_written(now)
         for interface in interfaces:
             told = self._told.get(interface.key, _Told(_carries(interface), interface.facts.flaps))
             told = self._note_link(interface, told, now)
@@ -90,12 +103,24 @@ class Chronicle:
 
     def _tell(self, key: Key | None, cause: Cause | HealthChanged, now: float) -> bool:
         """Tell it, unless there was too much of the kind lately."""
-        most = HEALTH_TOLD if isinstance(cause, HealthChanged) else TOLD
-        pace = self._paces.setdefault((key, type(cause)), Pace(most, SPAN))
-        if not pace.allows(now):
+        if not self._pace(key, type(cause)).allows(now):
             return False
         self._news.append(cause)
         return True
+
+    def _pace(self, key: Key | None, kind: type[Cause | HealthChanged]) -> Pace:
+        most = HEALTH_TOLD if kind is HealthChanged else TOLD
+        return self._paces.setdefault((key, kind), Pace(most, SPAN))
+
+    def _note_written(self, now: float) -> None:
+        self._written.among(self._host.keys)
+        for key in self._written.untold:
+            if not self._pace(key, Wrote).allows(now):
+                continue  # it is told together with what comes
+            interface = self._host.interfaces[key[0]] if key else None
+            operations, why = self._written.drain(interface, self._host.policy)
+            view = interface.view() if interface else None
+            self._news.append(Wrote(view, operations, why))
 
     def _note_link(self, interface: Interface, told: _Told, now: float) -> _Told:
         carries, flaps = _carries(interface), interface.facts.flaps

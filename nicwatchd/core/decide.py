@@ -277,6 +277,13 @@ class Decider:
         )
         return allowed, tuple(throttled)
 
+    def told_of(self, operation: Operation) -> int | None:
+        """The interface that people think of: a guard's is that of the rule which it guards."""
+        index = self._owner(operation)
+        if index is None and isinstance(operation, RemoveRule):
+            return next(iter(self.host.owners.of_guard(operation.rule)), None)
+        return index
+
     def _owner(self, operation: Operation) -> int | None:
         """The ifindex of the interface that an operation is for; None: not known."""
         match operation:

@@ -45,6 +45,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
+from nicwatchd.core.remedies import ASSIGNED, RELEASE
 from nicwatchd.core.treatment import is_primary
 
 T = TypeVar("T")
@@ -220,7 +221,9 @@ def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
         return Reason("imds-unread", f"no usable answer from IMDS: {imds.directory.why}")
     overdue = witness.age >= policy.patience
     advice = "; did EC2 attach this interface?" if overdue else " yet"
-    return Reason(UNLISTED, f"IMDS does not list the MAC {witness.link.mac}{advice}")
+    name, mac = witness.link.name, witness.link.mac
+    remedy = RELEASE.format(name=name, assigned=ASSIGNED.format(mac=mac)) if overdue else ""
+    return Reason(UNLISTED, f"IMDS does not list the MAC {mac}{advice}", remedy)
 
 
 def _is_no_eni(family: Family, witness: Witness, refusal: Reason | None, policy: Policy) -> bool:

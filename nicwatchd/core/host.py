@@ -99,6 +99,12 @@ class Host:
         return frozenset().union(*every)
 
     @property
+    def waits_for_udev(self) -> bool:
+        """Whether a link is to be set up, or its name to be known, once udev is done with it."""
+        interfaces = self.interfaces.values()
+        return any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces)
+
+    @property
     def link_names(self) -> frozenset[str]:
         """The names of all links of the host that are known."""
         return frozenset(link.name for link in (self.links or {}).values())
@@ -203,10 +209,10 @@ class Host:
         if index in self.interfaces:
             self.interfaces[index].hint(now)
 
-    def suspect(self, where: Place, who: str) -> None:
-        """Record whom a notification names for the removal of something of ours."""
+    def suspect(self, where: Place, who: str, stop: str = "") -> None:
+        """Record whom a notification names for the removal of something of ours, what stops it."""
         if where.kind is AddRule or where.number in self.interfaces:
-            self.losses.suspect(where, who)
+            self.losses.suspect(where, who, stop)
 
     def suspect_address(self, index: int, ip: IPAddress, who: str, process: str) -> None:
         """Record whom a notification names for the removal of an address, whosever it was."""

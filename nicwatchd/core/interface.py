@@ -321,6 +321,7 @@ def _view(interface: Interface) -> View:
         section=interface.own.policy.section,
         unfinished=interface.unfinished,
         unequal=interface.unequal,
+        is_protected=interface.is_protected,
         to_bring_up=facts.to_bring_up,
         leaves_addresses=interface.leaves_addresses,
         health=interface.health,

@@ -19,12 +19,12 @@ from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import Family, IPAddress, IPNetwork, Key, Reason, Rule
 from nicwatchd.core.policy import PrimaryMode
-from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
+from nicwatchd.core.reach import NOTHING_AMISS, Path, Reached, Sources, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
 
-# Of narrow routes in tables that foreign rules lead to we do not hear: so look again now and then.
+# However little we heard, look again now and then: a bound for what we have not thought of.
 ANEW: Final = 60.0  # s
 
 
@@ -43,7 +43,11 @@ class Lookups:
         self._host = host
         self._planned: list[tuple[Rule, ...]] = []  # the rules that the last look-ups were for
         self._ways: tuple[Ways, ...] = ()  # ... and the addresses
+        self._paths: tuple[tuple[Ways, tuple[Path, ...]], ...] = ()  # ... and what of each
+        self._paths_of: object = None  # and from what these were found
+        self._own: tuple[object, frozenset[IPAddress]] = ((), frozenset())  # and from what
         self._at = -inf  # when they were
+        self.destinations: frozenset[IPAddress] = frozenset()  # what was looked up last leads there
         self._places: dict[Key, tuple[object, _Place]] = {}  # and from what
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
 
@@ -65,17 +69,27 @@ class Lookups:
             return LookUp(())
         self._at = now
         step = LookUp(tuple(self._probes()))
+        self.destinations = frozenset(probe.dst for probe in step.probes)
         if not step.probes:
             self.take(step, LookedUp(()))  # there is nothing left to win over
         return step
 
     def _probes(self) -> Iterator[Probe]:
-        host = self._host
-        for interface in host.interfaces.values():
+        for interface in self._host.interfaces.values():
             yield from shadow.probes(interface.plan, interface.facts.addresses)
-        own = _addresses(host)
-        for ways in self._ways:
-            yield from reach.probes(ways, host.rules, own)
+        self._find_paths()
+        for ways, paths in self._paths:
+            for path in paths:
+                yield Probe(ways.index, None, path.group[0], path.to)
+
+    def _find_paths(self) -> None:
+        """What to look up: as last, if from the same."""
+        rules, own = self._host.rules, self._addresses()
+        if self._paths_of != (basis := (self._ways, rules, own)):
+            self._paths_of, sources = basis, Sources.of(rules)
+            self._paths = tuple(
+                (ways, tuple(reach.paths(ways, sources, own))) for ways in self._ways
+            )
 
     def take(self, step: LookUp, found: LookedUp) -> None:
         """Take the kernel's answers, in the order of the step."""
@@ -90,11 +104,10 @@ class Lookups:
                 shadows[probe.index].append(reason)
         for index, reasons in shadows.items():
             self._host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
-        host = self._host
-        own = _addresses(host)
+        rules, own, name_of = self._host.rules, self._addresses(), self._host.name_of
         reached = {
-            (ways.index, ways.family): reach.conclude(ways, host.rules, answers, own, host.name_of)
-            for ways in self._ways
+            (ways.index, ways.family): reach.conclude(ways, rules, paths, answers, own, name_of)
+            for ways, paths in self._paths
         }
         if reached != self.reached:
             self.reached = reached
@@ -107,7 +120,8 @@ class Lookups:
 
     def _all_ways(self) -> Iterator[Ways]:
         host = self._host
-        self._places = {key: its for key, its in self._places.items() if key in host.keys}
+        keys = host.keys
+        self._places = {key: its for key, its in self._places.items() if key in keys}
         known = {index: self._place_of(each) for index, each in host.interfaces.items()}
         # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
         # secondaries call each other is not looked up: that would grow with their square.
@@ -148,17 +162,19 @@ class Lookups:
             known = self._places[interface.key] = (basis, _place(interface))
         return known[1]
 
+    def _addresses(self) -> frozenset[IPAddress]:
+        """The addresses of the host that are known, on whatever link."""
+        own = (interface.facts.addresses for interface in self._host.interfaces.values())
+        every = (*own, *self._host.foreign_addresses.values())
+        if every != self._own[0]:
+            ips = frozenset(address.ip for addresses in every for address in addresses)
+            self._own = (every, ips)
+        return self._own[1]
+
     def _links_of(self, index: int) -> frozenset[int]:
         """The link of an ENI, and those that stand on it."""
         above = (i for i, enis in self._host.above.beneath.items() if index in enis)
         return frozenset({index, *above})
-
-
-def _addresses(host: Host) -> frozenset[IPAddress]:
-    """The addresses of a host that are known, on whatever link."""
-    own = (interface.facts.addresses for interface in host.interfaces.values())
-    every = (*own, *host.foreign_addresses.values())
-    return frozenset(address.ip for addresses in every for address in addresses)
 
 
 def _place(interface: Interface) -> _Place:

@@ -41,14 +41,19 @@ class Losses:
         self.heals: Counter[str] = Counter()  # what others removed and we put back, by kind
         self.of_link: Counter[int] = Counter()  # likewise, by ifindex of the interfaces present
         self.episodes = Episodes()
+        self.lost: AbstractSet[Thing] = frozenset()  # what others took, and is not back yet
         self.noticed = 0.0  # when we heard of the first thing that this turn is about
         self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
         self._throttled: frozenset[Thing]  # of the open decision
-        self._suspects: dict[Place, str] = {}
+        self._suspects: dict[Place, tuple[str, str]] = {}  # who, and what stops it
 
-    def suspect(self, where: Place, who: str) -> None:
-        """Record whom a notification names for the removal of something of ours."""
-        self._suspects[where] = who
+    def suspect(self, where: Place, who: str, stop: str = "") -> None:
+        """Record whom a notification names for the removal of something of ours, what stops it.
+
+        One rule of a flush may name the process, and those that follow at once its sockets alone.
+        """
+        if stop or not self._suspects.get(where, ("", ""))[1]:
+            self._suspects[where] = (who, stop)
         self.episodes.suspect(where, who)
 
     def forget(self, index: int) -> None:
@@ -85,21 +90,21 @@ class Losses:
             if isinstance(lost, AddRule) and lost.rule in rules:
                 continue
             interface = interfaces[index]
-            by_kernel = isinstance(
-                lost, AddRoute | AddAddress
-            ) and interface.facts.was_taken_by_kernel(lost)
-            if has(before[index], lost) and not by_kernel:
-                who = self._suspects.get(place(lost))
-                interface.fights.lose(lost, who, now)
+            if has(before[index], lost) and not _is_by_kernel(interface, lost):
+                who, stop = self._suspects.get(place(lost), (None, ""))
+                interface.fights.lose(lost, who, now, stop)
                 if not interface.fights.over(lost):
                     self.episodes.lose(index, lost, who)
                 self.heals[KINDS[type(lost)]] += 1
                 self.of_link[index] += 1
+                self.lost |= {lost}
         for interface in interfaces.values():
             interface.facts.count_begins_anew()
         self._suspects.clear()  # of this turn: who does it the next time is not known yet
         plans = {index: interface.plan for index, interface in interfaces.items()}
-        self.episodes.seal(things(operations), plans, min(self.noticed, now), now)
+        wanted = things(operations)
+        self.lost &= wanted
+        self.episodes.seal(wanted, plans, min(self.noticed, now), now)
 
     def open(self, operations: Iterable[Operation], allowed: Iterable[Operation]) -> None:
         """A decision was made: what its operations add is missing until `close`."""
@@ -111,3 +116,9 @@ class Losses:
         missing = self._throttled | failed
         self.episodes.back(self._missing - missing, now)
         self._missing = missing
+        self.lost &= missing
+
+
+def _is_by_kernel(interface: Loser, lost: Thing) -> bool:
+    """Whether the kernel itself took it, as with a link that went down."""
+    return isinstance(lost, AddRoute | AddAddress) and interface.facts.was_taken_by_kernel(lost)

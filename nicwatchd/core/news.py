@@ -11,7 +11,7 @@ from typing import TypeAlias
 from nicwatchd.core.fights import Thing
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Transition
-from nicwatchd.core.model import Family, Reason
+from nicwatchd.core.model import Family, Operation, Reason
 from nicwatchd.core.view import View
 
 
@@ -92,6 +92,19 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
+class Wrote:
+    """We changed something in the kernel in this turn, beside what others had taken; and why.
+
+    `view` is None for what concerns no interface that is there: one that is gone, or our nftables
+    table. What cancels out is not among the operations.
+    """
+
+    view: View | None
+    operations: tuple[Operation, ...]
+    why: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Bypassed:
     """Foreign rules or routes have begun to win over ours, others than before, or do no more.
 
@@ -128,5 +141,5 @@ class EgressMoved:
     by_us: bool
 
 
-Cause: TypeAlias = LinkChanged | Lost | Restored | Bypassed | FamilyGivenUp | EgressMoved
+Cause: TypeAlias = LinkChanged | Lost | Restored | Wrote | Bypassed | FamilyGivenUp | EgressMoved
 News: TypeAlias = StateChanged | FightChanged | HealthChanged | Surprised | Cause

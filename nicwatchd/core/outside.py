@@ -1,7 +1,7 @@
 """What others decide of the ENIs in files: udev's marks, Multus' configuration, sysctls.
 
-Nothing tells when these change, so they are read again from time to time; a new link's marks in
-each turn at first, since udev makes them within milliseconds.
+Nothing tells when the files change, so they are read again from time to time; a new link's marks in
+each turn at first, since udev makes them within milliseconds. Of the filters the kernel tells, too.
 
 Reads: the answers to what is wanted. Gives: what to read; whose each link is, whether its
 reverse-path filter is strict, and Multus' files.

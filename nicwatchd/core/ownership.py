@@ -3,12 +3,13 @@
 The objects of an interface are recognised by their table, whose number contains the ifindex. A
 table with a number from former settings is recognised by its routes and by the rules for it.
 
-Reads: a snapshot of the kernel. Gives: which interfaces a rule is for, and whether it is protected.
+Reads: a snapshot of the kernel. Gives: which interfaces a rule is for, and whether it is protected;
+and which rules are others'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from nicwatchd.core.model import (
     LOCAL_TABLE,
     MAIN_TABLE,
     PROTOCOL,
+    RTPROT_KERNEL,
     TABLE_STEP,
     Address,
     Family,
@@ -49,6 +51,24 @@ Elsewhere = AbstractSet[tuple[int, IPNetwork | None]]
 def own_rules(kernel: Snapshot) -> tuple[Rule, ...]:
     """Our rules, in the order in which the kernel evaluates them."""
     return tuple(rule for rule in kernel.rules if rule.protocol == PROTOCOL)
+
+
+# Priorities and tables of the rules that the kernel makes at the boot. Before Linux 4.17 they have
+# no protocol; with its own it also marks those for VRFs.
+BOOT_RULES: Final = ((0, 255), (32766, 254), (32767, 253))
+
+
+def is_of_kernel(rule: Rule) -> bool:
+    """Whether the kernel itself made a rule."""
+    if rule.src is not None or rule.dst is not None:
+        return False
+    is_unmarked = rule.protocol == 0 and (rule.priority, rule.table) in BOOT_RULES
+    return rule.protocol == RTPROT_KERNEL or is_unmarked
+
+
+def foreign(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """The rules that others made: neither we nor the kernel."""
+    return (rule for rule in rules if rule.protocol != PROTOCOL and not is_of_kernel(rule))
 
 
 SHARED_TABLES: Final = (MAIN_TABLE, LOCAL_TABLE)  # nobody's: what leads there is a guard
@@ -114,6 +134,11 @@ class Owners:
             if rule.table not in SHARED_TABLES:
                 found.setdefault(selector(rule), []).append(rule)
         return found
+
+    def of_guard(self, guard: Rule) -> frozenset[int]:
+        """The interfaces of the rules that a guard stands before; empty if there are none."""
+        guarded = self._guarded.get(selector(guard), [])
+        return frozenset().union(*(self.of(each.table) for each in guarded))
 
     def protects(
         self, rule: Rule, undecided: Undecided, elsewhere: Elsewhere = frozenset()

@@ -14,6 +14,8 @@ from typing import Final
 from nicwatchd.core.model import Reason
 
 DOCTOR: Final = "nicwatchd doctor"
+# What mends it where the interface is to go on without IMDS's word.
+RELEASE: Final = "sudo nicwatchd release {name}  # if EC2 has not attached it: {assigned}"
 ASSIGNED: Final = "aws ec2 describe-network-interfaces --filters Name=mac-address,Values={mac}"
 MANAGE: Final = "an [[interface]] section with `manage = true`, if nicwatchd is to serve it"
 # Of rules, routes and addresses, both families.
@@ -22,7 +24,13 @@ WHO_REMOVES: Final = (
     '{{ printf("%s %d\\n", comm, pid) }}\'  # names who removes them'
 )
 
-# By code; `{name}` and `{mac}` are the link's, `{eni}` is the ENI's id.
+# Nothing on the host mends it: EC2's side of the ENI has gone.
+ATTACH: Final = (
+    "aws ec2 attach-network-interface --network-interface-id {eni} --instance-id {instance} "
+    "--device-index {device}  # if EC2 still has it attached: detach it first"
+)
+
+# By code; `{name}` and `{mac}` are the link's, `{eni}` is the ENI's id, `{device}` its number.
 REMEDIES: Final[Mapping[str, str]] = {
     "primary-unknown": DOCTOR,
     "imds-unread": DOCTOR,
@@ -48,6 +56,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "released": "sudo nicwatchd reconcile {name}",
     "ipv6-off": "sudo sysctl -w net.ipv6.conf.{name}.disable_ipv6=0",
     "link-down": "sudo ip link set dev {name} up",
+    "no-carrier": ATTACH,
     "foreign-group": "sudo ip link set dev {name} group default",
     "nft-missing": "sudo apt install nftables, or sudo dnf install nftables",
     "nft-refused": 'sudo nft list tables must work; or else forwarded = "off" in the settings',
@@ -66,10 +75,24 @@ STEMS: Final[Mapping[str, str]] = {
 }
 
 
-def remedy_of(reason: Reason, *, name: str, mac: str, eni: str | None) -> str:
-    """What mends it, for the interface with this link and ENI."""
+def remedy_of(
+    reason: Reason,
+    *,
+    name: str,
+    mac: str,
+    eni: str | None,
+    device: str = "",
+    instance: str = "",
+) -> str:
+    """What mends it, for the interface with this link and ENI, on the instance with this id."""
     if reason.remedy:
         return reason.remedy
     of_stem = (text for stem, text in STEMS.items() if reason.code.startswith(stem))
     found = REMEDIES.get(reason.code) or next(of_stem, "")
-    return found.format(name=name, mac=mac, eni=eni or "eni-...")
+    return found.format(
+        name=name,
+        mac=mac,
+        eni=eni or "eni-...",
+        device=device or "N",
+        instance=instance or "INSTANCE-ID",
+    )

@@ -1,8 +1,9 @@
 """Which rule decides on a packet, by the route that the kernel found for it.
 
 Reads: a packet, all rules in the kernel's order, and the route that the kernel's own look-up found.
-Gives: each rule that the packet meets, and what comes of it. Selectors that are not read here
-(ports, users, VRFs) and jumps are the kernel's alone to judge, and this says so.
+Gives: each rule that the packet meets, and what comes of it; the foreign rule that takes it, or
+rejects it. Selectors that are not read here (ports, users, VRFs) and jumps are the kernel's alone
+to judge, and this says so.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain, islice
 from typing import Final
 
-from nicwatchd.core.model import PROTOCOL, RTPROT_KERNEL, TO_TABLE, Route, Rule
+from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, TO_TABLE, Route, Rule
+from nicwatchd.core.ownership import foreign, is_of_kernel
 from nicwatchd.core.packet import Packet, meets
+from nicwatchd.core.shadow import FAR
 from nicwatchd.core.words import PROTOCOLS
 
 GOTO, NOP = 2, 3  # FR_ACT_GOTO, FR_ACT_NOP
 BLOCKS: Final = (6, 7, 8)  # FR_ACT_BLACKHOLE, _UNREACHABLE, _PROHIBIT
-BY_KERNEL: Final = (0, RTPROT_KERNEL)
 # rt_protos of iproute2, beside those that `ip` knows by itself.
 OTHERS: Final = {
     1: "redirect",
@@ -37,7 +40,6 @@ OTHERS: Final = {
     189: "rip",
     192: "eigrp",
 }
-DEFAULTS: Final = ((0, 255), (32766, 254), (32767, 253))  # priorities and tables at the boot
 
 
 class Says(StrEnum):
@@ -106,12 +108,35 @@ def _says(rule: Rule, route: Route | None, group: int) -> Says:
     return Says.SUPPRESSED if rule.suppress_ifgroup == group else Says.DECIDES
 
 
+def taker(packet: Packet, rules: Iterable[Rule], table: int) -> Rule | None:
+    """The foreign rule whose table decided on a packet; None: not known, or the kernel's or ours.
+
+    Of the route only the table is known. What a rule suppresses is known of packets that go far.
+    """
+    leads = (rule for rule in rules if rule.table == table and rule.action == TO_TABLE)
+    met = (rule for rule in leads if meets(rule, packet) is not False)
+    found = (rule for rule in met if not _suppresses(rule, packet))
+    return next(foreign(islice(found, 1)), None)
+
+
+def rejecter(packet: Packet, rules: Iterable[Rule]) -> Rule | None:
+    """The foreign rule that rejects a packet, or whose table may have an error route for it."""
+    found = [rule for rule in foreign(rules) if meets(rule, packet) is not False]
+    rejects = (rule for rule in found if rule.action in BLOCKS)
+    leads = (rule for rule in found if rule.action == TO_TABLE and rule.table != MAIN_TABLE)
+    return next(chain(rejects, leads), None)
+
+
+def _suppresses(rule: Rule, packet: Packet) -> bool:
+    """Whether a rule passes over a table's default route, which is all that leads far away."""
+    return rule.suppress_prefixlength is not None and packet.dst in FAR.values()
+
+
 def whose(rule: Rule) -> str:
     """Whose a rule is, as far as its protocol tells: `kernel`, `nicwatchd`, or not ours."""
     if rule.protocol == PROTOCOL:
         return "nicwatchd"
-    is_default = (rule.priority, rule.table) in DEFAULTS and rule.src is None and rule.dst is None
-    if rule.protocol in BY_KERNEL and is_default:
+    if is_of_kernel(rule):
         return "kernel"
     name = PROTOCOLS.get(rule.protocol) or OTHERS.get(rule.protocol)
     if rule.protocol == 0:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nicwatchd.core.model import (
+    MAIN_TABLE,
     AddAddress,
     AddRoute,
     IPAddress,
     Key,
     Operation,
     RemoveAddress,
+    RemoveRoute,
     RemoveRuleset,
     Route,
     SetGroup,
@@ -37,6 +39,8 @@ class Staleness:
         self.closed = True  # the families of main that error routes close
         self.defaults = True  # main's default routes
         self.ruleset = True  # our nftables table
+        self.filters = False  # reverse-path filters; they are read from time to time, too
+        self.firewall = True  # the rules of others in nftables
         self.rules_changed = False  # since the last look-ups of whose rule wins
         self._links: set[int] = set()
         self._gone: set[int] = set()
@@ -77,6 +81,8 @@ class Staleness:
                     self._addresses.add(index)
                 case SetRuleset() | RemoveRuleset():
                     self.ruleset = True
+                case AddRoute(route=route) | RemoveRoute(route=route) if route.table == MAIN_TABLE:
+                    self.defaults = True  # all that we have in main are defaults
             self.own = True  # routes go with addresses, and come with links
 
     def refused(self, outcomes: Iterable[Outcome]) -> None:
@@ -146,6 +152,16 @@ class Staleness:
         """Whether to read our nftables table, if there may be one."""
         ruleset, self.ruleset = self.ruleset or self._reading_everything, False
         return ruleset
+
+    def take_filters(self) -> bool:
+        """Whether the reverse-path filters of all ENIs are to be read, if that is of interest."""
+        filters, self.filters = self.filters, False
+        return filters
+
+    def take_firewall(self) -> bool:
+        """Whether the ports that others publish are to be read."""
+        firewall, self.firewall = self.firewall or self._reading_everything, False
+        return firewall
 
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""

@@ -10,6 +10,7 @@ to IMDS, news, the next appointment, and the decision. Times are monotonic secon
 
     turn.start(now)
     while turn.step:
+        <let events tell of `turn.picture.heeded`, too>
         turn.answer(<what the driver got for turn.step>, now)
 
 One table, `TURN`, says which phase follows which; the diagram in docs/turn.md is made from it.
@@ -283,11 +284,11 @@ class Turn:
             case Phase.OBJECTS:
                 self.step = self.picture.objects_wanted(now)
             case Phase.APPLYING:
-                macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
-                self.step = Apply(self._application.batch(), macs)
+                self.step = Apply(self._application.batch(), dict(self.host.keys))
             case Phase.LOOKING_UP:
                 changed = self.picture.stale.take_rules_changed() or self._wrote
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
+                self.picture.heed(self._lookups.destinations)
                 if not self.step.probes:
                     self._end(now)
 
@@ -316,6 +317,7 @@ class Turn:
 
     def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:
         self.picture.stale.touched(step.operations)
+        self._chronicle.take_outcomes(applied.outcomes, self._decider.told_of)
         for request in self._requests:
             request.outcomes += applied.outcomes
         self._application.take(applied.outcomes)
@@ -340,13 +342,12 @@ class Turn:
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
-        interfaces = self.host.interfaces.values()
         self._agenda.turned(
             self._began,
             now,
             settled=self.settled,
             deadline=self._basis.next_deadline(self._decider.at, now),
-            waits_for_udev=any(i.facts.waits_for_udev or i.own.unnamed for i in interfaces),
+            waits_for_udev=self.host.waits_for_udev,
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]
         self._move(Move.ANSWERED, now)

@@ -64,6 +64,8 @@ class View:
     fought_at: float = -inf  # when something that is fought over was removed last
     leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
+    is_protected: bool = False  # it is the primary, and has a table and rules of its own
+
     to_bring_up: bool = False  # it is down, and has not been set up yet
 
     # Whether each family that it has works; empty: it is left alone, or nothing is known yet.
@@ -103,6 +105,7 @@ def _notes(view: View) -> Iterator[Reason]:
         yield view.fight
     yield from (Reason("refused", text) for text in view.memory.believed.refused)
     yield from view.plan.remarks
+    yield from unconfigured_notes(view)
     if view.state is State.IGNORED:
         yield from view.failures  # what could not be removed
         if isinstance(view.treatment, Primary):
@@ -171,8 +174,48 @@ def taken_away(view: View) -> Iterator[tuple[IPAddress, Reason]]:
             yield ip, Reason("taken-away", text, remedy, family=Family(ip.version))
 
 
+def unconfigured(view: View, family: Family) -> tuple[IPAddress, ...]:
+    """The addresses that IMDS lists for a primary that we do not protect, and that are not there.
+
+    EC2's images configure its first address alone. We add the others only while we protect it,
+    which is while there is a secondary ENI. Before that it is no failure that they do not answer,
+    unless no address of the family is there: then this is empty. So it is for a port, whose
+    addresses its bridge has.
+    """
+    is_alone = isinstance(view.treatment, Primary) and not view.is_protected
+    if not is_alone or view.leaves_addresses or view.link.master:
+        return ()
+    verdict = view.verdicts.get(family)
+    listed = verdict.usable.addresses if verdict else ()
+    there = {address.ip for address in view.addresses}
+    if there.isdisjoint(listed):
+        return ()
+    return tuple(ip for ip in listed if ip not in there and ip not in view.plan.away)
+
+
+def unconfigured_notes(view: View) -> Iterator[Reason]:
+    """One for each family with such addresses, with the command that configures them."""
+    name = view.link.name
+    for family in Family:
+        found = unconfigured(view, family)
+        if not found:
+            continue
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        are = "are" if more else "is"
+        text = (
+            f"IMDS lists {found[0]}{more} here, which {are} not on {name}: nobody configured that, "
+            "and nicwatchd does so for the primary only while there is another ENI"
+        )
+        v6 = "-6 " if family is Family.V6 else ""
+        add = f"sudo ip {v6}addr add {{}}/{found[0].max_prefixlen} dev {name}"
+        remedy = add.format(found[0])
+        if more:
+            remedy = f"for ip in {' '.join(map(str, found))}; do {add.format('$ip')}; done"
+        yield Reason("address-unconfigured", text, remedy, family)
+
+
 def _link_notes(view: View) -> Iterator[Reason]:
-    if not view.link.up:
+    if not view.link.up and not view.to_bring_up:
         yield Reason("link-down", "the link is down; its routes return when it is up")
     yield from _group_notes(view)
 

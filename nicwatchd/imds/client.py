@@ -112,6 +112,11 @@ class ImdsClient:
         return self._transport.durations
 
     @property
+    def last_request(self) -> float | None:
+        """When a request was sent, in seconds of the Unix epoch; None: never."""
+        return self._transport.last_request
+
+    @property
     def last_success(self) -> float | None:
         """When a request was answered with 200, in seconds of the Unix epoch; None: never."""
         return self._transport.last_success

@@ -81,7 +81,8 @@ class Transport:
         self.requests = 0
         self.outcomes: Counter[str] = Counter()  # by HTTP status; "none": no usable answer
         self.durations = Histogram(DURATIONS)  # of all requests, in s, however they ended
-        self.last_success: float | None = None  # when a request had a 200, Unix epoch
+        self.last_request: float | None = None  # when one was sent, Unix epoch
+        self.last_success: float | None = None  # when one had a 200
 
     async def __aenter__(self) -> Self:
         self._sessions[None] = self._open(None)
@@ -139,6 +140,7 @@ class Transport:
         self, method: str, url: str, headers: Mapping[str, str], device: str | None
     ) -> Reply | Failure | OSError:
         self.requests += 1
+        self.last_request = time.time()
         began = time.monotonic()
         outcome = await self._try(method, url, headers, device)
         self.durations.observe(time.monotonic() - began)

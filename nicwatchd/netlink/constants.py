@@ -30,6 +30,12 @@ RTEXT_FILTER_SKIP_STATS: Final = 0x8
 IF_RA_RCVD: Final = 0x20  # linux/if_inet6.h: kernel-internal flags that user space can read
 IF_RA_MANAGED: Final = 0x40
 
+# linux/netconf.h
+NETCONFA_IFINDEX: Final = 1
+NETCONFA_FORWARDING: Final = 2
+NETCONFA_RP_FILTER: Final = 3
+NETCONFA_IFINDEX_ALL: Final = 0xFFFF_FFFF  # -1
+
 # linux/if_addr.h
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2

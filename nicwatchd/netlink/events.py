@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl import (
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     RTMGRP_IPV4_IFADDR,
@@ -29,6 +30,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV6_ROUTE,
     RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
+    RTNLGRP_IPV4_NETCONF,
 )
 
 from nicwatchd.core.model import (
@@ -43,6 +45,9 @@ from nicwatchd.core.model import (
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FilterEvent,
+    FirewallEvent,
+    Heeded,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -61,6 +66,10 @@ from nicwatchd.netlink.constants import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
+    NETCONFA_FORWARDING,
+    NETCONFA_IFINDEX,
+    NETCONFA_IFINDEX_ALL,
+    NETCONFA_RP_FILTER,
     NHA_OIF,
     RTA_DST,
     RTA_MULTIPATH,
@@ -76,6 +85,8 @@ from nicwatchd.netlink.constants import (
     RTN_UNICAST,
     RTNLGRP_NEXTHOP,
 )
+from nicwatchd.netlink.covering import Covering
+from nicwatchd.netlink.firewall_events import FirewallEvents
 from nicwatchd.netlink.hops import NEXTHOP, is_by_number_alone, links_of
 from nicwatchd.netlink.wire import (
     FAMILY,
@@ -108,6 +119,7 @@ GROUPS: Final = (
     | RTMGRP_IPV6_RULE
     # What goes with an IPv4 next-hop object goes without a word. Older kernels ignore the bit.
     | 1 << (RTNLGRP_NEXTHOP - 1)
+    | 1 << (RTNLGRP_IPV4_NETCONF - 1)  # the sysctls of links: rp_filter
 )
 # Each message takes about 4 KiB of the buffer. 8 MiB are enough when the links of 5,000 containers
 # appear at once and we are busy elsewhere for a tenth of a second.
@@ -122,6 +134,7 @@ PAUSE: Final = 0.05
 # The kernel's route for multicast on a link comes and goes with IPv6 there: `addrconf_ifdown` takes
 # the link's routes first, and then its addresses. (Seen with 6.18.)
 MULTICAST: Final = (socket.AF_INET6, 8, LOCAL_TABLE, IPv6Address("ff00::").packed)
+NETCONF: Final = 4  # bytes before the attributes: the family
 RT_TABLE_COMPAT: Final = 252  # in the header: the number exceeds 255, see RTA_TABLE
 # The kernel creates these for each address. They add nothing to the event of the address.
 BESIDE_ADDRESSES: Final = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST}
@@ -144,17 +157,41 @@ class EventSocket:
     def __init__(self, connect: Callable[[], socket.socket] = open_event_socket) -> None:
         self._connect = connect
         self._triage = Triage()
+        self._heeded = Heeded()
+        self._firewall: FirewallEvents | None = None
+        self._notify: Callable[[Event], None] | None = None
         self._overrun = False
         self._socket: socket.socket | None = None
         self._next: asyncio.Handle | None = None
 
     def start(self, notify: Callable[[Event], None]) -> None:
         """See `EventSource`."""
+        self._notify = notify
         self._socket = self._connect()
         self._listen(self._socket, notify)
 
+    def heed(self, heeded: Heeded) -> None:
+        """See `EventSource`."""
+        if heeded == self._heeded:
+            return
+        if heeded.destinations != self._heeded.destinations:
+            self._triage.covering = Covering(heeded.destinations)
+        if heeded.firewall != self._heeded.firewall:
+            self._heed_firewall(on=heeded.firewall)
+        self._heeded = heeded
+
+    def _heed_firewall(self, *, on: bool) -> None:
+        if self._firewall:
+            self._firewall.close()
+            self._firewall = None
+        notify = self._notify
+        if on and notify:
+            self._firewall = FirewallEvents(lambda: notify(FirewallEvent()))
+            self._firewall.start()
+
     def close(self) -> None:
         """See `EventSource`."""
+        self._heed_firewall(on=False)
         if self._socket:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
@@ -216,6 +253,7 @@ class Triage:
 
     def __init__(self) -> None:
         self._kinds: dict[int, str | None] = {}
+        self.covering = Covering()  # the prefixes that are heeded in all tables
 
     def forget(self) -> None:
         """Forget all links: events were lost, so an index may belong to a new link."""
@@ -228,12 +266,12 @@ class Triage:
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             return _address(message)
         if message.type in (RTM_NEWROUTE, RTM_DELROUTE):
-            return _route(message)
+            return _route(message, self.covering)
         if message.type in (RTM_NEWRULE, RTM_DELRULE):
             return _rule(message)
         if message.type in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
             return NexthopEvent(u32(find_attribute(message.body, NEXTHOP.size, NHA_OIF)))
-        return None
+        return _filter(message) if message.type == RTM_NEWNETCONF else None
 
     def _link(self, message: Message) -> LinkEvent:
         family, _, index, flags, _ = IFINFO.unpack_from(message.body)
@@ -249,6 +287,15 @@ class Triage:
             self._kinds[index] = text(kind) if kind else None
         name = find_attribute(message.body, IFINFO.size, IFLA_IFNAME) or b""  # comes first: cheap
         return LinkEvent(index, text(name), self._kinds[index], down=not flags & IFF_UP)
+
+
+def _filter(message: Message) -> FilterEvent | None:
+    """A message with all sysctls is about a link that has just come, which is read anyway."""
+    found = attributes(message.body, NETCONF)
+    if NETCONFA_RP_FILTER not in found or NETCONFA_FORWARDING in found:
+        return None
+    index = u32(found.get(NETCONFA_IFINDEX))
+    return FilterEvent(0 if index == NETCONFA_IFINDEX_ALL else index)
 
 
 def _address(message: Message) -> AddressEvent:
@@ -268,30 +315,34 @@ def _address(message: Message) -> AddressEvent:
         link_local=link_local,
         ip=address(packed) if packed else None,
         process=process,
+        stop=culprit.stop(message.pid) if ours else "",
     )
 
 
-def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
+def _route(message: Message, covering: Covering) -> RouteEvent | NexthopEvent | Ipv6Event | None:
     number, length, _, _, table, protocol, _, kind, flags = ROUTE.unpack_from(message.body)
     if (number, length, table) == MULTICAST[:3] and message.type == RTM_DELROUTE:
         found = attributes(message.body, ROUTE.size)
         ends = found.get(RTA_DST) == MULTICAST[3]
         return Ipv6Event(u32(found.get(RTA_OIF))) if ends else None
-    if kind in BESIDE_ADDRESSES or flags & RTM_F_CLONED:
-        return None
-    # A foreign rule may lead to any table, and then its default route decides.
+    # A foreign rule may lead to any table, and then its routes to what is looked up decide.
     wide = length <= WIDE and table != LOCAL_TABLE
-    if protocol != PROTOCOL and not wide and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
+    heeded = table != LOCAL_TABLE and _is_in(covering, message.body, number, length)
+    if (kind in BESIDE_ADDRESSES and not heeded) or flags & RTM_F_CLONED:
+        return None
+    is_told = protocol == PROTOCOL or wide or heeded
+    if not is_told and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
         return None
     found = attributes(message.body, ROUTE.size)
     table = u32(found.get(RTA_TABLE), table)
     # A route of ours has our protocol, whatever its table. Tables from TABLE_BASE on may be ours.
-    if protocol != PROTOCOL and not wide and table != MAIN_TABLE and table < TABLE_BASE:
+    if not is_told and table != MAIN_TABLE and table < TABLE_BASE:
         return None
     host = _host(length, found) if table == MAIN_TABLE else None
     if table == MAIN_TABLE and kind == RTN_UNICAST and is_by_number_alone(found):
-        return NexthopEvent(0, host)
+        return NexthopEvent(0, host, heeded)
     deleted = message.type == RTM_DELROUTE
+    lost = deleted and protocol == PROTOCOL
     return RouteEvent(
         FAMILY[number],
         table,
@@ -299,12 +350,18 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
         u32(found.get(RTA_OIF)),
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
         links_of(found) if RTA_MULTIPATH in found else (),
         host,
         wide=wide,
         error=wide and table == MAIN_TABLE and kind in ERRORS,
+        heeded=heeded,
+        stop=culprit.stop(message.pid) if lost else "",
     )
+
+
+def _is_in(covering: Covering, body: bytes, number: int, length: int) -> bool:
+    return (number, length, find_attribute(body, ROUTE.size, RTA_DST)) in covering
 
 
 def _host(length: int, found: dict[int, bytes]) -> IPAddress | None:
@@ -320,11 +377,13 @@ def _rule(message: Message) -> RuleEvent | None:
     found = attributes(message.body, RULE.size)
     protocol = found.get(FRA_PROTOCOL, b"\0")[0]
     deleted = message.type == RTM_DELRULE
+    lost = deleted and protocol == PROTOCOL
     return RuleEvent(
         family,
         u32(found.get(FRA_PRIORITY)),
         protocol,
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
+        culprit.stop(message.pid) if lost else "",
     )

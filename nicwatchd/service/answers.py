@@ -99,6 +99,7 @@ class EventAnswer(InterfaceStatus):
 
     `type` is `present` in the lines at the beginning. `time`: seconds of the Unix epoch. `previous`
     is the state, or for the type `health` the health, before. `family`: whose health changed.
+    `changed`: for the type `changed`, what nicwatchd changed in the kernel: "+9 routes, -1 rule".
     """
 
     type: str = Field(examples=["present", "transition", "fight", "health"])
@@ -106,3 +107,4 @@ class EventAnswer(InterfaceStatus):
     previous: str | None = None
     cause: ReasonStatus | None = None
     family: FamilyName | None = None
+    changed: str | None = None

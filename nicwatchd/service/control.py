@@ -68,9 +68,9 @@ class Socket:
         self.path = path
         self.timers = IdleTimers(idle, limits.connections)
         self._limits = limits
-        handlers = Handlers(service, explain, self.timers, limits, read_only=read_only)
+        self._handlers = Handlers(service, explain, self.timers, limits, read_only=read_only)
         self._runner = web.AppRunner(
-            handlers.application(),
+            self._handlers.application(),
             access_log=None,
             logger=_log(),
             shutdown_timeout=SHUTDOWN_TIMEOUT,
@@ -95,6 +95,7 @@ class Socket:
         """Stop serving."""
         if self._listening:
             self._listening.close()
+        await self._handlers.underway.end(SHUTDOWN_TIMEOUT)
         await self._runner.cleanup()
         self.path.unlink(missing_ok=True)
 

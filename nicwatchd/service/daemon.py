@@ -141,6 +141,7 @@ class Daemon:
         turn.start(self._clock())
         try:
             while turn.step:
+                self._events.heed(turn.picture.heeded)
                 answer = await self._driver.carry_out(turn.step)
                 if isinstance(answer, Applied):
                     self._counters.count_outcomes(answer.outcomes)

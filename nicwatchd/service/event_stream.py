@@ -24,8 +24,10 @@ from nicwatchd.core.news import (
     Restored,
     StateChanged,
     Surprised,
+    Wrote,
 )
-from nicwatchd.service import entries
+from nicwatchd.core.view import View
+from nicwatchd.service import entries, writes
 from nicwatchd.service.answers import EventAnswer
 from nicwatchd.service.readiness import NAMES
 from nicwatchd.service.status import (
@@ -48,6 +50,7 @@ TYPES: Final[Mapping[type, str]] = {
     LinkChanged: "link",
     Lost: "lost",
     Restored: "restored",
+    Wrote: "changed",
     Bypassed: "bypassed",
     FamilyGivenUp: "family-given-up",
     EgressMoved: "egress",
@@ -119,6 +122,7 @@ def event(told: Told, status: InterfaceStatus) -> EventAnswer:
         time=_now(),
         previous=_previous(news, status),
         cause=_cause_of(news, status),
+        changed=writes.summary(news.operations) if isinstance(news, Wrote) else None,
         family=NAMES[changed] if changed else None,
     )
 
@@ -142,7 +146,7 @@ def _cause_of(news: Reported, status: InterfaceStatus) -> ReasonStatus | None:
             return _first_cause(status.ipv4 if changed is Family.V4 else status.ipv6)
         case Bypassed(by=by, view=view):
             return next(iter(reason_statuses(by, view)), None)
-        case FamilyGivenUp(reason=reason, view=view):
+        case FamilyGivenUp(reason=reason, view=view) | Wrote(why=reason, view=View() as view):
             return reason_statuses((reason,), view)[0]
         case Surprised(where=where, error=error):
             return ReasonStatus(code="internal-error", text=f"{where}: {error}")

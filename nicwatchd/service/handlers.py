@@ -24,7 +24,7 @@ from nicwatchd.service.answers import (
     ReleasedAnswer,
     RequestEntry,
 )
-from nicwatchd.service.connections import IdleTimers, Limits, is_privileged
+from nicwatchd.service.connections import IdleTimers, Limits, Underway, is_privileged
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.event_stream import EventStreams
 from nicwatchd.service.explanation import Explain
@@ -84,6 +84,7 @@ class Handlers:
         self._read_only = read_only
         self._streams = EventStreams(service)
         self._turnstile = asyncio.Lock()
+        self.underway = Underway()
 
     def application(self) -> web.Application:
         """The web application; every row of `ROUTES` has its handler."""
@@ -115,6 +116,7 @@ class Handlers:
     async def _timed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         transport = request.transport  # None: the client has disconnected
         self._timers.restart(transport)
+        self.underway.begin()
         try:
             return await handler(request)
         finally:
@@ -123,6 +125,10 @@ class Handlers:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what is not allowed here; errors are JSON as all answers are."""
+        if self.underway.is_ending:
+            refusal = _error(503, "nicwatchd is stopping")
+            refusal.force_close()  # the connection, after this answer
+            return refusal
         if self._read_only and request.method not in READS:
             return _error(403, READ_ONLY)
         try:
@@ -227,6 +233,7 @@ class Handlers:
         if len(self._streams) >= limit:
             return _error(503, "too many event streams are open")
         lines = self._streams.open()
+        self.underway.begin(endless=True)
         try:
             return await self._stream(request, lines)
         finally:

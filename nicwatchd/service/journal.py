@@ -24,8 +24,9 @@ from nicwatchd.core.news import (
     Restored,
     StateChanged,
     Surprised,
+    Wrote,
 )
-from nicwatchd.service import entries, protocols
+from nicwatchd.service import entries, protocols, writes
 from nicwatchd.service.entries import DEBUG, ERROR, INFO, NOTICE, WARNING
 from nicwatchd.service.journal_reader import JournalUnreadableError, Range, this_boot
 from nicwatchd.service.journal_reader import entries as read_entries
@@ -63,6 +64,7 @@ BYPASS_BEGAN: Final = UUID("65ffc7b79e4049a39c32d1c65122f073")
 BYPASS_ENDED: Final = UUID("99751a5e03024d5386d63b235a21e2d7")
 FAMILY_GIVEN_UP: Final = UUID("c7a233deac53441b99179e79417a5a84")
 EGRESS_MOVED: Final = UUID("e579cb5fd0834379b33dd800ea447af6")
+WROTE: Final = UUID("a49c653259ab41fa8e94517b34b02880")
 
 # The entries that a status is made from: those about interfaces.
 MATCHES: Final = (
@@ -142,6 +144,8 @@ def _of_cause(told: Told) -> tuple[UUID, entries.Entry] | None:
     match news:
         case EgressMoved():
             return EGRESS_MOVED, entries.egress(news, status)
+        case Wrote():
+            return WROTE, writes.wrote(news, status)
         case Lost() if status:
             return LOST, entries.lost(news, status)
         case Restored() if status:

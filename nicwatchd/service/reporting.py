@@ -58,7 +58,7 @@ class Reporting:
 
     def status(self, problems: Iterable[str], bad_settings: str | None) -> HostStatus:
         """The status as of now; `problems` are the daemon's, and `bad_settings` one of them."""
-        host, decision = self._turn.host, self._turn.decision
+        host, decision, imds = self._turn.host, self._turn.decision, self._imds
         interfaces = self._made()
         knows_primary = host.releases.everything or isinstance(host.primary_mac, Value)
         lacking = self._unready if knows_primary else unready(interfaces, knows_primary=False)
@@ -71,7 +71,7 @@ class Reporting:
             started=self.started,
             primary_mac=host.primary_mac.value if isinstance(host.primary_mac, Value) else None,
             container_network=decision.container_network if decision else None,
-            imds=of_condition(self._imds.condition, self._imds.requests),
+            imds=of_condition(imds.condition, imds.requests, imds.last_request, imds.last_success),
             problems=everything,
             bad_settings=bad_settings,
             ready=not lacking,

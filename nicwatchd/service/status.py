@@ -19,6 +19,7 @@ from nicwatchd.core.unlinked import Unlinked
 from nicwatchd.core.view import View
 from nicwatchd.imds.condition import Condition
 from nicwatchd.service.pci import Device
+from nicwatchd.service.platform import instance_id
 
 T = TypeVar("T")
 
@@ -96,6 +97,7 @@ class ImdsStatus(_Model):
     """The state of IMDS: unasked, ok, disabled, unreachable, throttled or failing; and why.
 
     `device`: the link that requests are bound to, where the host's routes do not lead to IMDS.
+    `asked` and `answered`: when it was asked, and when it answered with 200, last (Unix epoch).
     """
 
     state: str
@@ -103,6 +105,8 @@ class ImdsStatus(_Model):
     endpoint: str | None = None
     device: str | None = None
     requests: int = 0
+    asked: float | None = None
+    answered: float | None = None
 
 
 class UnlinkedStatus(_Model):
@@ -163,14 +167,18 @@ def find(interfaces: list[InterfaceStatus], key: str) -> InterfaceStatus | None:
     return next((i for i in interfaces if wanted in (i.name.lower(), i.mac, i.eni)), None)
 
 
-def of_condition(condition: Condition, requests: int) -> ImdsStatus:
-    """The status of IMDS."""
+def of_condition(
+    condition: Condition, requests: int, asked: float | None, answered: float | None
+) -> ImdsStatus:
+    """The status of IMDS; `asked` and `answered` as in `ImdsStatus`."""
     return ImdsStatus(
         state=condition.state,
         detail=shown(condition.detail),
         endpoint=condition.endpoint,
         device=None if condition.device is None else shown(condition.device),
         requests=requests,
+        asked=asked,
+        answered=answered,
     )
 
 
@@ -274,7 +282,15 @@ def reason_statuses(reasons: Iterable[Reason], view: View) -> list[ReasonStatus]
 
 def _reason_status(reason: Reason, view: View) -> ReasonStatus:
     eni = _value(view.memory.believed.interface_id)
-    remedy = remedy_of(reason, name=view.link.name, mac=view.link.mac, eni=eni)
+    device = _value(view.memory.believed.device_number)
+    remedy = remedy_of(
+        reason,
+        name=view.link.name,
+        mac=view.link.mac,
+        eni=eni,
+        device="" if device is None else str(device),
+        instance=instance_id(),
+    )
     return ReasonStatus(code=reason.code, text=shown(reason.text), remedy=shown(remedy))
 
 

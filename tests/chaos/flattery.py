@@ -56,7 +56,8 @@ def _flattered(
         mac = interface.link.mac
         if mac not in (PRIMARY, *truth.secondaries):
             continue
-        its = own(truth, mac, {address.ip for address in interface.facts.addresses})
+        on_link = {address.ip for address in interface.facts.addresses}
+        its = own(truth, mac, on_link, is_protected=bool(truth.beside))
         for family, health in interface.health.items():
             if health.health is Health.WORKING:
                 counts = its & {*health.answering, *(i for m, i in truth.steady if m == mac)}

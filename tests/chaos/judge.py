@@ -294,4 +294,5 @@ def _states(truth: Truth, seen: Seen) -> list[str]:
 def _verdicts(truth: Truth, seen: Seen) -> Iterator[str]:
     links = seen.links.items()
     on_links = {mac: {a.ip for a in seen.addresses[link.index]} for mac, link in links}
-    return wrong_verdicts(truth, seen.verdicts, seen.unanswered, on_links)
+    protected = _is_protected(truth, seen)
+    return wrong_verdicts(truth, seen.verdicts, seen.unanswered, on_links, is_protected=protected)

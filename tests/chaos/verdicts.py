@@ -90,19 +90,34 @@ def leaves_by(index: int, answer: RouteAnswer | int) -> bool:
     return isinstance(answer, RouteAnswer) and answer.oif == index
 
 
-def own(truth: Truth, mac: str, on_link: AbstractSet[IPAddress]) -> frozenset[IPAddress]:
+def own(
+    truth: Truth, mac: str, on_link: AbstractSet[IPAddress], *, is_protected: bool
+) -> frozenset[IPAddress]:
     """The addresses of an ENI that are to answer on this host.
 
-    Of those that the primary has but its manager did not put on the link, pods may have some.
+    Of those that the primary has but its manager did not put on the link, pods may have some. And
+    while there is no other ENI, that is no wrong but a note, unless none of the family is there.
     """
     its = frozenset(truth.usable(mac).addresses()) - truth.contained
-    return its & on_link if mac == PRIMARY and truth.has_cni else its
+    if mac != PRIMARY or (is_protected and not truth.has_cni):
+        return its
+    there = its & on_link
+    served = set() if truth.has_cni else {*Family} - {ip.version for ip in there}
+    return there | {ip for ip in its if ip.version in served}
 
 
 def wrong_verdicts(
-    truth: Truth, said: Verdicts, silent: Unanswered, on_links: Mapping[str, AbstractSet[IPAddress]]
+    truth: Truth,
+    said: Verdicts,
+    silent: Unanswered,
+    on_links: Mapping[str, AbstractSet[IPAddress]],
+    *,
+    is_protected: bool,
 ) -> Iterator[str]:
-    """At a quiet point: each family works exactly where all paths answer."""
+    """At a quiet point: each family works exactly where all paths answer.
+
+    `is_protected`: whether the primary is; what counts of it otherwise, `own` says.
+    """
     judged = [mac for mac in (PRIMARY, *truth.secondaries) if not truth.is_left(mac)]
     expected = {
         (mac, Family(item.version)) for mac in judged for item in items_of(truth.usable(mac))
@@ -111,7 +126,7 @@ def wrong_verdicts(
     yield from (f"no verdict on {which}" for which in sorted(expected - told))
     yield from (f"a verdict on {which}, which it lacks" for which in sorted(told - expected))
     for mac, family in sorted(expected & told):
-        every = own(truth, mac, on_links[mac])
+        every = own(truth, mac, on_links[mac], is_protected=is_protected)
         its = frozenset(ip for ip in every if ip.version == family)
         dead = frozenset(ip for ip in its if FAR[family] in silent[mac, ip])
         works = truth.ports[mac].up and not any(silent[mac, ip] for ip in its)

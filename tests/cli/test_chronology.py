@@ -13,6 +13,7 @@ from nicwatchd.cli.chronology import PROCESS_EXIT, READERS, Chronology, chronolo
 from nicwatchd.cli.history import lines
 from nicwatchd.cli.history_svg import svg
 from nicwatchd.cli.timeline import Interval, condition, intervals
+from nicwatchd.core.written import IMDS
 from nicwatchd.service import journal
 from nicwatchd.service.journal_reader import Entry, texts
 from tests.cli.journal_entries import (
@@ -54,7 +55,7 @@ def test_the_story_as_people_read_it() -> None:
         (60.0, "eth1", "attached", ENI),
         (60.1, "eth1", "waiting", "IMDS does not list the MAC"),
         (61.1, "eth1", "configured", "after 1.1 s"),
-        (61.2, "eth1", "working", "IPv4 works, 1.2 s after it was attached"),
+        (61.2, "eth1", "working", "IPv4 works, 1.2 s after it was seen"),
         (120.0, "eth1", "lost", "8 rules; removed by port id 3388298734 (no process now)"),
         (120.1, "eth1", "restored", "8 rules, after 0.11 s"),
         (300.0, "eth1", "link down", "the link is down, not by nicwatchd"),
@@ -67,12 +68,32 @@ def test_the_story_as_people_read_it() -> None:
     ]
 
 
+def test_what_was_changed_is_told_with_its_cause() -> None:
+    changed = about(61.1, journal.WROTE, state="applied", NICWATCHD_OBJECTS="+9 routes, -1 rule")
+    told = {**changed, "NICWATCHD_CAUSE": IMDS.text, "NICWATCHD_REASON_CODES": IMDS.code}
+    (event,) = (each for each in known([*STORY, told]).events if each.what == "changed")
+    assert event.detail == f"+9 routes, -1 rule; {IMDS.text}"
+    assert (event.as_json()["cause"], event.codes) == (IMDS.text, (IMDS.code,))
+
+
 def test_what_the_first_look_sees_was_there_and_what_comes_is_attached() -> None:
     first = about(0.1, journal.TRANSITION, state="detected")
     second = {**about(0.1, journal.TRANSITION, state="detected"), "NICWATCHD_MAC": "x"}
     later = {**about(0.2, journal.TRANSITION, state="detected"), "NICWATCHD_MAC": "y"}
     events = known([STORY[0], first, second, later]).events
     assert [event.what for event in events] == ["started", "found", "found", "attached"]
+
+
+def test_what_is_managed_after_a_release_was_not_attached() -> None:
+    story = [
+        entry(0.0, journal.STARTED, "nicwatchd 0.2.0 started"),
+        about(60.0, journal.TRANSITION, state="detected"),
+        about(90.0, journal.TRANSITION, state="ignored", NICWATCHD_PREVIOUS_STATE="applied"),
+        about(95.0, journal.TRANSITION, state="detected", NICWATCHD_PREVIOUS_STATE="ignored"),
+    ]
+    assert [event.what for event in known(story).events] == [
+        *("started", "attached", "left alone", "managed"),
+    ]
 
 
 def test_the_lines_are_aligned_and_fit() -> None:

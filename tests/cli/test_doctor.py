@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
     Address,
     Family,
     Link,
+    Reason,
     Route,
     Rule,
 )
@@ -117,6 +118,7 @@ def daemon(**changes: Any) -> Daemon:
     [
         ({"settings_error": "nicwatchd.toml: unknown key 'x'"}, [(FAIL, "settings")]),
         ({"not_ec2": "no EC2", "enis": ()}, [(WARN, "platform")]),
+        ({"not_ec2": "no EC2", "enis": (), "settings_error": "x"}, [(FAIL, "settings")]),
         ({"daemon": daemon(unit="failed", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(unit="inactive", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(status=None)}, [(FAIL, "daemon")]),
@@ -148,6 +150,31 @@ def daemon(**changes: Any) -> Daemon:
 )
 def test_what_is_said_of_a_host(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert codes(facts(**changes)) == expected
+
+
+def test_without_a_daemon_its_view_is_not_called_fine() -> None:
+    findings, fine = examine(facts(daemon=Daemon()))
+    assert findings == []
+    assert [title for title in fine if "daemon" in title] == []
+    findings, fine = examine(facts(daemon=daemon(unit="inactive", pid=None, status=None)))
+    assert [finding.code for finding in findings] == ["unit"]
+    assert [title for title in fine if "daemon" in title] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "file"),
+    [
+        ("/etc/nicwatchd/conf.d/x.toml: unknown key 'x'", "/etc/nicwatchd/conf.d/x.toml"),
+        ("unknown key 'x'", "/etc/nicwatchd/nicwatchd.toml"),
+    ],
+)
+def test_wrong_settings_are_told_once_with_the_file(wrong: str, file: str) -> None:
+    problem = f"the new settings cannot be used: {wrong}"
+    said = {"problems": [problem], "bad_settings": problem}
+    finding = one(facts(settings_error=wrong, daemon=daemon(status=said)))
+    assert finding.mend.splitlines()[0] == f"sudo editor {file}"
+    # They were mended since, but not reloaded: the daemon alone knows.
+    assert codes(facts(daemon=daemon(status=said))) == [(FAIL, "daemon")]
 
 
 def with_sysctls(number: int, **changes: int) -> tuple[Eni, ...]:
@@ -190,6 +217,13 @@ def test_what_is_said_of_links(enis: tuple[Eni, ...], expected: list[tuple[str, 
     assert codes(facts(enis=left_alone)) == of_primary
 
 
+def test_addresses_of_the_primary_that_nobody_configured() -> None:
+    command = "sudo ip addr add 10.0.1.11/32 dev eth0"
+    note = Reason("address-unconfigured", "IMDS lists 10.0.1.11 here", command)
+    found = one(facts(enis=(eni(0, unconfigured=(note,)),)))
+    assert (found.code, found.severity, found.mend) == (note.code, Severity.WARN, command)
+
+
 def test_without_its_default_route_the_primary_has_lost_ipv6() -> None:
     host = facts(
         enis=with_sysctls(0, forwarding=1, accept_ra=1), defaults=(route(0, Family.V4, 100),)
@@ -224,7 +258,9 @@ def led(*rules: Rule, answer: RouteAnswer | int) -> Facts:
         (replace(RULE, iif="eth9"), RouteAnswer(77, 2), []),
         (replace(RULE, src=None, exotic=True), RouteAnswer(77, 2), [(FAIL, "rule-before")]),
         (replace(RULE, inverted=True), RouteAnswer(77, 2), []),
-        (replace(RULE, priority=32766), RouteAnswer(77, 2), []),
+        # Behind ours, and the kernel's answer is from its table all the same.
+        (replace(RULE, priority=32766), RouteAnswer(77, 2), [(FAIL, "rule-before")]),
+        (replace(RULE, protocol=2, src=None), RouteAnswer(77, 2), []),  # the kernel's, of a VRF
     ],
 )
 def test_rules_that_take_an_enis_packets(
@@ -445,6 +481,14 @@ def test_the_daemons_verdict_is_told(of: Daemon, expected: list[tuple[str, str]]
     assert codes(facts(daemon=of)) == expected
 
 
+def test_a_verdict_of_both_families_is_told_once() -> None:
+    cause = {"code": "mac-unlisted", "text": "IMDS does not list it; is it attached?"}
+    part = {"health": "not-working", "causes": [cause]}
+    interface = {"name": "eth1", "ipv4": part, "ipv6": part}
+    finding = one(facts(daemon=daemon(status={"interfaces": [interface]})))
+    assert finding.text == "eth1, IPv4 and IPv6: IMDS does not list it; is it attached?"
+
+
 def test_a_verdict_whose_reason_is_found_is_not_told_again() -> None:
     host = replace(led(RULE, answer=RouteAnswer(77, 2)), daemon=verdict("not-working"))
     assert codes(host) == [(FAIL, "rule-before")]
@@ -529,7 +573,7 @@ def test_the_text_fits_a_terminal() -> None:
     findings, fine = examine(host)
     lines = list(doctor._lines(host, findings, fine))
     assert lines[0].startswith("FAIL  link-down         eth1 (eni-1) is down;")
-    assert "      mend  sudo ip link set eth1 up" in lines
+    assert "      mend  sudo ip link set dev eth1 up" in lines
     commands = {line.strip() for finding in findings for line in finding.mend.splitlines()}
     prose = [line for line in lines if line.removeprefix(doctor.MEND).strip() not in commands]
     assert len(prose) < len(lines)

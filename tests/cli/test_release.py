@@ -80,7 +80,7 @@ async def test_what_went(
 ) -> None:
     service.answer = Released(DONE)
     assert await release(tmp_path) == 0
-    assert capsys.readouterr().out == "released: 1 rules, 1 addresses, 1 link groups\n"
+    assert capsys.readouterr().out == "released: 1 rule, 1 address, 1 link group\n"
     assert await release(tmp_path, "--json") == 0
     counts = {"rules": 1, "routes": 0, "addresses": 1, "link_groups": 1}
     assert json.loads(capsys.readouterr().out) == {"released": counts, "failed": []}

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from nicwatchd.cli import client
+from nicwatchd.cli.explain_interface import lines
+from nicwatchd.cli.judgement import is_well
 from nicwatchd.cli.layout import Paint, width
 from nicwatchd.cli.main import main
 from nicwatchd.cli.overview import overview
@@ -34,6 +36,7 @@ from nicwatchd.service.status import (
     UnlinkedStatus,
 )
 from tests.cli.statuses import (
+    NO_IPV6S,
     NOW,
     Canned,
     alone,
@@ -43,6 +46,7 @@ from tests.cli.statuses import (
     family,
     host,
     ipv4,
+    ipv6,
     mixed,
     waiting,
     without_health,
@@ -64,8 +68,8 @@ def shown(status: HostStatus | dict[str, Any]) -> list[str]:
 
 
 def test_all_works() -> None:
-    assert shown(host(eni(0), eni(1, 50), imds=ImdsStatus(state="ok"))) == [
-        "nicwatchd 0.2.0   2 of 2 interfaces work   IMDS ok",
+    assert shown(host(eni(0), eni(1, 50), imds=ImdsStatus(state="ok", asked=NOW - 12))) == [
+        "nicwatchd 0.2.0   2 of 2 interfaces work   IMDS ok, asked 12 s ago",
         "",
         "LINK  ENI                    STATE    FOR  IPV4           IPV6",
         "eth0  eni-0a1b2c3d4e5f60701  primary  2 h  10.0.1.10      2001:db8:ec2:1::10",
@@ -91,6 +95,20 @@ def test_what_waits_and_what_is_broken() -> None:
         "      Mend: ip rule del pref 100 from 10.0.2.0/24 lookup 100",
         "      Why: nicwatchd explain eth2",
     ]
+
+
+def test_what_waits_has_nothing_to_mend() -> None:
+    part = waiting(1).ipv6
+    assert part is not None
+    passes = {"code": "undecided-ipv6", "remedy": 'families = ["ipv4"]'}
+    remedy = NO_IPV6S.model_copy(update=passes)
+    waits = waiting(1).model_copy(update={"ipv6": part.model_copy(update={"causes": [remedy]})})
+    assert shown(host(eni(0), waits))[6:] == [
+        "eth1  waits for IPv6: IMDS lists no ipv6s yet. IPv4 works."
+    ]
+    part = part.model_copy(update={"causes": [remedy], "waits": False})
+    overdue = waits.model_copy(update={"ipv6": part, "waits": False, "overdue": True})
+    assert '      Mend: families = ["ipv4"]' in shown(host(eni(0), overdue))
 
 
 def causes(remedies: list[str]) -> HostStatus:
@@ -149,6 +167,40 @@ def test_what_is_left_alone_is_told_once_for_all() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("answered", "words"),
+    [
+        (None, "asked 1.5 s ago, answered never since the daemon started"),
+        (NOW - 240.0, "asked 1.5 s ago, answered 4 min ago"),
+    ],
+    ids=["never", "once"],
+)
+def test_an_imds_that_does_not_answer_says_since_when(answered: float | None, words: str) -> None:
+    imds = ImdsStatus(state="failing", detail="500", asked=NOW - 1.5, answered=answered)
+    lines = shown(host(eni(0), imds=imds))
+    assert lines[0] == "nicwatchd 0.2.0   1 of 1 interface works"
+    assert " ".join(lines[1 : lines.index("")]) == f"IMDS is failing: 500; {words}"
+
+
+def test_the_longest_first_line_fits() -> None:
+    status = mixed(64).model_copy(update={"version": "10.20.30"})
+    asked = {"imds": ImdsStatus(state="ok", asked=NOW - 59.0)}
+    for each in (status, host(alone(1)), host()):
+        assert len(shown(each.model_copy(update=asked))[0]) <= 80
+
+
+def test_a_note_has_its_remedy_in_status_and_explain_and_all_is_well() -> None:
+    add = "sudo ip addr add 10.0.1.11/32 dev eth0"
+    note = ReasonStatus(code="address-unconfigured", text="nobody configured it", remedy=add)
+    status = host(eni(0, notes=[note]))
+    assert shown(status)[-2:] == ["eth0  nobody configured it.", f"      Mend: {add}"]
+    account = {"interface": status.model_dump(mode="json")["interfaces"][0]}
+    told = "\n".join(lines(account, NOW, Paint()))
+    assert "note: nobody configured it." in " ".join(told.split())
+    assert f"mend: {add}" in " ".join(told.split())
+    assert is_well(status.model_dump(mode="json"))
+
+
 def test_trouble_comes_first() -> None:
     lines = shown(
         host(
@@ -166,6 +218,7 @@ def test_trouble_comes_first() -> None:
         "released: nicwatchd leaves this host alone, including interfaces that are",
         "          attached later; to have it managed again: sudo nicwatchd reconcile",
         "IMDS is disabled: 403 on the token",
+        "Why: nicwatchd doctor",
         "container network: Cilium owns this host's secondary interfaces",
     ]
 
@@ -300,6 +353,33 @@ async def test_in_depth_a_cause_is_told_once_with_its_remedy(
     assert out.endswith("  Why: nicwatchd explain eth1\n")
 
 
+@pytest.mark.parametrize(
+    ("addresses", "added", "primary", "words"),
+    [
+        (2, [0, 1], False, ["all but the first are"]),
+        (2, [1], False, ["added ones are"]),  # the first is DHCPv6's
+        (2, [0, 1], True, ["added ones are"]),
+        (1, [0], False, []),
+        (2, [], False, []),
+    ],
+)
+async def test_which_addresses_are_deprecated(
+    service: Canned,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    addresses: int,
+    added: list[int],
+    primary: bool,
+    words: list[str],
+) -> None:
+    every = ipv6(1, addresses)
+    part = family(every, added=[every[n] for n in added])
+    service.said = host(eni(0), eni(1, ipv6=part, primary=primary))
+    assert await run(tmp_path, "status", "eth1") == 0
+    said = re.findall(r'\[(.*) "deprecated" in', " ".join(capsys.readouterr().out.split()))
+    assert said == words
+
+
 async def test_one_interface_is_judged_alone(service: Canned, tmp_path: Path) -> None:
     service.said = host(eni(0), broken(1), alone(2), problems=["kernel: no answer"])
     assert [await run(tmp_path, "status", f"eth{n}") for n in range(3)] == [0, 1, 0]
@@ -314,6 +394,20 @@ async def test_an_interface_that_is_not_there(
         assert await run(tmp_path, "status", key) == 3
         said = capsys.readouterr().err
         assert said == f"nicwatchd: no interface {key!r}; there are: eth0, eth1\n"
+        if key:
+            assert await run(tmp_path, "explain", key) == 3
+            assert capsys.readouterr().err == said
+
+
+async def test_explain_tells_the_notes(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = ReasonStatus(code="lease-unlisted-ipv4", text="not in IMDS", remedy="renew the lease")
+    service.said = host(eni(0), eni(1, notes=[note]))
+    assert await run(tmp_path, "explain", "eth1") == 0
+    out = capsys.readouterr().out
+    assert "  note:      not in IMDS.\n    mend:    renew the lease\n" in out
+    assert "To do:    See `mend` above. If it does not answer" in out
 
 
 # --- exit codes, and JSON ------------------------------------------------------------------------
@@ -347,6 +441,15 @@ async def test_what_is_not_ready_is_told(
     service.said = host(eni(0), ready=False, unready=["the primary interface is not known yet"])
     assert await run(tmp_path, "status") == 1
     assert "not ready: the primary interface is not known yet\n" in capsys.readouterr().out
+
+
+async def test_settings_that_cannot_be_used_are_told_once(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "x.toml: unknown key"
+    service.said = host(eni(0), ready=False, problems=[wrong], bad_settings=wrong, unready=[wrong])
+    assert await run(tmp_path, "status") == 1
+    assert capsys.readouterr().out.count(wrong) == 1
 
 
 async def test_json_is_the_document_as_served(

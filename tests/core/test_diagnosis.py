@@ -18,9 +18,8 @@ from nicwatchd.core.model import Family, IPAddress, Item, Plan, Reason, Rule
 from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.reach import NOTHING_AMISS, Reached
-from nicwatchd.core.remedies import ASSIGNED
 from nicwatchd.core.treatment import Managed, Primary, Released, Treatment, Unmanaged
-from nicwatchd.core.view import View
+from nicwatchd.core.view import View, unconfigured
 from tests.core.build import (
     ETH1,
     MAC,
@@ -158,7 +157,7 @@ DOWN, NO_CARRIER = replace(ETH1, up=False), replace(ETH1, running=False)
     ("link", "code", "remedy"),
     [
         (DOWN, "link-down", "sudo ip link set dev eth1 up"),
-        (NO_CARRIER, "no-carrier", ASSIGNED.format(mac=MAC)),
+        (NO_CARRIER, "no-carrier", ""),
     ],
 )
 def test_the_link_is_all_there_is_to_say(
@@ -199,6 +198,7 @@ def test_an_address_that_nobody_brings_is_missing(which: Family) -> None:
     """The primary's first one, say, which only its own manager may add."""
     first, second = OWN[which]
     facts: dict[str, Any] = {"treatment": PRIMARY, "addresses": without(which, first)}
+    facts["is_protected"] = True
     health = found(which, **facts)
     assert (health.health, codes(health), health.waits) == (DEGRADED, ["address-missing"], False)
     assert (health.answering, health.silent) == ((second,), (first,))
@@ -208,15 +208,49 @@ def test_an_address_that_nobody_brings_is_missing(which: Family) -> None:
 
 
 @BOTH_FAMILIES
-def test_of_the_primary_left_alone_nothing_is_added_by_us(which: Family) -> None:
-    second = OWN[which][1]
+def test_of_the_primary_alone_what_nobody_configured_is_a_note(which: Family) -> None:
+    first, second = OWN[which]
     facts: dict[str, Any] = {
         "treatment": PRIMARY,
         "plan": Plan(3),
         "addresses": without(which, second),
     }
     health = found(which, **facts)
-    assert (codes(health), health.silent) == (["address-missing"], (second,))
+    assert (health.health, health.answering, health.silent) == (WORKING, (first,), ())
+    (note,) = view(which, **facts).notes
+    assert note.code == "address-unconfigured"
+    assert str(second) in note.text
+    v6 = "-6 " if which is V6 else ""
+    assert note.remedy == f"sudo ip {v6}addr add {second}/{second.max_prefixlen} dev eth1"
+    assert unconfigured(view(which), which) == (), "of a secondary we do it"
+
+
+@BOTH_FAMILIES
+@pytest.mark.parametrize(
+    "facts", [{"is_protected": True}, {"addresses": ()}], ids=["beside others", "none at all"]
+)
+def test_else_what_is_missing_of_the_primary_is_a_cause(
+    which: Family, facts: dict[str, Any]
+) -> None:
+    second = OWN[which][1]
+    alone: dict[str, Any] = {"treatment": PRIMARY, "plan": Plan(3)}
+    health = found(which, **{**alone, "addresses": without(which, second), **facts})
+    assert set(codes(health)) == {"address-missing"}
+    assert second in health.silent
+
+
+def test_many_that_nobody_configured_are_one_note_with_one_command() -> None:
+    first, second = OWN[V4]
+    third = ip("10.0.2.12")
+    usable = Usable(addresses=(first, second, third), listed=(first, second, third))
+    verdicts = {V4: verdict(V4, usable=usable)}
+    alone: dict[str, Any] = {"treatment": PRIMARY, "plan": Plan(3)}
+    seen = view(V4, verdicts=verdicts, addresses=without(V4, second), **alone)
+    (note,) = seen.notes
+    assert "10.0.2.11 and 1 more" in note.text
+    assert note.remedy == (
+        "for ip in 10.0.2.11 10.0.2.12; do sudo ip addr add $ip/32 dev eth1; done"
+    )
 
 
 @BOTH_FAMILIES

@@ -28,7 +28,7 @@ from nicwatchd.core.model import (
     SetRuleset,
 )
 from nicwatchd.core.policy import DEFAULT_MASK, Forwarded, Policy, PrimaryMode
-from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.port import FilterEvent, Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import ObjectsRead, ReadObjects, Step, StepAnswer
 from tests.core.build import ETH0, ETH1, FULL6, IPV4, MAC, NET4, PRIMARY, V4, V6, eni, family, net
@@ -371,6 +371,25 @@ def test_a_strict_reverse_path_filter_is_told_while_it_is_strict() -> None:
     motion.strict.clear()
     motion.run(motion.now + 10.0)
     assert "strict-filter" not in motion.notes(3)
+
+
+@pytest.mark.parametrize("index", [0, 3], ids=["of all links", "of the link"])
+def test_that_a_filter_was_set_is_seen_at_once(index: int) -> None:
+    motion = host()
+    motion.run(motion.now + 10.0)
+    for strict in (True, False):
+        motion.strict = {3} if strict else set()
+        motion.turn.take_event(FilterEvent(index), motion.now)
+        motion.run(motion.now + 0.2)
+        assert ("strict-filter" in motion.notes(3)) is strict
+
+
+def test_other_links_filters_are_no_news_nor_any_where_nothing_is_marked() -> None:
+    motion = host()
+    assert motion.turn.picture.take_event(FilterEvent(99), motion.now, by_us=False) is None
+    motion = host(CALM)
+    for index in (0, 3):
+        assert motion.turn.picture.take_event(FilterEvent(index), motion.now, by_us=False) is None
 
 
 def test_a_strict_filter_is_nothing_to_a_host_that_marks_nothing() -> None:

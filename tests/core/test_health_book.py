@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.health import FamilyHealth, Health, follow, worst
-from nicwatchd.core.metadata import ABSENT
+from nicwatchd.core.metadata import ABSENT, Value
 from nicwatchd.core.model import MAIN_TABLE, Family, Reason, Route, Rule
 from nicwatchd.core.news import HealthChanged
 from nicwatchd.core.policy import Policy, PrimaryMode
@@ -144,6 +144,27 @@ def test_the_primary_alone_works() -> None:
     motion.kernel.put(lease("10.0.1.10/24", index=2), static("0.0.0.0/0", "10.0.1.1", index=2))
     motion.run(140.0)
     assert is_(motion, index=ETH0.index) == (WORKING, [])
+
+
+def test_what_nobody_configured_on_a_host_of_one_eni_is_a_note_until_there_is_another() -> None:
+    motion = FastMotion(CALM)
+    two = eni(family("10.0.1.10 10.0.1.11", cidrs="10.0.1.0/24"), mac=Value(PRIMARY))
+    motion.imds(PRIMARY, 0.0, two)
+    motion.kernel.put(lease("10.0.1.10/24", index=2), static("0.0.0.0/0", "10.0.1.1", index=2))
+    motion.run(300.0)
+    assert is_(motion, index=ETH0.index) == (WORKING, [])
+    (note,) = motion.host.interfaces[ETH0.index].view().notes
+    assert (note.code, note.remedy) == (
+        "address-unconfigured",
+        "sudo ip addr add 10.0.1.11/32 dev eth0",
+    )
+    motion.plug(310.0, ETH1)
+    motion.imds(MAC, 310.0, eni(FULL4, FULL6))
+    motion.run(400.0)
+    found = health(motion, index=ETH0.index)
+    assert found
+    assert (found.health, found.answering) == (WORKING, (ip("10.0.1.10"), ip("10.0.1.11")))
+    assert motion.host.interfaces[ETH0.index].view().notes == ()
 
 
 def takes_all(index: int) -> list[Any]:

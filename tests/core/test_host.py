@@ -293,7 +293,8 @@ def test_the_primary_is_left_but_for_its_group() -> None:
     assert [operation for _, operation in motion.written] == [SetGroup(2, 3778)]
     assert motion.state(2) is IGNORED
     assert motion.host.interfaces[2].plan == Plan(2, group=3778)
-    assert motion.host.interfaces[2].view().notes == ()
+    notes = motion.host.interfaces[2].view().notes
+    assert [note.code for note in notes] == ["address-unconfigured"], "its manager left one out"
 
 
 def test_the_primary_is_asked_about_seldom_and_if_released_as_seldom() -> None:

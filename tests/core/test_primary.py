@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.news import EgressMoved
 from nicwatchd.core.policy import Coexist, Policy, PrimaryMode, Section
 from tests.core.build import (
     ERROR,
@@ -357,6 +358,16 @@ def test_main_has_a_copy_while_it_is_needed(
     motion.kernel.drop(theirs)
     motion.run(motion.now + 10.0)
     assert lead(motion, which) == []
+
+
+@BOTH
+def test_what_a_copy_of_main_prevents_is_not_told(which: Family) -> None:
+    motion = with_secondary()
+    motion.news.clear()
+    motion.kernel.put(default(which, 3, 10))
+    motion.run(130.0)
+    assert lead(motion, which) == [(2, 9)]
+    assert [each for each in motion.news if isinstance(each, EgressMoved)] == []
 
 
 @BOTH

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from nicwatchd.core import written
 from nicwatchd.core.metadata import KEYS
 from nicwatchd.core.model import Family, Reason
 from nicwatchd.core.remedies import REMEDIES, STEMS, remedy_of
@@ -25,9 +26,9 @@ NEEDS_NONE = {
 # The reason is made with a remedy of its own, which names the address, rule or device.
 BRINGS_ITS_OWN = {
     "address-missing",
+    "address-unconfigured",
     "address-tentative",
     "leaves-elsewhere",
-    "no-carrier",
     "published-port",
     "taken-away",
 }
@@ -59,6 +60,8 @@ NO_CAUSE = {
     "shadowed",
     "split-route",
 }
+# Why we wrote something: that needs nothing.
+WHY_WRITTEN = {each.code for each in vars(written).values() if isinstance(each, Reason)}
 EVERY = sorted({code for path in CORE for code in given(path)})
 NAMES = {"name": "eth1", "mac": "02:00:00:00:00:02", "eni": "eni-0a1b"}
 
@@ -67,7 +70,7 @@ def words(code: str) -> list[str]:
     """The codes that one in the source stands for."""
     keys = [key.name for kinds in KEYS.values() for key in kinds.values()]
     families = [family.label.lower() for family in Family]
-    known = NEEDS_NONE | BRINGS_ITS_OWN | NO_CAUSE | REMEDIES.keys()
+    known = NEEDS_NONE | BRINGS_ITS_OWN | NO_CAUSE | WHY_WRITTEN | REMEDIES.keys()
     known |= {stem + end for stem in STEMS for end in (*keys, *families)}
     return [each for each in sorted(known) if re.fullmatch(code, each)]
 
@@ -78,7 +81,7 @@ def test_each_code_has_a_remedy_or_needs_none(code: str) -> None:
     assert found, "say in remedies.py what mends it, or here why nothing needs to"
     for each in found:
         remedy = remedy_of(Reason(each, "x"), **NAMES)
-        assert bool(remedy) is (each not in NEEDS_NONE | BRINGS_ITS_OWN | NO_CAUSE)
+        assert bool(remedy) is (each not in NEEDS_NONE | BRINGS_ITS_OWN | NO_CAUSE | WHY_WRITTEN)
 
 
 @pytest.mark.parametrize("key", [key.name for kinds in KEYS.values() for key in kinds.values()])

@@ -145,6 +145,7 @@ def test_nothing_lets_it_pass() -> None:
         (LOCAL, "kernel"),
         (MAIN, "kernel"),
         (replace(MAIN, protocol=0), "kernel"),
+        (rule(1000, 0, 2), "kernel"),  # of a VRF
         (OURS, "nicwatchd"),
         (rule(100, 100), "not ours (boot)"),
         (rule(100, 100, 4), "not ours (static)"),

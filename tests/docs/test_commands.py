@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import aiohttp
 import pytest
@@ -15,6 +16,7 @@ from nicwatchd.sim.ec2 import SCENARIOS, DaemonProcess, Ec2
 from nicwatchd.sim.probe import Acceptor, all_answer, paths
 from nicwatchd.sim.scenario import load
 from tests.docs.shown import PAGES, ROOT, Shown, blocks, commands
+from tests.scenarios.own_journal import own_journal
 
 ALL = [each for page in PAGES for each in commands(page)]
 OURS = [" ".join(call) for each in ALL for call in each.nicwatchd]
@@ -26,13 +28,13 @@ STANDS_FOR = {
     "ens6": "eth1",
     "10.0.2.11": "10.0.2.10",
 }
-# What a host that works answers. doctor's word depends on the host. history needs a journal, and is
-# run on a real one by tests/cli/test_history.py.
+# What a host that works answers. doctor's word depends on the host.
 ANSWERS = {
     "plan": {0},
     "status": {0},
     "wait": {0},
     "explain": {0},
+    "history": {0},
     "doctor": {0, 1},
     "release": {0},
 }
@@ -69,14 +71,17 @@ def test_each_target_of_make_exists() -> None:
     assert named - targets == set()
 
 
-async def call(ec2: Ec2, daemon: DaemonProcess, command_line: list[str]) -> tuple[int, str]:
-    """Run nicwatchd on the host as a user would, but with the daemon's own files."""
+async def call(
+    ec2: Ec2, daemon: DaemonProcess, command_line: list[str], wrapper: Sequence[str]
+) -> tuple[int, str]:
+    """Run nicwatchd on the host as a user would, but with the daemon's own files and journal."""
     given = [STANDS_FOR.get(word, word) for word in command_line]
-    given += ["--runtime-directory", str(daemon.socket.parent)]
+    if command_line[0] != "history":  # which reads the journal alone
+        given += ["--runtime-directory", str(daemon.socket.parent)]
     if command_line[0] in ("plan", "release", "doctor", "explain"):
         given += ["--config", str(daemon.config)]
     command = f'"{sys.executable}" -m nicwatchd.cli.main "$@" 2>&1 || echo "exit code $?"'
-    said = await ec2.vpc.exec(ec2.vpc.host, "sh", "-c", command, "sh", *given)
+    said = await ec2.vpc.exec(ec2.vpc.host, *wrapper, "sh", "-c", command, "sh", *given)
     code = re.search(r"exit code (\d+)\n$", said)
     return int(code[1]) if code else 0, said
 
@@ -87,16 +92,19 @@ async def test_getting_started_goes_as_it_says() -> None:
     steps = [shown[0] for shown in ours]
     assert steps[:6] == ["plan", "wait", "status", "explain", "history", "doctor"]
     assert steps[6:8] == ["release", "reconcile"]
-    async with Ec2(load(SCENARIOS / "race.toml")) as ec2:
-        daemon = await ec2.start_daemon()
+    async with own_journal() as journal, Ec2(load(SCENARIOS / "race.toml")) as ec2:
+        daemon = await ec2.start_daemon(wrapper=journal.wrapper)
         await ec2.plug("eth1")
         await ec2.vpc.lease(ec2.eni("eth1"), Family.V4)
         await daemon.until("eth1", "applied")
+        await journal.entries()  # all that was sent is there from now on
+        answers = {}
         for shown in ours[:7]:
-            if shown[0] in ANSWERS:
-                code, said = await call(ec2, daemon, shown)
-                assert code in ANSWERS[shown[0]], said
-        code, said = await call(ec2, daemon, ours[7])
+            code, answers[shown[0]] = await call(ec2, daemon, shown, journal.wrapper)
+            assert code in ANSWERS[shown[0]], answers[shown[0]]
+        assert "attached" in answers["history"]
+        assert "changed" in answers["history"]
+        code, said = await call(ec2, daemon, ours[7], journal.wrapper)
         assert "eth1" in said
         assert code in (0, 1)  # 1: it is not applied again yet
 

@@ -9,7 +9,7 @@ from nicwatchd.cli.overview import overview
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.health import Health
 from nicwatchd.core.lifecycle import State
-from nicwatchd.service.status import InterfaceStatus, ReasonStatus
+from nicwatchd.service.status import ImdsStatus, InterfaceStatus, ReasonStatus
 from tests.cli.statuses import NOW, eni, family, host
 from tests.docs.shown import ROOT
 
@@ -72,6 +72,7 @@ def terminal() -> str:
         working(1, "ens6", "18", "10.0.2.11", "2001:db8:2::11", 2),
         waiting,
         broken,
+        imds=ImdsStatus(state="ok", asked=NOW - 0.2, answered=NOW - 0.2),
     )
     return "\n".join(overview(shown.model_dump(mode="json"), NOW, Paint())) + "\n"
 

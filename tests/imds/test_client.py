@@ -59,6 +59,20 @@ async def test_value_and_absent(client: ImdsClient) -> None:
     assert client.condition.state == "ok"
 
 
+async def test_a_question_without_an_answer_counts_as_asked(
+    client: ImdsClient, server: ImdsServer
+) -> None:
+    assert (client.last_request, client.last_success) == (None, None)
+    server.fault("leaf:mac", "500")
+    await client.get("mac")
+    assert client.last_request is not None
+    assert client.last_success is not None  # the token
+    asked, answered = client.last_request, client.last_success
+    await client.get("mac")
+    assert client.last_request > asked
+    assert client.last_success == answered
+
+
 async def test_the_primary_is_asked_until_it_is_known_and_then_never(
     client: ImdsClient, server: ImdsServer
 ) -> None:

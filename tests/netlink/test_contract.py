@@ -55,7 +55,15 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.port import AddressEvent, LinkEvent, Result, RouteAnswer, RouteEvent, RuleEvent
+from nicwatchd.core.port import (
+    AddressEvent,
+    Heeded,
+    LinkEvent,
+    Result,
+    RouteAnswer,
+    RouteEvent,
+    RuleEvent,
+)
 from nicwatchd.netlink.wire import attribute_u32
 from tests.netlink.conftest import RealWorld, ip, network_namespace
 
@@ -960,6 +968,37 @@ async def test_default_routes_of_any_table_make_events(world: World, family: Fam
         (family, True, False, False),
         (family, True, False, True),
     ]
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_routes_to_what_is_heeded_make_events(world: World, family: Family) -> None:
+    """In whatever table; all others of foreign tables do not."""
+    index = await with_subnets(world)
+    v4 = family is Family.V4
+    scope, metric = (SCOPE_LINK, 0) if v4 else (SCOPE_UNIVERSE, 1024)
+    covers = ip_network("192.0.2.0/24" if v4 else "2001:db8:77::/48")
+    beside = ip_network("192.0.3.0/24" if v4 else "2001:db8:78::/48")
+    theirs = Route(covers, 100, index, RTPROT_STATIC, metric=metric, scope=scope)
+    world.source.heed(Heeded(frozenset({covers[9]})))
+    await world.put(theirs)
+    await world.put(replace(theirs, dst=beside))
+    await world.put(replace(theirs, dst=beside, table=MAIN_TABLE))
+    await world.put(replace(theirs, table=MAIN_TABLE))
+    await world.drop(theirs)
+    await world.heard.until(lambda e: isinstance(e, RouteEvent) and e.table == 100 and e.deleted)
+    events = [e for e in world.heard.events if isinstance(e, RouteEvent) and e.oif == index]
+    others = [e for e in events if (e.family, e.protocol) == (family, RTPROT_STATIC)]
+    assert [(e.table, e.heeded, e.deleted) for e in others] == [
+        (100, True, False),
+        (MAIN_TABLE, False, False),
+        (MAIN_TABLE, True, False),
+        (100, True, True),
+    ]
+    world.source.heed(Heeded())
+    await world.put(theirs)
+    await world.put(replace(theirs, dst=ANY[family]))
+    await world.heard.until(lambda e: isinstance(e, RouteEvent) and e.wide)
+    assert len([e for e in world.heard.events if getattr(e, "heeded", False)]) == 3
 
 
 async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:

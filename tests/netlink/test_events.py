@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
+from dataclasses import replace
 from errno import ENOBUFS
+from functools import partial
 from ipaddress import IPv6Address, ip_address
+from operator import eq
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +17,7 @@ from nicwatchd.core.model import Family
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FilterEvent,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -20,6 +25,7 @@ from nicwatchd.core.port import (
     RouteEvent,
     RuleEvent,
 )
+from nicwatchd.netlink.covering import Covering
 from nicwatchd.netlink.culprit import process_name
 from nicwatchd.netlink.events import (
     BURST,
@@ -38,6 +44,7 @@ from nicwatchd.netlink.wire import (
     attribute_u32,
     pack,
 )
+from tests.netlink.conftest import sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +55,7 @@ NEWLINK, DELLINK, NEWADDR, DELADDR = 16, 17, 20, 21
 NEWROUTE, DELROUTE, NEWRULE, DELRULE = 24, 25, 32, 33
 NEWNEIGH = 28
 NEWNEXTHOP, DELNEXTHOP = 104, 105
+NEWNETCONF, DELNETCONF = 80, 81
 AF_BRIDGE, AF_INET6 = 7, 10
 COMPAT = 252  # the header's table when the number is over 255
 STRANGER = 2**32 - 5  # a port id that is nobody's pid
@@ -90,6 +98,19 @@ def host(table: int, *, oif: int = 7) -> bytes:
     return bytes(body) + attribute(1, bytes([10, 0, 2, 9]))
 
 
+def netconf(index: int, *kinds: int) -> bytes:
+    of_link = struct.pack("=B3x", 2) + attribute_u32(1, index)
+    return of_link + b"".join(attribute_u32(kind, 1) for kind in kinds)
+
+
+def to(
+    table: int, dst: str, bits: int, *, kind: int = 1, oif: int = 7, family: int = 2, flags: int = 0
+) -> bytes:
+    body = bytearray(route(table, kind=kind, oif=oif, family=family, flags=flags))
+    body[1] = bits
+    return bytes(body) + (attribute(1, ip_address(dst).packed) if bits else b"")
+
+
 def rule(protocol: int, family: int = 2) -> bytes:
     header = RULE.pack(family, 0, 0, 0, 0, 0, 0, 1, 0)
     return header + attribute_u32(6, 32765) + attribute(21, bytes([protocol]))
@@ -108,12 +129,76 @@ def rule(protocol: int, family: int = 2) -> bytes:
         (NEWADDR, IFADDR.pack(10, 128, 0, 0, 7), AddressEvent(7, 99)),
         (DELADDR, IFADDR.pack(2, 32, 0, 0, 7), AddressEvent(7, 99, deleted=True)),
         (NEWNEIGH, b"\x02" + bytes(11), None),
+        (NEWNETCONF, netconf(0xFFFF_FFFF, 3), FilterEvent(0)),
+        (NEWNETCONF, netconf(7, 3), FilterEvent(7)),
+        (NEWNETCONF, netconf(7, 2), None),  # its forwarding
+        (NEWNETCONF, netconf(7, 2, 3), None),  # a link that has just come
+        (DELNETCONF, netconf(7), None),
         (NEWNEXTHOP, NEXTHOP.pack(2, 0, 4, 0) + attribute_u32(5, 7), NexthopEvent(7)),
         (DELNEXTHOP, NEXTHOP.pack(2, 0, 4, 0) + attribute(2, bytes(8)), NexthopEvent(0)),
     ],
 )
 def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> None:
     assert event(kind, body, pid=99) == expected
+
+
+HEEDED = RouteEvent(Family.V4, 77, 4, 7, heeded=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(to(77, "10.0.2.0", 24), HEEDED, id="it is in the network"),
+        pytest.param(to(77, "10.0.2.254", 32), HEEDED, id="the host itself"),
+        pytest.param(to(77, "10.0.2.128", 25), HEEDED, id="a part of a subnet"),
+        pytest.param(to(77, "8.0.0.0", 5), HEEDED, id="a large network"),
+        pytest.param(to(77, "10.0.2.0", 25), None, id="another part"),
+        pytest.param(to(77, "10.0.3.0", 24), None, id="another network"),
+        pytest.param(to(77, "10.0.2.253", 32), None, id="another host"),
+        pytest.param(
+            to(77, "10.0.2.0", 24, kind=7, oif=0), replace(HEEDED, oif=0), id="an error route"
+        ),
+        pytest.param(
+            to(77, "10.0.2.0", 24, kind=2, oif=1), replace(HEEDED, oif=1), id="AnyIP, for a proxy"
+        ),
+        pytest.param(to(77, "10.0.3.0", 24, kind=2, oif=1), None, id="... of another network"),
+        pytest.param(
+            to(77, "0.0.0.0", 0, kind=2, oif=1),
+            replace(HEEDED, oif=1, wide=True),
+            id="... of all, as a transparent proxy has it",
+        ),
+        pytest.param(to(77, "0.0.0.0", 0), replace(HEEDED, wide=True), id="a default route"),
+        pytest.param(to(255, "10.0.2.0", 24), None, id="the table local"),
+        pytest.param(to(77, "10.0.2.0", 24, flags=0x200), None, id="no route: a cached answer"),
+        pytest.param(to(254, "10.0.2.0", 24), replace(HEEDED, table=254), id="main"),
+        pytest.param(to(70000, "10.0.2.0", 24), replace(HEEDED, table=70000), id="a high number"),
+        pytest.param(
+            to(254, "10.0.2.0", 24, oif=0) + attribute_u32(30, 5),
+            NexthopEvent(0, heeded=True),
+            id="by an object's number",
+        ),
+        pytest.param(
+            to(77, "2001:db8:ec2:2::", 64, family=10),
+            replace(HEEDED, family=Family.V6),
+            id="IPv6",
+        ),
+        pytest.param(to(77, "2001:db8:ec2:3::", 64, family=10), None, id="another one of IPv6"),
+        pytest.param(
+            to(77, "::", 0, family=10),
+            replace(HEEDED, family=Family.V6, wide=True),
+            id="its default",
+        ),
+    ],
+)
+def test_routes_to_what_is_heeded(body: bytes, expected: Event | None) -> None:
+    triage = Triage()
+    destinations = map(ip_address, ("10.0.2.254", "2001:db8:ec2:2:ffff:ffff:ffff:fffe"))
+    triage.covering = Covering(destinations)
+    for _ in range(2):
+        assert triage.event(Message(NEWROUTE, 0, 0, 0, body)) == expected
+    triage.covering = Covering()
+    found = triage.event(Message(NEWROUTE, 0, 0, 0, body))
+    assert not getattr(found, "heeded", False)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +319,17 @@ def test_the_kind_is_remembered_as_long_as_the_index_lives() -> None:
 
 def ip_batch(lines: Iterable[str]) -> None:
     subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
+
+
+@pytest.mark.usefixtures("namespace")
+async def test_that_a_reverse_path_filter_is_set_is_told(heard: Heard) -> None:
+    source = EventSocket()
+    source.start(heard.notify)
+    ip_batch(["link set lo up"])
+    for name, index in (("lo", 1), ("all", 0)):
+        sysctl(f"ipv4/conf/{name}/rp_filter", 1)
+        await heard.until(partial(eq, FilterEvent(index)))
+    source.close()
 
 
 @pytest.mark.usefixtures("namespace")

@@ -78,13 +78,17 @@ async def test_each_cause_has_its_entry_and_its_line(journal: Journal) -> None:
         bypasses = [e for e in about_eth1 if e["MESSAGE_ID"] == written.BYPASS_BEGAN.hex]
         assert any(BY_IT in entry["MESSAGE"] for entry in bypasses)
         assert not [e for e in about_eth1 if "CODE_LINE" in e]
+        changes = [e for e in about_eth1 if e["MESSAGE_ID"] == written.WROTE.hex]
+        assert changes[0]["NICWATCHD_REASON_CODES"] == "taken-up"
+        assert all(json.loads(entry["NICWATCHD_CHANGES"]) for entry in changes)
+        assert any("+" in e["NICWATCHD_OBJECTS"] and "rules" in e["MESSAGE"] for e in changes)
 
         said = await nicwatchd("history", "eth1", "--json", wrapper=journal.wrapper)
         assert (said.code, said.complaint) == (0, "")
         history = json.loads(said.out)
         assert_in_order(
             [event["what"] for event in history["events"]],
-            *("started", "attached", "configured", "lost", "restored", "link down"),
+            *("started", "attached", "changed", "lost", "restored", "link down"),
             *("NOT WORKING", "link up", "working", "bypassed", "not bypassed", "stopped"),
         )
         conditions = [i["condition"] for i in history["intervals"] if i["family"] == "ipv4"]
@@ -94,7 +98,7 @@ async def test_each_cause_has_its_entry_and_its_line(journal: Journal) -> None:
         assert all(len(line) <= 80 for line in said.out.splitlines())
         lines = watched.decode().splitlines()
         assert all(len(line) <= 80 for line in lines)
-        assert_in_order(lines, has("attached"), has("working"), has("NOT WORKING"), has("working"))
+        assert_in_order(lines, has("attached"), has("changed"), has("NOT WORKING"), has("working"))
 
 
 def has(word: str) -> Callable[[str], bool]:

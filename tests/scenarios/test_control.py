@@ -123,7 +123,7 @@ async def test_the_commands() -> None:
         await host.until("eth1", complete)
         said = await nicwatchd_on(host.vpc, "reconcile")
         assert said.code == 0
-        assert said.text.startswith("nicwatchd 0.1.0 2 of 2 interfaces work IMDS ok")
+        assert said.text.startswith("nicwatchd 0.1.0 2 of 2 interfaces work IMDS ok, asked ")
         await host.daemon.stop()
         said = await nicwatchd_on(host.vpc, "status")
         assert said.code == 4

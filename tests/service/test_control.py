@@ -14,6 +14,7 @@ import pytest
 
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import IPAddress
+from nicwatchd.service import control as module
 from nicwatchd.service import handlers
 from nicwatchd.service.connections import CONTROL, READ_ONLY
 from nicwatchd.service.control import Control
@@ -274,6 +275,47 @@ async def test_the_read_only_socket_is_bounded_for_all(control: Control) -> None
     assert await say(control, HEALTHZ)  # the other one is not full
     for _, writer in open_:
         writer.close()
+
+
+async def asks(path: Path, request: bytes) -> asyncio.StreamWriter:
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(request)
+    return writer
+
+
+@pytest.mark.parametrize("attempt", range(8))  # it depends on which step of an answer it ends in
+async def test_hundreds_that_wait_for_an_answer_are_ended_without_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, attempt: int
+) -> None:
+    """They are answered one after the other, and the patience ends in the midst of them."""
+    monkeypatch.setattr(module, "SHUTDOWN_TIMEOUT", 0.002 + 0.0003 * attempt)
+    service = Well()
+    control = Control(service, tmp_path / "nicwatchd.sock")
+    await control.start()
+    handlers = control.sockets[1]._handlers
+    streams = [await asks(control.read_only_path, EVENTS) for _ in range(READ_ONLY.streams)]
+    await handlers._turnstile.acquire()
+    waiting = READ_ONLY.connections - len(streams)
+    many = [await asks(control.read_only_path, KEPT) for _ in range(waiting)]
+
+    async def all_wait() -> bool:
+        return len(handlers.underway) == READ_ONLY.connections
+
+    await eventually(all_wait)
+    handlers._turnstile.release()
+    await control.close()
+    assert not caplog.records
+    assert (len(handlers.underway), service.listeners) == (0, [])
+    for writer in (*streams, *many):
+        writer.close()
+
+
+async def test_who_asks_while_it_stops_is_refused(control: Control) -> None:
+    await control.sockets[0]._handlers.underway.end(1.0)
+    answer = await say(control, KEPT)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Connection: close" in answer
+    assert b"nicwatchd is stopping" in answer
 
 
 async def test_both_sockets_go_with_the_daemon(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ from nicwatchd.core.news import (
     Restored,
     StateChanged,
     Surprised,
+    Wrote,
 )
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.written import IMDS
 from nicwatchd.service.event_stream import PENDING, TYPES, EventStreams
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, ReasonStatus
 from nicwatchd.service.telling import ImdsChanged, Observer, Started, Stopped, Told
@@ -127,6 +129,12 @@ def test_each_interface_comes_first_as_it_is() -> None:
             "applied",
             ReasonStatus(code="restored", text="what was lost is there again"),
         ),
+        (
+            Told(Wrote(VIEW, (GROUP,), IMDS), interface()),
+            "changed",
+            "applied",
+            ReasonStatus(code=IMDS.code, text=IMDS.text),
+        ),
         (Told(Bypassed(VIEW, (RULE_100,), ()), interface()), "bypassed", "applied", SHADOWED),
         (Told(Bypassed(VIEW, (), (RULE_100,)), interface()), "bypassed", "applied", None),
         (
@@ -157,6 +165,7 @@ def test_what_happens_has_its_type_and_cause(
     assert found["cause"] == (cause and cause.model_dump())
     changed = getattr(told.news, "family", None)
     assert found["family"] == (changed and changed.label.lower())
+    assert found["changed"] == ("group 3778" if kind == "changed" else None)
     assert told.status is not None
     assert found.items() >= json.loads(told.status.model_dump_json()).items()
 

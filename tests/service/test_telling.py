@@ -24,8 +24,10 @@ from nicwatchd.core.news import (
     Restored,
     StateChanged,
     Surprised,
+    Wrote,
 )
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.written import IMDS
 from nicwatchd.imds.condition import Condition
 from nicwatchd.service import journal
 from nicwatchd.service.counts import Counters
@@ -51,6 +53,7 @@ TOLD = {
     LinkChanged: (LinkChanged(VIEW, carries=False), journal.LINK_CHANGED),
     Lost: (Lost(VIEW, RULES, (), 9.0), journal.LOST),
     Restored: (Restored(VIEW, RULES, 0.11), journal.RESTORED),
+    Wrote: (Wrote(VIEW, RULES, IMDS), journal.WROTE),
     Bypassed: (Bypassed(VIEW, (WHY,), ()), journal.BYPASS_BEGAN),
     FamilyGivenUp: (FamilyGivenUp(VIEW, V6, WHY, 180.0), journal.FAMILY_GIVEN_UP),
     EgressMoved: (EgressMoved(VIEW, V4, ("eth0",), ("eth1",), False), journal.EGRESS_MOVED),

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nicwatchd.core.firewall import Firewall
-from nicwatchd.core.model import Address, Family, IPAddress, IPNetwork, Link, Route, Rule, contains
+from nicwatchd.core.model import (
+    Address,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Reason,
+    Route,
+    Rule,
+    contains,
+)
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import RouteAnswer
 
@@ -35,11 +45,13 @@ class Eni:
     `addresses` are on the link, global. `own` are those that it has by IMDS or DHCP, and that are
     to answer; `listed` those that IMDS lists, whether the link has their family or not. `vpc` is
     its VPC's id. `dns`: whom systemd-resolved asks by this link. `exceeded`: packets to link-local
-    services that EC2 dropped; None: not known.
+    services that EC2 dropped; None: not known. `unconfigured`: notes on addresses that nobody put
+    on the link.
     """
 
     link: Link
     eni: str | None = None
+    device: int | None = None
     is_primary: bool = False
     is_managed: bool = False
     addresses: tuple[Address, ...] = ()
@@ -50,6 +62,7 @@ class Eni:
     sysctls: Sysctls = Sysctls()
     dns: tuple[IPAddress, ...] = ()
     exceeded: int | None = None
+    unconfigured: tuple[Reason, ...] = ()
 
     @property
     def name(self) -> str:
@@ -82,6 +95,18 @@ class Imds:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """A process that asks IMDS: its name and origin, how many connections were seen, what stops it.
+
+    `stop`: a command, or words; empty: not known.
+    """
+
+    name: str
+    connections: int
+    stop: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Daemon:
     """The daemon of this host. `status` is None where it did not answer.
 
@@ -98,6 +123,11 @@ class Daemon:
     def works(self) -> bool:
         """Whether it answers, and manages this host."""
         return self.status is not None and not self.status.get("idle")
+
+    def interface(self, mac: str) -> Mapping[str, Any]:
+        """What it says of the interface with this MAC; nothing if it does not know it."""
+        every = (self.status or {}).get("interfaces", ())
+        return next((each for each in every if each["mac"] == mac), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +163,7 @@ class Facts:
     answers: Mapping[Asked, RouteAnswer | int] = field(default_factory=dict)
     firewall: Firewall | None = None
     imds: Imds = Imds()
+    askers: tuple[Asker, ...] = ()  # where IMDS is asked too much: who does
     daemon: Daemon = Daemon()
     tools: tuple[Tool, ...] = ()
     networkd: Networkd | None = None

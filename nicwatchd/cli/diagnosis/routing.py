@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from nicwatchd.cli.diagnosis.facts import Asked, Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
@@ -20,13 +19,12 @@ from nicwatchd.core.model import (
     contains,
 )
 from nicwatchd.core.ownership import SHARED_TABLES
-from nicwatchd.core.packet import Packet, meets
+from nicwatchd.core.packet import Packet
 from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS
 from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.rule_walk import rejecter, taker
 from nicwatchd.core.shadow import FAR, FORBIDDEN
 from nicwatchd.core.words import command, rule_text
-
-LAST_RULE: Final = 32_765  # behind it there are only the kernel's
 
 
 def neighbour_in(subnet: IPNetwork) -> IPAddress:
@@ -80,30 +78,37 @@ def taken_away(facts: Facts) -> Iterator[Finding]:
                 ends[winner] = _where(facts, answer)
     for rule, addresses in said.items():
         text = f"rule {rule_text(rule)}, not nicwatchd's, leads packets {ends[rule]}: "
-        yield fail(
-            "rule-before",
-            f"{text}{_answers(addresses)}.",
-            f"sudo {command(RemoveRule(rule), facts.name_of)}",
-            "# it comes back if its maker runs again: find out who makes it",
-        )
+        yield fail("rule-before", f"{text}{_answers(addresses)}.", *_give_way(facts, rule))
+
+
+def _give_way(facts: Facts, rule: Rule) -> Iterator[str]:
+    """What leads the packets by their ENI again.
+
+    A rule that takes all traffic, as a VPN's does, is to go on, but for what is the ENI's: that is
+    as the daemon says.
+    """
+    by = f"by rule {rule.priority} ("
+    its = [
+        cause["remedy"]
+        for interface in (facts.daemon.status or {}).get("interfaces", ())
+        for cause in (interface.get(rule.family.label.replace("IP", "ip")) or {}).get("causes", ())
+        if by in cause["text"] and rule.src is None
+    ]
+    if its:
+        yield from dict.fromkeys(its)
+        return
+    yield f"sudo {command(RemoveRule(rule), facts.name_of)}"
+    yield "# it comes back if its maker runs again: find out who makes it"
 
 
 def _winner(facts: Facts, ip: IPAddress, answer: RouteAnswer | int | None, eni: Eni) -> Rule | None:
     """The foreign rule that decides on packets from an address, where they do not leave by it."""
     if answer is None or (isinstance(answer, RouteAnswer) and answer.oif == eni.index):
         return None
-    if isinstance(answer, int) and answer not in FORBIDDEN:
-        return None
-    for rule in facts.rules:
-        if meets(rule, Packet(ip, FAR[Family(ip.version)])) is False:
-            continue
-        if isinstance(answer, RouteAnswer):
-            decides = rule.action == TO_TABLE and rule.table == answer.table
-        else:
-            decides = rule.action != TO_TABLE
-        if decides and rule.priority <= LAST_RULE:
-            return None if rule.protocol == PROTOCOL else rule
-    return None
+    packet = Packet(ip, FAR[Family(ip.version)])
+    if isinstance(answer, RouteAnswer):
+        return taker(packet, facts.rules, answer.table)
+    return rejecter(packet, facts.rules) if answer in FORBIDDEN else None
 
 
 def _where(facts: Facts, answer: RouteAnswer | int | None) -> str:
@@ -218,7 +223,8 @@ def new_subnet(facts: Facts) -> Iterator[Finding]:
         return
     lost: dict[IPNetwork, list[IPAddress]] = {}
     for asked, ip, subnet in _to_new_subnets(primary, facts.enis):
-        if facts.oif(asked) not in (None, primary.index):
+        taken_by = facts.by_index(facts.oif(asked) or 0)
+        if taken_by and not taken_by.is_primary and subnet in taken_by.subnets:
             lost.setdefault(subnet, []).append(ip)
     for subnet, addresses in lost.items():
         text = f"hosts in {subnet} no longer reach {', '.join(map(str, addresses))}: the answers"
