@@ -29,7 +29,8 @@ Attributes: TypeAlias = Mapping[str, Value | None]
 Write: TypeAlias = Callable[[type[nlmsg], Fields, Attributes], bytes]
 
 FAMILY: Final = "family"  # all of a shape have it: pyroute2 builds addresses by it
-# The bytes of a template's values. The kernel's structures have little of their own that is in it.
+# The bytes of a template's values: at most 90, of a rule with everything. Few of those that messages
+# have of their own are among them.
 MARKS: Final = range(0x40, 0x100)
 
 
