@@ -29,8 +29,8 @@ Attributes: TypeAlias = Mapping[str, Value | None]
 Write: TypeAlias = Callable[[type[nlmsg], Fields, Attributes], bytes]
 
 FAMILY: Final = "family"  # all of a shape have it: pyroute2 builds addresses by it
-# The bytes of a template's values: at most 90, of a rule with everything. Few of those that messages
-# have of their own are among them.
+# The bytes of a template's values: a rule with everything takes 90. The rest of a message, lengths
+# and types above all, has few of them.
 MARKS: Final = range(0x40, 0x100)
 
 
