@@ -68,9 +68,11 @@ class Place(NamedTuple):
 def thing(operation: Operation) -> Thing | None:
     """What an operation adds or sets; None for a removal, and for a change of an address."""
     if isinstance(operation, AddRoute):
-        return replace(operation, replace=False)
-    if isinstance(operation, AddAddress):  # one that is there and changes was not lost
-        return None if operation.replace else replace(operation, preferred=False)
+        return replace(operation, replace=False) if operation.replace else operation
+    if isinstance(operation, AddAddress):
+        if operation.replace:  # one that is there and changes was not lost
+            return None
+        return replace(operation, preferred=False) if operation.preferred else operation
     return operation if isinstance(operation, AddRule | SetGroup) else None
 
 

@@ -41,6 +41,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    IPAddress,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.firewall import Published
-    from nicwatchd.core.model import Address, IPAddress, Link, Reason, Route, Rule
+    from nicwatchd.core.model import Address, Link, Reason, Route, Rule
 
 
 class KernelError(Exception):
@@ -136,6 +137,11 @@ class RouteAnswer:
     oif: int
 
 
+# A packet to look up: its source (None: an unbound socket), its destination, and the link to which
+# the socket is bound (0: none).
+Asked: TypeAlias = tuple[IPAddress | None, IPAddress, int]
+
+
 class Kernel(Protocol):
     """The kernel of one network namespace. Each method may raise `KernelError`."""
 
@@ -209,6 +215,9 @@ class Kernel(Protocol):
         `oif` stands for a socket that is bound to the link. The source must be an address of the
         host, else the answer proves nothing; None stands for a socket that is not bound to one.
         """
+
+    async def route_gets(self, asked: Sequence[Asked]) -> list[RouteAnswer | int]:
+        """As `route_get`, for each of these, in order: for hundreds it takes a few milliseconds."""
 
 
 # --- events ------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from nicwatchd.core.firewall import Published
     from nicwatchd.core.model import IPAddress
+    from nicwatchd.core.port import Asked
 
 UNSPECIFIED: Final[Mapping[Family, IPAddress]] = {
     Family.V4: IPv4Address(0),
@@ -179,6 +180,10 @@ class FakeKernel:
         if dst in local:
             return RouteAnswer(LOCAL_TABLE, 1)
         return lookup(self._state, src, dst, oif)
+
+    async def route_gets(self, asked: Sequence[Asked]) -> list[RouteAnswer | int]:
+        """See `Kernel`."""
+        return [await self.route_get(src, dst, oif=oif) for src, dst, oif in asked]
 
     # --- the world's side ----------------------------------------------------------------------
 

@@ -165,8 +165,8 @@ class _Replay:
             case Apply(operations=operations):
                 return Applied(tuple(await kernel.run(operations)))
             case LookUp(probes=probes):
-                answers = [await kernel.route_get(p.src, p.dst, oif=p.oif) for p in probes]
-                return LookedUp(tuple(answers))
+                asked = [(each.src, each.dst, each.oif) for each in probes]
+                return LookedUp(tuple(await kernel.route_gets(asked)))
 
     async def _read_objects(self, step: ReadObjects) -> ObjectsRead:
         kernel, outside = self._kernel, self._steps.outside

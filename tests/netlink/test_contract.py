@@ -886,6 +886,26 @@ async def test_the_probe_tells_the_table_that_decides(world: World, family: Fami
     assert await kernel.route_get(source, far, oif=index) == RouteAnswer(table, index)
 
 
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_hundreds_of_look_ups_are_answered_in_order(world: World, family: Family) -> None:
+    v4 = family is Family.V4
+    index, source = await link_up(world), V4 if v4 else V6
+    far = ip_address("198.51.100.1" if v4 else "2001:db8:ff::1")
+    scope = SCOPE_LINK if v4 else SCOPE_UNIVERSE
+    await run(world, AddAddress(index, source))
+    await world.put(Route(ip_network(far), MAIN_TABLE, index, RTPROT_STATIC, scope=scope))
+    elsewhere = ip_address("203.0.113.1" if v4 else "2001:db8:fe::1")
+    asked = [
+        *((source, far, 0), (None, far, 0), (source, far, index), (source, source, 0)),
+        *((source, elsewhere, 0), (elsewhere, far, 0)),
+    ]
+    alone = [await world.kernel.route_get(src, dst, oif=oif) for src, dst, oif in asked]
+    assert alone[:3] == [RouteAnswer(MAIN_TABLE, index)] * 3
+    assert alone[4] == ENETUNREACH
+    assert await world.kernel.route_gets(asked * 70) == alone * 70
+    assert await world.kernel.route_gets([]) == []
+
+
 async def test_the_suppressor_honours_main_but_not_other_enis(world: World) -> None:
     eni, primary, bridge = [await link_up(world, name) for name in ("eth1", "eth0", "br0")]
     table = Numbers().table_of(eni)

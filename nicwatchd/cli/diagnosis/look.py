@@ -262,10 +262,8 @@ async def look(system: System, config: Path | None, runtime_directory: Path) -> 
 
 
 async def _look_up(kernel: Kernel, questions: Iterable[Asked]) -> dict[Asked, RouteAnswer | int]:
-    return {
-        (src, dst, oif): await kernel.route_get(src, dst, oif=oif)
-        for src, dst, oif in dict.fromkeys(questions)
-    }
+    asked = tuple(dict.fromkeys(questions))
+    return dict(zip(asked, await kernel.route_gets(asked), strict=True))
 
 
 def _listed(interface: Mapping[str, Any]) -> Iterator[str]:
