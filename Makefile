@@ -131,6 +131,10 @@ bench-idle: $(VM_STAMP) ## Count the instructions that nicwatchd takes at rest, 
 	@.venv/bin/python -m tests.vm.image trixie
 	@$(SANDBOX) .venv/bin/python -m tests.bench.idle $(ARGS)
 
+.PHONY: bench-growth
+bench-growth: $(STAMP) ## Measure how the costs grow from 1 to 64 network interfaces; takes ten minutes
+	@$(SANDBOX) .venv/bin/python -m tests.bench.growth $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(VM_STAMP) ## Compare nicwatchd with other agents on virtual machines; takes 40 minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64

@@ -59,7 +59,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
                 outside.expected(eni, ec2.vpc.ifindex(eni))
                 for eni in (ec2.eni(script.name) for script in scripts)
             ]
-            cold = await _start(ec2)
+            cold = await start(ec2)
             for one in wanted:
                 await probe.complete(one, PATIENCE, LOOK)
             first = time.monotonic() - cold.at
@@ -69,7 +69,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
             with netns.inside(ec2.vpc.host):
                 changes = open_event_socket()
             with changes:
-                again = await _start(ec2)
+                again = await start(ec2)
                 await all_applied(again.daemon, enis)
                 second = time.monotonic() - again.at
                 written = _count(changes)
@@ -127,7 +127,7 @@ class Started:
         return Process(self.daemon.process.pid)
 
 
-async def _start(ec2: Ec2) -> Started:
+async def start(ec2: Ec2) -> Started:
     at = time.monotonic()
     return Started(await ec2.start_daemon(), at)
 

@@ -206,7 +206,8 @@ def test_what_was_compared_is_named_with_its_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["make bench", "make bench-boot", "make bench-idle", "make bench-peers"]
+    "command",
+    ["make bench", "make bench-boot", "make bench-growth", "make bench-idle", "make bench-peers"],
 )
 def test_the_page_has_a_place_for_it(command: str) -> None:
     page = report.PAGE.read_text()
