@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from nicwatchd import __version__
+from nicwatchd.core import asking
 from nicwatchd.core.host import Host
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
@@ -192,7 +193,10 @@ class Daemon:
                 self.turn.take_reading(item, now)
             case NewPolicy(policy=policy):
                 self.turn.set_policy(policy, now)
+                if self._ask_imds_afresh():
+                    asking.poll_all(self.host, now)
             case Reconcile(only=only):
+                self._ask_imds_afresh()
                 if self._record(item, self.host.releases.minus(only)):
                     self._waiting.append((item, self.turn.reconcile(only, now, item.adopt)))
             case Release(only=only):
@@ -201,6 +205,11 @@ class Daemon:
             case _:
                 by_us = getattr(item, "pid", 0) == self._kernel.port_id
                 self.turn.take_event(item, now, by_us=by_us)
+
+    def _ask_imds_afresh(self) -> bool:
+        """Whoever has just enabled IMDS waits for no pause of ours; whether there was one."""
+        self._questions.hurry()
+        return self._imds.ask_afresh()
 
     def _record(self, item: Reconcile | Release, releases: Releases) -> bool:
         """Record what is released from now on; whether that succeeded."""

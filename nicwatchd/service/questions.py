@@ -81,6 +81,12 @@ class Questions:
         if self._primary is None:
             self._primary = asyncio.create_task(self._read_primary())
 
+    def hurry(self) -> None:
+        """Ask for the primary's MAC at once, if it is not known yet."""
+        if self._primary is not None and not self._primary.done():
+            self._primary.cancel()
+            self._primary = asyncio.create_task(self._read_primary())
+
     async def _read_primary(self) -> None:
         pause = PRIMARY_FIRST
         last: Answer[str] | None = None
