@@ -167,7 +167,9 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     if not confirmed:
         reasons += damaged(family, witness.imds) + forgot + unlisted
         forgot = unlisted = ()
-    elif told_none and leases:
+    elif witness.age < policy.patience:
+        forgot = ()  # of an ENI that is back IMDS tells late, as of every new one
+    if confirmed and told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
     notes = (*forgot, *unlisted, *strange_leases(family, said, strangers))
