@@ -160,7 +160,11 @@ def worth_a_word(interface: Document) -> Iterator[Cause]:
     if "leaves-elsewhere" in told:
         told.add("shadowed")  # the same, rule by rule
     for note in interface["notes"]:
-        if note["code"] not in QUIET and note["code"] not in told:
+        # Elsewhere by somebody's choice is quiet; what can be mended is not.
+        is_quiet = note["code"] in QUIET and not (
+            note["code"] == "egress-elsewhere" and note.get("remedy")
+        )
+        if not is_quiet and note["code"] not in told:
             yield Cause(sentence(note["text"]), note.get("remedy", ""))
 
 

@@ -233,6 +233,17 @@ def test_a_note_that_is_no_trouble_is_for_the_view_in_depth() -> None:
     assert lines[5:] == ["", "eth1  a rule was removed 3 times.", "      Mend: bpftrace"]
 
 
+@pytest.mark.parametrize(("remedy", "is_told"), [("", False), ("nicwatchd doctor", True)])
+def test_the_hosts_own_traffic_elsewhere_is_told_where_it_can_be_mended(
+    remedy: str, *, is_told: bool
+) -> None:
+    """By somebody's choice it is quiet."""
+    note = ReasonStatus(code="egress-elsewhere", text="leaves by another ENI", remedy=remedy)
+    lines = shown(host(eni(0, notes=[note])))
+    assert ("eth0  leaves by another ENI." in lines) is is_told
+    assert (f"      Mend: {remedy}" in lines) is is_told
+
+
 AWAY = UnlinkedStatus(mac="02:00:00:00:00:03", eni="eni-3", name="eth2", since=NOW, remembered=True)
 VFIO = DeviceStatus(address="0000:00:06.0", driver="vfio-pci")
 ONE_OF_TWO = "it may be one of 2 Amazon network devices without a link"
