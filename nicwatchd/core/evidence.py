@@ -156,8 +156,11 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
         return Verdict(family, Status.WAITING, (refusal,), usable=usable)
     if not _has_evidence(family, witness, leases, policy):
         return _undecided(family, witness, policy)
-    told_none = _told_none(family, witness)
-    if told_none and not leases and _patience_over(family, witness, policy):
+    if (
+        (told_none := _told_none(family, witness))
+        and not leases
+        and _patience_over(family, witness, policy)
+    ):
         return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
     reasons = missing(family, witness.imds) + strays(family, said)
     unlisted = unlisted_leases(family, said, tuple(ip for ip in leases if ip not in strangers))
@@ -167,13 +170,17 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     if not confirmed:
         reasons += damaged(family, witness.imds) + forgot + unlisted
         forgot = unlisted = ()
-    elif witness.age < policy.patience:
-        forgot = ()  # of an ENI that is back IMDS tells late, as of every new one
-    if confirmed and told_none and leases:
+    elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    notes = (*forgot, *unlisted, *strange_leases(family, said, strangers))
+    late = _lasting(forgot, witness, policy)
+    notes = (*late, *unlisted, *strange_leases(family, said, strangers))
     return Verdict(family, status, reasons, notes=notes, usable=usable)
+
+
+def _lasting(forgot: tuple[Reason, ...], witness: Witness, policy: Policy) -> tuple[Reason, ...]:
+    """Of an ENI that is back IMDS tells late, as of every new one: that is not forgotten."""
+    return () if witness.age < policy.patience else forgot
 
 
 def _why_off(family: Family, witness: Witness, policy: Policy) -> Reason | None:

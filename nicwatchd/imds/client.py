@@ -123,19 +123,14 @@ class ImdsClient:
         return self._transport.last_success
 
     def ask_afresh(self) -> bool:
-        """Find out now how IMDS is; whether requests were held back.
-
-        Ends what we wait for by ourselves: whoever has just enabled IMDS need not wait for it. A
-        pause that IMDS asked for goes on.
-        """
+        """Find out now how IMDS is; whether that ended a pause of ours. IMDS's own go on."""
         self._is_doubted = True
-        self._failures = 0
         if self._session is not None:
             self._session = replace(self._session, renew_at=self._clock())
-        if self.condition.state == "throttled" or not self._paused():
-            return False
-        self.condition = replace(self.condition, retry_at=None)
-        return True
+        held_back = self._paused() and self.condition.state != "throttled"
+        if held_back:
+            self.condition = replace(self.condition, retry_at=None)
+        return held_back
 
     async def get(self, path: str) -> Answer[str]:
         """The text at `path`, relative to the meta-data root; ABSENT for a 404."""

@@ -193,10 +193,10 @@ class Daemon:
                 self.turn.take_reading(item, now)
             case NewPolicy(policy=policy):
                 self.turn.set_policy(policy, now)
-                if self._ask_imds_afresh():
+                if self._questions.ask_afresh():
                     asking.poll_all(self.host, now)
             case Reconcile(only=only):
-                self._ask_imds_afresh()
+                self._questions.ask_afresh()
                 if self._record(item, self.host.releases.minus(only)):
                     self._waiting.append((item, self.turn.reconcile(only, now, item.adopt)))
             case Release(only=only):
@@ -205,11 +205,6 @@ class Daemon:
             case _:
                 by_us = getattr(item, "pid", 0) == self._kernel.port_id
                 self.turn.take_event(item, now, by_us=by_us)
-
-    def _ask_imds_afresh(self) -> bool:
-        """Whoever has just enabled IMDS waits for no pause of ours; whether there was one."""
-        self._questions.hurry()
-        return self._imds.ask_afresh()
 
     def _record(self, item: Reconcile | Release, releases: Releases) -> bool:
         """Record what is released from now on; whether that succeeded."""

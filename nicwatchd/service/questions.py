@@ -81,11 +81,15 @@ class Questions:
         if self._primary is None:
             self._primary = asyncio.create_task(self._read_primary())
 
-    def hurry(self) -> None:
-        """Ask for the primary's MAC at once, if it is not known yet."""
+    def ask_afresh(self) -> bool:
+        """Find out now how IMDS is, and the primary's MAC; whether there was a pause of ours.
+
+        Whoever has just enabled IMDS does not wait for that.
+        """
         if self._primary is not None and not self._primary.done():
             self._primary.cancel()
             self._primary = asyncio.create_task(self._read_primary())
+        return self._imds.ask_afresh()
 
     async def _read_primary(self) -> None:
         pause = PRIMARY_FIRST
