@@ -13,7 +13,7 @@ from typing import Any, Final
 from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
 from nicwatchd.cli.judgement import find
 from nicwatchd.cli.layout import wrap
-from nicwatchd.cli.output import NO_INTERFACE, NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
+from nicwatchd.cli.output import FORBIDDEN, NO_INTERFACE, NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.model import Operation, RemoveAddress, RemoveRoute, SetGroup
 from nicwatchd.core.policy import Policy
@@ -51,7 +51,7 @@ def release(arguments: argparse.Namespace) -> int:
     if refused:
         return fail(refused, USAGE)
     if not arguments.dry_run and not has_net_admin():
-        return fail("CAP_NET_ADMIN is missing: run this command as root", NO_RIGHT)
+        return fail(FORBIDDEN, NO_RIGHT)
     try:
         return _release(arguments)
     except DaemonError as error:
@@ -116,7 +116,7 @@ def _policy(config: Path | None) -> Policy:
     try:
         return load(config).policy()
     except SettingsError as error:
-        fail(f"{error}; using the default settings", USAGE)
+        fail(f"{error.in_one_line}; using the default settings", USAGE)
         return Policy()
 
 

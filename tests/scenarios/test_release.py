@@ -179,6 +179,6 @@ async def test_what_is_asked_of_it_in_vain() -> None:
         said = await nicwatchd_on(host.vpc, "release", "--all", wrapper=AS_NOBODY)
         assert (said.code, said.complaint_line) == (
             5,
-            "nicwatchd: CAP_NET_ADMIN is missing: run this command as root",
+            "nicwatchd: only root and nicwatchd's own user may do this",
         )
         assert not (await host.daemon.get("/v1/status"))["released"]
