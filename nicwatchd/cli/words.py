@@ -67,6 +67,15 @@ def _by_state(interface: Document) -> str:
     return {"applied": "applied", "detected": "starting"}.get(state, "waiting")
 
 
+def state_text(interface: Document) -> str:
+    """How far nicwatchd's own work on it has got. Of the primary it does a part."""
+    state = str(interface["state"])
+    if not interface.get("primary") or state != "ignored":
+        return state
+    is_protected = interface.get("protected")
+    return f"its link is left alone{', its addresses are protected' if is_protected else ''}"
+
+
 def items_text(interface: Document, part: Document | None) -> str:
     """What a family has: the first address and how many more, or what is amiss with them."""
     if not part:

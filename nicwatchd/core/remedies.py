@@ -9,9 +9,10 @@ nothing needs to be done, or nothing is known to help.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.model import Reason
+if TYPE_CHECKING:
+    from nicwatchd.core.model import Reason  # the command line reads this module, and must be fast
 
 DOCTOR: Final = "nicwatchd doctor"
 # What mends it where the interface is to go on without IMDS's word.

@@ -77,6 +77,7 @@ class InterfaceStatus(_Model):
     section: str | None = None  # of the settings, that applies to it: what it matches by
     link_up: bool = True
     primary: bool = False
+    protected: bool = False  # it is the primary, and has a table and rules of nicwatchd
     health: Health | None = None
     waits: bool = False  # all causes of both families are expected to end by themselves
     state: State
@@ -197,6 +198,7 @@ def of_view(view: View, epoch: float) -> InterfaceStatus:
         section=None if view.section is None else str(view.section),
         link_up=link.up,
         primary=isinstance(view.treatment, Primary),
+        protected=view.is_protected,
         health=worst(each.health for each in view.health.values()),
         waits=_waits(view),
         state=view.state,

@@ -178,7 +178,9 @@ def test_an_imds_that_does_not_answer_says_since_when(answered: float | None, wo
     imds = ImdsStatus(state="failing", detail="500", asked=NOW - 1.5, answered=answered)
     lines = shown(host(eni(0), imds=imds))
     assert lines[0] == "nicwatchd 0.2.0   1 of 1 interface works"
-    assert " ".join(lines[1 : lines.index("")]) == f"IMDS is failing: 500; {words}"
+    assert " ".join(lines[1 : lines.index("")]) == (
+        f"IMDS is failing: 500; {words} Why: nicwatchd doctor"
+    )
 
 
 def test_the_longest_first_line_fits() -> None:
@@ -407,6 +409,59 @@ async def test_an_interface_that_is_not_there(
         if key:
             assert await run(tmp_path, "explain", key) == 3
             assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("protected", "words"),
+    [
+        (False, "its link is left alone"),
+        (True, "its link is left alone, its addresses are protected"),
+    ],
+)
+async def test_the_primary_is_not_called_ignored(
+    service: Canned,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    *,
+    protected: bool,
+) -> None:
+    service.said = host(eni(0, protected=protected))
+    for command in ("status", "explain"):
+        assert await run(tmp_path, command, "eth0") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert words in out
+        assert ("are protected" in out) is protected
+        assert "ignored" not in out
+
+
+async def test_what_history_calls_bypassed_is_called_so(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.said = host(eni(0), eni(1, shadowed=True, fought_over=True))
+    await run(tmp_path, "status", "eth1")
+    assert "(bypassed, fought over)" in capsys.readouterr().out
+
+
+def test_no_key_is_asked_for_that_imds_does_not_list() -> None:
+    key = {"key": "ipv6s", "answer": "unknown", "why": "not asked yet", "since": NOW - 11}
+    key |= {"values": [], "unconfirmed": []}
+    account = {
+        "interface": host(eni(0)).model_dump(mode="json")["interfaces"][0],
+        "ipv6": {"keys": [key]},
+    }
+    for asked, words in (
+        (None, "unknown: not asked yet (for 11 s)"),
+        (NOW - 0.8, "unknown: IMDS does not list the MAC"),
+    ):
+        told = list(_family_lines(account | {"asked": asked, "listed_since": None}))
+        assert told == [f"  IMDS   {'ipv6s':25}{words}"]
+
+
+def _family_lines(account: dict[str, Any]) -> Iterator[str]:
+    whole = {"next_look": NOW, "next_look_why": "poll", "next_question": None, "undone": []}
+    whole |= {"throttled": [], "table": 7, "routes": 0, "rules": 0}
+    return (line for line in lines(account | whole, NOW, Paint()) if "ipv6s" in line)
 
 
 async def test_explain_tells_the_notes(
