@@ -156,11 +156,8 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
         return Verdict(family, Status.WAITING, (refusal,), usable=usable)
     if not _has_evidence(family, witness, leases, policy):
         return _undecided(family, witness, policy)
-    if (
-        (told_none := _told_none(family, witness))
-        and not leases
-        and _patience_over(family, witness, policy)
-    ):
+    told_none = _told_none(family, witness)
+    if told_none and not leases and _patience_over(family, witness, policy):
         return Verdict(family, Status.ABSENT, (_nothing_assigned(family),))
     reasons = missing(family, witness.imds) + strays(family, said)
     unlisted = unlisted_leases(family, said, tuple(ip for ip in leases if ip not in strangers))
@@ -173,13 +170,12 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    late = _lasting(forgot, witness, policy)
-    notes = (*late, *unlisted, *strange_leases(family, said, strangers))
+    notes = (*_due(forgot, witness, policy), *unlisted, *strange_leases(family, said, strangers))
     return Verdict(family, status, reasons, notes=notes, usable=usable)
 
 
-def _lasting(forgot: tuple[Reason, ...], witness: Witness, policy: Policy) -> tuple[Reason, ...]:
-    """Of an ENI that is back IMDS tells late, as of every new one: that is not forgotten."""
+def _due(forgot: tuple[Reason, ...], witness: Witness, policy: Policy) -> tuple[Reason, ...]:
+    """What IMDS forgot. Of an ENI that is back it tells late, as of every new one: nothing yet."""
     return () if witness.age < policy.patience else forgot
 
 
