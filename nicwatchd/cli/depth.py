@@ -15,9 +15,12 @@ from nicwatchd.cli.words import (
     lacks,
     merged_causes,
     sentence,
+    state_text,
 )
 
 LABELS: Final = 11  # columns of the labels
+# By their names in JSON; people read the words of the history, too.
+CONDITIONS: Final = {"overdue": "overdue", "shadowed": "bypassed", "fought_over": "fought over"}
 DEPRECATED: Final = '"deprecated" in `ip addr`: no default source'
 
 
@@ -124,11 +127,11 @@ def _run(run: list[str], silent: bool, added: bool) -> str:  # noqa: FBT001 (bot
 
 
 def _routing(interface: Document) -> str:
-    state = interface["state"]
-    marks = [name for name in ("overdue", "shadowed", "fought_over") if interface.get(name)]
-    conditions = f" ({', '.join(mark.replace('_', ' ') for mark in marks)})" if marks else ""
-    table = f"; its table is {interface['table']}" if state in ("validated", "applied") else ""
-    return f"{state}{conditions}{table}"
+    is_there = interface["state"] in ("validated", "applied") or interface.get("protected")
+    marks = [word for name, word in CONDITIONS.items() if interface.get(name)]
+    conditions = f" ({', '.join(marks)})" if marks else ""
+    table = f"; its table is {interface['table']}" if is_there else ""
+    return f"{state_text(interface)}{conditions}{table}"
 
 
 def _amiss(interface: Document) -> Iterator[str]:

@@ -15,7 +15,7 @@ from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, find, health, w
 from nicwatchd.cli.layout import Paint, duration, pad, wrap, wrap_remedy
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NOT_WELL, OK, fail, say
 from nicwatchd.cli.overview import no_interface
-from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition
+from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition, state_text
 from nicwatchd.core.remedies import DOCTOR
 
 LABEL: Final = 9  # columns of the labels of facts
@@ -28,6 +28,7 @@ FACTS: Final = {
     "router-advertisement": "router advertisement",
     "permanent": "permanent",
 }
+NOT_ASKED: Final = "not asked yet"  # as the daemon says it
 VERDICTS: Final = {
     "ready": "its facts are complete",
     "waiting": "its facts are not complete",
@@ -111,13 +112,15 @@ def lines(account: Document, now: float, paint: Paint) -> Iterator[str]:
     eni = interface.get("eni") or interface["mac"]
     begin = f"{interface['name']}  {eni}  "
     since = duration(now - interface["since"])
-    first, *rest = wrap(f"{word}; its state is {interface['state']}, for {since}", begin, "  ")
+    state = state_text(interface)
+    state = f"its state is {state}" if state == interface["state"] else state
+    first, *rest = wrap(f"{word}; {state}, for {since}", begin, "  ")
     yield first.replace(word, paint(word, COLOUR_OF.get(word, "")), 1)
     yield from rest
     yield from _treatment(account)
     for key, label in FAMILIES.items():
         yield ""
-        yield from _family(label, interface.get(key), account.get(key), now)
+        yield from _family(label, interface.get(key), _asked(account, key), now)
     yield from _notes(interface)
     yield ""
     yield from _found(account)
@@ -133,6 +136,16 @@ def _treatment(account: Document) -> Iterator[str]:
 
 
 # --- facts ---------------------------------------------------------------------------------------
+
+
+def _asked(account: Document, family: str) -> Document | None:
+    """The facts of a family. No key of an ENI that IMDS does not list is asked for: say that."""
+    facts: Document | None = account.get(family)
+    if not facts or account.get("asked") is None or account.get("listed_since") is not None:
+        return facts
+    unlisted = {"why": "IMDS does not list the MAC", "since": None}
+    keys = [key | unlisted if key["why"] == NOT_ASKED else key for key in facts["keys"]]
+    return facts | {"keys": keys}
 
 
 def _family(label: str, part: Document | None, facts: Document | None, now: float) -> Iterator[str]:

@@ -286,9 +286,10 @@ def lines(way: Way, ruling: Ruling, whence: str) -> Iterator[str]:
         yield from wrap(ONLY_KERNEL)
     if ruling.word == "unknown":
         yield from wrap(f"Owners: {whence}")
-    if ruling.remedy:
-        label = "But" if ruling.word == "passes" else "Mend"
-        yield from wrap_remedy(ruling.remedy, f"{label}: ")
+    if ruling.remedy and ruling.word == "passes":
+        yield from wrap(f"{ruling.remedy[0].upper()}{ruling.remedy[1:]}.")
+    elif ruling.remedy:
+        yield from wrap_remedy(ruling.remedy, "Mend: ")
 
 
 def _row(way: Way, met: Met) -> list[str]:

@@ -7,7 +7,7 @@ code (`nicwatchd.cli.output`).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 FAMILIES: Final = ("ipv4", "ipv6", "any", "all")
 TIMES: Final = ("--since", "--until")
+MANY: Final = 8  # choices that are not named in one line
 TARGET: Final = "name, MAC, ENI id or address"
 
 EPILOG: Final = """\
@@ -55,11 +56,38 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports it when the help cannot be printed; argparse itself would ignore that."""
+    """Reports it when the help cannot be printed; argparse itself would ignore that.
+
+    A command reports its unknown options itself, so with its own usage; and what was perhaps meant.
+    """
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        found, rest = super().parse_known_args(*args, **kwargs)
+        if rest and self.get_default("module"):
+            meant = _meant(rest[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unknown argument {rest[0]!r}{meant}")
+        return found, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = list(action.choices)
+        text = f"there is no {str(value)!r}{_meant(str(value), known) or f'; see {self.prog} -h'}"
+        if not _meant(str(value), known) and len(known) < MANY:
+            text = f"{str(value)!r} is none of: {', '.join(known)}"
+        raise argparse.ArgumentError(action, text)
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         del file  # it is standard output
         say(self.format_help().rstrip())
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    """What was perhaps meant by a word; empty if nothing is like it."""
+    from difflib import get_close_matches  # only here: it takes a while
+
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _seconds(text: str) -> float:

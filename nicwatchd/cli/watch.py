@@ -186,7 +186,8 @@ def _verdict(event: Mapping[str, Any], health: str) -> str:
 
 
 def _families(event: Mapping[str, Any]) -> Iterator[str]:
-    """What is to be said of each family."""
+    """What is to be said of each family; once what is the same of both."""
+    said: dict[tuple[str, str], list[str]] = {}  # by the word and the details
     for family, label in FAMILIES:
         part = event.get(family)
         if not isinstance(part, dict):
@@ -197,9 +198,13 @@ def _families(event: Mapping[str, Any]) -> Iterator[str]:
         items = [*part.get("addresses", ()), *part.get("prefixes", ())]
         if health == "working" or (health is None and "health" not in part and items):
             more = f" +{len(items) - SHOWN}" if len(items) > SHOWN else ""
-            yield f"{label} {', '.join(map(str, items[:SHOWN]))}{more}"
+            said["", f"{', '.join(map(str, items[:SHOWN]))}{more}"] = [label]
         elif health:
-            yield f"{label} {'waits' if waits else health.replace('-', ' ')}: {why}"
+            word = "waits" if waits else str(health).replace("-", " ")
+            said.setdefault((word, why), []).append(label)
+    for (word, details), labels in said.items():
+        verb = "wait" if word == "waits" and len(labels) > 1 else word
+        yield f"{' and '.join(labels)} {verb}: {details}" if word else f"{labels[0]} {details}"
 
 
 def lines(since: float, name: str | None, what: str, details: str) -> Iterator[str]:

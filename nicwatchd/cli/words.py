@@ -67,6 +67,15 @@ def _by_state(interface: Document) -> str:
     return {"applied": "applied", "detected": "starting"}.get(state, "waiting")
 
 
+def state_text(interface: Document) -> str:
+    """How far nicwatchd's own work on it has got. Of the primary it does a part."""
+    state = str(interface["state"])
+    if not interface.get("primary") or state != "ignored":
+        return state
+    is_protected = interface.get("protected")
+    return f"its link is left alone{', its addresses are protected' if is_protected else ''}"
+
+
 def items_text(interface: Document, part: Document | None) -> str:
     """What a family has: the first address and how many more, or what is amiss with them."""
     if not part:
@@ -160,7 +169,11 @@ def worth_a_word(interface: Document) -> Iterator[Cause]:
     if "leaves-elsewhere" in told:
         told.add("shadowed")  # the same, rule by rule
     for note in interface["notes"]:
-        if note["code"] not in QUIET and note["code"] not in told:
+        # Elsewhere by somebody's choice is quiet; what can be mended is not.
+        is_quiet = note["code"] in QUIET and not (
+            note["code"] == "egress-elsewhere" and note.get("remedy")
+        )
+        if not is_quiet and note["code"] not in told:
             yield Cause(sentence(note["text"]), note.get("remedy", ""))
 
 

@@ -170,8 +170,13 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    notes = (*forgot, *unlisted, *strange_leases(family, said, strangers))
+    notes = (*_due(forgot, witness, policy), *unlisted, *strange_leases(family, said, strangers))
     return Verdict(family, status, reasons, notes=notes, usable=usable)
+
+
+def _due(forgot: tuple[Reason, ...], witness: Witness, policy: Policy) -> tuple[Reason, ...]:
+    """What IMDS forgot. Of an ENI that is back it tells late, as of every new one: nothing yet."""
+    return () if witness.age < policy.patience else forgot
 
 
 def _why_off(family: Family, witness: Witness, policy: Policy) -> Reason | None:

@@ -336,11 +336,17 @@ def _view(interface: Interface) -> View:
         section=interface.own.policy.section,
         unfinished=interface.unfinished,
         unequal=interface.unequal,
+        is_young=_is_young(interface),
         is_protected=interface.is_protected,
         to_bring_up=facts.to_bring_up,
         leaves_addresses=interface.leaves_addresses,
         health=interface.health,
     )
+
+
+def _is_young(interface: Interface) -> bool:
+    witness = interface.witness
+    return witness is not None and witness.age < interface.own.policy.patience
 
 
 def _witness(

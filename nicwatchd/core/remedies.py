@@ -9,14 +9,18 @@ nothing needs to be done, or nothing is known to help.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.model import Reason
+if TYPE_CHECKING:
+    from nicwatchd.core.model import Reason  # the command line reads this module, and must be fast
 
 DOCTOR: Final = "nicwatchd doctor"
 # What mends it where the interface is to go on without IMDS's word.
 RELEASE: Final = "sudo nicwatchd release {name}  # if EC2 has not attached it: {assigned}"
 ASSIGNED: Final = "aws ec2 describe-network-interfaces --filters Name=mac-address,Values={mac}"
+ASSIGN_IPV6: Final = (
+    "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id {eni}"
+)
 MANAGE: Final = "an [[interface]] section with `manage = true`, if nicwatchd is to serve it"
 # Of rules, routes and addresses, both families.
 WHO_REMOVES: Final = (
@@ -42,7 +46,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "or unassign-ipv6-addresses",
     "undecided-ipv4": 'families = ["ipv6"] in the settings, if it will never have IPv4',
     "undecided-ipv6": 'families = ["ipv4"] in the settings, if it will never have IPv6',
-    "no-ipv6s": "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id {eni}",
+    "no-ipv6s": ASSIGN_IPV6,
+    "no-ipv6-assigned": ASSIGN_IPV6,
     "no-router": 'ipv6_router = "ec2" in the settings',
     "kernel-refused": "sudo journalctl -u nicwatchd.service -n 20",
     "internal-error": "sudo nicwatchd bugreport",
@@ -96,3 +101,8 @@ def remedy_of(
         device=device or "N",
         instance=instance or "INSTANCE-ID",
     )
+
+
+def changes_ec2(remedy: str) -> bool:
+    """Whether it changes something at EC2: too much, where IMDS only lags behind an attachment."""
+    return "aws ec2 " in remedy and "aws ec2 describe-" not in remedy

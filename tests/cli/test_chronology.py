@@ -96,6 +96,27 @@ def test_what_is_managed_after_a_release_was_not_attached() -> None:
     ]
 
 
+@pytest.mark.parametrize(("after", "is_told"), [(0.05, False), (2.0, True)])
+def test_that_imds_was_not_asked_for_a_moment_is_no_news(after: float, *, is_told: bool) -> None:
+    why = "imds-unread: no usable answer from IMDS: not asked yet"
+    story = [
+        entry(0.0, journal.STARTED, "nicwatchd 0.2.0 started"),
+        about(1.0, journal.TRANSITION, state="awaiting-imds", NICWATCHD_REASONS=why),
+        about(1.0 + after, journal.TRANSITION, state="applied"),
+    ]
+    shown = [event.what for event in known(story).events if not event.quiet]
+    assert shown == ["started", *["waiting"] * is_told, "configured"]
+
+
+def test_the_primary_is_not_called_left_alone() -> None:
+    why = "primary: this is the primary interface"
+    story = [
+        entry(0.0, journal.STARTED, "nicwatchd 0.2.0 started"),
+        about(1.0, journal.TRANSITION, state="ignored", NICWATCHD_REASONS=why),
+    ]
+    assert [event.what for event in known(story).events] == ["started", "primary"]
+
+
 def test_the_lines_are_aligned_and_fit() -> None:
     found = list(lines(event for event in known(STORY).events if not event.quiet))
     assert all(len(line) <= 80 for line in found)

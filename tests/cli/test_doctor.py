@@ -107,6 +107,7 @@ def test_a_healthy_host_has_no_finding() -> None:
 
 
 FAIL, WARN = "FAIL", "WARN"
+OURS = Rule(Family.V4, 32602, MINE, src=ip_network("10.0.2.0/24"))
 
 
 def daemon(**changes: Any) -> Daemon:
@@ -123,6 +124,8 @@ def daemon(**changes: Any) -> Daemon:
         ({"daemon": daemon(unit="inactive", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(status=None)}, [(FAIL, "daemon")]),
         ({"daemon": Daemon()}, []),  # it was never enabled
+        ({"daemon": Daemon(), "rules": (OURS,)}, [(WARN, "daemon")]),  # ... and was killed
+        ({"rules": (OURS,)}, []),
         ({"daemon": daemon(status={"problems": ["the settings are wrong"]})}, [(FAIL, "daemon")]),
         ({"daemon": daemon(status={"released": True})}, [(WARN, "released")]),
         ({"imds": Imds("disabled", "403 on the token")}, [(FAIL, "imds-disabled")]),

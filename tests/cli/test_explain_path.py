@@ -90,8 +90,8 @@ def test_ec2_lets_it_pass() -> None:
         "\n", " "
     )
     assert said.endswith(
-        "But: if nothing comes back: routes, rules and sources are right: look at\n"
-        "     security groups and network ACLs"
+        "If nothing comes back: routes, rules and sources are right: look at security\n"
+        "groups and network ACLs."
     )
 
 

@@ -179,7 +179,9 @@ def test_an_imds_that_does_not_answer_says_since_when(answered: float | None, wo
     imds = ImdsStatus(state="failing", detail="500", asked=NOW - 1.5, answered=answered)
     lines = shown(host(eni(0), imds=imds))
     assert lines[0] == "nicwatchd 0.2.0   1 of 1 interface works"
-    assert " ".join(lines[1 : lines.index("")]) == f"IMDS is failing: 500; {words}"
+    assert " ".join(lines[1 : lines.index("")]) == (
+        f"IMDS is failing: 500; {words} Why: nicwatchd doctor"
+    )
 
 
 def test_the_longest_first_line_fits() -> None:
@@ -232,6 +234,17 @@ def test_a_note_that_is_no_trouble_is_for_the_view_in_depth() -> None:
     loud = ReasonStatus(code="fought-over", text="a rule was removed 3 times", remedy="bpftrace")
     lines = shown(host(eni(0), eni(1, notes=[quiet, loud])))
     assert lines[5:] == ["", "eth1  a rule was removed 3 times.", "      Mend: bpftrace"]
+
+
+@pytest.mark.parametrize(("remedy", "is_told"), [("", False), ("nicwatchd doctor", True)])
+def test_the_hosts_own_traffic_elsewhere_is_told_where_it_can_be_mended(
+    remedy: str, *, is_told: bool
+) -> None:
+    """By somebody's choice it is quiet."""
+    note = ReasonStatus(code="egress-elsewhere", text="leaves by another ENI", remedy=remedy)
+    lines = shown(host(eni(0, notes=[note])))
+    assert ("eth0  leaves by another ENI." in lines) is is_told
+    assert (f"      Mend: {remedy}" in lines) is is_told
 
 
 AWAY = UnlinkedStatus(mac="02:00:00:00:00:03", eni="eni-3", name="eth2", since=NOW, remembered=True)
@@ -397,6 +410,59 @@ async def test_an_interface_that_is_not_there(
         if key:
             assert await run(tmp_path, "explain", key) == 3
             assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("protected", "words"),
+    [
+        (False, "its link is left alone"),
+        (True, "its link is left alone, its addresses are protected"),
+    ],
+)
+async def test_the_primary_is_not_called_ignored(
+    service: Canned,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    *,
+    protected: bool,
+) -> None:
+    service.said = host(eni(0, protected=protected))
+    for command in ("status", "explain"):
+        assert await run(tmp_path, command, "eth0") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert words in out
+        assert ("are protected" in out) is protected
+        assert "ignored" not in out
+
+
+async def test_what_history_calls_bypassed_is_called_so(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.said = host(eni(0), eni(1, shadowed=True, fought_over=True))
+    await run(tmp_path, "status", "eth1")
+    assert "(bypassed, fought over)" in capsys.readouterr().out
+
+
+def test_no_key_is_asked_for_that_imds_does_not_list() -> None:
+    key = {"key": "ipv6s", "answer": "unknown", "why": "not asked yet", "since": NOW - 11}
+    key |= {"values": [], "unconfirmed": []}
+    account = {
+        "interface": host(eni(0)).model_dump(mode="json")["interfaces"][0],
+        "ipv6": {"keys": [key]},
+    }
+    for asked, words in (
+        (None, "unknown: not asked yet (for 11 s)"),
+        (NOW - 0.8, "unknown: IMDS does not list the MAC"),
+    ):
+        told = list(_family_lines(account | {"asked": asked, "listed_since": None}))
+        assert told == [f"  IMDS   {'ipv6s':25}{words}"]
+
+
+def _family_lines(account: dict[str, Any]) -> Iterator[str]:
+    whole = {"next_look": NOW, "next_look_why": "poll", "next_question": None, "undone": []}
+    whole |= {"throttled": [], "table": 7, "routes": 0, "rules": 0}
+    return (line for line in lines(account | whole, NOW, Paint()) if "ipv6s" in line)
 
 
 async def test_explain_tells_the_notes(

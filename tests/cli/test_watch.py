@@ -55,6 +55,10 @@ def event(state: str = "applied", **more: Any) -> dict[str, Any]:
             ("waiting", 'IPv6 waits: IMDS lists no "ipv6s"'),
         ),
         (
+            event("awaiting-imds", health="not-working", waits=True, ipv4=V6_WAITS, ipv6=V6_WAITS),
+            ("waiting", 'IPv4 and IPv6 wait: IMDS lists no "ipv6s"'),
+        ),
+        (
             event(health="working", ipv4=V4, ipv6=V6),
             ("working", "IPv4 10.0.3.12; IPv6 2001:db8:3::12"),
         ),

@@ -253,7 +253,7 @@ async def look(system: System, config: Path | None, runtime_directory: Path) -> 
     try:
         settings = load(config)
     except SettingsError as wrong:
-        settings, error = Settings(), str(wrong)
+        settings, error = Settings(), wrong.in_one_line
     looker = Looker(system, settings, runtime_directory)
     try:
         return await looker.facts(config or Facts().config, error)

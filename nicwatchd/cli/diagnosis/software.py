@@ -9,7 +9,7 @@ from typing import Any, Final
 from nicwatchd.cli.diagnosis.facts import Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
 from nicwatchd.cli.words import sentence
-from nicwatchd.core.model import IPAddress
+from nicwatchd.core.model import PROTOCOL, IPAddress, ours
 from nicwatchd.core.port import RouteAnswer
 from nicwatchd.core.remedies import DOCTOR
 
@@ -59,6 +59,15 @@ def daemon(facts: Facts) -> Iterator[Finding]:
     elif of.enabled == "enabled" and of.unit == "inactive":
         text = "nicwatchd.service is enabled, and does not run."
         yield fail("unit", text, "sudo systemctl start nicwatchd")
+    elif of.pid is None and (left := _left_behind(facts)):
+        text = f"no daemon runs, and {left} of nicwatchd's are in the kernel: nothing heals them,"
+        text += " or follows a change."
+        yield warn(
+            "daemon",
+            text,
+            "sudo systemctl start nicwatchd",
+            "# or, to take them away: sudo nicwatchd release --all",
+        )
     said: Any = of.status or {}
     known = {said.get("bad_settings")} if facts.settings_error else set()
     for problem in (each for each in said.get("problems", ()) if each not in known):
@@ -66,6 +75,14 @@ def daemon(facts: Facts) -> Iterator[Finding]:
     if said.get("released"):
         text = "nicwatchd leaves this host alone: an operator released it."
         yield warn("released", text, "sudo nicwatchd reconcile")
+
+
+def _left_behind(facts: Facts) -> str:
+    """What nicwatchd put into the kernel; empty: nothing."""
+    rules = sum(rule.protocol == PROTOCOL for rule in facts.rules)
+    addresses = sum(ours(address) for eni in facts.enis for address in eni.addresses)
+    parts = [(rules, "rules"), (addresses, "addresses")]
+    return " and ".join(f"{count} {what}" for count, what in parts if count)
 
 
 def verdicts(facts: Facts) -> Iterator[Finding]:
