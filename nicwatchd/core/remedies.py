@@ -8,10 +8,12 @@ nothing needs to be done, or nothing is known to help.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.model import Reason
+if TYPE_CHECKING:  # `nicwatchd explain` imports this file, and needs nothing else of the core
+    from collections.abc import Mapping
+
+    from nicwatchd.core.model import Reason
 
 DOCTOR: Final = "nicwatchd doctor"
 # What mends it where the interface is to go on without IMDS's word.
