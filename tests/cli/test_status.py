@@ -173,6 +173,7 @@ def test_what_is_left_alone_is_told_once_for_all() -> None:
         (None, "asked 1.5 s ago, answered never since the daemon started"),
         (NOW - 240.0, "asked 1.5 s ago, answered 4 min ago"),
     ],
+    ids=["never", "once"],
 )
 def test_an_imds_that_does_not_answer_says_since_when(answered: float | None, words: str) -> None:
     imds = ImdsStatus(state="failing", detail="500", asked=NOW - 1.5, answered=answered)
