@@ -118,7 +118,6 @@ def test_a_process_that_has_been_there_and_was_named_itself_is_ended(tmp_path: P
     ("pid", "name", "unit"),
     [
         (1, b"flusher", ""),
-        (os.getpid(), b"flusher", ""),  # the daemon
         *((4711, name, "") for name in (b"init", b"systemd", b"systemd-udevd", b"sshd", b"cron")),
         *((4711, name, "") for name in (b"crond", b"atd", b"login", b"agetty", b"bash", b"sh")),
         *((4711, name, "") for name in (b"sudo", b"su", b"tmux: server", b"nicwatchd")),
@@ -134,6 +133,12 @@ def test_what_others_depend_on_is_never_ended(
     process(tmp_path, pid, name, 4700, UNIT.format(unit) if unit else "0::/\n")
     assert culprit.stop(pid, tmp_path) == ""
     assert culprit.stop_process(pid, tmp_path) == ""
+
+
+def test_the_daemon_itself_is_never_ended(tmp_path: Path) -> None:
+    process(tmp_path, os.getpid(), b"python3", 4700)
+    assert culprit.stop(os.getpid(), tmp_path) == ""
+    assert culprit.stop_process(os.getpid(), tmp_path) == ""
 
 
 def test_names_that_only_begin_like_those_are_no_exception(tmp_path: Path) -> None:
