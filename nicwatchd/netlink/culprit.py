@@ -22,20 +22,21 @@ UNITS: Final = (".service", ".scope")  # of systemd, which name a cgroup
 YOUNG: Final = 0.2  # s; an older process is no command that a script has just run
 STARTED: Final = 20  # the place of the start, in ticks, behind the name in /proc/PID/stat
 NETLINK_ROUTE: Final = "0"  # in the column of protocols
+SHELLS: Final = ("sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh")
 # They lead the host's own connections: they are to be configured, not stopped.
-MANAGERS: Final = ("systemd-network", "NetworkManager", "dhcpcd", "connmand", "netplan")
-# Whose end would end more than what was found there.
-SHARED: Final = (
-    "cron",
-    "crond",
-    "ssh",
-    "sshd",
-    "user@",
-    "init",
-    "systemd-",
-    "containerd",
-    "docker",
+MANAGERS: Final = (
+    *("systemd-network", "NetworkManager", "dhcpcd", "dhclient", "connmand", "netplan", "networkd"),
+    *("keepalived", "bird", "zebra", "frr", "wpa_supplicant", "tailscaled"),
 )
+CRON: Final = ("cron", "crond", "anacron")
+LOGINS: Final = ("ssh", "login", "getty", "agetty", "session-", "user@", "serial-getty")
+# Whose end would end more than what was found there: they run what others gave them.
+SHARED: Final = (
+    *("systemd", "(sd-pam)", "screen", "tmux", "nicwatchd", "dbus", "supervisord"),
+    *("containerd", "docker", "kubelet", "amazon-ssm", "ssm-", "snap."),
+)
+ALSO_SHARED: Final = ("init", "su", "sudo", "atd")  # whole names
+NET_ADMIN: Final = 1 << 12  # in the mask of what a process may do: who has it not removes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +72,77 @@ def words(port: int, process: str, proc: Path = PROC, pid: int = 0) -> str:
 
 
 def stop(port: int, proc: Path = PROC) -> str:
-    """What ends what the process behind a port id does: a command, or words; "" if not known."""
+    """What ends what the process behind a port id does, as `stop_process`; "" if not known.
+
+    A command that ends a process is given for the very process that has this number, has been there
+    for a while, and may remove something: a number from another namespace is mostly none of these.
+    """
     pid = behind(port, proc) if port else 0
-    name, its = process_name(pid, proc) if pid else "", origin(pid, proc) if pid else Origin()
-    if not name:
+    names = (process_name(pid, proc), origin(pid, proc).unit) if pid else ()
+    for manager in (name for name in names if name.startswith(MANAGERS)):
+        how = ": nicwatchd doctor tells how" if manager.startswith("systemd-network") else ""
+        return f"configure {manager} to leave protocol 236 alone{how}"
+    if pid and age(pid, proc) >= YOUNG and not _may_remove(pid, proc):
         return ""
-    if name.startswith(MANAGERS) or its.unit.startswith(MANAGERS):
-        return f"configure {name} to leave protocol 236 alone (systemd-networkd: nicwatchd doctor)"
-    if its.unit.endswith(".service") and not its.unit.startswith(SHARED):
-        return f"sudo systemctl stop {its.unit}"
-    if age(pid, proc) >= YOUNG:
-        return f"sudo kill {pid}  # {name}"
-    return f"sudo kill {its.parent_pid}  # {its.parent}" if its.parent_pid > 1 else ""
+    return stop_process(pid, proc) if pid else ""
+
+
+def stop_process(pid: int, proc: Path = PROC) -> str:
+    """A command that ends a process; if it is better looked at first, one that shows who runs it.
+
+    A process that has been there for a while is ended, or its unit. A command that has just begun
+    was run by somebody, who may do more than that: a person decides what is to be ended. Empty:
+    not known.
+    """
+    name, its = process_name(pid, proc), origin(pid, proc)
+    if not name or not _command(pid, proc):  # it has ended, or is a part of the kernel
+        return ""
+    if age(pid, proc) < YOUNG:
+        return _who_runs(name, its, proc)
+    is_service = its.unit.endswith(".service")
+    names = (name, its.unit.removesuffix(".service")) if is_service else (name,)
+    if pid in (1, os.getpid()) or name in SHELLS or _is_left(*names):
+        return ""
+    return f"sudo {f'systemctl stop {its.unit}' if is_service else f'kill {pid}'}  # {name}"
+
+
+def _who_runs(name: str, its: Origin, proc: Path) -> str:
+    """A command that shows who runs a program again and again."""
+    if its.parent in CRON or its.unit.partition(".")[0] in CRON:
+        return f"sudo grep -rw {name} /etc/cron* /var/spool/cron  # a job of cron runs it"
+    if _is_prompt(its, proc) or its.parent.startswith(LOGINS):
+        return f"who -u  # somebody who is logged in runs {name}"
+    unit = its.unit.removesuffix(".service")
+    if unit != its.unit and not _is_left(unit):
+        return f"systemctl status {its.unit}  # it runs {name}: stop or configure it"
+    if its.parent_pid <= 1 or not its.parent or _is_left(its.parent):
+        return ""
+    return f"ps -wwfp {its.parent_pid}  # {its.parent} runs {name}: stop or configure it"
+
+
+def _is_left(*names: str) -> bool:
+    """Whether nobody is told to stop one of these."""
+    begins = (*SHARED, *MANAGERS, *LOGINS)
+    return any(name.startswith(begins) or name in (*CRON, *ALSO_SHARED) for name in names)
+
+
+def _is_prompt(its: Origin, proc: Path) -> bool:
+    """Whether the parent is a shell in which somebody types: it has no script and no command."""
+    command = _command(its.parent_pid, proc)
+    if its.parent not in SHELLS or not command:
+        return False
+    return command[0].startswith("-") or all(word in ("-i", "-l") for word in command[1:])
+
+
+def _command(pid: int, proc: Path) -> list[str]:
+    """The words of its command line; none of a part of the kernel."""
+    text = _read(proc / str(pid) / "cmdline").rstrip("\0")
+    return text.split("\0") if text else []
+
+
+def _may_remove(pid: int, proc: Path) -> bool:
+    lines = _read(proc / str(pid) / "status").splitlines()
+    return any(int(line.split()[1], 16) & NET_ADMIN for line in lines if line.startswith("CapEff:"))
 
 
 @lru_cache(maxsize=16)  # a flush is many events of one process; `forget` ends that

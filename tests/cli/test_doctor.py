@@ -12,7 +12,7 @@ import pytest
 from nicwatchd.cli import doctor
 from nicwatchd.cli.diagnosis import files, software
 from nicwatchd.cli.diagnosis.checks import CHECKS, examine
-from nicwatchd.cli.diagnosis.facts import Daemon, Eni, Facts, Imds, Networkd, Sysctls, Tool
+from nicwatchd.cli.diagnosis.facts import Asker, Daemon, Eni, Facts, Imds, Networkd, Sysctls, Tool
 from nicwatchd.cli.diagnosis.findings import Finding, Severity
 from nicwatchd.cli.diagnosis.firewall import Packet, refusal
 from nicwatchd.cli.diagnosis.look import with_primary
@@ -153,6 +153,33 @@ def daemon(**changes: Any) -> Daemon:
 )
 def test_what_is_said_of_a_host(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert codes(facts(**changes)) == expected
+
+
+WHO_ASKS = "sudo ss -tnp dst 169.254.169.254   # who asks it? EC2 ends it a second after they do"
+
+
+@pytest.mark.parametrize(
+    ("stops", "mend"),
+    [
+        ([], [WHO_ASKS]),
+        ([""], [WHO_ASKS]),
+        (
+            ["sudo kill 7  # a", "", "ps -wwfp 8  # sh runs b: stop or configure it"],
+            [
+                "# best have it ask less: what IMDS says can be kept. To end it:",
+                "sudo kill 7  # a",
+                "# or: ps -wwfp 8  # sh runs b: stop or configure it",
+            ],
+        ),
+        (["ps -wwfp 8  # sh runs b"], ["ps -wwfp 8  # sh runs b"]),
+    ],
+)
+def test_who_asks_imds_too_much_is_named(stops: list[str], mend: list[str]) -> None:
+    askers = tuple(Asker(f"p{n}", 9 - n, stop) for n, stop in enumerate(stops))
+    (finding,), _ = examine(facts(imds=Imds("throttled", "429"), askers=askers))
+    assert finding.mend.splitlines() == mend
+    known = "; p0 asks it most: 9 connections within some seconds" if stops else ""
+    assert finding.text == f"IMDS throttles this host (429){known}."
 
 
 def test_without_a_daemon_its_view_is_not_called_fine() -> None:

@@ -179,9 +179,8 @@ def test_an_imds_that_does_not_answer_says_since_when(answered: float | None, wo
     imds = ImdsStatus(state="failing", detail="500", asked=NOW - 1.5, answered=answered)
     lines = shown(host(eni(0), imds=imds))
     assert lines[0] == "nicwatchd 0.2.0   1 of 1 interface works"
-    assert " ".join(lines[1 : lines.index("")]) == (
-        f"IMDS is failing: 500; {words} Why: nicwatchd doctor"
-    )
+    said = " ".join(lines[1 : lines.index("")])
+    assert said == f"IMDS is failing: 500; {words} Why: nicwatchd doctor"
 
 
 def test_the_longest_first_line_fits() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from nicwatchd.sim.parts import Peer
 from nicwatchd.sim.probe import PORT
 from nicwatchd.sim.script import Do, EniScript, Step
 from nicwatchd.sim.vpc import Vpc
+from tests.scenarios.commands import nicwatchd_on
 from tests.scenarios.doctoring import Doctor
 from tests.scenarios.host import (
     QUICK,
@@ -245,7 +247,23 @@ async def not_as_root(ec2: Ec2) -> None:
     os.chown(ec2.vpc.runtime_dir, DAEMONS_UID, DAEMONS_UID)
 
 
-FLUSHES: Final = ("sh", "-c", "while :; do ip rule flush proto 236; sleep 0.3; done")
+# A script. Its `ip` is there for a while: a busy machine gives the daemon the CPU later.
+FLUSH: Final = "{ echo rule flush proto 236; sleep 0.15; } | ip -force -batch -"
+FLUSHES: Final = ("sh", "-c", f"while :; do {FLUSH}; sleep 0.2; done")
+# A program that has its own socket.
+DELETES: Final = """
+import socket, struct, time
+kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+kernel.bind((0, 0))
+while True:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        error = 0
+        while not error:
+            of_236 = struct.pack("=4B8xHHB3x", family, 0, 0, 0, 5, 21, 236)
+            kernel.send(struct.pack("=IHHII", 16 + len(of_236), 33, 5, 0, 0) + of_236)
+            (error,) = struct.unpack_from("=i", kernel.recv(4096), 16)
+    time.sleep(0.3)
+"""
 ASKS: Final = """
 import socket, time
 while True:
@@ -273,6 +291,30 @@ def started(command: Sequence[str]) -> Spoil:
     return spoil
 
 
+MENDS: Final = re.compile(r"^( *[Mm]end: +)(.*)$")
+
+
+def pasted(shown: str) -> list[str]:
+    """What is to be done, as somebody copies it from the terminal, line breaks and all."""
+    found: list[str] = []
+    indent = ""
+    for line in shown.splitlines():
+        if begin := MENDS.match(line):
+            indent = " " * len(begin[1])
+            found.append(begin[2])
+        elif indent and line.startswith(indent):
+            found[-1] += f"\n{line.removeprefix(indent)}"
+        else:
+            indent = ""
+    return found
+
+
+async def explained(host: HostUnderTest, name: str) -> list[str]:
+    """What `explain` says is to be done, as it is copied from the terminal."""
+    words = ("explain", name, "--config", str(host.daemon.config))
+    return pasted((await nicwatchd_on(host.vpc, *words)).out)
+
+
 # --- what mends them, where it is not a command of the host --------------------------------------
 
 
@@ -288,6 +330,17 @@ def reload(config: str) -> Mend:
 async def imds_answers(host: HostUnderTest) -> None:
     """What the AWS command changes, or time: IMDS answers as it should."""
     host.imds.clear()
+
+
+async def stop_who_removes(host: HostUnderTest) -> None:
+    """`explain` shows who it is, and a person ends that."""
+    (mend,) = (each for each in await explained(host, "eth1") if each.startswith("ps "))
+    shown = await host.vpc.exec(host.vpc.host, "sh", "-c", mend)
+    culprit = CULPRITS[host.vpc]
+    assert str(culprit.pid) in shown.split()
+    assert FLUSH in shown
+    culprit.terminate()
+    await culprit.wait()
 
 
 async def kill_who_asks(host: HostUnderTest) -> None:
@@ -424,7 +477,7 @@ HOSTS: Final = (
         doctor=Finding(
             "imds-throttled",
             "IMDS throttles this host (169.254.169.254: 429 on the token); python",
-            "sudo kill [0-9]+ # python.*",
+            "# best have it ask less: .* sudo kill [0-9]+ # python.*",
         ),
         mend=kill_who_asks,
         moments=(BEFORE,),
@@ -523,10 +576,24 @@ HOSTS: Final = (
         started(FLUSHES),
         "fought-over",
         ("was removed", "name port id", "perhaps ip (child of sh, pid "),
-        "sudo kill [0-9]+ # sh",
+        "ps -wwfp [0-9]+ # sh runs ip: stop or configure it",
         fact="its facts are complete",
         doctor=Finding("fought-over", "perhaps ip (child of sh, pid "),
+        mend=stop_who_removes,
         dead=(),  # but for moments
+        moments=(AFTER,),
+        wrapper=SHORT_FIGHTS,
+        harms_primary=True,
+    ),
+    BrokenHost(
+        "a program keeps removing rules",
+        started((sys.executable, "-c", DELETES)),
+        "fought-over",
+        ("was removed", "name port id", "perhaps python"),
+        "sudo kill [0-9]+ # python.*",
+        fact="its facts are complete",
+        doctor=Finding("fought-over", "perhaps python"),
+        dead=(),
         moments=(AFTER,),
         wrapper=SHORT_FIGHTS,
         harms_primary=True,
@@ -539,7 +606,9 @@ HOSTS: Final = (
         "sudo nicwatchd release eth1 # if EC2 has not attached it: "
         f"aws ec2 describe-network-interfaces --filters Name=mac-address,Values={ETH1.mac}",
         fact="does not list its MAC; asked",
-        doctor=Finding("mac-unlisted", f"eth1, IPv4: IMDS does not list the MAC {ETH1.mac}"),
+        doctor=Finding(
+            "mac-unlisted", f"eth1, IPv4 and IPv6: IMDS does not list the MAC {ETH1.mac}"
+        ),
         then=ec2_attaches_it,
         enis=(replace(ETH1, steps=(Step(listed=False),)),),
         config=settings(QUICK, expect=["ipv4", "ipv6"]),  # else it is no ENI after a while

@@ -63,7 +63,7 @@ def askers(
 
 def _named(pid: int, proc: Path, stops: dict[str, str]) -> str:
     """A process in words. Those that one remedy ends are one: a loop runs a command each time."""
-    stop = culprit.stop(pid, proc)
+    stop = culprit.stop_process(pid, proc)
     name = f"{culprit.process_name(pid, proc)}{culprit.origin(pid, proc)}"
     known = next((words for words, its in stops.items() if stop and its == stop), name)
     stops.setdefault(known, stop)

@@ -98,6 +98,8 @@ def _by_whom(facts: Facts) -> str:
 def _stop_asking(facts: Facts) -> Iterator[str]:
     """What stops those who ask too much, the busiest first; else the command that finds them."""
     stops = [asker.stop for asker in facts.askers if asker.stop]
+    if any(stop.startswith(("sudo kill", "sudo systemctl")) for stop in stops):
+        yield "# best have it ask less: what IMDS says can be kept. To end it:"
     yield from stops[:1]
     yield from (f"# or: {stop}" for stop in stops[1:])
     if not stops:
