@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
@@ -25,6 +26,7 @@ from nicwatchd.recording.format import ImdsAnswer, Line
 TICK: Final = 0.02  # s; how exactly polls keep their times
 MACS_EVERY: Final = 60.0  # s, between two looks at the list of all MACs
 UNKNOWN_EVERY: Final = 1.0  # s, until IMDS names the primary
+LAST: Final = 2.0  # s for the last look
 
 
 class HeardClient(ImdsClient):
@@ -99,6 +101,17 @@ class ImdsWatch:
         self._primary: Answer[str] = ABSENT
         client.heard = lambda answer: say(Line(t=clock(), imds=answer))
         client.detour = Links(candidates)
+
+    async def look_once_more(self) -> None:
+        """Read everything of each ENI: what IMDS has learned since the last polls.
+
+        To be called after `run` has ended. Gives up after LAST seconds.
+        """
+        readers = [polled.reader for polled in self._polled.values()]
+        polls = (reader.poll(sweep=True, named=self._named) for reader in readers)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST):
+                await asyncio.gather(*polls, return_exceptions=True)
 
     def hint(self, index: int) -> None:
         """Something happened to a link: IMDS may know more now."""
