@@ -72,7 +72,7 @@ class Lookups:
         self._paths: dict[int, tuple[tuple[Ways, tuple[Path, ...]], ...]] = {}
         self._numbers: dict[int, Kept[Mapping[int, list[int]]]] = {}  # by ifindex
         self._own: Kept[frozenset[IPAddress]] = Kept()
-        self._places: dict[Key, tuple[object, _Place]] = {}  # and from what
+        self._places: dict[Key, Kept[_Place]] = {}
         self._asked: frozenset[int] = frozenset()  # the interfaces that the last step is about
         self.destinations: frozenset[IPAddress] = frozenset()  # what is looked up leads there
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
@@ -141,9 +141,8 @@ class Lookups:
         last, rules = self._rules, self._host.rules
         if last is rules:
             return set()
-        if [r for r in last if r.protocol != PROTOCOL] != [
-            r for r in rules if r.protocol != PROTOCOL
-        ]:
+        others = [rule for rule in rules if rule.protocol != PROTOCOL]
+        if others != [rule for rule in last if rule.protocol != PROTOCOL]:
             return None
         known, there = {id(rule): rule for rule in last}, {id(rule): rule for rule in rules}
         differ = [
@@ -152,7 +151,7 @@ class Lookups:
         ]
         if len(differ) > MANY:
             return None
-        priorities = {rule.priority for rule in rules if rule.protocol != PROTOCOL}
+        priorities = {rule.priority for rule in others}
         if any(rule.fwmark is not None or rule.priority in priorities for rule in differ):
             return None
         return {i for rule in differ for i in self._concerned(rule)}
@@ -274,10 +273,8 @@ class Lookups:
             *(facts.addresses, facts.routes, facts.elsewhere),
             *(plan.away, interface.leaves_addresses),
         )
-        known = self._places.get(interface.key)
-        if known is None or known[0] != basis:
-            known = self._places[interface.key] = (basis, _place(interface))
-        return known[1]
+        kept = self._places.setdefault(interface.key, Kept())
+        return kept.get(basis, lambda: _place(interface))
 
     def _addresses(self) -> frozenset[IPAddress]:
         """The addresses of the host that are known, on whatever link."""
