@@ -88,7 +88,11 @@ class Host:
     @property
     def enis(self) -> frozenset[int]:
         """The links that are ENIs of this host, by ifindex; not other NICs, or ENIs of others."""
-        return frozenset(index for index, i in self.interfaces.items() if is_eni(i.treatment))
+        return frozenset(filter(self.has_eni, self.interfaces))
+
+    def has_eni(self, index: int) -> bool:
+        """Whether a link is one of them."""
+        return index in self.interfaces and is_eni(self.interfaces[index].treatment)
 
     @property
     def candidates(self) -> frozenset[IPAddress]:
