@@ -21,10 +21,14 @@ def _polled(host: Host) -> Iterator[Polling]:
 
 def questions(host: Host, now: float) -> list[Question]:
     """What to ask IMDS now; each is given once."""
+    polled = [interface for interface in host.interfaces.values() if interface.is_polled]
+    if not any(interface.polling.is_due(now) for interface in polled):
+        return []
+    named = keys_named(host.policy.sections)
     return [
-        Question(*interface.key, interface.polling.send(now), keys_named(host.policy.sections))
-        for interface in host.interfaces.values()
-        if interface.is_polled and interface.polling.is_due(now)
+        Question(*interface.key, interface.polling.send(now), named)
+        for interface in polled
+        if interface.polling.is_due(now) or interface.polling.joins(now)
     ]
 
 

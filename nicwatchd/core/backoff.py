@@ -1,7 +1,8 @@
 """When to poll IMDS again.
 
 AWS offers no ready signal and no long poll. So we poll often while the interface is younger than
-the longest lag that was ever reported (30 s), then less and less, and once a minute for ever.
+the longest lag that was ever reported (30 s), most often at first, then less and less. What waits
+for nothing is asked about one key at a time, in turn, for ever.
 
 Reads: ages and intervals. Gives: the next interval, jitter, and limiters of
 bursts.
@@ -15,16 +16,23 @@ from dataclasses import dataclass
 from typing import Final
 
 JITTER: Final = 0.1  # of each interval, so that hosts and interfaces do not poll in step
+# Requests about one interface at rest in each `refresh`: 15 a minute, as shipped.
+KEYS: Final = 15
+FEW: Final = 16  # interfaces; more of them share what so many may ask
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The polling schedule of one interface; all figures but `growth` are seconds.
 
-    Below the age `fast_for`, the interval is `interval`; then it grows by `growth` with each poll,
-    up to `cap`. From the age `patience` on, or from `keep` if nothing is missing, it is `refresh`.
+    Below the age `first_for`, the interval is `first_interval`, and below `fast_for` `interval`;
+    then it grows by `growth` with each poll, up to `cap`. From the age `patience` on it is
+    `refresh`. If nothing is missing from the age `keep` on, each key is asked for once in `refresh`
+    or more often, one at a time.
     """
 
+    first_interval: float = 0.1
+    first_for: float = 10.0  # most lags are 3 to 6 s
     interval: float = 0.25
     fast_for: float = 35.0  # the longest lag that was ever reported is 30 s
     growth: float = 2.0
@@ -33,13 +41,19 @@ class Schedule:
     patience: float = 180.0
     refresh: float = 60.0
 
-    def after(self, previous: float, age: float, *, complete: bool) -> float:
-        """The next interval, given the previous one and the interface's age."""
-        if age >= self.patience or (complete and age >= self.keep):
+    def after(self, previous: float, age: float) -> float:
+        """The next interval, given the previous one and the age of an interface that waits."""
+        if age >= self.patience:
             return self.refresh
+        if age < self.first_for:
+            return min(self.first_interval, self.interval)
         if age < self.fast_for:
             return self.interval
         return min(max(previous, self.interval) * self.growth, self.cap)
+
+    def at_rest(self, interfaces: int) -> float:
+        """The interval from one key to the next, on a host with so many that rest."""
+        return self.refresh / KEYS * max(1.0, interfaces / FEW)
 
 
 def jittered(interval: float, random: Callable[[], float]) -> float:

@@ -239,7 +239,8 @@ class Host:
             self.unlinked.give_up(facts.memory.listed, facts.memory.believed.subnet_id)
             # Released or not: it is the primary all the same.
             slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
-            interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
+            polled = sum(each.is_polled for each in self.interfaces.values())
+            interface.arrange_poll(now, self.policy, self._random, is_slow=slow, interfaces=polled)
 
     # --- news --------------------------------------------------------------------------------
 

@@ -111,9 +111,15 @@ class Interface:
         self.numbers = policy.numbers
 
     def arrange_poll(
-        self, now: float, policy: Policy, random: Callable[[], float], *, is_slow: bool
+        self,
+        now: float,
+        policy: Policy,
+        random: Callable[[], float],
+        *,
+        is_slow: bool,
+        interfaces: int = 1,
     ) -> None:
-        """A poll was answered: schedule the next one. `is_slow`: as in `Progress`."""
+        """A poll was answered: schedule the next one. `is_slow`, `interfaces`: as in `Progress`."""
         verdicts = self.verdicts.values()
         progress = Progress(
             age=self.facts.age(now),
@@ -121,6 +127,7 @@ class Interface:
             and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
             doubted=self.facts.doubts_matter,
             is_slow=is_slow,
+            interfaces=interfaces,
         )
         self.polling.heard(now, progress, policy, random)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from math import inf
 from typing import Final
 
@@ -15,14 +16,23 @@ from nicwatchd.core.backoff import Limiter, jittered
 from nicwatchd.core.policy import Policy
 
 NEVER: Final = inf
-# From this interval on, each poll reads every key: there is time for it. The slow refresh, and a
-# poll for a doubt, always do: a partial poll says nothing about the keys it skipped.
+# From this interval on, each poll of what waits reads every key: there is time for it. A poll for a
+# doubt always does: a partial poll says nothing about the keys it skipped.
 SWEEP_INTERVAL: Final = 5.0
+EARLY: Final = 0.25  # of an interval at rest: one wake-up serves several interfaces
 # The first few events of a link cause a poll at once. A link that changes all the time (an
 # operator's script, a loose cable) causes at most 7 requests in HINT_INTERVAL seconds.
 HINT_BURST, HINT_INTERVAL = 3, 10.0
 # After others took an address off a link: whoever moves it tells EC2 at about the same time.
 WATCH, WATCH_INTERVAL = 60.0, 5.0
+
+
+class Depth(StrEnum):
+    """How much a poll reads."""
+
+    AWAITED = "awaited"  # what is missing, and a little more
+    NEXT = "next"  # the key that was not read for the longest time; more if it has news
+    EVERYTHING = "everything"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,8 @@ class Progress:
     age: float  # seconds since the link appeared
     complete: bool  # every family is ready
     doubted: bool  # something known was missing from the last reading
-    is_slow: bool  # the primary, once listed: it exists since launch; only its subnets matter
+    is_slow: bool  # the primary, once listed: it exists since launch, so nothing lags
+    interfaces: int = 1  # of the host that are polled
 
 
 class Polling:
@@ -42,6 +53,7 @@ class Polling:
         self.next_at = now
         self.interval = 0.0
         self.sweep_at = 0.0  # from then on a poll reads every key, before that as few as it can
+        self.rests = False  # whether it waits for nothing: one key after the other is asked for
         self.sent_at: float | None = None  # of the poll that is under way
         self.as_of = -inf  # when the last answered poll was sent
         self._again_at = NEVER  # when to poll once more after the poll that is under way
@@ -54,19 +66,25 @@ class Polling:
         """Whether a poll is under way."""
         return self.sent_at is not None
 
-    def send(self, now: float) -> bool:
-        """Begin a poll; whether it reads every key."""
+    def send(self, now: float) -> Depth:
+        """Begin a poll; how much it reads."""
         self.sent_at = now
-        return self.sweep_at <= now
+        if self.sweep_at <= now:
+            return Depth.EVERYTHING
+        return Depth.NEXT if self.rests else Depth.AWAITED
 
     def heard(
         self, now: float, progress: Progress, policy: Policy, random: Callable[[], float]
     ) -> None:
         """The poll was answered: schedule the next one."""
-        interval = policy.schedule.after(self.interval, progress.age, complete=progress.complete)
-        if progress.is_slow:
-            interval = policy.schedule.refresh
-        sweep = min(SWEEP_INTERVAL, policy.schedule.refresh)
+        schedule = policy.schedule
+        kept = progress.is_slow or progress.age >= min(schedule.keep, schedule.patience)
+        whole = progress.complete or progress.is_slow
+        self.rests = whole and kept and not progress.doubted and now >= self._watched_until
+        interval = schedule.after(self.interval, progress.age)
+        sweep = min(SWEEP_INTERVAL, schedule.refresh)
+        if self.rests:
+            interval, sweep = schedule.at_rest(progress.interfaces), NEVER
         if progress.doubted:  # enough readings within the span, and not one more
             pause = policy.doubt_span / max(1, policy.doubts - 1)
             interval, sweep = min(interval, pause), min(sweep, pause)
@@ -104,3 +122,7 @@ class Polling:
     def is_due(self, now: float) -> bool:
         """Whether a poll is to be sent now."""
         return not self.in_flight and self.next_at <= now
+
+    def joins(self, now: float) -> bool:
+        """Whether a poll that is not due yet may as well be sent with one that is."""
+        return self.rests and not self.in_flight and self.next_at <= now + EARLY * self.interval

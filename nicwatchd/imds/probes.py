@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nicwatchd.core.metadata import ENI_KEYS, Absent, Answer, Role, Unknown, Value
+from nicwatchd.core.metadata import ENI_KEYS, Absent, Answer, Kind, Role, Unknown, Value
 from nicwatchd.core.model import Family
+from nicwatchd.core.polling import Depth
 from nicwatchd.imds.parse import LEAVES
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def _names(*roles: Role) -> tuple[str, ...]:
 # or have no value. The other lists appear and vanish as the operator wishes.
 ESSENTIAL: Final = _names(Role.ESSENTIAL)
 LISTS: Final = _names(Role.ESSENTIAL, Role.OPTIONAL)
+ADDRESSES: Final = frozenset(key.name for key in ENI_KEYS if key.kind is Kind.ADDRESSES)
 ONCE: Final = _names(Role.NAME, Role.ONCE)
 # Those of them that can change are read again in each sweep.
 NAMED: Final = _names(Role.NAMED)
@@ -49,6 +51,9 @@ DEBT: Final = -12.0  # the overdraft while two keys are awaited: 3 s of double p
 NUMBER_EVERY: Final = 4  # sweeps
 TURN: Final = 7  # polls: the directory and the six lists
 EMPTY_FIRST: Final = 3  # a list that is listed and empty may have its value next
+# At rest: addresses are assigned and taken away more often than all else changes, and what is only
+# displayed nearly never.
+OFTEN, SELDOM = 2.0, 0.05
 REST: Final = 40  # polls between two looks at what is only displayed, while something is awaited
 
 
@@ -70,12 +75,19 @@ class Probes:
         self._sweeps = 0
         self._account = 0.0
 
-    def probe(self, listed: frozenset[str] | None, answers: Mapping[str, Answer[Any]]) -> list[str]:
+    def probe(
+        self,
+        listed: frozenset[str] | None,
+        answers: Mapping[str, Answer[Any]],
+        depth: Depth = Depth.AWAITED,
+    ) -> list[str]:
         """The names to ask in a poll that is no sweep. `listed` is None while the MAC is not."""
         self._account = min(self._account + INCOME, CREDIT)
         self._polls += 1
         if listed is None:
             chosen = [DIRECTORY]
+        elif depth is Depth.NEXT:
+            chosen = [self._next(listed, answers)]
         elif hot := self._oldest_first(self._awaited(listed, answers)):
             chosen = self._while_waiting(hot, listed, answers)
         else:
@@ -112,6 +124,17 @@ class Probes:
         if waits and self._account >= 2:  # noqa: PLR2004 - the probe and one more
             chosen.append(shown[0])
         return chosen
+
+    def _next(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> str:
+        """The one that was not asked for the longest time, by how often each is worth it."""
+        lists = [*self._repeated(listed), *(self.named & CHANGING & listed)]
+        names = [*lists, *self._shown(listed, answers)]
+
+        def urgency(name: str) -> float:
+            weight = OFTEN if name in ADDRESSES else 1.0 if name in lists else SELDOM
+            return self._age(name) * weight
+
+        return max(names, key=urgency)
 
     def sweep(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
         """The leaves to read in a sweep, once the directory is known: usually 6 or 7.

@@ -15,7 +15,7 @@ from typing import Final
 from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Key, Link
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.polling import Polling, Progress
+from nicwatchd.core.polling import Depth, Polling, Progress
 from nicwatchd.core.sections import keys_named
 from nicwatchd.imds.client import Detour, ImdsClient, ImdsOptions
 from nicwatchd.imds.eni import EniReader
@@ -140,12 +140,12 @@ class ImdsWatch:
             if polled is None:
                 polled = self._polled[key] = _Polled(self._client, key[1], now)
             if polled.polling.is_due(now):
-                sweep = polled.polling.send(now)
-                polled.task = asyncio.create_task(self._poll(polled, key[1], sweep=sweep))
+                depth = polled.polling.send(now)
+                polled.task = asyncio.create_task(self._poll(polled, key[1], depth))
 
-    async def _poll(self, polled: _Polled, mac: str, *, sweep: bool) -> None:
+    async def _poll(self, polled: _Polled, mac: str, depth: Depth) -> None:
         try:
-            metadata = await polled.reader.poll(sweep=sweep, named=self._named)
+            metadata = await polled.reader.poll(depth=depth, named=self._named)
         except Exception as error:  # noqa: BLE001 (as in the daemon: a bug ends no polls)
             metadata = EniMetadata()
             self._say(Line(t=self._clock(), note=f"internal error: {error!r}"))

@@ -18,6 +18,7 @@ from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Link, Operation, Ruleset
 from nicwatchd.core.news import News, StateChanged
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.port import Outcome, Overrun, Result
 from nicwatchd.core.steps import (
     Applied,
@@ -240,7 +241,7 @@ class FastMotion:
             self._answer_primary()
         for question in self.turn.questions(self.now):
             self.asked.append((self.now, question.index))
-            if question.sweep:
+            if question.depth is Depth.EVERYTHING:
                 self.swept.append(self.asked[-1])
             self._answer(question.index, question.mac)
 

@@ -34,6 +34,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.news import StateChanged
 from nicwatchd.core.policy import AddressMode, Coexist, Forwarded, Policy, RuleMode
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
@@ -475,13 +476,13 @@ def test_only_a_link_that_came_meanwhile_is_nobodys_to_set_down() -> None:
 
 def asked(host: Host, now: float) -> list[bool]:
     """For each question whether it is for every key."""
-    return [question.sweep for question in asking.questions(host, now)]
+    return [question.depth is Depth.EVERYTHING for question in asking.questions(host, now)]
 
 
 def test_a_question_at_a_time() -> None:
     host, decider = known()
     decider.decide(0.0)
-    assert asking.questions(host, 0.0) == [Question(3, MAC, sweep=True)]
+    assert asking.questions(host, 0.0) == [Question(3, MAC, Depth.EVERYTHING)]
     asking.poll_all(host, 0.1)
     assert asking.questions(host, 0.1) == []
     host.learn(host.interfaces[3], UNREAD, 0.2)

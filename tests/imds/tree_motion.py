@@ -92,7 +92,7 @@ class TreeMotion(FastMotion):
             self._answer_primary()
         for question in self.turn.questions(self.now):
             reader = self._readers.setdefault(question.mac, self.tree.reader(question.mac))
-            poll = reader.poll(sweep=question.sweep)
+            poll = reader.poll(depth=question.depth)
             reading = self._loop.run_until_complete(poll)
             word = Word(self.now, reading, self._lines(question.mac))
             self.words.setdefault(question.mac, []).append(word)
