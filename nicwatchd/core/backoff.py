@@ -1,8 +1,8 @@
 """When to poll IMDS again.
 
 AWS offers no ready signal and no long poll. So we poll often while the interface is younger than
-the longest lag that was ever reported (30 s), most often at first, then less and less. What waits
-for nothing is asked about one key at a time, in turn, for ever.
+the longest lag that was ever reported (30 s), most often at first, then less and less. About what
+waits for nothing so many requests are sent a minute, for ever.
 
 Reads: ages and intervals. Gives: the next interval, jitter, and limiters of
 bursts.
@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Final
 
 JITTER: Final = 0.1  # of each interval, so that hosts and interfaces do not poll in step
-# Requests about one interface at rest in each `refresh`: 15 a minute, as shipped.
-KEYS: Final = 15
+REQUESTS: Final = 15  # about one interface at rest in each `refresh`, which is a minute
 FEW: Final = 16  # interfaces; more of them share what so many may ask
 
 
@@ -27,11 +27,11 @@ class Schedule:
 
     Below the age `first_for`, the interval is `first_interval`, and below `fast_for` `interval`;
     then it grows by `growth` with each poll, up to `cap`. From the age `patience` on it is
-    `refresh`. If nothing is missing from the age `keep` on, each key is asked for once in `refresh`
-    or more often, one at a time.
+    `refresh`. An interface of which nothing is missing from the age `keep` on is at rest.
     """
 
-    first_interval: float = 0.1
+    # With the reads when the MAC is first listed these are 100 requests in the first 10 s.
+    first_interval: float = 0.115
     first_for: float = 10.0  # most lags are 3 to 6 s
     interval: float = 0.25
     fast_for: float = 35.0  # the longest lag that was ever reported is 30 s
@@ -51,9 +51,30 @@ class Schedule:
             return self.interval
         return min(max(previous, self.interval) * self.growth, self.cap)
 
-    def at_rest(self, interfaces: int) -> float:
-        """The interval from one key to the next, on a host with so many that rest."""
-        return self.refresh / KEYS * max(1.0, interfaces / FEW)
+    def at_rest(self, requests: float, interfaces: int) -> float:
+        """The interval between polls of what is at rest that cost so many requests each.
+
+        `interfaces`: so many are polled on this host.
+        """
+        return self.refresh / REQUESTS * requests * max(1.0, interfaces / FEW)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which of the interfaces of its host that are polled one is, and how many they are."""
+
+    number: int = 0
+    of: int = 1
+
+    def next_at(self, now: float, interval: float) -> float:
+        """When it is polled next, if it is at rest: the next of moments that are `interval` apart.
+
+        So that one wake-up serves several interfaces, FEW of them have the same moments.
+        """
+        groups = ceil(self.of / FEW)
+        offset = interval * (self.number % groups) / groups
+        moment = offset + interval * (floor((now - offset) / interval) + 1)
+        return moment if moment > now else moment + interval  # times are floats
 
 
 def jittered(interval: float, random: Callable[[], float]) -> float:

@@ -148,16 +148,16 @@ class Facts:
 
         `had` is what an earlier run of the daemon programmed.
         """
-        before = self.memory
+        before, taken = self.memory, self.floating.taken.keys()
         same = (heard, before, policy)
-        if same == self._learned and not (before.doubted or before.lapses or self.moved):
+        counts = before.doubted or before.lapses or self.moved or taken or had
+        if same == self._learned and not counts:
             return False  # the same as the last time, which changed nothing either
         self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
         if self.moved and not contradicts(heard, self.link.mac):
             listed = self.memory.listed
             self.moved = {item: to for item, to in self.moved.items() if item not in listed}
         # What its manager took away and IMDS lacks is not in doubt for long.
-        taken = self.floating.taken.keys()
         if taken:
             self.memory = self.memory.without(self.memory.lacked(policy.doubts) & taken)
             known = self.memory.listed | self.memory.missing

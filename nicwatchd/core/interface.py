@@ -12,12 +12,13 @@ from dataclasses import replace
 from math import inf
 from typing import Final
 
+from nicwatchd.core.backoff import Share
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -27,7 +28,8 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import AddressMode, Policy
 from nicwatchd.core.polling import Polling, Progress
-from nicwatchd.core.sections import Own
+from nicwatchd.core.rota import requests, rota
+from nicwatchd.core.sections import Own, keys_named
 from nicwatchd.core.treatment import (
     Managed,
     Primary,
@@ -112,22 +114,26 @@ class Interface:
 
     def arrange_poll(
         self,
+        heard: EniMetadata,
         now: float,
         policy: Policy,
         random: Callable[[], float],
         *,
-        is_slow: bool,
-        interfaces: int = 1,
+        is_primary: bool,
+        share: Share,
     ) -> None:
-        """A poll was answered: schedule the next one. `is_slow`, `interfaces`: as in `Progress`."""
+        """A poll was answered: schedule the next one."""
         verdicts = self.verdicts.values()
+        listed = heard.directory.value if isinstance(heard.directory, Value) else None
         progress = Progress(
             age=self.facts.age(now),
             complete=any(v.status is Status.READY for v in verdicts)
             and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
             doubted=self.facts.doubts_matter,
-            is_slow=is_slow,
-            interfaces=interfaces,
+            is_slow=is_primary and listed is not None,
+            listed=listed is not None,
+            requests=requests(rota(listed or frozenset(), keys_named(policy.sections))),
+            share=share,
         )
         self.polling.heard(now, progress, policy, random)
 

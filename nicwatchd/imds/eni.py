@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Absent, Answer, EniMetadata, Unknown, Value
 from nicwatchd.core.polling import Depth
+from nicwatchd.core.rota import DIRECTORY
 from nicwatchd.imds.client import MACS
 from nicwatchd.imds.parse import LEAVES, find_mac, parse_directory, parse_leaf
-from nicwatchd.imds.probes import DIRECTORY, LISTS, MAC, NAMED, ONCE, Probes, is_news
+from nicwatchd.imds.probes import LISTS, MAC, NAMED, ONCE, Probes, is_news
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +50,7 @@ class EniReader:
         self._gate = asyncio.Semaphore(CONCURRENCY)
 
     async def poll(self, *, depth: Depth, named: frozenset[str] = frozenset()) -> EniMetadata:
-        """Ask IMDS: every needed key, or one probe, and more if it has news.
+        """Ask IMDS: every needed key, or a few, and more if there is news.
 
         `named`: see `Probes`.
         """

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from nicwatchd.core.backoff import Share
 from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Key, Link
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.polling import Depth, Polling, Progress
+from nicwatchd.core.rota import requests, rota
 from nicwatchd.core.sections import keys_named
 from nicwatchd.imds.client import Detour, ImdsClient, ImdsOptions
 from nicwatchd.imds.eni import EniReader
@@ -149,13 +151,19 @@ class ImdsWatch:
         except Exception as error:  # noqa: BLE001 (as in the daemon: a bug ends no polls)
             metadata = EniMetadata()
             self._say(Line(t=self._clock(), note=f"internal error: {error!r}"))
-        now = self._clock()
+        now, directory = self._clock(), metadata.directory
+        listed = directory.value if isinstance(directory, Value) else None
+        polled_now = list(self._polled.values())
+        number = polled_now.index(polled) if polled in polled_now else 0
         progress = Progress(
             age=now - polled.since,
             complete=_is_complete(metadata),
             doubted=False,
             # As the daemon asks about the primary: it exists since launch.
-            is_slow=self._primary == Value(mac) and isinstance(metadata.directory, Value),
+            is_slow=self._primary == Value(mac) and listed is not None,
+            listed=listed is not None,
+            requests=requests(rota(listed or frozenset(), self._named)),
+            share=Share(number, max(1, len(polled_now))),
         )
         polled.polling.heard(now, progress, self._policy, random.random)
 

@@ -152,7 +152,7 @@ class Interfaces(_Section):
 class Retry(_Section):
     """How often IMDS is asked, and how long to wait for what. Seconds, except for the counts."""
 
-    first_interval: Seconds = 0.1
+    first_interval: Seconds = 0.115
     """nicwatchd polls IMDS about a new interface at this interval ..."""
     first_for: Seconds = 10.0
     """... until the interface has this age, ..."""
@@ -173,9 +173,9 @@ class Retry(_Section):
     polls only at the refresh interval. It never stops polling.
     """
     refresh: Seconds = 60.0
-    """The poll interval of overdue interfaces. Of an interface that waits for nothing, 15 keys are
-    read in this time, one after the other: addresses more often than others. On a host with more
-    than 16 interfaces, they share what 16 may ask.
+    """The poll interval of overdue interfaces, and while IMDS does not answer. About an interface
+    that waits for nothing, 15 requests are sent in this time: for addresses most often. On a host
+    with more than 16 interfaces, they share what 16 may ask.
     """
     settling: Seconds = 30.0
     """If there is no evidence for a family this long after IMDS first listed the interface, the

@@ -39,7 +39,7 @@ from nicwatchd.core.turn import Turn
 from tests.core.build import ETH0, PRIMARY, UNLISTED
 from tests.core.strict_kernel import StrictKernel
 
-STEPS: Final = 20_000  # moments in one run; more means that the clock stands still
+STEPS: Final = 40_000  # moments in one run; more means that the clock stands still
 ROUND_TRIP: Final = 0.01
 
 

@@ -30,7 +30,7 @@ FULL = eni(FULL4, FULL6)
 OF_PRIMARY = eni(family("10.0.1.10", cidrs="10.0.1.0/24"), mac=Value(PRIMARY))
 APPLIED, AWAITING, IGNORED = State.APPLIED, State.AWAITING, State.IGNORED
 # For what happens long after the race: fewer polls make faster tests.
-CALM = Policy(schedule=Schedule(interval=1.0, fast_for=5.0))
+CALM = Policy(schedule=Schedule(first_interval=1.0, interval=1.0, fast_for=5.0))
 LEASE4, LEASE6 = lease(f"{IPV4}/24"), lease(f"{IPV6}/128")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.backoff import Schedule, Share
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.interface import JUDGING, PLANNING, ROUNDING, Interface
 from nicwatchd.core.lifecycle import State
@@ -44,6 +44,8 @@ from tests.core.build import (
 POLICY = Policy(address_wait=3.0, settling=40.0)
 FULL = eni(FULL4, FULL6)
 ROUTE = on_link("10.0.2.0/24")
+# Both lists of addresses, the directory, the networks of IPv6 and of IPv4; 15 requests a minute.
+AT_REST = 60.0 / 15 * (2 + 1 / 2 + 1 / 4 + 1 / 60)
 
 
 def interface(**how: Any) -> Interface:
@@ -302,14 +304,16 @@ def test_a_time_that_runs_out_at_this_very_moment_is_to_come() -> None:
 @pytest.mark.parametrize(
     ("treatment", "readings", "now", "interval"),
     [
-        pytest.param(Managed(), [UNLISTED], 101.0, 0.25, id="young"),
+        pytest.param(Managed(), [UNLISTED], 101.0, 0.115, id="young"),
         pytest.param(Managed(), [UNLISTED], 165.0, 0.5, id="old, and incomplete"),
-        pytest.param(Managed(), [FULL], 165.0, 60.0, id="complete"),
+        pytest.param(Managed(), [FULL], 165.0, AT_REST, id="complete"),
+        pytest.param(Managed(), [FULL, UNLISTED], 165.0, 60.0, id="IMDS forgot it"),
+        pytest.param(Managed(), [FULL, UNREAD], 165.0, 60.0, id="IMDS does not answer"),
         pytest.param(Managed(), [eni(FULL4, UNREAD.v6)], 165.0, 0.5, id="one family is"),
         pytest.param(Managed(), [FULL, eni(FULL4, family(cidrs=NET6))], 165.0, 15.0, id="in doubt"),
-        pytest.param(Primary(), [FULL], 101.0, 60.0, id="the primary"),
-        pytest.param(Primary(), [UNLISTED], 101.0, 0.25, id="... not listed yet"),
-        pytest.param(Released(ITS_PRIMARY), [FULL], 101.0, 0.25, id="released"),
+        pytest.param(Primary(), [FULL], 101.0, AT_REST, id="the primary"),
+        pytest.param(Primary(), [UNLISTED], 101.0, 0.115, id="... not listed yet"),
+        pytest.param(Released(ITS_PRIMARY), [FULL], 101.0, 0.115, id="released"),
     ],
 )
 def test_when_imds_is_asked_again(
@@ -321,17 +325,17 @@ def test_when_imds_is_asked_again(
         eth1.facts.learn(reading, now, POLICY)
         eth1.conclude(Value(PRIMARY), now, POLICY)
     eth1.polling.send(now)
-    slow = isinstance(treatment, Primary) and isinstance(readings[-1].directory, Value)
-    eth1.arrange_poll(now, POLICY, lambda: 0.0, is_slow=slow)
-    assert eth1.polling.interval == interval
-    assert eth1.polling.next_at == now + interval
+    primary = isinstance(treatment, Primary)
+    eth1.arrange_poll(readings[-1], now, POLICY, lambda: 0.0, is_primary=primary, share=Share())
+    assert eth1.polling.interval == pytest.approx(interval)
+    assert now < eth1.polling.next_at <= now + interval
 
 
 def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1 = concluded()
     eth1.polling.send(101.0)
-    eth1.arrange_poll(101.0, POLICY, lambda: 0.5, is_slow=False)
-    assert eth1.polling.next_at == pytest.approx(101.2375), "with jitter"
+    eth1.arrange_poll(FULL, 101.0, POLICY, lambda: 0.5, is_primary=False, share=Share())
+    assert eth1.polling.next_at == pytest.approx(101.0 + 0.115 * 0.95), "with jitter"
     eth1.hint(101.1)
     assert eth1.polling.next_at == 101.1
     other = interface()

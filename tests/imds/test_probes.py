@@ -8,8 +8,10 @@ import pytest
 
 from nicwatchd.core.backoff import JITTER, Schedule
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Unknown, Value
+from nicwatchd.core.polling import Depth
+from nicwatchd.core.rota import DIRECTORY, requests, rota
 from nicwatchd.imds.parse import LEAVES
-from nicwatchd.imds.probes import DIRECTORY, ESSENTIAL, LISTS, NAMED, Probes, is_news
+from nicwatchd.imds.probes import ESSENTIAL, LISTS, NAMED, Probes, is_news
 
 if TYPE_CHECKING:
     from nicwatchd.core.metadata import Answer

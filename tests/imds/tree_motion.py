@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nicwatchd.imds.eni import EniReader
 
 QUICK: Final = Policy(
-    schedule=Schedule(interval=1.0, fast_for=6.0, keep=10.0, patience=30.0, refresh=15.0),
+    schedule=Schedule(1.0, interval=1.0, fast_for=6.0, keep=10.0, patience=30.0, refresh=15.0),
     settling=5.0,
 )
 BRIDGE: Final = replace(
