@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from nicwatchd.core.backoff import Share
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
-from nicwatchd.core.interface import ASKING, Interface
+from nicwatchd.core.interface import ASKING, Interface, progress
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
@@ -240,9 +240,8 @@ class Host:
             self.unlinked.give_up(facts.memory.listed, facts.memory.believed.subnet_id)
             # Released or not: it is the primary all the same.
             primary, share = is_primary(facts.link, self.primary_mac), self._share(interface)
-            interface.arrange_poll(
-                heard, now, self.policy, self._random, is_primary=primary, share=share
-            )
+            known = progress(interface, heard, now, self.policy, is_primary=primary, share=share)
+            interface.polling.heard(now, known, self.policy, self._random)
 
     def _share(self, interface: Interface) -> Share:
         polled = [each.key for each in self.interfaces.values() if each.is_polled]

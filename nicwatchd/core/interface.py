@@ -6,7 +6,7 @@ verdicts, its state, and a `View` of everything. No other module writes its fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import inf
@@ -111,31 +111,6 @@ class Interface:
         """Use other settings from now on."""
         self.lifecycle.patience = policy.patience
         self.numbers = policy.numbers
-
-    def arrange_poll(
-        self,
-        heard: EniMetadata,
-        now: float,
-        policy: Policy,
-        random: Callable[[], float],
-        *,
-        is_primary: bool,
-        share: Share,
-    ) -> None:
-        """A poll was answered: schedule the next one."""
-        verdicts = self.verdicts.values()
-        listed = heard.directory.value if isinstance(heard.directory, Value) else None
-        progress = Progress(
-            age=self.facts.age(now),
-            complete=any(v.status is Status.READY for v in verdicts)
-            and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
-            doubted=self.facts.doubts_matter,
-            is_slow=is_primary and listed is not None,
-            listed=listed is not None,
-            requests=requests(rota(listed or frozenset(), keys_named(policy.sections))),
-            share=share,
-        )
-        self.polling.heard(now, progress, policy, random)
 
     def hint(self, now: float) -> None:
         """Something happened to the link: poll IMDS at once, it may know more now. Rate-limited."""
@@ -315,6 +290,30 @@ class Interface:
     def view(self) -> View:
         """The interface as it is now, frozen."""
         return _view(self)
+
+
+def progress(
+    interface: Interface,
+    heard: EniMetadata,
+    now: float,
+    policy: Policy,
+    *,
+    is_primary: bool,
+    share: Share,
+) -> Progress:
+    """What the schedule of its polls depends on, after a poll was answered."""
+    verdicts = interface.verdicts.values()
+    listed = heard.directory.value if isinstance(heard.directory, Value) else None
+    return Progress(
+        age=interface.facts.age(now),
+        complete=any(v.status is Status.READY for v in verdicts)
+        and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
+        doubted=interface.facts.doubts_matter,
+        is_slow=is_primary and listed is not None,
+        listed=listed is not None,
+        requests=requests(rota(listed or frozenset(), keys_named(policy.sections))),
+        share=share,
+    )
 
 
 def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:

@@ -16,8 +16,8 @@ from tests.bench.figures import Figure, Limit
 
 SETTLE: Final = 75.0  # s after the hot-plug: it is at rest from an age of 60 s on
 ROUNDS: Final = 8  # of each host: one thing comes, and goes
-QUICK_ROUNDS: Final = 2
-LONGEST: Final = 30.0  # s, longer than all keys take to have their turn
+QUICK_ROUNDS: Final = 4
+LONGEST: Final = 15.0  # s, longer than any interval between two polls
 PATIENCE: Final = 120.0  # s
 INTERVAL: Final = 0.01  # s between two looks: for a minute, on eight hosts
 GONE: Final = 40.0  # s

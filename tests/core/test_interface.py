@@ -9,7 +9,7 @@ import pytest
 
 from nicwatchd.core.backoff import Schedule, Share
 from nicwatchd.core.evidence import Status
-from nicwatchd.core.interface import JUDGING, PLANNING, ROUNDING, Interface
+from nicwatchd.core.interface import JUDGING, PLANNING, ROUNDING, Interface, progress
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.metadata import EniMetadata, Value
@@ -326,7 +326,8 @@ def test_when_imds_is_asked_again(
         eth1.conclude(Value(PRIMARY), now, POLICY)
     eth1.polling.send(now)
     primary = isinstance(treatment, Primary)
-    eth1.arrange_poll(readings[-1], now, POLICY, lambda: 0.0, is_primary=primary, share=Share())
+    known = progress(eth1, readings[-1], now, POLICY, is_primary=primary, share=Share())
+    eth1.polling.heard(now, known, POLICY, lambda: 0.0)
     assert eth1.polling.interval == pytest.approx(interval)
     assert now < eth1.polling.next_at <= now + interval
 
@@ -334,7 +335,8 @@ def test_when_imds_is_asked_again(
 def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1 = concluded()
     eth1.polling.send(101.0)
-    eth1.arrange_poll(FULL, 101.0, POLICY, lambda: 0.5, is_primary=False, share=Share())
+    known = progress(eth1, FULL, 101.0, POLICY, is_primary=False, share=Share())
+    eth1.polling.heard(101.0, known, POLICY, lambda: 0.5)
     assert eth1.polling.next_at == pytest.approx(101.0 + 0.115 * 0.95), "with jitter"
     eth1.hint(101.1)
     assert eth1.polling.next_at == 101.1

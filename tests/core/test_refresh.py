@@ -7,13 +7,11 @@ from functools import partial
 
 import pytest
 
-from nicwatchd.core.backoff import Schedule
-from nicwatchd.core.metadata import EniMetadata, Value
+from nicwatchd.core.metadata import EniMetadata
 from nicwatchd.core.model import RemoveAddress
-from nicwatchd.core.rota import requests, rota
 from tests.core.build import FULL4, FULL6, IPV4, IPV6, MAC, NET4, NET6, UNLISTED, eni, family
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import APPLIED, ETH2, FULL, MAC2, applied, selectors
+from tests.core.scenes import APPLIED, ETH2, FULL, MAC2, applied, at_rest, selectors
 
 pytestmark = pytest.mark.long
 
@@ -28,12 +26,6 @@ MORE = {
     "prefix-v6": (eni(FULL4, family(IPV6, PREFIX6, NET6)), PREFIX6),
     "cidr-v6": (eni(FULL4, family(IPV6, cidrs=f"{NET6} {CIDR6}")), CIDR6),
 }
-
-
-def at_rest(reading: EniMetadata = FULL) -> float:
-    """Seconds from one poll of such an ENI to the next, when nothing happens."""
-    assert isinstance(reading.directory, Value)
-    return Schedule().at_rest(requests(rota(reading.directory.value)), 2)
 
 
 def shown(motion: FastMotion) -> set[str]:
