@@ -302,12 +302,13 @@ def progress(
     share: Share,
 ) -> Progress:
     """What the schedule of its polls depends on, after a poll was answered."""
-    verdicts = interface.verdicts.values()
+    age, found = interface.facts.age(now), {v.status for v in interface.verdicts.values()}
+    # What has not shown for so long is not waited for; where it comes later, the rota finds it.
+    over = {Status.ABSENT} if age >= policy.schedule.patience else set()
     listed = heard.directory.value if isinstance(heard.directory, Value) else None
     return Progress(
-        age=interface.facts.age(now),
-        complete=any(v.status is Status.READY for v in verdicts)
-        and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
+        age=age,
+        complete=Status.READY in found and found <= {Status.READY, Status.OFF} | over,
         doubted=interface.facts.doubts_matter,
         is_slow=is_primary and listed is not None,
         listed=listed is not None,

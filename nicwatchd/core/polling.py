@@ -40,7 +40,7 @@ class Progress:
     """How complete the facts of an interface are: what the schedule of its polls depends on."""
 
     age: float  # seconds since the link appeared
-    complete: bool  # every family is ready
+    complete: bool  # every family is ready, or not waited for
     doubted: bool  # something known was missing from the last reading
     is_slow: bool  # the primary, once listed: it exists since launch, so nothing lags
     listed: bool = True  # whether the last reading lists the ENI

@@ -332,6 +332,23 @@ def test_when_imds_is_asked_again(
     assert now < eth1.polling.next_at <= now + interval
 
 
+@pytest.mark.parametrize(
+    ("reading", "now", "complete"),
+    [
+        pytest.param(FULL, 101.0, True, id="both"),
+        pytest.param(eni(FULL4), 101.0, False, id="IPv6 is waited for"),
+        pytest.param(eni(FULL4), 279.9, False, id="it has not shown, and may yet"),
+        pytest.param(eni(FULL4), 280.0, True, id="after the patience nobody waits for it"),
+        pytest.param(eni(FULL4, family(cidrs=NET6)), 279.9, False, id="its address may yet come"),
+        pytest.param(eni(), 1000.0, False, id="nothing has come"),
+    ],
+)
+def test_whether_it_waits_for_something(reading: EniMetadata, now: float, complete: bool) -> None:
+    eth1 = concluded(reading, now)
+    known = progress(eth1, reading, now, POLICY, is_primary=False, share=Share())
+    assert known.complete is complete
+
+
 def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1 = concluded()
     eth1.polling.send(101.0)

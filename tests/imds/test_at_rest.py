@@ -24,7 +24,7 @@ from nicwatchd.imds.budget import Budget
 from tests.core.build import ETH0, ETH1, MAC, PRIMARY
 from tests.core.fast_motion import FastMotion
 from tests.core.strict_kernel import StrictKernel
-from tests.imds.trees import Tree, branch
+from tests.imds.trees import LISTS4, LISTS6, Tree, branch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,10 +193,23 @@ def test_security_groups_are_seen_where_a_section_names_them(make: Make) -> None
     assert motion.host.interfaces[ETH1.index].own.policy.section is section
 
 
-@pytest.mark.parametrize("more", [{}, {"ipv4-prefix": PREFIX4}, BOTH], ids=["usual", "one", "both"])
-def test_fifteen_requests_a_minute_and_every_key_in_turn(make: Make, more: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("more", "without"),
+    [
+        pytest.param({}, (), id="both families"),
+        pytest.param({"ipv4-prefix": PREFIX4}, (), id="... and a prefix"),
+        pytest.param(BOTH, (), id="... and prefixes of both"),
+        pytest.param({}, LISTS6, id="IPv4 only"),
+        pytest.param({}, LISTS4, id="IPv6 only"),
+    ],
+)
+def test_fifteen_requests_a_minute_and_every_key_in_turn(
+    make: Make, more: dict[str, str], without: tuple[str, ...]
+) -> None:
     """The primary is asked about like the others."""
     motion = make(more=more)
+    for key in without:
+        del motion.tree.branches[MAC].texts[key]
     minutes = 30
     end = SETTLED + minutes * MINUTE
     motion.run(end)
@@ -210,6 +223,20 @@ def test_fifteen_requests_a_minute_and_every_key_in_turn(make: Make, more: dict[
             assert max(gaps) == pytest.approx(polls * interval(motion, mac)), key
     at = {at for at, mac, _ in motion.requests if at >= SETTLED and mac == MAC}
     assert len(at) <= minutes * MINUTE / interval(motion) + 1, "and no more wake-ups than polls"
+
+
+def test_ipv6_that_comes_late_to_an_eni_with_ipv4_only_is_seen_within_two_polls(
+    make: Make,
+) -> None:
+    motion = make()
+    texts = motion.tree.branches[MAC].texts
+    ipv6 = {key: texts.pop(key) for key in LISTS6}
+    motion.run(SETTLED)
+    bound = 2 * interval(motion) + 0.1
+    assert bound < 12.4
+    texts |= ipv6
+    motion.run(SETTLED + bound)
+    assert V6 in known(motion)
 
 
 def test_a_key_that_fails_holds_no_other_up(make: Make) -> None:
