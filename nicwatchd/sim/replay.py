@@ -222,7 +222,7 @@ class _Replay:
         await asyncio.sleep(ROUND_TRIP)
         key = (question.index, question.mac)
         reader = self._readers.setdefault(key, EniReader(self._imds, question.mac))
-        metadata = await reader.poll(sweep=question.sweep, named=question.named)
+        metadata = await reader.poll(depth=question.depth, named=question.named)
         self._inbox.put_nowait(Reading(*key, metadata))
 
 
