@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from nicwatchd.core.facts import own_addresses
 from nicwatchd.core.interface import Interface
@@ -25,7 +26,7 @@ class Settled:
         self.taken: Kept[dict[int, dict[Item, int]]] = Kept()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contest:
     """The links that have something to do with addresses. `foreign` are those that are not ENIs.
 
@@ -136,12 +137,21 @@ class Contest:
             return "was released"
         if not interface.link.running:
             return "has no carrier"
-        if any(self._outdoes(other, interface) for other in self.interfaces.values()):
+        if _seen(interface) < self._latest[interface.link.mac]:
             return "is the older of two links with one MAC"
         return ""
 
-    def _outdoes(self, other: Interface, one: Interface) -> bool:
-        """Whether another link with the same MAC stands for the ENI: the later, with a carrier."""
-        if other is one or other.link.mac != one.link.mac or not other.link.running:
-            return False
-        return (other.facts.seen, other.link.index) > (one.facts.seen, one.link.index)
+    @cached_property
+    def _latest(self) -> dict[str, tuple[float, int]]:
+        """By MAC, the link that stands for the ENI: the later of those with a carrier."""
+        found: dict[str, tuple[float, int]] = {}
+        for interface in self.interfaces.values():
+            if interface.link.running:
+                mac = interface.link.mac
+                found[mac] = max(found.get(mac, _seen(interface)), _seen(interface))
+        return found
+
+
+def _seen(interface: Interface) -> tuple[float, int]:
+    """When a link came; of two that came together, the later number."""
+    return interface.facts.seen, interface.link.index

@@ -107,6 +107,7 @@ class Decider:
         network, kernel = container_network(host.link_names, host.rules), self._read_anew()
         self._contest = self._begin_contest()
         self._each(lambda interface: self._treat(interface, network, now))
+        host.share_out()
         if not host.policy.every_link:  # a release finishes no move
             self._contest.settle(now)
         _find_homes(host)

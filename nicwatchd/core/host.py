@@ -78,6 +78,7 @@ class Host:
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
+        self._shares: dict[int, Share] = {}  # by ifindex
         self.unlinked = Unlinked()  # ENIs without a link
         self.surprises = 0
         self._candidates: Kept[frozenset[IPAddress]] = Kept()
@@ -249,14 +250,16 @@ class Host:
         finally:
             self.unlinked.give_up(facts.memory.listed, facts.memory.believed.subnet_id)
             # Released or not: it is the primary all the same.
-            primary, share = is_primary(facts.link, self.primary_mac), self._share(interface)
+            primary = is_primary(facts.link, self.primary_mac)
+            share = self._shares.get(facts.link.index, Share())
             known = progress(interface, heard, now, self.policy, is_primary=primary, share=share)
             interface.polling.heard(now, known, self.policy, self._random)
 
-    def _share(self, interface: Interface) -> Share:
-        polled = [each.key for each in self.interfaces.values() if each.is_polled]
-        number = polled.index(interface.key) if interface.is_polled else 0
-        return Share(number, max(1, len(polled)))
+    def share_out(self) -> None:
+        """Share what the host may ask of IMDS among the interfaces that are polled now."""
+        polled = [index for index, each in self.interfaces.items() if each.is_polled]
+        if polled != [*self._shares]:
+            self._shares = {index: Share(n, len(polled)) for n, index in enumerate(polled)}
 
     # --- news --------------------------------------------------------------------------------
 

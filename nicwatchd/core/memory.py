@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 
@@ -200,7 +200,7 @@ class KnownFamily:
         return any(known.doubts for known in self.lists.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Memory:
     """What is known of one ENI. `believed` is what to judge by; `first_listed` a time, or None.
 
@@ -225,17 +225,17 @@ class Memory:
         """The same, from before: it is known, and what IMDS lists elsewhere counts for more."""
         return replace(self, v4=self.v4.unsure(), v6=self.v6.unsure())
 
-    @property
+    @cached_property
     def listed(self) -> frozenset[Item]:
         """The addresses and prefixes that the last reading had."""
         return self._items - self.unconfirmed
 
-    @property
+    @cached_property
     def missing(self) -> frozenset[Item]:
         """The addresses and prefixes that are known, but that IMDS does not confirm."""
         return self._items & self.unconfirmed
 
-    @property
+    @cached_property
     def unconfirmed(self) -> frozenset[Item]:
         """What the last reading did not have, and all of lists that IMDS does not have any more."""
         return frozenset(item for known in self._assigned for item in known.unconfirmed)
@@ -245,7 +245,7 @@ class Memory:
         """... of these, what is of such lists."""
         return frozenset(item for known in self._assigned for item in known.lapsed)
 
-    @property
+    @cached_property
     def _items(self) -> frozenset[Item]:
         """The addresses and prefixes that are known and can be."""
         said = (self.believed.answer(key) for key in ENI_KEYS if key.assigned)

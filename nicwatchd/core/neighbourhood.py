@@ -92,21 +92,9 @@ class Neighbourhood:
         self._places = kept.get((self._subnets, on), lambda: Places(self._subnets, on))
 
     def alone(self, index: int) -> frozenset[IPNetwork]:
-        """The subnets of an ENI in which no other link has an address, or may get one.
-
-        An ENI whose subnets are not known yet may be in any. But a subnet that rules of ours select
-        as a whole was found to be alone before, perhaps by an earlier run: that holds until more
-        is known. An address on any link is known in any case.
-        """
+        """The subnets of an ENI in which no other link has an address or an overlapping subnet."""
         mine = self._subnets[index]
-        unknown = {family for other, family in self.stack.unknown if other != index}
-        standing = self.standing(index)
-        return frozenset(
-            subnet
-            for subnet in mine
-            if (Family(subnet.version) not in unknown or subnet in standing)
-            and not self._places.is_shared(subnet, index)
-        )
+        return frozenset(subnet for subnet in mine if not self._places.is_shared(subnet, index))
 
     def standing(self, index: int) -> frozenset[IPNetwork]:
         """The subnets of an ENI that rules of ours select as a whole now."""

@@ -22,6 +22,10 @@ SWEEP_INTERVAL: Final = 5.0
 # The first few events of a link cause a poll at once. A link that changes all the time (an
 # operator's script, a loose cable) causes at most 7 requests in HINT_INTERVAL seconds.
 HINT_BURST, HINT_INTERVAL = 3, 10.0
+OFTEN = 0.5  # s
+# What is complete may still grow while it is young. But what waits comes first: all together, those
+# that are complete are polled 20 times a second.
+GIVES_WAY = 0.05  # s, for each interface that is polled
 # After others took an address off a link: whoever moves it tells EC2 at about the same time.
 WATCH, WATCH_INTERVAL = 60.0, 5.0
 
@@ -54,7 +58,7 @@ class Polling:
     def __init__(self, now: float) -> None:
         self.next_at = now
         self.interval = 0.0
-        self.sweep_at = 0.0  # from then on a poll reads every key, before that by `depth`
+        self.sweep_at = NEVER  # from then on a poll reads every key, before that by `depth`
         self.depth = Depth.MISSING
         self.sent_at: float | None = None  # of the poll that is under way
         self.as_of = -inf  # when the last answered poll was sent
@@ -89,6 +93,8 @@ class Polling:
             interval = schedule.refresh
             if not whole:
                 interval = schedule.after(self.interval, progress.age)
+            if progress.complete:
+                interval = max(interval, progress.share.of * GIVES_WAY)
             self._wait(now, interval, progress, policy, random)
         if self._hinted_until > now:  # hints until then wait for that poll
             again_at = min(again_at, self._hinted_until)
@@ -144,8 +150,11 @@ class Polling:
         self.at(now)
 
     def hint(self, now: float) -> None:
-        """Something happened to the link: poll at once, IMDS may know more now. Rate-limited."""
-        if now > self._hinted_until:
+        """Something happened to the link: poll at once, IMDS may know more now. Rate-limited.
+
+        Who is polled all the time needs no hint: at a start the first is of our own setting up.
+        """
+        if now > self._hinted_until and (self._only_rests or self.interval >= OFTEN):
             self._hinted_until = now + self._hints.delay(now)
             if self._only_rests:
                 self.next_at = self._hinted_until  # soon enough, and it reads every key

@@ -356,5 +356,8 @@ class EventSource(Protocol):
     def heed(self, heeded: Heeded) -> None:
         """From now on tell of this as well, and of nothing that was heeded before."""
 
+    def drop_echoes(self, port_id: int | None) -> None:
+        """From now on do not tell of routes and rules that this port id changes, if possible."""
+
     def close(self) -> None:
         """End; there is no event after it."""

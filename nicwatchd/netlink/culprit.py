@@ -53,6 +53,7 @@ class Origin:
         return f" ({', '.join(parts)})" if parts else ""
 
 
+@lru_cache(maxsize=16)  # a flush is many events of one process; `forget` ends that
 def culprit(port: int, proc: Path = PROC) -> str:
     """Whom a notification names by its port id: process, parent and systemd unit if known."""
     if not port:
@@ -71,6 +72,7 @@ def words(port: int, process: str, proc: Path = PROC, pid: int = 0) -> str:
     return f"port id {port}, perhaps {process}{origin(pid or port, proc)}"
 
 
+@lru_cache(maxsize=16)
 def stop(port: int, proc: Path = PROC) -> str:
     """What ends what the process behind a port id does, as `stop_process`; "" if not known.
 
@@ -145,7 +147,7 @@ def _may_remove(pid: int, proc: Path) -> bool:
     return any(int(line.split()[1], 16) & NET_ADMIN for line in lines if line.startswith("CapEff:"))
 
 
-@lru_cache(maxsize=16)  # a flush is many events of one process; `forget` ends that
+@lru_cache(maxsize=16)
 def process_name(pid: int, proc: Path = PROC) -> str:
     """The name of a process; empty where there is none."""
     return _read(proc / str(pid) / "comm")
@@ -196,6 +198,5 @@ def _read(path: Path) -> str:
 
 def forget() -> None:
     """From now on a pid may be another process."""
-    process_name.cache_clear()
-    behind.cache_clear()
-    origin.cache_clear()
+    for kept in (culprit, stop, process_name, behind, origin):
+        kept.cache_clear()

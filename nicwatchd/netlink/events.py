@@ -7,6 +7,7 @@ the few attributes that decide (1 to 5 us for each message; pyroute2's decoder t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
@@ -86,6 +87,7 @@ from nicwatchd.netlink.constants import (
     RTNLGRP_NEXTHOP,
 )
 from nicwatchd.netlink.covering import Covering
+from nicwatchd.netlink.echoes import drop_echoes
 from nicwatchd.netlink.firewall_events import FirewallEvents
 from nicwatchd.netlink.hops import NEXTHOP, is_by_number_alone, links_of
 from nicwatchd.netlink.wire import (
@@ -158,6 +160,7 @@ class EventSocket:
         self._connect = connect
         self._triage = Triage()
         self._heeded = Heeded()
+        self._unheard = 0  # the port id of which echoes are dropped
         self._firewall: FirewallEvents | None = None
         self._notify: Callable[[Event], None] | None = None
         self._overrun = False
@@ -179,6 +182,13 @@ class EventSocket:
         if heeded.firewall != self._heeded.firewall:
             self._heed_firewall(on=heeded.firewall)
         self._heeded = heeded
+
+    def drop_echoes(self, port_id: int | None) -> None:
+        """See `EventSource`."""
+        if self._socket and port_id and port_id != self._unheard:
+            self._unheard = port_id
+            with contextlib.suppress(OSError):  # they come, and cost time
+                drop_echoes(self._socket, port_id)
 
     def _heed_firewall(self, *, on: bool) -> None:
         if self._firewall:

@@ -143,6 +143,7 @@ class Daemon:
         try:
             while turn.step:
                 self._events.heed(turn.picture.heeded)
+                self._events.drop_echoes(self._kernel.port_id)
                 answer = await self._driver.carry_out(turn.step)
                 if isinstance(answer, Applied):
                     self._counters.count_outcomes(answer.outcomes)

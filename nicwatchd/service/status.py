@@ -300,6 +300,8 @@ def _reason_status(reason: Reason, view: View) -> ReasonStatus:
 
 def shown(text: str) -> str:
     """A text, safe for terminals and JSON: the kernel allows nearly any byte in a link's name."""
+    if text.isascii() and text.isprintable():
+        return text
     decoded = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in decoded)
 

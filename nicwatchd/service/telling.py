@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nicwatchd.core.news import News
+from nicwatchd.core.view import View
 from nicwatchd.imds.condition import Condition
 from nicwatchd.service.status import InterfaceStatus, of_view
 
@@ -58,6 +59,7 @@ class Teller:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._observers: list[Observer] = []
+        self._last: tuple[View, float, InterfaceStatus] | None = None
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
         """Add an observer; returns a function that unsubscribes it."""
@@ -72,7 +74,7 @@ class Teller:
     def tell(self, news: Reported) -> None:
         """Report one event to all observers. Raises what one of them raised, after all had it."""
         view = getattr(news, "view", None)
-        told = Told(news, of_view(view, self.epoch) if view else None)
+        told = Told(news, self._status(view) if view else None)
         errors: list[Exception] = []
         for observer in list(self._observers):
             try:
@@ -81,3 +83,10 @@ class Teller:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+    def _status(self, view: View) -> InterfaceStatus:
+        """The status to a view. Much of the news of one decision is about the same one."""
+        epoch = round(self.epoch, 2)
+        if self._last is None or self._last[0] is not view or self._last[1] != epoch:
+            self._last = (view, epoch, of_view(view, epoch))
+        return self._last[2]

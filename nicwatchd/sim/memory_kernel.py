@@ -28,7 +28,17 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
-from nicwatchd.core.port import Event, FirewallEvent, Heeded, Outcome, Overrun, RouteAnswer, judge
+from nicwatchd.core.port import (
+    Event,
+    FirewallEvent,
+    Heeded,
+    Outcome,
+    Overrun,
+    RouteAnswer,
+    RouteEvent,
+    RuleEvent,
+    judge,
+)
 from nicwatchd.sim import ip_syntax
 from nicwatchd.sim.kernel_lookup import lookup
 from nicwatchd.sim.kernel_routing import LOCAL_TABLE
@@ -56,6 +66,7 @@ class FakeEvents:
         self._listeners = listeners
         self._notify: Callable[[Event], None] | None = None
         self.heeded = Heeded()
+        self._unheard: int | None = None
 
     def start(self, notify: Callable[[Event], None]) -> None:
         """See `EventSource`."""
@@ -65,6 +76,10 @@ class FakeEvents:
     def heed(self, heeded: Heeded) -> None:
         """See `EventSource`."""
         self.heeded = heeded
+
+    def drop_echoes(self, port_id: int | None) -> None:
+        """See `EventSource`."""
+        self._unheard = port_id
 
     def close(self) -> None:
         """See `EventSource`."""
@@ -76,7 +91,8 @@ class FakeEvents:
         asyncio.get_running_loop().call_soon(self._deliver, event)
 
     def _deliver(self, event: Event) -> None:
-        if self._notify:
+        is_echo = isinstance(event, RouteEvent | RuleEvent) and event.pid == self._unheard
+        if self._notify and not is_echo:
             self._notify(event)
 
 

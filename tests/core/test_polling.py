@@ -44,11 +44,11 @@ def test_how_much_a_host_may_ask_at_the_most() -> None:
     assert (HINT_BURST, HINT_INTERVAL) == (3, 10.0)
 
 
-def test_the_first_poll_is_at_once_and_for_everything() -> None:
+def test_the_first_poll_is_at_once() -> None:
     polling = Polling(0.5)
     assert not polling.is_due(0.4)
     assert polling.is_due(0.5)
-    assert polling.send(0.5) is EVERYTHING
+    assert polling.send(0.5) is MISSING
     assert polling.in_flight
     assert not polling.is_due(100.0), "one at a time"
 
@@ -238,7 +238,7 @@ def hinted(polling: Polling, *times: float) -> None:
 
 
 def test_a_hint_that_has_to_wait_outlives_the_polls_before_it() -> None:
-    polling = Polling(0.0)
+    polling = polled(Polling(0.0))
     hinted(polling, 100.0, 100.1, 100.2)
     polling.hint(100.3)
     due = polling.next_at

@@ -321,8 +321,9 @@ def test_a_hot_plug_among_64_is_as_fast_as_alone(make: Make) -> None:
     among = plugged(host, 60.0)
     assert alone[0] < 0.15
     assert among[0] == pytest.approx(alone[0])
-    first = len([at for at in alone[1] if at < 5.0])  # then it is at rest, as one of two or of 64
-    assert first > 35
+    # What is complete gives way to what waits, the more so the more there are.
+    first = len([at for at in alone[1] if at < 3.0 + alone[0]])
+    assert first > 25
     assert among[1][:first] == pytest.approx(alone[1][:first])
     times = [at for at, _, _ in host.requests if at >= 60.0]
     clock = iter((60.0, *times))

@@ -1001,6 +1001,23 @@ async def test_routes_to_what_is_heeded_make_events(world: World, family: Family
     assert len([e for e in world.heard.events if getattr(e, "heeded", False)]) == 3
 
 
+async def test_echoes_are_dropped_and_nothing_else(world: World) -> None:
+    """Of others' routes and rules, and of our own addresses, there is word."""
+    index = await link_up(world)
+    world.source.drop_echoes(world.kernel.port_id)
+    rule = Rule(Family.V6, 32765, TABLE_BASE + index, src=ip_network("2001:db8::/64"), iif="lo")
+    route = Route(ip_network("2001:db8::/64"), TABLE_BASE + index, index)
+    adds = AddRoute(route), AddRule(rule), AddAddress(index, ip_address("10.0.2.10"))
+    await run(world, *adds, RemoveRoute(route))
+    await world.drop(rule)
+    await world.heard.until(lambda e: isinstance(e, RuleEvent))
+    told = [e for e in world.heard.events if isinstance(e, RuleEvent | RouteEvent | AddressEvent)]
+    ours = [e for e in told if e.pid == world.kernel.port_id]
+    assert [type(e) for e in ours] == [AddressEvent]
+    ours = [e for e in told if getattr(e, "protocol", None) == PROTOCOL]
+    assert [(type(e), e.deleted) for e in ours] == [(RuleEvent, True)]
+
+
 async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:
     index = await link_up(world)
     rule = Rule(Family.V6, 32765, TABLE_BASE + index, src=ip_network("2001:db8::/64"), iif="lo")
