@@ -6,7 +6,7 @@ kernel. Gives: the items that are elsewhere, for each interface; it tells the in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -84,14 +84,13 @@ class Contest:
         return self.settled.taken.get(basis, self._taken)
 
     def _taken(self) -> dict[int, dict[Item, int]]:
-        items: dict[int, Iterable[Item]] = {}
+        items: dict[int, frozenset[Item]] = {}
         for index, interface in self.interfaces.items():
             is_managed = isinstance(interface.treatment, Managed)
             usable = (verdict.usable for verdict in interface.verdicts.values())
-            items[index] = () if is_managed else self._claims_of(interface).keeps
+            items[index] = frozenset() if is_managed else self._claims_of(interface).keeps
             if is_managed or interface.is_protected:
-                of_imds = (item for each in usable for item in each.items)
-                items[index] = tuple(dict.fromkeys((*items[index], *of_imds)))
+                items[index] = items[index].union(*(each.items for each in usable))
         others = {
             index
             for index, interface in self.interfaces.items()

@@ -56,7 +56,7 @@ def owned(view: View, family: Family) -> tuple[IPAddress, ...]:
     if isinstance(view.treatment, Primary) or verdict.status is Status.WAITING:
         brought = (ip for ip in leased(view.addresses) if ip.version == family)
         known += tuple(ip for ip in brought if ip not in view.elsewhere)
-    there = _on_link(view)
+    there = view.there
     theirs = {ip for ip, address in there.items() if not ours(address)}
     away = view.plan.away - theirs
     wanted = (ip for ip in dict.fromkeys(known) if ip not in away)
@@ -65,12 +65,8 @@ def owned(view: View, family: Family) -> tuple[IPAddress, ...]:
 
 def on_link(view: View, family: Family) -> tuple[IPAddress, ...]:
     """Those of them that are on the link, and can be used."""
-    there = _on_link(view)
+    there = view.there
     return tuple(ip for ip in owned(view, family) if ip in there and not there[ip].tentative)
-
-
-def _on_link(view: View) -> dict[IPAddress, Address]:
-    return {address.ip: address for address in view.addresses}
 
 
 def is_judged(view: View, family: Family) -> bool:
@@ -158,7 +154,7 @@ def _silent(
     view: View, addresses: tuple[IPAddress, ...], reached: Reached, *, is_fought: bool
 ) -> dict[IPAddress, Reason | None]:
     """Those that do not answer, and the cause. None: `_waits` tells of it, or the fight does."""
-    there = _on_link(view)
+    there = view.there
     coming = {*view.plan.awaited, *view.plan.addresses}
     found: dict[IPAddress, Reason | None] = {}
     for ip in addresses:
@@ -226,7 +222,7 @@ def _waits(view: View, family: Family, addresses: tuple[IPAddress, ...]) -> Iter
             told = reason in view.failures or reason.code in LASTING
             if reason.family in (None, family) and not told:
                 yield reason
-    there = _on_link(view)
+    there = view.there
     for ip in addresses:
         if ip in there and there[ip].tentative:
             yield _tentative(view, there[ip])

@@ -190,7 +190,7 @@ def _addresses_to_remove(
     elsewhere = _elsewhere(plans) | {(p.index, ip_network(ip)) for p in plans for ip in p.away}
     for address in surplus:
         index = address.index
-        moved = (index, ip_network(address.ip)) in elsewhere
+        moved = bool(elsewhere) and (index, ip_network(address.ip)) in elsewhere
         if moved or (index, address.family) not in undecided:
             yield RemoveAddress(index, address.ip, address.prefixlen)
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
 
 from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Item, Rule, ours
 
@@ -117,8 +118,9 @@ def held_elsewhere(
         if known is None or (known.by != item and str(held.by) < str(known.by)):
             found[index][item] = held  # the same one of several each time, for people
     keepers = {ip: one for one in of.values() for ip in one.keeps}
-    for index, one in of.items():
-        for ip in keepers.keys() & {*one.items, *found[index], *_items_of(index, ruled)}:
+    had = _by_ruler(ruled) if keepers else {}
+    for index, one in of.items() if keepers else ():
+        for ip in keepers.keys() & one.items.union(found[index], had.get(index, ())):
             keeper = keepers[ip]
             if ip in one.keeps:
                 found[index].pop(ip, None)
@@ -135,23 +137,36 @@ def rightful_owners(
 
 
 def _owners(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> dict[Item, int]:
-    having: dict[Item, list[Claims]] = {}
-    for one in of.values():
-        for item in one.items:
-            having.setdefault(item, []).append(one)
-    for item, index in ruled.items():
-        if index in of and item not in of[index].items:
-            having.setdefault(item, []).append(of[index])
-    found = {
-        item: _owner(item, several, ruled)
-        for item, several in having.items()
-        if several[1:] and not _are_apart(item, several)
-    }
+    had = _by_ruler(ruled)
+    each = {index: one.items.union(had.get(index, ())) for index, one in of.items()}
+    twice = _in_several(each.values())
+    found = {}
+    for item in twice:
+        several = [one for one in of.values() if item in one.items]
+        several += [of[i] for i in of if item in each[i] and item not in of[i].items]
+        if not _are_apart(item, several):
+            found[item] = _owner(item, several, ruled)
     return {item: index for item, index in found.items() if index is not None}
 
 
-def _items_of(index: int, ruled: Mapping[Item, int]) -> Iterator[Item]:
-    return (item for item, ruler in ruled.items() if ruler == index)
+def _by_ruler(ruled: Mapping[Item, int]) -> dict[int, list[Item]]:
+    found: dict[int, list[Item]] = {}
+    for item, index in ruled.items():
+        found.setdefault(index, []).append(item)
+    return found
+
+
+def _in_several(some: Iterable[AbstractSet[Item]]) -> set[Item]:
+    """What is in more than one of these sets. There are thousands of items, and mostly none is.
+
+    Operations of whole sets know the hashes, which the addresses themselves would compute anew.
+    """
+    seen: set[Item] = set()
+    twice: set[Item] = set()
+    for each in some:
+        twice |= seen & each
+        seen |= each
+    return twice
 
 
 def _are_apart(item: Item, claims: Sequence[Claims]) -> bool:
@@ -168,7 +183,7 @@ def _are_apart(item: Item, claims: Sequence[Claims]) -> bool:
 
 
 def first_come(
-    items: Mapping[int, Iterable[Item]],
+    items: Mapping[int, AbstractSet[Item]],
     ruled: Mapping[Item, int],
     without_rules: AbstractSet[int] = frozenset(),
 ) -> dict[int, dict[Item, int]]:
@@ -177,13 +192,9 @@ def first_come(
     That is the one that has it in the kernel, else the one with the lowest ifindex. ENIs
     `without_rules` of ours, like the primary, come first: a rule would take what they send.
     """
-    having: dict[Item, list[int]] = {}
-    for index in sorted(items):
-        for item in items[index]:
-            having.setdefault(item, []).append(index)
-    twice = {item: several for item, several in having.items() if several[1:]}
     found: dict[int, dict[Item, int]] = {}
-    for item, several in twice.items():
+    for item in _in_several(items.values()):
+        several = sorted(index for index, its in items.items() if item in its)
         first = ruled[item] if ruled.get(item) in several else several[0]
         first = next((index for index in several if index in without_rules), first)
         for index in several:
@@ -229,6 +240,7 @@ def _owner(item: Item, claims: Sequence[Claims], ruled: Mapping[Item, int]) -> i
 
 # --- overlap -------------------------------------------------------------------------------------
 
+NETWORKS: Final = (IPv4Network, IPv6Network)
 Having = Mapping[Item, Mapping[int, Claims]]  # who has to do with each item, by ifindex
 
 
@@ -239,11 +251,12 @@ def _overlaps(
 
     The work grows with the number of items, and there is none without a prefix.
     """
-    having = _having(of, ruled)
-    prefixes = [item for item in having if isinstance(item, IPv4Network | IPv6Network)]
+    some = (*(one.items for one in of.values()), ruled)
+    prefixes = [item for its in some for item in its if isinstance(item, NETWORKS)]
     if not prefixes:
         return
-    around = Around(prefixes)
+    having = _having(of, ruled)
+    around = Around(item for item in having if isinstance(item, NETWORKS))
     for item, inner in having.items():
         for prefix in around.find(item):
             for one in inner.values():

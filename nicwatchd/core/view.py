@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from math import inf
 
@@ -34,7 +35,7 @@ from nicwatchd.core.policy import Section
 from nicwatchd.core.treatment import Primary, Treatment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """One interface, frozen. Times are monotonic seconds."""
 
@@ -83,6 +84,11 @@ class View:
     def key(self) -> Key:
         """What identifies the interface: ifindex and MAC."""
         return (self.link.index, self.link.mac)
+
+    @cached_property
+    def there(self) -> dict[IPAddress, Address]:
+        """What is on the link, by address."""
+        return {address.ip: address for address in self.addresses}
 
     @property
     def notes(self) -> tuple[Reason, ...]:

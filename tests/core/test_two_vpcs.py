@@ -76,7 +76,7 @@ def test_one_has_the_rule() -> None:
     rule = Rule(Family.V4, 32765, Numbers().table_of(4), protocol=PROTOCOL, src=net(f"{X}/32"))
 
     def find(*rules: Rule) -> dict[int, dict[Item, int]]:
-        found = {3: [X, P], 4: [X], 5: [P]}
+        found = {3: frozenset({X, P}), 4: frozenset({X}), 5: frozenset({P})}
         return first_come(found, ruled(rules, lambda table: tables.get(table, frozenset())))
 
     assert find() == {4: {X: 3}, 5: {P: 3}}
