@@ -484,7 +484,7 @@ def asked(host: Host, now: float) -> list[bool]:
 def test_a_question_at_a_time() -> None:
     host, decider = known()
     decider.decide(0.0)
-    assert asking.questions(host, 0.0) == [Question(3, MAC, Depth.EVERYTHING)]
+    assert asking.questions(host, 0.0) == [Question(3, MAC, Depth.MISSING)]
     asking.poll_all(host, 0.1)
     assert asking.questions(host, 0.1) == []
     host.learn(host.interfaces[3], UNREAD, 0.2)

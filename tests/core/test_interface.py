@@ -356,6 +356,9 @@ def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1.polling.heard(101.0, known, POLICY, lambda: 0.5)
     assert eth1.polling.next_at == pytest.approx(101.0 + 0.115 * 0.95), "with jitter"
     eth1.hint(101.1)
+    assert eth1.polling.next_at > 101.1, "it is asked about all the time"
+    eth1.polling.interval = 5.0
+    eth1.hint(101.1)
     assert eth1.polling.next_at == 101.1
     other = interface()
     other.treat(Unmanaged(Reason("x", "y")), frozenset())
