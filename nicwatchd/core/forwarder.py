@@ -156,6 +156,8 @@ class Forwarder:
     def _silent_ports(self) -> Iterator[tuple[int, Reason]]:
         """For each interface, why ports that containers publish on it do not answer."""
         host = self._host
+        if not host.published:
+            return
         if any(rule.fwmark for rule in host.rules if not rule.inverted):
             return  # somebody marks connections already
         for interface in self._managed:

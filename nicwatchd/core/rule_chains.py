@@ -45,7 +45,8 @@ def overtaken(rules: Iterable[Rule]) -> dict[Selector, int]:
     last = {(r.family, r.priority): n for n, r in enumerate(every) if r.protocol != PROTOCOL}
     found: dict[Selector, int] = {}
     count: Counter[Selector] = Counter()
-    for place, rule in enumerate(every):
+    ends = max(last.values(), default=0)  # mostly before all of ours
+    for place, rule in enumerate(every[:ends]):
         if rule.protocol == PROTOCOL:
             count[selector(rule)] += 1
             if place < last.get((rule.family, rule.priority), 0):
