@@ -66,7 +66,7 @@ async def _links(veths: int) -> list[Figure]:
             await probe.complete(wanted)
     what = f"{veths} foreign veth pairs added and removed"
     return [
-        Figure(f"{what}: CPU of the daemon", [spent], "s", limits=(Limit("max", 1.0),)),
+        Figure(f"{what}: CPU of the daemon", [spent], "s", limits=(Limit("max", 0.5),)),
         Figure(f"{what}: requests", [float(asked)], unit="", limits=(Limit("max", 0.0),)),
     ]
 

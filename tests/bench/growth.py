@@ -1,13 +1,15 @@
 """How what nicwatchd costs grows with the host: `make bench-growth`, which takes minutes.
 
-Each figure is taken at 1, 4, 16 and 64 ENIs, each with 50 addresses of both families, and printed
-with its exponent: 1 means that twice as many ENIs cost twice as much.
+Each figure is taken at 1, 4, 16 and 64 ENIs of 50 addresses in both families, and on a host of 16
+ENIs at 1, 10 and 50 addresses. It is printed with its exponent: 1 means that twice as many cost
+twice as much.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import math
 import sys
 import time
@@ -23,16 +25,23 @@ from tests.bench.quiet import Process
 
 SIZES: Final = (1, 4, 16, 64)
 QUICK_SIZES: Final = (1, 16)
+ADDRESSES: Final = (1, 10, 50)
+AT: Final = 16  # ENIs on which the addresses are varied
 SETTLE, REST = 65.0, 75.0  # s: until nothing is asked often any more, and of a round of renewals
 QUICK_SETTLE, QUICK_REST = 65.0, 15.0
 EVENTS: Final = 8  # of each kind
 APART: Final = 1.1  # s between two of them: a turn of its own for each
+CHURN: Final = 0.1  # s between two renewals of others, each with a foreign link that comes or goes
 
+ENIS: Final = "ENIs of 50 + 50 addresses"
+OF_EACH: Final = f"addresses of each family, on {AT} ENIs"
 IDLE: Final = "idle with renewals, of one core [%]"
 RENEWED: Final = "CPU of one renewal [ms]"
+READ: Final = "CPU of one request at rest that finds nothing new [ms]"
 RULE_CPU: Final = "CPU of one deleted rule [ms]"
 RULE: Final = "our rule deleted -> back, median [ms]"
 PLUGGED: Final = "one more ENI: plugged -> complete [ms]"
+CHURNED: Final = "... beside 10 renewals and 10 foreign links a second [ms]"
 ASKED: Final = "requests to IMDS at rest, per NIC and minute"
 MEMORY: Final = "memory (RSS) [MiB]"
 START: Final = "start -> all applied [s]"
@@ -50,9 +59,11 @@ class Budget:
 BUDGETS: Final[Mapping[str, Budget]] = {
     IDLE: Budget({1: 0.08, 16: 0.2, 64: 0.5}, 1.1),
     RENEWED: Budget({64: 2.0}),
+    READ: Budget({64: 1.0}),
     RULE_CPU: Budget({64: 10.0}),
     RULE: Budget({1: 150.0, 64: 150.0}),
     PLUGGED: Budget({}),
+    CHURNED: Budget({}),
     ASKED: Budget(dict.fromkeys(SIZES, 15.0)),
     MEMORY: Budget({1: 56.0, 64: 66.0}),
     START: Budget({64: 2.5}),
@@ -60,11 +71,11 @@ BUDGETS: Final[Mapping[str, Budget]] = {
 }
 
 
-async def measure(size: int, *, quick: bool) -> dict[str, float]:
-    """All figures of a host with so many ENIs, by their names."""
-    scripts = [crowd.script(number) for number in range(1, size + 2)]
-    more = scripts.pop()
-    async with host.host(*scripts, more) as ec2:
+async def measure(size: int, addresses: int, *, quick: bool) -> dict[str, float]:
+    """All figures of a host with so many ENIs of so many addresses, by their names."""
+    scripts = [crowd.script(number, addresses) for number in range(1, size + 3)]
+    more = [scripts.pop(), scripts.pop()]
+    async with host.host(*scripts, *more) as ec2:
         await crowd.plug_all(ec2, scripts)
         began = time.monotonic()
         started = await crowd.start(ec2)
@@ -75,12 +86,29 @@ async def measure(size: int, *, quick: bool) -> dict[str, float]:
         with outside.look_into(ec2.vpc.host) as probe:
             found |= await _at_rest(ec2, started.process, names, QUICK_REST if quick else REST)
             found |= await _events(ec2, started.process, names, probe)
-            at = time.monotonic()
-            eni = await host.plug(ec2, more.name, tuple(Family))
-            wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
-            found[PLUGGED] = 1000 * (await probe.complete(wanted) - at)
+            found[PLUGGED] = await _plug(ec2, more[0].name, probe)
+            churn = asyncio.create_task(_churn(ec2, names))
+            found[CHURNED] = await _plug(ec2, more[1].name, probe)
+            churn.cancel()
+            await asyncio.gather(churn, return_exceptions=True)
         found[MEMORY], _ = started.process.memory()
     return found
+
+
+async def _plug(ec2: Ec2, name: str, probe: outside.Outside) -> float:
+    """Milliseconds from the hot-plug to all of it in the kernel."""
+    at = time.monotonic()
+    eni = await host.plug(ec2, name, tuple(Family))
+    return 1000 * (await probe.complete(outside.expected(eni, ec2.vpc.ifindex(eni))) - at)
+
+
+async def _churn(ec2: Ec2, names: Sequence[str]) -> None:
+    """Leases are renewed, one ENI after the other, and links of others come and go."""
+    for number in itertools.count():
+        await _renew(ec2, names[number % len(names)])
+        verb = "del" if number % 2 else "add"
+        await ec2.vpc.ip(ec2.vpc.host, f"link {verb} churn type dummy")
+        await asyncio.sleep(CHURN)
 
 
 async def _at_rest(
@@ -97,9 +125,17 @@ async def _at_rest(
     await host.wait_for_clock(begin + seconds)
     end, after = time.monotonic(), process.cpu()
     asked = [len(list(hotplug.requests_about(ec2.imds, ec2.eni(n).mac, begin, end))) for n in names]
+    asking = time.monotonic()
+    polled = process.cpu()
+    await asyncio.sleep(seconds / 2)
+    cpu, now = process.cpu() - polled, time.monotonic()
+    count = sum(
+        len(list(hotplug.requests_about(ec2.imds, ec2.eni(n).mac, asking, now))) for n in names
+    )
     return {
         IDLE: 100 * (after - before) / (end - begin),
         ASKED: 60 * sum(asked) / len(names) / (end - begin),
+        READ: 1000 * cpu / max(1, count),
     }
 
 
@@ -156,12 +192,14 @@ def exponent(values: Mapping[int, float]) -> float:
     return sum((p[0] - x) * (p[1] - y) for p in points) / spread if spread else 0.0
 
 
-def table(found: Mapping[int, Mapping[str, float]]) -> tuple[str, list[str]]:
-    """The figures as Markdown, and what is over its budget."""
+def table(found: Mapping[int, Mapping[str, float]], *, by: str) -> tuple[str, list[str]]:
+    """The figures as Markdown, and what is over its budget. `by`: what the sizes are of."""
     sizes, missed = sorted(found), []
-    rows = ["| what | " + " | ".join(map(str, sizes)) + " | exponent | budget |"]
+    budgeted = by == ENIS
+    rows = [f"| {by} | " + " | ".join(map(str, sizes)) + " | exponent | budget |"]
     rows.append("|---" * (len(sizes) + 3) + "|")
-    for what, budget in BUDGETS.items():
+    for what, usual in BUDGETS.items():
+        budget = usual if budgeted else Budget({})
         values = {size: found[size][what] for size in sizes}
         power = exponent(values)
         over = [f"{s}: {values[s]:.3g}" for s, most in budget.at.items() if values.get(s, 0) > most]
@@ -180,12 +218,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two sizes; writes nothing")
     arguments = parser.parse_args()
     sandbox.require()
+    sizes = [(size, ADDRESSES[-1]) for size in (QUICK_SIZES if arguments.quick else SIZES)]
+    if not arguments.quick:
+        sizes += [(AT, addresses) for addresses in ADDRESSES if addresses != ADDRESSES[-1]]
     found = {}
-    for size in QUICK_SIZES if arguments.quick else SIZES:
-        found[size] = asyncio.run(measure(size, quick=arguments.quick))
-        sys.stdout.write(f"{size} ENIs: measured\n")
+    for size, addresses in sizes:
+        found[(size, addresses)] = asyncio.run(measure(size, addresses, quick=arguments.quick))
+        sys.stdout.write(f"{size} ENIs of {addresses} + {addresses}: measured\n")
         sys.stdout.flush()
-    text, missed = table(found)
+    text, missed = table({s: its for (s, a), its in found.items() if a == ADDRESSES[-1]}, by=ENIS)
+    if not arguments.quick:
+        more, _ = table({a: its for (s, a), its in found.items() if s == AT}, by=OF_EACH)
+        text += f"\n{more}"
     sys.stdout.write(text)
     for what in missed:
         sys.stdout.write(f"over budget: {what}\n")
