@@ -63,7 +63,7 @@ class Subject:
     """One managed interface as its plan sees it.
 
     `addresses` are all that the link has, ours too; `routes` the main table's through the link.
-    `first_due`: no DHCP client has configured the first address in time. `bring_up`: set the link
+    `first_due`: the first address waits for no DHCP client (any more). `bring_up`: set the link
     up now; `waits_for_udev`: set it up later. `away` are the ENI's addresses that must not be on
     the link, and why: they live elsewhere on this host. `groups` are our link groups, former ones
     too. `alone` are the subnets in which no other link of the host has an address or can get one.
@@ -190,7 +190,8 @@ def _addresses_to_add(
     """The listed addresses that we add, in IMDS's order, and the one that DHCP may still bring.
 
     IPv4 takes the first address on the link as the source of what is not bound to one, and an
-    order once made cannot be mended without removing addresses. So the others wait for the first.
+    order once made cannot be mended without removing addresses. So where the first one waits for
+    DHCP, the others wait for the first; where it does not, see `_that_holds_its_place`.
     """
     if policy.addresses is AddressMode.NONE:
         return (), ()
@@ -203,13 +204,27 @@ def _addresses_to_add(
     at_once = policy.addresses is AddressMode.ALL or subject.first_due
     # DHCPv6 may have configured another listed address; then the first will not come.
     at_once = at_once or (family is Family.V6 and any(ip in others for ip in listed))
-    missing = tuple(ip for ip in listed if ip not in others)
+    held = _that_holds_its_place(family, usable, subject)
+    missing = tuple(ip for ip in listed if ip not in others or ip == held)
     may_come = tuple(ip for ip in listed[:1] if ip in missing and ip not in mine)
     if at_once or not may_come:
         return missing, ()
     if family is Family.V4:
         return tuple(ip for ip in missing if ip in mine), may_come
     return missing[1:], may_come
+
+
+def _that_holds_its_place(family: Family, usable: Usable, subject: Subject) -> IPAddress | None:
+    """The first IPv4 address, where ours must stay on the link beside a DHCP client's.
+
+    The client's has the subnet's prefix length, and stands behind all that were there before it.
+    Where another one of them is next, that would become the first if ours went.
+    """
+    on_link = [address for address in subject.addresses if address.family is family]
+    if family is not Family.V4 or len(on_link) < 2 or not ours(on_link[0]):
+        return None
+    first, second = (address.ip for address in on_link[:2])
+    return first if first in usable.listed[:1] and second != first else None
 
 
 def _preferred(

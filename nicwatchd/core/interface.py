@@ -259,7 +259,9 @@ class Interface:
         """When to judge it again if nothing happens; `decided`: when it was judged last."""
         seen = self.facts.seen
         patience = (seen + policy.patience, seen + 2 * policy.patience)
-        times = [seen + UDEV_PATIENCE, seen + policy.address_wait, *patience]
+        times = [seen + UDEV_PATIENCE, *patience]
+        if policy.address_wait:
+            times.append(seen + policy.address_wait)
         if self.facts.memory.first_listed is not None:
             times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()

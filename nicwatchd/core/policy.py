@@ -137,7 +137,7 @@ class Policy:
     kernel_proof: bool = True  # program what DHCP and RA prove before IMDS lists it
     schedule: Schedule = field(default_factory=Schedule)
     settling: float = 30.0  # without evidence for a family until then, it is absent
-    address_wait: float = 5.0  # how long a DHCP client has for an interface's first address
+    address_wait: float = 0.0  # how long a DHCP client has for an interface's first address
     doubts: int = 3  # a known item is given up once so many readings in a row lack it ...
     doubt_span: float = 30.0  # ... over at least this time
 
