@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -31,7 +32,7 @@ from tests.core.build import (
     permanent,
 )
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import CALM, dhcp4, hot_plugged, quiet
+from tests.core.scenes import CALM, LEASE4, dhcp4, hot_plugged, quiet
 
 A, B, C = "2001:db8:0:2::a", "2001:db8:0:2::b", "2001:db8:0:2::c"
 D, E = "10.0.2.13", "10.0.2.14"
@@ -160,11 +161,68 @@ def test_without_dhcp_the_link_has_imds_s_order() -> None:
     assert quiet(motion)
 
 
-def test_with_dhcp_its_address_is_the_first() -> None:
+def test_a_lease_that_comes_first_stays_the_first() -> None:
     motion = hot_plugged(READING, CALM)
+    dhcp4(motion, 10.001)
+    motion.run(60.0)
+    assert order(motion) == [IPV4, "10.0.2.77", "10.0.2.5"]
+    assert added(f"{IPV4}/32") not in motion.kernel.addresses
+
+
+def test_where_a_setting_waits_for_dhcp_its_address_is_the_first() -> None:
+    motion = hot_plugged(READING, replace(CALM, address_wait=5.0))
     dhcp4(motion, 12.0)
     motion.run(60.0)
     assert order(motion) == [IPV4, "10.0.2.77", "10.0.2.5"]
+
+
+@pytest.mark.parametrize("others", [["10.0.2.77", "10.0.2.5"], []], ids=["three", "one"])
+def test_a_lease_that_comes_later_takes_over(others: list[str]) -> None:
+    """Without another address between, ours goes; else it goes on being the first."""
+    motion = hot_plugged(eni(family(" ".join([IPV4, *others]), cidrs=NET4)), CALM)
+    motion.run(60.0)
+    assert order(motion) == [IPV4, *others]
+    dhcp4(motion, 61.0)
+    motion.run(70.0)
+    assert order(motion) == ([IPV4, *others, IPV4] if others else [IPV4])
+    assert LEASE4 in motion.kernel.addresses
+    assert quiet(motion)
+    motion.at(400.0, lambda: motion.kernel.drop(LEASE4))  # the client is stopped
+    motion.run(410.0)
+    assert order(motion) == [IPV4, *others]
+    gone = [at for at, o in motion.written if isinstance(o, RemoveAddress) and o.ip == ip(IPV4)]
+    assert len(gone) == (not others)
+
+
+def test_ours_goes_once_the_lease_would_be_the_first_without_it() -> None:
+    motion = hot_plugged(READING, CALM)
+    dhcp4(motion, 61.0)
+    motion.imds(MAC, 100.0, eni(family(IPV4, cidrs=NET4), family(A, cidrs=NET6)))
+    motion.run(400.0)
+    assert order(motion) == [IPV4]
+    assert LEASE4 in motion.kernel.addresses
+
+
+@pytest.mark.parametrize(
+    ("there", "kept"),
+    [
+        pytest.param([added(f"{D}/32"), lease(f"{D}/24")], False, id="alone"),
+        pytest.param([added(f"{D}/32"), added(f"{E}/32"), lease(f"{D}/24")], True, id="before one"),
+        pytest.param([added(f"{D}/32"), lease(f"{D}/24"), added(f"{E}/32")], False, id="next to it"),
+        pytest.param([lease(f"{D}/24"), added(f"{D}/32"), added(f"{E}/32")], False, id="behind it"),
+        pytest.param(
+            [added(f"{D}/32"), permanent("192.168.7.7/24"), lease(f"{D}/24")], True, id="foreign"
+        ),
+        pytest.param(
+            [added(f"{E}/32"), added(f"{D}/32"), lease(f"{E}/24"), lease(f"{D}/24")],
+            False,
+            id="what is not the ENI's first holds no place",
+        ),
+    ],
+)
+def test_ours_stays_beside_a_lease_to_be_the_first(*, there: list[Address], kept: bool) -> None:
+    made = plan(Subject(ETH1, {V4: TWO}, tuple(there), first_due=True), Policy())
+    assert (ip(D) in made.addresses) is kept
 
 
 def test_all_that_are_flushed_come_back_in_order() -> None:
