@@ -34,6 +34,8 @@ from nicwatchd.core.policy import Policy
 
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
+# s for dhcpcd, from the moment a link appears: it has a lease after 2 to 8.
+DHCPCD_PATIENCE: Final = 10.0
 
 T = TypeVar("T")
 
@@ -127,6 +129,10 @@ class Facts:
     def asks_udev(self, now: float) -> bool:
         """Whether udev is to be asked if it is done: it may yet rename the link."""
         return self.waits_for_udev or not self.udev_is_over(now)
+
+    def dhcpcd_is_due(self, now: float) -> bool:
+        """Whether dhcpcd, if it serves the link, may still be about to configure it."""
+        return not self.served and self.age(now) < DHCPCD_PATIENCE
 
     def udev_is_over(self, now: float) -> bool:
         """Whether udev is done with the link, or has had enough time for it."""

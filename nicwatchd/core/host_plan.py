@@ -51,7 +51,7 @@ class HostPlan:
     Nothing may be removed of what is `undecided`. The interfaces `without_table` wait until what
     another one has in their table, by former numbers, is removed; meanwhile they are undecided.
     `enis` are the links that the guards hide, by ifindex. `taken`: what another VPC's ENI has, too,
-    as in `first_come`. `made` has the last plan of each interface, by ifindex, with its input; the
+    as in `first_come`. `dhcpcd`: the links that it may serve, by ifindex. `made` has the last plan of each interface, by ifindex, with its input; the
     plan is made anew only if that changes. `errors` has the exceptions by ifindex.
     """
 
@@ -68,6 +68,7 @@ class HostPlan:
     taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
     protection: Protection = NO_PROTECTION
     forwarding: Forwarding = NO_FORWARDING
+    dhcpcd: AbstractSet[int] = frozenset()
     made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -257,6 +258,7 @@ class HostPlan:
             addresses=facts.addresses,
             routes=facts.routes,
             first_due=facts.served or facts.age(self.now) >= policy.address_wait,
+            dhcpcd_due=index in self.dhcpcd and facts.dhcpcd_is_due(self.now),
             bring_up=facts.to_bring_up and is_time,
             waits_for_udev=facts.to_bring_up and not is_time,
             away=self._away(interface, policy),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
-from nicwatchd.core.facts import UDEV_PATIENCE, Facts
+from nicwatchd.core.facts import DHCPCD_PATIENCE, UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
@@ -260,8 +260,8 @@ class Interface:
         seen = self.facts.seen
         patience = (seen + policy.patience, seen + 2 * policy.patience)
         times = [seen + UDEV_PATIENCE, *patience]
-        if policy.address_wait:
-            times.append(seen + policy.address_wait)
+        if self.plan.awaited:
+            times += [seen + policy.address_wait, seen + DHCPCD_PATIENCE]
         if self.facts.memory.first_listed is not None:
             times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()
@@ -290,9 +290,12 @@ class Interface:
 
 
 def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:
-    wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
     for ip in plan.awaited:
-        yield Reason("address-awaited", f"{wait} {ip}", family=Family(ip.version))
+        wait, who = policy.address_wait, "a DHCP client"
+        if ip in plan.addresses:  # it is there, and others wait for what replaces it
+            wait, who = DHCPCD_PATIENCE, "dhcpcd"
+        text = f"waiting up to {wait:g} s for {who} to configure {ip}"
+        yield Reason("address-awaited", text, family=Family(ip.version))
 
 
 def _view(interface: Interface) -> View:

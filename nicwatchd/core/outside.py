@@ -1,10 +1,10 @@
-"""What others decide of the ENIs in files: udev's marks, Multus' configuration, sysctls.
+"""What others say of the ENIs in files: udev's marks, dhcpcd's, Multus' configuration, sysctls.
 
 Nothing tells when the files change, so they are read again from time to time; a new link's marks in
 each turn at first, since udev makes them within milliseconds. Of the filters the kernel tells, too.
 
-Reads: the answers to what is wanted. Gives: what to read; whose each link is, whether its
-reverse-path filter is strict, and Multus' files.
+Reads: the answers to what is wanted. Gives: what to read; whose each link is, whether dhcpcd serves
+it, whether its reverse-path filter is strict, and Multus' files.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ class Outside:
     def __init__(self) -> None:
         self._multus: tuple[str, ...] | None = None
         self._managers: Mapping[Key, str] = {}
+        self._dhcpcd: frozenset[int] = frozenset()
         self._strict: frozenset[int] = frozenset()
         self._again_at = -inf
 
     @property
     def known(self) -> tuple[object, ...]:
         """All that was read; a value, to be compared with that of another time."""
-        return self._multus, self._managers, self._strict
+        return self._multus, self._managers, self._dhcpcd, self._strict
 
     @property
     def multus(self) -> tuple[str, ...]:
@@ -42,6 +43,11 @@ class Outside:
     def manager_of(self, key: Key) -> str:
         """Whose a link is, by udev's word; empty: nobody's in particular."""
         return self._managers.get(key, "")
+
+    @property
+    def dhcpcd(self) -> frozenset[int]:
+        """The links that dhcpcd may serve."""
+        return self._dhcpcd
 
     @property
     def strict(self) -> frozenset[int]:
@@ -72,7 +78,17 @@ class Outside:
         if multus is not None:
             self._multus = multus
 
+    def take_dhcpcd(self, serves: Mapping[int, bool], there: AbstractSet[int]) -> None:
+        """Take whether dhcpcd serves links, by ifindex; `there` are all interfaces."""
+        self._dhcpcd = _updated(self._dhcpcd, serves, there)
+
     def take_filters(self, strict: Mapping[int, bool], there: AbstractSet[int]) -> None:
         """Take whose reverse-path filters are strict, by ifindex; `there` are all interfaces."""
-        now = frozenset(index for index, is_strict in strict.items() if is_strict)
-        self._strict = (self._strict - strict.keys() | now) & there
+        self._strict = _updated(self._strict, strict, there)
+
+
+def _updated(
+    known: frozenset[int], read: Mapping[int, bool], there: AbstractSet[int]
+) -> frozenset[int]:
+    now = frozenset(index for index, is_so in read.items() if is_so)
+    return (known - read.keys() | now) & there

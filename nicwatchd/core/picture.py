@@ -284,6 +284,7 @@ class Picture:
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
         self._host.outside.take(read.managers, read.multus, self._host.keys)
+        self._host.outside.take_dhcpcd(read.dhcpcd, self._host.interfaces.keys())
         self._host.outside.take_filters(read.strict, self._host.interfaces.keys())
         for index, addresses in read.addresses.items():
             # A route of ours in main is a conclusion, and no fact.

@@ -175,6 +175,7 @@ class KernelWatch:
         return Outside(
             udev_done=frozenset(index for index in indices if udev_is_done(index)),
             managers={index: who for index, who in managers.items() if who},
+            dhcpcd=frozenset(index for index in indices if self._files.dhcpcd_serves(index)),
             strict=frozenset(index for index in indices if self._files.is_strict(index)),
             multus=self._files.multus(),
             published=await self._read_published(),

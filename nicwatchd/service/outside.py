@@ -1,4 +1,4 @@
-"""What others decide of links, in files: udev's marks, Multus' configuration, sysctls.
+"""What others say of links, in files: udev's marks, dhcpcd's, Multus' configuration, sysctls.
 
 A file that cannot be read says nothing; it is no failure of ours. What has not changed since is not
 read again.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 UDEV: Final = Path("/run/udev")
+DHCPCD: Final = Path("/run/dhcpcd")
 SYSCTLS: Final = Path("/proc/sys/net/ipv4/conf")
 CNI: Final = Path("/etc/cni/net.d")  # the directory of kubelet's, containerd's and CRI-O's defaults
 
@@ -28,8 +29,11 @@ Stamp = tuple[int, int, int]  # what changes when a file does
 class Outside:
     """Reads all of them. The directories are arguments for tests."""
 
-    def __init__(self, udev: Path = UDEV, cni: Path = CNI, sysctls: Path = SYSCTLS) -> None:
+    def __init__(
+        self, udev: Path = UDEV, cni: Path = CNI, sysctls: Path = SYSCTLS, dhcpcd: Path = DHCPCD
+    ) -> None:
         self._udev = udev / "data"
+        self._dhcpcd = dhcpcd
         self._sysctls = sysctls
         self._cni = cni
         self._managers: dict[int, tuple[Stamp, str]] = {}
@@ -48,6 +52,15 @@ class Outside:
             self._managers.pop(index, None)
             return ""
         return known[1]
+
+    def dhcpcd_serves(self, index: int) -> bool:
+        """Whether a dhcpcd runs for a link, for one family or both, or for all links."""
+        try:
+            name = socket.if_indextoname(index)
+            its = {"pid", f"{name}.pid", f"{name}-4.pid", f"{name}-6.pid"}
+            return any(file.name in its for file in self._dhcpcd.iterdir())
+        except OSError:  # most often, that there is no such directory
+            return False
 
     def is_strict(self, index: int) -> bool:
         """Whether a link's reverse-path filter for IPv4 is strict: the greater of two sysctls."""

@@ -13,7 +13,7 @@ from nicwatchd.core.evidence import Usable
 from nicwatchd.core.metadata import EniMetadata
 from nicwatchd.core.model import AddAddress, Address, Plan, Reason, RemoveAddress
 from nicwatchd.core.ownership import Snapshot
-from nicwatchd.core.policy import Policy, RuleMode
+from nicwatchd.core.policy import AddressMode, Policy, RuleMode
 from tests.core.build import (
     ETH1,
     IPV4,
@@ -32,7 +32,7 @@ from tests.core.build import (
     permanent,
 )
 from tests.core.fast_motion import FastMotion
-from tests.core.scenes import CALM, LEASE4, dhcp4, hot_plugged, quiet
+from tests.core.scenes import APPLIED, CALM, LEASE4, dhcp4, hot_plugged, quiet
 
 A, B, C = "2001:db8:0:2::a", "2001:db8:0:2::b", "2001:db8:0:2::c"
 D, E = "10.0.2.13", "10.0.2.14"
@@ -192,6 +192,64 @@ def test_a_lease_that_comes_later_takes_over(others: list[str]) -> None:
     assert order(motion) == [IPV4, *others]
     gone = [at for at, o in motion.written if isinstance(o, RemoveAddress) and o.ip == ip(IPV4)]
     assert len(gone) == (not others)
+
+
+# --- dhcpcd, which takes an address off to add its own ---------------------------------------------
+
+
+def served_by_dhcpcd(reading: EniMetadata = READING) -> FastMotion:
+    motion = hot_plugged(reading, CALM)
+    motion.dhcpcd.add(3)
+    return motion
+
+
+def dhcpcd4(motion: FastMotion, when: float) -> None:
+    """Its lease: ours goes, and its own comes."""
+    motion.at(when, lambda: motion.kernel.drop(added(f"{IPV4}/32")))
+    dhcp4(motion, when + 0.01)
+
+
+def test_the_others_wait_for_dhcpcd() -> None:
+    motion = served_by_dhcpcd()
+    motion.run(13.0)
+    assert order(motion) == [IPV4]
+    assert preferred(motion) == [A], "nothing of IPv6 waits"
+    ((reason,),) = [motion.host.interfaces[3].lifecycle.reasons]
+    assert str(reason.text) == f"waiting up to 10 s for dhcpcd to configure {IPV4}"
+    dhcpcd4(motion, 15.0)
+    motion.run(16.0)
+    assert order(motion) == [IPV4, "10.0.2.77", "10.0.2.5"]
+    assert motion.state() is APPLIED
+    assert quiet(motion)
+
+
+def test_the_others_wait_for_dhcpcd_no_longer_than_it_needs() -> None:
+    motion = served_by_dhcpcd()
+    motion.run(19.9)
+    assert order(motion) == [IPV4]
+    motion.run(20.3)
+    assert order(motion) == [IPV4, "10.0.2.77", "10.0.2.5"]
+    assert motion.state() is APPLIED
+
+
+def test_one_address_alone_does_not_wait_for_dhcpcd() -> None:
+    motion = served_by_dhcpcd(eni(family(IPV4, cidrs=NET4), family(A, cidrs=NET6)))
+    motion.run(10.5)
+    assert (order(motion), motion.state()) == ([IPV4], APPLIED)
+    dhcpcd4(motion, 12.0)
+    motion.run(20.0)
+    assert [a for a in motion.kernel.addresses_of(3) if a.family is V4] == [LEASE4]
+
+
+def test_what_all_others_of_the_eni_wait_for_may_be_set_to_wait_itself() -> None:
+    subject = Subject(ETH1, {V4: TWO}, dhcpcd_due=True)
+    made = plan(subject, Policy())
+    assert (made.addresses, made.awaited) == ((), ips(D))
+    made = plan(subject, Policy(addresses=AddressMode.ALL))
+    assert (made.addresses, made.awaited) == (ips(D, E), ())
+
+
+# --- a lease that comes later ----------------------------------------------------------------------
 
 
 def test_ours_goes_once_the_lease_would_be_the_first_without_it() -> None:

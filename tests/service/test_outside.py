@@ -160,5 +160,31 @@ def test_the_greater_of_two_sysctls_is_the_filter(
     assert Outside(sysctls=tmp_path).is_strict(socket.if_nametoindex("lo")) is expected
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["pid"], True),
+        (["lo.pid"], True),
+        (["lo-4.pid", "lo-4.sock"], True),
+        (["lo-6.pid"], True),
+        (["lo.sock", "hook-state"], False),
+        (["eth1.pid", "lo1-4.pid"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_which_links_dhcpcd_serves(
+    tmp_path: Path, files: list[str] | None, *, expected: bool
+) -> None:
+    directory = tmp_path / "dhcpcd"
+    if files is not None:
+        directory.mkdir()
+    for name in files or ():
+        (directory / name).touch()
+    watched = Outside(dhcpcd=directory)
+    assert watched.dhcpcd_serves(socket.if_nametoindex("lo")) is expected
+    assert watched.dhcpcd_serves(1 << 30) is False
+
+
 def test_a_link_that_is_gone_has_no_filter(tmp_path: Path) -> None:
     assert Outside(sysctls=tmp_path).is_strict(1 << 30) is False
