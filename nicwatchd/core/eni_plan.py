@@ -218,7 +218,7 @@ def _while_dhcp_may_bring(
 ) -> tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]]:
     """What to add of what is missing, and the first address, if something waits for it."""
     waits = not (subject.first_due or first in mine)
-    if first.version == Family.V6:
+    if Family(first.version) is Family.V6:
         return (missing[1:], (first,)) if waits else (missing, ())
     if not (waits or subject.dhcpcd_due):
         return missing, ()
@@ -234,10 +234,11 @@ def _that_holds_its_place(family: Family, usable: Usable, subject: Subject) -> I
     Where another one of them is next, that would become the first if ours went.
     """
     on_link = [address for address in subject.addresses if address.family is family]
-    if family is not Family.V4 or len(on_link) < 2 or not ours(on_link[0]):
+    before, *behind = on_link or [None]
+    if family is not Family.V4 or not (before and behind and ours(before)):
         return None
-    first, second = (address.ip for address in on_link[:2])
-    return first if first in usable.listed[:1] and second != first else None
+    is_first = before.ip in usable.listed[:1]
+    return before.ip if is_first and behind[0].ip != before.ip else None
 
 
 def _preferred(

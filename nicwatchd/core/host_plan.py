@@ -51,8 +51,9 @@ class HostPlan:
     Nothing may be removed of what is `undecided`. The interfaces `without_table` wait until what
     another one has in their table, by former numbers, is removed; meanwhile they are undecided.
     `enis` are the links that the guards hide, by ifindex. `taken`: what another VPC's ENI has, too,
-    as in `first_come`. `dhcpcd`: the links that it may serve, by ifindex. `made` has the last plan of each interface, by ifindex, with its input; the
-    plan is made anew only if that changes. `errors` has the exceptions by ifindex.
+    as in `first_come`. `dhcpcd`: the links that it may serve, by ifindex. `made` has the last plan of
+    each interface, by ifindex, with its input; the plan is made anew only if that changes. `errors`
+    has the exceptions by ifindex.
     """
 
     interfaces: Mapping[int, Interface]

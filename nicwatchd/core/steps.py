@@ -59,7 +59,8 @@ class ReadObjects:
     main has where an error route closes it, and the links through which that is of no interest.
     `defaults`: whether to read main's default routes.
     `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
-    `marked`: the links of which to ask whose they are by udev's word, and whether dhcpcd serves them; `cni`: whether to look for Multus.
+    `marked`: the links of which to ask whose they are by udev's word, and whether dhcpcd serves them;
+    `cni`: whether to look for Multus.
     `filtered`: the links of which to read whether their reverse-path filter is strict.
     `published`: whether to read which ports containers publish.
     """

@@ -58,8 +58,8 @@ class ImdsAnswer(_Model):
 class Outside(_Model):
     """What others say of links, by ifindex, in files: udev, sysctls, Multus; and in firewall rules.
 
-    `dhcpcd`: the links that it may serve. `published`: the ports that containers publish. `nft`: why our nftables table could not be
-    written.
+    `dhcpcd`: the links that it may serve. `published`: the ports that containers publish. `nft`: why
+    our nftables table could not be written.
     """
 
     udev_done: frozenset[int] = frozenset()

@@ -194,7 +194,7 @@ def test_a_lease_that_comes_later_takes_over(others: list[str]) -> None:
     assert len(gone) == (not others)
 
 
-# --- dhcpcd, which takes an address off to add its own ---------------------------------------------
+# --- dhcpcd, which takes an address off to add its own -------------------------------------------
 
 
 def served_by_dhcpcd(reading: EniMetadata = READING) -> FastMotion:
@@ -249,7 +249,7 @@ def test_what_all_others_of_the_eni_wait_for_may_be_set_to_wait_itself() -> None
     assert (made.addresses, made.awaited) == (ips(D, E), ())
 
 
-# --- a lease that comes later ----------------------------------------------------------------------
+# --- a lease that comes later --------------------------------------------------------------------
 
 
 def test_ours_goes_once_the_lease_would_be_the_first_without_it() -> None:
@@ -266,7 +266,9 @@ def test_ours_goes_once_the_lease_would_be_the_first_without_it() -> None:
     [
         pytest.param([added(f"{D}/32"), lease(f"{D}/24")], False, id="alone"),
         pytest.param([added(f"{D}/32"), added(f"{E}/32"), lease(f"{D}/24")], True, id="before one"),
-        pytest.param([added(f"{D}/32"), lease(f"{D}/24"), added(f"{E}/32")], False, id="next to it"),
+        pytest.param(
+            [added(f"{D}/32"), lease(f"{D}/24"), added(f"{E}/32")], False, id="next to it"
+        ),
         pytest.param([lease(f"{D}/24"), added(f"{D}/32"), added(f"{E}/32")], False, id="behind it"),
         pytest.param(
             [added(f"{D}/32"), permanent("192.168.7.7/24"), lease(f"{D}/24")], True, id="foreign"

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nicwatchd.core.evidence import Status
-from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Unknown, Value
 from nicwatchd.core.model import (
     AddRule,
