@@ -207,7 +207,7 @@ class Decider:
             taken=self._contest().taken(),
             protection=protection,
             forwarding=self.forwarder.conclude(),
-            dhcpcd=host.outside.dhcpcd,
+            clients=host.outside.clients,
             made=self._made,
         )
         plans = planner.plans(host.policy)

@@ -234,11 +234,11 @@ def _that_holds_its_place(family: Family, usable: Usable, subject: Subject) -> I
     Where another one of them is next, that would become the first if ours went.
     """
     on_link = [address for address in subject.addresses if address.family is family]
-    before, *behind = on_link or [None]
-    if family is not Family.V4 or not (before and behind and ours(before)):
+    if family is not Family.V4 or not on_link or not ours(on_link[0]):
         return None
-    is_first = before.ip in usable.listed[:1]
-    return before.ip if is_first and behind[0].ip != before.ip else None
+    first = on_link[0].ip
+    another_is_next = any(address.ip != first for address in on_link[1:2])
+    return first if first in usable.listed[:1] and another_is_next else None
 
 
 def _preferred(

@@ -32,9 +32,13 @@ from nicwatchd.core.model import (
 from nicwatchd.core.moves import Claims, Elsewhere
 from nicwatchd.core.policy import Policy
 
+# The DHCP clients that are waited for by name: see docs/decisions/0028.
+NETWORK_MANAGER: Final = "NetworkManager"
+DHCPCD: Final = "dhcpcd"
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
-# s for dhcpcd, from the moment a link appears: it has a lease after 2 to 8.
+# s from the moment a link appears; they have a lease after 1 to 3 and after 2 to 8.
+NETWORK_MANAGER_PATIENCE: Final = 5.0
 DHCPCD_PATIENCE: Final = 10.0
 
 T = TypeVar("T")
@@ -130,9 +134,16 @@ class Facts:
         """Whether udev is to be asked if it is done: it may yet rename the link."""
         return self.waits_for_udev or not self.udev_is_over(now)
 
-    def dhcpcd_is_due(self, now: float) -> bool:
-        """Whether dhcpcd, if it serves the link, may still be about to configure it."""
-        return not self.served and self.age(now) < DHCPCD_PATIENCE
+    def first_is_due(self, now: float, policy: Policy, client: str) -> bool:
+        """Whether the first addresses wait for no DHCP client (any more)."""
+        wait = policy.address_wait
+        if client == NETWORK_MANAGER:
+            wait = max(wait, NETWORK_MANAGER_PATIENCE)
+        return self.served or self.age(now) >= wait
+
+    def dhcpcd_is_due(self, now: float, client: str) -> bool:
+        """Whether dhcpcd serves the link, and may still be about to configure it."""
+        return client == DHCPCD and not self.served and self.age(now) < DHCPCD_PATIENCE
 
     def udev_is_over(self, now: float) -> bool:
         """Whether udev is done with the link, or has had enough time for it."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
-from nicwatchd.core.facts import DHCPCD_PATIENCE, UDEV_PATIENCE, Facts
+from nicwatchd.core.facts import DHCPCD_PATIENCE, NETWORK_MANAGER_PATIENCE, UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
@@ -261,7 +261,11 @@ class Interface:
         patience = (seen + policy.patience, seen + 2 * policy.patience)
         times = [seen + UDEV_PATIENCE, *patience]
         if self.plan.awaited:
-            times += [seen + policy.address_wait, seen + DHCPCD_PATIENCE]
+            times += [
+                seen + policy.address_wait,
+                seen + NETWORK_MANAGER_PATIENCE,
+                seen + DHCPCD_PATIENCE,
+            ]
         if self.facts.memory.first_listed is not None:
             times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()
@@ -294,6 +298,8 @@ def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:
         wait, who = policy.address_wait, "a DHCP client"
         if ip in plan.addresses:  # it is there, and others wait for what replaces it
             wait, who = DHCPCD_PATIENCE, "dhcpcd"
+        elif wait < NETWORK_MANAGER_PATIENCE:
+            wait, who = NETWORK_MANAGER_PATIENCE, "NetworkManager"
         text = f"waiting up to {wait:g} s for {who} to configure {ip}"
         yield Reason("address-awaited", text, family=Family(ip.version))
 

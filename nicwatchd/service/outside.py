@@ -1,4 +1,4 @@
-"""What others say of links, in files: udev's marks, dhcpcd's, Multus' configuration, sysctls.
+"""What others say of links, in files: udev, DHCP clients, Multus' configuration, sysctls.
 
 A file that cannot be read says nothing; it is no failure of ours. What has not changed since is not
 read again.
@@ -11,8 +11,10 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
+from nicwatchd.core.facts import DHCPCD, NETWORK_MANAGER
+
+RUN: Final = Path("/run")
 UDEV: Final = Path("/run/udev")
-DHCPCD: Final = Path("/run/dhcpcd")
 SYSCTLS: Final = Path("/proc/sys/net/ipv4/conf")
 CNI: Final = Path("/etc/cni/net.d")  # the directory of kubelet's, containerd's and CRI-O's defaults
 
@@ -30,10 +32,10 @@ class Outside:
     """Reads all of them. The directories are arguments for tests."""
 
     def __init__(
-        self, udev: Path = UDEV, cni: Path = CNI, sysctls: Path = SYSCTLS, dhcpcd: Path = DHCPCD
+        self, udev: Path = UDEV, cni: Path = CNI, sysctls: Path = SYSCTLS, run: Path = RUN
     ) -> None:
         self._udev = udev / "data"
-        self._dhcpcd = dhcpcd
+        self._run = run
         self._sysctls = sysctls
         self._cni = cni
         self._managers: dict[int, tuple[Stamp, str]] = {}
@@ -53,14 +55,17 @@ class Outside:
             return ""
         return known[1]
 
-    def dhcpcd_serves(self, index: int) -> bool:
-        """Whether a dhcpcd runs for a link, for one family or both, or for all links."""
-        try:
+    def client_of(self, index: int) -> str:
+        """The DHCP client that may serve a link, if it is one that is waited for by name."""
+        if (self._run / "NetworkManager").is_dir():
+            return NETWORK_MANAGER
+        try:  # a dhcpcd is for one link, for both families or one, or for all links
             name = socket.if_indextoname(index)
             its = {"pid", f"{name}.pid", f"{name}-4.pid", f"{name}-6.pid"}
-            return any(file.name in its for file in self._dhcpcd.iterdir())
+            is_there = any(file.name in its for file in (self._run / "dhcpcd").iterdir())
         except OSError:  # most often, that there is no such directory
-            return False
+            return ""
+        return DHCPCD if is_there else ""
 
     def is_strict(self, index: int) -> bool:
         """Whether a link's reverse-path filter for IPv4 is strict: the greater of two sysctls."""

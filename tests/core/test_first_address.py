@@ -10,6 +10,7 @@ import pytest
 from nicwatchd.core.diff import diff
 from nicwatchd.core.eni_plan import Subject, plan
 from nicwatchd.core.evidence import Usable
+from nicwatchd.core.facts import DHCPCD, NETWORK_MANAGER
 from nicwatchd.core.metadata import EniMetadata
 from nicwatchd.core.model import AddAddress, Address, Plan, Reason, RemoveAddress
 from nicwatchd.core.ownership import Snapshot
@@ -199,7 +200,7 @@ def test_a_lease_that_comes_later_takes_over(others: list[str]) -> None:
 
 def served_by_dhcpcd(reading: EniMetadata = READING) -> FastMotion:
     motion = hot_plugged(reading, CALM)
-    motion.dhcpcd.add(3)
+    motion.clients[3] = DHCPCD
     return motion
 
 
@@ -247,6 +248,23 @@ def test_what_all_others_of_the_eni_wait_for_may_be_set_to_wait_itself() -> None
     assert (made.addresses, made.awaited) == ((), ips(D))
     made = plan(subject, Policy(addresses=AddressMode.ALL))
     assert (made.addresses, made.awaited) == (ips(D, E), ())
+
+
+# --- NetworkManager, which takes addresses that it finds for an operator's profile ---------------
+
+
+def test_networkmanager_comes_first() -> None:
+    motion = hot_plugged(READING, CALM)
+    motion.clients[3] = NETWORK_MANAGER
+    motion.run(14.9)
+    assert (order(motion), preferred(motion)) == ([], [])
+    texts = {reason.text for reason in motion.host.interfaces[3].lifecycle.reasons}
+    wait = "waiting up to 5 s for NetworkManager to configure"
+    assert texts == {f"{wait} {IPV4}", f"{wait} {A}"}
+    motion.run(15.2)
+    assert (order(motion), preferred(motion)) == ([IPV4, "10.0.2.77", "10.0.2.5"], [A])
+    assert motion.state() is APPLIED
+    assert quiet(motion)
 
 
 # --- a lease that comes later --------------------------------------------------------------------

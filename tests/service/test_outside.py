@@ -163,27 +163,32 @@ def test_the_greater_of_two_sysctls_is_the_filter(
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        (["pid"], True),
-        (["lo.pid"], True),
-        (["lo-4.pid", "lo-4.sock"], True),
-        (["lo-6.pid"], True),
-        (["lo.sock", "hook-state"], False),
-        (["eth1.pid", "lo1-4.pid"], False),
-        ([], False),
-        (None, False),
+        (["dhcpcd/pid"], "dhcpcd"),
+        (["dhcpcd/lo.pid"], "dhcpcd"),
+        (["dhcpcd/lo-4.pid", "dhcpcd/lo-4.sock"], "dhcpcd"),
+        (["dhcpcd/lo-6.pid"], "dhcpcd"),
+        (["dhcpcd/lo.sock", "dhcpcd/hook-state"], ""),
+        (["dhcpcd/eth1.pid", "dhcpcd/lo1-4.pid"], ""),
+        (["NetworkManager/devices/1"], "NetworkManager"),
+        (["NetworkManager/devices/1", "dhcpcd/pid"], "NetworkManager"),
+        (["systemd/netif/links/1"], ""),
+        ([], ""),
     ],
 )
-def test_which_links_dhcpcd_serves(
-    tmp_path: Path, files: list[str] | None, *, expected: bool
+def test_which_client_is_waited_for_by_name(
+    tmp_path: Path, files: list[str], expected: str
 ) -> None:
-    directory = tmp_path / "dhcpcd"
-    if files is not None:
-        directory.mkdir()
-    for name in files or ():
-        (directory / name).touch()
-    watched = Outside(dhcpcd=directory)
-    assert watched.dhcpcd_serves(socket.if_nametoindex("lo")) is expected
-    assert watched.dhcpcd_serves(1 << 30) is False
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    watched = Outside(run=tmp_path)
+    assert watched.client_of(socket.if_nametoindex("lo")) == expected
+
+
+def test_a_link_that_is_gone_has_no_dhcpcd(tmp_path: Path) -> None:
+    (tmp_path / "dhcpcd").mkdir()
+    (tmp_path / "dhcpcd/pid").touch()
+    assert Outside(run=tmp_path).client_of(1 << 30) == ""
 
 
 def test_a_link_that_is_gone_has_no_filter(tmp_path: Path) -> None:
