@@ -136,10 +136,8 @@ class Facts:
 
     def first_is_due(self, now: float, policy: Policy, client: str) -> bool:
         """Whether the first addresses wait for no DHCP client (any more)."""
-        wait = policy.address_wait
-        if client == NETWORK_MANAGER:
-            wait = max(wait, NETWORK_MANAGER_PATIENCE)
-        return self.served or self.age(now) >= wait
+        by_name = NETWORK_MANAGER_PATIENCE if client == NETWORK_MANAGER else 0.0
+        return self.served or self.age(now) >= (policy.address_wait or by_name)
 
     def dhcpcd_is_due(self, now: float, client: str) -> bool:
         """Whether dhcpcd serves the link, and may still be about to configure it."""

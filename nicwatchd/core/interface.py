@@ -260,12 +260,10 @@ class Interface:
         seen = self.facts.seen
         patience = (seen + policy.patience, seen + 2 * policy.patience)
         times = [seen + UDEV_PATIENCE, *patience]
+        if policy.address_wait:
+            times.append(seen + policy.address_wait)
         if self.plan.awaited:
-            times += [
-                seen + policy.address_wait,
-                seen + NETWORK_MANAGER_PATIENCE,
-                seen + DHCPCD_PATIENCE,
-            ]
+            times += [seen + NETWORK_MANAGER_PATIENCE, seen + DHCPCD_PATIENCE]
         if self.facts.memory.first_listed is not None:
             times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()
@@ -298,7 +296,7 @@ def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:
         wait, who = policy.address_wait, "a DHCP client"
         if ip in plan.addresses:  # it is there, and others wait for what replaces it
             wait, who = DHCPCD_PATIENCE, "dhcpcd"
-        elif wait < NETWORK_MANAGER_PATIENCE:
+        elif not wait:
             wait, who = NETWORK_MANAGER_PATIENCE, "NetworkManager"
         text = f"waiting up to {wait:g} s for {who} to configure {ip}"
         yield Reason("address-awaited", text, family=Family(ip.version))

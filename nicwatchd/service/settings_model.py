@@ -177,7 +177,8 @@ class Retry(_Section):
     """
     address_wait: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """How long to wait, from the moment a link appears, for a DHCP client to configure its first
-    address. 0: not at all; a client that comes later takes the address over.
+    address. 0: not at all, but for NetworkManager (5 s) and dhcpcd (10 s, in IPv4, before an
+    interface's other addresses); a client that comes later takes the address over.
     """
     doubts: Annotated[int, Field(ge=1, le=100)] = 3
     """A known address, prefix or subnet is given up once IMDS has left it out this many times in a
