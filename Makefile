@@ -125,6 +125,16 @@ bench-boot: $(VM_STAMP) ## Measure by how much nicwatchd delays the boot of a vi
 	@.venv/bin/python -m tests.vm.image trixie
 	@$(SANDBOX) .venv/bin/python -m tests.bench.boot $(ARGS)
 
+.PHONY: bench-idle
+bench-idle: $(VM_STAMP) ## Count the instructions that nicwatchd takes at rest, on a virtual machine; takes minutes
+	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@.venv/bin/python -m tests.vm.image trixie
+	@$(SANDBOX) .venv/bin/python -m tests.bench.idle $(ARGS)
+
+.PHONY: bench-growth
+bench-growth: $(STAMP) ## Measure how the costs grow from 1 to 64 network interfaces; takes ten minutes
+	@$(SANDBOX) .venv/bin/python -m tests.bench.growth $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(VM_STAMP) ## Compare nicwatchd with other agents on virtual machines; takes 40 minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64

@@ -18,7 +18,7 @@ from typing import Final
 from nicwatchd.cli import report_parts as parts
 from nicwatchd.cli.archive import Archive, MissingError
 from nicwatchd.cli.files import create, named, time_of_day
-from nicwatchd.cli.output import NOT_WELL, OK, fail, say
+from nicwatchd.cli.output import OK, USAGE, fail, say
 from nicwatchd.cli.record import new_mask, run
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service.settings import DEFAULT_FILE, Settings, SettingsError, load
@@ -56,7 +56,7 @@ def bugreport(arguments: argparse.Namespace) -> int:
             packed = archive.packed(path.name.removesuffix(f".{ENDING}"), int(now.timestamp()))
             file.write(packed)
     except OSError as error:
-        return fail(f"{path}: {error.strerror or error}", NOT_WELL)
+        return fail(f"{path}: {error.strerror or error}", USAGE)
     _tell(path, len(packed), archive, is_masked=is_masked)
     return OK
 
@@ -82,7 +82,7 @@ def _settings(archive: Archive, config: Path | None) -> Settings:
     try:
         return load(config)
     except SettingsError as error:
-        archive.lack("the settings (the defaults were used)", MissingError(str(error)))
+        archive.lack("the settings (the defaults were used)", MissingError(error.in_one_line))
         return Settings()
 
 

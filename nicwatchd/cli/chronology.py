@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,13 @@ from nicwatchd.service.journal_reader import Entry, seconds, time_of
 PROCESS_EXIT: Final = UUID("98e322203f7a4ed290d09fe03c09fe15")
 UNIT: Final = "nicwatchd.service"
 WORD: Final = 12  # the longest word for what happened
+NOT_ASKED: Final = "not asked yet"
+MOMENT: Final = 1.0  # s
+# What says how an interface is, so that what was said before has ended.
+VERDICTS: Final = (
+    *("waiting", "configuring", "configured", "working", "degraded", "NOT WORKING", "overdue"),
+    *("primary", "left alone", "detached"),
+)
 FOUND: Final = 30.0  # s; the daemon's first look comes sooner after its start
 # The word and the detail of each kind of entry; the functions below have the others.
 LABEL: Final = re.compile(r"^(\S+ (?:eni-\w+|\([0-9a-f:]+\)):? )")
@@ -171,7 +179,9 @@ def _transition(entry: Entry) -> tuple[str, str]:
     why = "; ".join(line.partition(": ")[2] for line in lines)
     match state:
         case "detected":
-            return "attached", entry.get("NICWATCHD_ENI") or entry.get("NICWATCHD_MAC", "")
+            again = entry.get("NICWATCHD_PREVIOUS_STATE") == "ignored"  # a release ended, say
+            what = "managed" if again else "attached"
+            return what, entry.get("NICWATCHD_ENI") or entry.get("NICWATCHD_MAC", "")
         case "awaiting-imds":
             return "waiting", why
         case "validated":
@@ -179,7 +189,8 @@ def _transition(entry: Entry) -> tuple[str, str]:
         case "applied":
             return "configured", after
         case "ignored":
-            return "left alone", why
+            is_primary = any(line.startswith("primary: ") for line in lines)
+            return ("primary" if is_primary else "left alone"), why
         case "gone":
             return "detached", after
     return state or "changed", _message(entry)
@@ -328,14 +339,15 @@ def _told_once(events: Iterable[Event]) -> Iterable[Event]:
     """
     started, first = float("-inf"), None
     configured: set[str] = set()
-    for event in events:
+    every = list(events)
+    for event, is_brief in zip(every, _brief(every), strict=True):
         if event.what == "started":
             started, first = event.at, None
             configured.clear()
         again = event.what == "configured" and event.key in configured
         if event.what == "configured":
             configured.add(event.key)
-        elif event.what in ("attached", "waiting", "left alone", "detached"):
+        elif event.what in ("attached", "managed", "waiting", "left alone", "primary", "detached"):
             configured.discard(event.key)
         if event.what == "attached":
             seen = event.status.get("seen")
@@ -343,4 +355,16 @@ def _told_once(events: Iterable[Event]) -> Iterable[Event]:
             there = seen is not None and seen == first and event.at - started < FOUND
             what, detail = "found" if there else "attached", event.eni or event.detail
             event = replace(event, what=what, detail=detail)  # noqa: PLW2901
-        yield replace(event, quiet=event.quiet or again)
+        yield replace(event, quiet=event.quiet or again or is_brief)
+
+
+def _brief(events: Sequence[Event]) -> list[bool]:
+    """Which events say only that IMDS was not asked yet, and that it was a moment later."""
+    ends: dict[str, float] = {}  # when something else was told of an interface
+    found: list[bool] = []
+    for event in reversed(events):
+        is_first = event.what == "waiting" and NOT_ASKED in event.detail
+        found.append(is_first and ends.get(event.key, inf) - event.at < MOMENT)
+        if not is_first and event.what in VERDICTS:
+            ends[event.key] = event.at
+    return found[::-1]

@@ -96,11 +96,12 @@ class Play:
         return {str(path): self.since(path, host) for path in (watch.attempts if watch else ())}
 
     def __rich__(self) -> Group:
-        return Group("", self.table())
+        # A table's own title would be filled up with blanks.
+        return Group("", f"[italic]Since when {NAME} answers TCP from there[/]", self.table())
 
     def table(self) -> Table:
         """Since when each remote host reaches the ENI, by host and family."""
-        table = Table(title=f"Since when {NAME} answers TCP from there", title_justify="left")
+        table = Table()
         table.add_column("\nfrom")
         for host in (WITH, WITHOUT):
             for family in Family:
@@ -229,9 +230,12 @@ async def _following(play: Play, daemon: DaemonProcess) -> AsyncIterator[None]:
     """Print each transition of the interface while the body runs."""
 
     async def follow(events: AsyncIterator[Status]) -> None:
+        last = ""
         async for status in events:
-            if status["name"] == NAME:
-                play.say(_transition(status))
+            # An event may be about something else of it, its health say.
+            if status["name"] == NAME and (text := _transition(status)) != last:
+                last = text
+                play.say(text)
 
     async with daemon.events() as events:
         task = asyncio.create_task(follow(events))

@@ -15,9 +15,12 @@ from nicwatchd.cli.words import (
     lacks,
     merged_causes,
     sentence,
+    state_text,
 )
 
 LABELS: Final = 11  # columns of the labels
+# By their names in JSON; people read the words of the history, too.
+CONDITIONS: Final = {"overdue": "overdue", "shadowed": "bypassed", "fought_over": "fought over"}
 DEPRECATED: Final = '"deprecated" in `ip addr`: no default source'
 
 
@@ -31,7 +34,7 @@ def depth(interface: Document, now: float, paint: Paint) -> Iterator[str]:
     yield from head[1:]
     yield from field("Interface", _identity(interface))
     for key, label in FAMILIES.items():
-        yield from field(label, _family(interface.get(key), now))
+        yield from field(label, _family(interface.get(key), interface, now))
     yield from field("Routing", _routing(interface))
     if interface.get("section"):
         yield from field("Settings", interface["section"])
@@ -66,7 +69,7 @@ def _identity(interface: Document) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _family(part: Document | None, now: float) -> str:
+def _family(part: Document | None, interface: Document, now: float) -> str:
     """What a family has, and whether it works."""
     if not part:
         return ""
@@ -80,8 +83,20 @@ def _family(part: Document | None, now: float) -> str:
     state = (part.get("health") or part["verdict"]).replace("-", " ")
     since = part.get("health_since")
     begin = f"{state} for {duration(now - since)}" if since else state
-    text = f"{begin}: {', '.join(marks) or 'no address yet'}"
-    return f"{text} [{DEPRECATED}]" if any(":" in ip for ip in added) else text
+    return f"{begin}: {', '.join(marks) or 'no address yet'}{_deprecated(part, interface)}"
+
+
+def _deprecated(part: Document, interface: Document) -> str:
+    """Which IPv6 addresses `ip addr` shows as deprecated: all that we added, but the ENI's first.
+
+    The first is, too, where the ENI has others that we did not add, and on the primary.
+    """
+    added, every = part["added"], part["addresses"]
+    if not any(":" in ip for ip in added):
+        return ""
+    if interface.get("primary") or set(every) - set(added):
+        return f" [added ones are {DEPRECATED}]"
+    return f" [all but the first are {DEPRECATED}]" if every[1:] else ""
 
 
 def runs(every: list[str], added: Collection[str], silent: Collection[str]) -> Iterator[str]:
@@ -112,11 +127,11 @@ def _run(run: list[str], silent: bool, added: bool) -> str:  # noqa: FBT001 (bot
 
 
 def _routing(interface: Document) -> str:
-    state = interface["state"]
-    marks = [name for name in ("overdue", "shadowed", "fought_over") if interface.get(name)]
-    conditions = f" ({', '.join(mark.replace('_', ' ') for mark in marks)})" if marks else ""
-    table = f"; its table is {interface['table']}" if state in ("validated", "applied") else ""
-    return f"{state}{conditions}{table}"
+    is_there = interface["state"] in ("validated", "applied") or interface.get("protected")
+    marks = [word for name, word in CONDITIONS.items() if interface.get(name)]
+    conditions = f" ({', '.join(marks)})" if marks else ""
+    table = f"; its table is {interface['table']}" if is_there else ""
+    return f"{state_text(interface)}{conditions}{table}"
 
 
 def _amiss(interface: Document) -> Iterator[str]:

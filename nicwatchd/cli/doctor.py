@@ -31,22 +31,28 @@ MEND: Final = "      mend  "
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Print the findings; 1 if there is any."""
-    system = System(
-        arguments.root, run_command, partial(ask, arguments.runtime_directory), time.sleep
-    )
     try:
-        facts = asyncio.run(look(system, arguments.config, arguments.runtime_directory))
+        facts = facts_of(arguments)
     except KernelError as error:
         return fail(str(error), USAGE)
     findings, fine = examine(facts)
     if arguments.json:
-        say(json.dumps(_as_json(facts, findings, fine), indent=2))
+        say(json.dumps(as_json(facts, findings, fine), indent=2))
     else:
         say("\n".join(_lines(facts, findings, fine)))
     return NOT_WELL if findings else OK
 
 
-def _as_json(facts: Facts, findings: list[Finding], fine: list[str]) -> dict[str, Any]:
+def facts_of(arguments: argparse.Namespace) -> Facts:
+    """What there is to judge by. Raises KernelError."""
+    system = System(
+        arguments.root, run_command, partial(ask, arguments.runtime_directory), time.sleep
+    )
+    return asyncio.run(look(system, arguments.config, arguments.runtime_directory))
+
+
+def as_json(facts: Facts, findings: list[Finding], fine: list[str]) -> dict[str, Any]:
+    """For programs."""
     return {
         "findings": [
             {"code": f.code, "severity": f.severity, "text": shown(f.text), "mend": f.mend}

@@ -18,4 +18,6 @@ def explain(arguments: argparse.Namespace) -> int:
         from nicwatchd.cli.explain_path import explain_path
 
         return explain_path(arguments)
+    if arguments.interface is not None:
+        return fail("either one interface or a packet (--from and --to), not both", USAGE)
     return fail("name an interface, or a packet: --from ADDRESS --to ADDRESS", USAGE)

@@ -12,9 +12,11 @@ from urllib.parse import quote
 from nicwatchd.cli.client import DaemonError, ask
 from nicwatchd.cli.depth import paragraph
 from nicwatchd.cli.judgement import FAMILIES, WORKING, Document, find, health, works
-from nicwatchd.cli.layout import Paint, duration, pad, wrap
+from nicwatchd.cli.layout import Paint, duration, pad, wrap, wrap_remedy
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NOT_WELL, OK, fail, say
-from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition, worth_a_word
+from nicwatchd.cli.overview import no_interface
+from nicwatchd.cli.words import COLOUR_OF, HOST_SIDE, Cause, condition, state_text
+from nicwatchd.core.remedies import DOCTOR
 
 LABEL: Final = 9  # columns of the labels of facts
 KEYS: Final = 25  # ... of IMDS's keys
@@ -26,6 +28,7 @@ FACTS: Final = {
     "router-advertisement": "router advertisement",
     "permanent": "permanent",
 }
+NOT_ASKED: Final = "not asked yet"  # as the daemon says it
 VERDICTS: Final = {
     "ready": "its facts are complete",
     "waiting": "its facts are not complete",
@@ -54,8 +57,8 @@ def explain_interface(arguments: argparse.Namespace) -> int:
             text = "nicwatchd plan shows what it would do; nicwatchd status, what the journal knows"
             return fail(text, NO_DAEMON)
         return fail(str(error), error.code)
-    if account is None:
-        return fail(f"no interface {arguments.interface!r}: nicwatchd status", NO_INTERFACE)
+    if _asks_for_doctor(account["interface"]):
+        account |= _examined(arguments)
     if arguments.json:
         say(json.dumps(account, indent=2))
     else:
@@ -63,7 +66,7 @@ def explain_interface(arguments: argparse.Namespace) -> int:
     return OK if works(account["interface"]) else NOT_WELL
 
 
-def _account(arguments: argparse.Namespace) -> Document | None:
+def _account(arguments: argparse.Namespace) -> Document:
     """The daemon's account; of an older daemon, made from its status. Raises DaemonError."""
     directory, target = arguments.runtime_directory, arguments.interface
     try:
@@ -71,10 +74,35 @@ def _account(arguments: argparse.Namespace) -> Document | None:
     except DaemonError as error:
         if error.code != NO_INTERFACE:
             raise
-        status: Document = ask(directory, "GET", "/v1/status")
-        found = find(status["interfaces"], target)
-        return None if found is None else {"interface": found}
-    return account if "interface" in account else None
+        account = {}
+    if "interface" in account:
+        return account
+    status: Document = ask(directory, "GET", "/v1/status")
+    found = find(status["interfaces"], target)
+    if found is None:
+        raise DaemonError(no_interface(target, status), NO_INTERFACE)
+    return {"interface": found}
+
+
+def _asks_for_doctor(interface: Document) -> bool:
+    """Whether something is amiss that the daemon cannot find out: it may not read the firewall."""
+    parts = [part for key in FAMILIES if (part := interface.get(key))]
+    return any(cause.get("remedy") == DOCTOR for part in parts for cause in part.get("causes", ()))
+
+
+def _examined(arguments: argparse.Namespace) -> Document:
+    """What the checks of IMDS find, as `nicwatchd doctor` tells it, and what they could not see."""
+    from nicwatchd.cli.diagnosis.checks import OF_IMDS, examine
+    from nicwatchd.cli.doctor import as_json, facts_of  # they take longer than all the rest
+    from nicwatchd.core.port import KernelError
+
+    try:
+        facts = facts_of(arguments)
+    except KernelError as error:
+        return {"findings": [], "not_looked_at": [str(error)]}
+    findings, fine = examine(facts, OF_IMDS)
+    said = as_json(facts, findings, fine)
+    return {key: said[key] for key in ("findings", "not_looked_at")}
 
 
 def lines(account: Document, now: float, paint: Paint) -> Iterator[str]:
@@ -84,16 +112,18 @@ def lines(account: Document, now: float, paint: Paint) -> Iterator[str]:
     eni = interface.get("eni") or interface["mac"]
     begin = f"{interface['name']}  {eni}  "
     since = duration(now - interface["since"])
-    first, *rest = wrap(f"{word}; its state is {interface['state']}, for {since}", begin, "  ")
+    state = state_text(interface)
+    state = f"its state is {state}" if state == interface["state"] else state
+    first, *rest = wrap(f"{word}; {state}, for {since}", begin, "  ")
     yield first.replace(word, paint(word, COLOUR_OF.get(word, "")), 1)
     yield from rest
     yield from _treatment(account)
     for key, label in FAMILIES.items():
         yield ""
-        yield from _family(label, interface.get(key), account.get(key), now)
+        yield from _family(label, interface.get(key), _asked(account, key), now)
+    yield from _notes(interface)
     yield ""
-    for note in worth_a_word(interface):
-        yield from paragraph("note", note)
+    yield from _found(account)
     yield from _next(account, now)
     yield from _to_do(account)
 
@@ -106,6 +136,16 @@ def _treatment(account: Document) -> Iterator[str]:
 
 
 # --- facts ---------------------------------------------------------------------------------------
+
+
+def _asked(account: Document, family: str) -> Document | None:
+    """The facts of a family. No key of an ENI that IMDS does not list is asked for: say that."""
+    facts: Document | None = account.get(family)
+    if not facts or account.get("asked") is None or account.get("listed_since") is not None:
+        return facts
+    unlisted = {"why": "IMDS does not list the MAC", "since": None}
+    keys = [key | unlisted if key["why"] == NOT_ASKED else key for key in facts["keys"]]
+    return facts | {"keys": keys}
 
 
 def _family(label: str, part: Document | None, facts: Document | None, now: float) -> Iterator[str]:
@@ -122,7 +162,7 @@ def _family(label: str, part: Document | None, facts: Document | None, now: floa
     told, remedies = set(), {""}
     for kind, key_name in (("cause", "causes"), ("missing", "reasons")):
         for each in (part or {}).get(key_name, ()):
-            cause = Cause(each["text"], each.get("remedy", ""))
+            cause = Cause(each["text"], each.get("remedy", "").replace(DOCTOR, ""))
             if cause.text not in told and (not cause.remedy or cause.remedy not in remedies):
                 yield from paragraph(kind, cause)
             told.add(cause.text)
@@ -166,7 +206,33 @@ def _some(values: list[str]) -> str:
     return ", ".join([*shown, f"and {more} more"] if more else shown)
 
 
+def _notes(interface: Document) -> Iterator[str]:
+    """What is worth knowing of the interface, but for what was told as a cause."""
+    parts = [part for key in FAMILIES if (part := interface.get(key))]
+    told = {cause["text"] for part in parts for cause in part.get("causes", ())}
+    notes = [note for note in interface["notes"] if note["text"] not in told]
+    yield from [""] if notes else []
+    for note in notes:
+        yield from paragraph("note", Cause(note["text"], note.get("remedy", "")))
+
+
 # --- what comes next -----------------------------------------------------------------------------
+
+
+def _found(account: Document) -> Iterator[str]:
+    """What was found beside the daemon's account."""
+    if "findings" not in account:
+        return
+    findings = account["findings"]
+    for finding in findings:
+        yield from wrap(finding["text"], "Found:    ")
+        for number, line in enumerate(finding["mend"].splitlines()):
+            yield from wrap_remedy(line, "          " if number else "  mend:   ")
+    if not findings:
+        yield from wrap("IMDS answers this command, and no firewall is in its way.", "Found:    ")
+    firewall = [text for text in account["not_looked_at"] if "firewall" in text]
+    if firewall:
+        yield from wrap(f"Not looked at: {'; '.join(firewall)}.", "          ")
 
 
 def _next(account: Document, now: float) -> Iterator[str]:
@@ -200,23 +266,28 @@ def _kernel(account: Document) -> str:
 
 
 def _to_do(account: Document) -> Iterator[str]:
+    yield from wrap(_task(account), "To do:    ")
+
+
+def _task(account: Document) -> str:
     interface = account["interface"]
+    mended = _has_remedy(account)
     if health(interface) == WORKING:
-        text = f"Nothing. If it does not answer all the same: {HOST_SIDE}."
-    elif interface["state"] == "ignored" and health(interface) is None:
+        begin = "See `mend` above." if mended else "Nothing."
+        return f"{begin} If it does not answer all the same: {HOST_SIDE}."
+    if interface["state"] == "ignored" and health(interface) is None:
         remedies = [reason.get("remedy", "") for reason in interface["reasons"]]
-        text = next(filter(None, remedies), "") or "Nothing: it is left alone."
-    elif interface.get("waits"):
-        text = "Nothing: it waits, and goes on by itself."
-    else:
-        text = (
-            "See `mend` above."
-            if _has_remedy(interface)
-            else f"nicwatchd status {interface['name']}"
-        )
-    yield from wrap(text, "To do:    ")
+        return next(filter(None, remedies), "") or "Nothing: it is left alone."
+    if interface.get("waits"):
+        begin = "See `mend` above; then it" if mended else "Nothing: it waits, and"
+        return f"{begin} goes on by itself."
+    return "See `mend` above." if mended else f"nicwatchd status {interface['name']}"
 
 
-def _has_remedy(interface: Document) -> bool:
+def _has_remedy(account: Document) -> bool:
+    """Whether something that mends it was told."""
+    interface = account["interface"]
     parts = [part for key in FAMILIES if (part := interface.get(key))]
-    return any(cause.get("remedy") for part in parts for cause in part.get("causes", ()))
+    told = [each for part in parts for key in ("causes", "reasons") for each in part.get(key, ())]
+    remedies = [each.get("remedy", "").replace(DOCTOR, "") for each in (*interface["notes"], *told)]
+    return any(remedies) or bool(account.get("findings"))

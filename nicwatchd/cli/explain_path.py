@@ -261,10 +261,10 @@ def _remedy(way: Way, owner: Document) -> str:
 
 def _about_rule(met: Met) -> str:
     family = "-6 " if met.rule.family is Family.V6 else ""
-    number = met.rule.priority
     if whose(met.rule) == "nicwatchd":
         return "nicwatchd status"
-    return f"find who makes rule {number}, or: sudo ip {family}rule del pref {number}"
+    rule = f"pref {met.rule.priority} {' '.join(rule_words(met.rule))}"
+    return f"sudo ip {family}rule del {rule}  # find who makes it"
 
 
 # --- the output ----------------------------------------------------------------------------------
@@ -286,9 +286,10 @@ def lines(way: Way, ruling: Ruling, whence: str) -> Iterator[str]:
         yield from wrap(ONLY_KERNEL)
     if ruling.word == "unknown":
         yield from wrap(f"Owners: {whence}")
-    if ruling.remedy:
-        label = "But" if ruling.word == "passes" else "Mend"
-        yield from wrap_remedy(ruling.remedy, f"{label}: ")
+    if ruling.remedy and ruling.word == "passes":
+        yield from wrap(f"{ruling.remedy[0].upper()}{ruling.remedy[1:]}.")
+    elif ruling.remedy:
+        yield from wrap_remedy(ruling.remedy, "Mend: ")
 
 
 def _row(way: Way, met: Met) -> list[str]:

@@ -71,7 +71,8 @@ def _span(arguments: argparse.Namespace, now: float) -> _Span:
     begin = epoch(arguments.since, now) if arguments.since else None
     end = epoch(arguments.until, now) if arguments.until else now
     if begin is not None and begin >= end:
-        raise ValueError("--since is not before --until")
+        than = "--until" if arguments.until else "now"
+        raise ValueError(f"--since is not before {than}")
     return _Span(begin, end)
 
 

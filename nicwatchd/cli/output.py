@@ -15,6 +15,7 @@ USAGE: Final = 2  # wrong usage, wrong settings, or the output could not be writ
 NO_INTERFACE: Final = 3
 NO_DAEMON: Final = 4  # it is not running, or does not answer
 NO_RIGHT: Final = 5
+FORBIDDEN: Final = "only root and nicwatchd's own user may do this"  # as the daemon says it
 
 
 class OutputError(Exception):

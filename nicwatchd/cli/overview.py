@@ -88,11 +88,13 @@ def headline(document: Document, now: float, paint: Paint) -> Iterator[str]:
 
 def _of_the_host(document: Document, now: float) -> Iterator[str]:
     """What concerns the whole host: the daemon's problems come first."""
-    for problem in document.get("problems", []):
+    problems = document.get("problems", [])
+    for problem in problems:
         yield from wrap(problem, "problem: ")
     if all(map(works, document["interfaces"])):
         for text in document.get("unready", []):  # of no interface
-            yield from wrap(text, "not ready: ")
+            if text not in problems:
+                yield from wrap(text, "not ready: ")
     if document.get("idle"):
         yield from wrap(document["idle"], "idle: ")
     if document.get("released"):
@@ -100,6 +102,8 @@ def _of_the_host(document: Document, now: float) -> Iterator[str]:
     imds = document.get("imds")
     if imds and (text := imds_text(imds, now)):
         yield from wrap(text, "IMDS is ")
+        if imds["state"] not in ("ok", "unasked"):
+            yield "Why: nicwatchd doctor"
     if document.get("container_network"):
         text = f"{document['container_network']} owns this host's secondary interfaces"
         yield from wrap(text, "container network: ")
@@ -158,6 +162,12 @@ def names_text(names: Iterable[str]) -> str:
     more = len(every) - LIST_AT_MOST
     shown = every if more <= 1 else [*every[:LIST_AT_MOST], f"{more} more"]
     return ", ".join(shown)
+
+
+def no_interface(wanted: str, document: Document) -> str:
+    """There is no such interface in the document; which there are."""
+    names = names_text(each["name"] for each in document["interfaces"]) or "none"
+    return f"no interface {wanted!r}; there are: {names}"
 
 
 def _unlinked(document: Document, now: float) -> Iterator[str]:

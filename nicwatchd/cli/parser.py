@@ -7,7 +7,7 @@ code (`nicwatchd.cli.output`).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RUNTIME_DIRECTORY: Final = Path("/run/nicwatchd")
 FAMILIES: Final = ("ipv4", "ipv6", "any", "all")
 TIMES: Final = ("--since", "--until")
+MANY: Final = 8  # choices that are not named in one line
 TARGET: Final = "name, MAC, ENI id or address"
 
 EPILOG: Final = """\
@@ -55,11 +56,45 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports it when the help cannot be printed; argparse itself would ignore that."""
+    """Reports it when the help cannot be printed; argparse itself would ignore that.
+
+    A command reports its unknown options itself, so with its own usage; and what was perhaps meant.
+    """
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        found, rest = super().parse_known_args(*args, **kwargs)
+        if rest and self.get_default("module"):
+            meant = _meant(rest[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unknown argument {rest[0]!r}{meant}")
+        return found, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = list(action.choices)
+        text = f"there is no {str(value)!r}{_meant(str(value), known) or f'; see {self.prog} -h'}"
+        if not _meant(str(value), known) and len(known) < MANY:
+            text = f"{str(value)!r} is none of: {', '.join(known)}"
+        raise argparse.ArgumentError(action, text)
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         del file  # it is standard output
         say(self.format_help().rstrip())
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    """What was perhaps meant by a word; empty if nothing is like it."""
+    from difflib import get_close_matches  # only here: it takes a while
+
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
 
 
 class _Version(argparse.Action):
@@ -117,6 +152,7 @@ def _add_explain(commands: Commands) -> None:
     explain.add_argument("--mark", metavar="MARK", help="... with this firewall mark")
     text = "... that is forwarded, and came in by this link"
     explain.add_argument("--iif", metavar="LINK", help=text)
+    explain.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     _add_json(explain)
     _add_config(explain)
     _add_runtime_directory(explain)
@@ -131,7 +167,7 @@ def _add_wait(commands: Commands) -> None:
     text = "the targets are escaped, as by systemd-escape (for nicwatchd-wait@.service)"
     wait.add_argument("--escaped", action="store_true", help=text)
     text = "give up after so many seconds (default: %(default)g)"
-    wait.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help=text)
+    wait.add_argument("--timeout", type=_seconds, default=180.0, metavar="SECONDS", help=text)
     _add_runtime_directory(wait)
 
 
@@ -185,7 +221,8 @@ def _add_reconcile(commands: Commands) -> None:
 def _add_release(commands: Commands) -> None:
     text = "remove everything nicwatchd configured; breaks its connections (root)"
     release = _add(commands, "release", text)
-    text = "release this interface only (name or MAC); default: the whole host, after a question"
+    text = "release this interface only (name, MAC or ENI id); default: the whole host, after a "
+    text += "question"
     release.add_argument("interface", nargs="?", help=text)
     text = "release the whole host without a question"
     release.add_argument("--all", action="store_true", help=text)
@@ -217,7 +254,7 @@ def _add_record(commands: Commands) -> None:
     text = "record what the kernel and IMDS say, to be replayed in a simulator; changes nothing"
     record = _add(commands, "record", text)
     text = "record for so many seconds (default: %(default)g), or until Ctrl-C"
-    record.add_argument("--duration", type=float, default=120.0, metavar="SECONDS", help=text)
+    record.add_argument("--duration", type=_seconds, default=120.0, metavar="SECONDS", help=text)
     _add_output(record)
     _add_no_mask(record)
     _add_config(record)

@@ -48,6 +48,8 @@ ADDITIONS: Final = (AddAddress, AddRoute, AddRule, SetRuleset)
 REMOVALS: Final = (RemoveAddress, RemoveRoute, RemoveRule, RemoveRuleset)
 FINE: Final = ("ok", "unasked")
 WIDTH: Final = 80
+PRIMARY: Final = "the primary, which the host's own software configures; this"
+KEEPS_OFF: Final = "keeps packets from other interfaces' addresses off its routes"
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -205,6 +207,12 @@ def _wrapped(indent: str, text: str) -> list[str]:
 
 def _what(interface: dict[str, Any], changes: list[dict[str, Any]]) -> str:
     why = "; ".join(reason["text"] for reason in interface["reasons"])
+    if interface.get("primary") and changes:
+        is_group = all(" group " in change["command"] for change in changes)
+        protects = "" if is_group else " protects its addresses, and"
+        return f"{PRIMARY}{protects} {KEEPS_OFF}:"
+    if interface["state"] == State.IGNORED and changes:
+        return f"left alone: {why}; but this {KEEPS_OFF}:"
     if interface["state"] == State.IGNORED:
         what = "left alone"
     else:

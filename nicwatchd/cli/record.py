@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nicwatchd.cli.files import create, named, time_of_day
-from nicwatchd.cli.output import NOT_WELL, OK, USAGE, fail, say
+from nicwatchd.cli.output import OK, USAGE, fail, say
 from nicwatchd.imds.client import ImdsOptions
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
@@ -44,7 +44,7 @@ def record(arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         return fail(str(error), USAGE)
     except OSError as error:
-        return fail(f"{path}: {error.strerror or error}", NOT_WELL)
+        return fail(f"{path}: {error.strerror or error}", USAGE)
     masked = "" if arguments.no_mask else "Public addresses are masked. "
     say(f"{path} is complete. {masked}Look at it before you send it: it is text.")
     return OK

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from nicwatchd.cli.client import ACT_TIMEOUT, DaemonError, ask, query
-from nicwatchd.cli.output import NO_INTERFACE, NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
+from nicwatchd.cli.judgement import find
+from nicwatchd.cli.layout import wrap
+from nicwatchd.cli.output import FORBIDDEN, NO_INTERFACE, NO_RIGHT, NOT_WELL, OK, USAGE, fail, say
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.model import Operation, RemoveAddress, RemoveRoute, SetGroup
 from nicwatchd.core.policy import Policy
@@ -35,7 +37,12 @@ WITHOUT_TERMINAL: Final = (
     "this would release the whole host, and there is no terminal to ask on: "
     "name an interface, or say --all"
 )
-KINDS: Final = {"rules": "rule", "routes": "route", "addresses": "address"}
+NAMES: Final = {
+    "rules": ("rule", "rules"),
+    "routes": ("route", "routes"),
+    "addresses": ("address", "addresses"),
+    "link_groups": ("link group", "link groups"),
+}
 
 
 def release(arguments: argparse.Namespace) -> int:
@@ -44,7 +51,7 @@ def release(arguments: argparse.Namespace) -> int:
     if refused:
         return fail(refused, USAGE)
     if not arguments.dry_run and not has_net_admin():
-        return fail("CAP_NET_ADMIN is missing: run this command as root", NO_RIGHT)
+        return fail(FORBIDDEN, NO_RIGHT)
     try:
         return _release(arguments)
     except DaemonError as error:
@@ -109,12 +116,13 @@ def _policy(config: Path | None) -> Policy:
     try:
         return load(config).policy()
     except SettingsError as error:
-        fail(f"{error}; using the default settings", USAGE)
+        fail(f"{error.in_one_line}; using the default settings", USAGE)
         return Policy()
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
-    counts = [f"{n} {kind.replace('_', ' ')}" for kind, n in document["released"].items() if n]
+    told = document["released"].items()
+    counts = [_count(n, *NAMES.get(kind, (kind, kind))) for kind, n in told if n]
     failed = [f"not released: {each['operation']}: {each['error']}" for each in document["failed"]]
     return [f"released: {', '.join(counts)}" if counts else "nothing to release", *failed]
 
@@ -127,9 +135,24 @@ def _preview(arguments: argparse.Namespace) -> Decision:
     try:
         ledger = Ledger(arguments.runtime_directory)
         policy = _policy(arguments.config)
-        return asyncio.run(preview(kernel, ledger, arguments.interface, policy))
+        primary = None if arguments.interface is None else _unprotected(arguments)
+        work = preview(kernel, ledger, arguments.interface, policy, unprotected=primary)
+        return asyncio.run(work)
     finally:
         kernel.close()
+
+
+def _unprotected(arguments: argparse.Namespace) -> str | None:
+    """The MAC of the primary, if a daemon would end its protection with this last other ENI."""
+    try:
+        interfaces = ask(arguments.runtime_directory, "GET", "/v1/status")["interfaces"]
+    except DaemonError:
+        return None  # without one, only what is named goes
+    named = find(interfaces, arguments.interface)
+    served = [i for i in interfaces if not i.get("primary") and i["state"] != "ignored"]
+    if named is None or served != [named]:
+        return None
+    return next((str(i["mac"]) for i in interfaces if i.get("primary")), None)
 
 
 def _planned(decision: Decision) -> dict[str, Any]:
@@ -171,19 +194,18 @@ def _agreed(decision: Decision) -> bool:
     document = _planned(decision)
     if document["commands"]:
         what, links = _counted(document["would_release"]), _and(document["interfaces"])
-        say(f"This takes {what} of {links} out of the kernel.")
+        say("\n".join(wrap(f"This takes {what} of {links} out of the kernel.")))
         say("Connections from outside their subnets will break.")
     else:
         say("There is nothing of nicwatchd's in the kernel.")
-    say("While the daemon runs, it leaves the host alone then, until `nicwatchd reconcile`.")
+    say("A daemon that runs leaves the host alone then, until `nicwatchd reconcile`.")
     say("Continue? [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _counted(counts: dict[str, int]) -> str:
-    """`8 rules, 5 routes and 2 addresses`."""
-    parts = [_count(n, KINDS[kind], kind) for kind, n in counts.items() if n and kind in KINDS]
-    return _and(parts) if parts else "the link groups"
+    """`8 rules, 5 routes, 2 addresses and 1 link group`."""
+    return _and([_count(n, *NAMES[kind]) for kind, n in counts.items() if n])
 
 
 def _count(number: int, one: str, several: str) -> str:

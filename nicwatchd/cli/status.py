@@ -12,7 +12,7 @@ from nicwatchd.cli.client import ACT_TIMEOUT, DEAD, DaemonError, ask, query
 from nicwatchd.cli.judgement import Document, changed, find, is_well, works
 from nicwatchd.cli.layout import Paint, duration, wrap
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NOT_WELL, OK, fail, say
-from nicwatchd.cli.overview import names_text, overview
+from nicwatchd.cli.overview import no_interface, overview
 
 NOT_HEALED: Final = "what is in the kernel stays, but nothing heals it or follows a change"
 
@@ -52,9 +52,7 @@ def _show(document: Document, arguments: argparse.Namespace) -> int:
         return _print(document, overview(document, now, paint), as_json=arguments.json)
     found = find(document["interfaces"], arguments.interface)
     if found is None:
-        names = names_text(each["name"] for each in document["interfaces"]) or "none"
-        text = f"no interface {arguments.interface!r}; there are: {names}"
-        return fail(text, NO_INTERFACE)
+        return fail(no_interface(arguments.interface, document), NO_INTERFACE)
     document["interfaces"] = [found]
     document.pop("unlinked", None)
     from nicwatchd.cli.depth import depth

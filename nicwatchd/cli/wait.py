@@ -87,7 +87,9 @@ class _Wait:
         for target, text in self.said.items():
             fail(f"timed out after {self.timeout:g} s: {target}: {text}", NOT_WELL)
         if not runs:
-            return fail("the daemon does not run: sudo systemctl start nicwatchd", NO_DAEMON)
+            return fail(
+                "the daemon does not run, or hangs: sudo systemctl restart nicwatchd", NO_DAEMON
+            )
         return NOT_WELL
 
     def _look(self, document: Document | None) -> bool:
@@ -235,7 +237,7 @@ def _first(interface: Document, key: str) -> str:
 def _told(interface: Document, key: str, what: str) -> str:
     """That a family works, since when."""
     after = (interface.get(key) or {}).get("worked_after")
-    when = "" if after is None else f", {duration(after)} after the attach"
+    when = "" if after is None else f", {duration(after)} after it was seen"
     return f"{FAMILIES[key]}{f' {what}' if what else ''} works{when}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import socket
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ def watch(arguments: argparse.Namespace) -> int:
         connection = _connected(arguments.runtime_directory / "nicwatchd.sock")
         _tell_missing(arguments)
         printer = _Printer(arguments.interface, as_json=arguments.json)
-        for event in events(connection):
+        for event in events(connection, sys.stdout):
             printer.take(event)
         return fail("the daemon has ended", NO_DAEMON)
     except DaemonError as error:
@@ -166,7 +167,8 @@ def _as_it_is(event: Mapping[str, Any]) -> tuple[str, str]:
         word = "primary" if health == "working" else _verdict(event, str(health))
         return word, "; ".join(filter(None, _families(event)))
     if state == "detected":
-        return STATES[state], str(event.get("eni") or event.get("mac", ""))
+        what = "managed" if event.get("previous") == "ignored" else STATES[state]
+        return what, str(event.get("eni") or event.get("mac", ""))
     reasons = event.get("reasons") or ()
     why = "; ".join(str(r.get("text")) for r in reasons if isinstance(r, dict))
     if state == "applied":
@@ -184,7 +186,8 @@ def _verdict(event: Mapping[str, Any], health: str) -> str:
 
 
 def _families(event: Mapping[str, Any]) -> Iterator[str]:
-    """What is to be said of each family."""
+    """What is to be said of each family; once what is the same of both."""
+    said: dict[tuple[str, str], list[str]] = {}  # by the word and the details
     for family, label in FAMILIES:
         part = event.get(family)
         if not isinstance(part, dict):
@@ -195,9 +198,13 @@ def _families(event: Mapping[str, Any]) -> Iterator[str]:
         items = [*part.get("addresses", ()), *part.get("prefixes", ())]
         if health == "working" or (health is None and "health" not in part and items):
             more = f" +{len(items) - SHOWN}" if len(items) > SHOWN else ""
-            yield f"{label} {', '.join(map(str, items[:SHOWN]))}{more}"
+            said["", f"{', '.join(map(str, items[:SHOWN]))}{more}"] = [label]
         elif health:
-            yield f"{label} {'waits' if waits else health.replace('-', ' ')}: {why}"
+            word = "waits" if waits else str(health).replace("-", " ")
+            said.setdefault((word, why), []).append(label)
+    for (word, details), labels in said.items():
+        verb = "wait" if word == "waits" and len(labels) > 1 else word
+        yield f"{' and '.join(labels)} {verb}: {details}" if word else f"{labels[0]} {details}"
 
 
 def lines(since: float, name: str | None, what: str, details: str) -> Iterator[str]:

@@ -38,6 +38,10 @@ class Cause(NamedTuple):
     remedy: str = ""
 
 
+# Causes that mostly end by themselves, and whose remedies are for when they do not.
+PASSING: Final = frozenset({"mac-unlisted", "undecided-ipv4", "undecided-ipv6"})
+
+
 def condition(interface: Document) -> str:
     """The state in one word or two. Capitals mean that somebody has to look."""
     told = health(interface)
@@ -63,6 +67,15 @@ def _by_state(interface: Document) -> str:
     return {"applied": "applied", "detected": "starting"}.get(state, "waiting")
 
 
+def state_text(interface: Document) -> str:
+    """How far nicwatchd's own work on it has got. Of the primary it does a part."""
+    state = str(interface["state"])
+    if not interface.get("primary") or state != "ignored":
+        return state
+    is_protected = interface.get("protected")
+    return f"its link is left alone{', its addresses are protected' if is_protected else ''}"
+
+
 def items_text(interface: Document, part: Document | None) -> str:
     """What a family has: the first address and how many more, or what is amiss with them."""
     if not part:
@@ -82,7 +95,10 @@ def items_text(interface: Document, part: Document | None) -> str:
 
 
 def told_causes(interface: Document) -> Iterator[Cause]:
-    """Why it does not work, or not yet; each cause once, with the families that it concerns."""
+    """Why it does not work, or not yet; each cause once, with the families that it concerns.
+
+    While only time is missing there is nothing to mend: the view in depth says what may be.
+    """
     told = health(interface)
     if told is None:
         yield from _open_reasons(interface)
@@ -96,7 +112,9 @@ def told_causes(interface: Document) -> Iterator[Cause]:
         waits = all(parts[label].get("waits") for label in each.families)
         whole = f"waits for {' and '.join(each.families)}: {each.text}" if waits else each.text
         also = f" {' and '.join(works)} works." if works and each is told_now[-1] else ""
-        yield Cause(f"{sentence(whole)}{also}", each.remedy)
+        yield Cause(
+            f"{sentence(whole)}{also}", "" if waits and each.code in PASSING else each.remedy
+        )
     if left := len(causes) - len(told_now):
         yield Cause(f"And {left} more causes: nicwatchd status {interface['name']}.")
 
@@ -112,6 +130,7 @@ class Merged(NamedTuple):
     families: list[str]
     text: str
     remedy: str
+    code: str
 
 
 def merged_causes(interface: Document) -> list[Merged]:
@@ -126,13 +145,13 @@ def merged_causes(interface: Document) -> list[Merged]:
             key = (cause["code"], remedy or cause["text"])
             found.setdefault(key, []).append((label, cause["text"]))
     causes = []
-    for (_, mends), told in found.items():
+    for (code, mends), told in found.items():
         texts = list(dict.fromkeys(text for _, text in told))
         more = len(texts) - 1
         also = f" ({more} more likewise)" if more else ""
         remedy = "" if mends in texts else mends
         labels = list(dict.fromkeys(label for label, _ in told))
-        causes.append(Merged(labels, f"{texts[0].rstrip('.')}{also}", remedy))
+        causes.append(Merged(labels, f"{texts[0].rstrip('.')}{also}", remedy, code))
     return causes
 
 
@@ -150,7 +169,11 @@ def worth_a_word(interface: Document) -> Iterator[Cause]:
     if "leaves-elsewhere" in told:
         told.add("shadowed")  # the same, rule by rule
     for note in interface["notes"]:
-        if note["code"] not in QUIET and note["code"] not in told:
+        # Elsewhere by somebody's choice is quiet; what can be mended is not.
+        is_quiet = note["code"] in QUIET and not (
+            note["code"] == "egress-elsewhere" and note.get("remedy")
+        )
+        if not is_quiet and note["code"] not in told:
             yield Cause(sentence(note["text"]), note.get("remedy", ""))
 
 

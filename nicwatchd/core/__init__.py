@@ -27,6 +27,7 @@ How to read it
     contest     what each interface has to leave to other links of the host
     container_networks     who else manages the ENIs of this host
     treatment   which interfaces we configure, and how we treat the others
+    kept        conclusions that are kept while what they were drawn from is the same
     layers -> stack -> ground    which links stand on ENIs, and which link group they are to be in
     floating    addresses that others put on a link and took away
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
@@ -61,7 +62,7 @@ How to read it
     asking      what to ask IMDS now
     basis       what the last decision was made from, and whether it still holds
     decide -> decision, news   makes a decision; the decision as a value; what to report
-    staleness, picture     what to read again
+    staleness, concerns -> picture     what to read again
     written -> chronicle   what we wrote and why; what happened beside the transitions: the causes,
                 as news
     agenda      when the next turn is due, and why

@@ -153,8 +153,12 @@ def _kernel(view: View, family: Family) -> Iterator[KernelFact]:
         yield KernelFact("permanent", tuple(permanent), "nothing: an operator can add anything")
     if family is Family.V6 and (link.disable_ipv6 or not link.has_ipv6):
         yield KernelFact("no-ipv6", (), "IPv6 is off on this link")
+    if tentative := [str(a.ip) for a in addresses if a.family is family and a.tentative]:
+        yield KernelFact("tentative", tuple(tentative), "it cannot be used yet")
     if not link.up:
         yield KernelFact("link-down", (), "no address answers")
+    elif not link.running:
+        yield KernelFact("no-carrier", (), "no address answers")
 
 
 def _undone(decision: Decision) -> Iterator[Operation]:

@@ -9,7 +9,6 @@ it still holds. Times are monotonic seconds.
 from __future__ import annotations
 
 from math import inf
-from typing import Final
 
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.evidence import Status
@@ -17,10 +16,6 @@ from nicwatchd.core.facts import Facts
 from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import ROUNDING
-
-# However little changed, everything is decided anew after that time: a bound for what we have not
-# thought of.
-WHOLE: Final = 60.0  # s
 
 
 class Basis:
@@ -31,12 +26,13 @@ class Basis:
         self._inputs: tuple[object, ...] | None = None  # None: there is no decision
         self._twice = False  # whether two decisions in a row were made from the same
         self._until = -inf
+        self._deadline: float | None = None
 
-    def take(self, now: float) -> None:
+    def take(self) -> None:
         """A decision is made now, from what the host's facts are before it."""
         present = self._present()
         self._twice = present == self._inputs
-        self._inputs, self._until = present, now + WHOLE
+        self._inputs, self._until = present, inf
 
     def holds(self, decision: Decision | None, now: float) -> bool:
         """Whether this decision, the last one, left nothing to do and would be the same now.
@@ -50,17 +46,20 @@ class Basis:
         waits = any(verdict.status is Status.WAITING for verdict in verdicts)
         return now < self._until and not waits and self._inputs == self._present()
 
-    def next_deadline(self, decided: float, now: float) -> float | None:
+    def next_deadline(self, decided: float, now: float, *, held: bool = False) -> float | None:
         """When to decide again if nothing happens; `now` if a deadline was missed.
 
-        `decided`: when the decision was made.
+        `decided`: when the decision was made. `held`: it still holds, and so does its deadline.
         """
+        if held and (self._deadline is None or now < self._deadline):
+            return self._deadline
         interfaces, policy = self._host.interfaces.values(), self._host.policy
         found = [interface.next_deadline(decided, policy) for interface in interfaces]
         again_at = self._forwarder.next_deadline
         if again_at is not None and again_at > decided:
             found.append(again_at)
         deadline = min((max(now, time) for time in found if time is not None), default=None)
+        self._deadline = deadline
         if deadline is not None:
             self._until = min(self._until, deadline - 2 * ROUNDING)
         return deadline

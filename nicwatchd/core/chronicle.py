@@ -60,6 +60,7 @@ class Chronicle:
         self._egress: dict[Family, tuple[int, ...]] = {}
         self._paces: dict[tuple[Key | None, type[Cause | HealthChanged]], Pace] = {}
         self._news: list[Cause | HealthChanged] = []
+        self._held_back = False  # whether something is still to be told: there was too much of it
         self._written = Written()
 
     def take_outcomes(
@@ -69,9 +70,12 @@ class Chronicle:
         host = self._host
         self._written.take(outcomes, owner_of, host.interfaces, host.losses.lost)
 
-    def note(self, now: float) -> None:
-        """A turn is over: note what is new."""
+    def note(self, now: float, *, is_same: bool = False) -> None:
+        """A turn is over: note what is new. `is_same`: all is as it was when the last one was."""
         self._host.losses.episodes.turned()
+        if is_same and not self._held_back:
+            return
+        self._held_back = False
         interfaces = self._host.interfaces.values()
         keys = self._host.keys
         self._told = {key: told for key, told in self._told.items() if key in keys}
@@ -104,6 +108,7 @@ class Chronicle:
     def _tell(self, key: Key | None, cause: Cause | HealthChanged, now: float) -> bool:
         """Tell it, unless there was too much of the kind lately."""
         if not self._pace(key, type(cause)).allows(now):
+            self._held_back = True
             return False
         self._news.append(cause)
         return True
@@ -116,7 +121,8 @@ class Chronicle:
         self._written.among(self._host.keys)
         for key in self._written.untold:
             if not self._pace(key, Wrote).allows(now):
-                continue  # it is told together with what comes
+                self._held_back = True  # it is told together with what comes
+                continue
             interface = self._host.interfaces[key[0]] if key else None
             operations, why = self._written.drain(interface, self._host.policy)
             view = interface.view() if interface else None
@@ -135,7 +141,7 @@ class Chronicle:
         return new if self._tell(interface.key, change, now) else told
 
     def _note_shadows(self, interface: Interface, told: _Told, now: float) -> _Told:
-        if not (told.shadows or interface.is_shadowed):
+        if not (told.shadows or interface.shadows):
             return told  # nearly always
         shadows = interface.view().shadows
         if shadows == told.shadows:

@@ -6,42 +6,62 @@ kernel. Gives: the items that are elsewhere, for each interface; it tells the in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from nicwatchd.core.facts import own_addresses
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.model import Address, Family, Item, Rule
+from nicwatchd.core.kept import Kept
+from nicwatchd.core.model import Address, Family, Item, Link
 from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
+
+
+class Settled:
+    """What the last contests of one host came to, and from what."""
+
+    def __init__(self) -> None:
+        self.moves: tuple[object, ...] | None = None  # what those that were told are drawn from
+        self.taken: Kept[dict[int, dict[Item, int]]] = Kept()
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
     """The links that have something to do with addresses. `foreign` are those that are not ENIs.
 
-    `beneath` has the ENIs that each of them stands on. `owners` gives the ifindices of a table,
-    `name_of` the name of a link.
+    `beneath` has the ENIs that each of them stands on. `ruled` is as of `moves.ruled`, `links` are
+    all links.
     """
 
     interfaces: Mapping[int, Interface]
     foreign: Mapping[int, tuple[Address, ...]]
     beneath: Mapping[int, frozenset[int]]
-    rules: Iterable[Rule]
-    owners: Callable[[int], AbstractSet[int]]
-    name_of: Callable[[int], str | None]
+    ruled: Mapping[Item, int]
+    links: Mapping[int, Link]
+    settled: Settled = field(default_factory=Settled)
 
     def settle(self, now: float) -> None:
         """Tell each interface what others have; whoever has something in a move is polled."""
-        found = held_elsewhere(self._claims(), self.rules, self.owners)
+        basis = (*self._of_each, self.foreign, self.beneath, self.ruled, self.links)
+        if basis != self.settled.moves:
+            self._settle(now)
+            self.settled.moves = basis
+
+    @property
+    def _of_each(self) -> Iterator[object]:
+        """What of each interface its claims are drawn from."""
+        for index, i in self.interfaces.items():
+            yield (index, i.facts.claims, i.facts.seen, i.link, i.treatment, i.is_polled)
+
+    def _settle(self, now: float) -> None:
+        found = held_elsewhere(self._claims(), self.ruled)
         rivals = {held.index for items in found.values() for held in items.values()}
         for index, interface in self.interfaces.items():
             interface.facts.contested = index in rivals
             because = self._why_it_yields(interface)
             items = {
                 item: Elsewhere(
-                    self.name_of(held.index) or f"link {held.index}",
+                    self._name_of(held.index),
                     held.by,
                     its_own=held.its_own,
                     because=because,
@@ -58,6 +78,11 @@ class Contest:
 
         It is to be asked when all are judged.
         """
+        judged = ((i.verdicts, i.is_protected) for i in self.interfaces.values())
+        basis = (*self._of_each, *judged, self.ruled)
+        return self.settled.taken.get(basis, self._taken)
+
+    def _taken(self) -> dict[int, dict[Item, int]]:
         items: dict[int, Iterable[Item]] = {}
         for index, interface in self.interfaces.items():
             is_managed = isinstance(interface.treatment, Managed)
@@ -71,7 +96,10 @@ class Contest:
             for index, interface in self.interfaces.items()
             if not isinstance(interface.treatment, Managed)
         }
-        return first_come(items, self.rules, self.owners, others)
+        return first_come(items, self.ruled, others)
+
+    def _name_of(self, index: int) -> str:
+        return self.links[index].name if index in self.links else f"link {index}"
 
     def _claims(self) -> Iterator[Claims]:
         for interface in self.interfaces.values():

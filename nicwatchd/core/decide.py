@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from typing import Final
 
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.container_networks import container_network
-from nicwatchd.core.contest import Contest
+from nicwatchd.core.contest import Contest, Settled
 from nicwatchd.core.decision import Decision, Throttled
-from nicwatchd.core.diff import diff, protected
-from nicwatchd.core.eni_plan import Subject, groups_of
+from nicwatchd.core.diff import Differ
+from nicwatchd.core.eni_plan import groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
 from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.ground import ground_of
 from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
-from nicwatchd.core.host_plan import HostPlan
+from nicwatchd.core.host_plan import HostPlan, Made
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
+from nicwatchd.core.kept import WHOLE, Kept
 from nicwatchd.core.leadership import Leadership
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
@@ -43,13 +45,27 @@ from nicwatchd.core.model import (
     SetRuleset,
     SetUp,
 )
-from nicwatchd.core.neighbourhood import Neighbourhood
+from nicwatchd.core.moves import ruled
+from nicwatchd.core.neighbourhood import Neighbourhood, Places
 from nicwatchd.core.operations import family_of
 from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
-from nicwatchd.core.policy import Forwarded, Policy
+from nicwatchd.core.policy import Forwarded
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
 from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
+
+AGAIN: Final = 60.0  # s; after an exception of ours, which may not come again
+
+
+class Earlier:
+    """What earlier decisions concluded; `at`: when the first of them was made."""
+
+    def __init__(self, at: float = -inf) -> None:
+        self.at = at
+        self.places: Kept[Places] = Kept()
+        self.settled = Settled()
+        self.made: dict[int, Made] = {}  # plans, by ifindex
+        self.differ = Differ()
 
 
 class Decider:
@@ -64,28 +80,44 @@ class Decider:
         self._carriers: Mapping[int, int] = {}  # in whose plan a link on top of it is
         self._without_table: frozenset[int] = frozenset()
         self._orphans: tuple[Plan, ...] = ()  # of links that stand on no ENI any more
-        self._made: dict[int, tuple[Subject, Policy, Plan]] = {}  # last plans, and their input
+        self._earlier = Earlier()
         self._told: frozenset[IPNetwork] = frozenset()  # the ENIs' subnets, in this run
+        self._contest: Contest  # of the decision that is being made
         self._leadership = Leadership(host)
         self.forwarder = Forwarder(host)
 
+    def is_stale(self, now: float) -> bool:
+        """Whether everything is to be decided anew, however little changed."""
+        surprised = any(interface.surprised for interface in self.host.interfaces.values())
+        return now >= self._earlier.at + (AGAIN if surprised else WHOLE)
+
+    def forget(self, now: float) -> None:
+        """Draw every conclusion of the next decision anew."""
+        self._earlier = Earlier(now)
+        for interface in self.host.interfaces.values():
+            interface.judge_anew()
+
     def decide(self, now: float) -> Decision:
-        """Judge and plan everything anew."""
+        """Judge, plan and compare what changed since the last decision; the rest stays."""
         host = self.host
+        if self.is_stale(now):
+            self.forget(now)
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
-        network = container_network(host.link_names, host.rules)
-        kernel = self._read_anew()
+        network, kernel = container_network(host.link_names, host.rules), self._read_anew()
+        self._contest = self._begin_contest()
         self._each(lambda interface: self._treat(interface, network, now))
         if not host.policy.every_link:  # a release finishes no move
-            self._contest().settle(now)
-        self._find_homes()
+            self._contest.settle(now)
+        _find_homes(host)
         self._each(lambda i: i.conclude(host.primary_mac, now, i.own.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now, network)
         undecided = self._undecided()
         plans = [*_in_order(host.interfaces.values()), *self._orphans]
-        operations = self.forwarder.around(diff(plans, kernel, undecided, host.owners), now)
+        differ = self._earlier.differ
+        operations = differ.diff(plans, kernel, undecided, host.owners)
+        operations = self.forwarder.around(operations, now)
         self._count_losses(before, operations, now)
         self._confirm(operations, now)
         allowed, throttled = self._throttle(operations, now)
@@ -102,7 +134,7 @@ class Decider:
             interfaces={index: i.view() for index, i in host.interfaces.items()},
             operations=allowed,
             throttled=throttled,
-            protected=protected(plans, kernel, operations) if undecided else (),
+            protected=differ.protected(plans, kernel, operations, undecided),
         )
 
     def _read_anew(self) -> Snapshot:
@@ -156,32 +188,16 @@ class Decider:
             waiting |= _left_alone(host.interfaces)
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
 
-    @property
-    def _enis(self) -> frozenset[int]:
-        """The links that the guards hide."""
-        interfaces = self.host.interfaces.items()
-        return frozenset(
-            i for i, each in interfaces if isinstance(each.treatment, Managed | Primary)
-        )
-
-    def _contest(self) -> Contest:
+    def _begin_contest(self) -> Contest:
         host = self.host
         return Contest(
             interfaces=host.interfaces,
             foreign=host.foreign_addresses,
             beneath=host.above.beneath,
-            rules=host.rules,
-            owners=host.owners.of,
-            name_of=host.name_of,
+            ruled=ruled(host.rules, host.owners.of),
+            links=host.links or {},
+            settled=self._earlier.settled,
         )
-
-    def _find_homes(self) -> None:
-        """Tell each ENI which of its addresses live elsewhere on the host."""
-        host = self.host
-        above = addresses_above(host.above.beneath, host.foreign_addresses)
-        homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above)
-        for interface in host.interfaces.values():
-            interface.facts.behind = homes.of(interface.facts)
 
     def _plan(self, now: float, network: str | None) -> None:
         host = self.host
@@ -191,7 +207,9 @@ class Decider:
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
         numbers, others = host.policy.numbers, host.foreign_addresses
-        neighbourhood = Neighbourhood(stack, others, host.rules, numbers, self._told)
+        neighbourhood = Neighbourhood(
+            stack, others, host.rules, numbers, self._told, self._earlier.places
+        )
         self._told = neighbourhood.told
         planner = HostPlan(
             interfaces=host.interfaces,
@@ -202,13 +220,13 @@ class Decider:
             without_table=self._without_table,
             now=now,
             neighbourhood=neighbourhood,
-            enis=self._enis,
+            enis=_hidden(host),
             closed=ClosedMain(host.closed_main, neighbourhood.hidden, _prefixes(host)),
-            taken=self._contest().taken(),
+            taken=self._contest.taken(),
             protection=protection,
             forwarding=self.forwarder.conclude(),
             clients=host.outside.clients,
-            made=self._made,
+            made=self._earlier.made,
         )
         plans = planner.plans(host.policy)
         for index, error in planner.errors.items():
@@ -222,7 +240,9 @@ class Decider:
         host = self.host
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
-        self._made = {index: made for index, made in self._made.items() if index in plans}
+        self._earlier.made = {
+            index: made for index, made in self._earlier.made.items() if index in plans
+        }
         self._carriers = _carriers(host.interfaces)
         self._rule_owners = {r: i for i, its in host.interfaces.items() for r in its.plan.rules}
 
@@ -232,7 +252,7 @@ class Decider:
         self, before: Mapping[int, Plan], operations: Sequence[Operation], now: float
     ) -> None:
         owners = {operation: self._owner(operation) for operation in operations}
-        rules = frozenset(self.host.rules)
+        rules = frozenset(self.host.rules) if operations else frozenset()
         self.host.losses.count(before, operations, self.host.interfaces, owners, rules, now)
 
     def _confirm(self, operations: Sequence[Operation], now: float) -> None:
@@ -242,15 +262,7 @@ class Decider:
         it. It is reported separately: the state leaves it out.
         """
         contested = {operation for operation in operations if self._is_contested(operation)}
-        chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
-        there = set(self.host.rules)
-        contested |= {
-            operation
-            for operation in operations
-            if isinstance(operation, AddRule | RemoveRule)
-            and operation.rule in there
-            and selector(operation.rule) in chains
-        }
+        contested |= set(_copies(contested, operations, self.host.rules)) if contested else set()
         rest = [operation for operation in operations if operation not in contested]
         unequal = {(self._owner(operation), family_of(operation)) for operation in rest}
         self._each(lambda i: i.confirm(now, {f for o, f in unequal if o == i.link.index}))
@@ -302,6 +314,31 @@ class Decider:
                 return None
             case _:
                 return next(iter(self.host.owners.of(operation.rule.table)), None)
+
+
+def _copies(
+    contested: Iterable[Operation], operations: Iterable[Operation], rules: Iterable[Rule]
+) -> Iterator[Operation]:
+    """What is but to stand behind something contested: copies of rules that are there."""
+    chains = {selector(o.rule) for o in contested if isinstance(o, AddRule)}
+    there = set(rules)
+    about_rules = (o for o in operations if isinstance(o, AddRule | RemoveRule))
+    present = (o for o in about_rules if o.rule in there)
+    return (o for o in present if selector(o.rule) in chains)
+
+
+def _hidden(host: Host) -> frozenset[int]:
+    """The links that the guards hide."""
+    every = host.interfaces.items()
+    return frozenset(i for i, each in every if isinstance(each.treatment, Managed | Primary))
+
+
+def _find_homes(host: Host) -> None:
+    """Tell each ENI which of its addresses live elsewhere on the host."""
+    above = addresses_above(host.above.beneath, host.foreign_addresses)
+    homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above)
+    for interface in host.interfaces.values():
+        interface.facts.behind = homes.of(interface.facts)
 
 
 def _without_table(host: Host) -> frozenset[int]:

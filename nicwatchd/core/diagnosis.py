@@ -20,7 +20,6 @@ from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Address, Family, IPAddress, Reason, ours
 from nicwatchd.core.reach import Reached
-from nicwatchd.core.remedies import ASSIGNED
 from nicwatchd.core.treatment import Managed, Primary
 from nicwatchd.core.view import View, listed_elsewhere, taken_away, unconfigured
 
@@ -129,14 +128,16 @@ def _amiss(
     if down := _of_link(view):  # whatever else there is, nothing answers
         # What nicwatchd is to set up, once it knows that it may, is not down by anybody's hand.
         return addresses, () if view.to_bring_up and not view.link.up else (down,)
-    silent = _silent(view, addresses, reached)
+    is_fought = _is_fought(view, now)
+    silent = _silent(view, addresses, reached, is_fought=is_fought)
     # What lives in a container was taken off the link for that: it answers there.
     taken = (each for each in taken_away(view) if each[0] not in view.plan.away)
     away = [each for each in (*listed_elsewhere(view), *taken) if each[0].version == family]
     causes = [reason for reason in silent.values() if reason]
     causes += [reason for _, reason in away]
     causes += _of_interface(view, family, now)
-    causes += () if _is_unprogrammed(view, family) else reached.cut_off
+    cut_off = () if _is_unprogrammed(view, family) else reached.cut_off
+    causes += (each for each in cut_off if not (is_fought and _is_open(each)))
     others = (item for item, _ in away if isinstance(item, IPv4Address | IPv6Address))
     return tuple(dict.fromkeys((*silent, *others))), tuple(dict.fromkeys(causes))
 
@@ -148,22 +149,24 @@ def _of_link(view: View) -> Reason | None:
         remedy = f"sudo ip link set dev {name} up"
         return Reason("link-down", f"the link is down: {name} answers nobody", remedy)
     if not view.link.running:
-        text = f"{name} has no carrier: its device is stuck, or EC2 is detaching it"
-        return Reason("no-carrier", text, ASSIGNED.format(mac=view.link.mac))
+        text = f"{name} has no carrier: EC2 is detaching it, or has, or its device is stuck;"
+        return Reason("no-carrier", f"{text} nothing on this host mends that")
     return None
 
 
 def _silent(
-    view: View, addresses: tuple[IPAddress, ...], reached: Reached
+    view: View, addresses: tuple[IPAddress, ...], reached: Reached, *, is_fought: bool
 ) -> dict[IPAddress, Reason | None]:
-    """Those that do not answer, and the cause. None: `_waits` tells of it."""
+    """Those that do not answer, and the cause. None: `_waits` tells of it, or the fight does."""
     there = _on_link(view)
     coming = {*view.plan.awaited, *view.plan.addresses}
     found: dict[IPAddress, Reason | None] = {}
     for ip in addresses:
         if ip in reached.silent:
+            reason = reached.silent[ip]
+            follows = is_fought and _is_open(reason)
             waits = _is_unprogrammed(view, Family(ip.version))
-            found[ip] = None if waits else reached.silent[ip]
+            found[ip] = None if waits or follows else reason
         elif ip not in there:
             found[ip] = None if ip in coming else _missing(view, ip)
         elif there[ip].tentative:
@@ -176,6 +179,16 @@ def _is_unprogrammed(view: View, family: Family) -> bool:
     waits = view.verdicts[family].status is Status.WAITING
     is_ours = isinstance(view.treatment, Managed)
     return waits and is_ours and not any(rule.family is family for rule in view.plan.rules)
+
+
+def _is_fought(view: View, now: float) -> bool:
+    """Whether something of ours is or was missing a moment ago, since others remove it."""
+    return view.fight is not None and now - view.fought_at < FOUGHT
+
+
+def _is_open(reason: Reason) -> bool:
+    """Whether nobody else's rule or route is to blame: something of ours is missing."""
+    return reason.remedy.startswith("nicwatchd explain")
 
 
 def _missing(view: View, ip: IPAddress) -> Reason:
@@ -192,8 +205,7 @@ def _add(view: View, ip: IPAddress) -> str:
 
 def _of_interface(view: View, family: Family, now: float) -> Iterator[Reason]:
     """What keeps the family from working, besides single addresses."""
-    is_on = view.fight and now - view.fought_at < FOUGHT
-    fight = (view.fight,) if view.fight and is_on else ()
+    fight = (view.fight,) if view.fight and _is_fought(view, now) else ()
     surprise = (view.surprise,) if view.surprise else ()
     lasting = (reason for reason in view.unfinished if reason.code in LASTING)
     telling = (note for note in view.notes if note.code in TELLING_NOTES)

@@ -8,10 +8,12 @@ otherwise each restart would begin by removing everything.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final, TypeAlias
 
 from nicwatchd.core import rule_chains
+from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     AddAddress,
@@ -39,26 +41,107 @@ REMOVALS: Final = (RemoveAddress, RemoveRoute, RemoveRule, RemoveRuleset)
 Chains: TypeAlias = tuple[rule_chains.Chains, rule_chains.Chains, rule_chains.Overtaken]
 
 
-def diff(
-    plans: Iterable[Plan], kernel: Snapshot, undecided: Undecided, owners: Owners | None = None
-) -> tuple[Operation, ...]:
-    """The operations, in their order: all adds before all removals, and those in reverse.
+@dataclass(frozen=True, slots=True)
+class _Addresses:
+    """What of one link's addresses differs."""
 
-    `owners` are those of this kernel; without them, the default numbers are assumed.
-    """
-    plans = tuple(plans)
-    owners = owners or Owners(kernel, Numbers())
-    chains = _chains(plans, kernel)
-    return (
-        *_links(plans, kernel),
-        *_addresses_to_add(plans, kernel),
-        *_routes_to_add(plans, kernel),
-        *(AddRule(rule) for rule in rule_chains.missing(*chains)),
-        *_rules_to_remove(chains, _elsewhere(plans), owners, undecided),
-        *_routes_to_remove(plans, kernel, undecided),
-        *_addresses_to_remove(plans, kernel, undecided),
-        *_groups_to_give_back(plans, kernel),
-    )
+    missing: tuple[AddAddress, ...]
+    surplus: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """What of our routes differs; the surplus in the kernel's order."""
+
+    missing: tuple[AddRoute, ...]
+    surplus: tuple[Route, ...]
+
+
+class Differ:
+    """Compares again and again: what is equal to the last time is not compared anew."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[int, Kept[_Addresses]] = {}  # by ifindex
+        self._routes: Kept[_Routes] = Kept()
+        self._chains: Kept[Chains] = Kept()
+
+    def diff(
+        self,
+        plans: Iterable[Plan],
+        kernel: Snapshot,
+        undecided: Undecided,
+        owners: Owners | None = None,
+    ) -> tuple[Operation, ...]:
+        """The operations, in their order: all adds before all removals, and those in reverse.
+
+        `owners` are those of this kernel; without them, the default numbers are assumed.
+        """
+        plans = tuple(plans)
+        owners = owners or Owners(kernel, Numbers())
+        chains = self._chains_of(plans, kernel)
+        routes = self._routes_of(plans, kernel)
+        addresses = self._addresses_of(plans, kernel)
+        elsewhere = _elsewhere(plans)
+        return (
+            *_links(plans, kernel),
+            *(each for on in addresses for each in on.missing),
+            *routes.missing,
+            *(AddRule(rule) for rule in rule_chains.missing(*chains)),
+            *_rules_to_remove(chains, elsewhere, owners, undecided),
+            *_routes_to_remove(routes, undecided),
+            *_addresses_to_remove(plans, addresses, undecided),
+            *_groups_to_give_back(plans, kernel),
+        )
+
+    def _addresses_of(self, plans: tuple[Plan, ...], kernel: Snapshot) -> list[_Addresses]:
+        """What of the addresses differs, link by link; that of links with a plan comes first."""
+        of = {plan.index: plan for plan in plans}
+        indices = dict.fromkeys((*of, *kernel.addresses))
+        self._addresses = {i: kept for i, kept in self._addresses.items() if i in indices}
+        return [self._addresses_on(i, of.get(i, Plan(i)), kernel) for i in indices]
+
+    def _addresses_on(self, index: int, plan: Plan, kernel: Snapshot) -> _Addresses:
+        there = kernel.addresses.get(index, ())
+        kept = self._addresses.setdefault(index, Kept())
+        basis = (plan.addresses, plan.preferred, there)
+        return kept.get(basis, lambda: _compare_addresses(plan, there))
+
+    def _routes_of(self, plans: tuple[Plan, ...], kernel: Snapshot) -> _Routes:
+        wanted = tuple(plan.routes for plan in plans)
+        return self._routes.get((wanted, kernel.routes), lambda: _compare_routes(wanted, kernel))
+
+    def _chains_of(self, plans: tuple[Plan, ...], kernel: Snapshot) -> Chains:
+        wanted = tuple(plan.rules for plan in plans)
+        return self._chains.get((wanted, kernel.rules), lambda: _chains(wanted, kernel))
+
+    def protected(
+        self,
+        plans: Iterable[Plan],
+        kernel: Snapshot,
+        operations: Iterable[Operation],
+        undecided: Undecided,
+    ) -> tuple[Object, ...]:
+        """What is in no plan, but stays because its interface is still being judged.
+
+        `operations` are those of `diff`: what they remove is not protected.
+        """
+        if not undecided:
+            return ()
+        plans = tuple(plans)
+        gone: set[Hashable] = set()
+        for operation in operations:
+            match operation:
+                case RemoveRule(rule=rule):
+                    gone.add(rule)
+                case RemoveRoute(route=route):
+                    gone.add(route)
+                case RemoveAddress(index=index, ip=ip):
+                    gone.add((index, ip))
+        surplus = (a for on in self._addresses_of(plans, kernel) for a in on.surplus)
+        addresses = (a for a in surplus if (a.index, a.ip) not in gone)
+        routes = (r for r in self._routes_of(plans, kernel).surplus if r not in gone)
+        rules = (rule for rule in _surplus_rules(plans, kernel) if rule not in gone)
+        return (*addresses, *routes, *rules)
 
 
 def is_removal(operation: Operation) -> bool:
@@ -85,60 +168,51 @@ def _groups(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[SetGroup]:
     return (each for each in wanted if kernel.links[each.index].group != each.group)
 
 
-def _addresses_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
-    for plan in plans:
-        present = {address.ip: address for address in kernel.addresses.get(plan.index, ())}
-        for ip in plan.addresses:
-            there, preferred = present.get(ip), ip == plan.preferred
-            if there is None:
-                yield AddAddress(plan.index, ip, preferred)
-            elif there.family is Family.V6 and ours(there) and there.deprecated is preferred:
-                yield AddAddress(plan.index, ip, preferred, replace=True)
+def _compare_addresses(plan: Plan, there: tuple[Address, ...]) -> _Addresses:
+    present, wanted = {address.ip: address for address in there}, frozenset(plan.addresses)
+    missing: list[AddAddress] = []
+    for ip in plan.addresses:
+        found, preferred = present.get(ip), ip == plan.preferred
+        if found is None:
+            missing.append(AddAddress(plan.index, ip, preferred))
+        elif found.family is Family.V6 and ours(found) and found.deprecated is preferred:
+            missing.append(AddAddress(plan.index, ip, preferred, replace=True))
+    surplus = (address for address in there if ours(address) and address.ip not in wanted)
+    return _Addresses(tuple(missing), tuple(surplus))
 
 
 def _addresses_to_remove(
-    plans: tuple[Plan, ...], kernel: Snapshot, undecided: Undecided
+    plans: tuple[Plan, ...], addresses: Iterable[_Addresses], undecided: Undecided
 ) -> Iterable[Operation]:
+    surplus = [address for on in addresses for address in on.surplus]
+    if not surplus:
+        return  # nearly always
     elsewhere = _elsewhere(plans) | {(p.index, ip_network(ip)) for p in plans for ip in p.away}
-    for address in _surplus_addresses(plans, kernel):
+    for address in surplus:
         index = address.index
         moved = (index, ip_network(address.ip)) in elsewhere
         if moved or (index, address.family) not in undecided:
             yield RemoveAddress(index, address.ip, address.prefixlen)
 
 
-def _surplus_addresses(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Address]:
-    wanted = {(plan.index, ip) for plan in plans for ip in plan.addresses}
-    for index, addresses in kernel.addresses.items():
-        for address in addresses:
-            if ours(address) and (index, address.ip) not in wanted:
-                yield address
-
-
 def _elsewhere(plans: tuple[Plan, ...]) -> Elsewhere:
     return {(plan.index, source) for plan in plans for source in plan.elsewhere}
 
 
-def _routes_to_add(plans: tuple[Plan, ...], kernel: Snapshot) -> Iterable[Operation]:
+def _compare_routes(wanted: tuple[tuple[Route, ...], ...], kernel: Snapshot) -> _Routes:
     present = set(kernel.routes)
-    keys = {route.key for route in kernel.routes}
-    for plan in plans:
-        for route in plan.routes:
-            if route not in present:
-                yield AddRoute(route, replace=route.key in keys)
+    there = {route.key for route in kernel.routes}
+    every = [route for routes in wanted for route in routes]
+    missing = (AddRoute(r, replace=r.key in there) for r in every if r not in present)
+    keys = {route.key for route in every}
+    surplus = (route for route in kernel.routes if route.key not in keys)
+    return _Routes(tuple(missing), tuple(surplus))
 
 
-def _routes_to_remove(
-    plans: tuple[Plan, ...], kernel: Snapshot, undecided: Undecided
-) -> Iterable[Operation]:
-    for route in reversed(_surplus_routes(plans, kernel)):
+def _routes_to_remove(routes: _Routes, undecided: Undecided) -> Iterable[Operation]:
+    for route in reversed(routes.surplus):
         if (route.oif, route.family) not in undecided:
             yield RemoveRoute(route)
-
-
-def _surplus_routes(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Route]:
-    wanted = {route.key for plan in plans for route in plan.routes}
-    return [route for route in kernel.routes if route.key not in wanted]
 
 
 def _rules_to_remove(
@@ -151,11 +225,11 @@ def _rules_to_remove(
     return [RemoveRule(rule) for rule in rules]
 
 
-def _chains(plans: tuple[Plan, ...], kernel: Snapshot) -> Chains:
+def _chains(rules: tuple[tuple[Rule, ...], ...], kernel: Snapshot) -> Chains:
     """The rules that there should be, those that there are, and what of these stands too early."""
-    rules = dict.fromkeys(rule for plan in plans for rule in plan.rules)
+    every = dict.fromkeys(rule for its in rules for rule in its)
     # What comes first by its mark is added first.
-    wanted = rule_chains.by_selector(sorted(rules, key=lambda rule: rule.fwmark is None))
+    wanted = rule_chains.by_selector(sorted(every, key=lambda rule: rule.fwmark is None))
     own = rule_chains.by_selector(own_rules(kernel))
     late = rule_chains.overtaken(kernel.rules)
     return wanted, own, late | rule_chains.before_marks(wanted, own_rules(kernel), late)
@@ -164,26 +238,3 @@ def _chains(plans: tuple[Plan, ...], kernel: Snapshot) -> Chains:
 def _surplus_rules(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Rule]:
     wanted = {rule for plan in plans for rule in plan.rules}
     return [rule for rule in own_rules(kernel) if rule not in wanted]
-
-
-def protected(
-    plans: Iterable[Plan], kernel: Snapshot, operations: Iterable[Operation]
-) -> tuple[Object, ...]:
-    """What is in no plan, but stays because its interface is still being judged.
-
-    `operations` are those of `diff`: what they remove is not protected.
-    """
-    plans = tuple(plans)
-    gone: set[Hashable] = set()
-    for operation in operations:
-        match operation:
-            case RemoveRule(rule=rule):
-                gone.add(rule)
-            case RemoveRoute(route=route):
-                gone.add(route)
-            case RemoveAddress(index=index, ip=ip):
-                gone.add((index, ip))
-    addresses = (a for a in _surplus_addresses(plans, kernel) if (a.index, a.ip) not in gone)
-    routes = (route for route in _surplus_routes(plans, kernel) if route not in gone)
-    rules = (rule for rule in _surplus_rules(plans, kernel) if rule not in gone)
-    return (*addresses, *routes, *rules)

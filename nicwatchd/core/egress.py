@@ -18,6 +18,7 @@ from typing import Final
 from nicwatchd.core.eni_routes import through
 from nicwatchd.core.lead import Defaults, Lead
 from nicwatchd.core.model import MAIN_TABLE, PROTOCOL, Family, Link, Reason, Route
+from nicwatchd.core.remedies import DOCTOR
 
 # The best metric of a default route of ours. IPv6 has no 0, and IPv4's 0 cannot be beaten.
 FIRST: Final = {Family.V4: 0, Family.V6: 1}
@@ -96,13 +97,15 @@ def _needed(leader: Leader, lead: Lead, family: Family, *, stands: bool) -> Rout
 
 def _left(family: Family, link: Link, other: Route, enis: AbstractSet[int]) -> Reason:
     text = f"the host's own {family.label} traffic does not leave by {link.name}"
+    remedy = ""
     if not other.links <= enis:
         why = "main's best default route leads through a link that is no ENI"
     elif other.metric <= FIRST[family]:
         why = f"main's default route by another ENI has the metric {other.metric}, the best one"
+        remedy = DOCTOR  # it names the link, and how to give it another metric
     else:
         why = "main's best default route led through another link before"
-    return Reason("egress-elsewhere", f"{text}: {why}, which nicwatchd leaves as it is")
+    return Reason("egress-elsewhere", f"{text}: {why}, which nicwatchd leaves as it is", remedy)
 
 
 def _without_router(family: Family, link: Link) -> str:

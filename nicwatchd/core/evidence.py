@@ -45,6 +45,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.protocols import why_off
+from nicwatchd.core.remedies import ASSIGNED, RELEASE
 from nicwatchd.core.treatment import is_primary
 
 T = TypeVar("T")
@@ -169,8 +170,13 @@ def judge(family: Family, witness: Witness, policy: Policy) -> Verdict:
     elif told_none and leases:
         reasons = ()  # a lease outlives an unassignment by minutes: nothing to wait for
     status = Status.WAITING if reasons else Status.READY
-    notes = (*forgot, *unlisted, *strange_leases(family, said, strangers))
+    notes = (*_due(forgot, witness, policy), *unlisted, *strange_leases(family, said, strangers))
     return Verdict(family, status, reasons, notes=notes, usable=usable)
+
+
+def _due(forgot: tuple[Reason, ...], witness: Witness, policy: Policy) -> tuple[Reason, ...]:
+    """What IMDS forgot. Of an ENI that is back it tells late, as of every new one: nothing yet."""
+    return () if witness.age < policy.patience else forgot
 
 
 def _why_off(family: Family, witness: Witness, policy: Policy) -> Reason | None:
@@ -220,7 +226,9 @@ def _refuse_all(witness: Witness, policy: Policy) -> Reason | None:
         return Reason("imds-unread", f"no usable answer from IMDS: {imds.directory.why}")
     overdue = witness.age >= policy.patience
     advice = "; did EC2 attach this interface?" if overdue else " yet"
-    return Reason(UNLISTED, f"IMDS does not list the MAC {witness.link.mac}{advice}")
+    name, mac = witness.link.name, witness.link.mac
+    remedy = RELEASE.format(name=name, assigned=ASSIGNED.format(mac=mac)) if overdue else ""
+    return Reason(UNLISTED, f"IMDS does not list the MAC {mac}{advice}", remedy)
 
 
 def _is_no_eni(family: Family, witness: Witness, refusal: Reason | None, policy: Policy) -> bool:

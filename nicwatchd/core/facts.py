@@ -6,12 +6,13 @@ other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from nicwatchd.core.bounds import never
 from nicwatchd.core.floating import Floating, Record
+from nicwatchd.core.kept import Kept
 from nicwatchd.core.kernel_proof import leased, on_link_prefixes
 from nicwatchd.core.memory import KnownFamily, Memory, remember
 from nicwatchd.core.metadata import EniMetadata, Value, contradicts
@@ -32,7 +33,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.moves import Claims, Elsewhere
 from nicwatchd.core.policy import Policy
 
-# The DHCP clients that are waited for by name: see docs/decisions/0028.
+# The DHCP clients that are waited for by name: see docs/decisions/0029.
 NETWORK_MANAGER: Final = "NetworkManager"
 DHCPCD: Final = "dhcpcd"
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
@@ -40,8 +41,6 @@ UDEV_PATIENCE: Final = 5.0
 # s from the moment a link appears; they have a lease after 1 to 3 and after 2 to 8.
 NETWORK_MANAGER_PATIENCE: Final = 5.0
 DHCPCD_PATIENCE: Final = 10.0
-
-T = TypeVar("T")
 
 
 class Facts:
@@ -60,9 +59,9 @@ class Facts:
         self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
         self.floating = Floating()
         self.served = False  # an earlier link of the ENI had its first addresses from us
-        self._subnets = _Last(self._find_subnets)
-        self._candidates = _Last(self._find_candidates)
-        self._claims = _Last(self._find_claims)
+        self._subnets: Kept[tuple[IPNetwork, ...]] = Kept()
+        self._candidates: Kept[frozenset[IPAddress]] = Kept()
+        self._claims: Kept[Claims] = Kept()
         self.flapped = False  # since the last decision
         self.flaps = 0  # how often the link was reported down
         self.ipv4_ended = False  # since then: the last IPv4 address went, with all IPv4 routes
@@ -113,6 +112,8 @@ class Facts:
 
     def update(self, addresses: tuple[Address, ...], routes: tuple[Route, ...]) -> bool:
         """Take the link's addresses and main-table routes; True if others changed something."""
+        if (addresses, routes) == (self.addresses, self.routes):
+            return False  # the same values stay: what was concluded from them is kept
         before = (self._foreign(), self._telling())
         self.ipv4_ended |= _has_ipv4(self.addresses) and not _has_ipv4(addresses)
         self.addresses, self.routes = addresses, routes
@@ -181,7 +182,7 @@ class Facts:
     @property
     def subnets(self) -> tuple[IPNetwork, ...]:
         """The subnets that are on this link according to the kernel or IMDS."""
-        return self._subnets.from_(self.memory, self.addresses, self.routes)
+        return self._subnets.get((self.memory, self.addresses, self.routes), self._find_subnets)
 
     def _find_subnets(self) -> tuple[IPNetwork, ...]:
         believed = self.memory.believed
@@ -196,7 +197,7 @@ class Facts:
     @property
     def candidates(self) -> frozenset[IPAddress]:
         """The addresses that are on this link, or are to be, by our doing."""
-        return self._candidates.from_(self.memory, self.addresses)
+        return self._candidates.get((self.memory, self.addresses), self._find_candidates)
 
     def _find_candidates(self) -> frozenset[IPAddress]:
         items = self.memory.listed | self.memory.missing
@@ -212,7 +213,7 @@ class Facts:
     @property
     def claims(self) -> Claims:
         """The claims of this link to addresses and prefixes."""
-        return self._claims.from_(self.memory, self.addresses)
+        return self._claims.get((self.memory, self.addresses), self._find_claims)
 
     def _find_claims(self) -> Claims:
         subnet_id = self.memory.believed.subnet_id
@@ -252,21 +253,6 @@ class Facts:
 
     def _families(self) -> tuple[tuple[Family, KnownFamily], ...]:
         return (Family.V4, self.memory.v4), (Family.V6, self.memory.v6)
-
-
-class _Last(Generic[T]):
-    """What was concluded last. It is concluded anew only from other objects than then."""
-
-    def __init__(self, conclude: Callable[[], T]) -> None:
-        self._conclude = conclude
-        self._known: tuple[tuple[object, ...], T] | None = None
-
-    def from_(self, *facts: object) -> T:
-        """The conclusion; `facts` are all that it is drawn from."""
-        known = self._known
-        if known is None or any(a is not b for a, b in zip(known[0], facts, strict=True)):
-            known = self._known = (facts, self._conclude())
-        return known[1]
 
 
 def own_addresses(addresses: Iterable[Address]) -> frozenset[IPAddress]:

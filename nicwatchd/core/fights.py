@@ -42,6 +42,7 @@ WINDOW: Final = 150.0  # s; a fight is over after this time without a loss
 # A thing is put back at once the first BURST times, then once in INTERVAL seconds. Ten is more than
 # any restart of a network manager causes, and one write in 5 s costs next to nothing.
 BURST, INTERVAL = 10, 5.0
+AGAIN: Final = 2  # times in succession that one culprit is found, until it is told what stops it
 
 Thing: TypeAlias = AddAddress | AddRoute | AddRule | SetGroup
 # For people and metrics.
@@ -67,9 +68,11 @@ class Place(NamedTuple):
 def thing(operation: Operation) -> Thing | None:
     """What an operation adds or sets; None for a removal, and for a change of an address."""
     if isinstance(operation, AddRoute):
-        return replace(operation, replace=False)
-    if isinstance(operation, AddAddress):  # one that is there and changes was not lost
-        return None if operation.replace else replace(operation, preferred=False)
+        return replace(operation, replace=False) if operation.replace else operation
+    if isinstance(operation, AddAddress):
+        if operation.replace:  # one that is there and changes was not lost
+            return None
+        return replace(operation, preferred=False) if operation.preferred else operation
     return operation if isinstance(operation, AddRule | SetGroup) else None
 
 
@@ -133,6 +136,8 @@ class _Losses:
     back_at: float = field(init=False)
     fought: bool = False
     who: str = ""
+    stop: str = ""  # what ends it, if the culprit is known
+    named: int = 0  # how often in succession that was so
 
 
 class Fights:
@@ -142,14 +147,20 @@ class Fights:
         self._losses: dict[Thing, _Losses] = {}
         self._told = False
 
-    def lose(self, lost: Thing, who: str | None, now: float) -> None:
-        """Count a thing that others removed. `who` is for people; None: not known."""
+    def lose(self, lost: Thing, who: str | None, now: float, stop: str = "") -> None:
+        """Count a thing that others removed. `who` is for people; None: not known.
+
+        `stop`: what ends it, if that is known. A guess that is repeated is told.
+        """
         losses = self._losses.setdefault(lost, _Losses(now))
         losses.times += 1
         losses.recent.append(now)
         losses.back_at = now + losses.limiter.delay(now)
         losses.fought |= len(losses.recent) == LOSSES and now - losses.recent[0] <= WINDOW
-        losses.who = who or losses.who
+        if stop:
+            losses.named = losses.named + 1 if stop == losses.stop else 1
+        if stop or not losses.stop:
+            losses.who, losses.stop = who or losses.who, stop
 
     def forget(self, now: float) -> None:
         """Forget the things that nobody has removed for WINDOW seconds."""
@@ -175,14 +186,15 @@ class Fights:
         fought = {lost: losses for lost, losses in self._losses.items() if losses.fought}
         if not fought:
             return None
-        lost, worst = max(fought.items(), key=lambda item: item[1].times)
+        lost, worst = max(fought.items(), key=lambda item: (_is_named(item[1]), item[1].times))
         text = f"{brief(lost)} was removed {worst.times} times in "
         text += f"{max(1.0, worst.recent[-1] - worst.first):.0f} s"
         if len(fought) > 1:
             text += f", and {len(fought) - 1} more of nicwatchd's objects repeatedly"
         text += f"; the kernel's notifications name {worst.who}" if worst.who else ""
         text += f"; nicwatchd puts it back each time: {BURST} times at once, then once in "
-        return Reason("fought-over", f"{text}{INTERVAL:g} s", family=_family(fought))
+        remedy = worst.stop if _is_named(worst) else ""
+        return Reason("fought-over", f"{text}{INTERVAL:g} s", remedy, family=_family(fought))
 
     @property
     def last(self) -> float:
@@ -207,6 +219,11 @@ def _family(things: Iterable[Thing]) -> Family | None:
     """The family that all of them are of; None: of several, or of none."""
     families = {family_of(each) for each in things}
     return families.pop() if len(families) == 1 else None
+
+
+def _is_named(losses: _Losses) -> bool:
+    """Whether the same culprit was found again: once may be chance."""
+    return losses.named >= AGAIN
 
 
 def _end(losses: _Losses) -> float:

@@ -42,6 +42,7 @@ from nicwatchd.core.treatment import Managed, Primary
 if TYPE_CHECKING:
     from nicwatchd.core.firewall import Published
 
+MARK: Final = 'forwarded = "connmark" in the settings, then: sudo systemctl reload nicwatchd'
 CONTAINER_KINDS: Final = ("bridge", "veth")
 # s; a table that nft refused is tried again after this time, or at once if it is another one.
 REFUSED_FOR: Final = 60.0
@@ -295,7 +296,7 @@ def _silent(ports: Sequence[Published], name: str) -> Reason:
         f"beyond {name}'s subnet: the answers leave by the primary"
     )
     family = families.pop() if len(families) == 1 else None
-    return Reason("published-port", text, 'forwarded = "connmark" in the settings', family)
+    return Reason("published-port", text, MARK, family)
 
 
 def _none_left(mask: int) -> Reason:

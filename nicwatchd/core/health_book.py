@@ -32,8 +32,8 @@ class HealthBook:
 
     def conclude(
         self, reached: Mapping[tuple[int, Family], Reached], now: float, *, held: bool
-    ) -> None:
-        """Judge every interface.
+    ) -> bool:
+        """Judge every interface; False if there was nothing to judge anew.
 
         `held`: the last decision still holds, so the interfaces are as they were.
         """
@@ -41,11 +41,12 @@ class HealthBook:
         surprises = tuple(interface.surprised for interface in interfaces.values())
         is_known = reached is self._reached and surprises == self._surprises
         if held and is_known and not self._is_timed:
-            return
+            return False
         self._reached, self._surprises = reached, surprises
         self._judged = {i: basis for i, basis in self._judged.items() if i in interfaces}
         self._host.for_each(lambda each: self._judge(each, now), "judging whether it works")
         self._is_timed = any(map(_is_timed, interfaces.values()))
+        return True
 
     def _judge(self, interface: Interface, now: float) -> None:
         index, view, before = interface.link.index, interface.view(), interface.health

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface
+from nicwatchd.core.kept import Kept
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import (
@@ -61,6 +62,7 @@ class Host:
         self.strict = strict
         self.interfaces: dict[int, Interface] = {}
         self.primary_mac: Answer[str] = NOT_ASKED
+        self.keys: frozenset[Key] = frozenset()  # of the interfaces, to tell them from former ones
         self.links: Mapping[int, Link] | None = None  # None before the first read
         self.routes: tuple[Route, ...] = ()  # only ours
         self.rules: tuple[Rule, ...] = ()  # all
@@ -77,15 +79,11 @@ class Host:
         self.losses = Losses()
         self.unlinked = Unlinked()  # ENIs without a link
         self.surprises = 0
+        self._candidates: Kept[frozenset[IPAddress]] = Kept()
         self._recalled: dict[Key, Record] = {}
         self._random = random
         self._told: set[tuple[Key | None, str, str]] = set()
         self._news: list[News] = []
-
-    @property
-    def keys(self) -> frozenset[Key]:
-        """The keys of the present interfaces, to tell them from former ones."""
-        return frozenset(interface.key for interface in self.interfaces.values())
 
     @property
     def enis(self) -> frozenset[int]:
@@ -95,8 +93,8 @@ class Host:
     @property
     def candidates(self) -> frozenset[IPAddress]:
         """The addresses that are on an interface's link, or are to be, by our doing."""
-        every = (interface.facts.candidates for interface in self.interfaces.values())
-        return frozenset().union(*every)
+        every = tuple(interface.facts.candidates for interface in self.interfaces.values())
+        return self._candidates.get(every, lambda: frozenset().union(*every))
 
     @property
     def waits_for_udev(self) -> bool:
@@ -152,6 +150,7 @@ class Host:
                 self.interfaces[index] = interface
                 interface.facts.floating.recall(self._recalled.pop(interface.key, Record()), now)
                 self.unlinked.give_back(interface.facts, now)
+        self.keys = frozenset(interface.key for interface in self.interfaces.values())
         self.releases = self.releases.among(self.keys)
         enis = {i for i, each in self.interfaces.items() if is_hardware(each.link, self.policy)}
         self.above.update(links, enis)
@@ -209,10 +208,10 @@ class Host:
         if index in self.interfaces:
             self.interfaces[index].hint(now)
 
-    def suspect(self, where: Place, who: str) -> None:
-        """Record whom a notification names for the removal of something of ours."""
+    def suspect(self, where: Place, who: str, stop: str = "") -> None:
+        """Record whom a notification names for the removal of something of ours, what stops it."""
         if where.kind is AddRule or where.number in self.interfaces:
-            self.losses.suspect(where, who)
+            self.losses.suspect(where, who, stop)
 
     def suspect_address(self, index: int, ip: IPAddress, who: str, process: str) -> None:
         """Record whom a notification names for the removal of an address, whosever it was."""

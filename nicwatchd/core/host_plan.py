@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_network
 from typing import Final
 
@@ -19,6 +20,7 @@ from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.forwarding import NO_FORWARDING, Forwarding
 from nicwatchd.core.interface import Interface
+from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -44,6 +46,14 @@ TABLE_TAKEN: Final = Reason(
 )
 
 
+class Made:
+    """The last plan of an interface, as it was made and with what its host adds to it."""
+
+    def __init__(self) -> None:
+        self.bare: Kept[Plan] = Kept()
+        self.whole: Kept[Plan] = Kept()
+
+
 @dataclass(frozen=True, slots=True)
 class HostPlan:
     """What the plans are made from: all interfaces with their verdicts, and the kernel's rules.
@@ -52,8 +62,8 @@ class HostPlan:
     another one has in their table, by former numbers, is removed; meanwhile they are undecided.
     `enis` are the links that the guards hide, by ifindex. `taken`: what another VPC's ENI has, too,
     as in `first_come`. `clients`: the DHCP clients that are waited for by name, by ifindex. `made`
-    has the last plan of each interface, by ifindex, with its input; the plan is made anew only if
-    that changes. `errors` has the exceptions by ifindex.
+    has the last plan of each interface, by ifindex: it is made anew only if what it is made from
+    changes. `errors` has the exceptions by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
@@ -70,7 +80,7 @@ class HostPlan:
     protection: Protection = NO_PROTECTION
     forwarding: Forwarding = NO_FORWARDING
     clients: Mapping[int, str] = field(default_factory=dict)
-    made: dict[int, tuple[Subject, Policy, Plan]] = field(default_factory=dict)
+    made: dict[int, Made] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def plans(self, policy: Policy) -> dict[int, Plan]:
@@ -143,7 +153,9 @@ class HostPlan:
         plans = {}
         for index, interface in self.interfaces.items():
             elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
-            own = replace(interface.own.policy, numbers=policy.numbers)
+            own = interface.own.policy
+            if own.numbers != policy.numbers:
+                own = replace(own, numbers=policy.numbers)
             away = frozenset(self._away(interface, own))
             try:
                 its = self._one(interface, own, detour=detour)
@@ -151,19 +163,20 @@ class HostPlan:
                 self.errors[index] = error
                 its = interface.plan
             stack, group = self.neighbourhood.stack, policy.numbers.group
-            plans[index] = replace(
-                its,
-                elsewhere=elsewhere,
-                away=away,
-                standing=stack.groups_on(index, group),
-                remarks=(
-                    *interface.own.notes,
-                    *stack.remarks(index, group),
-                    *self._shares(index),
-                    *self.forwarding.remarks(index),
-                ),
+            standing = stack.groups_on(index, group)
+            remarks = (
+                *interface.own.notes,
+                *stack.remarks(index, group),
+                *self._shares(index),
+                *self.forwarding.remarks(index),
             )
+            added = {"elsewhere": elsewhere, "away": away, "standing": standing, "remarks": remarks}
+            whole = self._made_of(index).whole
+            plans[index] = whole.get((its, added), partial(replace, its, **added))
         return plans
+
+    def _made_of(self, index: int) -> Made:
+        return self.made.setdefault(index, Made())
 
     def _shares(self, index: int) -> Iterator[Reason]:
         """A note for each item that another ENI has, too, and has the rule for."""
@@ -206,11 +219,8 @@ class HostPlan:
                 yield rule
 
     def _plan(self, subject: Subject, policy: Policy) -> Plan:
-        index = subject.link.index
-        before = self.made.get(index)
-        if before is None or before[:2] != (subject, policy):
-            before = self.made[index] = (subject, policy, plan(subject, policy))
-        return before[2]
+        bare = self._made_of(subject.link.index).bare
+        return bare.get((subject, policy), lambda: plan(subject, policy))
 
     @staticmethod
     def _away(interface: Interface, policy: Policy) -> dict[IPAddress, Reason]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
@@ -62,6 +63,8 @@ class Interface:
         self.numbers = policy.numbers
         self.groups = frozenset({policy.numbers.group})  # our link groups, former ones too
         self._confirmed: frozenset[Family] = frozenset()
+        self._judged: tuple[object, ...] | None = None  # what the verdicts were drawn from
+        self._until = 0.0  # ... and for how long they hold at most
         self.failures: tuple[Reason, ...] = ()  # operations that failed in the last round
         self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
         self.unequal: frozenset[Family | None] = frozenset()  # families that are not as planned
@@ -89,11 +92,6 @@ class Interface:
     def is_secondary(self) -> bool:
         """Whether we configure it, and it is an interface with IP addresses."""
         return isinstance(self.treatment, Managed) and self.lifecycle.state is not State.IGNORED
-
-    @property
-    def is_shadowed(self) -> bool:
-        """Whether a foreign rule wins over ours."""
-        return bool(self.shadows)
 
     @property
     def surprised(self) -> Reason | None:
@@ -145,6 +143,7 @@ class Interface:
         reason = reason_of(self.treatment)
         if reason and not isinstance(self.treatment, Primary):
             self.witness, self.verdicts, self._confirmed = None, {}, frozenset()
+            self.judge_anew()
         else:  # the primary's addresses are to be known all the same
             self._judge(primary_mac, now, policy)
         if reason:
@@ -154,6 +153,9 @@ class Interface:
 
     def _judge(self, primary_mac: Answer[str], now: float, policy: Policy) -> None:
         facts = self.facts
+        basis = (primary_mac, policy, self.own.awaits, self._confirmed, *_told(facts))
+        if basis == self._judged and now < self._until:
+            return
         witness = _witness(facts, primary_mac, self._confirmed, now)
         verdicts = {family: judge(family, witness, policy) for family in Family}
         if awaits := self.own.awaits:  # whether it is ours at all
@@ -162,6 +164,13 @@ class Interface:
         self.verdicts = {family: _left(verdict, facts) for family, verdict in verdicts.items()}
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
         self._confirmed = (self._confirmed | ready) - absent
+        # What waits for something says for how long it will.
+        self._judged = None if self._families(Status.WAITING) else basis
+        self._until = (self.next_deadline(now, policy) or inf) - 2 * ROUNDING
+
+    def judge_anew(self) -> None:
+        """Judge it anew with the next decision, whether anything changed or not."""
+        self._judged = None
 
     def _move(self, now: float) -> None:
         """Give the state machine the conclusion from the verdicts."""
@@ -291,6 +300,12 @@ class Interface:
         return _view(self)
 
 
+def _told(facts: Facts) -> tuple[object, ...]:
+    """What of a link's facts its verdicts are drawn from, but for its age."""
+    kernel = (facts.link, facts.addresses, facts.routes)
+    return (*kernel, facts.memory, facts.elsewhere, facts.floating.taken)
+
+
 def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:
     for ip in plan.awaited:
         wait, who = policy.address_wait, "a DHCP client"
@@ -330,11 +345,17 @@ def _view(interface: Interface) -> View:
         section=interface.own.policy.section,
         unfinished=interface.unfinished,
         unequal=interface.unequal,
+        is_young=_is_young(interface),
         is_protected=interface.is_protected,
         to_bring_up=facts.to_bring_up,
         leaves_addresses=interface.leaves_addresses,
         health=interface.health,
     )
+
+
+def _is_young(interface: Interface) -> bool:
+    witness = interface.witness
+    return witness is not None and witness.age < interface.own.policy.patience
 
 
 def _witness(

@@ -6,26 +6,39 @@ look-ups, and each interface's shadows and reach.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Final
 
 from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
+from nicwatchd.core.kept import WHOLE, Kept
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.metadata import Value
-from nicwatchd.core.model import Family, IPAddress, IPNetwork, Key, Reason, Rule
+from nicwatchd.core.model import (
+    MAIN_TABLE,
+    PROTOCOL,
+    AddAddress,
+    AddRoute,
+    AddRule,
+    Family,
+    IPAddress,
+    IPNetwork,
+    Key,
+    Operation,
+    Reason,
+    RemoveAddress,
+    RemoveRule,
+    Route,
+    Rule,
+)
 from nicwatchd.core.policy import PrimaryMode
-from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways
+from nicwatchd.core.reach import NOTHING_AMISS, Path, Reached, Sources, Ways
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
-
-# Of narrow routes in tables that foreign rules lead to we do not hear: so look again now and then.
-ANEW: Final = 60.0  # s
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,77 +50,157 @@ class _Place:
 
 
 class Lookups:
-    """The look-ups of one host."""
+    """The look-ups of one host.
+
+    What was looked up for an interface is looked up again when something may lead its packets
+    otherwise. What is changed for one interface does not concern the others.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._planned: list[tuple[Rule, ...]] = []  # the rules that the last look-ups were for
-        self._ways: tuple[Ways, ...] = ()  # ... and the addresses
-        self._at = -inf  # when they were
+        self._last: Mapping[int, tuple[object, ...]] = {}  # what each was looked up for, by ifindex
+        self._rules: tuple[Rule, ...] = ()  # all, at that time
+        self._written: set[int] = set()  # the interfaces for which something was written since
+        self._all_written = False  # or perhaps for any
+        self._at = -inf  # when everything was looked up last
+        self._ways: dict[int, tuple[Ways, ...]] = {}  # by ifindex
+        self._paths: dict[int, tuple[tuple[Ways, tuple[Path, ...]], ...]] = {}
+        self._own: Kept[frozenset[IPAddress]] = Kept()
         self._places: dict[Key, tuple[object, _Place]] = {}  # and from what
+        self._asked: frozenset[int] = frozenset()  # the interfaces that the last step is about
+        self.destinations: frozenset[IPAddress] = frozenset()  # what is looked up leads there
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the last step was about any interface."""
+        return bool(self._asked)
+
+    def wrote(self, operations: Iterable[Operation]) -> None:
+        """Operations of ours were carried out."""
+        host = self._host
+        for operation in operations:
+            match operation:
+                case AddAddress(index=index) | RemoveAddress(index=index):
+                    self._written.add(index)
+                case AddRoute(route=Route(table=table, oif=index)) if table != MAIN_TABLE:
+                    self._written.add(index)
+                case AddRule(rule=rule) | RemoveRule(rule=rule) if rule.fwmark is None:
+                    self._written |= _concerned(rule, host.interfaces)
+                case _:
+                    self._all_written = True
 
     def wanted(self, now: float, *, changed: bool, held: bool) -> LookUp:
         """What to look up, where the answer may be another than before; else nothing.
 
-        `changed`: something was written, or rules or routes came or went. `held`: nothing else can
-        have changed, since the last decision still holds.
+        `changed`: routes of others came or went, or more than that. `held`: nothing else can have
+        changed but what was written, since the last decision still holds.
         """
-        interfaces = self._host.interfaces.values()
-        amiss = any(i.is_shadowed for i in interfaces) or self._is_amiss or now >= self._at + ANEW
-        if held and not changed and not amiss:
+        interfaces = self._host.interfaces
+        anew = changed or self._all_written or now >= self._at + WHOLE
+        amiss = {i for i, each in interfaces.items() if each.shadows}
+        amiss |= {i for (i, _), reached in self.reached.items() if reached != NOTHING_AMISS}
+        if held and not (anew or amiss or self._written):
+            self._asked = frozenset()
             return LookUp(())
-        planned = [i.plan.rules for i in interfaces]  # a restart may adopt them without a write
-        ways = tuple(self._all_ways())
-        changed |= planned != self._planned or ways != self._ways
-        self._planned, self._ways = planned, ways
-        if not (changed or amiss):
-            return LookUp(())
-        self._at = now
+        self._ways = self._all_ways()
+        present = {
+            index: (each.plan.rules, bool(each.plan.routes), self._ways.get(index, ()))
+            for index, each in interfaces.items()
+        }
+        by_rules = self._concerned_by_rules()
+        if anew or by_rules is None:
+            asked, self._at = set(interfaces), now
+        else:
+            differ = {i for i, its in present.items() if its != self._last.get(i)}
+            asked = (amiss | differ | by_rules | self._written) & interfaces.keys()
+        gone = self._last.keys() - interfaces.keys()
+        self._last, self._rules = present, self._host.rules
+        self._written, self._all_written = set(), False
+        self._asked = frozenset(asked)
         step = LookUp(tuple(self._probes()))
-        if not step.probes:
+        if not step.probes and (asked or gone):
             self.take(step, LookedUp(()))  # there is nothing left to win over
         return step
 
+    def _concerned_by_rules(self) -> set[int] | None:
+        """The interfaces that rules of ours are about that came or went; None: others' did.
+
+        The same rules are the same objects in each dump: a cheap way to see which ones differ.
+        """
+        last, rules = self._rules, self._host.rules
+        if last is rules:
+            return set()
+        if [r for r in last if r.protocol != PROTOCOL] != [
+            r for r in rules if r.protocol != PROTOCOL
+        ]:
+            return None
+        known, there = {id(rule): rule for rule in last}, {id(rule): rule for rule in rules}
+        differ = [
+            *(known[i] for i in known.keys() - there),
+            *(there[i] for i in there.keys() - known),
+        ]
+        priorities = {rule.priority for rule in rules if rule.protocol != PROTOCOL}
+        if any(rule.fwmark is not None or rule.priority in priorities for rule in differ):
+            return None
+        return {i for rule in differ for i in _concerned(rule, self._host.interfaces)}
+
     def _probes(self) -> Iterator[Probe]:
-        host = self._host
-        for interface in host.interfaces.values():
+        host, own = self._host, self._addresses()
+        interfaces = [(i, each) for i, each in host.interfaces.items() if i in self._asked]
+        for _, interface in interfaces:
             yield from shadow.probes(interface.plan, interface.facts.addresses)
-        own = _addresses(host)
-        for ways in self._ways:
-            yield from reach.probes(ways, host.rules, own)
+        sources = Sources.of(host.rules)
+        self._paths = {i: paths for i, paths in self._paths.items() if i in self._ways}
+        for index, _ in interfaces:
+            found = (
+                (ways, tuple(reach.paths(ways, sources, own))) for ways in self._ways.get(index, ())
+            )
+            self._paths[index] = tuple(found)
+            for _, paths in self._paths[index]:
+                for path in paths:
+                    yield Probe(index, None, path.group[0], path.to)
+        every = (path for of in self._paths.values() for _, paths in of for path in paths)
+        self.destinations = frozenset(path.to for path in every)
 
     def take(self, step: LookUp, found: LookedUp) -> None:
         """Take the kernel's answers, in the order of the step."""
-        shadows: dict[int, list[Reason]] = {index: [] for index in self._host.interfaces}
+        host, own = self._host, self._addresses()
+        shadows: dict[int, list[Reason]] = {index: [] for index in self._asked}
         answers = {}
         for probe, answer in zip(step.probes, found.answers, strict=True):
             if probe.rule is None:
                 answers[(probe.src, probe.dst)] = answer
                 continue
-            reason = shadow.shadow(probe, answer, self._host.rules)
+            reason = shadow.shadow(probe, answer, host.rules)
             if reason:
                 shadows[probe.index].append(reason)
         for index, reasons in shadows.items():
-            self._host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
-        host = self._host
-        own = _addresses(host)
+            host.interfaces[index].shadow(tuple(dict.fromkeys(reasons)))
         reached = {
-            (ways.index, ways.family): reach.conclude(ways, host.rules, answers, own, host.name_of)
-            for ways in self._ways
+            (ways.index, ways.family): reach.conclude(
+                ways, host.rules, paths, answers, own, host.name_of
+            )
+            for index in self._asked
+            for ways, paths in self._paths.get(index, ())
         }
+        left = host.interfaces.keys() - self._asked
+        reached |= {key: before for key, before in self.reached.items() if key[0] in left}
         if reached != self.reached:
             self.reached = reached
 
-    @property
-    def _is_amiss(self) -> bool:
-        return any(each != NOTHING_AMISS for each in self.reached.values())
-
     # --- the addresses -----------------------------------------------------------------------
 
-    def _all_ways(self) -> Iterator[Ways]:
+    def _all_ways(self) -> dict[int, tuple[Ways, ...]]:
+        found: dict[int, tuple[Ways, ...]] = {}
+        for ways in self._each_ways():
+            found[ways.index] = (*found.get(ways.index, ()), ways)
+        return found
+
+    def _each_ways(self) -> Iterator[Ways]:
         host = self._host
-        self._places = {key: its for key, its in self._places.items() if key in host.keys}
+        keys = host.keys
+        self._places = {key: its for key, its in self._places.items() if key in keys}
         known = {index: self._place_of(each) for index, each in host.interfaces.items()}
         # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
         # secondaries call each other is not looked up: that would grow with their square.
@@ -148,17 +241,28 @@ class Lookups:
             known = self._places[interface.key] = (basis, _place(interface))
         return known[1]
 
+    def _addresses(self) -> frozenset[IPAddress]:
+        """The addresses of the host that are known, on whatever link."""
+        own = (interface.facts.addresses for interface in self._host.interfaces.values())
+        every = (*own, *self._host.foreign_addresses.values())
+        return self._own.get(
+            every, lambda: frozenset(a.ip for addresses in every for a in addresses)
+        )
+
     def _links_of(self, index: int) -> frozenset[int]:
         """The link of an ENI, and those that stand on it."""
         above = (i for i, enis in self._host.above.beneath.items() if index in enis)
         return frozenset({index, *above})
 
 
-def _addresses(host: Host) -> frozenset[IPAddress]:
-    """The addresses of a host that are known, on whatever link."""
-    own = (interface.facts.addresses for interface in host.interfaces.values())
-    every = (*own, *host.foreign_addresses.values())
-    return frozenset(address.ip for addresses in every for address in addresses)
+def _concerned(rule: Rule, interfaces: Mapping[int, Interface]) -> set[int]:
+    """The interfaces whose packets a rule of ours may take."""
+    if rule.oif is not None:
+        return {i for i, each in interfaces.items() if each.link.name == rule.oif}
+    if rule.src is None:
+        return set(interfaces)
+    addresses = ((i, each.facts.addresses) for i, each in interfaces.items())
+    return {i for i, on in addresses if any(address.ip in rule.src for address in on)}
 
 
 def _place(interface: Interface) -> _Place:

@@ -45,11 +45,15 @@ class Losses:
         self.noticed = 0.0  # when we heard of the first thing that this turn is about
         self._missing: frozenset[Thing] = frozenset()  # what we know to be missing already
         self._throttled: frozenset[Thing]  # of the open decision
-        self._suspects: dict[Place, str] = {}
+        self._suspects: dict[Place, tuple[str, str]] = {}  # who, and what stops it
 
-    def suspect(self, where: Place, who: str) -> None:
-        """Record whom a notification names for the removal of something of ours."""
-        self._suspects[where] = who
+    def suspect(self, where: Place, who: str, stop: str = "") -> None:
+        """Record whom a notification names for the removal of something of ours, what stops it.
+
+        One rule of a flush may name the process, and those that follow at once its sockets alone.
+        """
+        if stop or not self._suspects.get(where, ("", ""))[1]:
+            self._suspects[where] = (who, stop)
         self.episodes.suspect(where, who)
 
     def forget(self, index: int) -> None:
@@ -87,8 +91,8 @@ class Losses:
                 continue
             interface = interfaces[index]
             if has(before[index], lost) and not _is_by_kernel(interface, lost):
-                who = self._suspects.get(place(lost))
-                interface.fights.lose(lost, who, now)
+                who, stop = self._suspects.get(place(lost), (None, ""))
+                interface.fights.lose(lost, who, now, stop)
                 if not interface.fights.over(lost):
                     self.episodes.lose(index, lost, who)
                 self.heals[KINDS[type(lost)]] += 1

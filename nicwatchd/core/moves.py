@@ -98,17 +98,16 @@ def programmed(
 
     Leases are left out: they are evidence by themselves.
     """
-    ruled = _ruled(rules, lambda table: owners(table) & {index})
-    ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in ruled)]
-    return (*ips, *(item for item in ruled if isinstance(item, IPv4Network | IPv6Network)))
+    its = ruled(rules, lambda table: owners(table) & {index})
+    ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in its)]
+    return (*ips, *(item for item in its if isinstance(item, IPv4Network | IPv6Network)))
 
 
 def held_elsewhere(
-    claims: Iterable[Claims], rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]
+    claims: Iterable[Claims], ruled: Mapping[Item, int]
 ) -> dict[int, dict[Item, Held]]:
-    """For each link, by ifindex: the items that it has to leave to others."""
+    """For each link, by ifindex: the items that it has to leave to others. `ruled`: see there."""
     of = {one.index: one for one in claims}
-    ruled = _ruled(rules, owners)
     found: dict[int, dict[Item, Held]] = {index: {} for index in of}
     for item, index in _owners(of, ruled).items():
         for other in found.keys() - {index}:
@@ -132,7 +131,7 @@ def rightful_owners(
     claims: Iterable[Claims], rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]
 ) -> dict[Item, int]:
     """Which ENI (by ifindex) owns each of the items that several have a claim to."""
-    return _owners({one.index: one for one in claims}, _ruled(rules, owners))
+    return _owners({one.index: one for one in claims}, ruled(rules, owners))
 
 
 def _owners(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> dict[Item, int]:
@@ -170,8 +169,7 @@ def _are_apart(item: Item, claims: Sequence[Claims]) -> bool:
 
 def first_come(
     items: Mapping[int, Iterable[Item]],
-    rules: Iterable[Rule],
-    owners: Callable[[int], AbstractSet[int]],
+    ruled: Mapping[Item, int],
     without_rules: AbstractSet[int] = frozenset(),
 ) -> dict[int, dict[Item, int]]:
     """For each ENI, by ifindex: of its items, those that another has, too, and has the rule for.
@@ -184,7 +182,6 @@ def first_come(
         for item in items[index]:
             having.setdefault(item, []).append(index)
     twice = {item: several for item, several in having.items() if several[1:]}
-    ruled = _ruled(rules, owners) if twice else {}
     found: dict[int, dict[Item, int]] = {}
     for item, several in twice.items():
         first = ruled[item] if ruled.get(item) in several else several[0]
@@ -195,7 +192,7 @@ def first_come(
     return found
 
 
-def _ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> dict[Item, int]:
+def ruled(rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]) -> dict[Item, int]:
     """To which ENI's table our rules send each address and prefix; the first rule counts."""
     found: dict[Item, int] = {}
     for rule in rules:

@@ -8,11 +8,12 @@ table only.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from math import inf
 
+from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import (
     LOCAL_TABLE,
     PROTOCOL,
@@ -28,11 +29,53 @@ from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.stack import Stack
 
 
+class Places:
+    """Where the links of one host are: the subnets of its ENIs, and the addresses of all links."""
+
+    def __init__(
+        self,
+        subnets: Mapping[int, tuple[IPNetwork, ...]],
+        addresses: Mapping[int, tuple[Address, ...]],
+    ) -> None:
+        self._addresses = sorted((*_place(a.ip), i) for i, on in addresses.items() for a in on)
+        self._networks = sorted(
+            (*_place(subnet.network_address), i) for i, of in subnets.items() for subnet in of
+        )
+        self._wide: dict[tuple[int, int], dict[int, set[int]]] = {}  # by version and prefix length
+        for index, of in subnets.items():
+            for subnet in of:
+                same = self._wide.setdefault((subnet.version, subnet.prefixlen), {})
+                same.setdefault(int(subnet.network_address), set()).add(index)
+        self._shared: dict[tuple[IPNetwork, int], bool] = {}
+
+    def is_shared(self, subnet: IPNetwork, index: int) -> bool:
+        """Whether another link has an address in a subnet of an ENI, or a subnet that overlaps."""
+        key = (subnet, index)
+        if key not in self._shared:
+            inside = (*self._within(self._networks, subnet), *self._within(self._addresses, subnet))
+            self._shared[key] = any(i != index for i in (*inside, *self._around(subnet)))
+        return self._shared[key]
+
+    @staticmethod
+    def _within(places: Sequence[tuple[int, int, int]], subnet: IPNetwork) -> Iterator[int]:
+        first = bisect_left(places, _place(subnet.network_address))
+        last = bisect_right(places, (*_place(subnet.broadcast_address), inf))
+        return (index for *_, index in places[first:last])
+
+    def _around(self, subnet: IPNetwork) -> Iterator[int]:
+        """Whose subnets hold this one: two networks overlap where one holds the other."""
+        number = int(subnet.network_address)
+        for (version, length), networks in self._wide.items():
+            if version == subnet.version and length < subnet.prefixlen:
+                below = subnet.max_prefixlen - length
+                yield from networks.get(number >> below << below, ())
+
+
 class Neighbourhood:
     """The interfaces of one host beside each other, and what stands on them, as of one decision.
 
     `others` are the addresses of links that are no interfaces, by ifindex. `told` are subnets that
-    were known of an ENI before, in this run of the daemon.
+    were known of an ENI before, in this run of the daemon. `places`: those of the last decision.
     """
 
     def __init__(
@@ -42,13 +85,16 @@ class Neighbourhood:
         rules: tuple[Rule, ...],
         numbers: Numbers,
         told: AbstractSet[IPNetwork] = frozenset(),
+        places: Kept[Places] | None = None,
     ) -> None:
         self.stack = stack
         self._earlier = told
-        self._others = others
         self._rules = rules
         self._numbers = numbers
         self._subnets = {index: each.subnets for index, each in stack.ground.items()}
+        on = {**others, **{index: each.addresses for index, each in stack.ground.items()}}
+        kept: Kept[Places] = places or Kept()
+        self._places = kept.get((self._subnets, on), lambda: Places(self._subnets, on))
 
     def alone(self, index: int) -> frozenset[IPNetwork]:
         """The subnets of an ENI in which no other link has an address, or may get one.
@@ -64,7 +110,7 @@ class Neighbourhood:
             subnet
             for subnet in mine
             if (Family(subnet.version) not in unknown or subnet in standing)
-            and not self._is_shared(subnet, index)
+            and not self._places.is_shared(subnet, index)
         )
 
     def standing(self, index: int) -> frozenset[IPNetwork]:
@@ -80,21 +126,6 @@ class Neighbourhood:
                 found.setdefault(rule.table, set()).add(rule.src)
         return found
 
-    def _is_shared(self, subnet: IPNetwork, index: int) -> bool:
-        for other, subnets in self._subnets.items():
-            if other != index and any(subnet.overlaps(each) for each in subnets):
-                return True
-        first = bisect_left(self._addresses, _place(subnet.network_address))
-        last = bisect_right(self._addresses, (*_place(subnet.broadcast_address), inf))
-        return any(other != index for *_, other in self._addresses[first:last])
-
-    @cached_property
-    def _addresses(self) -> list[tuple[float, ...]]:
-        """The addresses of all links of the host, in order, each with the ifindex."""
-        tracked = {index: each.addresses for index, each in self.stack.ground.items()}
-        links = {**self._others, **tracked}
-        return sorted((*_place(a.ip), index) for index, on in links.items() for a in on)
-
     def detours(
         self, index: int, everywhere: AbstractSet[Family] = frozenset()
     ) -> tuple[IPNetwork, ...]:
@@ -104,15 +135,16 @@ class Neighbourhood:
         one that is not; and all of the families in `everywhere`, as if no link were in it. While an
         ENI's subnets are not known yet, what rules of ours say of it from before still holds.
         """
-        others = (
+        others = self._subnets if everywhere else self._subnets.keys() - self.hidden
+        known = (
             subnet
-            for other, subnets in self._subnets.items()
-            if other != index
-            for subnet in (*subnets, *self._left_open(other))
+            for other in self._subnets
+            if other in others and other != index
+            for subnet in (*self._subnets[other], *self._left_open(other))
             if other not in self.hidden or Family(subnet.version) in everywhere
         )
-        known = (*others, *self.stack.exposed(everywhere))
-        return tuple(dict.fromkeys((*known, *self._from_before(index))))
+        exposed = self.stack.exposed(everywhere)
+        return tuple(dict.fromkeys((*known, *exposed, *self._from_before(index))))
 
     def _from_before(self, index: int) -> Iterator[IPNetwork]:
         """The detours that stand since an earlier run, of families not fully known.
@@ -120,11 +152,8 @@ class Neighbourhood:
         One to a subnet that this run knows, or knew, was made for that ENI. And none was made for
         an ENI that is in our group.
         """
-        unknown = {
-            family
-            for other, family in self.stack.unknown
-            if other != index and not self.stack.ground[other].joined
-        }
+        ground = self.stack.ground
+        unknown = {f for i, f in self.stack.unknown if i != index and not ground[i].joined}
         standing = self._standing_detours.get(self._numbers.table_of(index), {}) if unknown else ()
         fresh = (subnet for subnet in standing if subnet not in self.told)
         return (subnet for subnet in fresh if Family(subnet.version) in unknown)

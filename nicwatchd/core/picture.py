@@ -5,9 +5,11 @@ Reads: events of the kernel, and what the driver read. Gives: steps that read; f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
+from nicwatchd.core.concerns import is_of_closed, is_of_defaults, leads_elsewhere
 from nicwatchd.core.container_networks import CILIUM_LINK
 from nicwatchd.core.fights import Place
 from nicwatchd.core.forwarder import may_have_ruleset, watches_ports
@@ -25,12 +27,13 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     Link,
-    Route,
 )
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
     FilterEvent,
+    FirewallEvent,
+    Heeded,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -59,6 +62,7 @@ class Picture:
     def __init__(self, host: Host) -> None:
         self.stale = Staleness()
         self.overruns = 0  # how often events were lost
+        self.heeded = Heeded()  # what events are to tell of, too
         self._host = host
         self._links: dict[int, Link] = {}  # all links of the host, as last read
         self._again_at = 0.0  # when links that no event may tell of are read again
@@ -77,13 +81,17 @@ class Picture:
                 return AT_ONCE
             case FilterEvent(index):
                 return _note_filter(self._host, self.stale, index)
+            case FirewallEvent():
+                self.stale.firewall = self.stale.ruleset = True
+                return COALESCE
         noted = self._note(event, now, by_us=by_us)
-        if _is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
+        if is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
             noted = self._note_closed(noted)
-        if isinstance(event, RouteEvent) and event.wide and not by_us:
-            self.stale.rules_changed = True  # or rather, where they lead to
-        if _is_of_defaults(event, self._host.defaults, by_us=by_us):
-            self.stale.defaults = self.stale.rules_changed = True
+        if not by_us and leads_elsewhere(event, self._host.interfaces, self._host.above.beneath):
+            self.stale.ways_changed = True  # or rather, where they lead to
+            noted = COALESCE if noted is None else min(noted, COALESCE)
+        if is_of_defaults(event, self._host.defaults, by_us=by_us):
+            self.stale.defaults = self.stale.ways_changed = True
             if isinstance(event, RouteEvent):
                 return AT_ONCE
             return COALESCE if noted is None else noted
@@ -109,11 +117,11 @@ class Picture:
             case RouteEvent(table=t, protocol=p) if p != PROTOCOL and t < TABLE_BASE:
                 return COALESCE  # a foreign rule may lead to it
             case RouteEvent(family=family, oif=oif):
-                self._suspect(event, Place(AddRoute, oif, family))
+                _suspect(self._host, event, Place(AddRoute, oif, family))
                 self.stale.own = True
                 return COALESCE
             case RuleEvent(family=family, priority=priority):
-                self._suspect(event, Place(AddRule, priority, family))
+                _suspect(self._host, event, Place(AddRule, priority, family))
                 self.stale.rules()
                 return COALESCE
         return None
@@ -124,18 +132,6 @@ class Picture:
         crowded = any(len(main) > COPIED_AT_MOST for main in self._host.closed_main.values())
         delay = CROWDED if crowded else COALESCE
         return delay if noted is None else min(noted, delay)
-
-    def _suspect_of_address(self, event: AddressEvent) -> None:
-        """Record who removed an address, of whomever: it may be the manager of a floating one."""
-        self._suspect(event, Place(AddAddress, event.index))
-        if not (event.deleted and event.ip):
-            return
-        if event.index in self._host.interfaces:
-            self._host.interfaces[event.index].facts.floating.hear_gone(event.ip)
-        if event.pid:
-            who = f"port id {event.pid}"
-            who += f", perhaps {event.process}" if event.process else ""
-            self._host.suspect_address(event.index, event.ip, who, event.process)
 
     def _concerns_home(self, host: IPAddress | None, links: Iterable[int]) -> bool:
         """Whether a host route of main may lead an address of an ENI's to a container."""
@@ -158,7 +154,7 @@ class Picture:
     def _note_address(self, event: AddressEvent, *, by_us: bool) -> float | None:
         index = event.index
         if not by_us:
-            self._suspect_of_address(event)
+            _suspect_of_address(self._host, event)
         if index in self._host.interfaces:
             self.stale.addresses(index)
             if event.deleted:
@@ -178,11 +174,6 @@ class Picture:
             return self._note_routes((oif,))
         noted = self._note_routes((*self._host.interfaces, *self._host.above.beneath))
         return None if noted is None else max(noted, ANYWHERE)
-
-    def _suspect(self, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
-        """Record who removed something of ours. The kernel itself is no suspect."""
-        if event.culprit and event.pid:
-            self._host.suspect(where, event.culprit)
 
     def _note_link(self, event: LinkEvent, now: float) -> float | None:
         known = event.index in self._host.interfaces or event.index in self._links
@@ -229,6 +220,11 @@ class Picture:
         crowded = all(len(i.facts.routes) > COPIED_AT_MOST for i in tracked)
         return CROWDED if crowded else COALESCE
 
+    def heed(self, destinations: frozenset[IPAddress]) -> None:
+        """Packets to these are looked up: how routes lead there is of interest."""
+        if destinations != self.heeded.destinations:
+            self.heeded = replace(self.heeded, destinations=destinations)
+
     # --- reading -----------------------------------------------------------------------------
 
     def links_wanted(self, now: float) -> ReadLinks:
@@ -249,11 +245,11 @@ class Picture:
 
     def take_links(self, wanted: ReadLinks, read: LinksRead, now: float) -> None:
         """Take the links that were wanted and read; a wanted link that was not found is gone."""
-        if wanted.indices is None:
-            self._links = {}
-        for index in wanted.indices or ():
-            self._links.pop(index, None)
-        self._links |= read.links
+        if wanted.indices == frozenset():
+            return  # nearly always
+        read_now = self._links.keys() if wanted.indices is None else wanted.indices
+        left = {i: link for i, link in self._links.items() if i not in read_now}
+        self._links = {**left, **read.links}
         self._host.update_links(dict(self._links), now)
 
     def objects_wanted(self, now: float) -> ReadObjects:
@@ -261,7 +257,8 @@ class Picture:
         interfaces = self._host.interfaces.values()
         seen = {each.key: each.facts.seen for each in interfaces}
         marked, cni = self._host.outside.wanted(seen, now)
-        is_marking = may_have_ruleset(self._host)
+        is_marking, is_watching = may_have_ruleset(self._host), watches_ports(self._host)
+        self.heeded = replace(self.heeded, firewall=is_marking or is_watching)
         return ReadObjects(
             links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
@@ -275,7 +272,8 @@ class Picture:
             ruleset=self.stale.take_ruleset() and is_marking,
             marked=marked,
             cni=cni,
-            published=cni and watches_ports(self._host),
+            # What has no event, such as the older iptables, is read now and then.
+            published=is_watching and (self.stale.take_firewall() or cni),
             filtered=_filtered(self._host, self.stale, marked) if is_marking else frozenset(),
         )
 
@@ -328,6 +326,25 @@ def _filtered(host: Host, stale: Staleness, marked: frozenset[int]) -> frozenset
     return frozenset(host.interfaces) if stale.take_filters() else marked
 
 
+def _suspect(host: Host, event: AddressEvent | RouteEvent | RuleEvent, where: Place) -> None:
+    """Record who removed something of ours. The kernel itself is no suspect."""
+    if event.culprit and event.pid:
+        host.suspect(where, event.culprit, event.stop)
+
+
+def _suspect_of_address(host: Host, event: AddressEvent) -> None:
+    """Record who removed an address, of whomever: it may be the manager of a floating one."""
+    _suspect(host, event, Place(AddAddress, event.index))
+    if not (event.deleted and event.ip):
+        return
+    if event.index in host.interfaces:
+        host.interfaces[event.index].facts.floating.hear_gone(event.ip)
+    if event.pid:
+        who = f"port id {event.pid}"
+        who += f", perhaps {event.process}" if event.process else ""
+        host.suspect_address(event.index, event.ip, who, event.process)
+
+
 def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> float | None:
     """Nobody chose the addresses that go with the protocol, which may be on again by now."""
     interface = host.interfaces.get(index)
@@ -338,39 +355,3 @@ def _note_ipv6_end(host: Host, stale: Staleness, index: int, now: float) -> floa
     stale.link(index, gone=False)
     stale.addresses(index)
     return COALESCE
-
-
-def _is_of_closed(
-    event: Event, closed: Collection[Family], enis: frozenset[int], *, by_us: bool
-) -> bool:
-    """Whether an error route for all destinations may have come or gone, or others with it.
-
-    `closed` are the families that such a route closes now.
-    """
-    match event:
-        case RouteEvent(table=table) if by_us or table != MAIN_TABLE:
-            return False
-        case RouteEvent(family=family, error=error, wide=wide, hops=hops, oif=oif):
-            return error or (family in closed and (wide or not enis.issuperset(hops or (oif,))))
-        case NexthopEvent():
-            return bool(closed)
-        case LinkEvent():  # IPv4 routes go without an event of their own
-            return bool(closed) and (event.gone or event.down)
-        case AddressEvent():
-            return bool(closed) and event.deleted and not by_us
-    return False
-
-
-def _is_of_defaults(event: Event, defaults: Iterable[Route], *, by_us: bool) -> bool:
-    """Whether a default route of main may have come or gone. `defaults` are those of now."""
-    match event:
-        case RouteEvent(table=table, wide=wide):
-            return table == MAIN_TABLE and wide and not by_us
-        case NexthopEvent(oif=oif):
-            return not oif or any(oif in route.links for route in defaults)
-        case LinkEvent(index=index):  # IPv4 routes go without an event of their own
-            ends = event.gone or event.down
-            return ends and any(index in route.links for route in defaults)
-        case AddressEvent(index=index):
-            return event.deleted and any(index in route.links for route in defaults)
-    return False

@@ -41,6 +41,7 @@ from nicwatchd.core.model import (
     AddRoute,
     AddRule,
     Family,
+    IPAddress,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from nicwatchd.core.firewall import Published
-    from nicwatchd.core.model import Address, IPAddress, Link, Reason, Route, Rule
+    from nicwatchd.core.model import Address, Link, Reason, Route, Rule
 
 
 class KernelError(Exception):
@@ -136,6 +137,11 @@ class RouteAnswer:
     oif: int
 
 
+# A packet to look up: its source (None: an unbound socket), its destination, and the link to which
+# the socket is bound (0: none).
+Asked: TypeAlias = tuple[IPAddress | None, IPAddress, int]
+
+
 class Kernel(Protocol):
     """The kernel of one network namespace. Each method may raise `KernelError`."""
 
@@ -210,6 +216,9 @@ class Kernel(Protocol):
         host, else the answer proves nothing; None stands for a socket that is not bound to one.
         """
 
+    async def route_gets(self, asked: Sequence[Asked]) -> list[RouteAnswer | int]:
+        """As `route_get`, for each of these, in order: for hundreds it takes a few milliseconds."""
+
 
 # --- events ------------------------------------------------------------------------------------
 
@@ -246,11 +255,12 @@ class AddressEvent:
     link_local: bool = False  # no route of ours can be about it
     ip: IPAddress | None = None  # of a deleted address
     process: str = ""  # the name of the process that deleted it, where it could be found
+    stop: str = ""  # as in RouteEvent
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """A route was added or removed: ours, of main, in a table that may be ours, or `wide`."""
+    """A route came or went: ours, of main, in a table that may be ours, `wide` or `heeded`."""
 
     family: Family
     table: int
@@ -263,17 +273,20 @@ class RouteEvent:
     host: IPAddress | None = None  # where it leads to, if to one address, by the main table
     wide: bool = False  # of any table: it is for all destinations (`Route.is_wide`)
     error: bool = False  # of main: it is an error route, and wide
+    heeded: bool = False  # of any table: it is for one of the `Heeded.destinations`
+    stop: str = ""  # what ends what the culprit does: a command, or words; "" if not known
 
 
 @dataclass(frozen=True, slots=True)
 class NexthopEvent:
     """A next-hop object came, went or changed, and routes with it; `oif` 0: by whichever link.
 
-    Or a route did that names but the object's number; `host` as in `RouteEvent`.
+    Or a route did that names but the object's number; `host` and `heeded` as in `RouteEvent`.
     """
 
     oif: int
     host: IPAddress | None = None
+    heeded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +299,7 @@ class RuleEvent:
     deleted: bool = False
     pid: int = 0  # as in RouteEvent
     culprit: str = ""  # as in RouteEvent
+    stop: str = ""  # as in RouteEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +307,11 @@ class FilterEvent:
     """The reverse-path filter for IPv4 of a link was set; `index` 0: that for all links."""
 
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallEvent:
+    """Somebody changed something of nftables; told only where that is `Heeded`, and not each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +327,21 @@ Event: TypeAlias = (
     | NexthopEvent
     | RuleEvent
     | FilterEvent
+    | FirewallEvent
     | Overrun
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Heeded:
+    """What events tell of beside what they always do: it costs something, or is seldom of interest.
+
+    `destinations`: routes of all tables that lead to one of these, other than by the table local.
+    `firewall`: changes of nftables.
+    """
+
+    destinations: frozenset[IPAddress] = frozenset()
+    firewall: bool = False
 
 
 class EventSource(Protocol):
@@ -320,6 +352,9 @@ class EventSource(Protocol):
 
         All that happens after it returns is reported, so read the kernel after it, not before.
         """
+
+    def heed(self, heeded: Heeded) -> None:
+        """From now on tell of this as well, and of nothing that was heeded before."""
 
     def close(self) -> None:
         """End; there is no event after it."""

@@ -9,14 +9,13 @@ keeps addresses from answering.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from errno import EINVAL
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
-from itertools import pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
 from nicwatchd.core.model import (
     LOCAL_TABLE,
@@ -31,7 +30,7 @@ from nicwatchd.core.ownership import foreign as _foreign
 from nicwatchd.core.packet import Packet
 from nicwatchd.core.port import RouteAnswer
 from nicwatchd.core.rule_walk import rejecter, taker
-from nicwatchd.core.shadow import FAR, FORBIDDEN, Probe
+from nicwatchd.core.shadow import FAR, FORBIDDEN
 from nicwatchd.core.words import NameOf, device, rule_words
 
 # A host of a subnet that is asked for: near its end, where EC2 assigns last. Nobody is sent
@@ -77,37 +76,69 @@ NOTHING_AMISS: Final = Reached({})
 
 # --- what to look up -------------------------------------------------------------------------
 
+Span: TypeAlias = tuple[int, int]  # of addresses as numbers, both ends included
+Spans: TypeAlias = Mapping[Family, AbstractSet[Span]]
 
-def probes(ways: Ways, rules: Sequence[Rule], host: AbstractSet[IPAddress]) -> Iterator[Probe]:
-    """The look-ups for one family of an ENI. `host` are the addresses of the whole host."""
-    for group in shared(ways.addresses, rules):
-        yield Probe(ways.index, None, group[0], FAR[ways.family])
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources that rules select by: those of `every` rule, and of the `foreign` ones alone."""
+
+    every: Spans
+    foreign: Spans
+
+    @classmethod
+    def of(cls, rules: Sequence[Rule]) -> Sources:
+        """Those of all rules of a host."""
+        return cls(_spans(rules), _spans(_foreign(rules)))
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One look-up: what all of `group` send `to` a host. Its first address is asked about.
+
+    `subnet`: `to` stands for its hosts; None: for everybody beyond.
+    """
+
+    group: tuple[IPAddress, ...]
+    to: IPAddress
+    subnet: IPNetwork | None = None
+
+
+def paths(ways: Ways, sources: Sources, host: AbstractSet[IPAddress]) -> Iterator[Path]:
+    """What to look up for one family of an ENI. `host` are the addresses of the whole host."""
+    for group in shared(ways.addresses, sources.every[ways.family]):
+        yield Path(group, FAR[ways.family])
     neighbours = _neighbours(ways.subnets, host)
-    for group in shared(ways.addresses, _foreign(rules)):
-        for neighbour in neighbours.values():
-            yield Probe(ways.index, None, group[0], neighbour)
+    for group in shared(ways.addresses, sources.foreign[ways.family]):
+        for subnet, neighbour in neighbours.items():
+            yield Path(group, neighbour, subnet)
 
 
-def shared(addresses: Sequence[IPAddress], rules: Iterable[Rule]) -> list[tuple[IPAddress, ...]]:
-    """The addresses of one family in groups, which all rules select alike.
+def shared(addresses: Sequence[IPAddress], spans: Iterable[Span]) -> list[tuple[IPAddress, ...]]:
+    """The addresses of one family in groups, of which each span has all or none.
 
     That of the first address is the first, and it is the first of it.
     """
     if not addresses:
         return []
-    ordered = sorted(addresses)
-    numbers = [int(ip) for ip in ordered]
-    family = ordered[0].version
-    cuts = {0, len(ordered)}
+    numbers = [int(ip) for ip in addresses]
+    lowest, highest = min(numbers), max(numbers)
+    every = {edge for first, last in spans for edge in (first, last + 1)}
+    edges = sorted(edge for edge in every if lowest < edge <= highest)
+    groups: dict[int, list[IPAddress]] = {}
+    for number, ip in zip(numbers, addresses, strict=True):
+        groups.setdefault(bisect_right(edges, number), []).append(ip)
+    return [tuple(group) for group in groups.values()]
+
+
+def _spans(rules: Iterable[Rule]) -> Spans:
+    found: dict[Family, set[Span]] = {family: set() for family in Family}
     for rule in rules:
-        if rule.src is not None and rule.family == family:
+        if rule.src is not None:
             first = int(rule.src.network_address)
-            last = first + rule.src.num_addresses - 1
-            cuts |= {bisect_left(numbers, first), bisect_right(numbers, last)}
-    groups = [ordered[i:j] for i, j in pairwise(sorted(cuts))]
-    place = {ip: number for number, ip in enumerate(addresses)}
-    in_order = [tuple(sorted(group, key=place.__getitem__)) for group in groups]
-    return sorted(in_order, key=lambda group: place[group[0]])
+            found[rule.family].add((first, first + rule.src.num_addresses - 1))
+    return found
 
 
 def _neighbours(
@@ -131,23 +162,24 @@ def _neighbour(subnet: IPNetwork, host: AbstractSet[IPAddress]) -> IPAddress | N
 def conclude(
     ways: Ways,
     rules: Sequence[Rule],
+    looked_up: Iterable[Path],
     answers: Mapping[tuple[IPAddress, IPAddress], RouteAnswer | int],
     host: AbstractSet[IPAddress],
     name_of: NameOf,
 ) -> Reached:
-    """What the answers, by source and destination, show for one family of an ENI."""
+    """What the answers, by source and destination, show for one family of an ENI.
+
+    `looked_up` are its paths.
+    """
     view = _Lookout(ways, rules, host, name_of)
     silent: dict[IPAddress, Reason] = {}
-    for group in shared(ways.addresses, rules):
-        reason = view.obstacle(group, answers.get((group[0], FAR[ways.family])), None)
-        if reason:
-            silent |= dict.fromkeys(group, reason)
     cut_off: dict[Reason, None] = {}
-    for group in shared(ways.addresses, _foreign(rules)):
-        for subnet, neighbour in _neighbours(ways.subnets, host).items():
-            reason = view.obstacle(group, answers.get((group[0], neighbour)), subnet)
-            if reason and group[0] not in silent:
-                cut_off[reason] = None
+    for path in looked_up:
+        reason = view.obstacle(path.group, answers.get((path.group[0], path.to)), path.subnet)
+        if reason and path.subnet is None:
+            silent |= dict.fromkeys(path.group, reason)
+        elif reason and path.group[0] not in silent:
+            cut_off[reason] = None
     return Reached(silent, tuple(cut_off)) if silent or cut_off else NOTHING_AMISS
 
 

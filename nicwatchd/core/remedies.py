@@ -9,12 +9,18 @@ nothing needs to be done, or nothing is known to help.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.model import Reason
+if TYPE_CHECKING:
+    from nicwatchd.core.model import Reason  # the command line reads this module, and must be fast
 
 DOCTOR: Final = "nicwatchd doctor"
+# What mends it where the interface is to go on without IMDS's word.
+RELEASE: Final = "sudo nicwatchd release {name}  # if EC2 has not attached it: {assigned}"
 ASSIGNED: Final = "aws ec2 describe-network-interfaces --filters Name=mac-address,Values={mac}"
+ASSIGN_IPV6: Final = (
+    "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id {eni}"
+)
 MANAGE: Final = "an [[interface]] section with `manage = true`, if nicwatchd is to serve it"
 # Of rules, routes and addresses, both families.
 WHO_REMOVES: Final = (
@@ -22,7 +28,13 @@ WHO_REMOVES: Final = (
     '{{ printf("%s %d\\n", comm, pid) }}\'  # names who removes them'
 )
 
-# By code; `{name}` and `{mac}` are the link's, `{eni}` is the ENI's id.
+# Nothing on the host mends it: EC2's side of the ENI has gone.
+ATTACH: Final = (
+    "aws ec2 attach-network-interface --network-interface-id {eni} --instance-id {instance} "
+    "--device-index {device}  # if EC2 still has it attached: detach it first"
+)
+
+# By code; `{name}` and `{mac}` are the link's, `{eni}` is the ENI's id, `{device}` its number.
 REMEDIES: Final[Mapping[str, str]] = {
     "primary-unknown": DOCTOR,
     "imds-unread": DOCTOR,
@@ -34,7 +46,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "or unassign-ipv6-addresses",
     "undecided-ipv4": 'families = ["ipv6"] in the settings, if it will never have IPv4',
     "undecided-ipv6": 'families = ["ipv4"] in the settings, if it will never have IPv6',
-    "no-ipv6s": "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id {eni}",
+    "no-ipv6s": ASSIGN_IPV6,
+    "no-ipv6-assigned": ASSIGN_IPV6,
     "no-router": 'ipv6_router = "ec2" in the settings',
     "kernel-refused": "sudo journalctl -u nicwatchd.service -n 20",
     "internal-error": "sudo nicwatchd bugreport",
@@ -48,6 +61,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "released": "sudo nicwatchd reconcile {name}",
     "ipv6-off": "sudo sysctl -w net.ipv6.conf.{name}.disable_ipv6=0",
     "link-down": "sudo ip link set dev {name} up",
+    "no-carrier": ATTACH,
     "foreign-group": "sudo ip link set dev {name} group default",
     "nft-missing": "sudo apt install nftables, or sudo dnf install nftables",
     "nft-refused": 'sudo nft list tables must work; or else forwarded = "off" in the settings',
@@ -66,10 +80,29 @@ STEMS: Final[Mapping[str, str]] = {
 }
 
 
-def remedy_of(reason: Reason, *, name: str, mac: str, eni: str | None) -> str:
-    """What mends it, for the interface with this link and ENI."""
+def remedy_of(
+    reason: Reason,
+    *,
+    name: str,
+    mac: str,
+    eni: str | None,
+    device: str = "",
+    instance: str = "",
+) -> str:
+    """What mends it, for the interface with this link and ENI, on the instance with this id."""
     if reason.remedy:
         return reason.remedy
     of_stem = (text for stem, text in STEMS.items() if reason.code.startswith(stem))
     found = REMEDIES.get(reason.code) or next(of_stem, "")
-    return found.format(name=name, mac=mac, eni=eni or "eni-...")
+    return found.format(
+        name=name,
+        mac=mac,
+        eni=eni or "eni-...",
+        device=device or "N",
+        instance=instance or "INSTANCE-ID",
+    )
+
+
+def changes_ec2(remedy: str) -> bool:
+    """Whether it changes something at EC2: too much, where IMDS only lags behind an attachment."""
+    return "aws ec2 " in remedy and "aws ec2 describe-" not in remedy

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from errno import EACCES, EHOSTUNREACH, ENETUNREACH
-from ipaddress import ip_address, ip_network
+from functools import cached_property
+from ipaddress import ip_address
 from itertools import takewhile
 from typing import Final
 
@@ -24,7 +25,6 @@ from nicwatchd.core.model import (
     Plan,
     Reason,
     Rule,
-    contains,
 )
 from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.packet import Packet, meets
@@ -58,22 +58,46 @@ def probes(plan: Plan, addresses: Iterable[Address]) -> Iterator[Probe]:
     There are none for a family without routes (the link is down): our rules decide nothing then.
     """
     routed = {route.family for route in plan.routes}
-    usable = [a.ip for a in addresses if not a.tentative and not a.ip.is_link_local]
-    hosts = {ip_network(ip): ip for ip in usable}
+    sources = _Sources(addresses)
     for rule in plan.rules:
         if rule.table in SHARED_TABLES or rule.dst or rule.family not in routed:
             continue
         if rule.fwmark is not None:  # what is forwarded: no look-up of ours shows that
             continue
-        fitting = (
-            ip
-            for host, ip in hosts.items()
-            if ip.version == rule.family and (rule.src is None or contains(rule.src, host))
-        )
-        source = hosts[rule.src] if rule.src in hosts else next(fitting, None)
+        source = sources.of(rule)
         if source is not None:
             oif = plan.index if rule.oif else 0
             yield Probe(plan.index, rule, source, FAR[rule.family], oif)
+
+
+class _Sources:
+    """The addresses of one link, of which there may be hundreds, as sources for the look-ups."""
+
+    def __init__(self, addresses: Iterable[Address]) -> None:
+        self._addresses = tuple(addresses)
+
+    def of(self, rule: Rule) -> IPAddress | None:
+        """The first address that a rule selects."""
+        src = rule.src
+        if src is not None and src.prefixlen == src.max_prefixlen:
+            found = self._by_ip.get(src.network_address)
+            return found.ip if found and _is_usable(found) else None
+        fitting = (
+            each.ip
+            for each in self._addresses
+            if each.ip.version == rule.family
+            and (src is None or each.ip in src)
+            and _is_usable(each)
+        )
+        return next(fitting, None)
+
+    @cached_property
+    def _by_ip(self) -> dict[IPAddress, Address]:
+        return {address.ip: address for address in self._addresses}
+
+
+def _is_usable(address: Address) -> bool:
+    return not (address.tentative or address.ip.is_link_local)
 
 
 def shadow(probe: Probe, answer: RouteAnswer | int, rules: Iterable[Rule]) -> Reason | None:

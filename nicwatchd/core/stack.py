@@ -168,7 +168,7 @@ class Stack:
         """The ENIs beneath, without those that we leave alone altogether."""
         return frozenset(index for index in layer.enis if self.ground[index].active)
 
-    @property
+    @cached_property
     def unknown(self) -> frozenset[tuple[int, Family]]:
         """The families of ENIs whose subnets IMDS will tell, but did not yet."""
         return frozenset((i, family) for i, of in self.ground.items() for family in of.unknown)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nicwatchd.core.model import (
+    MAIN_TABLE,
     AddAddress,
     AddRoute,
     IPAddress,
     Key,
     Operation,
     RemoveAddress,
+    RemoveRoute,
     RemoveRuleset,
     Route,
     SetGroup,
@@ -38,7 +40,8 @@ class Staleness:
         self.defaults = True  # main's default routes
         self.ruleset = True  # our nftables table
         self.filters = False  # reverse-path filters; they are read from time to time, too
-        self.rules_changed = False  # since the last look-ups of whose rule wins
+        self.firewall = True  # the rules of others in nftables
+        self.ways_changed = False  # routes of others, since the last look-ups
         self._links: set[int] = set()
         self._gone: set[int] = set()
         self._addresses: set[int] = set()
@@ -47,7 +50,7 @@ class Staleness:
 
     def void(self) -> None:
         """Everything that we know about the kernel is void, also whose rule wins."""
-        self.everything = self.rules_changed = True
+        self.everything = self.ways_changed = True
 
     def link(self, index: int, *, gone: bool) -> None:
         """A link changed, and perhaps what is on it: a flap drops IPv4 routes without an event."""
@@ -66,7 +69,7 @@ class Staleness:
 
     def rules(self) -> None:
         """Rules changed: ours, or those that may win over ours."""
-        self.own = self.rules_changed = True
+        self.own = True
 
     def touched(self, operations: Iterable[Operation]) -> None:
         """Our operations changed something, or tried to: read that back."""
@@ -78,6 +81,8 @@ class Staleness:
                     self._addresses.add(index)
                 case SetRuleset() | RemoveRuleset():
                     self.ruleset = True
+                case AddRoute(route=route) | RemoveRoute(route=route) if route.table == MAIN_TABLE:
+                    self.defaults = True  # all that we have in main are defaults
             self.own = True  # routes go with addresses, and come with links
 
     def refused(self, outcomes: Iterable[Outcome]) -> None:
@@ -127,7 +132,8 @@ class Staleness:
 
         That may cost the reading of a large table: so not at each event.
         """
-        stale = self.hosts or self._reading_everything or not candidates <= self._hosts_read
+        fewer = candidates is self._hosts_read or candidates <= self._hosts_read
+        stale = self.hosts or self._reading_everything or not fewer
         self.hosts = False
         if stale:
             self._hosts_read = candidates
@@ -153,6 +159,11 @@ class Staleness:
         filters, self.filters = self.filters, False
         return filters
 
+    def take_firewall(self) -> bool:
+        """Whether the ports that others publish are to be read."""
+        firewall, self.firewall = self.firewall or self._reading_everything, False
+        return firewall
+
     def take_everywhere(self) -> bool:
         """Whether the addresses of all links are to be read."""
         everywhere, self.everywhere = self.everywhere or self._reading_everything, False
@@ -163,9 +174,9 @@ class Staleness:
         own, self.own = self.own or self._reading_everything, False
         return own
 
-    def take_rules_changed(self) -> bool:
-        """Whether rules changed since it was last asked whose rule wins."""
-        changed, self.rules_changed = self.rules_changed, False
+    def take_ways_changed(self) -> bool:
+        """Whether packets may be led otherwise since the last look-ups, by others' routes."""
+        changed, self.ways_changed = self.ways_changed, False
         return changed
 
     def take_tables(self) -> frozenset[int]:

@@ -10,6 +10,7 @@ to IMDS, news, the next appointment, and the decision. Times are monotonic secon
 
     turn.start(now)
     while turn.step:
+        <let events tell of `turn.picture.heeded`, too>
         turn.answer(<what the driver got for turn.step>, now)
 
 One table, `TURN`, says which phase follows which; the diagram in docs/turn.md is made from it.
@@ -157,7 +158,6 @@ class Turn:
         self.settled = True  # whether the kernel is as planned
         self._began: float  # when the turn under way began
         self._round: int  # its rounds so far
-        self._wrote: bool  # whether it applied anything
         self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
@@ -230,7 +230,7 @@ class Turn:
 
     def start(self, now: float) -> None:
         """Begin a turn; `step` is then the first step."""
-        self._began, self._round, self._wrote = now, 0, False
+        self._began, self._round = now, 0
         self.host.losses.noticed = self._agenda.started(now)
         self._guard(lambda: self._move(Move.DUE, now), now)
 
@@ -283,11 +283,11 @@ class Turn:
             case Phase.OBJECTS:
                 self.step = self.picture.objects_wanted(now)
             case Phase.APPLYING:
-                macs = {index: i.link.mac for index, i in self.host.interfaces.items()}
-                self.step = Apply(self._application.batch(), macs)
+                self.step = Apply(self._application.batch(), dict(self.host.keys))
             case Phase.LOOKING_UP:
-                changed = self.picture.stale.take_rules_changed() or self._wrote
+                changed = self.picture.stale.take_ways_changed()
                 self.step = self._lookups.wanted(now, changed=changed, held=self._held)
+                self.picture.heed(self._lookups.destinations)
                 if not self.step.probes:
                     self._end(now)
 
@@ -296,7 +296,7 @@ class Turn:
         if self._held:
             self._move(Move.EQUAL, now)
             return
-        self._basis.take(now)
+        self._basis.take()
         before = self.decision.operations if self.decision and self._round else ()
         if self._failed is not None:
             failures, self._failed = self._failed, None  # once only, even if it raises
@@ -312,7 +312,7 @@ class Turn:
     def _holds(self, now: float) -> bool:
         """Whether the last decision is still right: nothing is new, nothing is left to do."""
         busy = self.broken or self._round or self._failed or self._requests
-        return not busy and self._basis.holds(self.decision, now)
+        return not (busy or self._decider.is_stale(now)) and self._basis.holds(self.decision, now)
 
     def _take_outcomes(self, step: Apply, applied: Applied, now: float) -> None:
         self.picture.stale.touched(step.operations)
@@ -325,7 +325,7 @@ class Turn:
             return
         # Close the books of the decision that was carried out.
         self._round += 1
-        self._wrote = True
+        self._lookups.wrote(outcome.operation for outcome in self._application.outcomes)
         self._failed = failed(self._application.outcomes)
         self._decider.close(self._failed, now)
         self.picture.stale.refused(self._failed)
@@ -335,9 +335,10 @@ class Turn:
         self._move(Move.APPLIED if self._round < ROUNDS else Move.ENOUGH, now)
 
     def _end(self, now: float) -> None:
-        self._health.conclude(self._lookups.reached, now, held=self._held)
-        self._chronicle.note(now)
-        if self.decision:  # who wins was asked after it was made
+        judged = self._health.conclude(self._lookups.reached, now, held=self._held)
+        is_same = self._held and not (judged or self._lookups.is_asking)
+        self._chronicle.note(now, is_same=is_same)
+        if self.decision and not is_same:  # who wins was asked after it was made
             views = {index: i.view() for index, i in self.host.interfaces.items()}
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
@@ -345,7 +346,7 @@ class Turn:
             self._began,
             now,
             settled=self.settled,
-            deadline=self._basis.next_deadline(self._decider.at, now),
+            deadline=self._basis.next_deadline(self._decider.at, now, held=self._held),
             waits_for_udev=self.host.waits_for_udev,
         )
         self._requests = [r for r in self._requests if not self.is_reached(r)]

@@ -64,6 +64,8 @@ class View:
     fought_at: float = -inf  # when something that is fought over was removed last
     leaves_addresses: bool = False  # listed ones that are not on the link may be for others
 
+    is_young: bool = False  # less old than the patience: IMDS may lag behind its attachment
+
     is_protected: bool = False  # it is the primary, and has a table and rules of its own
 
     to_bring_up: bool = False  # it is down, and has not been set up yet
@@ -215,7 +217,7 @@ def unconfigured_notes(view: View) -> Iterator[Reason]:
 
 
 def _link_notes(view: View) -> Iterator[Reason]:
-    if not view.link.up:
+    if not view.link.up and not view.to_bring_up:
         yield Reason("link-down", "the link is down; its routes return when it is up")
     yield from _group_notes(view)
 

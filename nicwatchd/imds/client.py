@@ -81,6 +81,7 @@ class ImdsClient:
         self._failures = 0
         self._renewed_on_401 = float("-inf")
         self._primary: Value[str] | None = None
+        self._is_doubted = False  # the operator wants to know how IMDS is now
         self.condition = Condition()
         self.detour = Detour()  # where the host's routes do not lead to IMDS
 
@@ -120,6 +121,16 @@ class ImdsClient:
     def last_success(self) -> float | None:
         """When a request was answered with 200, in seconds of the Unix epoch; None: never."""
         return self._transport.last_success
+
+    def ask_afresh(self) -> bool:
+        """Find out now how IMDS is; whether that ended a pause of ours. IMDS's own go on."""
+        self._is_doubted = True
+        if self._session is not None:
+            self._session = replace(self._session, renew_at=self._clock())
+        held_back = self._paused() and self.condition.state != "throttled"
+        if held_back:
+            self.condition = replace(self.condition, retry_at=None)
+        return held_back
 
     async def get(self, path: str) -> Answer[str]:
         """The text at `path`, relative to the meta-data root; ABSENT for a 404."""
@@ -240,6 +251,7 @@ class ImdsClient:
     async def _renew(self) -> None:
         old = self._session
         outcome = await self._ask_for_session(old)
+        is_doubted, self._is_doubted = self._is_doubted, False
         if isinstance(outcome, tokens.Session):
             self._failures = 0
             self._session, self._winner = outcome, outcome.way.endpoint
@@ -252,6 +264,8 @@ class ImdsClient:
         if old is not None and wait is None and now < old.expires_at:
             # We renew early, so a failure costs nothing: the old token remains in use.
             self._session = replace(old, renew_at=min(retry_at, old.expires_at))
+            if is_doubted:  # until a GET with the old token says otherwise
+                self._set_condition(outcome.naming_us().condition)
             return
         self._session = self._winner = None
         self._set_condition(replace(outcome.naming_us().condition, retry_at=retry_at))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Absent, Answer, EniMetadata, Unknown, Value
 from nicwatchd.imds.client import MACS
-from nicwatchd.imds.parse import LEAVES, find_mac, parse_directory, parse_leaf
+from nicwatchd.imds.parse import LEAVES, Parsed, find_mac, parse_directory, parse_leaf
 from nicwatchd.imds.probes import DIRECTORY, LISTS, MAC, NAMED, ONCE, Probes, is_news
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class EniReader:
         self._listed: frozenset[str] | None = None  # by the last directory that could be read
         self._answers: dict[str, Answer[Any]] = dict.fromkeys((DIRECTORY, *LEAVES), NOT_ASKED)
         self._refused: dict[str, tuple[str, ...]] = {}
+        self._parsed: dict[str, tuple[str, Parsed]] = {}  # of each leaf, the last text
         self._sure: dict[str, Answer[Any]] = {}  # of each list, what was surely of this ENI
         self._doubtful: frozenset[str] = frozenset()  # the lists of which the last answer is not
         self._named = False  # whether the `mac` leaf was ever read, and right
@@ -158,7 +159,7 @@ class EniReader:
         async with self._gate:
             text = await self._client.get(f"{MACS}{self._spelling}/{key}")
         if isinstance(text, Value):
-            parsed = parse_leaf(key, text.value)
+            parsed = self._parse(key, text.value)
             self._answers[key], self._refused[key] = parsed.answer, parsed.refused
         elif isinstance(text, Absent):
             self._answers[key] = Unknown(f"{key}: listed, but 404 (IMDS lags)", listed=True)
@@ -171,6 +172,13 @@ class EniReader:
                 (self._listed or frozenset()).intersection({*ONCE, *NAMED}), NOT_ASKED
             )
         return news
+
+    def _parse(self, key: str, text: str) -> Parsed:
+        """What the text says. The same text gives the same objects: nobody need compare them."""
+        known = self._parsed.get(key)
+        if known is None or known[0] != text:
+            known = self._parsed[key] = (text, parse_leaf(key, text))
+        return known[1]
 
     def _metadata(self) -> EniMetadata:
         refused = tuple(line for lines in self._refused.values() for line in lines)

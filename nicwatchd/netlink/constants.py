@@ -70,6 +70,7 @@ RTA_PRIORITY: Final = 6
 RTA_PREFSRC: Final = 7
 RTA_METRICS: Final = 8
 RTA_MULTIPATH: Final = 9
+RTA_CACHEINFO: Final = 12
 RTA_TABLE: Final = 15
 RTA_MARK: Final = 16
 RTA_VIA: Final = 18  # an IPv6 router for an IPv4 route

@@ -59,6 +59,7 @@ from nicwatchd.netlink.constants import (
     IFLA_MASTER,
     IFLA_MAX_MTU,
     IFLA_MTU,
+    RTA_CACHEINFO,
     RTA_DST,
     RTA_METRICS,
     RTA_OIF,
@@ -69,6 +70,7 @@ from nicwatchd.netlink.constants import (
     RTN_UNICAST,
 )
 from nicwatchd.netlink.hops import Nexthops, is_by_number_alone, read_hops
+from nicwatchd.netlink.once import Once
 from nicwatchd.netlink.wire import (
     CACHEINFO,
     FAMILY,
@@ -76,9 +78,11 @@ from nicwatchd.netlink.wire import (
     IFADDR,
     IFINFO,
     ROUTE,
+    ROUTE_CACHEINFO,
     RULE,
     address,
     attributes,
+    find_attribute,
     network,
     text,
     u32,
@@ -161,6 +165,16 @@ def decode_address(body: bytes) -> Address | None:
     )
 
 
+def _address_lasts(body: bytes) -> bool:
+    times = find_attribute(body, IFADDR.size, IFA_CACHEINFO)
+    return times is None or {*CACHEINFO.unpack(times)[:2]} <= {0, FOREVER}
+
+
+def _route_lasts(body: bytes) -> bool:
+    times = find_attribute(body, ROUTE.size, RTA_CACHEINFO)
+    return times is None or not ROUTE_CACHEINFO.unpack_from(times)[2]
+
+
 def decode_route_or_body(body: bytes) -> Route | bytes | None:
     """RTM_NEWROUTE, as `decode_route`; the body itself if that needs the next-hop objects."""
     route = decode_route(body)
@@ -175,7 +189,7 @@ def decode_any_route(body: bytes) -> Route | bytes | None:
     number, dst_len, src_len, tos, table, protocol, _, kind, flags = ROUTE.unpack_from(body)
     family = FAMILY.get(number)
     if kind == RTN_UNICAST:
-        return decode_route_or_body(body)
+        return read_route(body)
     if family is None or kind not in (*ERRORS, THROW) or flags & RTM_F_CLONED or src_len:
         return None
     found = attributes(body, ROUTE.size)
@@ -245,6 +259,11 @@ def decode_rule(body: bytes) -> Rule | None:
         exotic=bool(tos) or not FRA_EXOTIC.isdisjoint(found),
         action=action,
     )
+
+
+# A host may have 64 ENIs with 64 addresses of each family, and containers.
+read_address: Final = Once(decode_address, _address_lasts, 16384)
+read_route: Final = Once(decode_route_or_body, _route_lasts, 4096)
 
 
 def _optional(payload: bytes | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Operations -> requests, built by pyroute2's message classes.
+"""Operations -> requests, built by pyroute2's message classes (see `nicwatchd.netlink.shapes`).
 
 Each request sets every field that is part of the object's identity. Only objects with our protocol
 can be encoded, so whatever a caller gets wrong, this module cannot touch what others configured.
@@ -6,10 +6,11 @@ can be encoded, so whatever a caller gets wrong, this module cannot touch what o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from ipaddress import IPv4Address
+from socket import AF_UNSPEC
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELROUTE,
@@ -32,7 +33,6 @@ from nicwatchd.core.model import (
     AddAddress,
     AddRoute,
     AddRule,
-    Family,
     OfKernel,
     RemoveAddress,
     RemoveRoute,
@@ -50,10 +50,12 @@ from nicwatchd.netlink.constants import (
     RTNH_F_ONLINK,
 )
 from nicwatchd.netlink.hops import write_gateway, write_hops
-from nicwatchd.netlink.wire import ADDRESS_FAMILY, FOREVER, HEADER, attribute
+from nicwatchd.netlink.shapes import splice
+from nicwatchd.netlink.wire import FAMILY_OF_VERSION, FOREVER, attribute
 
 if TYPE_CHECKING:
     from nicwatchd.core.model import IPAddress, Route, Rule
+    from nicwatchd.netlink.shapes import Attributes, Write
 
 # Where the kernel's own rules and routes are.
 KERNELS_PRIORITIES: Final = (0, 32766, 32767)
@@ -62,16 +64,8 @@ ADD: Final = NLM_F_CREATE | NLM_F_EXCL
 REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
 # No duplicate address detection: EC2 assigns each address once, so it would only cause a delay.
 # With a preferred lifetime of 0, the kernel never selects the address as a source by itself.
-V6_LIFETIME: Final = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
-V6_PREFERRED: Final = {**V6_LIFETIME, "ifa_preferred": FOREVER}
-
-NAMES: Final[Mapping[type[nlmsg], frozenset[str]]] = {
-    kind: frozenset(entry[-2] for entry in kind.nla_map)
-    for kind in (ifaddrmsg, ifinfmsg, rtmsg, fibmsg)
-}
-
-Fields = Mapping[str, int]
-Attributes = Mapping[str, object]
+V6_LIFETIME: Final = (("ifa_preferred", 0), ("ifa_valid", FOREVER), ("cstamp", 0), ("tstamp", 0))
+V6_PREFERRED: Final = (("ifa_preferred", FOREVER), *V6_LIFETIME[1:])
 
 
 class Request(NamedTuple):
@@ -82,65 +76,53 @@ class Request(NamedTuple):
     body: bytes
 
 
-def encode(operation: OfKernel) -> Request:
+def encode(operation: OfKernel, write: Write = splice) -> Request:
     """The request that carries out an operation; `ValueError` for an object that is not ours."""
     flags = 0
     match operation:
         case SetGroup(index, group):
-            kind, body = RTM_SETLINK, _body(ifinfmsg, {"index": index}, {"IFLA_GROUP": group})
+            kind, body = RTM_SETLINK, write(ifinfmsg, _link(index), {"IFLA_GROUP": group})
         case SetUp(index, mtu):
-            up = {"index": index, "flags": IFF_UP, "change": IFF_UP}
-            kind, body = RTM_SETLINK, _body(ifinfmsg, up, {"IFLA_MTU": mtu})
+            up = {**_link(index), "flags": IFF_UP, "change": IFF_UP}
+            kind, body = RTM_SETLINK, write(ifinfmsg, up, {"IFLA_MTU": mtu})
         case AddAddress(index, ip, preferred, replace):
             kind, flags = RTM_NEWADDR, REPLACE if replace else ADD
-            body = _new_address(index, ip, preferred=preferred)
+            body = _new_address(index, ip, write, preferred=preferred)
         case RemoveAddress(index, ip, prefixlen):
-            kind, body = RTM_DELADDR, _address(index, ip, prefixlen, {})
+            kind, body = RTM_DELADDR, _address(index, ip, prefixlen, {}, write)
         case AddRoute(route, replace):
-            kind, flags, body = RTM_NEWROUTE, REPLACE if replace else ADD, _route(route)
+            kind, flags, body = RTM_NEWROUTE, REPLACE if replace else ADD, _route(route, write)
         case RemoveRoute(route):
-            kind, body = RTM_DELROUTE, _route(route)
+            kind, body = RTM_DELROUTE, _route(route, write)
         case AddRule(rule):
-            kind, flags, body = RTM_NEWRULE, NLM_F_CREATE, _rule(_unlocked(rule))
+            kind, flags, body = RTM_NEWRULE, NLM_F_CREATE, _rule(_unlocked(rule), write)
         case RemoveRule(rule):
-            kind, body = RTM_DELRULE, _rule(rule)
+            kind, body = RTM_DELRULE, _rule(rule, write)
     return Request(kind, flags, body)
 
 
-def _body(kind: type[nlmsg], fields: Fields, attributes: Attributes) -> bytes:
-    """The body of a pyroute2 message.
-
-    pyroute2 silently drops attributes whose names it does not know, so they are checked first.
-    """
-    message = kind()
-    for name, number in fields.items():
-        message[name] = number
-    unknown = attributes.keys() - NAMES[kind]
-    if unknown:
-        raise KeyError(f"{kind.__name__} has no attribute {unknown}")
-    message["attrs"] = [(name, value) for name, value in attributes.items() if value is not None]
-    message.encode()
-    return bytes(message.data[HEADER.size :])
+def _link(index: int) -> dict[str, int]:
+    return {"family": AF_UNSPEC, "index": index}
 
 
-def _new_address(index: int, ip: IPAddress, *, preferred: bool) -> bytes:
-    v4 = Family(ip.version) is Family.V4
+def _new_address(index: int, ip: IPAddress, write: Write, *, preferred: bool) -> bytes:
+    v4 = isinstance(ip, IPv4Address)
     extra: Attributes = {
         "IFA_FLAGS": IFA_F_NOPREFIXROUTE if v4 else IFA_F_NOPREFIXROUTE | IFA_F_NODAD,
         "IFA_CACHEINFO": None if v4 else V6_PREFERRED if preferred else V6_LIFETIME,
         "IFA_PROTO": PROTOCOL,  # kernels before 5.18 ignore it
     }
-    return _address(index, ip, ip.max_prefixlen, extra)
+    return _address(index, ip, ip.max_prefixlen, extra, write)
 
 
-def _address(index: int, ip: IPAddress, prefixlen: int, extra: Attributes) -> bytes:
+def _address(index: int, ip: IPAddress, prefixlen: int, extra: Attributes, write: Write) -> bytes:
     fields = {
-        "family": ADDRESS_FAMILY[Family(ip.version)],
+        "family": FAMILY_OF_VERSION[ip.version],
         "prefixlen": prefixlen,
         "scope": SCOPE_UNIVERSE,
         "index": index,
     }
-    return _body(ifaddrmsg, fields, {"IFA_LOCAL": str(ip), "IFA_ADDRESS": str(ip), **extra})
+    return write(ifaddrmsg, fields, {"IFA_LOCAL": ip, "IFA_ADDRESS": ip, **extra})
 
 
 def _ours(protocol: int) -> int:
@@ -149,9 +131,9 @@ def _ours(protocol: int) -> int:
     return protocol
 
 
-def _route(route: Route) -> bytes:
+def _route(route: Route, write: Write) -> bytes:
     fields = {
-        "family": ADDRESS_FAMILY[route.family],
+        "family": FAMILY_OF_VERSION[route.dst.version],
         "dst_len": route.dst.prefixlen,
         "tos": route.tos,
         "proto": _ours(route.protocol),
@@ -162,11 +144,11 @@ def _route(route: Route) -> bytes:
     attributes: Attributes = {
         "RTA_TABLE": route.table,
         "RTA_OIF": None if route.hops else route.oif,
-        "RTA_DST": str(route.dst.network_address) if route.dst.prefixlen else None,
-        "RTA_PREFSRC": _text(route.prefsrc),
+        "RTA_DST": route.dst.network_address if route.dst.prefixlen else None,
+        "RTA_PREFSRC": route.prefsrc,
         "RTA_PRIORITY": route.metric or None,
     }
-    body = _body(rtmsg, fields, attributes) + write_gateway(route.gateway, route.family)
+    body = write(rtmsg, fields, attributes) + write_gateway(route.gateway, route.family)
     if route.metrics:
         body += attribute(RTA_METRICS | NLA_F_NESTED, route.metrics)
     return body + write_hops(route.hops, route.family)
@@ -190,19 +172,19 @@ def _selects(rule: Rule) -> bool:
     return any(each is not None for each in (rule.src, rule.iif, rule.oif, rule.fwmark))
 
 
-def _rule(rule: Rule) -> bytes:
+def _rule(rule: Rule, write: Write) -> bytes:
     fields = {
-        "family": ADDRESS_FAMILY[rule.family],
-        "src_len": rule.src.prefixlen if rule.src else 0,
+        "family": FAMILY_OF_VERSION[int(rule.family)],
         "dst_len": rule.dst.prefixlen if rule.dst else 0,
+        "src_len": rule.src.prefixlen if rule.src else 0,
         "action": rule.action,
     }
     attributes: Attributes = {
         "FRA_PRIORITY": rule.priority,
         "FRA_TABLE": rule.table,
         "FRA_PROTOCOL": _ours(rule.protocol),
-        "FRA_SRC": _text(rule.src.network_address if rule.src else None),
-        "FRA_DST": _text(rule.dst.network_address if rule.dst else None),
+        "FRA_SRC": rule.src.network_address if rule.src else None,
+        "FRA_DST": rule.dst.network_address if rule.dst else None,
         "FRA_IIFNAME": _name(rule.iif),
         "FRA_OIFNAME": _name(rule.oif),
         "FRA_FWMARK": rule.fwmark,
@@ -210,11 +192,7 @@ def _rule(rule: Rule) -> bytes:
         "FRA_SUPPRESS_PREFIXLEN": rule.suppress_prefixlength,
         "FRA_SUPPRESS_IFGROUP": rule.suppress_ifgroup,
     }
-    return _body(fibmsg, fields, attributes)
-
-
-def _text(ip: IPAddress | None) -> str | None:
-    return None if ip is None else str(ip)
+    return write(fibmsg, fields, attributes)
 
 
 def _name(link: str | None) -> bytes | None:

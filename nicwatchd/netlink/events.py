@@ -46,6 +46,8 @@ from nicwatchd.core.port import (
     AddressEvent,
     Event,
     FilterEvent,
+    FirewallEvent,
+    Heeded,
     Ipv6Event,
     LinkEvent,
     NexthopEvent,
@@ -83,6 +85,8 @@ from nicwatchd.netlink.constants import (
     RTN_UNICAST,
     RTNLGRP_NEXTHOP,
 )
+from nicwatchd.netlink.covering import Covering
+from nicwatchd.netlink.firewall_events import FirewallEvents
 from nicwatchd.netlink.hops import NEXTHOP, is_by_number_alone, links_of
 from nicwatchd.netlink.wire import (
     FAMILY,
@@ -153,17 +157,41 @@ class EventSocket:
     def __init__(self, connect: Callable[[], socket.socket] = open_event_socket) -> None:
         self._connect = connect
         self._triage = Triage()
+        self._heeded = Heeded()
+        self._firewall: FirewallEvents | None = None
+        self._notify: Callable[[Event], None] | None = None
         self._overrun = False
         self._socket: socket.socket | None = None
         self._next: asyncio.Handle | None = None
 
     def start(self, notify: Callable[[Event], None]) -> None:
         """See `EventSource`."""
+        self._notify = notify
         self._socket = self._connect()
         self._listen(self._socket, notify)
 
+    def heed(self, heeded: Heeded) -> None:
+        """See `EventSource`."""
+        if heeded == self._heeded:
+            return
+        if heeded.destinations != self._heeded.destinations:
+            self._triage.covering = Covering(heeded.destinations)
+        if heeded.firewall != self._heeded.firewall:
+            self._heed_firewall(on=heeded.firewall)
+        self._heeded = heeded
+
+    def _heed_firewall(self, *, on: bool) -> None:
+        if self._firewall:
+            self._firewall.close()
+            self._firewall = None
+        notify = self._notify
+        if on and notify:
+            self._firewall = FirewallEvents(lambda: notify(FirewallEvent()))
+            self._firewall.start()
+
     def close(self) -> None:
         """See `EventSource`."""
+        self._heed_firewall(on=False)
         if self._socket:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
@@ -225,6 +253,7 @@ class Triage:
 
     def __init__(self) -> None:
         self._kinds: dict[int, str | None] = {}
+        self.covering = Covering()  # the prefixes that are heeded in all tables
 
     def forget(self) -> None:
         """Forget all links: events were lost, so an index may belong to a new link."""
@@ -237,7 +266,7 @@ class Triage:
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             return _address(message)
         if message.type in (RTM_NEWROUTE, RTM_DELROUTE):
-            return _route(message)
+            return _route(message, self.covering)
         if message.type in (RTM_NEWRULE, RTM_DELRULE):
             return _rule(message)
         if message.type in (RTM_NEWNEXTHOP, RTM_DELNEXTHOP):
@@ -286,30 +315,34 @@ def _address(message: Message) -> AddressEvent:
         link_local=link_local,
         ip=address(packed) if packed else None,
         process=process,
+        stop=culprit.stop(message.pid) if ours else "",
     )
 
 
-def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
+def _route(message: Message, covering: Covering) -> RouteEvent | NexthopEvent | Ipv6Event | None:
     number, length, _, _, table, protocol, _, kind, flags = ROUTE.unpack_from(message.body)
     if (number, length, table) == MULTICAST[:3] and message.type == RTM_DELROUTE:
         found = attributes(message.body, ROUTE.size)
         ends = found.get(RTA_DST) == MULTICAST[3]
         return Ipv6Event(u32(found.get(RTA_OIF))) if ends else None
-    if kind in BESIDE_ADDRESSES or flags & RTM_F_CLONED:
-        return None
-    # A foreign rule may lead to any table, and then its default route decides.
+    # A foreign rule may lead to any table, and then its routes to what is looked up decide.
     wide = length <= WIDE and table != LOCAL_TABLE
-    if protocol != PROTOCOL and not wide and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
+    heeded = table != LOCAL_TABLE and _is_in(covering, message.body, number, length)
+    if (kind in BESIDE_ADDRESSES and not heeded) or flags & RTM_F_CLONED:
+        return None
+    is_told = protocol == PROTOCOL or wide or heeded
+    if not is_told and table not in (MAIN_TABLE, RT_TABLE_COMPAT):
         return None
     found = attributes(message.body, ROUTE.size)
     table = u32(found.get(RTA_TABLE), table)
     # A route of ours has our protocol, whatever its table. Tables from TABLE_BASE on may be ours.
-    if protocol != PROTOCOL and not wide and table != MAIN_TABLE and table < TABLE_BASE:
+    if not is_told and table != MAIN_TABLE and table < TABLE_BASE:
         return None
     host = _host(length, found) if table == MAIN_TABLE else None
     if table == MAIN_TABLE and kind == RTN_UNICAST and is_by_number_alone(found):
-        return NexthopEvent(0, host)
+        return NexthopEvent(0, host, heeded)
     deleted = message.type == RTM_DELROUTE
+    lost = deleted and protocol == PROTOCOL
     return RouteEvent(
         FAMILY[number],
         table,
@@ -317,12 +350,18 @@ def _route(message: Message) -> RouteEvent | NexthopEvent | Ipv6Event | None:
         u32(found.get(RTA_OIF)),
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
         links_of(found) if RTA_MULTIPATH in found else (),
         host,
         wide=wide,
         error=wide and table == MAIN_TABLE and kind in ERRORS,
+        heeded=heeded,
+        stop=culprit.stop(message.pid) if lost else "",
     )
+
+
+def _is_in(covering: Covering, body: bytes, number: int, length: int) -> bool:
+    return (number, length, find_attribute(body, ROUTE.size, RTA_DST)) in covering
 
 
 def _host(length: int, found: dict[int, bytes]) -> IPAddress | None:
@@ -338,11 +377,13 @@ def _rule(message: Message) -> RuleEvent | None:
     found = attributes(message.body, RULE.size)
     protocol = found.get(FRA_PROTOCOL, b"\0")[0]
     deleted = message.type == RTM_DELRULE
+    lost = deleted and protocol == PROTOCOL
     return RuleEvent(
         family,
         u32(found.get(FRA_PRIORITY)),
         protocol,
         deleted,
         message.pid,
-        culprit.culprit(message.pid) if deleted and protocol == PROTOCOL else "",
+        culprit.culprit(message.pid) if lost else "",
+        culprit.stop(message.pid) if lost else "",
     )

@@ -1,19 +1,23 @@
 """Ports that containers publish: read with `nft` and `iptables-save` when the rules changed.
 
-The number of the ruleset's generation tells that for the price of one short request. To list the
-rules takes a process, and of thousands of rules some tenths of a second: so at most a hundredth of
-the time is spent on that, however often others change theirs.
+The number of the ruleset's generation tells that something changed, for the price of one short
+request; a seal on what leads anywhere, that it may concern a port (`nicwatchd.netlink.nat_seal`).
+To list the rules takes processes, and of thousands of rules some tenths of a second: so at most a
+hundredth of a core is spent on that, however often others change theirs. What was not spent is
+saved up, for hosts that start some containers now and then.
 """
 
 from __future__ import annotations
 
 import logging
-import time
+import resource
+from time import monotonic, process_time
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.model import Family
 from nicwatchd.netlink import programs
 from nicwatchd.netlink.encode import Request
+from nicwatchd.netlink.nat_seal import nat_seal
 from nicwatchd.netlink.nftables import (
     NFGENMSG,
     NFNL_SUBSYS_NFTABLES,
@@ -27,9 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NFT_MSG_GETGEN: Final = NFNL_SUBSYS_NFTABLES | 16
-SHARE: Final = 100  # a listing that took a second is not repeated for so many seconds
+SHARE: Final = 100  # of so many seconds, one may be spent on listing
+SAVED_UP: Final = 2.0  # s, at most
 PATIENCE: Final = 5.0  # s
-SAVED: Final = {Family.V4: "iptables-save", Family.V6: "ip6tables-save"}
+COMMANDS: Final = {Family.V4: "iptables-save", Family.V6: "ip6tables-save"}
 
 
 class PublishedPorts:
@@ -38,7 +43,8 @@ class PublishedPorts:
     def __init__(self) -> None:
         self._requests: RequestSocket | None = None
         self._generation: bytes | int = b""  # of what is known; an errno where it cannot be told
-        self._again_at = 0.0
+        self._seal: str | None = None  # likewise
+        self._even_at = 0.0  # when what was spent is the share of the time again
         self._known: tuple[Published, ...] = ()
 
     def close(self) -> None:
@@ -48,8 +54,7 @@ class PublishedPorts:
 
     async def read(self) -> tuple[Published, ...]:
         """The ports; none where the rules cannot be listed. Raises KernelError."""
-        began = time.monotonic()
-        if began < self._again_at:
+        if self._even_at - monotonic() > SHARE * SAVED_UP:
             return self._known
         try:
             if self._requests is None:
@@ -59,10 +64,19 @@ class PublishedPorts:
         body = NFGENMSG.pack(0, 0, 0)
         generation = await self._requests.get(Request(NFT_MSG_GETGEN, 0, body))
         if generation != self._generation:
-            self._known = await _list()
-            self._generation = generation
-            self._again_at = began + SHARE * (time.monotonic() - began)
+            began = _cpu()
+            seal = await nat_seal(self._requests)
+            if seal != self._seal:
+                self._known = await _list()
+            self._generation, self._seal = generation, seal
+            self._even_at = max(self._even_at, monotonic()) + SHARE * (_cpu() - began)
         return self._known
+
+
+def _cpu() -> float:
+    """The CPU time of this process and of those that it ran [s]."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return process_time() + children.ru_utime + children.ru_stime
 
 
 async def _list() -> tuple[Published, ...]:
@@ -78,7 +92,7 @@ async def _list() -> tuple[Published, ...]:
     try:
         firewall = from_nft(listed)
         if is_compat(listed):  # iptables' own extensions, which nft does not spell out
-            saved = [from_iptables(await _output(SAVED[f], "-t", "nat"), f) for f in Family]
+            saved = [from_iptables(await _output(COMMANDS[f], "-t", "nat"), f) for f in Family]
             firewall = both([firewall, *saved])
         return published(firewall)
     except Exception as error:  # noqa: BLE001 (rules of others in a form we do not know)

@@ -1,4 +1,4 @@
-"""The request socket: single requests, dumps and batches, one at a time, each with a time limit.
+"""The request socket: questions, dumps and batches, one at a time, each wait with a time limit.
 
 After a timeout, a cancellation or a socket error, answers to the failed request may still arrive.
 So the socket is closed, and the next request opens a new one.
@@ -30,13 +30,12 @@ from pyroute2.netlink import (
 )
 
 from nicwatchd.core.port import KernelError
-from nicwatchd.netlink.wire import HEADER, S32, attributes, pack, text, unpack
+from nicwatchd.netlink.wire import HEADER, S32, Message, attributes, pack, split, text, unpack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from nicwatchd.netlink.encode import Request
-    from nicwatchd.netlink.wire import Message
 
 T = TypeVar("T")
 
@@ -45,13 +44,17 @@ NLMSGERR_ATTR_MSG: Final = 1
 # The kernel answers in microseconds. But it may have to wait for the rtnl lock, which a driver
 # holds for a second or two during a reset.
 TIMEOUT: Final = 5.0
-# While the kernel works through a batch, its acknowledgements fill the receive buffer: about 1 KiB
-# each with bookkeeping, of usually 208 KiB.
+# While the kernel works through a batch, what it says of failures fills the receive buffer: about
+# 1 KiB each with bookkeeping, of usually 208 KiB.
 BATCH: Final = 128
+QUESTIONS: Final = 16  # answers take up to 8 KiB
 # The kernel fills at most 32 KiB of a dump at a time.
 RECEIVE: Final = 1 << 16
+# Bytes of dumps after which the rest of the program has its turn: some 300 objects, 0.3 to 3 ms.
+BREATH: Final = 1 << 15
 # A dump is interrupted if objects change meanwhile. Twice in a row is rare; five times is a storm.
 DUMP_TRIES: Final = 5
+ENDS: Final = (NLMSG_ERROR, NLMSG_DONE)  # of a dump
 WRAP: Final = 1 << 31  # sequence numbers have 32 bits
 # The dump is empty: no such table or link, or a family that this kernel does not support.
 NOTHING: Final = {errnos.ENOENT, errnos.ENODEV, errnos.EAFNOSUPPORT, errnos.EOPNOTSUPP}
@@ -62,6 +65,9 @@ class Reply(NamedTuple):
 
     errno: int
     message: str
+
+
+DONE: Final = Reply(0, "")
 
 
 class Brief(NamedTuple):
@@ -92,6 +98,7 @@ class RequestSocket:
         self._timeout = timeout
         self._lock = asyncio.Lock()
         self._sequence = 0
+        self._read = 0  # bytes of dumps since the rest of the program had its turn
         self._socket: socket.socket | None = connect()
 
     @property
@@ -108,7 +115,7 @@ class RequestSocket:
     async def get(self, request: Request) -> bytes | int:
         """The body of the answer, which is one message, or an errno."""
         async with self._exclusive() as sock:
-            first = await self._send(sock, [request], NLM_F_REQUEST)
+            first = self._send(sock, [request], NLM_F_REQUEST)
             while True:
                 for message in await self._receive(sock, first):
                     if message.type == NLMSG_ERROR:
@@ -126,6 +133,28 @@ class RequestSocket:
                 return rows
         raise KernelError(f"the dump {request.type} was interrupted {DUMP_TRIES} times")
 
+    async def ask(self, requests: Sequence[Request]) -> list[bytes | int]:
+        """As `get`, for each request, in order."""
+        answers: list[bytes | int] = []
+        for start in range(0, len(requests), BATCH):
+            async with self._exclusive() as sock:
+                for at in range(start, min(start + BATCH, len(requests)), QUESTIONS):
+                    answers += await self._ask_once(sock, requests[at : at + QUESTIONS])
+            await asyncio.sleep(0)  # there may be thousands: let the rest of the program run
+        return answers
+
+    async def _ask_once(
+        self, sock: socket.socket, requests: Sequence[Request]
+    ) -> Sequence[bytes | int]:
+        first = self._send(sock, requests, NLM_F_REQUEST)
+        answers: dict[int, bytes | int] = {}
+        while len(answers) < len(requests):
+            for message in await self._receive(sock, first):
+                failed = message.type == NLMSG_ERROR
+                answer = _reply(message).errno if failed else message.body
+                answers[message.sequence - first] = answer
+        return [answers[position] for position in range(len(requests))]
+
     async def batch(self, requests: Iterable[Request]) -> list[Reply]:
         """A reply for each request, in order; a failed request does not stop the next one.
 
@@ -141,13 +170,17 @@ class RequestSocket:
         return replies
 
     async def _batch_once(self, sock: socket.socket, requests: Sequence[Request]) -> list[Reply]:
-        first = await self._send(sock, requests, NLM_F_REQUEST | NLM_F_ACK)
+        """The kernel answers those that fail, in order, and the last one, which asks for it.
+
+        If it cannot (its memory or our buffer is full), the socket fails with ENOBUFS.
+        """
+        first = self._send(sock, requests, NLM_F_REQUEST, last=NLM_F_ACK)
         replies: dict[int, Reply] = {}
-        while len(replies) < len(requests):
+        while len(requests) - 1 not in replies:
             for message in await self._receive(sock, first):
                 if message.type == NLMSG_ERROR:
                     replies[message.sequence - first] = _reply(message)
-        return [replies[position] for position in range(len(requests))]
+        return [replies.get(position, DONE) for position in range(len(requests))]
 
     async def _dump_once(
         self,
@@ -159,19 +192,30 @@ class RequestSocket:
         """The rows of one dump; None if it was interrupted. It is read to its end in any case."""
         rows: list[T] = []
         interrupted = False
-        first = await self._send(sock, [request], NLM_F_REQUEST | NLM_F_DUMP)
+        first = self._send(sock, [request], NLM_F_REQUEST | NLM_F_DUMP)
         while True:
-            for message in await self._receive(sock, first):
-                interrupted |= bool(message.flags & NLM_F_DUMP_INTR)
-                if message.type in (NLMSG_ERROR, NLMSG_DONE):
-                    _raise_unless_empty(request, _reply(message))
-                    return None if interrupted else rows
-                if brief and len(rows) >= brief.after and not brief.keeps(message.body):
+            datagram = await self._datagram(sock)
+            for kind, flags, sequence, pid, body in split(datagram):
+                if sequence != first:
                     continue
-                row = decode(message.body)
+                if flags & NLM_F_DUMP_INTR:
+                    interrupted = True
+                if kind in ENDS:
+                    _raise_unless_empty(request, _reply(Message(kind, flags, sequence, pid, body)))
+                    return None if interrupted else rows
+                if brief and len(rows) >= brief.after and not brief.keeps(body):
+                    continue
+                row = decode(body)
                 if row is not None:
                     rows.append(row)
-            await asyncio.sleep(0)  # there may be thousands: let the rest of the program run
+            await self._breathe(len(datagram))
+
+    async def _breathe(self, read: int) -> None:
+        """Let the rest of the program run, now and then: there may be thousands of objects."""
+        self._read += read
+        if self._read >= BREATH:
+            self._read = 0
+            await asyncio.sleep(0)
 
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[socket.socket]:
@@ -179,8 +223,7 @@ class RequestSocket:
             try:
                 if self._socket is None:
                     self._socket = self._connect()
-                async with asyncio.timeout(self._timeout):
-                    yield self._socket
+                yield self._socket
             except TimeoutError as error:
                 self.close()
                 raise KernelError(f"no answer from the kernel in {self._timeout:g} s") from error
@@ -191,23 +234,34 @@ class RequestSocket:
                 self.close()
                 raise
 
-    async def _send(self, sock: socket.socket, requests: Sequence[Request], flags: int) -> int:
-        """Send all in one datagram; returns the first sequence number."""
+    def _send(
+        self, sock: socket.socket, requests: Sequence[Request], flags: int, *, last: int = 0
+    ) -> int:
+        """Send all in one datagram; returns the first sequence number. `last`: more flags of it."""
         if self._sequence > WRAP:
             self._sequence = 0  # no answer is pending: we hold the lock
         first = self._sequence + 1
         self._sequence += len(requests)
+        more = [flags] * (len(requests) - 1) + [flags | last]
         data = b"".join(
-            pack(request.type, request.flags | flags, first + position, request.body)
+            pack(request.type, request.flags | more[position], first + position, request.body)
             for position, request in enumerate(requests)
         )
-        await asyncio.get_running_loop().sock_sendall(sock, data)
+        sock.send(data)
         return first
 
     async def _receive(self, sock: socket.socket, first: int) -> list[Message]:
         """The messages of one datagram that answer the current request."""
-        datagram = await asyncio.get_running_loop().sock_recv(sock, RECEIVE)
-        return [m for m in unpack(datagram) if first <= m.sequence <= self._sequence]
+        messages = unpack(await self._datagram(sock))
+        return [m for m in messages if first <= m.sequence <= self._sequence]
+
+    async def _datagram(self, sock: socket.socket) -> bytes:
+        """The next datagram. The kernel answers while we send: nearly always it is there."""
+        try:
+            return sock.recv(RECEIVE)
+        except BlockingIOError:
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.get_running_loop().sock_recv(sock, RECEIVE)
 
 
 def _reply(message: Message) -> Reply:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import EACCES, EHOSTUNREACH, EINVAL
-from itertools import groupby
+from functools import lru_cache
+from ipaddress import IPv4Address
+from itertools import groupby, starmap
 from typing import TYPE_CHECKING, Final
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_GETRULE
@@ -38,12 +40,12 @@ from nicwatchd.netlink.constants import (
     RTN_UNICAST,
 )
 from nicwatchd.netlink.decode import (
-    decode_address,
     decode_any_route,
     decode_link,
     decode_route,
-    decode_route_or_body,
     decode_rule,
+    read_address,
+    read_route,
 )
 from nicwatchd.netlink.driver import Drivers
 from nicwatchd.netlink.encode import Request, encode
@@ -53,13 +55,13 @@ from nicwatchd.netlink.published import PublishedPorts
 from nicwatchd.netlink.request import Brief, RequestSocket
 from nicwatchd.netlink.wire import (
     ADDRESS_FAMILY,
+    FAMILY_OF_VERSION,
     IFADDR,
     IFINFO,
     ROUTE,
     RULE,
     attribute,
     attribute_u32,
-    attributes,
     find_attribute,
     u32,
 )
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
         Reason,
         Rule,
     )
+    from nicwatchd.core.port import Asked
 
 # The errno of what a route of this kind ends.
 ERROR_ROUTES: Final = {BLACKHOLE: EINVAL, UNREACHABLE: EHOSTUNREACH, PROHIBIT: EACCES}
@@ -100,6 +103,8 @@ class NetlinkKernel:
         self._nftables = Nftables()
         self._published = PublishedPorts()
         self._known_drivers: dict[tuple[int, str], str] = {}
+        self._all_rows: list[Address] = []
+        self._all: dict[int, tuple[Address, ...]] = {}
 
     def close(self) -> None:
         """Close the sockets."""
@@ -141,17 +146,16 @@ class NetlinkKernel:
     async def addresses(self, index: int) -> tuple[Address, ...]:
         """See `Kernel`."""
         request = Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, index))
-        addresses = await self._requests.dump(request, decode_address)
+        addresses = await self._requests.dump(request, read_address)
         return tuple(address for address in addresses if address.index == index)
 
     async def all_addresses(self) -> dict[int, tuple[Address, ...]]:
         """See `Kernel`."""
         request = Request(RTM_GETADDR, 0, IFADDR.pack(0, 0, 0, 0, 0))
-        found: dict[int, list[Address]] = {}
-        for address in await self._requests.dump(request, decode_address):
-            if not address.ip.is_link_local:
-                found.setdefault(address.index, []).append(address)
-        return {index: tuple(addresses) for index, addresses in found.items()}
+        rows = await self._requests.dump(request, read_address)
+        if rows != self._all_rows:  # a glance, while nothing changes: they are the same objects
+            self._all_rows, self._all = rows, _by_link(rows)
+        return dict(self._all)
 
     async def link_routes(self, index: int) -> tuple[Route, ...]:
         """See `Kernel`."""
@@ -163,13 +167,13 @@ class NetlinkKernel:
         self, addresses: AbstractSet[IPAddress]
     ) -> dict[IPAddress, frozenset[int]]:
         """See `Kernel`. The kernel cannot filter by destination: most is skipped unread."""
-        wanted = {ip.packed for ip in addresses}
+        families, wanted = _packed(frozenset(addresses))
         found: dict[IPAddress, frozenset[int]] = {}
 
         def decode(body: bytes) -> Route | bytes | None:
-            return decode_route_or_body(body) if _host_of(body) in wanted else None
+            return read_route(body) if _host_of(body) in wanted else None
 
-        for route in await self._of_main({Family(ip.version) for ip in addresses}, decode):
+        for route in await self._of_main(families, decode):
             ip = route.dst.network_address
             found[ip] = found.get(ip, frozenset()) | route.links
         return found
@@ -245,7 +249,7 @@ class NetlinkKernel:
             body = ROUTE.pack(number, 0, 0, 0, 0, protocol, 0, 0, 0) + filters
             request = Request(RTM_GETROUTE, 0, body)
             brief = None if in_full is None else Brief(in_full, _is_essential)
-            rows += await self._requests.dump(request, decode_route_or_body, brief)
+            rows += await self._requests.dump(request, read_route, brief)
         return await self._resolved(rows)
 
     async def _resolved(self, rows: Sequence[Route | bytes]) -> list[Route]:
@@ -301,26 +305,51 @@ class NetlinkKernel:
         self, src: IPAddress | None, dst: IPAddress, *, oif: int = 0
     ) -> RouteAnswer | int:
         """See `Kernel`."""
-        bits = dst.max_prefixlen
-        family = Family(dst.version)
-        # IPv6 always reports the table, and refuses the flag (strict checks).
-        flags = RTM_F_LOOKUP_TABLE if family is Family.V4 else 0
-        source_bits = 0 if src is None else bits
-        body = ROUTE.pack(ADDRESS_FAMILY[family], bits, source_bits, 0, 0, 0, 0, 0, flags)
-        body += attribute(RTA_DST, dst.packed)
-        if src is not None:
-            body += attribute(RTA_SRC, src.packed)
-        if oif:
-            body += attribute_u32(RTA_OIF, oif)
-        answer = await self._requests.get(Request(RTM_GETROUTE, 0, body))
-        if isinstance(answer, int):
-            return answer
-        # IPv6 answers with the route that ends the lookup where IPv4 answers with its errno.
-        kind = ROUTE.unpack_from(answer)[7]
-        if kind in ERROR_ROUTES:
-            return ERROR_ROUTES[kind]
-        found = attributes(answer, ROUTE.size)
-        return RouteAnswer(u32(found.get(RTA_TABLE)), u32(found.get(RTA_OIF)))
+        return (await self.route_gets(((src, dst, oif),)))[0]
+
+    async def route_gets(self, asked: Sequence[Asked]) -> list[RouteAnswer | int]:
+        """See `Kernel`."""
+        return [_route_answer(a) for a in await self._requests.ask([*starmap(_look_up, asked)])]
+
+
+def _by_link(addresses: Iterable[Address]) -> dict[int, tuple[Address, ...]]:
+    """By ifindex, without link-local ones."""
+    found: dict[int, list[Address]] = {}
+    for address in addresses:
+        if not address.ip.is_link_local:
+            found.setdefault(address.index, []).append(address)
+    return {index: tuple(its) for index, its in found.items()}
+
+
+def _look_up(src: IPAddress | None, dst: IPAddress, oif: int) -> Request:
+    family, bits = FAMILY_OF_VERSION[dst.version], dst.max_prefixlen
+    # IPv6 always reports the table, and refuses the flag (strict checks).
+    flags = RTM_F_LOOKUP_TABLE if isinstance(dst, IPv4Address) else 0
+    body = ROUTE.pack(family, bits, 0 if src is None else bits, 0, 0, 0, 0, 0, flags)
+    body += attribute(RTA_DST, dst.packed)
+    if src is not None:
+        body += attribute(RTA_SRC, src.packed)
+    if oif:
+        body += attribute_u32(RTA_OIF, oif)
+    return Request(RTM_GETROUTE, 0, body)
+
+
+def _route_answer(answer: bytes | int) -> RouteAnswer | int:
+    if isinstance(answer, int):
+        return answer
+    # IPv6 answers with the route that ends the lookup where IPv4 answers with its errno.
+    kind = ROUTE.unpack_from(answer)[7]
+    if kind in ERROR_ROUTES:
+        return ERROR_ROUTES[kind]
+    table, oif = (find_attribute(answer, ROUTE.size, wanted) for wanted in (RTA_TABLE, RTA_OIF))
+    return RouteAnswer(u32(table), u32(oif))
+
+
+@lru_cache(maxsize=2)  # nearly always asked for the same
+def _packed(addresses: frozenset[IPAddress]) -> tuple[frozenset[Family], frozenset[bytes]]:
+    """The families of addresses, and their bytes."""
+    families = frozenset(map(Family, {ip.version for ip in addresses}))
+    return families, frozenset(ip.packed for ip in addresses)
 
 
 def _host_of(body: bytes) -> bytes | None:
@@ -331,7 +360,7 @@ def _host_of(body: bytes) -> bytes | None:
 
 
 def _decode_default(body: bytes) -> Route | bytes | None:
-    return None if ROUTE.unpack_from(body)[1] else decode_route_or_body(body)
+    return None if ROUTE.unpack_from(body)[1] else read_route(body)
 
 
 def _is_wide(body: bytes) -> bool:

@@ -32,13 +32,15 @@ ROUTE: Final = Struct("=BBBBBBBBI")
 # fib_rule_hdr: family, dst_len, src_len, tos, table (as above), -, -, action, flags
 RULE: Final = Struct("=BBBBBBBBI")
 CACHEINFO: Final = Struct("=IIII")  # ifa_cacheinfo: preferred, valid [s], created, updated
+ROUTE_CACHEINFO: Final = Struct("=IIi")  # rta_cacheinfo: -, -, the time left [ticks; 0: for ever]
 
 IPV4_BYTES: Final = 4
 FOREVER: Final = 0xFFFFFFFF  # for a lifetime; for FRA_SUPPRESS_* it means none
 TYPE_MASK: Final = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
-ADDRESS_FAMILY: Final = {Family.V4: AF_INET, Family.V6: AF_INET6}
+ADDRESS_FAMILY: Final = {Family.V4: int(AF_INET), Family.V6: int(AF_INET6)}
 FAMILY: Final = {int(AF_INET): Family.V4, int(AF_INET6): Family.V6}
+FAMILY_OF_VERSION: Final = {4: int(AF_INET), 6: int(AF_INET6)}  # `ip.version` -> address family
 
 
 class Message(NamedTuple):
@@ -56,16 +58,20 @@ def pack(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
     return HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0) + body
 
 
-def unpack(datagram: bytes) -> Iterator[Message]:
-    """The messages of a datagram, up to the first malformed one."""
+def split(datagram: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
+    """The fields of the messages of a datagram, as in `Message`, up to the first malformed one."""
     offset = 0
     while offset + HEADER.size <= len(datagram):
         length, kind, flags, sequence, pid = HEADER.unpack_from(datagram, offset)
         if length < HEADER.size:
             return
-        body = datagram[offset + HEADER.size : offset + length]
-        yield Message(kind, flags, sequence, pid, body)
+        yield kind, flags, sequence, pid, datagram[offset + HEADER.size : offset + length]
         offset += (length + 3) & ~3
+
+
+def unpack(datagram: bytes) -> Iterator[Message]:
+    """The messages of a datagram, up to the first malformed one."""
+    return map(Message._make, split(datagram))
 
 
 def attributes(body: bytes, offset: int) -> dict[int, bytes]:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from nicwatchd import __version__
+from nicwatchd.core import asking
 from nicwatchd.core.host import Host
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
@@ -141,6 +142,7 @@ class Daemon:
         turn.start(self._clock())
         try:
             while turn.step:
+                self._events.heed(turn.picture.heeded)
                 answer = await self._driver.carry_out(turn.step)
                 if isinstance(answer, Applied):
                     self._counters.count_outcomes(answer.outcomes)
@@ -191,7 +193,10 @@ class Daemon:
                 self.turn.take_reading(item, now)
             case NewPolicy(policy=policy):
                 self.turn.set_policy(policy, now)
+                if self._questions.ask_afresh():
+                    asking.poll_all(self.host, now)
             case Reconcile(only=only):
+                self._questions.ask_afresh()
                 if self._record(item, self.host.releases.minus(only)):
                     self._waiting.append((item, self.turn.reconcile(only, now, item.adopt)))
             case Release(only=only):

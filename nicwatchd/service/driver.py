@@ -61,9 +61,8 @@ class Driver:
             case Apply():
                 return await self._apply(step)
             case LookUp(probes=probes):
-                lookup = self._kernel.route_get
-                answers = [await lookup(each.src, each.dst, oif=each.oif) for each in probes]
-                return LookedUp(tuple(answers))
+                asked = [(each.src, each.dst, each.oif) for each in probes]
+                return LookedUp(tuple(await self._kernel.route_gets(asked)))
 
     async def _read_links(self, step: ReadLinks) -> LinksRead:
         self._forget_all_but(step.known)
@@ -137,8 +136,10 @@ class Driver:
             raise RuntimeError("a dry run applies nothing")
         operations, failed = self._record_additions(step)
         theirs = await self._theirs_by_now(step)
-        gone = [Outcome(o, Result.DONE, EADDRNOTAVAIL) for o in operations if o in theirs]
-        operations = [each for each in operations if each not in theirs]
+        gone: list[Outcome] = []
+        if theirs:
+            gone = [Outcome(o, Result.DONE, EADDRNOTAVAIL) for o in operations if o in theirs]
+            operations = [each for each in operations if each not in theirs]
         outcomes = (*failed, *gone, *await self._kernel.run(operations))
         for each in outcomes:
             if isinstance(each.operation, SetRuleset) and each.result is Result.DONE:

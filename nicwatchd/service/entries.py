@@ -140,7 +140,7 @@ def _health_text(
     before = news.before.health if news.before else None
     if after.health is Health.WORKING:
         if before is None or (news.before and news.before.waits):
-            return f"{family} works, {duration(news.at - news.view.seen)} after it was attached"
+            return f"{family} works, {duration(news.at - news.view.seen)} after it was seen"
         was = "degraded" if before is Health.DEGRADED else "not working"
         return f"{family} works again, after {duration(lasted)} {was}"
     if after.waits:

@@ -28,6 +28,7 @@ from nicwatchd.core.port import (
     AddressEvent,
     Event,
     EventSource,
+    Heeded,
     Kernel,
     KernelError,
     RouteEvent,
@@ -96,6 +97,7 @@ class KernelWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         self._events.start(self._take)
+        self._events.heed(Heeded(firewall=True))
         try:
             while True:
                 began = self._clock()

@@ -18,6 +18,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ from nicwatchd.core.model import PROTOCOL, Address, IPAddress, Key
 from nicwatchd.core.releases import Releases
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-Entry = tuple[int, str, str]  # ifindex, MAC, address
+Entry = tuple[int, str, IPAddress]  # of an address: ifindex, MAC, itself
 
 
 class Ledger:
@@ -37,7 +38,7 @@ class Ledger:
         self._file = directory / "addresses.json"
         self._ruleset = directory / "nftables.json"
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
-        self._entries: set[Entry] = set()
+        self._entries: dict[Entry, str] = {}  # and the address as text: to make it takes a while
         self.releases = Releases()
         self.floating: Mapping[Key, Record] = {}
         # Missing or unreadable: then we cannot be sure that any address is ours.
@@ -67,7 +68,8 @@ class Ledger:
     def _load(self) -> None:
         document = json.loads(self._file.read_text(encoding="utf-8"))
         if document["boot"] == self._boot:
-            self._entries = {(int(i), str(mac), str(ip)) for i, mac, ip in document["addresses"]}
+            rows = document["addresses"]
+            self._entries = {(int(i), str(mac), ip_address(ip)): str(ip) for i, mac, ip in rows}
             links = frozenset((int(i), str(mac)) for i, mac in document["released"]["exceptions"])
             self.releases = Releases(document["released"]["everything"] is True, links)
             self.floating = dict(map(self._record_of, document["floating"]))
@@ -81,15 +83,15 @@ class Ledger:
             frozenset(map(ip_address, row["also"])),
         )
 
-    def add(self, entries: Iterable[tuple[int, str, IPAddress]]) -> None:
+    def add(self, entries: Iterable[Entry]) -> None:
         """Record addresses that are about to be added. Raises OSError if that fails."""
-        added = {(index, mac, str(ip)) for index, mac, ip in entries}
+        added = {entry: str(entry[2]) for entry in entries if entry not in self._entries}
         self._keep(self._entries | added, self.releases, self.floating)
 
     def keep_only(self, links: Iterable[Key]) -> None:
         """Remove the entries of all other links."""
         alive = set(links)
-        entries = {entry for entry in self._entries if entry[:2] in alive}
+        entries = {entry: ip for entry, ip in self._entries.items() if entry[:2] in alive}
         floating = {key: record for key, record in self.floating.items() if key in alive}
         self._keep(entries, self.releases.among(alive), floating)
 
@@ -102,7 +104,7 @@ class Ledger:
         self._keep(self._entries, self.releases, floating)
 
     def _keep(
-        self, entries: set[Entry], releases: Releases, floating: Mapping[Key, Record]
+        self, entries: dict[Entry, str], releases: Releases, floating: Mapping[Key, Record]
     ) -> None:
         if (entries, releases, floating) == (self._entries, self.releases, self.floating):
             return
@@ -110,7 +112,7 @@ class Ledger:
         released = {"everything": releases.everything, "exceptions": sorted(releases.exceptions)}
         document = {
             "boot": self._boot,
-            "addresses": sorted(entries),
+            "addresses": sorted((index, mac, ip) for (index, mac, _), ip in entries.items()),
             "released": released,
             "floating": [_row(key, record) for key, record in sorted(floating.items())],
         }
@@ -124,26 +126,36 @@ class Ledger:
         Those of what is gone, else what others add there later would count as ours; and of what
         has the kernel's own mark, else it would still count as ours once others replaced it.
         """
+        if not self._entries:
+            return
         needed = {
-            (*link, str(address.ip))
+            (*link, address.ip)
             for link, addresses in found.items()
             for address in addresses
             if address.protocol != PROTOCOL
         }
-        entries = {e for e in self._entries if e[:2] not in found or e in needed}
+        kept = (e for e in self._entries if e[:2] not in found or e in needed)
+        entries = {entry: self._entries[entry] for entry in kept}
         self._keep(entries, self.releases, self.floating)
 
     def mark(self, mac: str, addresses: Iterable[Address]) -> tuple[Address, ...]:
         """The addresses; ours carry our mark: those in the ledger that nobody has taken over."""
+        if not self._entries:
+            return tuple(addresses)
         return tuple(
-            replace(address, protocol=PROTOCOL)
-            if (address.index, mac, str(address.ip)) in self._entries
-            and address.protocol == 0
+            _with_mark(address)
+            if address.protocol == 0
             and not address.dynamic
             and address.prefixlen == address.ip.max_prefixlen
+            and (address.index, mac, address.ip) in self._entries
             else address
             for address in addresses
         )
+
+
+@lru_cache(maxsize=16384)  # as the addresses of `nicwatchd.netlink.decode`: each stays the same one
+def _with_mark(address: Address) -> Address:
+    return replace(address, protocol=PROTOCOL)
 
 
 def _row(key: Key, record: Record) -> dict[str, object]:

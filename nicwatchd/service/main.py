@@ -109,7 +109,8 @@ def _reload(daemon: Daemon, config: Path | None, send: journal.Sink) -> None:
         text = "settings reloaded; changes to [imds] and `platform` take effect at the next start"
         send(journal.RELOADED, text, journal.INFO, {})
     except SettingsError as error:
-        text = f"the new settings cannot be used, so the old ones remain in effect: {error}"
+        text = "the new settings cannot be used, so the old ones remain in effect: "
+        text += error.in_one_line
         daemon.keep_settings(f"{text}; mend that, then: sudo systemctl reload nicwatchd")
         send(journal.RELOAD_FAILED, text, journal.ERROR, {})
     systemd.notify(ready=True, status=text)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nicwatchd.core.decision import Decision
-from nicwatchd.core.model import Key, Link
+from nicwatchd.core.model import Key, Link, Operation, SetGroup
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Kernel
 from nicwatchd.core.releases import Releases
@@ -67,15 +67,22 @@ async def release(
 
 
 async def preview(
-    kernel: Kernel, ledger: Ledger, only: str | None = None, policy: Policy | None = None
+    kernel: Kernel,
+    ledger: Ledger,
+    only: str | None = None,
+    policy: Policy | None = None,
+    *,
+    unprotected: str | None = None,
 ) -> Decision:
     """What a release would do: its first decision, of which nothing is carried out or recorded.
 
-    Raises KernelError, UnknownInterfaceError.
+    `unprotected`: the MAC of the primary, where its protection goes, too, as it does with the last
+    other ENI; it keeps its link group. Raises KernelError, UnknownInterfaceError.
     """
     keys = await _wanted(kernel, only)
+    kept = [] if unprotected is None else await _wanted(kernel, unprotected)
     turn = _turn(policy)
-    for key in keys:
+    for key in (*keys, *kept):
         turn.release(key, now=0.0)
     driver = Driver(kernel, ledger, read_only=True)
     turn.start(now=0.0)
@@ -85,7 +92,13 @@ async def preview(
         turn.fail(now=0.0)
     if turn.broken or not turn.decision:
         raise RuntimeError(f"internal error, nothing is decided: {turn.broken}")
-    return turn.decision
+    grouped = {key[0] for key in kept if key}
+    done = (o for o in turn.decision.operations if not _is_group_of(o, grouped))
+    return replace(turn.decision, operations=tuple(done))
+
+
+def _is_group_of(operation: Operation, links: Collection[int]) -> bool:
+    return isinstance(operation, SetGroup) and operation.index in links
 
 
 def _turn(policy: Policy | None) -> Turn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,13 @@ class AlreadyRunningError(Exception):
 def is_ec2(dmi: Path = DMI, xen: Path = XEN_UUID) -> bool:
     """Whether the firmware says EC2: on Nitro by the vendor, on Xen by a UUID that begins ec2."""
     return _read(dmi / "sys_vendor") == "amazon ec2" or _read(xen).startswith("ec2")
+
+
+@cache
+def instance_id(dmi: Path = DMI) -> str:
+    """The instance's id, for commands that name it; empty where the firmware does not say it."""
+    tag = _read(dmi / "board_asset_tag")
+    return tag if tag.startswith("i-") else ""
 
 
 def _read(path: Path) -> str:

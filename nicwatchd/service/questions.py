@@ -81,6 +81,16 @@ class Questions:
         if self._primary is None:
             self._primary = asyncio.create_task(self._read_primary())
 
+    def ask_afresh(self) -> bool:
+        """Find out now how IMDS is, and the primary's MAC; whether there was a pause of ours.
+
+        Whoever has just enabled IMDS does not wait for that.
+        """
+        if self._primary is not None and not self._primary.done():
+            self._primary.cancel()
+            self._primary = asyncio.create_task(self._read_primary())
+        return self._imds.ask_afresh()
+
     async def _read_primary(self) -> None:
         pause = PRIMARY_FIRST
         last: Answer[str] | None = None

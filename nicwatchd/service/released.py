@@ -9,6 +9,7 @@ from typing import Any, Final
 from nicwatchd.core.failures import failed
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
+    AddRule,
     Operation,
     RemoveAddress,
     RemoveRoute,
@@ -36,8 +37,17 @@ class Released:
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome], name_of: NameOf) -> Released:
-        """The result of all rounds: the last outcome of each operation counts."""
-        last = {o.operation: o for o in outcomes if _is_removal(o.operation)}
+        """The result of all rounds: the last outcome of each operation counts.
+
+        Rules of others are removed and added again, to keep their order: those are still there.
+        """
+        every = list(outcomes)
+        back = {o.operation for o in every if o.result is Result.DONE}
+        last = {
+            o.operation: o
+            for o in every
+            if _is_removal(o.operation) and _opposite(o.operation) not in back
+        }
         return cls(
             tuple(o.operation for o in last.values() if o.result is Result.DONE),
             tuple((command(o.operation, name_of), o.message) for o in failed(last.values())),
@@ -48,6 +58,10 @@ class Released:
         counts = {name: sum(isinstance(o, kind) for o in self.done) for kind, name in KINDS.items()}
         refused = [{"operation": operation, "error": error} for operation, error in self.failed]
         return {"released": counts, "failed": refused}
+
+
+def _opposite(operation: Operation) -> Operation | None:
+    return AddRule(operation.rule) if isinstance(operation, RemoveRule) else None
 
 
 def _is_removal(operation: Operation) -> bool:

@@ -2,8 +2,8 @@
 
 `/etc/nicwatchd/nicwatchd.toml`, then `conf.d/*.toml` beside it in the order of their names; a later
 file overrides single keys of earlier ones, and adds `[[interface]]` sections. Without files, the
-defaults apply. An error is reported in one line that names the file, the key, and what would be
-correct.
+defaults apply. Each error of a file is reported in a line that names the file, the key, and what
+would be correct.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from nicwatchd.service.section_settings import TOLD
 from nicwatchd.service.settings_model import Settings
@@ -29,7 +30,12 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the text is one line for the operator."""
+    """The settings cannot be used; the text has a line for each thing that is wrong."""
+
+    @property
+    def in_one_line(self) -> str:
+        """The same for where there is one line."""
+        return "; ".join(str(self).splitlines())
 
 
 def load(file: Path | None = None) -> Settings:
@@ -85,25 +91,25 @@ def _validate(document: Mapping[str, Any], path: Path) -> Settings:
     try:
         return Settings.model_validate(document)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_explain(error)}") from None
+        every = (f"{path}: {_explain(each)}" for each in error.errors(include_url=False))
+        raise SettingsError("\n".join(dict.fromkeys(every))) from None
 
 
-def _explain(error: ValidationError) -> str:
-    """The first error, in one line."""
-    first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
+def _explain(error: ErrorDetails) -> str:
+    """One error, in one line."""
+    place = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
         return _unknown_key(place)
-    if first["type"] == TOLD:
-        return ": ".join(part for part in (".".join(place), first["msg"]) if part)
-    message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if place[0] == "interface" and first["type"] in ("model_type", "list_type"):
+    if error["type"] == TOLD:
+        return ": ".join(part for part in (".".join(place), error["msg"]) if part)
+    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if place[0] == "interface" and error["type"] in ("model_type", "list_type"):
         message = "a section with double brackets, [[interface]]"
-    elif first["type"] == "model_type":
+    elif error["type"] == "model_type":
         message = f"a section, [{place[-1]}]"
-    elif first["type"] == "too_short":
+    elif error["type"] == "too_short":
         message = "a list with something in it"
-    return f"{'.'.join(place)}: {_SHORT.repr(first['input'])} is wrong; it should be {message}"
+    return f"{'.'.join(place)}: {_SHORT.repr(error['input'])} is wrong; it should be {message}"
 
 
 def _unknown_key(place: list[str]) -> str:

@@ -13,12 +13,13 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import Family, Reason, ours
-from nicwatchd.core.remedies import remedy_of
+from nicwatchd.core.remedies import changes_ec2, remedy_of
 from nicwatchd.core.treatment import Primary
 from nicwatchd.core.unlinked import Unlinked
 from nicwatchd.core.view import View
 from nicwatchd.imds.condition import Condition
 from nicwatchd.service.pci import Device
+from nicwatchd.service.platform import instance_id
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class InterfaceStatus(_Model):
     section: str | None = None  # of the settings, that applies to it: what it matches by
     link_up: bool = True
     primary: bool = False
+    protected: bool = False  # it is the primary, and has a table and rules of nicwatchd
     health: Health | None = None
     waits: bool = False  # all causes of both families are expected to end by themselves
     state: State
@@ -196,6 +198,7 @@ def of_view(view: View, epoch: float) -> InterfaceStatus:
         section=None if view.section is None else str(view.section),
         link_up=link.up,
         primary=isinstance(view.treatment, Primary),
+        protected=view.is_protected,
         health=worst(each.health for each in view.health.values()),
         waits=_waits(view),
         state=view.state,
@@ -275,13 +278,23 @@ def problem_of(view: View) -> str | None:
 
 
 def reason_statuses(reasons: Iterable[Reason], view: View) -> list[ReasonStatus]:
-    """Reasons for display, each with its remedy for this interface."""
+    """Reasons for display, each with its remedy for this interface, if it is time for that."""
     return [_reason_status(reason, view) for reason in reasons]
 
 
 def _reason_status(reason: Reason, view: View) -> ReasonStatus:
     eni = _value(view.memory.believed.interface_id)
-    remedy = remedy_of(reason, name=view.link.name, mac=view.link.mac, eni=eni)
+    device = _value(view.memory.believed.device_number)
+    remedy = remedy_of(
+        reason,
+        name=view.link.name,
+        mac=view.link.mac,
+        eni=eni,
+        device="" if device is None else str(device),
+        instance=instance_id(),
+    )
+    if view.is_young and changes_ec2(remedy):
+        remedy = ""  # most of it mends itself: what is waited for is waited for
     return ReasonStatus(code=reason.code, text=shown(reason.text), remedy=shown(remedy))
 
 

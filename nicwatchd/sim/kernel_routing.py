@@ -65,6 +65,7 @@ class Routing:
         self.routes: list[Route] = []
         self.rules: list[Rule] = list(FIRST_RULES)
         self._emit = emit
+        self.heeds: Callable[[Route], bool] = lambda _: False  # whether events tell of a route
 
     # --- routes --------------------------------------------------------------------------------
 
@@ -146,7 +147,8 @@ class Routing:
         alone = route.dst.prefixlen == route.dst.max_prefixlen
         in_main = route.table == MAIN_TABLE
         wide = route.is_wide and route.table != LOCAL_TABLE
-        if ours or in_main or wide or route.table >= TABLE_BASE:
+        heeded = route.table != LOCAL_TABLE and self.heeds(route)
+        if ours or in_main or wide or heeded or route.table >= TABLE_BASE:
             culprit = f"port id {pid}" if ours and deleted else ""
             self._emit(
                 RouteEvent(
@@ -161,6 +163,7 @@ class Routing:
                     host=route.dst.network_address if in_main and alone else None,
                     wide=wide,
                     error=in_main and wide and route.kind in ERRORS,
+                    heeded=heeded,
                 )
             )
 

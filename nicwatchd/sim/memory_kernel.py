@@ -28,7 +28,7 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
-from nicwatchd.core.port import Event, Outcome, Overrun, RouteAnswer, judge
+from nicwatchd.core.port import Event, FirewallEvent, Heeded, Outcome, Overrun, RouteAnswer, judge
 from nicwatchd.sim import ip_syntax
 from nicwatchd.sim.kernel_lookup import lookup
 from nicwatchd.sim.kernel_routing import LOCAL_TABLE
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from nicwatchd.core.firewall import Published
     from nicwatchd.core.model import IPAddress
+    from nicwatchd.core.port import Asked
 
 UNSPECIFIED: Final[Mapping[Family, IPAddress]] = {
     Family.V4: IPv4Address(0),
@@ -54,11 +55,16 @@ class FakeEvents:
     def __init__(self, listeners: list[FakeEvents]) -> None:
         self._listeners = listeners
         self._notify: Callable[[Event], None] | None = None
+        self.heeded = Heeded()
 
     def start(self, notify: Callable[[Event], None]) -> None:
         """See `EventSource`."""
         self._notify = notify
         self._listeners.append(self)
+
+    def heed(self, heeded: Heeded) -> None:
+        """See `EventSource`."""
+        self.heeded = heeded
 
     def close(self) -> None:
         """See `EventSource`."""
@@ -79,9 +85,10 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.writes = 0
-        self.published_ports: tuple[Published, ...] = ()
+        self._published: tuple[Published, ...] = ()
         self.nft_fails: Reason | None = None  # why, as `Kernel.nft_problem` says it
         self._state = KernelState(self._emit)
+        self._state.heeds = self._heeds
         self._last_index = 1
         self._listeners: list[FakeEvents] = []
 
@@ -151,7 +158,7 @@ class FakeKernel:
 
     async def published(self) -> tuple[Published, ...]:
         """See `Kernel`."""
-        return self.published_ports
+        return self._published
 
     async def nft_problem(self) -> Reason | None:
         """See `Kernel`."""
@@ -173,6 +180,10 @@ class FakeKernel:
         if dst in local:
             return RouteAnswer(LOCAL_TABLE, 1)
         return lookup(self._state, src, dst, oif)
+
+    async def route_gets(self, asked: Sequence[Asked]) -> list[RouteAnswer | int]:
+        """See `Kernel`."""
+        return [await self.route_get(src, dst, oif=oif) for src, dst, oif in asked]
 
     # --- the world's side ----------------------------------------------------------------------
 
@@ -222,6 +233,18 @@ class FakeKernel:
     def flush_ruleset(self, left: str | None = None) -> None:
         """As `nft flush ruleset`; `left`: what is there instead."""
         self._state.ruleset = left
+        self._tell_of_firewall()
+
+    @property
+    def published_ports(self) -> tuple[Published, ...]:
+        """What containers publish."""
+        return self._published
+
+    @published_ports.setter
+    def published_ports(self, ports: tuple[Published, ...]) -> None:
+        if ports != self._published:
+            self._published = ports
+            self._tell_of_firewall()
 
     def drop(self, thing: Address | Route | Rule, *, pid: int = 0) -> None:
         """Remove an object, of another program or ours; `OSError` as from the kernel."""
@@ -248,6 +271,13 @@ class FakeKernel:
     def _emit(self, event: Event) -> None:
         for listener in self._listeners:
             listener.emit(event)
+
+    def _heeds(self, route: Route) -> bool:
+        return any(ip in route.dst for each in self._listeners for ip in each.heeded.destinations)
+
+    def _tell_of_firewall(self) -> None:
+        if any(listener.heeded.firewall for listener in self._listeners):
+            self._emit(FirewallEvent())
 
     def _run_one(self, operation: Operation) -> int:
         self.writes += 1

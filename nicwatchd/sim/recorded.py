@@ -106,6 +106,7 @@ class KernelSteps:
         """Do what the lines of one moment say."""
         for line in lines:
             self.outside = line.outside or self.outside
+            self._kernel.published_ports = self.outside.published
             if line.link:
                 await self._set_link(line.link)
             elif line.link_gone is not None:

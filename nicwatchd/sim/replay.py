@@ -68,6 +68,7 @@ class _Replay:
         self._recording = recording
         self._clock: Callable[[], float] = asyncio.get_running_loop().time
         self._kernel = FakeKernel()
+        self._events = self._kernel.events()
         self._steps = KernelSteps(recording, self._kernel)
         self._imds = RecordedImds(recording, self._clock)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
@@ -85,7 +86,7 @@ class _Replay:
             header = self._recording.header
             self._turn = Turn(header.policy, lambda: 0.0, self._clock(), strict=True)
             self._turn.host.releases = header.releases
-            self._kernel.events().start(self._inbox.put_nowait)
+            self._events.start(self._inbox.put_nowait)
             while not world.done():
                 await self._once()
             await world
@@ -137,6 +138,7 @@ class _Replay:
         turn = self._turn
         turn.start(self._clock())
         while turn.step:
+            self._events.heed(turn.picture.heeded)
             turn.answer(await self._carry_out(turn.step), self._clock())
             self._tell()
 
@@ -163,8 +165,8 @@ class _Replay:
             case Apply(operations=operations):
                 return Applied(tuple(await kernel.run(operations)))
             case LookUp(probes=probes):
-                answers = [await kernel.route_get(p.src, p.dst, oif=p.oif) for p in probes]
-                return LookedUp(tuple(answers))
+                asked = [(each.src, each.dst, each.oif) for each in probes]
+                return LookedUp(tuple(await kernel.route_gets(asked)))
 
     async def _read_objects(self, step: ReadObjects) -> ObjectsRead:
         kernel, outside = self._kernel, self._steps.outside

@@ -118,7 +118,7 @@ complete -c nicwatchd -n '_shtab_nicwatchd_using release' -l dry-run -d 'show wh
 complete -c nicwatchd -n '_shtab_nicwatchd_using release' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read the settings from FILE (default: /etc/nicwatchd/nicwatchd.toml)'
 complete -c nicwatchd -n '_shtab_nicwatchd_using release' -l json -d 'machine-readable output'
 complete -c nicwatchd -n '_shtab_nicwatchd_using release' -l runtime-directory -xka "(__fish_complete_directories)" -d 'directory of the socket, the lock and the ledger (default: /run/nicwatchd)'
-complete -c nicwatchd -n '_shtab_nicwatchd_using release; and test $_shtab_nicwatchd_npos -eq 0' -ka "(_nicwatchd_interfaces)" -d 'release this interface only (name or MAC); default: the whole host, after a question'
+complete -c nicwatchd -n '_shtab_nicwatchd_using release; and test $_shtab_nicwatchd_npos -eq 0' -ka "(_nicwatchd_interfaces)" -d 'release this interface only (name, MAC or ENI id); default: the whole host, after a question'
 complete -c nicwatchd -n '_shtab_nicwatchd_using; and test $_shtab_nicwatchd_npos -eq 0' -a migrate -d 'Take over from the tools that configured hot-plugged interfaces before (root).'
 complete -c nicwatchd -n '_shtab_nicwatchd_using migrate' -s h -l help -d 'show this help message and exit'
 complete -c nicwatchd -n '_shtab_nicwatchd_using migrate' -l dry-run -d 'show what would be done and why, and change nothing'

@@ -5,20 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import sys
-import tempfile
-from pathlib import Path
 from typing import Final
 
-from nicwatchd.sim import sandbox
-from tests.bench import report
+from tests.bench import counted
 from tests.bench.figures import Figure, Limit
-from tests.vm import image
-from tests.vm.host import VmHost, package
+from tests.vm.host import VmHost
 
-IMAGE: Final = "trixie"
 ROUNDS: Final = 3
 LATER: Final = 0.5  # s; the emulated processor is many times slower than a real one
 USEC: Final = 1e6
@@ -26,22 +19,20 @@ WITHOUT, ENABLED, SILENT = "without nicwatchd", "with it", "with it, IMDS silent
 KINDS: Final = (WITHOUT, ENABLED, SILENT)
 
 
-async def measure(_seed: int, *, quick: bool) -> list[Figure]:
+async def measure(*, quick: bool) -> list[Figure]:
     """The time from the start of userspace to multi-user.target. The kinds of boot take turns.
 
     The machine counts its own time (see `Vm`), so other work of this host affects no figure.
     """
     reached: dict[str, list[float]] = {kind: [] for kind in KINDS}
     ready: list[float] = []
-    with tempfile.TemporaryDirectory() as directory:
-        async with VmHost(image.find(IMAGE), Path(directory), package(), counted=True) as host:
-            await host.install()
-            for _ in range(1 if quick else ROUNDS):
-                for kind in KINDS:
-                    await _boot(host, kind)
-                    reached[kind].append(await _since_userspace(host, "multi-user.target"))
-                    if kind != WITHOUT:
-                        ready.append(await _since_userspace(host, "nicwatchd.service"))
+    async with counted.installed() as host:
+        for _ in range(1 if quick else ROUNDS):
+            for kind in KINDS:
+                await _boot(host, kind)
+                reached[kind].append(await _since_userspace(host, "multi-user.target"))
+                if kind != WITHOUT:
+                    ready.append(await _since_userspace(host, "nicwatchd.service"))
     later = [
         Figure(f"boot: multi-user.target, {k}", s, "s", show=SHOWN) for k, s in reached.items()
     ]
@@ -84,20 +75,5 @@ async def _since_userspace(host: VmHost, unit: str) -> float:
     return (int(active) - int(began)) / USEC
 
 
-def main() -> int:
-    """Run the command; returns the exit code: 1 if a limit is exceeded."""
-    parser = argparse.ArgumentParser(prog="boot", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="one boot of each kind; writes nothing"
-    )
-    arguments = parser.parse_args()
-    sandbox.require()
-    figures = asyncio.run(measure(0, quick=arguments.quick))
-    sys.stdout.write(report.table(figures))
-    if not arguments.quick:
-        report.fill_in("make bench-boot", report.table(figures))
-    return 0 if all(figure.met for figure in figures) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(counted.main("bench-boot", __doc__, measure))

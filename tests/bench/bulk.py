@@ -22,7 +22,7 @@ ROUNDS: Final = 9
 QUICK_ROUNDS: Final = 2
 LAG: Final = 3.0  # s: by then DHCP and the start of the link have finished
 DETACHED: Final = 0.200  # s
-TIMES: Final = 5.0  # at most this many times as long as `ip -batch`
+TIMES: Final = 1.5  # at most this many times as long as `ip -batch`
 LINK_LOCAL: Final = ip_network("fe80::/64")
 UNLISTED: Final = (Step(listed=False), Step(at=LAG, complete=True))
 

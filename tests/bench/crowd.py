@@ -31,13 +31,13 @@ LOOK: Final = (
 PATIENCE: Final = 120.0  # s
 
 
-def script(number: int) -> EniScript:
-    """ENI `number`, in a subnet of its own."""
+def script(number: int, addresses: int = ADDRESSES) -> EniScript:
+    """ENI `number`, in a subnet of its own, with so many addresses of each family."""
     return EniScript(
         f"eth{number}",
         f"02:00:00:00:02:{number:02x}",
-        tuple(f"10.2.{number}.{10 + n}" for n in range(ADDRESSES)),
-        tuple(f"2001:db8:2:{number:x}::{16 + n:x}" for n in range(ADDRESSES)),
+        tuple(f"10.2.{number}.{10 + n}" for n in range(addresses)),
+        tuple(f"2001:db8:2:{number:x}::{16 + n:x}" for n in range(addresses)),
         subnet_ipv4=f"10.2.{number}.0/24",
         subnet_ipv6=(f"2001:db8:2:{number:x}::/64",),
         device_number=number,
@@ -53,24 +53,24 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
     enis = QUICK_ENIS if quick else ENIS
     scripts = [script(number) for number in range(1, enis + 1)]
     async with host.host(*scripts) as ec2:
-        await _plug_all(ec2, scripts)
+        await plug_all(ec2, scripts)
         with outside.look_into(ec2.vpc.host) as probe:
             wanted = [
                 outside.expected(eni, ec2.vpc.ifindex(eni))
                 for eni in (ec2.eni(script.name) for script in scripts)
             ]
-            cold = await _start(ec2)
+            cold = await start(ec2)
             for one in wanted:
                 await probe.complete(one, PATIENCE, LOOK)
             first = time.monotonic() - cold.at
-            await _all_applied(cold.daemon, enis)
+            await all_applied(cold.daemon, enis)
             cold_cpu = cold.process.cpu()
             await cold.daemon.stop()
             with netns.inside(ec2.vpc.host):
                 changes = open_event_socket()
             with changes:
-                again = await _start(ec2)
-                await _all_applied(again.daemon, enis)
+                again = await start(ec2)
+                await all_applied(again.daemon, enis)
                 second = time.monotonic() - again.at
                 written = _count(changes)
             await command.ready(again.daemon)
@@ -102,7 +102,7 @@ async def measure(_seed: int, *, quick: bool) -> list[Figure]:
     ]
 
 
-async def _plug_all(ec2: Ec2, scripts: Sequence[EniScript]) -> None:
+async def plug_all(ec2: Ec2, scripts: Sequence[EniScript]) -> None:
     """Hot-plug all, with the first addresses from DHCP, after duplicate address detection."""
     await ec2.plug(*(script.name for script in scripts))
     leases = [
@@ -127,12 +127,12 @@ class Started:
         return Process(self.daemon.process.pid)
 
 
-async def _start(ec2: Ec2) -> Started:
+async def start(ec2: Ec2) -> Started:
     at = time.monotonic()
     return Started(await ec2.start_daemon(), at)
 
 
-async def _all_applied(daemon: DaemonProcess, enis: int) -> None:
+async def all_applied(daemon: DaemonProcess, enis: int) -> None:
     """Return once the daemon reports every ENI as applied."""
     applied: set[str] = set()
     async with asyncio.timeout(PATIENCE), daemon.events() as events:

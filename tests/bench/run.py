@@ -20,6 +20,7 @@ from tests.bench import (
     foreign,
     heal,
     hotplug,
+    loop,
     quiet,
     races,
     report,
@@ -43,6 +44,7 @@ PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"crowd": crowd.measure},
     {"foreign": foreign.measure},
     {"command": command.measure},
+    {"loop": loop.measure},
 )
 BESIDE: Final[dict[str, Measurement]] = {"quiet": quiet.measure}  # runs in parallel with all phases
 NAMES: Final = tuple(name for phase in (*PHASES, BESIDE) for name in phase)

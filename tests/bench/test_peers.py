@@ -205,7 +205,10 @@ def test_what_was_compared_is_named_with_its_versions() -> None:
     assert text == "CPU 2 x 486, QEMU 7.2.\n\n- no agent: kernel 6.12.1, systemd 257.9"
 
 
-@pytest.mark.parametrize("command", ["make bench", "make bench-boot", "make bench-peers"])
+@pytest.mark.parametrize(
+    "command",
+    ["make bench", "make bench-boot", "make bench-growth", "make bench-idle", "make bench-peers"],
+)
 def test_the_page_has_a_place_for_it(command: str) -> None:
     page = report.PAGE.read_text()
     begin, end = report.markers(command)

@@ -168,7 +168,25 @@ class ForeignDefault:
         return f"{dst} via {self.gateway} dev {name} proto {by} metric {self.metric}{onlink}"
 
 
-Foreign: TypeAlias = ForeignRule | ForeignRoute | ForeignDefault | ForeignAddress | ContainerRoute
+@dataclass(frozen=True, slots=True)
+class NarrowRoute:
+    """A route to a network in a table of others', through a link that is no ENI."""
+
+    dst: IPNetwork
+    table: int
+
+    def on(self, index: int) -> Route:
+        """As the kernel reads it back, through a link with this index."""
+        v4 = self.dst.version == 4
+        plain = Route(self.dst, self.table, index, RTPROT_STATIC)
+        return (
+            replace(plain, scope=SCOPE_LINK) if v4 else replace(plain, metric=IPV6_DEFAULT_METRIC)
+        )
+
+
+Foreign: TypeAlias = (
+    ForeignRule | ForeignRoute | ForeignDefault | ForeignAddress | ContainerRoute | NarrowRoute
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import application, basis, decide, diff, eni_routes, moves, primary, rule_chains
+from nicwatchd.core import application, basis, diff, eni_routes, moves, primary, rule_chains
 from nicwatchd.core.contest import Contest
 from nicwatchd.core.decide import Decider
 from nicwatchd.core.floating import Floating
@@ -107,13 +107,13 @@ def mains_word_not_mirrored(patch: pytest.MonkeyPatch) -> None:
 
 def routes_before_rules(patch: pytest.MonkeyPatch) -> None:
     """Removals in the order of the additions: rules lead into an empty table meanwhile."""
-    right = diff.diff
+    right = diff.Differ.diff
 
     def wrong(*arguments: Any) -> tuple[Operation, ...]:
         operations = right(*arguments)
         return tuple(sorted(operations, key=lambda it: isinstance(it, RemoveRule)))  # stable
 
-    patch.setattr(decide, "diff", wrong)
+    patch.setattr(diff.Differ, "diff", wrong)
 
 
 def address_of_anothers_removed(patch: pytest.MonkeyPatch) -> None:
@@ -183,17 +183,17 @@ def claim_without_age(patch: pytest.MonkeyPatch) -> None:
 
 def unnamed_rule_loses(patch: pytest.MonkeyPatch) -> None:
     """We go before the rules that name no priority."""
-    right = diff.diff
+    right = diff.Differ.diff
 
-    def wrong(plans: Any, kernel: Snapshot, *rest: Any) -> tuple[Operation, ...]:
+    def wrong(self: diff.Differ, plans: Any, kernel: Snapshot, *rest: Any) -> tuple[Operation, ...]:
         theirs = [r.priority for r in kernel.rules if r.protocol not in (PROTOCOL, RTPROT_KERNEL)]
         before = min(theirs, default=0) - 1
         return tuple(
             AddRule(replace(o.rule, priority=before)) if isinstance(o, AddRule) and theirs else o
-            for o in right(plans, kernel, *rest)
+            for o in right(self, plans, kernel, *rest)
         )
 
-    patch.setattr(decide, "diff", wrong)
+    patch.setattr(diff.Differ, "diff", wrong)
 
 
 def copied_without_metrics(patch: pytest.MonkeyPatch) -> None:

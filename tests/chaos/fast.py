@@ -57,6 +57,7 @@ from tests.chaos.actions import (
     LeaseComes,
     LeaseExpires,
     LeaseRenews,
+    NarrowRoute,
     OthersRemove,
     OthersUngroup,
     Overrun,
@@ -303,7 +304,7 @@ class FastWorld:
     def _in_kernel(self, thing: Foreign | Lease) -> Address | Route | Rule:
         if isinstance(thing, ForeignRule):
             return thing.rule
-        if isinstance(thing, ContainerRoute):
+        if isinstance(thing, ContainerRoute | NarrowRoute):
             return thing.on(self._box)
         if isinstance(thing, ForeignDefault):
             return thing.on(self._indexes[thing.mac] if thing.mac else self._box)

@@ -51,6 +51,7 @@ from tests.chaos.actions import (
     LeaseExpires,
     LeaseRenews,
     Move,
+    NarrowRoute,
     OthersRemove,
     OthersUngroup,
     Overrun,
@@ -237,7 +238,7 @@ class Namespaces:
         if isinstance(foreign, ForeignRule):
             await hands.run(self.vpc, verb, [foreign.rule], links)
             return
-        if isinstance(foreign, ContainerRoute):
+        if isinstance(foreign, ContainerRoute | NarrowRoute):
             index = next(index for index, link in links.items() if link.name == BOX)
         else:
             index = self.vpc.ifindex(self.link(foreign.mac))

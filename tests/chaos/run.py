@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nicwatchd.core.policy import Policy
 from nicwatchd.sim import fast_clock
-from tests.chaos import propose_all
+from tests.chaos import propose_all, propose_narrow
 from tests.chaos.fast import POLICY, FastWorld
 from tests.chaos.namespaces import walk_in_namespaces
 from tests.chaos.walk import AstrayError, Proposed, wander
@@ -94,7 +94,7 @@ def _fast(seeds: Sequence[int], steps: int) -> bool:
         tell(f"seed {seed}: {steps} steps in fast motion ... ")
         started = time.monotonic()
         try:
-            walk(seed, steps)
+            walk(seed, steps, proposed=propose_narrow.action)
         except AstrayError as error:
             tell(f"astray\n{error}\n{again(seed, steps)}\n")
             return False

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from nicwatchd.core.policy import Policy
-from tests.chaos import fast, run
+from tests.chaos import fast, propose_narrow, run
 
 pytestmark = pytest.mark.long
 
@@ -18,7 +18,7 @@ STEPS = 300
 def go(policy: Policy) -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     try:
-        run.walk(seed, STEPS, policy=policy)
+        run.walk(seed, STEPS, proposed=propose_narrow.action, policy=policy)
     except AssertionError as error:
         error.add_note(f"with {policy}")
         error.add_note(run.again(seed, STEPS))

@@ -60,6 +60,7 @@ PRIMARY: Final = "02:00:00:00:00:01"
 CNI: Final = Rule(Family.V4, 1024, MAIN_TABLE, 4, fwmark=NODE_PORT_MARK, fwmask=NODE_PORT_MARK)
 
 DIVERTS: Final = 90  # the priority of foreign rules that lead an ENI's packets away
+NARROWS: Final = 91  # ... of those that do so where their table has a route
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,9 @@ def missing_address_is_fine(patch: pytest.MonkeyPatch) -> None:
     """An address that is on no link counts as one that answers."""
     right = diagnosis._silent
 
-    def wrong(view: Any, *rest: Any) -> Any:
+    def wrong(view: Any, *rest: Any, **named: Any) -> Any:
         there = {address.ip for address in view.addresses}
-        return {ip: why for ip, why in right(view, *rest).items() if ip in there}
+        return {ip: why for ip, why in right(view, *rest, **named).items() if ip in there}
 
     patch.setattr(diagnosis, "_silent", wrong)
 
@@ -50,11 +50,23 @@ def default_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
     right = Picture.take_event
 
     def wrong(self: Picture, event: Event, now: float, *, by_us: bool) -> float | None:
-        before = self.stale.rules_changed
+        before = self.stale.ways_changed
         due = right(self, event, now, by_us=by_us)
         if isinstance(event, RouteEvent) and event.wide:
-            self.stale.rules_changed = before
+            self.stale.ways_changed = before
         return due
+
+    patch.setattr(Picture, "take_event", wrong)
+
+
+def narrow_routes_are_no_news(patch: pytest.MonkeyPatch) -> None:
+    """... or when a route to a network does, in a table that a foreign rule leads to."""
+    right = Picture.take_event
+
+    def wrong(self: Picture, event: Event, now: float, *, by_us: bool) -> float | None:
+        if isinstance(event, RouteEvent) and event.heeded and not event.wide:
+            return None
+        return right(self, event, now, by_us=by_us)
 
     patch.setattr(Picture, "take_event", wrong)
 
@@ -67,3 +79,5 @@ CASES: Final = (
     Case(unconfigured_is_a_failure, 1, 16, "is called Said"),
     Case(default_routes_are_no_news, 14, 12, "is called working"),
 )
+# ... and on a walk beside tables of others.
+NARROW: Final = Case(narrow_routes_are_no_news, 30, 24, "is called working")

@@ -86,7 +86,7 @@ STORY: Final = (
     about(
         61.2,
         journal.HEALTH_CHANGED,
-        ": IPv4 works, 1.2 s after it was attached",
+        ": IPv4 works, 1.2 s after it was seen",
         ipv4=WORKS,
         NICWATCHD_FAMILY_HEALTH="working",
     ),

@@ -113,7 +113,7 @@ def test_names_have_the_time() -> None:
 def test_a_place_that_cannot_be_written_ends_it_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bugreport", "--output", str(tmp_path / "none" / "report.tar.gz")]) == 1
+    assert main(["bugreport", "--output", str(tmp_path / "none" / "report.tar.gz")]) == 2
     line = capsys.readouterr().err
     assert line == f"nicwatchd: {tmp_path}/none/report.tar.gz: No such file or directory\n"
 

@@ -55,7 +55,7 @@ def test_the_story_as_people_read_it() -> None:
         (60.0, "eth1", "attached", ENI),
         (60.1, "eth1", "waiting", "IMDS does not list the MAC"),
         (61.1, "eth1", "configured", "after 1.1 s"),
-        (61.2, "eth1", "working", "IPv4 works, 1.2 s after it was attached"),
+        (61.2, "eth1", "working", "IPv4 works, 1.2 s after it was seen"),
         (120.0, "eth1", "lost", "8 rules; removed by port id 3388298734 (no process now)"),
         (120.1, "eth1", "restored", "8 rules, after 0.11 s"),
         (300.0, "eth1", "link down", "the link is down, not by nicwatchd"),
@@ -82,6 +82,39 @@ def test_what_the_first_look_sees_was_there_and_what_comes_is_attached() -> None
     later = {**about(0.2, journal.TRANSITION, state="detected"), "NICWATCHD_MAC": "y"}
     events = known([STORY[0], first, second, later]).events
     assert [event.what for event in events] == ["started", "found", "found", "attached"]
+
+
+def test_what_is_managed_after_a_release_was_not_attached() -> None:
+    story = [
+        entry(0.0, journal.STARTED, "nicwatchd 0.2.0 started"),
+        about(60.0, journal.TRANSITION, state="detected"),
+        about(90.0, journal.TRANSITION, state="ignored", NICWATCHD_PREVIOUS_STATE="applied"),
+        about(95.0, journal.TRANSITION, state="detected", NICWATCHD_PREVIOUS_STATE="ignored"),
+    ]
+    assert [event.what for event in known(story).events] == [
+        *("started", "attached", "left alone", "managed"),
+    ]
+
+
+@pytest.mark.parametrize(("after", "is_told"), [(0.05, False), (2.0, True)])
+def test_that_imds_was_not_asked_for_a_moment_is_no_news(after: float, *, is_told: bool) -> None:
+    why = "imds-unread: no usable answer from IMDS: not asked yet"
+    story = [
+        entry(0.0, journal.STARTED, "nicwatchd 0.2.0 started"),
+        about(1.0, journal.TRANSITION, state="awaiting-imds", NICWATCHD_REASONS=why),
+        about(1.0 + after, journal.TRANSITION, state="applied"),
+    ]
+    shown = [event.what for event in known(story).events if not event.quiet]
+    assert shown == ["started", *["waiting"] * is_told, "configured"]
+
+
+def test_the_primary_is_not_called_left_alone() -> None:
+    why = "primary: this is the primary interface"
+    story = [
+        entry(0.0, journal.STARTED, "nicwatchd 0.2.0 started"),
+        about(1.0, journal.TRANSITION, state="ignored", NICWATCHD_REASONS=why),
+    ]
+    assert [event.what for event in known(story).events] == ["started", "primary"]
 
 
 def test_the_lines_are_aligned_and_fit() -> None:

@@ -12,7 +12,7 @@ import pytest
 from nicwatchd.cli import doctor
 from nicwatchd.cli.diagnosis import files, software
 from nicwatchd.cli.diagnosis.checks import CHECKS, examine
-from nicwatchd.cli.diagnosis.facts import Daemon, Eni, Facts, Imds, Networkd, Sysctls, Tool
+from nicwatchd.cli.diagnosis.facts import Asker, Daemon, Eni, Facts, Imds, Networkd, Sysctls, Tool
 from nicwatchd.cli.diagnosis.findings import Finding, Severity
 from nicwatchd.cli.diagnosis.firewall import Packet, refusal
 from nicwatchd.cli.diagnosis.look import with_primary
@@ -107,6 +107,7 @@ def test_a_healthy_host_has_no_finding() -> None:
 
 
 FAIL, WARN = "FAIL", "WARN"
+OURS = Rule(Family.V4, 32602, MINE, src=ip_network("10.0.2.0/24"))
 
 
 def daemon(**changes: Any) -> Daemon:
@@ -118,10 +119,13 @@ def daemon(**changes: Any) -> Daemon:
     [
         ({"settings_error": "nicwatchd.toml: unknown key 'x'"}, [(FAIL, "settings")]),
         ({"not_ec2": "no EC2", "enis": ()}, [(WARN, "platform")]),
+        ({"not_ec2": "no EC2", "enis": (), "settings_error": "x"}, [(FAIL, "settings")]),
         ({"daemon": daemon(unit="failed", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(unit="inactive", pid=None, status=None)}, [(FAIL, "unit")]),
         ({"daemon": daemon(status=None)}, [(FAIL, "daemon")]),
         ({"daemon": Daemon()}, []),  # it was never enabled
+        ({"daemon": Daemon(), "rules": (OURS,)}, [(WARN, "daemon")]),  # ... and was killed
+        ({"rules": (OURS,)}, []),
         ({"daemon": daemon(status={"problems": ["the settings are wrong"]})}, [(FAIL, "daemon")]),
         ({"daemon": daemon(status={"released": True})}, [(WARN, "released")]),
         ({"imds": Imds("disabled", "403 on the token")}, [(FAIL, "imds-disabled")]),
@@ -149,6 +153,58 @@ def daemon(**changes: Any) -> Daemon:
 )
 def test_what_is_said_of_a_host(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert codes(facts(**changes)) == expected
+
+
+WHO_ASKS = "sudo ss -tnp dst 169.254.169.254   # who asks it? EC2 ends it a second after they do"
+
+
+@pytest.mark.parametrize(
+    ("stops", "mend"),
+    [
+        ([], [WHO_ASKS]),
+        ([""], [WHO_ASKS]),
+        (
+            ["sudo kill 7  # a", "", "ps -wwfp 8  # sh runs b: stop or configure it"],
+            [
+                "# best have it ask less: what IMDS says can be kept. To end it:",
+                "sudo kill 7  # a",
+                "# or: ps -wwfp 8  # sh runs b: stop or configure it",
+            ],
+        ),
+        (["ps -wwfp 8  # sh runs b"], ["ps -wwfp 8  # sh runs b"]),
+    ],
+)
+def test_who_asks_imds_too_much_is_named(stops: list[str], mend: list[str]) -> None:
+    askers = tuple(Asker(f"p{n}", 9 - n, stop) for n, stop in enumerate(stops))
+    (finding,), _ = examine(facts(imds=Imds("throttled", "429"), askers=askers))
+    assert finding.mend.splitlines() == mend
+    known = "; p0 asks it most: 9 connections within some seconds" if stops else ""
+    assert finding.text == f"IMDS throttles this host (429){known}."
+
+
+def test_without_a_daemon_its_view_is_not_called_fine() -> None:
+    findings, fine = examine(facts(daemon=Daemon()))
+    assert findings == []
+    assert [title for title in fine if "daemon" in title] == []
+    findings, fine = examine(facts(daemon=daemon(unit="inactive", pid=None, status=None)))
+    assert [finding.code for finding in findings] == ["unit"]
+    assert [title for title in fine if "daemon" in title] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "file"),
+    [
+        ("/etc/nicwatchd/conf.d/x.toml: unknown key 'x'", "/etc/nicwatchd/conf.d/x.toml"),
+        ("unknown key 'x'", "/etc/nicwatchd/nicwatchd.toml"),
+    ],
+)
+def test_wrong_settings_are_told_once_with_the_file(wrong: str, file: str) -> None:
+    problem = f"the new settings cannot be used: {wrong}"
+    said = {"problems": [problem], "bad_settings": problem}
+    finding = one(facts(settings_error=wrong, daemon=daemon(status=said)))
+    assert finding.mend.splitlines()[0] == f"sudo editor {file}"
+    # They were mended since, but not reloaded: the daemon alone knows.
+    assert codes(facts(daemon=daemon(status=said))) == [(FAIL, "daemon")]
 
 
 def with_sysctls(number: int, **changes: int) -> tuple[Eni, ...]:
@@ -455,6 +511,14 @@ def test_the_daemons_verdict_is_told(of: Daemon, expected: list[tuple[str, str]]
     assert codes(facts(daemon=of)) == expected
 
 
+def test_a_verdict_of_both_families_is_told_once() -> None:
+    cause = {"code": "mac-unlisted", "text": "IMDS does not list it; is it attached?"}
+    part = {"health": "not-working", "causes": [cause]}
+    interface = {"name": "eth1", "ipv4": part, "ipv6": part}
+    finding = one(facts(daemon=daemon(status={"interfaces": [interface]})))
+    assert finding.text == "eth1, IPv4 and IPv6: IMDS does not list it; is it attached?"
+
+
 def test_a_verdict_whose_reason_is_found_is_not_told_again() -> None:
     host = replace(led(RULE, answer=RouteAnswer(77, 2)), daemon=verdict("not-working"))
     assert codes(host) == [(FAIL, "rule-before")]
@@ -539,7 +603,7 @@ def test_the_text_fits_a_terminal() -> None:
     findings, fine = examine(host)
     lines = list(doctor._lines(host, findings, fine))
     assert lines[0].startswith("FAIL  link-down         eth1 (eni-1) is down;")
-    assert "      mend  sudo ip link set eth1 up" in lines
+    assert "      mend  sudo ip link set dev eth1 up" in lines
     commands = {line.strip() for finding in findings for line in finding.mend.splitlines()}
     prose = [line for line in lines if line.removeprefix(doctor.MEND).strip() not in commands]
     assert len(prose) < len(lines)

@@ -76,7 +76,7 @@ def test_ec2_drops_it() -> None:
         "32766  from all                 kernel     main     not asked",
         "32767  from all                 kernel     default  not asked",
         "Rule 100 decides; it is not ours (boot).",
-        "Mend: find who makes rule 100, or: sudo ip rule del pref 100",
+        "Mend: sudo ip rule del pref 100 from 10.0.2.0/24 lookup 100 # find who makes it",
     ]
     assert as_json(asked, ruling)["ec2"] == "drops"
 
@@ -90,8 +90,8 @@ def test_ec2_lets_it_pass() -> None:
         "\n", " "
     )
     assert said.endswith(
-        "But: if nothing comes back: routes, rules and sources are right: look at\n"
-        "     security groups and network ACLs"
+        "If nothing comes back: routes, rules and sources are right: look at security\n"
+        "groups and network ACLs."
     )
 
 
@@ -138,7 +138,9 @@ def test_a_rule_that_blocks_is_named() -> None:
     blocks = rule(40, 0, 3, "10.0.2.0/24", action=8)
     asked = way(ENETUNREACH, rules=(KERNELS[0], blocks, *KERNELS[1:]))
     ruling = judge(asked, OWNERS)
-    assert ruling.remedy == "find who makes rule 40, or: sudo ip rule del pref 40"
+    assert (
+        ruling.remedy == "sudo ip rule del pref 40 from 10.0.2.0/24 prohibit  # find who makes it"
+    )
     assert any("blocks it  <- wins" in line for line in lines(asked, ruling, ""))
 
 
@@ -176,7 +178,7 @@ def test_ipv6_texts_fit() -> None:
     ("words", "code", "complaint"),
     [
         ((), 2, "name an interface, or a packet: --from ADDRESS --to ADDRESS"),
-        (("eth1", "--from", "10.0.2.10"), 2, "name an interface, or a packet"),
+        (("eth1", "--from", "10.0.2.10"), 2, "either one interface or a packet"),
         (("--from", "10.0.2.10"), 2, "name an interface, or a packet"),
         (("--from", "x", "--to", "10.0.2.1"), 2, "'x' does not appear to be an IPv4 or IPv6"),
         (("--from", "10.0.2.10", "--to", "::1"), 2, "10.0.2.10 and ::1 are not of one family"),

@@ -14,7 +14,13 @@ BEGINNINGS = ("Mend: ", "eth1  Mend: ", " " * 17 + "Mend: ")
 
 
 def commands() -> list[str]:
-    names = {"name": "enp0s31f6", "mac": "02:00:00:00:00:02", "eni": "eni-0a1b2c3d4e5f60718"}
+    names = {
+        "name": "enp0s31f6",
+        "mac": "02:00:00:00:00:02",
+        "eni": "eni-0a1b2c3d4e5f60718",
+        "instance": "i-0a1b",
+        "device": "1",
+    }
     every = [text.format(**names) for text in REMEDIES.values()]
     return [LONG, f"{LONG}; {LONG}", *(text for text in every if text.split()[0] == "sudo")]
 

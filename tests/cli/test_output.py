@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
+from nicwatchd.cli.parser import parser
 from nicwatchd.service.control import SOCKET_NAME, Control
 from nicwatchd.service.platform import Lock
 from tests.scenarios.commands import NICWATCHD
@@ -75,3 +76,30 @@ async def test_a_complaint_that_nobody_hears_changes_no_exit_code(
         *NICWATCHD, *words, *where, stdout=full, stderr=full
     )
     assert await process.wait() == code
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "said"),
+    [
+        (
+            ("status", "--jsn"),
+            "nicwatchd status",
+            "unknown argument '--jsn'; did you mean '--json'?",
+        ),
+        (("status", "eth0", "eth1"), "nicwatchd status", "unknown argument 'eth1'"),
+        (("statsu",), "nicwatchd", "there is no 'statsu'; did you mean 'status'?"),
+        (("zzz",), "nicwatchd", "there is no 'zzz'; see nicwatchd -h"),
+        (("wait", "eth1", "--for", "ipv5"), "nicwatchd wait", "did you mean 'ipv6'?"),
+        (("wait", "eth1", "--for", "x"), "nicwatchd wait", "'x' is none of: ipv4, ipv6, any, all"),
+    ],
+)
+def test_what_was_perhaps_meant(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], usage: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(words)
+    assert ended.value.code == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"usage: {usage} [-h]")
+    assert complaint.endswith(f"{said}\n")
+    assert max(map(len, complaint.splitlines())) <= 80

@@ -41,6 +41,26 @@ def test_notes_are_printed_below_their_interface() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("commands", "words"),
+    [
+        ([], "left alone: it is the primary"),
+        (["ip link set dev eth0 group 3778"], "this keeps packets"),
+        (["ip link set dev eth0 group 3778", "ip rule add pref 32765"], "this protects its"),
+    ],
+)
+def test_what_is_done_for_the_primary_is_said_with_its_reason(
+    commands: list[str], words: str
+) -> None:
+    primary = {**INTERFACE, "name": "eth0", "state": "ignored", "primary": True}
+    primary["reasons"] = [{"code": "primary", "text": "it is the primary"}]
+    changes = [change("+", command, "eth0") for command in commands]
+    said = "\n".join(plan._lines(document(interfaces=[primary], changes=changes)))
+    said = " ".join(said.split())
+    assert words in said
+    assert ("left alone" in said) is (not commands)
+
+
 def test_changes_are_printed_below_their_interface() -> None:
     other = {**INTERFACE, "name": "eth2", "eni": None, "state": "ignored"}
     other["reasons"] = [{"code": "excluded", "text": "excluded by the settings"}]
@@ -59,7 +79,8 @@ def test_changes_are_printed_below_their_interface() -> None:
         "IMDS is disabled (403 on the token): what it lists is not in this plan",
         "eth1  eni-1  would be managed:",
         "  + ip addr add 10.0.2.12/32 dev eth1",
-        "eth2  02:00:00:00:00:02  left alone: excluded by the settings",
+        "eth2  02:00:00:00:00:02  left alone: excluded by the settings; but this keeps",
+        "    packets from other interfaces' addresses off its routes:",
         "  ~ ip link set dev eth2 group 3778",
         "the host",
         "  - ip rule del pref 100",

@@ -80,7 +80,7 @@ async def test_what_went(
 ) -> None:
     service.answer = Released(DONE)
     assert await release(tmp_path) == 0
-    assert capsys.readouterr().out == "released: 1 rules, 1 addresses, 1 link groups\n"
+    assert capsys.readouterr().out == "released: 1 rule, 1 address, 1 link group\n"
     assert await release(tmp_path, "--json") == 0
     counts = {"rules": 1, "routes": 0, "addresses": 1, "link_groups": 1}
     assert json.loads(capsys.readouterr().out) == {"released": counts, "failed": []}
@@ -180,9 +180,13 @@ ROUTE = Route(ip_network("10.0.2.0/24"), 1_000_959, 3)
 @pytest.mark.parametrize(
     ("operations", "interfaces", "counted"),
     [
-        ((), [], "the link groups"),
-        ((SetGroup(2, 0),), ["eth0"], "the link groups"),
-        ((RULE, SetGroup(2, 0), RemoveRoute(ROUTE)), ["eth1"], "1 rule and 1 route"),
+        ((), [], ""),
+        ((SetGroup(2, 0),), ["eth0"], "1 link group"),
+        (
+            (RULE, SetGroup(2, 0), SetGroup(3, 0), RemoveRoute(ROUTE)),
+            ["eth1"],
+            "1 rule, 1 route and 2 link groups",
+        ),
         (
             (RULE, RULE_V6, RemoveRoute(ROUTE), RemoveAddress(4, ip_address("10.0.3.12"), 32)),
             ["eth1", "eth2"],

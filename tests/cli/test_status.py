@@ -36,6 +36,7 @@ from nicwatchd.service.status import (
     UnlinkedStatus,
 )
 from tests.cli.statuses import (
+    NO_IPV6S,
     NOW,
     Canned,
     alone,
@@ -45,6 +46,7 @@ from tests.cli.statuses import (
     family,
     host,
     ipv4,
+    ipv6,
     mixed,
     waiting,
     without_health,
@@ -93,6 +95,20 @@ def test_what_waits_and_what_is_broken() -> None:
         "      Mend: ip rule del pref 100 from 10.0.2.0/24 lookup 100",
         "      Why: nicwatchd explain eth2",
     ]
+
+
+def test_what_waits_has_nothing_to_mend() -> None:
+    part = waiting(1).ipv6
+    assert part is not None
+    passes = {"code": "undecided-ipv6", "remedy": 'families = ["ipv4"]'}
+    remedy = NO_IPV6S.model_copy(update=passes)
+    waits = waiting(1).model_copy(update={"ipv6": part.model_copy(update={"causes": [remedy]})})
+    assert shown(host(eni(0), waits))[6:] == [
+        "eth1  waits for IPv6: IMDS lists no ipv6s yet. IPv4 works."
+    ]
+    part = part.model_copy(update={"causes": [remedy], "waits": False})
+    overdue = waits.model_copy(update={"ipv6": part, "waits": False, "overdue": True})
+    assert '      Mend: families = ["ipv4"]' in shown(host(eni(0), overdue))
 
 
 def causes(remedies: list[str]) -> HostStatus:
@@ -157,12 +173,14 @@ def test_what_is_left_alone_is_told_once_for_all() -> None:
         (None, "asked 1.5 s ago, answered never since the daemon started"),
         (NOW - 240.0, "asked 1.5 s ago, answered 4 min ago"),
     ],
+    ids=["never", "once"],
 )
 def test_an_imds_that_does_not_answer_says_since_when(answered: float | None, words: str) -> None:
     imds = ImdsStatus(state="failing", detail="500", asked=NOW - 1.5, answered=answered)
     lines = shown(host(eni(0), imds=imds))
     assert lines[0] == "nicwatchd 0.2.0   1 of 1 interface works"
-    assert " ".join(lines[1 : lines.index("")]) == f"IMDS is failing: 500; {words}"
+    said = " ".join(lines[1 : lines.index("")])
+    assert said == f"IMDS is failing: 500; {words} Why: nicwatchd doctor"
 
 
 def test_the_longest_first_line_fits() -> None:
@@ -201,6 +219,7 @@ def test_trouble_comes_first() -> None:
         "released: nicwatchd leaves this host alone, including interfaces that are",
         "          attached later; to have it managed again: sudo nicwatchd reconcile",
         "IMDS is disabled: 403 on the token",
+        "Why: nicwatchd doctor",
         "container network: Cilium owns this host's secondary interfaces",
     ]
 
@@ -214,6 +233,17 @@ def test_a_note_that_is_no_trouble_is_for_the_view_in_depth() -> None:
     loud = ReasonStatus(code="fought-over", text="a rule was removed 3 times", remedy="bpftrace")
     lines = shown(host(eni(0), eni(1, notes=[quiet, loud])))
     assert lines[5:] == ["", "eth1  a rule was removed 3 times.", "      Mend: bpftrace"]
+
+
+@pytest.mark.parametrize(("remedy", "is_told"), [("", False), ("nicwatchd doctor", True)])
+def test_the_hosts_own_traffic_elsewhere_is_told_where_it_can_be_mended(
+    remedy: str, *, is_told: bool
+) -> None:
+    """By somebody's choice it is quiet."""
+    note = ReasonStatus(code="egress-elsewhere", text="leaves by another ENI", remedy=remedy)
+    lines = shown(host(eni(0, notes=[note])))
+    assert ("eth0  leaves by another ENI." in lines) is is_told
+    assert (f"      Mend: {remedy}" in lines) is is_told
 
 
 AWAY = UnlinkedStatus(mac="02:00:00:00:00:03", eni="eni-3", name="eth2", since=NOW, remembered=True)
@@ -335,6 +365,33 @@ async def test_in_depth_a_cause_is_told_once_with_its_remedy(
     assert out.endswith("  Why: nicwatchd explain eth1\n")
 
 
+@pytest.mark.parametrize(
+    ("addresses", "added", "primary", "words"),
+    [
+        (2, [0, 1], False, ["all but the first are"]),
+        (2, [1], False, ["added ones are"]),  # the first is DHCPv6's
+        (2, [0, 1], True, ["added ones are"]),
+        (1, [0], False, []),
+        (2, [], False, []),
+    ],
+)
+async def test_which_addresses_are_deprecated(
+    service: Canned,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    addresses: int,
+    added: list[int],
+    primary: bool,
+    words: list[str],
+) -> None:
+    every = ipv6(1, addresses)
+    part = family(every, added=[every[n] for n in added])
+    service.said = host(eni(0), eni(1, ipv6=part, primary=primary))
+    assert await run(tmp_path, "status", "eth1") == 0
+    said = re.findall(r'\[(.*) "deprecated" in', " ".join(capsys.readouterr().out.split()))
+    assert said == words
+
+
 async def test_one_interface_is_judged_alone(service: Canned, tmp_path: Path) -> None:
     service.said = host(eni(0), broken(1), alone(2), problems=["kernel: no answer"])
     assert [await run(tmp_path, "status", f"eth{n}") for n in range(3)] == [0, 1, 0]
@@ -349,6 +406,73 @@ async def test_an_interface_that_is_not_there(
         assert await run(tmp_path, "status", key) == 3
         said = capsys.readouterr().err
         assert said == f"nicwatchd: no interface {key!r}; there are: eth0, eth1\n"
+        if key:
+            assert await run(tmp_path, "explain", key) == 3
+            assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("protected", "words"),
+    [
+        (False, "its link is left alone"),
+        (True, "its link is left alone, its addresses are protected"),
+    ],
+)
+async def test_the_primary_is_not_called_ignored(
+    service: Canned,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    *,
+    protected: bool,
+) -> None:
+    service.said = host(eni(0, protected=protected))
+    for command in ("status", "explain"):
+        assert await run(tmp_path, command, "eth0") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert words in out
+        assert ("are protected" in out) is protected
+        assert "ignored" not in out
+
+
+async def test_what_history_calls_bypassed_is_called_so(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.said = host(eni(0), eni(1, shadowed=True, fought_over=True))
+    await run(tmp_path, "status", "eth1")
+    assert "(bypassed, fought over)" in capsys.readouterr().out
+
+
+def test_no_key_is_asked_for_that_imds_does_not_list() -> None:
+    key = {"key": "ipv6s", "answer": "unknown", "why": "not asked yet", "since": NOW - 11}
+    key |= {"values": [], "unconfirmed": []}
+    account = {
+        "interface": host(eni(0)).model_dump(mode="json")["interfaces"][0],
+        "ipv6": {"keys": [key]},
+    }
+    for asked, words in (
+        (None, "unknown: not asked yet (for 11 s)"),
+        (NOW - 0.8, "unknown: IMDS does not list the MAC"),
+    ):
+        told = list(_family_lines(account | {"asked": asked, "listed_since": None}))
+        assert told == [f"  IMDS   {'ipv6s':25}{words}"]
+
+
+def _family_lines(account: dict[str, Any]) -> Iterator[str]:
+    whole = {"next_look": NOW, "next_look_why": "poll", "next_question": None, "undone": []}
+    whole |= {"throttled": [], "table": 7, "routes": 0, "rules": 0}
+    return (line for line in lines(account | whole, NOW, Paint()) if "ipv6s" in line)
+
+
+async def test_explain_tells_the_notes(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = ReasonStatus(code="lease-unlisted-ipv4", text="not in IMDS", remedy="renew the lease")
+    service.said = host(eni(0), eni(1, notes=[note]))
+    assert await run(tmp_path, "explain", "eth1") == 0
+    out = capsys.readouterr().out
+    assert "  note:      not in IMDS.\n    mend:    renew the lease\n" in out
+    assert "To do:    See `mend` above. If it does not answer" in out
 
 
 # --- exit codes, and JSON ------------------------------------------------------------------------
@@ -382,6 +506,15 @@ async def test_what_is_not_ready_is_told(
     service.said = host(eni(0), ready=False, unready=["the primary interface is not known yet"])
     assert await run(tmp_path, "status") == 1
     assert "not ready: the primary interface is not known yet\n" in capsys.readouterr().out
+
+
+async def test_settings_that_cannot_be_used_are_told_once(
+    service: Canned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "x.toml: unknown key"
+    service.said = host(eni(0), ready=False, problems=[wrong], bad_settings=wrong, unready=[wrong])
+    assert await run(tmp_path, "status") == 1
+    assert capsys.readouterr().out.count(wrong) == 1
 
 
 async def test_json_is_the_document_as_served(

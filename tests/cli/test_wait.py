@@ -38,7 +38,7 @@ ONLY_V4 = eni(1, ipv6=ABSENT)
 NEW = eni(1, health=None, state=State.DETECTED, ipv4=None, ipv6=None)
 PREFIXED = eni(1, ipv4=family(["10.0.2.10"], prefixes=["10.0.9.64/28"]))
 UNLINKED = UnlinkedStatus(mac="02:00:00:00:00:02", eni=ENI1, since=NOW)
-ATTACHED = "0.5 s after the attach"
+ATTACHED = "0.5 s after it was seen"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,9 @@ async def test_no_daemon_until_the_time_is_over(tmp_path: Path) -> None:
     async with waits(tmp_path, "eth1", "--timeout", "0.2") as command:
         code, said = await command.end()
     assert code == 4
-    assert said[-1] == "nicwatchd: the daemon does not run: sudo systemctl start nicwatchd"
+    assert said[-1] == (
+        "nicwatchd: the daemon does not run, or hangs: sudo systemctl restart nicwatchd"
+    )
 
 
 async def test_a_time_of_zero_looks_once(service: Canned, tmp_path: Path) -> None:

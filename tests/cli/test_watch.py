@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +41,7 @@ def event(state: str = "applied", **more: Any) -> dict[str, Any]:
     [
         (event("detected"), ("attached", MAC)),
         (event("detected", eni="eni-1"), ("attached", "eni-1")),
+        (event("detected", previous="ignored"), ("managed", MAC)),
         (
             event("awaiting-imds", reasons=[UNLISTED]),
             ("waiting", "IMDS does not list the MAC"),
@@ -51,6 +53,10 @@ def event(state: str = "applied", **more: Any) -> dict[str, Any]:
         (
             event("awaiting-imds", health="not-working", waits=True, ipv6=V6_WAITS),
             ("waiting", 'IPv6 waits: IMDS lists no "ipv6s"'),
+        ),
+        (
+            event("awaiting-imds", health="not-working", waits=True, ipv4=V6_WAITS, ipv6=V6_WAITS),
+            ("waiting", 'IPv4 and IPv6 wait: IMDS lists no "ipv6s"'),
         ),
         (
             event(health="working", ipv4=V4, ipv6=V6),
@@ -211,6 +217,20 @@ async def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         code, out, _ = await ends(process)
         assert (code, out) == (0, "")
+        stream.close()
+
+
+async def test_it_ends_when_nobody_reads_any_more(tmp_path: Path) -> None:
+    daemon = Daemon()
+    async with daemon.runs(tmp_path):
+        read, write = os.pipe()
+        where = ("--runtime-directory", str(tmp_path))
+        process = await asyncio.create_subprocess_exec(*NICWATCHD, "watch", *where, stdout=write)
+        os.close(write)
+        stream = await daemon.streams.get()
+        os.close(read)  # no event comes that would show it
+        async with asyncio.timeout(WITHIN):
+            assert await process.wait() == 0
         stream.close()
 
 

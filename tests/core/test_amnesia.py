@@ -127,6 +127,17 @@ def test_amnesia_gives_nothing_up(reading: EniMetadata, codes: set[str]) -> None
     assert {str(o.route.dst) for o in gone} == said
 
 
+def test_an_eni_that_is_back_is_not_told_of_what_imds_has_still_to_list() -> None:
+    """Whoever follows a remedy then gives it a second address."""
+    motion = without_dhcp()
+    motion.imds(MAC, 130.0, eni(RICH4))
+    motion.run(179.0)
+    assert motion.host.interfaces[3].facts.memory.forgot[V6]
+    assert notes(motion) == set()
+    motion.run(200.0)
+    assert notes(motion) == {"no-ipv6s", "no-subnet-ipv6-cidr-blocks"}
+
+
 @pytest.mark.parametrize(
     ("reading", "codes"), [row[1:] for row in AMNESIA[1:]], ids=[row[0] for row in AMNESIA[1:]]
 )

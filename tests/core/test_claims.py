@@ -12,7 +12,7 @@ import pytest
 
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Unknown, Value
 from nicwatchd.core.model import Address, Family, Item, Numbers, Rule
-from nicwatchd.core.moves import Claims, Held, held_elsewhere
+from nicwatchd.core.moves import Claims, Held, held_elsewhere, ruled
 from tests.core.build import (
     ERROR,
     ETH1,
@@ -167,15 +167,13 @@ def test_what_overlaps(
     one: Claims, other: Claims, rules: list[Rule], expected: dict[int, dict[Item, Held]]
 ) -> None:
     for both in ([one, other], [other, one]):
-        found = held_elsewhere(both, rules, by_table)
+        found = held_elsewhere(both, ruled(rules, by_table))
         assert {index: items for index, items in found.items() if items} == expected
 
 
 def test_of_several_in_a_prefix_the_same_one_is_named() -> None:
     many = frozenset[Item](ip(f"10.0.2.{n}") for n in range(80, 96))
-    assert held_elsewhere([P3, Claims(4, listed=many)], [], by_table)[3] == {
-        P: Held(4, ip("10.0.2.80"))
-    }
+    assert held_elsewhere([P3, Claims(4, listed=many)], {})[3] == {P: Held(4, ip("10.0.2.80"))}
 
 
 # --- overlap, on a host --------------------------------------------------------------------------
@@ -539,4 +537,4 @@ def test_many_items_cost_no_more_each() -> None:
 
     many = [Claims(number, listed=items(number)) for number in range(20)]
     rules = [rule_of(n, f"10.{n}.0.{i}/32") for n in range(20) for i in range(256)]
-    assert not any(held_elsewhere(many, rules, by_table).values())
+    assert not any(held_elsewhere(many, ruled(rules, by_table)).values())

@@ -18,7 +18,6 @@ from nicwatchd.core.model import Family, IPAddress, Item, Plan, Reason, Rule
 from nicwatchd.core.moves import Elsewhere
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.reach import NOTHING_AMISS, Reached
-from nicwatchd.core.remedies import ASSIGNED
 from nicwatchd.core.treatment import Managed, Primary, Released, Treatment, Unmanaged
 from nicwatchd.core.view import View, unconfigured
 from tests.core.build import (
@@ -158,7 +157,7 @@ DOWN, NO_CARRIER = replace(ETH1, up=False), replace(ETH1, running=False)
     ("link", "code", "remedy"),
     [
         (DOWN, "link-down", "sudo ip link set dev eth1 up"),
-        (NO_CARRIER, "no-carrier", ASSIGNED.format(mac=MAC)),
+        (NO_CARRIER, "no-carrier", ""),
     ],
 )
 def test_the_link_is_all_there_is_to_say(

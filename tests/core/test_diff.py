@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nicwatchd.core.diff import diff, protected
+from nicwatchd.core.diff import Differ
 from nicwatchd.core.model import (
     INDEX_MODULUS,
     MAIN_TABLE,
@@ -76,7 +76,7 @@ DONE = Snapshot(
 
 def test_all_of_it_in_order() -> None:
     down = Snapshot({3: replace(ETH1, up=False)})
-    assert diff([PLAN], down, ALL_DECIDED) == (
+    assert Differ().diff([PLAN], down, ALL_DECIDED) == (
         SetUp(3),
         SetGroup(3, 3778),
         AddAddress(3, ip(IPV4)),
@@ -94,11 +94,11 @@ def test_all_of_it_in_order() -> None:
 
 
 def test_nothing_to_do() -> None:
-    assert diff([PLAN], DONE, ALL_DECIDED) == ()
+    assert Differ().diff([PLAN], DONE, ALL_DECIDED) == ()
 
 
 def test_removal_is_the_other_way_round() -> None:
-    operations = diff([Plan(3)], DONE, ALL_DECIDED)
+    operations = Differ().diff([Plan(3)], DONE, ALL_DECIDED)
     assert operations == (
         RemoveRule(SUBNET4),
         RemoveRule(SUBNET6),
@@ -189,20 +189,20 @@ def test_removal_is_the_other_way_round() -> None:
     ],
 )
 def test_differences(plan: Plan, kernel: Snapshot, expected: list[Operation]) -> None:
-    assert list(diff([plan], kernel, ALL_DECIDED)) == expected
+    assert list(Differ().diff([plan], kernel, ALL_DECIDED)) == expected
 
 
 def test_a_rule_that_moves_to_another_table_is_there_all_the_time() -> None:
     moved = replace(SUBNET6, table=1_001_215)
     kernel = Snapshot({3: ETH1, 4: ETH2}, rules=(guard(SUBNET6), SUBNET6))
-    operations = diff([Plan(3), Plan(4, rules=(guard(moved), moved))], kernel, ALL_DECIDED)
+    operations = Differ().diff([Plan(3), Plan(4, rules=(guard(moved), moved))], kernel, ALL_DECIDED)
     assert operations == (AddRule(moved), RemoveRule(SUBNET6))
 
 
 def test_a_rule_of_two_plans_is_added_once() -> None:
     plans = [Plan(3, rules=(guard(SUBNET6), SUBNET6)), Plan(4, rules=(guard(SUBNET6),))]
     kernel = Snapshot({3: ETH1, 4: ETH2})
-    assert diff(plans, kernel, ALL_DECIDED) == (AddRule(guard(SUBNET6)), AddRule(SUBNET6))
+    assert Differ().diff(plans, kernel, ALL_DECIDED) == (AddRule(guard(SUBNET6)), AddRule(SUBNET6))
 
 
 # --- undecided: still being judged -------------------------------------------------------------
@@ -217,9 +217,9 @@ def test_a_rule_of_two_plans_is_added_once() -> None:
 )
 def test_nothing_is_removed_of_what_is_undecided(undecided: Undecided, kept: Family) -> None:
     kernel = StrictKernel(*DONE.links.values())
-    kernel.run(diff([PLAN], kernel.snapshot(), ALL_DECIDED))
+    kernel.run(Differ().diff([PLAN], kernel.snapshot(), ALL_DECIDED))
     assert (kernel.addresses, kernel.own_routes) == (DONE.addresses[3], DONE.routes)
-    kernel.run(diff([Plan(3)], kernel.snapshot(), undecided))
+    kernel.run(Differ().diff([Plan(3)], kernel.snapshot(), undecided))
     assert {rule.family for rule in kernel.own_rules} == {kept}
     assert len(kernel.own_rules) == len([rule for rule in PLAN.rules if rule.family is kept])
     assert {route.family for route in kernel.routes} == {kept}
@@ -227,18 +227,18 @@ def test_nothing_is_removed_of_what_is_undecided(undecided: Undecided, kept: Fam
 
 
 def test_both_undecided() -> None:
-    assert diff([Plan(3)], DONE, HOLD4 | HOLD6) == ()
+    assert Differ().diff([Plan(3)], DONE, HOLD4 | HOLD6) == ()
 
 
 def test_another_interface_is_no_reason_to_hold() -> None:
     other = replace(DONE, links={**DONE.links, 4: ETH2})
-    removed = diff([Plan(3), Plan(4)], other, frozenset({(4, V4), (4, V6)}))
-    assert removed == diff([Plan(3)], DONE, ALL_DECIDED)
+    removed = Differ().diff([Plan(3), Plan(4)], other, frozenset({(4, V4), (4, V6)}))
+    assert removed == Differ().diff([Plan(3)], DONE, ALL_DECIDED)
 
 
 def test_what_is_undecided_is_added_to_and_replaced() -> None:
     kernel = replace(DONE, routes=(ROUTE4, replace(ROUTE6, scope=1)), rules=())
-    operations = diff([PLAN], kernel, HOLD6)
+    operations = Differ().diff([PLAN], kernel, HOLD6)
     assert AddRoute(ROUTE6, replace=True) in operations
     assert AddRule(SUBNET6) in operations
 
@@ -247,20 +247,20 @@ def test_a_guard_without_its_rule_decides_nothing_and_goes() -> None:
     """Main comes next in any case. It stayed for ever where the primary was undecided so long."""
     orphan = Snapshot({3: ETH1}, rules=(guard(SUBNET6),))
     for undecided in (HOLD6, HOLD4, ALL_DECIDED):
-        assert diff([Plan(3)], orphan, undecided) == (RemoveRule(guard(SUBNET6)),)
+        assert Differ().diff([Plan(3)], orphan, undecided) == (RemoveRule(guard(SUBNET6)),)
 
 
 def test_a_shared_guard_is_protected_with_either_rule() -> None:
     second = replace(SUBNET6, table=1_001_215)
     kernel = Snapshot({3: ETH1, 4: ETH2}, rules=(guard(SUBNET6), second, SUBNET6))
-    assert diff([Plan(3), Plan(4)], kernel, HOLD6) == (RemoveRule(second),)
+    assert Differ().diff([Plan(3), Plan(4)], kernel, HOLD6) == (RemoveRule(second),)
 
 
 def test_the_guard_of_another_selector_is_not_protected() -> None:
     other = guard(replace(SUBNET6, src=net("2001:db8:7::/64")))
     gone = replace(SUBNET6, src=net("2001:db8:7::/64"), table=1_002_495)
     kernel = Snapshot({3: ETH1}, rules=(guard(SUBNET6), other, SUBNET6, gone))
-    assert diff([Plan(3)], kernel, HOLD6) == (RemoveRule(gone), RemoveRule(other))
+    assert Differ().diff([Plan(3)], kernel, HOLD6) == (RemoveRule(gone), RemoveRule(other))
 
 
 def test_the_name_that_a_link_lost_is_not_protected() -> None:
@@ -268,8 +268,8 @@ def test_the_name_that_a_link_lost_is_not_protected() -> None:
     kernel = Snapshot(
         {3: replace(ETH1, name="ens6")}, rules=(guard(OIF6), guard(SUBNET6), OIF6, SUBNET6)
     )
-    assert diff([Plan(3)], kernel, HOLD6) == (RemoveRule(OIF6), RemoveRule(guard(OIF6)))
-    assert diff([Plan(3)], replace(kernel, links={3: ETH1}), HOLD6) == ()
+    assert Differ().diff([Plan(3)], kernel, HOLD6) == (RemoveRule(OIF6), RemoveRule(guard(OIF6)))
+    assert Differ().diff([Plan(3)], replace(kernel, links={3: ETH1}), HOLD6) == ()
 
 
 def test_what_another_eni_owns_is_not_protected() -> None:
@@ -278,9 +278,9 @@ def test_what_another_eni_owns_is_not_protected() -> None:
     rules = (guard(moved), guard(stays), moved, stays)
     addresses = {3: (added("2001:db8:0:2::1/128"), added("2001:db8:0:2::2/128"))}
     kernel = Snapshot({3: ETH1}, addresses, rules=rules)
-    assert diff([Plan(3)], kernel, HOLD6) == ()
+    assert Differ().diff([Plan(3)], kernel, HOLD6) == ()
     wanted = [Plan(3, elsewhere=frozenset({net("2001:db8:0:2::1/128")}))]
-    assert diff(wanted, kernel, HOLD6) == (
+    assert Differ().diff(wanted, kernel, HOLD6) == (
         RemoveRule(moved),
         RemoveRule(guard(moved)),
         RemoveAddress(3, ip("2001:db8:0:2::1"), 128),
@@ -381,7 +381,7 @@ PLANS = st.tuples(*(plans(link) for link in LINKS))
 def kernels(draw: st.DrawFn) -> StrictKernel:
     """A kernel with something of ours, of links that went too, and something of others."""
     kernel = StrictKernel(*LINKS)
-    kernel.run(diff(draw(PLANS), kernel.snapshot(), ALL_DECIDED))
+    kernel.run(Differ().diff(draw(PLANS), kernel.snapshot(), ALL_DECIDED))
     orphans = guarded(all_rules(9, "eth9"))
     rules = [*kernel.own_rules, *draw(st.lists(st.sampled_from(orphans), unique=True))]
     rules += draw(st.lists(st.sampled_from(FOREIGN_RULES), unique=True))
@@ -400,7 +400,7 @@ def carry_out(
     All is as planned after these, but for what the kernel takes along: a link's IPv4 routes go with
     its last IPv4 address.
     """
-    operations = diff(wanted, kernel.snapshot(), undecided)
+    operations = Differ().diff(wanted, kernel.snapshot(), undecided)
     kernel.run(operations)
     without_v4 = {
         o.index
@@ -408,7 +408,7 @@ def carry_out(
         if isinstance(o, RemoveAddress)
         and V4 not in {a.family for a in kernel.addresses_of(o.index)}
     }
-    again = diff(wanted, kernel.snapshot(), undecided)
+    again = Differ().diff(wanted, kernel.snapshot(), undecided)
     for operation in again:
         assert isinstance(operation, AddRoute)
         assert operation.route.family is V4
@@ -455,7 +455,7 @@ def test_any_kernel_becomes_as_planned(kernel: StrictKernel, wanted: tuple[Plan,
     assert set(kernel.own_routes) == {route for plan in wanted for route in plan.routes}
     own = {(a.index, a.ip) for a in kernel.addresses if ours(a)}
     assert own == {(plan.index, ip) for plan in wanted for ip in plan.addresses}
-    assert diff(wanted, kernel.snapshot(), ALL_DECIDED) == ()
+    assert Differ().diff(wanted, kernel.snapshot(), ALL_DECIDED) == ()
 
 
 @settings(deadline=None, max_examples=60)
@@ -466,9 +466,9 @@ def test_any_kernel_keeps_what_is_undecided(
     foreign = kernel.foreign
     before = kernel.snapshot()
     operations = carry_out(kernel, wanted, undecided)
-    assert set(protected(wanted, before, operations)) == surplus(wanted, before) - removed(
-        operations, before
-    )
+    assert set(Differ().protected(wanted, before, operations, undecided)) == surplus(
+        wanted, before
+    ) - removed(operations, before)
     assert kernel.foreign == foreign
     assert {rule for plan in wanted for rule in plan.rules} <= set(kernel.own_rules)
     assert {route for plan in wanted for route in plan.routes} <= set(kernel.own_routes)
@@ -486,4 +486,4 @@ def test_any_kernel_keeps_what_is_undecided(
     selectors = {(r.family, r.src, r.oif) for r in kernel.own_rules if r.table != MAIN_TABLE}
     guards = {r for r in before.rules if r.table == MAIN_TABLE and r.protocol == PROTOCOL}
     assert {g for g in guards if (g.family, g.src, g.oif) in selectors} <= set(kernel.rules)
-    assert diff(wanted, kernel.snapshot(), undecided) == ()
+    assert Differ().diff(wanted, kernel.snapshot(), undecided) == ()

@@ -135,6 +135,49 @@ def test_what_is_told() -> None:
     assert ", and 1 more of nicwatchd's objects repeatedly; the kernel's" in reason.text
 
 
+IP = ("port id 77, perhaps ip", "stop ip")
+NFT = ("port id 78, perhaps nft", "stop nft")
+NOBODY = ("port id 79", "")
+
+
+@pytest.mark.parametrize(
+    ("named", "who", "remedy"),
+    [
+        pytest.param([NOBODY] * 3, NOBODY, "", id="nobody"),
+        pytest.param([IP, NOBODY, NOBODY], IP, "", id="once may be chance"),
+        pytest.param([IP, NOBODY, IP], IP, "stop ip", id="twice"),
+        pytest.param([IP, IP, NOBODY], IP, "stop ip", id="and then nobody"),
+        pytest.param([IP, NFT, IP], IP, "", id="now one, now another"),
+        pytest.param([IP, IP, NFT], NFT, "", id="another one since"),
+        pytest.param([NFT, IP, IP], IP, "stop ip", id="the latest"),
+    ],
+)
+def test_what_ends_it_is_told_once_the_same_one_was_named_again(
+    named: list[tuple[str, str]], who: tuple[str, str], remedy: str
+) -> None:
+    fights = Fights()
+    for at, (name, stop) in enumerate(named):
+        fights.lose(LOOKUP, name, float(at), stop)
+    reason = fights.reason
+    assert reason is not None
+    assert f"; the kernel's notifications name {who[0]}; nicwatchd" in reason.text
+    assert reason.remedy == remedy
+
+
+def test_of_several_things_the_one_whose_culprit_is_known_is_told() -> None:
+    fights = Fights()
+    for at in range(3):
+        fights.lose(PLAIN, None, float(at))
+        fights.lose(LOOKUP, NOBODY[0], float(at))
+        fights.lose(LOOKUP, NOBODY[0], float(at))
+        fights.lose(GROUP, IP[0], float(at), IP[1])
+    reason = fights.reason
+    assert reason is not None
+    assert reason.text.startswith("the link group 3778 was removed 3 times")
+    assert ", and 2 more of" in reason.text
+    assert reason.remedy == "stop ip"
+
+
 @pytest.mark.parametrize(
     ("lost", "said", "where"),
     [
@@ -262,6 +305,30 @@ def test_a_fight_is_told_once_and_healed_at_its_pace(which: str) -> None:
     motion.run(270.0 + WINDOW)
     assert fights(motion) == [(3, False)]
     assert not motion.host.interfaces[3].fights.reason
+
+
+def test_what_ends_it_comes_from_the_notifications_of_each_turn() -> None:
+    motion = applied(TWO)
+    (victim, *_) = filter(KINDS["rule"], things_of(motion))
+
+    def remedy() -> str:
+        (note,) = (n for n in motion.host.interfaces[3].view().notes if n.code == "fought-over")
+        return note.remedy
+
+    def strike() -> None:
+        motion.host.suspect(place(victim), *IP)
+        motion.host.suspect(place(victim), *NOBODY)  # the flush's next socket
+        remove(motion, victim)
+
+    def strike_unseen() -> None:
+        remove(motion, victim)
+
+    for at, how in enumerate([strike, strike_unseen, strike_unseen, strike]):
+        motion.at(200.0 + at, how)
+    motion.run(202.5)
+    assert remedy() == ""
+    motion.run(203.5)
+    assert remedy() == IP[1]
 
 
 def missing(motion: FastMotion) -> set[Thing]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from nicwatchd.core.diff import diff
+from nicwatchd.core.diff import Differ
 from nicwatchd.core.eni_plan import Subject, plan
 from nicwatchd.core.evidence import Usable
 from nicwatchd.core.facts import DHCPCD, NETWORK_MANAGER
@@ -114,7 +114,7 @@ def test_ipv4_has_no_such_thing() -> None:
 def test_what_is_not_so_is_changed(there: list[Address], expected: list[object]) -> None:
     wanted = Plan(3, addresses=ips(A, B), preferred=ip(A))
     kernel = Snapshot({3: ETH1}, {3: tuple(there)})
-    assert list(diff([wanted], kernel, frozenset())) == expected
+    assert list(Differ().diff([wanted], kernel, frozenset())) == expected
 
 
 # --- what must not be on the link ----------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_what_is_not_so_is_changed(there: list[Address], expected: list[object])
 def test_what_is_away_goes_even_while_the_family_is_undecided() -> None:
     kernel = Snapshot({3: ETH1}, {3: (added(f"{D}/32"), added(f"{E}/32"))})
     away = Plan(3, away=frozenset(ips(E)))
-    assert diff([away], kernel, {(3, V4)}) == (RemoveAddress(3, ip(E), 32),)
+    assert Differ().diff([away], kernel, {(3, V4)}) == (RemoveAddress(3, ip(E), 32),)
 
 
 @pytest.mark.parametrize("mode", RuleMode)

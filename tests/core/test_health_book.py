@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.health import FamilyHealth, Health, follow, worst
+from nicwatchd.core.kept import WHOLE
 from nicwatchd.core.metadata import ABSENT, Value
 from nicwatchd.core.model import MAIN_TABLE, Family, Reason, Route, Rule
 from nicwatchd.core.news import HealthChanged
@@ -299,5 +300,5 @@ def test_look_ups_are_repeated_now_and_then_only() -> None:
     assert all(each == NOTHING_AMISS for each in lookups.reached.values())
     assert lookups.wanted(at + 1.0, changed=False, held=True).probes == ()
     assert lookups.wanted(at + 1.0, changed=False, held=False).probes == ()
-    assert lookups.wanted(at + 60.0, changed=False, held=True).probes
-    assert lookups.wanted(at + 61.0, changed=True, held=True).probes
+    assert lookups.wanted(at + WHOLE, changed=False, held=True).probes
+    assert lookups.wanted(at + WHOLE + 1.0, changed=True, held=True).probes

@@ -83,7 +83,7 @@ def test_what_it_is_at_first() -> None:
         groups=frozenset({3778}),
     )
     assert eth1.key == (3, MAC)
-    assert (eth1.is_polled, eth1.is_shadowed) == (True, False)
+    assert (eth1.is_polled, eth1.shadows) == (True, ())
     assert eth1.undecided == {V4, V6}
     assert (eth1.lifecycle.patience, eth1.polling.next_at) == (180.0, 100.0)
     assert [(view.state, told.state) for view, told in eth1.drain()] == [
@@ -234,7 +234,7 @@ def test_what_is_told_of_it() -> None:
     eth1.shadow(shadows)
     eth1.surprise(PLANNING, "oops")
     view = eth1.view()
-    assert (view.shadows, eth1.is_shadowed) == (shadows, True)
+    assert (view.shadows, eth1.shadows) == (shadows, shadows)
     assert view.surprise == Reason(
         "internal-error", "internal error in planning: oops; what is configured stays"
     )

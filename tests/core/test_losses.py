@@ -165,7 +165,7 @@ def test_suspects_of_a_link_that_is_gone_are_forgotten_but_rules_are_nobodys() -
     for where in (*there, *gone):
         losses.suspect(where, "x")
     losses.forget(3)
-    assert losses._suspects == dict.fromkeys(there, "x")
+    assert losses._suspects == dict.fromkeys(there, ("x", ""))
 
 
 def test_a_rule_that_is_added_once_more_behind_its_guard_is_not_lost() -> None:

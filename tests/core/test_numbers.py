@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nicwatchd.core import asking
-from nicwatchd.core.diff import diff
+from nicwatchd.core.diff import Differ
 from nicwatchd.core.eni_routes import ANY
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
@@ -266,7 +266,7 @@ def test_whose_a_table_of_other_numbers_is(kernel: Snapshot, owners: set[int]) -
     assert by_number == (owners if routes else {3}), "by routes first, even so"
     for held in ({(3, V4), (3, V6)}, {(4, V4), (4, V6)}):
         left = set(kernel.rules) - {
-            o.rule for o in diff([], kernel, held) if isinstance(o, RemoveRule)
+            o.rule for o in Differ().diff([], kernel, held) if isinstance(o, RemoveRule)
         }
         kept = not owners or owners & {index for index, _ in held}
         # A name that its link has no more is let go, whoever had it.
@@ -275,13 +275,13 @@ def test_whose_a_table_of_other_numbers_is(kernel: Snapshot, owners: set[int]) -
 
 def test_what_cannot_be_told_goes_when_its_family_is_known() -> None:
     kernel = Snapshot(LINKS, rules=(BY_SUBNET,))
-    assert diff([], kernel, {(4, V6)}) == (RemoveRule(BY_SUBNET),)
-    assert diff([], kernel, {(4, V4)}) == ()
+    assert Differ().diff([], kernel, {(4, V6)}) == (RemoveRule(BY_SUBNET),)
+    assert Differ().diff([], kernel, {(4, V4)}) == ()
 
 
 def test_a_gone_link_s_are_told_by_the_numbers_of_now() -> None:
     gone = replace(BY_SUBNET, table=1_002_495)
-    assert diff([], Snapshot(LINKS, rules=(gone,)), {(3, V4)}) == (RemoveRule(gone),)
+    assert Differ().diff([], Snapshot(LINKS, rules=(gone,)), {(3, V4)}) == (RemoveRule(gone),)
 
 
 # --- any numbers -------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from nicwatchd.core.model import (
     Route,
     Rule,
 )
+from nicwatchd.core.news import EgressMoved
 from nicwatchd.core.policy import Coexist, Policy, PrimaryMode, Section
 from tests.core.build import (
     ERROR,
@@ -360,6 +361,16 @@ def test_main_has_a_copy_while_it_is_needed(
 
 
 @BOTH
+def test_what_a_copy_of_main_prevents_is_not_told(which: Family) -> None:
+    motion = with_secondary()
+    motion.news.clear()
+    motion.kernel.put(default(which, 3, 10))
+    motion.run(130.0)
+    assert lead(motion, which) == [(2, 9)]
+    assert [each for each in motion.news if isinstance(each, EgressMoved)] == []
+
+
+@BOTH
 def test_a_tie_is_not_left_to_chance(which: Family) -> None:
     """IPv6 uses both then, and IPv4 the one that came first."""
     lead = Lead()
@@ -454,7 +465,10 @@ def test_an_operators_choice_is_left_and_told(which: Family, why: str) -> None:
         motion.kernel.put(choice)
         motion.run(130.0)
     assert lead(motion, which) == []
-    assert "egress-elsewhere" in codes(motion)
+    view = motion.host.interfaces[2].view()
+    (note,) = (note for note in view.notes if note.code == "egress-elsewhere")
+    # By the metric alone it is nobody's choice for sure: `doctor` names the route.
+    assert bool(note.remedy) is (why == "metric")
 
 
 @BOTH

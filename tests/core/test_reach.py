@@ -22,8 +22,8 @@ from nicwatchd.core.model import (
     Rule,
 )
 from nicwatchd.core.port import RouteAnswer
-from nicwatchd.core.reach import NOTHING_AMISS, Reached, Ways, conclude, probes, shared
-from nicwatchd.core.shadow import FAR, Probe
+from nicwatchd.core.reach import NOTHING_AMISS, Reached, Sources, Ways, conclude, paths, shared
+from nicwatchd.core.shadow import FAR
 from tests.core.build import IPV4, IPV6, NET4, NET6, TABLE, V4, V6, ip, ips, net, nets
 
 NAMES = {2: "eth0", 3: "eth1", 4: "br0", 7: "wg0"}
@@ -78,7 +78,7 @@ BY_PRIMARY, BY_WIREGUARD = RouteAnswer(100, 2), RouteAnswer(51820, 7)
 def test_groups(addresses: str, sources: list[str], expected: list[str]) -> None:
     rules = [replace(THEIRS, src=net(source), family=V6 if ":" in source else V4)
              for source in sources]  # fmt: skip
-    found = shared(ips(*addresses.split()), rules)
+    found = shared(ips(*addresses.split()), Sources.of(rules).every[V4])
     assert found == [ips(*group.split()) for group in expected]
 
 
@@ -92,7 +92,8 @@ def test_all_of_a_group_are_selected_alike(
 ) -> None:
     addresses = [IPv4Address(0x0A000200 + host) for host in hosts]
     nets = [ip_network((0x0A000200 + host, bits), strict=False) for host, bits in sources]
-    groups = shared(addresses, [replace(THEIRS, src=each) for each in nets])
+    rules = [replace(THEIRS, src=each) for each in nets]
+    groups = shared(addresses, Sources.of(rules).foreign[V4])
     members = [each for group in groups for each in group]
     assert sorted(members) == sorted(addresses), "each is in one group"
     assert [group[0] for group in groups[:1]] == addresses[:1]
@@ -106,11 +107,11 @@ def test_all_of_a_group_are_selected_alike(
 
 
 def asked(ways: Ways, rules: list[Rule], host: str = IPV4) -> list[tuple[str, str]]:
-    found = list(probes(ways, rules, frozenset(ips(*host.split()))))
-    assert all(probe == Probe(ways.index, None, probe.src, probe.dst) for probe in found), (
-        "no rule, any link"
-    )
-    return [(str(probe.src), str(probe.dst)) for probe in found]
+    found = list(paths(ways, Sources.of(rules), frozenset(ips(*host.split()))))
+    subnets = [path.subnet for path in found if path.to in FAR.values()]
+    assert not any(subnets), "they come first, and are far from all"
+    assert all(path.subnet and path.to in path.subnet for path in found[len(subnets) :])
+    return [(str(path.group[0]), str(path.to)) for path in found]
 
 
 FAR4 = str(FAR[V4])
@@ -180,7 +181,8 @@ def reached(
 ) -> Reached:
     given = {(ip(src), ip(dst)): answer for (src, dst), answer in answers.items()}
     own = frozenset((*ways.addresses, *host))
-    return conclude(ways, rules, given, own, NAMES.get)
+    looked_up = list(paths(ways, Sources.of(rules), own))
+    return conclude(ways, rules, looked_up, given, own, NAMES.get)
 
 
 def why(ways: Ways, rules: list[Rule], answer: RouteAnswer | int, **more: Any) -> Reason | None:

@@ -9,7 +9,7 @@ import pytest
 from nicwatchd.core import written
 from nicwatchd.core.metadata import KEYS
 from nicwatchd.core.model import Family, Reason
-from nicwatchd.core.remedies import REMEDIES, STEMS, remedy_of
+from nicwatchd.core.remedies import REMEDIES, STEMS, changes_ec2, remedy_of
 from tests.test_reasons_doc import CORE, given
 
 # It ends by itself, whatever the operator does.
@@ -29,7 +29,6 @@ BRINGS_ITS_OWN = {
     "address-unconfigured",
     "address-tentative",
     "leaves-elsewhere",
-    "no-carrier",
     "published-port",
     "taken-away",
 }
@@ -49,7 +48,6 @@ NO_CAUSE = {
     "networks-left-out",
     "no-ip",
     "no-ipv4-assigned",
-    "no-ipv6-assigned",
     "no-sign-of-ipv4",
     "no-sign-of-ipv6",
     "off-by-settings",
@@ -114,3 +112,12 @@ def test_who_removes_things() -> None:
     text = remedy_of(Reason("fought-over", "x"), **NAMES)
     assert text.startswith("sudo bpftrace -e 'kprobe:fib_nl_delrule,")
     assert '{ printf("%s %d\\n", comm, pid) }' in text
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"),
+    [("no-ipv6s", True), ("held-elsewhere", True), ("no-carrier", True), ("mac-unlisted", False)],
+)
+def test_what_changes_something_at_ec2(code: str, *, changes: bool) -> None:
+    """It is too early for that while IMDS may only lag behind the attachment."""
+    assert changes_ec2(remedy_of(Reason(code, "x"), **NAMES)) is changes

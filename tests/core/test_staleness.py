@@ -39,6 +39,7 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import (
     AddressEvent,
     Event,
+    FirewallEvent,
     LinkEvent,
     NexthopEvent,
     Overrun,
@@ -228,6 +229,65 @@ def test_when_mains_default_routes_are_read(event: Event, delay: float | None, r
     assert not world.look(NOW)[1].defaults, "they are fresh now"
 
 
+@pytest.mark.parametrize(
+    ("event", "delay", "looks"),
+    [
+        pytest.param(replace(THEIRS, oif=9, heeded=True), COALESCE, True, id="of main, elsewhere"),
+        pytest.param(replace(THEIRS, table=77, heeded=True), COALESCE, True, id="of any table"),
+        pytest.param(replace(THEIRS, heeded=True), 0.0, True, id="by an ENI: sooner than that"),
+        pytest.param(replace(THEIRS, oif=9), None, False, id="to nobody of interest"),
+        pytest.param(replace(WIDE, table=77), COALESCE, True, id="a default route"),
+        pytest.param(NexthopEvent(9, heeded=True), COALESCE, True, id="by an object's number"),
+        pytest.param(NexthopEvent(3), COALESCE, True, id="an ENI's next-hop object"),
+        pytest.param(NexthopEvent(9), None, False, id="another's"),
+        pytest.param(LinkEvent(3, "eth1", down=True), 0.0, True, id="an ENI goes down"),
+        pytest.param(LinkEvent(3, gone=True), 0.0, True, id="... goes"),
+        pytest.param(LinkEvent(3, "eth1"), 0.0, False, id="... has news"),
+        pytest.param(LinkEvent(9, "eth9", down=True), 0.0, False, id="another link goes down"),
+        pytest.param(AddressEvent(3, deleted=True), COALESCE, True, id="an ENI's address goes"),
+        pytest.param(AddressEvent(3), 0.0, False, id="... comes"),
+        pytest.param(
+            AddressEvent(3, deleted=True, link_local=True), COALESCE, False, id="... link-local"
+        ),
+        pytest.param(AddressEvent(9, deleted=True), COALESCE, False, id="another's goes"),
+    ],
+)
+def test_what_may_lead_packets_elsewhere(event: Event, delay: float | None, looks: bool) -> None:
+    """Routes go without an event of their own with a link, an address, a next-hop object."""
+    world = World()
+    world.turn.picture.stale.take_ways_changed()
+    assert world.turn.picture.take_event(event, NOW, by_us=False) == delay
+    assert world.turn.picture.stale.take_ways_changed() is looks
+
+
+def test_our_own_routes_lead_nobody_elsewhere() -> None:
+    """Who wrote looks again anyway."""
+    world = World()
+    world.turn.picture.stale.take_ways_changed()
+    event = replace(OURS, heeded=True)
+    assert world.turn.picture.take_event(event, NOW, by_us=True) is None
+    assert not world.turn.picture.stale.take_ways_changed()
+
+
+BRIDGE = Link(9, "02:00:00:00:00:99", "br0", up=True, kind="bridge")
+
+
+def test_published_ports_are_read_when_the_firewall_changed() -> None:
+    world = World()
+    for _ in range(2):
+        assert not world.look(NOW)[1].published, "there are no containers"
+    world.turn.host.outside.take({}, (), world.turn.host.keys)  # no more of that is due
+    assert not world.turn.picture.heeded.firewall
+    world.links[9] = BRIDGE
+    world.turn.take_event(LinkEvent(9, "br0", "bridge"), NOW)
+    assert world.look(NOW)[1].published, "there are some now"
+    assert world.turn.picture.heeded.firewall
+    assert not world.look(NOW)[1].published, "they are known"
+    assert world.turn.picture.take_event(FirewallEvent(), NOW, by_us=False) == COALESCE
+    assert world.look(NOW)[1].published
+    assert not world.look(NOW)[1].published
+
+
 def test_what_we_write_ourselves_needs_no_look_at_the_defaults() -> None:
     world = World()
     event = replace(WIDE, protocol=PROTOCOL)
@@ -385,7 +445,7 @@ VOIDS: dict[str, Callable[[Turn], object]] = {
 def test_what_makes_all_that_is_known_void(void: Callable[[Turn], object]) -> None:
     world = World()
     void(world.turn)
-    assert world.turn.picture.stale.rules_changed, "who wins is asked anew"
+    assert world.turn.picture.stale.ways_changed, "who wins is asked anew"
     assert world.reads(NOW + 1.0) == EVERYTHING
     assert world.reads(NOW + 1.0) == NOTHING
 
@@ -464,7 +524,7 @@ def test_whom_an_event_points_at(event: Any, where: Place) -> None:
     world.turn.take_event(replace(event, culprit=""), NOW)
     assert suspects == {}
     world.turn.take_event(event, NOW)
-    assert suspects == {where: "x"}
+    assert suspects == {where: ("x", "")}
 
 
 @pytest.mark.parametrize(
@@ -494,7 +554,7 @@ def test_a_flap_is_noted_by_the_event_alone(*, down: bool) -> None:
 
 def test_at_first_everything_is_stale() -> None:
     stale = Staleness()
-    assert (stale.everything, stale.own, stale.rules_changed) == (True, True, False)
+    assert (stale.everything, stale.own, stale.ways_changed) == (True, True, False)
 
 
 def test_what_happens_before_the_first_read_is_in_it() -> None:

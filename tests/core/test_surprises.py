@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core import asking, decide, facts, host_plan, interface, memory, turn
+from nicwatchd.core import asking, decide, diff, facts, host_plan, interface, memory, turn
 from nicwatchd.core.agenda import KERNEL_PAUSE, Appointment, Why
 from nicwatchd.core.host import SURPRISES_TOLD, Host
 from nicwatchd.core.interface import ASKING, JUDGING, PLANNING
@@ -24,8 +24,11 @@ from tests.core.fast_motion import FastMotion
 from tests.core.scenes import APPLIED, CALM, ETH2, FULL, IGNORED, MAC2, two_enis
 
 MORE = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6)
-# What is planned already is not planned anew, but looked at each time.
-PLACES: Final = {JUDGING: (interface, "judge"), PLANNING: (host_plan.HostPlan, "_subject")}
+# What is judged or planned already is not done anew, but looked at each time.
+PLACES: Final = {
+    JUDGING: (interface.Interface, "_judge"),
+    PLANNING: (host_plan.HostPlan, "_subject"),
+}
 ERROR: Final = "RuntimeError('planted')"
 
 
@@ -332,7 +335,7 @@ def test_a_bug_in_what_is_for_all_breaks_the_turn_off(monkeypatch: pytest.Monkey
     turn_, before = motion.turn, (motion.turn.completed, motion.turn.decision)
     rule = next(rule for rule in motion.kernel.own_rules if rule.table == TABLE)
     motion.kernel.drop(rule)
-    plant_everywhere(monkeypatch, decide, "diff")
+    plant_everywhere(monkeypatch, diff, "_elsewhere")
     written = len(motion.written)
     for times in (1, 2, 3):
         motion.happened()
@@ -360,7 +363,7 @@ def test_a_bug_in_what_is_for_all_breaks_the_turn_off(monkeypatch: pytest.Monkey
 
 def test_a_request_outlives_turns_that_are_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     motion = lenient(two_enis())
-    plant_everywhere(monkeypatch, decide, "diff")
+    plant_everywhere(monkeypatch, diff, "_elsewhere")
     request = motion.turn.release((3, MAC), motion.now)
     motion._take_turn()
     assert not motion.turn.is_reached(request)

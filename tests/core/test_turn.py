@@ -11,9 +11,9 @@ import pytest
 
 from nicwatchd.core import asking
 from nicwatchd.core.agenda import HEARTBEAT, KERNEL_PAUSE, RETRY_FIRST, Appointment, Why
-from nicwatchd.core.basis import WHOLE
 from nicwatchd.core.decision import Throttled
 from nicwatchd.core.fights import BURST, INTERVAL
+from nicwatchd.core.kept import WHOLE
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import NOT_ASKED, Value
 from nicwatchd.core.model import (
@@ -146,8 +146,9 @@ def test_before_the_first_turn() -> None:
 
 
 def test_nothing_new_decides_nothing() -> None:
-    """But once a minute all is decided anew."""
+    """But in the end all is decided anew."""
     motion = applied()
+    motion.run(400.0)  # no deadline is left
     motion.decide()
     decided = motion.turn.decision
     assert decided
@@ -158,7 +159,6 @@ def test_nothing_new_decides_nothing() -> None:
     assert motion.turn.decision.revision == decided.revision == motion.turn.completed
     assert motion.turn.settled
     motion.run(decided.at + WHOLE)
-    phases(motion)
     assert motion.turn.decision.revision == decided.revision + 1 == motion.turn.completed
 
 
@@ -209,10 +209,10 @@ def test_nobody_wins_where_nothing_is_left_to_ask_about(end: Callable[[FastMotio
     motion = applied()
     motion.kernel.put(VPN, VPNS_ROUTE)
     motion.run(motion.now + 1.0)
-    assert motion.host.interfaces[3].is_shadowed
+    assert motion.host.interfaces[3].shadows
     end(motion)
     motion.run(motion.now + 1.0)
-    assert not motion.host.interfaces[3].is_shadowed
+    assert not motion.host.interfaces[3].shadows
     assert motion.turn.decision
     assert motion.turn.decision.interfaces[3].shadows == ()
 
@@ -233,7 +233,7 @@ def test_enough_rounds() -> None:
     assert motion.turn.completed == before + ROUNDS
     assert not motion.turn.settled, "the last round was not read back"
     assert motion.turn.next_at().at <= motion.now + RETRY_FIRST
-    assert phases(motion) == [LINKS, OBJECTS]
+    assert phases(motion) == [LINKS, OBJECTS, LOOKING_UP], "now it is known what it came to"
     assert motion.turn.settled
 
 

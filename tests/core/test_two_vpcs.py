@@ -8,7 +8,7 @@ import pytest
 
 from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import PROTOCOL, Family, Item, Numbers, Rule
-from nicwatchd.core.moves import Claims, first_come, rightful_owners
+from nicwatchd.core.moves import Claims, first_come, rightful_owners, ruled
 from tests.core.build import (
     ETH1,
     IPV4,
@@ -77,7 +77,7 @@ def test_one_has_the_rule() -> None:
 
     def find(*rules: Rule) -> dict[int, dict[Item, int]]:
         found = {3: [X, P], 4: [X], 5: [P]}
-        return first_come(found, rules, lambda table: tables.get(table, frozenset()))
+        return first_come(found, ruled(rules, lambda table: tables.get(table, frozenset())))
 
     assert find() == {4: {X: 3}, 5: {P: 3}}
     assert find(rule) == {3: {X: 4}, 5: {P: 3}}

@@ -18,7 +18,7 @@ from nicwatchd.imds.condition import Condition, retry_after_seconds
 from nicwatchd.imds.token import backoff
 from nicwatchd.imds.transport import Timeouts
 from nicwatchd.sim.imds import ImdsServer
-from nicwatchd.sim.script import Scenario
+from nicwatchd.sim.script import Do, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -355,3 +355,48 @@ async def test_an_unexpected_status_and_bytes_that_are_not_text() -> None:
         async with ImdsClient(ImdsOptions((BASE,))) as client:
             assert await client.get("mac") == Unknown("mac: 418")
             assert await client.get("mac") == Unknown("mac: garbage (not UTF-8)")
+
+
+# --- asked by the operator --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("do", "state"), [("refuse", "unreachable"), ("403", "disabled")])
+async def test_asked_afresh_it_says_how_imds_is_now(
+    client: ImdsClient, server: ImdsServer, do: Do, state: str
+) -> None:
+    await client.get("mac")
+    server.fault("all", do)
+    assert not client.ask_afresh()
+    assert isinstance(await client.get("mac"), Unknown)
+    assert client.condition.state == state
+
+
+async def test_asked_afresh_a_good_token_outlives_a_service_that_gives_none(
+    client: ImdsClient, server: ImdsServer
+) -> None:
+    await client.get("mac")
+    server.fault("token", "500")
+    client.ask_afresh()
+    assert await client.get("mac") == Value(PRIMARY)
+    assert client.condition.state == "ok"
+
+
+async def test_asked_afresh_nothing_is_held_back(client: ImdsClient, server: ImdsServer) -> None:
+    server.fault("token", "403")
+    await client.get("mac")
+    server.clear()
+    assert isinstance(await client.get("mac"), Unknown)  # there are 30 s to wait
+    assert client.ask_afresh()
+    assert await client.get("mac") == Value(PRIMARY)
+    assert client.condition.state == "ok"
+
+
+async def test_asked_afresh_a_pause_that_imds_asked_for_goes_on(
+    client: ImdsClient, server: ImdsServer
+) -> None:
+    server.fault("token", "429", retry_after="9")
+    await client.get("mac")
+    server.clear()
+    assert not client.ask_afresh()
+    assert isinstance(await client.get("mac"), Unknown)
+    assert client.condition.state == "throttled"

@@ -58,6 +58,22 @@ async def test_the_whole_reading(reader: EniReader) -> None:
     )
 
 
+async def test_what_did_not_change_is_the_same_object(
+    reader: EniReader, server: ImdsServer
+) -> None:
+    """Fifty addresses are parsed once, and nobody has to compare them."""
+    before = await reader.poll(sweep=True)
+    server.step("eth1", hide={"ipv6s"})
+    assert (await reader.poll(sweep=True)).v6.addresses == ABSENT
+    server.step("eth1", complete=True)
+    again = await reader.poll(sweep=True)
+    assert again.v6.addresses is before.v6.addresses
+    server.step("eth1", texts={"ipv6s": "2001:db8:0:2::11"})
+    changed = await reader.poll(sweep=True)
+    assert changed.v6.addresses == Value((ip_address("2001:db8:0:2::11"),))
+    assert changed.v4.addresses is before.v4.addresses
+
+
 async def test_unlisted_costs_one_request_per_poll(
     reader: EniReader, client: ImdsClient, server: ImdsServer
 ) -> None:

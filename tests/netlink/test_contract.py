@@ -55,7 +55,15 @@ from nicwatchd.core.model import (
     SetGroup,
     SetUp,
 )
-from nicwatchd.core.port import AddressEvent, LinkEvent, Result, RouteAnswer, RouteEvent, RuleEvent
+from nicwatchd.core.port import (
+    AddressEvent,
+    Heeded,
+    LinkEvent,
+    Result,
+    RouteAnswer,
+    RouteEvent,
+    RuleEvent,
+)
 from nicwatchd.netlink.wire import attribute_u32
 from tests.netlink.conftest import RealWorld, ip, network_namespace
 
@@ -878,6 +886,26 @@ async def test_the_probe_tells_the_table_that_decides(world: World, family: Fami
     assert await kernel.route_get(source, far, oif=index) == RouteAnswer(table, index)
 
 
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_hundreds_of_look_ups_are_answered_in_order(world: World, family: Family) -> None:
+    v4 = family is Family.V4
+    index, source = await link_up(world), V4 if v4 else V6
+    far = ip_address("198.51.100.1" if v4 else "2001:db8:ff::1")
+    scope = SCOPE_LINK if v4 else SCOPE_UNIVERSE
+    await run(world, AddAddress(index, source))
+    await world.put(Route(ip_network(far), MAIN_TABLE, index, RTPROT_STATIC, scope=scope))
+    elsewhere = ip_address("203.0.113.1" if v4 else "2001:db8:fe::1")
+    asked = [
+        *((source, far, 0), (None, far, 0), (source, far, index), (source, source, 0)),
+        *((source, elsewhere, 0), (elsewhere, far, 0)),
+    ]
+    alone = [await world.kernel.route_get(src, dst, oif=oif) for src, dst, oif in asked]
+    assert alone[:3] == [RouteAnswer(MAIN_TABLE, index)] * 3
+    assert alone[4] == ENETUNREACH
+    assert await world.kernel.route_gets(asked * 70) == alone * 70
+    assert await world.kernel.route_gets([]) == []
+
+
 async def test_the_suppressor_honours_main_but_not_other_enis(world: World) -> None:
     eni, primary, bridge = [await link_up(world, name) for name in ("eth1", "eth0", "br0")]
     table = Numbers().table_of(eni)
@@ -940,6 +968,37 @@ async def test_default_routes_of_any_table_make_events(world: World, family: Fam
         (family, True, False, False),
         (family, True, False, True),
     ]
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
+async def test_routes_to_what_is_heeded_make_events(world: World, family: Family) -> None:
+    """In whatever table; all others of foreign tables do not."""
+    index = await with_subnets(world)
+    v4 = family is Family.V4
+    scope, metric = (SCOPE_LINK, 0) if v4 else (SCOPE_UNIVERSE, 1024)
+    covers = ip_network("192.0.2.0/24" if v4 else "2001:db8:77::/48")
+    beside = ip_network("192.0.3.0/24" if v4 else "2001:db8:78::/48")
+    theirs = Route(covers, 100, index, RTPROT_STATIC, metric=metric, scope=scope)
+    world.source.heed(Heeded(frozenset({covers[9]})))
+    await world.put(theirs)
+    await world.put(replace(theirs, dst=beside))
+    await world.put(replace(theirs, dst=beside, table=MAIN_TABLE))
+    await world.put(replace(theirs, table=MAIN_TABLE))
+    await world.drop(theirs)
+    await world.heard.until(lambda e: isinstance(e, RouteEvent) and e.table == 100 and e.deleted)
+    events = [e for e in world.heard.events if isinstance(e, RouteEvent) and e.oif == index]
+    others = [e for e in events if (e.family, e.protocol) == (family, RTPROT_STATIC)]
+    assert [(e.table, e.heeded, e.deleted) for e in others] == [
+        (100, True, False),
+        (MAIN_TABLE, False, False),
+        (MAIN_TABLE, True, False),
+        (100, True, True),
+    ]
+    world.source.heed(Heeded())
+    await world.put(theirs)
+    await world.put(replace(theirs, dst=ANY[family]))
+    await world.heard.until(lambda e: isinstance(e, RouteEvent) and e.wide)
+    assert len([e for e in world.heard.events if getattr(e, "heeded", False)]) == 3
 
 
 async def test_events_of_what_we_do_carry_our_port_id(world: World) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import subprocess
+from dataclasses import replace
 from errno import ENOBUFS
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -24,6 +25,7 @@ from nicwatchd.core.port import (
     RouteEvent,
     RuleEvent,
 )
+from nicwatchd.netlink.covering import Covering
 from nicwatchd.netlink.culprit import process_name
 from nicwatchd.netlink.events import (
     BURST,
@@ -101,6 +103,14 @@ def netconf(index: int, *kinds: int) -> bytes:
     return of_link + b"".join(attribute_u32(kind, 1) for kind in kinds)
 
 
+def to(
+    table: int, dst: str, bits: int, *, kind: int = 1, oif: int = 7, family: int = 2, flags: int = 0
+) -> bytes:
+    body = bytearray(route(table, kind=kind, oif=oif, family=family, flags=flags))
+    body[1] = bits
+    return bytes(body) + (attribute(1, ip_address(dst).packed) if bits else b"")
+
+
 def rule(protocol: int, family: int = 2) -> bytes:
     header = RULE.pack(family, 0, 0, 0, 0, 0, 0, 1, 0)
     return header + attribute_u32(6, 32765) + attribute(21, bytes([protocol]))
@@ -130,6 +140,65 @@ def rule(protocol: int, family: int = 2) -> bytes:
 )
 def test_links_and_addresses(kind: int, body: bytes, expected: Event | None) -> None:
     assert event(kind, body, pid=99) == expected
+
+
+HEEDED = RouteEvent(Family.V4, 77, 4, 7, heeded=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(to(77, "10.0.2.0", 24), HEEDED, id="it is in the network"),
+        pytest.param(to(77, "10.0.2.254", 32), HEEDED, id="the host itself"),
+        pytest.param(to(77, "10.0.2.128", 25), HEEDED, id="a part of a subnet"),
+        pytest.param(to(77, "8.0.0.0", 5), HEEDED, id="a large network"),
+        pytest.param(to(77, "10.0.2.0", 25), None, id="another part"),
+        pytest.param(to(77, "10.0.3.0", 24), None, id="another network"),
+        pytest.param(to(77, "10.0.2.253", 32), None, id="another host"),
+        pytest.param(
+            to(77, "10.0.2.0", 24, kind=7, oif=0), replace(HEEDED, oif=0), id="an error route"
+        ),
+        pytest.param(
+            to(77, "10.0.2.0", 24, kind=2, oif=1), replace(HEEDED, oif=1), id="AnyIP, for a proxy"
+        ),
+        pytest.param(to(77, "10.0.3.0", 24, kind=2, oif=1), None, id="... of another network"),
+        pytest.param(
+            to(77, "0.0.0.0", 0, kind=2, oif=1),
+            replace(HEEDED, oif=1, wide=True),
+            id="... of all, as a transparent proxy has it",
+        ),
+        pytest.param(to(77, "0.0.0.0", 0), replace(HEEDED, wide=True), id="a default route"),
+        pytest.param(to(255, "10.0.2.0", 24), None, id="the table local"),
+        pytest.param(to(77, "10.0.2.0", 24, flags=0x200), None, id="no route: a cached answer"),
+        pytest.param(to(254, "10.0.2.0", 24), replace(HEEDED, table=254), id="main"),
+        pytest.param(to(70000, "10.0.2.0", 24), replace(HEEDED, table=70000), id="a high number"),
+        pytest.param(
+            to(254, "10.0.2.0", 24, oif=0) + attribute_u32(30, 5),
+            NexthopEvent(0, heeded=True),
+            id="by an object's number",
+        ),
+        pytest.param(
+            to(77, "2001:db8:ec2:2::", 64, family=10),
+            replace(HEEDED, family=Family.V6),
+            id="IPv6",
+        ),
+        pytest.param(to(77, "2001:db8:ec2:3::", 64, family=10), None, id="another one of IPv6"),
+        pytest.param(
+            to(77, "::", 0, family=10),
+            replace(HEEDED, family=Family.V6, wide=True),
+            id="its default",
+        ),
+    ],
+)
+def test_routes_to_what_is_heeded(body: bytes, expected: Event | None) -> None:
+    triage = Triage()
+    destinations = map(ip_address, ("10.0.2.254", "2001:db8:ec2:2:ffff:ffff:ffff:fffe"))
+    triage.covering = Covering(destinations)
+    for _ in range(2):
+        assert triage.event(Message(NEWROUTE, 0, 0, 0, body)) == expected
+    triage.covering = Covering()
+    found = triage.event(Message(NEWROUTE, 0, 0, 0, body))
+    assert not getattr(found, "heeded", False)
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nicwatchd.core.model import AddAddress, AddRule, Family, RemoveRule, Rule
-from nicwatchd.core.port import KernelError, Result
+from nicwatchd.core.model import AddAddress, AddRule, Family, RemoveRule, Rule, SetUp
+from nicwatchd.core.port import KernelError, Result, RouteAnswer
 from nicwatchd.netlink.encode import Request
-from nicwatchd.netlink.request import BATCH, DUMP_TRIES, Reply, RequestSocket
+from nicwatchd.netlink.request import (
+    BATCH,
+    BREATH,
+    DUMP_TRIES,
+    QUESTIONS,
+    Reply,
+    RequestSocket,
+    open_request_socket,
+)
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
 from nicwatchd.netlink.wire import HEADER, S32, attribute, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nicwatchd.netlink.wire import Message
+
 ERROR, DONE, ROW = 2, 3, 32
-MULTI, INTERRUPTED, CAPPED, TLVS = 0x2, 0x10, 0x100, 0x200
+REQUEST, MULTI, ACK, INTERRUPTED, CAPPED, TLVS = 0x1, 0x2, 0x4, 0x10, 0x100, 0x200
 QUESTION = Request(34, 0, b"")
 
 
@@ -62,9 +72,13 @@ class Peer:
         for datagram in datagrams:
             self.ends[-1].send(datagram)
 
+    def hear(self) -> list[Message]:
+        """The next datagram's requests."""
+        return list(unpack(self.ends[-1].recv(1 << 16)))
+
     def heard(self) -> list[int]:
-        """The sequence numbers of the next datagram's requests."""
-        return [message.sequence for message in unpack(self.ends[-1].recv(1 << 16))]
+        """Their sequence numbers."""
+        return [message.sequence for message in self.hear()]
 
 
 @pytest.fixture
@@ -132,16 +146,63 @@ async def test_a_question_may_be_answered_with_an_errno(peer: Peer) -> None:
     assert await requests.get(QUESTION) == ENODEV
 
 
-async def test_replies_of_a_batch_are_told_apart_by_sequence(peer: Peer) -> None:
+async def test_the_kernel_tells_of_what_failed_in_a_batch_and_of_its_end(peer: Peer) -> None:
     requests = RequestSocket(peer.connect)
-    peer.say(error(3), error(1, EPERM, "no") + error(2, ENOENT))
-    assert await requests.batch([QUESTION] * 3) == [
+    peer.say(error(1, EPERM, "no") + error(3, ENOENT), error(4))
+    assert await requests.batch([QUESTION] * 4) == [
         Reply(EPERM, "no"),
+        Reply(0, ""),
         Reply(ENOENT, ""),
         Reply(0, ""),
     ]
-    assert peer.heard() == [1, 2, 3]  # one send
+    sent = peer.hear()  # one send
+    assert [(message.sequence, message.flags) for message in sent] == [
+        *((number, REQUEST) for number in (1, 2, 3)),
+        (4, REQUEST | ACK),
+    ]
+    peer.say(error(5, EPERM), error(6, ENODEV))
+    assert [reply.errno for reply in await requests.batch([QUESTION] * 2)] == [EPERM, ENODEV]
     assert await requests.batch([]) == []
+
+
+@pytest.mark.usefixtures("namespace")
+async def test_a_failure_that_the_kernel_could_not_tell_of_fails_the_batch() -> None:
+    """With our buffer full, what is left out would else count as done."""
+
+    def connect() -> socket.socket:
+        sock = open_request_socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the smallest that there is
+        return sock
+
+    kernel = NetlinkKernel(RequestSocket(connect))
+    rule = RemoveRule(Rule(Family.V4, 100, 77))
+    assert [o.errno for o in await kernel.run([rule])] == [ENOENT]
+    with pytest.raises(KernelError, match="No buffer space"):
+        await kernel.run([rule] * BATCH)
+    kernel.close()
+
+
+async def test_questions_are_sent_together_and_answered_in_order(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    last = QUESTIONS + 1
+    rest = b"".join(row(number, b"%04d" % number) for number in range(3, last))
+    peer.say(row(2, b"two.") + error(1, ENODEV), rest, row(last, b"last"))
+    answers = await requests.ask([QUESTION] * last)
+    assert answers[:3] == [ENODEV, b"two.", b"0003"]
+    assert (answers[-2:], len(answers)) == ([b"%04d" % QUESTIONS, b"last"], last)
+    assert [peer.heard(), peer.heard()] == [[*range(1, last)], [last]]
+    assert await requests.ask([]) == []
+
+
+@pytest.mark.usefixtures("namespace")
+@pytest.mark.parametrize("dst", ["127.0.0.1", "::1"])
+async def test_answers_to_all_questions_of_one_send_fit_into_the_buffer(dst: str) -> None:
+    kernel = NetlinkKernel()
+    await kernel.run([SetUp(1)])
+    asked = [(ip_address(dst), ip_address(dst), 0)] * (2 * BATCH + 1)
+    answers = await kernel.route_gets(asked)
+    assert [isinstance(each, RouteAnswer) and each.oif for each in answers] == [1] * len(asked)
+    kernel.close()
 
 
 async def test_the_rest_of_the_program_breathes_during_a_long_batch(peer: Peer) -> None:
@@ -163,6 +224,34 @@ async def test_the_rest_of_the_program_breathes_during_a_long_batch(peer: Peer) 
         await asyncio.sleep(0)
     assert await batch == [Reply(0, "")] * (2 * BATCH)
     assert BATCH in seen
+
+
+async def test_the_rest_of_the_program_breathes_while_many_questions_are_asked(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    for first in range(1, 2 * BATCH, QUESTIONS):
+        peer.say(b"".join(row(number) for number in range(first, first + QUESTIONS)))
+    asking = asyncio.ensure_future(requests.ask([QUESTION] * (2 * BATCH)))
+    turns = 0
+    while not asking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert await asking == [b"row."] * (2 * BATCH)
+    assert turns > 2
+
+
+async def test_the_rest_of_the_program_breathes_during_a_long_dump(peer: Peer) -> None:
+    requests = RequestSocket(peer.connect)
+    rows = BREATH // 2000
+    for _ in range(3 * rows):
+        peer.say(row(1, bytes(2000)))
+    peer.say(done(1))
+    dump = asyncio.ensure_future(requests.dump(QUESTION, bytes))
+    turns = 0
+    while not dump.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len(await dump) == 3 * rows
+    assert turns > 2
 
 
 async def test_words_behind_an_uncapped_request(peer: Peer) -> None:

@@ -41,6 +41,8 @@ from tests.netlink.test_contract import V4, V6, private_routes, rules_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from nicwatchd.core.model import Address
+
     Do = Callable[[NetlinkKernel, Operation], Awaitable[None]]
 
 HOPS_V4 = (Hop(3, IPv4Address("10.9.0.1"), 2, onlink=True), Hop(3, IPv6Address("fe80::7")))
@@ -116,8 +118,19 @@ async def state(kernel: NetlinkKernel) -> dict[str, object]:
         "routes": await kernel.own_routes(),
         "main": await kernel.link_routes(ETH1),
         "rules": await kernel.rules(),
-        "listed routes": [ip(f"-{family} route show table all") for family in Family],
+        "listed routes": await listed_routes(addresses),
     }
+
+
+async def listed_routes(addresses: Sequence[Address]) -> list[str]:
+    """Once the kernel has the local routes of IPv6 addresses: it adds them a moment later."""
+    made = [f"local {each.ip} dev" for each in addresses if each.family is Family.V6]
+    async with asyncio.timeout(10):
+        while True:
+            listed = [ip(f"-{family} route show table all") for family in Family]
+            if all(words in listed[-1] for words in made):
+                return listed
+            await asyncio.sleep(0)
 
 
 async def states(do: Do) -> list[tuple[Operation, dict[str, object]]]:

@@ -1,10 +1,13 @@
-"""Broken hosts: `status` names the cause, and what it says mends it; exit code and /readyz follow.
+"""Broken hosts: `status`, `explain` and `doctor` name the cause, and what they say mends it.
 
-The table is in broken_hosts.py; what does not fit into it is here. Truth is reachability by TCP.
+The exit code and /readyz follow. The table is in broken_hosts.py; what does not fit into it is
+here. Truth is reachability by TCP.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -18,26 +21,32 @@ from typing import Any
 import aiohttp
 import pytest
 
+from nicwatchd.cli.explain_interface import lines
+from nicwatchd.cli.layout import Paint
 from nicwatchd.core.model import Family
 from nicwatchd.sim import containers, netns, probe
 from nicwatchd.sim.dhcp import BEATS
 from nicwatchd.sim.ec2 import SETTINGS, Ec2
 from nicwatchd.sim.probe import PORT, Acceptor, all_answer, matrix, paths
-from nicwatchd.sim.script import Step
 from tests.scenarios.broken_hosts import (
     AFTER,
     BEFORE,
     DEFAULT,
+    DOCTOR,
     ENI1,
     ETH1,
     HOSTS,
     TUNNEL,
     BrokenHost,
+    Finding,
     Where,
+    explained,
+    pasted,
 )
 from tests.scenarios.commands import nicwatchd_on
 from tests.scenarios.doctoring import Doctor
-from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_host, settings
+from tests.scenarios.doctoring import Finding as Found
+from tests.scenarios.host import QUICK, WITHIN, HostUnderTest, complete, ec2_host, nothing, settings
 from tests.scenarios.software import eventually
 from tests.scenarios.test_hosts_rules import MANY
 
@@ -107,32 +116,19 @@ async def until_told(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
     async def is_told() -> bool:
         nonlocal last
         last = await host.daemon.get("/v1/status")
-        texts = [text for text, _ in told(last, broken, broken.on)]
-        return any(all(words in text for words in broken.words) for text in texts)
+        return any(is_it(broken, *each) for each in told(last, broken, broken.on))
 
     await eventually(is_told, lambda: f"not told: {broken.code}: {last}")
     await host.daemon.post("/v1/reconcile")
     causes = told(await host.daemon.get("/v1/status"), broken, broken.on)
-    assert any(all(words in text for words in broken.words) for text, _ in causes), causes
+    assert any(is_it(broken, *each) for each in causes), causes
     return causes
 
 
-MENDS = re.compile(r"^( *[Mm]end: +)(.*)$")
-
-
-def pasted(shown: str) -> list[str]:
-    """What is to be done, as somebody copies it from the terminal, line breaks and all."""
-    found: list[str] = []
-    indent = ""
-    for line in shown.splitlines():
-        if begin := MENDS.match(line):
-            indent = " " * len(begin[1])
-            found.append(begin[2])
-        elif indent and line.startswith(indent):
-            found[-1] += f"\n{line.removeprefix(indent)}"
-        else:
-            indent = ""
-    return found
+def is_it(broken: BrokenHost, text: str, remedy: str) -> bool:
+    """Whether this is the cause, and what mends it."""
+    has_words = all(words in text for words in broken.words)
+    return has_words and re.fullmatch(broken.remedy, flat(remedy)) is not None
 
 
 async def shows(host: HostUnderTest, broken: BrokenHost) -> str:
@@ -155,12 +151,81 @@ async def prints(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause
     assert [each for each in broken.words if each not in flat(shown)] == [], shown
     for _, remedy in causes:
         assert flat(remedy) in remedies, (remedy, shown)
-        assert re.fullmatch(broken.remedy, remedy), remedy
+        assert re.fullmatch(broken.remedy, flat(remedy)), remedy
 
 
 def unbroken(command: str) -> str:
-    """A command that was printed in several lines, in one."""
-    return flat(command.replace("\\\n", " "))
+    """A command that was printed in several lines, in one; its remark, too."""
+    one = command.replace("\\\n", " ")
+    begin, mark, remark = one.partition("#")  # each line of a remark has the mark
+    return flat(begin + mark + re.sub(r"\n *# ", " ", remark))
+
+
+async def tells(host: HostUnderTest, broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """What `explain` and `doctor` say of it, each alone; as text and as JSON."""
+    doctor = Doctor.of(host)
+    explain = ("explain", broken.on, "--config", str(host.daemon.config))
+    shown, findings = await asyncio.gather(nicwatchd_on(host.vpc, *explain), doctor.findings())
+    assert shown.code == (0 if broken.is_well else 1), shown
+    explains(shown.out, broken, causes)
+    examines(findings, broken, causes)
+    if sends_to_doctor(broken):
+        account = json.loads((await nicwatchd_on(host.vpc, *explain, "--json")).out)
+    else:  # what `--json` prints
+        account = await host.daemon.get(f"/v1/explain/{broken.on}")
+    explains_as_json(account, broken, causes)
+
+
+def explains(shown: str, broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """What a person reads who asks why: the cause, the fact, what mends it; no other command."""
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    whole = unbroken(shown)
+    wanted = [*broken.words, broken.fact]
+    assert [each for each in wanted if each not in whole] == [], shown
+    remedies = [unbroken(each) for each in pasted(shown)]
+    if sends_to_doctor(broken):
+        assert any(re.fullmatch(mend_of(broken), each) for each in remedies), shown
+    for _, remedy in () if sends_to_doctor(broken) else causes:
+        assert flat(remedy) in [*remedies, whole.partition(" To do: ")[2]], (remedy, shown)
+    assert re.search(r"nicwatchd (status|doctor|explain)", whole) is None, shown
+
+
+def explains_as_json(account: dict[str, Any], broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """The same for programs: the code, and what mends it."""
+    found = told({"interfaces": [account["interface"]]}, broken)
+    if not sends_to_doctor(broken):
+        assert {remedy for _, remedy in causes} <= {remedy for _, remedy in found}
+        assert "findings" not in account
+        return
+    assert [text for text, _ in found if broken.words[0] in text]
+    examines(account["findings"], broken, causes)
+
+
+def examines(found: Sequence[Found], broken: BrokenHost, causes: Sequence[Cause]) -> None:
+    """What `doctor` finds: the thing, and the same remedy."""
+    if isinstance(broken.doctor, str):
+        assert found == [], broken.doctor
+        return
+    its = [each for each in found if each["code"] == broken.doctor.code]
+    assert any(broken.doctor.words in each["text"] for each in its), found
+    lines = [unbroken(line) for each in its for line in each["mend"].splitlines()]
+    if broken.doctor.mend:
+        assert all(re.fullmatch(broken.doctor.mend, flat(each["mend"])) for each in its), its
+    else:
+        assert {flat(remedy) for _, remedy in causes} <= set(lines), (causes, its)
+    of_others = {each["code"] for each in found} - {broken.doctor.code}
+    assert of_others <= set(broken.doctor.besides), found
+
+
+def sends_to_doctor(broken: BrokenHost) -> bool:
+    """Whether the daemon cannot say what mends it: it may not read the firewall, say."""
+    return broken.remedy == DOCTOR
+
+
+def mend_of(broken: BrokenHost) -> str:
+    """The pattern of what mends it."""
+    assert not isinstance(broken.doctor, str)
+    return broken.doctor.mend if sends_to_doctor(broken) else broken.remedy
 
 
 # --- what is true ------------------------------------------------------------------------------
@@ -193,39 +258,27 @@ async def is_dead(host: HostUnderTest, broken: BrokenHost) -> None:
 
 async def run_as_printed(host: HostUnderTest, command: str) -> None:
     """Run a remedy in the host's network namespace, where the tests are root already."""
-    plain = command.replace("sudo ", "")
-    await host.vpc.exec(host.vpc.host, "sh", "-c", plain)
-
-
-async def ask_doctor(host: HostUnderTest, broken: BrokenHost) -> None:
-    """Find it by `doctor`, and do what that prints, as far as it is to be done on the host."""
-    assert broken.doctor is not None
-    code, words, remedy = broken.doctor
-    doctor = Doctor.of(host)
-    (finding,) = [each for each in await doctor.findings() if each["code"] == code]
-    assert words in finding["text"], finding
-    assert re.fullmatch(remedy, finding["mend"]), finding
-    if broken.mend is None:
-        await doctor.mend(finding)
+    await Doctor.of(host).mend({"mend": command})
 
 
 async def mend(host: HostUnderTest, broken: BrokenHost) -> None:
-    """Do what is printed. Where more than one thing is amiss, the next shows once one is mended."""
-    if broken.doctor is not None:
-        await ask_doctor(host, broken)
+    """Do what `explain` prints. Where more than one thing is amiss, the next shows then."""
     if broken.mend is not None:
         await broken.mend(host)
-    if broken.mend is not None or broken.doctor is not None:
         return
     done: set[str] = set()
 
     async def is_mended() -> bool:
-        remedies = {flat(each) for _, each in told(await host.daemon.get("/v1/status"), broken)}
-        for command in pasted(await shows(host, broken)) if remedies else ():
-            if unbroken(command) in remedies and command not in done:
-                done.add(command)
-                await run_as_printed(host, command)
-        return not remedies
+        document = await host.daemon.get("/v1/status")
+        names = [
+            each["name"] for each in document["interfaces"] if told(document, broken, each["name"])
+        ]
+        for name in names:
+            for command in await explained(host, name):
+                if re.fullmatch(mend_of(broken), unbroken(command)) and command not in done:
+                    done.add(command)
+                    await run_as_printed(host, command)
+        return not names
 
     await eventually(is_mended)
     assert done
@@ -240,10 +293,11 @@ def cases() -> Iterator[Any]:
         yield pytest.param(broken, id=broken.name, marks=marks)
 
 
-async def is_named(host: HostUnderTest, broken: BrokenHost) -> None:
+async def is_named(host: HostUnderTest, broken: BrokenHost) -> list[Cause]:
     causes = await until_told(host, broken)
     await prints(host, broken, causes)
     await is_dead(host, broken)
+    return causes
 
 
 async def breaks(host: HostUnderTest, broken: BrokenHost) -> None:
@@ -279,9 +333,11 @@ async def test_a_broken_host_is_named_and_mended(broken: BrokenHost) -> None:
         async with answering(host, broken):
             if AFTER in broken.moments:
                 await breaks(host, broken)
-            await is_named(host, broken)
+            await tells(host, broken, await is_named(host, broken))
             await mend(host, broken)
             await is_well(host)
+            if broken.then:
+                await broken.then(host)
             await all_answer(host.vpc, dead_paths(host, broken), WITHIN, broken.port)
         for eni in broken.enis:
             await host.until(eni.name, complete)
@@ -316,42 +372,33 @@ async def causes_are(host: HostUnderTest, name: str, family: str, *codes: str) -
 async def test_d_an_eni_without_ipv6_in_a_subnet_that_has_it() -> None:
     """It is waited for, and said until when; then the ENI has none, and is well."""
     without = replace(ETH1, ipv6=())
-    config = settings(QUICK | {"patience": 6.0})
+    config = settings(QUICK | {"patience": 120.0})
     async with ec2_host(without, config=config) as host:
         await host.plug("eth1")
         text, remedy = await causes_are(host, "eth1", "ipv6", "no-ipv6s")
         assert "IMDS lists no ipv6s yet" in text
-        assign = "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id"
-        assert remedy == f"{assign} {ENI1}"
+        assert remedy == "", "it may be on its way: another one would be a second"
         await host.until("eth1", lambda eni: eni["ipv4"]["health"] == "working")
         await status_says(host, "waits for IPv6", text, remedy, "IPv4 works", code=1)
+        broken = BrokenHost(
+            "d",
+            nothing,
+            "no-ipv6s",
+            (text,),
+            "",
+            fact="ipv6s none",
+            doctor=Finding("no-ipv6s", f"eth1 waits for IPv6: {text}"),
+        )
+        await tells(host, broken, [(text, remedy)])
+        await host.reload(settings(QUICK))  # and with that the time is over
         await is_well(host)
-        assert (await host.status("eth1"))["ipv6"]["verdict"] == "absent"
+        ipv6 = (await host.status("eth1"))["ipv6"]
+        assert ipv6["verdict"] == "absent"
+        assign = "aws ec2 assign-ipv6-addresses --ipv6-address-count 1 --network-interface-id"
+        assert [reason["remedy"] for reason in ipv6["reasons"]] == [f"{assign} {ENI1}"]
         await host.all_reachable("eth1", addresses=host.eni("eth1").ipv4)
         await host.change(ETH1)
         await host.until("eth1", complete)
-        await is_well(host)
-
-
-async def test_e_rules_that_somebody_keeps_removing(tmp_path: Path) -> None:
-    """The fight is over once nobody has removed anything for a while, here 2 s."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "from nicwatchd.core import fights\nfights.WINDOW = 2.0\n", encoding="utf-8"
-    )
-    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ".")))
-    wrapper = ("env", f"PYTHONPATH={path}")
-    async with ec2_host(ETH1, wrapper=wrapper) as host:
-        await host.plug("eth1")
-        await host.until("eth1", complete)
-        loop = "while :; do ip rule flush proto 236; sleep 0.3; done"
-        culprit = await host.vpc.popen(host.vpc.host, "sh", "-c", loop)
-        text, remedy = await causes_are(host, "eth1", "ipv4", "fought-over")
-        assert "was removed 3 times in" in text
-        assert remedy.startswith("sudo bpftrace -e 'kprobe:fib_nl_delrule")
-        text = text.split(" was removed ")[0]  # it goes on, and is counted on
-        await status_says(host, text, remedy, code=1)
-        culprit.kill()
-        await culprit.wait()
         await is_well(host)
 
 
@@ -361,6 +408,10 @@ async def test_j_no_dhcp_client() -> None:
         await host.plug("eth1")
         text, _ = await causes_are(host, "eth1", "ipv4", "address-awaited")
         assert text == "waiting up to 3 s for a DHCP client to configure 10.0.2.11"
+        account = await host.daemon.get("/v1/explain/eth1")
+        shown = flat("\n".join(lines(account, account["interface"]["since"], Paint())))
+        assert text in shown
+        assert "Nothing: it waits, and goes on by itself." in shown
         await host.until("eth1", complete)
         await is_well(host)
 
@@ -386,27 +437,32 @@ async def test_l_dropped_by_a_security_group() -> None:
         assert not any((await matrix(host.vpc, tried)).values())
         words = "routes, rules and sources are right: look at security groups and network ACLs"
         await status_says(host, words, of=["eth1"], code=0)
+        explained = await nicwatchd_on(host.vpc, "explain", "eth1")
+        assert (explained.code, words in explained.text) == (0, True), explained.out
+        assert await Doctor.of(host).findings() == []  # it cannot know either
         await host.vpc._do(netns.nft, host.vpc.router, "delete table inet sg\n")
         await host.all_reachable("eth1")
 
 
-async def test_o_a_mac_that_imds_never_lists() -> None:
-    config = settings(QUICK, expect=["ipv4", "ipv6"])  # else it is no ENI after a while
-    async with ec2_host(replace(ETH1, steps=(Step(listed=False),)), config=config) as host:
-        await host.plug("eth1")
-        await host.until("eth1", lambda status: bool(status["overdue"]))
-        text, remedy = await causes_are(host, "eth1", "ipv4", "mac-unlisted")
-        assert f"IMDS does not list the MAC {ETH1.mac}; did EC2 attach this interface?" in text
-        describe = "aws ec2 describe-network-interfaces --filters Name=mac-address,Values="
-        assert remedy == describe + ETH1.mac
-        await status_says(host, "NOT WORKING", text, remedy, code=1)
-        host.imds.step("eth1", complete=True)
-        await host.until("eth1", complete)
-        await is_well(host)
+SYSTEMCTL = """#!/bin/sh
+case "$1 $2" in
+  "is-active nicwatchd.service") echo failed;;
+  "is-enabled nicwatchd.service") echo enabled;;
+  *) echo inactive;;
+esac
+"""
+
+
+def with_systemctl(directory: Path) -> tuple[str, ...]:
+    """Runs a command where systemd's word is that nicwatchd.service has failed."""
+    program = directory / "systemctl"
+    program.write_text(SYSTEMCTL, encoding="ascii")
+    program.chmod(0o755)
+    return ("env", f"PATH={directory}:{os.environ['PATH']}")
 
 
 @pytest.mark.parametrize("how", ["killed", "hung"])
-async def test_p_a_daemon_that_is_dead_or_hangs(how: str) -> None:
+async def test_p_a_daemon_that_is_dead_or_hangs(how: str, tmp_path: Path) -> None:
     async with ec2_host(ETH1) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
@@ -420,6 +476,13 @@ async def test_p_a_daemon_that_is_dead_or_hangs(how: str) -> None:
         shown, verb = flat(said.complaint), "start" if how == "killed" else "restart"
         assert ("the daemon is not running" if how == "killed" else "the daemon hangs") in shown
         assert f"sudo systemctl {verb} nicwatchd" in shown
+        explained = await nicwatchd_on(host.vpc, "explain", "eth1")
+        assert explained.code == 4
+        assert f"sudo systemctl {verb} nicwatchd" in flat(explained.complaint)
+        wrapper = with_systemctl(tmp_path) if how == "killed" else ()
+        found = (await Doctor.of(host).examine(wrapper))["findings"]
+        assert [each["code"] for each in found] == ["unit" if how == "killed" else "daemon"]
+        assert found[0]["mend"].splitlines()[-1] == "sudo systemctl restart nicwatchd"
         await host.all_reachable("eth1")  # what is in the kernel stays
         if how == "hung":
             await host.daemon.kill()
@@ -453,6 +516,7 @@ async def test_settings_that_cannot_be_used_are_a_problem_until_mended() -> None
                 flat(status["bad_settings"]),
                 code=1,
             )
+            assert await Doctor.of(host).codes() == ["settings"]  # once
             await host.all_reachable("eth1")
         await host.reload(DEFAULT)
         await is_well(host)
@@ -475,6 +539,16 @@ async def test_an_address_that_its_manager_took_away() -> None:
         text, remedy = await causes_are(host, "eth1", "ipv4", "taken-away")
         assert f"{floating} was on eth1 and was taken away" in text
         await status_says(host, text, remedy, "DEGRADED", code=1)
+        broken = BrokenHost(
+            "taken away",
+            nothing,
+            "taken-away",
+            (text,),
+            re.escape(remedy),
+            fact=f"local-ipv4s 10.0.2.11, {floating}",
+            doctor=Finding("taken-away", text),
+        )
+        await tells(host, broken, [(text, remedy)])
         assert not any(
             (await matrix(host.vpc, paths(host.vpc.far_hosts, [ip_address(floating)]))).values()
         )

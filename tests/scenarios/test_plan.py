@@ -60,8 +60,9 @@ async def test_what_is_left_alone_is_named_with_its_reason(tmp_path: Path) -> No
         await ec2.plug("eth1")
         planned = await nicwatchd_on(ec2.vpc, "plan", "--config", str(config))
     assert planned.out.splitlines() == [
-        "eth0  eni-00000020000000001  left alone: this is the primary interface, which",
-        "    the host's own software configures",
+        "eth0  eni-00000020000000001  the primary, which the host's own software",
+        "    configures; this keeps packets from other interfaces' addresses off its",
+        "    routes:",
         "  ~ ip link set dev eth0 group 3778",
         f"eth1  {ETH1.mac}  left alone: excluded by the settings (exclude: eth1)",
         "0 to add, 1 to change, 0 to remove; nothing was changed",

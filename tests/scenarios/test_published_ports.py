@@ -228,7 +228,7 @@ async def ruleset(host: HostUnderTest) -> tuple[str, str]:
 
 
 async def until_ours(host: HostUnderTest, is_so: Callable[[str], bool]) -> None:
-    """Wait for our table to be so. nftables has no event that the daemon would wait for."""
+    """Wait for our table to be so."""
 
     async def looks() -> bool:
         return is_so((await ruleset(host))[1])

@@ -137,17 +137,34 @@ async def test_a_terminal_is_asked_first() -> None:
         counts = planned["would_release"]
         code, out = await at_a_terminal(host, "y\n", "release", *config)
         assert code == 0
-        first, second, *_, question, done = out.splitlines()
+        *_, question, done = out.splitlines()
+        assert max(map(len, out.splitlines())) <= 80
+        asked = " ".join(out.split())
         goes = f"{counts['rules']} rules, {counts['routes']} routes"
-        assert first.startswith(f"This takes {goes} and ")
-        assert first.endswith(" eth1 and eth2 out of the kernel.")
-        assert second == "Connections from outside their subnets will break."
+        assert asked.startswith(f"This takes {goes}, ")
+        breaks = "Connections from outside their subnets will break."
+        assert f" eth1 and eth2 out of the kernel. {breaks} " in asked
         assert question == "Continue? [y/N]"
         assert done.startswith(f"released: {goes}, ")
         assert not [line for line in await lines(host) if " proto 236" in line]
         assert (await host.daemon.get("/v1/status"))["released"]
         code, out = await at_a_terminal(host, "n\n", "release", *config)
         assert out.startswith("There is nothing of nicwatchd's in the kernel.\n")
+
+
+async def test_a_dry_run_counts_what_goes() -> None:
+    """With the last ENI goes the primary's protection, too."""
+    config = ("--config", "/dev/null")
+    async with ec2_host(*ENIS, judged=False) as host:
+        await host.plug("eth1", "eth2")
+        for name in ("eth1", "eth2"):
+            await host.until(name, complete)
+        for name in ("eth2", "eth1"):
+            dry = await nicwatchd_on(host.vpc, "release", name, "--dry-run", "--json", *config)
+            done = await nicwatchd_on(host.vpc, "release", name, "--json", *config)
+            counts = json.loads(dry.out)["would_release"]
+            assert counts == json.loads(done.out)["released"], name
+            assert counts["rules"], name
 
 
 async def test_what_is_asked_of_it_in_vain() -> None:
@@ -162,6 +179,6 @@ async def test_what_is_asked_of_it_in_vain() -> None:
         said = await nicwatchd_on(host.vpc, "release", "--all", wrapper=AS_NOBODY)
         assert (said.code, said.complaint_line) == (
             5,
-            "nicwatchd: CAP_NET_ADMIN is missing: run this command as root",
+            "nicwatchd: only root and nicwatchd's own user may do this",
         )
         assert not (await host.daemon.get("/v1/status"))["released"]

@@ -90,7 +90,7 @@ async def test_off_ec2_it_idles_and_answers() -> None:
         # What is left of a time with other settings can go all the same.
         await host.ip("rule add pref 32765 from 10.0.2.0/24 lookup 1002495 proto 236")
         said = await nicwatchd_on(host.vpc, "release", "--all")
-        assert said.out == "released: 1 rules\n"
+        assert said.out == "released: 1 rule\n"
         assert await host.kernel_objects() == before
         assert await host.daemon.stop() == 0
 

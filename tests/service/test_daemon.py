@@ -17,14 +17,16 @@ from nicwatchd.core.model import (
     Family,
     Numbers,
     Operation,
+    Reason,
     Route,
     Rule,
 )
 from nicwatchd.core.port import KernelError, Outcome, Result
 from nicwatchd.service import journal
-from nicwatchd.service.status import InterfaceStatus
+from nicwatchd.service.status import InterfaceStatus, reason_statuses
 from nicwatchd.sim.memory_kernel import FakeKernel
-from tests.service.conftest import MAC, Host, Old, eventually, until
+from nicwatchd.sim.script import Do
+from tests.service.conftest import AT_ONCE, MAC, Host, Old, eventually, until
 
 
 def is_applied(status: InterfaceStatus) -> bool:
@@ -239,6 +241,52 @@ async def test_imds_that_is_disabled_is_told_and_nothing_is_lost(host: Host) -> 
         await daemon.reconcile()
         assert is_applied(daemon.status().interfaces[1])
     assert host.kernel.writes == written
+
+
+@pytest.mark.parametrize(("do", "state"), [("refuse", "unreachable"), ("403", "disabled")])
+async def test_a_reconcile_finds_out_how_imds_is(host: Host, do: Do, state: str) -> None:
+    host.plug_primary()
+    host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        host.imds.fault("all", do)
+        await daemon.reconcile()
+        assert daemon.status().imds.state == state
+        host.imds.clear()
+        await daemon.reconcile()
+        assert daemon.status().imds.state == "ok"
+
+
+@pytest.mark.parametrize("how", ["reconcile", "reload"])
+async def test_whoever_has_just_enabled_imds_waits_for_no_pause_of_ours(
+    host: Host, how: str
+) -> None:
+    host.plug_primary()
+    host.plug()
+    host.imds.fault("all", "403")
+    async with host.daemon() as daemon:  # its pause of 30 s is longer than a test lasts
+        await eventually(lambda: daemon.status().imds.state == "disabled")
+        host.imds.clear()
+        if how == "reconcile":
+            await daemon.reconcile()
+        else:
+            daemon.use(AT_ONCE)
+        await until(daemon, "eth1", is_applied)
+        assert daemon.status().imds.state == "ok"
+
+
+async def test_nothing_is_to_be_changed_at_ec2_while_it_may_only_lag(host: Host) -> None:
+    host.plug_primary()
+    index = host.plug()
+    async with host.daemon() as daemon:
+        await until(daemon, "eth1", is_applied)
+        view = daemon.host.interfaces[index].view()
+    assert view.is_young
+    for is_young in (True, False):
+        reasons = [Reason("no-ipv6s", "IMDS forgot it"), Reason("released", "by the operator")]
+        no_ipv6s, released = reason_statuses(reasons, replace(view, is_young=is_young))
+        assert bool(no_ipv6s.remedy) is not is_young
+        assert released.remedy
 
 
 async def test_a_name_may_hold_any_byte(host: Host) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nicwatchd.core import decide
+from nicwatchd.core import diff
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import Plan
@@ -58,7 +58,7 @@ async def test_a_bug_is_no_decision(host: Host, monkeypatch: pytest.MonkeyPatch)
     def raises(*_args: object) -> None:
         raise ValueError("planted")
 
-    monkeypatch.setattr(decide, "diff", raises)
+    monkeypatch.setattr(diff.Differ, "diff", raises)
     with pytest.raises(RuntimeError, match="planted"):
         await dry(host)
 

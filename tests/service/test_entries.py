@@ -101,7 +101,7 @@ def transition(state: State, *reasons: Reason, overdue: bool = False) -> StateCh
         ),
         (
             HealthChanged(VIEW, V4, WAITING, WORKING, 5.5),
-            "IPv4 works, 0.50 s after it was attached",
+            "IPv4 works, 0.50 s after it was seen",
             NOTICE,
         ),
         (HealthChanged(VIEW, V4, None, WAITING, 5.5), "IPv4 waits: IMDS lists none", INFO),

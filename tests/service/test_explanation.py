@@ -135,7 +135,7 @@ async def test_the_command_tells_what_is_missing_and_waits(
         said: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert "  cause:     no IPv6 in IMDS yet (ipv6s); waiting 30 s more." in out
     assert "ipv6s                    none (for " in out
-    assert "To do:    Nothing: it waits, and goes on by itself." in out
+    assert "To do:    See `mend` above; then it goes on by itself." in out
     answers = {each["key"]: each["answer"] for each in said["ipv6"]["keys"]}
     assert answers["ipv6s"] == "absent"
     assert max(map(len, out.splitlines())) <= 80

@@ -288,11 +288,21 @@ async def _live(host: Host, daemon: Daemon, control: Control) -> None:
     assert said["nicwatchd_interface_heals_total", eni] == 1
 
 
-def test_who_does_not_ask_does_not_pay() -> None:
-    """The library is not imported with the daemon."""
-    program = "import sys, nicwatchd.service.main; sys.exit('prometheus_client' in sys.modules)"
+def test_the_first_who_asks_does_not_pay_for_all() -> None:
+    """The library is imported with the daemon: its loop would stand still for that time."""
+    program = "import sys, nicwatchd.service.main; sys.exit('prometheus_client' not in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
+
+
+def test_the_parts_are_the_whole() -> None:
+    """Each part is one metric, so that nothing is said twice; the last is about the process."""
+    *ours, process = [families(part) for part in metrics.parts(BUSY, COUNTS)]
+    assert {len(part) for part in ours} == {1}
+    names = [family.name for part in (*ours, process) for family in part]
+    assert len(names) == len(set(names))
+    whole = families(metrics.render(BUSY, COUNTS))
+    assert [family.name for family in whole] == names
 
 
 # --- what is counted from what is told -----------------------------------------------------------

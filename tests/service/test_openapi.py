@@ -22,6 +22,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from nicwatchd.core.lifecycle import State
+from nicwatchd.service import handlers
 from nicwatchd.service.control import Control
 from nicwatchd.service.event_stream import event, present
 from nicwatchd.service.openapi import document
@@ -96,6 +97,7 @@ def test_what_is_committed_is_what_is_served() -> None:
     if os.environ.get("UPDATE"):
         COMMITTED.write_text(text)
     assert COMMITTED.read_text() == text, "UPDATE=1 make test ARGS='-k openapi' writes it"
+    assert handlers.SCHEMA.read_text() == text
 
 
 def test_nothing_that_was_promised_is_missing() -> None:

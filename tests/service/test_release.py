@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.core import decide
+from nicwatchd.core import diff
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.model import (
     LINK_GROUP,
@@ -196,7 +196,7 @@ async def test_a_bug_is_not_taken_for_a_release(
         raise ValueError("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(decide, "diff", raises)
+        patch.setattr(diff.Differ, "diff", raises)
         with pytest.raises(RuntimeError, match="planted"):
             await release(host.kernel, Ledger(host.directory))
     assert Ledger(host.directory)._entries == entries

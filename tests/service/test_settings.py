@@ -311,3 +311,17 @@ def test_what_contradicts_only_together_is_said_too(tmp_path: Path) -> None:
     (tmp_path / "conf.d/50-more.toml").write_text('[[interface]]\nname = "eth1"\nmanage = false\n')
     with pytest.raises(SettingsError, match=r"interface\.1: it is for the same interfaces"):
         load(main)
+
+
+def test_each_thing_that_is_wrong_has_its_line(tmp_path: Path) -> None:
+    main = tmp_path / "nicwatchd.toml"
+    main.write_text("[interfaces]\nexlude = []\n[retry]\ninterval = 0\n[imds]\nzzz = 1\n")
+    with pytest.raises(SettingsError) as error:
+        load(main)
+    lines = str(error.value).splitlines()
+    assert all(line.startswith(f"{main}: ") for line in lines)
+    for words in ("did you mean 'exclude'?", "retry.interval: 0 is wrong", "'imds.zzz'"):
+        assert len([line for line in lines if words in line]) == 1
+    assert len(lines) == 3
+    assert error.value.in_one_line.count("; ") >= 2
+    assert "\n" not in error.value.in_one_line

@@ -20,7 +20,10 @@ class TapVpc(Vpc):
     """`async with TapVpc(primary=eni) as vpc`: nothing is plugged at first, not even the primary.
 
     QEMU belongs into the namespace `router`, where it opens the taps. `host` stays empty.
+    `advertised`: how often routers are advertised on what is plugged from now on, and for how long.
     """
+
+    advertised = RA
 
     def _open_host(self) -> None:
         self._dhcp: dict[str, Process] = {}  # by MAC
@@ -48,7 +51,7 @@ class TapVpc(Vpc):
 
     async def start_dhcp(self, eni: Eni) -> None:
         """Serve an ENI: DHCPv4, stateful DHCPv6, and router advertisements that point to it."""
-        options = dnsmasq_options(eni, self._ports[eni.mac].device)
+        options = dnsmasq_options(eni, self._ports[eni.mac].device, self.advertised)
         self._dhcp[eni.mac] = await self.popen(
             self.router, "dnsmasq", *options, stdout=DEVNULL, stderr=DEVNULL
         )
@@ -74,7 +77,7 @@ def lines_for_server(eni: Eni, device: str) -> list[str]:
     ]
 
 
-def dnsmasq_options(eni: Eni, device: str) -> list[str]:
+def dnsmasq_options(eni: Eni, device: str, advertised: str) -> list[str]:
     """A server for one link, which has one client: it gets the ENI's first addresses."""
     options = [
         *("--conf-file=/dev/null", "--keep-in-foreground", "--user=root", "--pid-file="),
@@ -90,5 +93,5 @@ def dnsmasq_options(eni: Eni, device: str) -> list[str]:
     if eni.ipv6:
         first6, length = eni.ipv6[0], eni.subnet.ipv6[0].prefixlen
         options.append(f"--dhcp-range={first6},{first6},{length},{LEASE_V6}")
-        options += ["--enable-ra", f"--ra-param={device},{RA}"]
+        options += ["--enable-ra", f"--ra-param={device},{advertised}"]
     return options

@@ -51,6 +51,7 @@ class Eni:
 
     link: Link
     eni: str | None = None
+    device: int | None = None
     is_primary: bool = False
     is_managed: bool = False
     addresses: tuple[Address, ...] = ()
@@ -94,6 +95,18 @@ class Imds:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """A process that asks IMDS: its name and origin, how many connections were seen, what stops it.
+
+    `stop`: a command, or words; empty: not known.
+    """
+
+    name: str
+    connections: int
+    stop: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Daemon:
     """The daemon of this host. `status` is None where it did not answer.
 
@@ -110,6 +123,11 @@ class Daemon:
     def works(self) -> bool:
         """Whether it answers, and manages this host."""
         return self.status is not None and not self.status.get("idle")
+
+    def interface(self, mac: str) -> Mapping[str, Any]:
+        """What it says of the interface with this MAC; nothing if it does not know it."""
+        every = (self.status or {}).get("interfaces", ())
+        return next((each for each in every if each["mac"] == mac), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +163,7 @@ class Facts:
     answers: Mapping[Asked, RouteAnswer | int] = field(default_factory=dict)
     firewall: Firewall | None = None
     imds: Imds = Imds()
+    askers: tuple[Asker, ...] = ()  # where IMDS is asked too much: who does
     daemon: Daemon = Daemon()
     tools: tuple[Tool, ...] = ()
     networkd: Networkd | None = None

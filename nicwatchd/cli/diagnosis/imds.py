@@ -56,7 +56,8 @@ def condition(facts: Facts) -> Iterator[Finding]:
         text = f"IMDS is disabled ({imds.detail}): nicwatchd learns of no address."
         yield fail("imds-disabled", text, f"{options} --http-endpoint enabled")
     elif imds.state == "throttled":
-        yield warn("imds-throttled", f"IMDS throttles this host ({imds.detail}).", *_who_asks())
+        text = f"IMDS throttles this host ({imds.detail}){_by_whom(facts)}."
+        yield warn("imds-throttled", text, *_stop_asking(facts))
     elif imds.state == "unreachable" and HOP_LIMIT in imds.detail:
         text = "IMDS takes connections, but gives no token: perhaps the hop limit of its answers"
         text += " is too small for the way to this host."
@@ -70,8 +71,8 @@ def condition(facts: Facts) -> Iterator[Finding]:
             "sudo nft list ruleset | grep -n -e 169.254 -e skuid",
         )
     elif imds.seconds > SLOW:
-        text = f"IMDS took {imds.seconds:.1f} s for one answer; it should be milliseconds."
-        yield warn("imds-slow", text, *_who_asks())
+        text = f"IMDS took {imds.seconds:.1f} s for one answer; it should be milliseconds"
+        yield warn("imds-slow", f"{text}{_by_whom(facts)}.", *_stop_asking(facts))
 
 
 def _options(facts: Facts) -> str:
@@ -79,8 +80,30 @@ def _options(facts: Facts) -> str:
     return f"aws ec2 modify-instance-metadata-options --instance-id {instance}"
 
 
-def _who_asks() -> Iterator[str]:
-    yield "sudo ss -tnp dst 169.254.169.254   # who asks it?"
+def is_asked_too_much(facts: Facts) -> bool:
+    """Whether it matters who asks IMDS."""
+    imds = facts.imds
+    is_slow = imds.state == "throttled" or imds.seconds > SLOW
+    return is_slow or any(eni.exceeded for eni in facts.enis)
+
+
+def _by_whom(facts: Facts) -> str:
+    """Who asks it most, if that is known."""
+    if not facts.askers:
+        return ""
+    most = facts.askers[0]
+    return f"; {most.name} asks it most: {most.connections} connections within some seconds"
+
+
+def _stop_asking(facts: Facts) -> Iterator[str]:
+    """What stops those who ask too much, the busiest first; else the command that finds them."""
+    stops = [asker.stop for asker in facts.askers if asker.stop]
+    if any(stop.startswith(("sudo kill", "sudo systemctl")) for stop in stops):
+        yield "# best have it ask less: what IMDS says can be kept. To end it:"
+    yield from stops[:1]
+    yield from (f"# or: {stop}" for stop in stops[1:])
+    if not stops:
+        yield "sudo ss -tnp dst 169.254.169.254   # who asks it? EC2 ends it a second after they do"
 
 
 def daemons_view(facts: Facts) -> Iterator[Finding]:
@@ -102,5 +125,5 @@ def exceeded(facts: Facts) -> Iterator[Finding]:
     for eni in facts.enis:
         if eni.exceeded:
             text = f"EC2 has dropped {eni.exceeded} packets of {eni.name} to IMDS, DNS or NTP since"
-            text += " its driver was loaded: over 1024 a second."
-            yield warn("imds-allowance", text, *_who_asks())
+            text += f" its driver was loaded: over 1024 a second{_by_whom(facts)}."
+            yield warn("imds-allowance", text, *_stop_asking(facts))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from nicwatchd.cli.diagnosis.facts import Facts
+from nicwatchd.cli.diagnosis.facts import Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
-from nicwatchd.core.model import Family
+from nicwatchd.core.model import Family, Reason
 from nicwatchd.core.policy import Forwarded, Ipv6Router
+from nicwatchd.core.remedies import remedy_of
 
 IPV6_MINIMUM: Final = 1280  # bytes; with a smaller MTU the kernel has no IPv6 on a link
 VPC_MAXIMUM: Final = 9001  # bytes; EC2 drops what is larger
+UNDECIDED: Final = ("detected", "awaiting-imds")  # states in which a link is left as it is
 STRICT: Final = 1  # of rp_filter
 EVEN_WHEN_FORWARDING: Final = 2  # of accept_ra
 
@@ -20,24 +22,51 @@ def down(facts: Facts) -> Iterator[Finding]:
     """A link is down, or has no carrier."""
     for eni in facts.served:
         name, what = eni.name, eni.eni or eni.link.mac
+        if not eni.link.up and _is_to_come_up(facts, eni):
+            continue
         if not eni.link.up:
             text = f"{name} ({what}) is down; nicwatchd sets a link up once, and no second time."
-            yield fail("link-down", text, f"sudo ip link set {name} up")
+            yield fail("link-down", text, _mend("link-down", facts, eni))
         elif not eni.link.running:
             yield fail(
                 "no-carrier",
-                f"{name} ({what}) has no carrier: perhaps the ENI was detached by force.",
-                f"aws ec2 describe-network-interfaces --filters Name=mac-address,"
-                f"Values={eni.link.mac}",
-                f"# if it is detached: echo 1 | sudo tee /sys/class/net/{name}/device/remove",
+                f"{name} ({what}) has no carrier: perhaps the ENI was detached by force. Nothing on"
+                " this host mends that.",
+                _mend("no-carrier", facts, eni),
+                f"# if it is gone for good: echo 1 | sudo tee /sys/class/net/{name}/device/remove",
             )
+
+
+def _is_to_come_up(facts: Facts, eni: Eni) -> bool:
+    """Whether the daemon has still to set it up: it does so once it knows that it may."""
+    said = facts.daemon.interface(eni.link.mac)
+    causes = [
+        cause["code"]
+        for part in (said.get("ipv4"), said.get("ipv6"))
+        if part
+        for cause in part.get("causes", ())
+    ]
+    return said.get("state") in UNDECIDED and "link-down" not in causes
+
+
+def _mend(code: str, facts: Facts, eni: Eni) -> str:
+    """What the daemon says, too."""
+    link, id_ = eni.link, facts.instance
+    return remedy_of(
+        Reason(code, ""),
+        name=link.name,
+        mac=link.mac,
+        eni=eni.eni,
+        device="" if eni.device is None else str(eni.device),
+        instance=id_,
+    )
 
 
 def mtu(facts: Facts) -> Iterator[Finding]:
     """An MTU that IPv6 or the VPC cannot work with."""
     for eni in facts.served:
         size, name = eni.link.mtu, eni.name
-        mend = f"sudo ip link set {name} mtu 9001"
+        mend = f"sudo ip link set dev {name} mtu 9001"
         if 0 < size < IPV6_MINIMUM:
             text = f"the MTU of {name} is {size}: below {IPV6_MINIMUM} the link has no IPv6."
             yield fail("mtu", text, mend)

@@ -6,6 +6,7 @@ What cannot be read is left out, with one line that says so.
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 import re
 import shutil
@@ -19,7 +20,9 @@ from urllib.parse import urlsplit
 
 from nicwatchd.cli.client import DaemonError
 from nicwatchd.cli.diagnosis import files, managers, routing
-from nicwatchd.cli.diagnosis.facts import Asked, Daemon, Eni, Facts, Imds
+from nicwatchd.cli.diagnosis.askers import askers
+from nicwatchd.cli.diagnosis.facts import Asked, Asker, Daemon, Eni, Facts, Imds
+from nicwatchd.cli.diagnosis.imds import is_asked_too_much
 from nicwatchd.cli.migration.system import NOT_FOUND, CommandError, System
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.firewall import Firewall, both
@@ -68,13 +71,16 @@ class Looker:
             instance=(self.system.read("/sys/class/dmi/id/board_asset_tag") or "").strip(),
         )
         if self.settings.platform == "auto" and not is_ec2():
-            return replace(facts, not_ec2=NOT_EC2)
+            self.unseen.append("ENIs, their rules and IMDS (this is not EC2, by the firmware)")
+            return replace(facts, not_ec2=NOT_EC2, unseen=tuple(self.unseen))
         kernel = NetlinkKernel()
         try:
             decision, imds = await self._decide(kernel)
             enis = self._enis(decision, facts.daemon)
             facts = replace(facts, imds=imds, enis=enis, firewall=self._firewall())
             facts = await self._of_kernel(kernel, facts)
+            if is_asked_too_much(facts):
+                facts = replace(facts, askers=self._askers(facts))
         finally:
             kernel.close()
         tools = self._tools(decision)
@@ -88,6 +94,8 @@ class Looker:
         if pid:
             with contextlib.suppress(DaemonError):
                 status = self.system.ask("GET", "/v1/status")
+        else:
+            self.unseen.append("the daemon (it does not run)")
         enabled, active = (
             self.system.systemctl(verb, "nicwatchd.service") for verb in ("is-enabled", "is-active")
         )
@@ -134,6 +142,7 @@ class Looker:
         return Eni(
             link,
             eni=_value(believed.interface_id),
+            device=_value(believed.device_number),
             is_primary=is_primary,
             is_managed=isinstance(view.treatment, Managed) and not is_primary,
             addresses=tuple(a for a in view.addresses if not a.ip.is_link_local),
@@ -172,6 +181,10 @@ class Looker:
             host_routes=await kernel.host_routes(held),
             answers=await _look_up(kernel, routing.questions(facts.enis)),
         )
+
+    def _askers(self, facts: Facts) -> tuple[Asker, ...]:
+        but = [os.getpid(), *([facts.daemon.pid] if facts.daemon.pid else [])]
+        return askers(facts.imds.endpoints, self.system.path("/proc"), but=but)
 
     # --- others ---------------------------------------------------------------------------------
 
@@ -240,7 +253,7 @@ async def look(system: System, config: Path | None, runtime_directory: Path) -> 
     try:
         settings = load(config)
     except SettingsError as wrong:
-        settings, error = Settings(), str(wrong)
+        settings, error = Settings(), wrong.in_one_line
     looker = Looker(system, settings, runtime_directory)
     try:
         return await looker.facts(config or Facts().config, error)
@@ -249,10 +262,8 @@ async def look(system: System, config: Path | None, runtime_directory: Path) -> 
 
 
 async def _look_up(kernel: Kernel, questions: Iterable[Asked]) -> dict[Asked, RouteAnswer | int]:
-    return {
-        (src, dst, oif): await kernel.route_get(src, dst, oif=oif)
-        for src, dst, oif in dict.fromkeys(questions)
-    }
+    asked = tuple(dict.fromkeys(questions))
+    return dict(zip(asked, await kernel.route_gets(asked), strict=True))
 
 
 def _listed(interface: Mapping[str, Any]) -> Iterator[str]:

@@ -78,12 +78,27 @@ def taken_away(facts: Facts) -> Iterator[Finding]:
                 ends[winner] = _where(facts, answer)
     for rule, addresses in said.items():
         text = f"rule {rule_text(rule)}, not nicwatchd's, leads packets {ends[rule]}: "
-        yield fail(
-            "rule-before",
-            f"{text}{_answers(addresses)}.",
-            f"sudo {command(RemoveRule(rule), facts.name_of)}",
-            "# it comes back if its maker runs again: find out who makes it",
-        )
+        yield fail("rule-before", f"{text}{_answers(addresses)}.", *_give_way(facts, rule))
+
+
+def _give_way(facts: Facts, rule: Rule) -> Iterator[str]:
+    """What leads the packets by their ENI again.
+
+    A rule that takes all traffic, as a VPN's does, is to go on, but for what is the ENI's: that is
+    as the daemon says.
+    """
+    by = f"by rule {rule.priority} ("
+    its = [
+        cause["remedy"]
+        for interface in (facts.daemon.status or {}).get("interfaces", ())
+        for cause in (interface.get(rule.family.label.replace("IP", "ip")) or {}).get("causes", ())
+        if by in cause["text"] and rule.src is None
+    ]
+    if its:
+        yield from dict.fromkeys(its)
+        return
+    yield f"sudo {command(RemoveRule(rule), facts.name_of)}"
+    yield "# it comes back if its maker runs again: find out who makes it"
 
 
 def _winner(facts: Facts, ip: IPAddress, answer: RouteAnswer | int | None, eni: Eni) -> Rule | None:
@@ -208,7 +223,8 @@ def new_subnet(facts: Facts) -> Iterator[Finding]:
         return
     lost: dict[IPNetwork, list[IPAddress]] = {}
     for asked, ip, subnet in _to_new_subnets(primary, facts.enis):
-        if facts.oif(asked) not in (None, primary.index):
+        taken_by = facts.by_index(facts.oif(asked) or 0)
+        if taken_by and not taken_by.is_primary and subnet in taken_by.subnets:
             lost.setdefault(subnet, []).append(ip)
     for subnet, addresses in lost.items():
         text = f"hosts in {subnet} no longer reach {', '.join(map(str, addresses))}: the answers"

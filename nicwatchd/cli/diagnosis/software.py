@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from nicwatchd.cli.diagnosis.facts import Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
-from nicwatchd.core.model import IPAddress
+from nicwatchd.cli.words import sentence
+from nicwatchd.core.model import PROTOCOL, IPAddress, ours
 from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.remedies import DOCTOR
 
 # The kernels in which `suppress_prefixlength` leaks memory for IPv6: mainline's first and the
 # first stable one with the fix ("ipv6: fix memory leak in fib6_rule_suppress").
@@ -19,22 +21,23 @@ LEAKS: Final = (
     ((5, 11, 0), (5, 15, 7)),
 )
 OLDEST: Final = (4, 17, 0)  # the first with protocols of rules
+OF_ITSELF: Final = "# it ends once IMDS gives the right answer: nicwatchd asks again by itself"
 DROP_IN: Final = "/etc/systemd/networkd.conf.d/99-nicwatchd.conf"
 
 
 def settings(facts: Facts) -> Iterator[Finding]:
     """The settings are wrong."""
     if facts.settings_error:
-        text = f"the settings are wrong: {facts.settings_error}. nicwatchd does not start with"
-        text += " them; while it runs, it keeps the ones before."
-        yield fail(
-            "settings", text, f"sudo editor {facts.config}", "sudo systemctl reload nicwatchd"
-        )
+        text = f"the settings are wrong: {sentence(facts.settings_error)} nicwatchd does not start"
+        text += " with them; while it runs, it keeps the ones before."
+        named = facts.settings_error.partition(": ")[0]
+        file = named if named.startswith("/") else facts.config
+        yield fail("settings", text, f"sudo editor {file}", "sudo systemctl reload nicwatchd")
 
 
 def platform(facts: Facts) -> Iterator[Finding]:
-    """A daemon would idle here."""
-    if facts.not_ec2:
+    """A daemon would idle here. One that works has settings that say otherwise."""
+    if facts.not_ec2 and not (facts.settings_error and facts.daemon.works):
         yield warn(
             "platform",
             "the firmware does not say that this is an EC2 host: nicwatchd manages nothing here.",
@@ -56,28 +59,65 @@ def daemon(facts: Facts) -> Iterator[Finding]:
     elif of.enabled == "enabled" and of.unit == "inactive":
         text = "nicwatchd.service is enabled, and does not run."
         yield fail("unit", text, "sudo systemctl start nicwatchd")
+    elif of.pid is None and (left := _left_behind(facts)):
+        text = f"no daemon runs, and {left} of nicwatchd's are in the kernel: nothing heals them,"
+        text += " or follows a change."
+        yield warn(
+            "daemon",
+            text,
+            "sudo systemctl start nicwatchd",
+            "# or, to take them away: sudo nicwatchd release --all",
+        )
     said: Any = of.status or {}
-    for problem in said.get("problems", ()):
+    known = {said.get("bad_settings")} if facts.settings_error else set()
+    for problem in (each for each in said.get("problems", ()) if each not in known):
         yield fail("daemon", f"the daemon has a problem: {problem}.", look)
     if said.get("released"):
         text = "nicwatchd leaves this host alone: an operator released it."
         yield warn("released", text, "sudo nicwatchd reconcile")
 
 
+def _left_behind(facts: Facts) -> str:
+    """What nicwatchd put into the kernel; empty: nothing."""
+    rules = sum(rule.protocol == PROTOCOL for rule in facts.rules)
+    addresses = sum(ours(address) for eni in facts.enis for address in eni.addresses)
+    parts = [(rules, "rules"), (addresses, "addresses")]
+    return " and ".join(f"{count} {what}" for count, what in parts if count)
+
+
 def verdicts(facts: Facts) -> Iterator[Finding]:
-    """What the daemon itself says is wrong with an ENI."""
+    """What the daemon itself says is wrong with an ENI; once, where both families have it."""
     for interface in (facts.daemon.status or {}).get("interfaces", ()):
+        name = interface["name"]
+        found: dict[tuple[str, str, str, str], list[str]] = {}
         for family in ("ipv4", "ipv6"):
             part = interface.get(family) or {}
-            if part.get("health") in (None, "working") or part.get("waits"):
+            if part.get("health") in (None, "working"):
                 continue
-            name = interface["name"]
-            about = (name, *part.get("addresses", ()))
-            say = fail if part["health"] == "not-working" else warn
+            waits = part.get("waits")
             for cause in part.get("causes", ()):
                 mend = cause.get("remedy") or f"nicwatchd explain {name}"
-                text = f"{name}, {family.replace('ip', 'IP')}: {cause['text']}."
-                yield replace(say(cause["code"], text, mend), about=about)
+                if cause.get("remedy") == DOCTOR:
+                    if not _imds_answers(facts):
+                        continue  # the checks of IMDS say why
+                    mend = OF_ITSELF
+                elif waits and not cause.get("remedy"):
+                    continue  # it ends by itself
+                how = "waits" if waits else part["health"]
+                key = (how, cause["code"], sentence(cause["text"]), mend)
+                found.setdefault(key, []).append(family)
+        for (how, code, text, mend), families in found.items():
+            say = fail if how == "not-working" else warn
+            label = " and ".join(families).replace("ip", "IP")
+            head = f"{name} waits for {label}" if how == "waits" else f"{name}, {label}"
+            own = (ip for family in families for ip in interface[family].get("addresses", ()))
+            yield replace(say(code, f"{head}: {text}", mend), about=(name, *own))
+
+
+def _imds_answers(facts: Facts) -> bool:
+    """Whether it answers this command, and the daemon."""
+    of_daemon = ((facts.daemon.status or {}).get("imds") or {}).get("state", "ok")
+    return {facts.imds.state, of_daemon} <= {"ok", "unasked"}
 
 
 def managers(facts: Facts) -> Iterator[Finding]:

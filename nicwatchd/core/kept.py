@@ -1,0 +1,32 @@
+"""Conclusions that are kept while what they were drawn from is the same.
+
+The cost of a decision is to follow what changed. So each stage compares what it is drawn from with
+that of the last time, mostly by identity, and is drawn anew only where that differs. A mark of what
+changed would have to be set in each place that changes a fact; a comparison cannot be forgotten.
+
+Reads: facts, as values. Gives: the last conclusion, or a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+# However little changed, everything is decided and looked up anew after that time: a bound for what
+# we have not thought of.
+WHOLE: Final = 300.0  # s
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """The last conclusion of one kind."""
+
+    def __init__(self) -> None:
+        self._known: tuple[tuple[object, ...], T] | None = None
+
+    def get(self, basis: tuple[object, ...], conclude: Callable[[], T]) -> T:
+        """The conclusion; `basis` has all that it is drawn from, as values."""
+        if self._known is None or self._known[0] != basis:
+            self._known = (basis, conclude())
+        return self._known[1]

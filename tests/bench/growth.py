@@ -1,0 +1,198 @@
+"""How what nicwatchd costs grows with the host: `make bench-growth`, which takes minutes.
+
+Each figure is taken at 1, 4, 16 and 64 ENIs, each with 50 addresses of both families, and printed
+with its exponent: 1 means that twice as many ENIs cost twice as much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nicwatchd.core.model import PROTOCOL, Family, Rule
+from nicwatchd.sim import sandbox
+from nicwatchd.sim.ec2 import Ec2
+from tests.bench import crowd, heal, host, hotplug, outside, report
+from tests.bench.quiet import Process
+
+SIZES: Final = (1, 4, 16, 64)
+QUICK_SIZES: Final = (1, 16)
+SETTLE, REST = 65.0, 75.0  # s: until nothing is asked often any more, and of a round of renewals
+QUICK_SETTLE, QUICK_REST = 65.0, 15.0
+EVENTS: Final = 8  # of each kind
+APART: Final = 1.1  # s between two of them: a turn of its own for each
+
+IDLE: Final = "idle with renewals, of one core [%]"
+RENEWED: Final = "CPU of one renewal [ms]"
+RULE_CPU: Final = "CPU of one deleted rule [ms]"
+RULE: Final = "our rule deleted -> back, median [ms]"
+PLUGGED: Final = "one more ENI: plugged -> complete [ms]"
+ASKED: Final = "requests to IMDS at rest, per NIC and minute"
+MEMORY: Final = "memory (RSS) [MiB]"
+START: Final = "start -> all applied [s]"
+START_CPU: Final = "... CPU [s]"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most so much at some of the sizes; `exponent`: at most this one."""
+
+    at: Mapping[int, float]
+    exponent: float = math.inf
+
+
+BUDGETS: Final[Mapping[str, Budget]] = {
+    IDLE: Budget({1: 0.08, 16: 0.2, 64: 0.5}, 1.1),
+    RENEWED: Budget({64: 2.0}),
+    RULE_CPU: Budget({64: 10.0}),
+    RULE: Budget({1: 150.0, 64: 150.0}),
+    PLUGGED: Budget({}),
+    ASKED: Budget(dict.fromkeys(SIZES, 15.0)),
+    MEMORY: Budget({1: 56.0, 64: 66.0}),
+    START: Budget({64: 2.5}),
+    START_CPU: Budget({64: 1.2}),
+}
+
+
+async def measure(size: int, *, quick: bool) -> dict[str, float]:
+    """All figures of a host with so many ENIs, by their names."""
+    scripts = [crowd.script(number) for number in range(1, size + 2)]
+    more = scripts.pop()
+    async with host.host(*scripts, more) as ec2:
+        await crowd.plug_all(ec2, scripts)
+        began = time.monotonic()
+        started = await crowd.start(ec2)
+        await crowd.all_applied(started.daemon, size)
+        found = {START: time.monotonic() - began, START_CPU: started.process.cpu()}
+        await asyncio.sleep(QUICK_SETTLE if quick else SETTLE)
+        names = [script.name for script in scripts]
+        with outside.look_into(ec2.vpc.host) as probe:
+            found |= await _at_rest(ec2, started.process, names, QUICK_REST if quick else REST)
+            found |= await _events(ec2, started.process, names, probe)
+            at = time.monotonic()
+            eni = await host.plug(ec2, more.name, tuple(Family))
+            wanted = outside.expected(eni, ec2.vpc.ifindex(eni))
+            found[PLUGGED] = 1000 * (await probe.complete(wanted) - at)
+        found[MEMORY], _ = started.process.memory()
+    return found
+
+
+async def _at_rest(
+    ec2: Ec2, process: Process, names: Sequence[str], seconds: float
+) -> dict[str, float]:
+    """DHCP renews each ENI every REST seconds, one after the other."""
+    begin, before = time.monotonic(), process.cpu()
+    pause = max(seconds, REST) / len(names)
+    for number, name in enumerate(names):
+        if number * pause > seconds:
+            break
+        await host.wait_for_clock(begin + number * pause)
+        await _renew(ec2, name)
+    await host.wait_for_clock(begin + seconds)
+    end, after = time.monotonic(), process.cpu()
+    asked = [len(list(hotplug.requests_about(ec2.imds, ec2.eni(n).mac, begin, end))) for n in names]
+    return {
+        IDLE: 100 * (after - before) / (end - begin),
+        ASKED: 60 * sum(asked) / len(names) / (end - begin),
+    }
+
+
+async def _renew(ec2: Ec2, name: str) -> None:
+    for family in Family:
+        await ec2.vpc.lease(ec2.eni(name), family)
+
+
+async def _events(
+    ec2: Ec2, process: Process, names: Sequence[str], probe: outside.Outside
+) -> dict[str, float]:
+    """What one event costs beyond as long a rest."""
+    rest = await _cost(process)
+    renewals, rules, back = [], [], []
+    for number in range(EVENTS):
+        await _renew(ec2, names[number % len(names)])
+        renewals.append(await _cost(process) - rest)
+    apart = max(1, len(names) // EVENTS)  # of several ENIs, if there are several
+    for rule in (await _rules(probe))[::apart][:EVENTS]:
+        before = process.cpu()
+        back.append(await heal.delete(probe, rule))
+        await asyncio.sleep(APART)
+        rules.append(process.cpu() - before - rest)
+    return {
+        RENEWED: 1000 * _median(renewals),
+        RULE_CPU: 1000 * _median(rules),
+        RULE: 1000 * _median(back),
+    }
+
+
+async def _rules(probe: outside.Outside) -> list[Rule]:
+    """Our rules for whole subnets: each ENI has one of each family."""
+    every = await probe.kernel.rules()
+    return [r for r in every if r.protocol == PROTOCOL and r.iif and r.suppress_ifgroup is None]
+
+
+async def _cost(process: Process) -> float:
+    """The CPU seconds of the next APART seconds."""
+    before = process.cpu()
+    await asyncio.sleep(APART)
+    return process.cpu() - before
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else math.nan
+
+
+def exponent(values: Mapping[int, float]) -> float:
+    """By which power of the size a figure grows: the slope of its logarithm, by least squares."""
+    points = [(math.log(size), math.log(max(value, 1e-9))) for size, value in values.items()]
+    x = sum(p[0] for p in points) / len(points)
+    y = sum(p[1] for p in points) / len(points)
+    spread = sum((p[0] - x) ** 2 for p in points)
+    return sum((p[0] - x) * (p[1] - y) for p in points) / spread if spread else 0.0
+
+
+def table(found: Mapping[int, Mapping[str, float]]) -> tuple[str, list[str]]:
+    """The figures as Markdown, and what is over its budget."""
+    sizes, missed = sorted(found), []
+    rows = ["| what | " + " | ".join(map(str, sizes)) + " | exponent | budget |"]
+    rows.append("|---" * (len(sizes) + 3) + "|")
+    for what, budget in BUDGETS.items():
+        values = {size: found[size][what] for size in sizes}
+        power = exponent(values)
+        over = [f"{s}: {values[s]:.3g}" for s, most in budget.at.items() if values.get(s, 0) > most]
+        over += [f"exponent {power:.2f}"] if power > budget.exponent else []
+        missed += [f"{what}: {', '.join(over)}"] if over else []
+        limits = [f"{most:g} at {size}" for size, most in budget.at.items()]
+        limits += [f"exponent {budget.exponent:g}"] if budget.exponent < math.inf else []
+        shown = " | ".join(f"{values[size]:.3g}" for size in sizes)
+        rows.append(f"| {what} | {shown} | {power:.2f} | {', '.join(limits)} |")
+    return "\n".join(rows) + "\n", missed
+
+
+def main() -> int:
+    """The command line; the exit code: 1 if a budget is exceeded."""
+    parser = argparse.ArgumentParser(prog="bench-growth", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two sizes; writes nothing")
+    arguments = parser.parse_args()
+    sandbox.require()
+    found = {}
+    for size in QUICK_SIZES if arguments.quick else SIZES:
+        found[size] = asyncio.run(measure(size, quick=arguments.quick))
+        sys.stdout.write(f"{size} ENIs: measured\n")
+        sys.stdout.flush()
+    text, missed = table(found)
+    sys.stdout.write(text)
+    for what in missed:
+        sys.stdout.write(f"over budget: {what}\n")
+    if not arguments.quick:
+        report.fill_in("make bench-growth", text)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
