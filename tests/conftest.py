@@ -1,4 +1,7 @@
-"""The order of the tests: what lasts long begins first, so that no worker ends with it alone."""
+"""The order of the tests: what lasts long begins first, so that no worker ends with it alone.
+
+And how hypothesis looks for examples: however slow the machine is, that is no failure.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import os
 from itertools import islice
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -141,11 +141,16 @@ def _treatment(account: Document) -> Iterator[str]:
 def _asked(account: Document, family: str) -> Document | None:
     """The facts of a family. No key of an ENI that IMDS does not list is asked for: say that."""
     facts: Document | None = account.get(family)
-    if not facts or account.get("asked") is None or account.get("listed_since") is not None:
+    if not facts or not _is_unlisted(account["interface"]):
         return facts
     unlisted = {"why": "IMDS does not list the MAC", "since": None}
     keys = [key | unlisted if key["why"] == NOT_ASKED else key for key in facts["keys"]]
     return facts | {"keys": keys}
+
+
+def _is_unlisted(interface: Document) -> bool:
+    """Whether IMDS answers, and does not list its MAC."""
+    return any(reason["code"] == "mac-unlisted" for reason in interface["reasons"])
 
 
 def _family(label: str, part: Document | None, facts: Document | None, now: float) -> Iterator[str]:
@@ -242,7 +247,9 @@ def _next(account: Document, now: float) -> Iterator[str]:
     told = "never asked about it yet" if asked is None else f"asked {duration(now - asked)} ago"
     when = "not asked again" if again is None else f"next question in {duration(again - now)}"
     listed = account["listed_since"]
-    first = "does not list its MAC" if listed is None else f"lists it for {duration(now - listed)}"
+    unlisted = _is_unlisted(account["interface"])
+    first = "does not list its MAC" if unlisted else "has told nothing of its MAC"
+    first = first if listed is None else f"lists it for {duration(now - listed)}"
     yield from wrap(f"{first}; {told}, {when}", "IMDS:     ")
     why = LOOKS.get(account["next_look_why"], account["next_look_why"])
     look = f"nicwatchd looks again in {duration(account['next_look'] - now)}: {why}"

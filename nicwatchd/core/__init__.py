@@ -12,7 +12,7 @@ The rules
 How to read it
     model       the kernel's objects, operations, plans: the types that all modules share
     metadata    the keys of IMDS, in one table, and the three answers
-    policy, backoff    what the operator wants; when to poll IMDS again
+    policy, backoff, rota      what the operator wants; when to poll IMDS again, and for what
     sections    ... of one interface: the `[[interface]]` section that applies to it
     port        what we ask of a kernel, and what its answers mean
     lifecycle   the state of an interface, in one table

@@ -21,11 +21,12 @@ def _polled(host: Host) -> Iterator[Polling]:
 
 def questions(host: Host, now: float) -> list[Question]:
     """What to ask IMDS now; each is given once."""
-    return [
-        Question(*interface.key, interface.polling.send(now), keys_named(host.policy.sections))
-        for interface in host.interfaces.values()
-        if interface.is_polled and interface.polling.is_due(now)
-    ]
+    polled = (interface for interface in host.interfaces.values() if interface.is_polled)
+    due = [interface for interface in polled if interface.polling.is_due(now)]
+    if not due:
+        return []
+    named = keys_named(host.policy.sections)
+    return [Question(*each.key, each.polling.send(now), named) for each in due]
 
 
 def next_poll(host: Host) -> float | None:

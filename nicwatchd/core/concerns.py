@@ -6,24 +6,24 @@ read; a wrong no is a change that is seen late.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 
 from nicwatchd.core.model import MAIN_TABLE, Family, Route
 from nicwatchd.core.port import AddressEvent, Event, LinkEvent, NexthopEvent, RouteEvent
 
 
 def is_of_closed(
-    event: Event, closed: Collection[Family], enis: frozenset[int], *, by_us: bool
+    event: Event, closed: Collection[Family], is_eni: Callable[[int], bool], *, by_us: bool
 ) -> bool:
     """Whether an error route for all destinations may have come or gone, or others with it.
 
-    `closed` are the families that such a route closes now.
+    `closed` are the families that such a route closes now; `is_eni` tells it of an ifindex.
     """
     match event:
         case RouteEvent(table=table) if by_us or table != MAIN_TABLE:
             return False
         case RouteEvent(family=family, error=error, wide=wide, hops=hops, oif=oif):
-            return error or (family in closed and (wide or not enis.issuperset(hops or (oif,))))
+            return error or (family in closed and (wide or not all(map(is_eni, hops or (oif,)))))
         case NexthopEvent():
             return bool(closed)
         case LinkEvent():  # IPv4 routes go without an event of their own

@@ -59,6 +59,7 @@ class Facts:
         self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
         self.floating = Floating()
         self.served = False  # an earlier link of the ENI had its first addresses from us
+        self._learned: tuple[EniMetadata, Memory, Policy] | None = None  # ... that changed nothing
         self._subnets: Kept[tuple[IPNetwork, ...]] = Kept()
         self._candidates: Kept[frozenset[IPAddress]] = Kept()
         self._claims: Kept[Claims] = Kept()
@@ -162,19 +163,24 @@ class Facts:
 
         `had` is what an earlier run of the daemon programmed.
         """
-        before = self.memory
+        before, taken = self.memory, self.floating.taken.keys()
+        same = (heard, before, policy)
+        counts = before.doubted or before.lapses or self.moved or taken or had
+        if same == self._learned and not counts:
+            return False  # the same as the last time, which changed nothing either
         self.memory = remember(self.memory, heard, self.link.mac, now, policy, had)
         if self.moved and not contradicts(heard, self.link.mac):
             listed = self.memory.listed
             self.moved = {item: to for item, to in self.moved.items() if item not in listed}
         # What its manager took away and IMDS lacks is not in doubt for long.
-        taken = self.floating.taken.keys()
         if taken:
             self.memory = self.memory.without(self.memory.lacked(policy.doubts) & taken)
             known = self.memory.listed | self.memory.missing
             families = {Family.V4: self.memory.v4, Family.V6: self.memory.v6}
             unread = frozenset(family for family, of in families.items() if of.unread)
             self.floating.hear(known, unread, now)
+        elif self.memory == before:
+            self.memory, self._learned = before, same
         return self.memory != before
 
     # --- from both ---------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from nicwatchd.core.backoff import Share
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
-from nicwatchd.core.interface import ASKING, Interface
+from nicwatchd.core.interface import ASKING, Interface, progress
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
@@ -88,7 +89,11 @@ class Host:
     @property
     def enis(self) -> frozenset[int]:
         """The links that are ENIs of this host, by ifindex; not other NICs, or ENIs of others."""
-        return frozenset(index for index, i in self.interfaces.items() if is_eni(i.treatment))
+        return frozenset(filter(self.has_eni, self.interfaces))
+
+    def has_eni(self, index: int) -> bool:
+        """Whether a link is one of them."""
+        return index in self.interfaces and is_eni(self.interfaces[index].treatment)
 
     @property
     def candidates(self) -> frozenset[IPAddress]:
@@ -244,8 +249,14 @@ class Host:
         finally:
             self.unlinked.give_up(facts.memory.listed, facts.memory.believed.subnet_id)
             # Released or not: it is the primary all the same.
-            slow = is_primary(facts.link, self.primary_mac) and isinstance(heard.directory, Value)
-            interface.arrange_poll(now, self.policy, self._random, is_slow=slow)
+            primary, share = is_primary(facts.link, self.primary_mac), self._share(interface)
+            known = progress(interface, heard, now, self.policy, is_primary=primary, share=share)
+            interface.polling.heard(now, known, self.policy, self._random)
+
+    def _share(self, interface: Interface) -> Share:
+        polled = [each.key for each in self.interfaces.values() if each.is_polled]
+        number = polled.index(interface.key) if interface.is_polled else 0
+        return Share(number, max(1, len(polled)))
 
     # --- news --------------------------------------------------------------------------------
 

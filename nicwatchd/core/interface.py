@@ -6,18 +6,19 @@ verdicts, its state, and a `View` of everything. No other module writes its fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import inf
 from typing import Final
 
+from nicwatchd.core.backoff import Share
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import DHCPCD_PATIENCE, NETWORK_MANAGER_PATIENCE, UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
-from nicwatchd.core.metadata import NOT_ASKED, Answer, Value
+from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
     Family,
     Key,
@@ -27,7 +28,8 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import AddressMode, Policy
 from nicwatchd.core.polling import Polling, Progress
-from nicwatchd.core.sections import Own
+from nicwatchd.core.rota import requests, rota
+from nicwatchd.core.sections import Own, keys_named
 from nicwatchd.core.treatment import (
     Managed,
     Primary,
@@ -104,20 +106,6 @@ class Interface:
         """Use other settings from now on."""
         self.lifecycle.patience = policy.patience
         self.numbers = policy.numbers
-
-    def arrange_poll(
-        self, now: float, policy: Policy, random: Callable[[], float], *, is_slow: bool
-    ) -> None:
-        """A poll was answered: schedule the next one. `is_slow`: as in `Progress`."""
-        verdicts = self.verdicts.values()
-        progress = Progress(
-            age=self.facts.age(now),
-            complete=any(v.status is Status.READY for v in verdicts)
-            and all(v.status in (Status.READY, Status.OFF) for v in verdicts),
-            doubted=self.facts.doubts_matter,
-            is_slow=is_slow,
-        )
-        self.polling.heard(now, progress, policy, random)
 
     def hint(self, now: float) -> None:
         """Something happened to the link: poll IMDS at once, it may know more now. Rate-limited."""
@@ -304,6 +292,31 @@ def _told(facts: Facts) -> tuple[object, ...]:
     """What of a link's facts its verdicts are drawn from, but for its age."""
     kernel = (facts.link, facts.addresses, facts.routes)
     return (*kernel, facts.memory, facts.elsewhere, facts.floating.taken)
+
+
+def progress(
+    interface: Interface,
+    heard: EniMetadata,
+    now: float,
+    policy: Policy,
+    *,
+    is_primary: bool,
+    share: Share,
+) -> Progress:
+    """What the schedule of its polls depends on, after a poll was answered."""
+    age, found = interface.facts.age(now), {v.status for v in interface.verdicts.values()}
+    # What has not shown for so long is not waited for; where it comes later, the rota finds it.
+    over = {Status.ABSENT} if age >= policy.schedule.patience else set()
+    listed = heard.directory.value if isinstance(heard.directory, Value) else None
+    return Progress(
+        age=age,
+        complete=Status.READY in found and found <= {Status.READY, Status.OFF} | over,
+        doubted=interface.facts.doubts_matter,
+        is_slow=is_primary and listed is not None,
+        listed=listed is not None,
+        requests=requests(rota(listed or frozenset(), keys_named(policy.sections))),
+        share=share,
+    )
 
 
 def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:

@@ -6,9 +6,11 @@ look-ups, and each interface's shadows and reach.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import Final
 
 from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
@@ -40,6 +42,9 @@ from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
 
+# Of more changes than that, it is not asked whom each concerns: that would cost more than to look.
+MANY: Final = 64
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -65,8 +70,9 @@ class Lookups:
         self._at = -inf  # when everything was looked up last
         self._ways: dict[int, tuple[Ways, ...]] = {}  # by ifindex
         self._paths: dict[int, tuple[tuple[Ways, tuple[Path, ...]], ...]] = {}
+        self._numbers: dict[int, Kept[Mapping[int, list[int]]]] = {}  # by ifindex
         self._own: Kept[frozenset[IPAddress]] = Kept()
-        self._places: dict[Key, tuple[object, _Place]] = {}  # and from what
+        self._places: dict[Key, Kept[_Place]] = {}
         self._asked: frozenset[int] = frozenset()  # the interfaces that the last step is about
         self.destinations: frozenset[IPAddress] = frozenset()  # what is looked up leads there
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
@@ -78,7 +84,10 @@ class Lookups:
 
     def wrote(self, operations: Iterable[Operation]) -> None:
         """Operations of ours were carried out."""
-        host = self._host
+        operations = tuple(operations)
+        if len(operations) > MANY:
+            self._all_written = True
+            return
         for operation in operations:
             match operation:
                 case AddAddress(index=index) | RemoveAddress(index=index):
@@ -86,7 +95,7 @@ class Lookups:
                 case AddRoute(route=Route(table=table, oif=index)) if table != MAIN_TABLE:
                     self._written.add(index)
                 case AddRule(rule=rule) | RemoveRule(rule=rule) if rule.fwmark is None:
-                    self._written |= _concerned(rule, host.interfaces)
+                    self._written |= self._concerned(rule)
                 case _:
                     self._all_written = True
 
@@ -115,6 +124,7 @@ class Lookups:
             differ = {i for i, its in present.items() if its != self._last.get(i)}
             asked = (amiss | differ | by_rules | self._written) & interfaces.keys()
         gone = self._last.keys() - interfaces.keys()
+        self._numbers = {i: kept for i, kept in self._numbers.items() if i in interfaces}
         self._last, self._rules = present, self._host.rules
         self._written, self._all_written = set(), False
         self._asked = frozenset(asked)
@@ -131,19 +141,46 @@ class Lookups:
         last, rules = self._rules, self._host.rules
         if last is rules:
             return set()
-        if [r for r in last if r.protocol != PROTOCOL] != [
-            r for r in rules if r.protocol != PROTOCOL
-        ]:
+        others = [rule for rule in rules if rule.protocol != PROTOCOL]
+        if others != [rule for rule in last if rule.protocol != PROTOCOL]:
             return None
         known, there = {id(rule): rule for rule in last}, {id(rule): rule for rule in rules}
         differ = [
             *(known[i] for i in known.keys() - there),
             *(there[i] for i in there.keys() - known),
         ]
-        priorities = {rule.priority for rule in rules if rule.protocol != PROTOCOL}
+        if len(differ) > MANY:
+            return None
+        priorities = {rule.priority for rule in others}
         if any(rule.fwmark is not None or rule.priority in priorities for rule in differ):
             return None
-        return {i for rule in differ for i in _concerned(rule, self._host.interfaces)}
+        return {i for rule in differ for i in self._concerned(rule)}
+
+    def _concerned(self, rule: Rule) -> set[int]:
+        """The interfaces whose packets a rule of ours may take."""
+        interfaces, src = self._host.interfaces, rule.src
+        if rule.oif is not None:
+            return {i for i, each in interfaces.items() if each.link.name == rule.oif}
+        if src is None:
+            return set(interfaces)
+        first = int(src.network_address)
+        last = first + src.num_addresses - 1
+        found: set[int] = set()
+        for index, interface in interfaces.items():
+            numbers = self._numbers_of(interface).get(src.version, [])
+            place = bisect_left(numbers, first)
+            if place < len(numbers) and numbers[place] <= last:
+                found.add(index)
+        return found
+
+    def _numbers_of(self, interface: Interface) -> Mapping[int, list[int]]:
+        """The addresses of a link as numbers, in order, by version: there may be thousands."""
+        addresses = interface.facts.addresses
+        kept = self._numbers.setdefault(interface.link.index, Kept())
+        return kept.get(
+            (addresses,),
+            lambda: {v: sorted(int(a.ip) for a in addresses if a.ip.version == v) for v in (4, 6)},
+        )
 
     def _probes(self) -> Iterator[Probe]:
         host, own = self._host, self._addresses()
@@ -236,10 +273,8 @@ class Lookups:
             *(facts.addresses, facts.routes, facts.elsewhere),
             *(plan.away, interface.leaves_addresses),
         )
-        known = self._places.get(interface.key)
-        if known is None or known[0] != basis:
-            known = self._places[interface.key] = (basis, _place(interface))
-        return known[1]
+        kept = self._places.setdefault(interface.key, Kept())
+        return kept.get(basis, lambda: _place(interface))
 
     def _addresses(self) -> frozenset[IPAddress]:
         """The addresses of the host that are known, on whatever link."""
@@ -253,16 +288,6 @@ class Lookups:
         """The link of an ENI, and those that stand on it."""
         above = (i for i, enis in self._host.above.beneath.items() if index in enis)
         return frozenset({index, *above})
-
-
-def _concerned(rule: Rule, interfaces: Mapping[int, Interface]) -> set[int]:
-    """The interfaces whose packets a rule of ours may take."""
-    if rule.oif is not None:
-        return {i for i, each in interfaces.items() if each.link.name == rule.oif}
-    if rule.src is None:
-        return set(interfaces)
-    addresses = ((i, each.facts.addresses) for i, each in interfaces.items())
-    return {i for i, on in addresses if any(address.ip in rule.src for address in on)}
 
 
 def _place(interface: Interface) -> _Place:

@@ -243,7 +243,7 @@ def _overlaps(
     prefixes = [item for item in having if isinstance(item, IPv4Network | IPv6Network)]
     if not prefixes:
         return
-    around = _Around(prefixes)
+    around = Around(prefixes)
     for item, inner in having.items():
         for prefix in around.find(item):
             for one in inner.values():
@@ -263,7 +263,7 @@ def _having(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> Having:
     return having
 
 
-class _Around:
+class Around:
     """Finds the prefixes that an item lies in."""
 
     def __init__(self, prefixes: Iterable[IPNetwork]) -> None:

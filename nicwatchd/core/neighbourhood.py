@@ -25,6 +25,7 @@ from nicwatchd.core.model import (
     Numbers,
     Rule,
 )
+from nicwatchd.core.moves import Around
 from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.stack import Stack
 
@@ -41,11 +42,11 @@ class Places:
         self._networks = sorted(
             (*_place(subnet.network_address), i) for i, of in subnets.items() for subnet in of
         )
-        self._wide: dict[tuple[int, int], dict[int, set[int]]] = {}  # by version and prefix length
+        self._whose: dict[IPNetwork, set[int]] = {}
         for index, of in subnets.items():
             for subnet in of:
-                same = self._wide.setdefault((subnet.version, subnet.prefixlen), {})
-                same.setdefault(int(subnet.network_address), set()).add(index)
+                self._whose.setdefault(subnet, set()).add(index)
+        self._wider = Around(self._whose)
         self._shared: dict[tuple[IPNetwork, int], bool] = {}
 
     def is_shared(self, subnet: IPNetwork, index: int) -> bool:
@@ -53,7 +54,9 @@ class Places:
         key = (subnet, index)
         if key not in self._shared:
             inside = (*self._within(self._networks, subnet), *self._within(self._addresses, subnet))
-            self._shared[key] = any(i != index for i in (*inside, *self._around(subnet)))
+            # Two networks overlap where one holds the other.
+            around = (i for wider in self._wider.find(subnet) for i in self._whose[wider])
+            self._shared[key] = any(i != index for i in (*inside, *around))
         return self._shared[key]
 
     @staticmethod
@@ -61,14 +64,6 @@ class Places:
         first = bisect_left(places, _place(subnet.network_address))
         last = bisect_right(places, (*_place(subnet.broadcast_address), inf))
         return (index for *_, index in places[first:last])
-
-    def _around(self, subnet: IPNetwork) -> Iterator[int]:
-        """Whose subnets hold this one: two networks overlap where one holds the other."""
-        number = int(subnet.network_address)
-        for (version, length), networks in self._wide.items():
-            if version == subnet.version and length < subnet.prefixlen:
-                below = subnet.max_prefixlen - length
-                yield from networks.get(number >> below << below, ())
 
 
 class Neighbourhood:

@@ -85,7 +85,7 @@ class Picture:
                 self.stale.firewall = self.stale.ruleset = True
                 return COALESCE
         noted = self._note(event, now, by_us=by_us)
-        if is_of_closed(event, self._host.closed_main, self._host.enis, by_us=by_us):
+        if is_of_closed(event, self._host.closed_main, self._host.has_eni, by_us=by_us):
             noted = self._note_closed(noted)
         if not by_us and leads_elsewhere(event, self._host.interfaces, self._host.above.beneath):
             self.stale.ways_changed = True  # or rather, where they lead to

@@ -103,6 +103,6 @@ def remedy_of(
     )
 
 
-def changes_ec2(remedy: str) -> bool:
-    """Whether it changes something at EC2: too much, where IMDS only lags behind an attachment."""
-    return "aws ec2 " in remedy and "aws ec2 describe-" not in remedy
+def assigns(remedy: str) -> bool:
+    """Whether it gives the ENI an address: one too many, where IMDS only lags behind."""
+    return "aws ec2 assign-" in remedy

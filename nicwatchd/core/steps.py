@@ -23,6 +23,7 @@ from nicwatchd.core.model import (
     Rule,
     Ruleset,
 )
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.port import Outcome, RouteAnswer
 from nicwatchd.core.shadow import Probe
 
@@ -142,11 +143,11 @@ StepAnswer: TypeAlias = LinksRead | ObjectsRead | Applied | LookedUp
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Ask IMDS about one interface; `sweep`: read every key. `named`: by which sections match."""
+    """Ask IMDS about one interface. `named`: the keys by which sections match."""
 
     index: int
     mac: str
-    sweep: bool
+    depth: Depth
     named: frozenset[str] = frozenset()
 
 

@@ -16,9 +16,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Absent, Answer, EniMetadata, Unknown, Value
+from nicwatchd.core.polling import Depth
+from nicwatchd.core.rota import DIRECTORY
 from nicwatchd.imds.client import MACS
 from nicwatchd.imds.parse import LEAVES, Parsed, find_mac, parse_directory, parse_leaf
-from nicwatchd.imds.probes import DIRECTORY, LISTS, MAC, NAMED, ONCE, Probes, is_news
+from nicwatchd.imds.probes import LISTS, MAC, NAMED, ONCE, Probes, is_news
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,16 +50,16 @@ class EniReader:
         self._probes = Probes(self._mac)
         self._gate = asyncio.Semaphore(CONCURRENCY)
 
-    async def poll(self, *, sweep: bool, named: frozenset[str] = frozenset()) -> EniMetadata:
-        """Ask IMDS. `sweep` re-reads every needed key; else one probe, and more if it has news.
+    async def poll(self, *, depth: Depth, named: frozenset[str] = frozenset()) -> EniMetadata:
+        """Ask IMDS: every needed key, or a few, and more if there is news.
 
         `named`: see `Probes`.
         """
         self._probes.named = named
-        if sweep:
+        if depth is Depth.EVERYTHING:
             await self._sweep()
         else:
-            await self._probe()
+            await self._probe(depth)
         return self._metadata()
 
     async def _sweep(self) -> None:
@@ -66,8 +68,8 @@ class EniReader:
             await self._read(self._probes.sweep(self._listed, self._answers))
         await self._confirm()
 
-    async def _probe(self) -> None:
-        names = self._probes.probe(self._listed, self._answers)
+    async def _probe(self, depth: Depth) -> None:
+        names = self._probes.probe(self._listed, self._answers, depth)
         news = await self._read(name for name in names if name != DIRECTORY)
         if DIRECTORY in names:
             news |= await self._read_directory()

@@ -1,10 +1,11 @@
 """Chooses the requests that a poll sends. Pure: takes the known answers, returns names to ask for.
 
-An ordinary poll is one probe, and reads more only if that has news. A key that we wait for is asked
-at each poll. Known keys are asked again in turn, now and then, because lists arrive in parts and
-early values can be wrong: once nothing is awaited, the directory and each list come up in every
-7th poll at the latest, so that a prefix that comes last is seen in 2 s. What is only displayed has
-to wait for that. A small account keeps an interface near 5 requests/s at 4 polls/s.
+While something is awaited, a poll is one probe, and reads more only if that has news. A key that we
+wait for is asked at each poll. Known keys are asked again in turn, now and then, because lists
+arrive in parts and early values can be wrong: once nothing is awaited, the directory and each list
+come up in every 7th poll at the latest, so that a prefix that comes last is seen in 2 s. What is
+only displayed has to wait for that. A small account keeps an interface within 10 requests/s at
+first, and 5 requests/s at 4 polls/s. At rest a poll reads the keys whose turn it is by the rota.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicwatchd.core.metadata import ENI_KEYS, Absent, Answer, Role, Unknown, Value
 from nicwatchd.core.model import Family
+from nicwatchd.core.polling import Depth
+from nicwatchd.core.rota import ALWAYS, DIRECTORY, SOMETIMES, rota
 from nicwatchd.imds.parse import LEAVES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-DIRECTORY: Final = "directory"
 
 
 def _names(*roles: Role) -> tuple[str, ...]:
@@ -39,13 +40,13 @@ FIRST: Final = _names(Role.WHOSE, Role.NAME)
 NUMBERS: Final = _names(Role.SELDOM)
 (MAC,) = _names(Role.WHOSE)
 
-# Requests that one poll may cost on average. 4 polls/s and 5 requests/s allow 1.25; the difference
-# pays for the reads when a MAC is first listed, which weigh most in a short wait.
-INCOME: Final = 1.15
+# Requests that one poll may cost on average: 9 polls/s, with jitter, and 10 requests/s allow 1.1, 4
+# polls/s and 5 requests/s allow 1.2. The difference pays for the reads when a MAC is first listed,
+# which weigh most in a short wait.
+INCOME: Final = {Depth.MISSING: 1.02, Depth.AWAITED: 1.15}
 CREDIT: Final = 2.0  # the most that can be saved, so that a long quiet wait ends without a burst
-DEBT: Final = -12.0  # the overdraft while two keys are awaited: 3 s of double probing
-# The directory and the lists of an ENI take 7 requests. Refreshes come every 57 s on average, so
-# the steady budget of 8 per minute has room for one more request in some sweeps, not in all.
+DEBT: Final = -8.0  # the overdraft for the first reads, and while two keys are awaited
+# The directory and the lists of an ENI take 7 requests, in each `refresh` of one that is overdue.
 NUMBER_EVERY: Final = 4  # sweeps
 TURN: Final = 7  # polls: the directory and the six lists
 EMPTY_FIRST: Final = 3  # a list that is listed and empty may have its value next
@@ -70,12 +71,19 @@ class Probes:
         self._sweeps = 0
         self._account = 0.0
 
-    def probe(self, listed: frozenset[str] | None, answers: Mapping[str, Answer[Any]]) -> list[str]:
+    def probe(
+        self,
+        listed: frozenset[str] | None,
+        answers: Mapping[str, Answer[Any]],
+        depth: Depth = Depth.AWAITED,
+    ) -> list[str]:
         """The names to ask in a poll that is no sweep. `listed` is None while the MAC is not."""
-        self._account = min(self._account + INCOME, CREDIT)
+        self._account = min(self._account + INCOME.get(depth, 0.0), CREDIT)
         self._polls += 1
         if listed is None:
             chosen = [DIRECTORY]
+        elif depth is Depth.ROTA:
+            chosen = self._by_rota(listed, answers)
         elif hot := self._oldest_first(self._awaited(listed, answers)):
             chosen = self._while_waiting(hot, listed, answers)
         else:
@@ -112,6 +120,14 @@ class Probes:
         if waits and self._account >= 2:  # noqa: PLR2004 - the probe and one more
             chosen.append(shown[0])
         return chosen
+
+    def _by_rota(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
+        """The keys whose turn it is, what is missing among them."""
+        missing = dict.fromkeys(self._missing_facts(listed, answers), SOMETIMES)
+        if MAC in missing:  # until then nothing that is read counts
+            missing[MAC] = ALWAYS
+        turns = rota(listed, self.named) | missing
+        return [name for name, every in turns.items() if self._age(name) >= every]
 
     def sweep(self, listed: frozenset[str], answers: Mapping[str, Answer[Any]]) -> list[str]:
         """The leaves to read in a sweep, once the directory is known: usually 6 or 7.

@@ -11,7 +11,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.netlink.encode import Request
-from nicwatchd.netlink.nftables import NFGENMSG, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
+from nicwatchd.netlink.nftables import (
+    NFGENMSG,
+    NFNL_SUBSYS_NFTABLES,
+    NFT_MSG_GETRULE,
+    NFT_MSG_GETTABLE,
+    NFTA_RULE_TABLE,
+    NFTA_TABLE_NAME,
+)
 from nicwatchd.netlink.wire import attribute, attributes
 
 if TYPE_CHECKING:
@@ -20,14 +27,13 @@ if TYPE_CHECKING:
     from nicwatchd.netlink.request import RequestSocket
 
 # linux/netfilter/nf_tables.h; numbers there are big-endian
-NFT_MSG_GETTABLE: Final = NFNL_SUBSYS_NFTABLES | 1
 NFT_MSG_GETCHAIN: Final = NFNL_SUBSYS_NFTABLES | 4
 NFT_MSG_GETSET: Final = NFNL_SUBSYS_NFTABLES | 10
 NFT_MSG_GETSETELEM: Final = NFNL_SUBSYS_NFTABLES | 13
-TABLE_NAME, TABLE_HANDLE = 1, 4
+TABLE_HANDLE: Final = 4
 CHAIN_TABLE, CHAIN_HANDLE, CHAIN_HOOK, CHAIN_TYPE = 1, 2, 4, 7
 HOOK_NUMBER: Final = 1
-RULE_TABLE, RULE_HANDLE = 1, 3
+RULE_HANDLE: Final = 3
 SET_TABLE, SET_NAME, SET_FLAGS, SET_HANDLE = 1, 2, 3, 16
 ELEMENTS_TABLE, ELEMENTS_SET = 1, 2
 ANONYMOUS: Final = 0x1  # a set that is part of a rule, and goes with it
@@ -43,12 +49,12 @@ async def nat_seal(requests: RequestSocket) -> str:
     tables = {(f, row.get(CHAIN_TABLE, b"")) for f, row in chains if _leads_on(row)}
     seal = sha256()
     for family, row in await _all(requests, NFT_MSG_GETTABLE):
-        name = row.get(TABLE_NAME, b"")
+        name = row.get(NFTA_TABLE_NAME, b"")
         if (family, name) not in tables:
             continue
         its = [r for f, r in chains if (f, r.get(CHAIN_TABLE)) == (family, name)]
         seal.update(row.get(TABLE_HANDLE, b"") + _numbers(its, CHAIN_HANDLE))
-        of = attribute(RULE_TABLE, name)
+        of = attribute(NFTA_RULE_TABLE, name)
         rules = (r for _, r in await _all(requests, NFT_MSG_GETRULE, family, of))
         seal.update(_numbers(rules, RULE_HANDLE))
         for each in await _elements(requests, family, name):

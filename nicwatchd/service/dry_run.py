@@ -7,6 +7,7 @@ from typing import Final
 
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.port import Kernel
 from nicwatchd.core.steps import Apply, PrimaryReading, Question, Reading
 from nicwatchd.core.turn import Turn
@@ -51,5 +52,5 @@ async def _decide(turn: Turn, driver: Driver, now: float) -> Decision:
 
 async def _ask(imds: ImdsClient, question: Question) -> Reading:
     reader = EniReader(imds, question.mac)
-    metadata = await reader.poll(sweep=True, named=question.named)
+    metadata = await reader.poll(depth=Depth.EVERYTHING, named=question.named)
     return Reading(question.index, question.mac, metadata)

@@ -10,12 +10,15 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
+from nicwatchd.core.backoff import Share
 from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Key, Link
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.polling import Polling, Progress
+from nicwatchd.core.polling import Depth, Polling, Progress
+from nicwatchd.core.rota import requests, rota
 from nicwatchd.core.sections import keys_named
 from nicwatchd.imds.client import Detour, ImdsClient, ImdsOptions
 from nicwatchd.imds.eni import EniReader
@@ -25,6 +28,7 @@ from nicwatchd.recording.format import ImdsAnswer, Line
 TICK: Final = 0.02  # s; how exactly polls keep their times
 MACS_EVERY: Final = 60.0  # s, between two looks at the list of all MACs
 UNKNOWN_EVERY: Final = 1.0  # s, until IMDS names the primary
+LAST: Final = 2.0  # s for the last look
 
 
 class HeardClient(ImdsClient):
@@ -100,6 +104,17 @@ class ImdsWatch:
         client.heard = lambda answer: say(Line(t=clock(), imds=answer))
         client.detour = Links(candidates)
 
+    async def look_once_more(self) -> None:
+        """Read everything of each ENI: what IMDS has learned since the last polls.
+
+        To be called after `run` has ended. Gives up after LAST seconds.
+        """
+        readers = [polled.reader for polled in self._polled.values()]
+        polls = (reader.poll(depth=Depth.EVERYTHING, named=self._named) for reader in readers)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST):
+                await asyncio.gather(*polls, return_exceptions=True)
+
     def hint(self, index: int) -> None:
         """Something happened to a link: IMDS may know more now."""
         for (known, _), polled in self._polled.items():
@@ -140,22 +155,28 @@ class ImdsWatch:
             if polled is None:
                 polled = self._polled[key] = _Polled(self._client, key[1], now)
             if polled.polling.is_due(now):
-                sweep = polled.polling.send(now)
-                polled.task = asyncio.create_task(self._poll(polled, key[1], sweep=sweep))
+                depth = polled.polling.send(now)
+                polled.task = asyncio.create_task(self._poll(polled, key[1], depth))
 
-    async def _poll(self, polled: _Polled, mac: str, *, sweep: bool) -> None:
+    async def _poll(self, polled: _Polled, mac: str, depth: Depth) -> None:
         try:
-            metadata = await polled.reader.poll(sweep=sweep, named=self._named)
+            metadata = await polled.reader.poll(depth=depth, named=self._named)
         except Exception as error:  # noqa: BLE001 (as in the daemon: a bug ends no polls)
             metadata = EniMetadata()
             self._say(Line(t=self._clock(), note=f"internal error: {error!r}"))
-        now = self._clock()
+        now, directory = self._clock(), metadata.directory
+        listed = directory.value if isinstance(directory, Value) else None
+        polled_now = list(self._polled.values())
+        number = polled_now.index(polled) if polled in polled_now else 0
         progress = Progress(
             age=now - polled.since,
             complete=_is_complete(metadata),
             doubted=False,
             # As the daemon asks about the primary: it exists since launch.
-            is_slow=self._primary == Value(mac) and isinstance(metadata.directory, Value),
+            is_slow=self._primary == Value(mac) and listed is not None,
+            listed=listed is not None,
+            requests=requests(rota(listed or frozenset(), self._named)),
+            share=Share(number, max(1, len(polled_now))),
         )
         polled.polling.heard(now, progress, self._policy, random.random)
 

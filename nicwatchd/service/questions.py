@@ -68,7 +68,7 @@ class Questions:
     async def _read(self, key: Key, question: Question) -> None:
         reader = self._readers.setdefault(key, EniReader(self._imds, question.mac))
         try:
-            reading = Reading(*key, await reader.poll(sweep=question.sweep, named=question.named))
+            reading = Reading(*key, await reader.poll(depth=question.depth, named=question.named))
         except Exception as error:  # noqa: BLE001 (a bug must not stop the polls of an interface)
             metadata = EniMetadata(directory=_internal(error))
             reading = Reading(*key, metadata, repr(error), traceback.format_exc())

@@ -85,6 +85,8 @@ class Recorder:
             for task in (*watches, *ends):
                 task.cancel()
             await asyncio.gather(*watches, *ends, return_exceptions=True)
+        # The daemon may have asked a moment ago, and acted upon what is not recorded yet.
+        await self._imds.look_once_more()
         self._say(Line(t=self._elapsed(), end=True))
         if self._error:
             raise self._error

@@ -13,7 +13,7 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import Family, Reason, ours
-from nicwatchd.core.remedies import changes_ec2, remedy_of
+from nicwatchd.core.remedies import assigns, remedy_of
 from nicwatchd.core.treatment import Primary
 from nicwatchd.core.unlinked import Unlinked
 from nicwatchd.core.view import View
@@ -293,7 +293,7 @@ def _reason_status(reason: Reason, view: View) -> ReasonStatus:
         device="" if device is None else str(device),
         instance=instance_id(),
     )
-    if view.is_young and changes_ec2(remedy):
+    if view.is_young and assigns(remedy):
         remedy = ""  # most of it mends itself: what is waited for is waited for
     return ReasonStatus(code=reason.code, text=shown(reason.text), remedy=shown(remedy))
 

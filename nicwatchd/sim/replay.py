@@ -46,6 +46,8 @@ from nicwatchd.sim.compare import Replayed, objects_of, phases_of, report
 from nicwatchd.sim.memory_kernel import FakeKernel
 from nicwatchd.sim.recorded import KernelSteps, RecordedImds, Recording, load
 
+# s beyond the end: what the recorder learned of IMDS at last is still to be asked for.
+AFTER: Final = 1.0
 WAITING: Final = 0.1  # s between two questions for the primary's MAC, until IMDS answers
 ROUND_TRIP: Final = 0.002  # s, of a question to IMDS
 
@@ -97,7 +99,7 @@ class _Replay:
         kernel = self._kernel
         addresses = [each for on in (await kernel.all_addresses()).values() for each in on]
         objects = objects_of((*addresses, *await kernel.own_routes(), *await kernel.rules()))
-        return Replayed(phases_of(self._said, self._recording.duration), objects)
+        return Replayed(phases_of(self._said, self._recording.duration + AFTER), objects)
 
     async def _world(self) -> None:
         """Let happen what was recorded, each thing at its time."""
@@ -105,7 +107,7 @@ class _Replay:
         for at, now in groupby(lines, lambda line: line.t):
             await asyncio.sleep(at - self._clock())
             await self._steps.take(now)
-        await asyncio.sleep(self._recording.duration - self._clock())
+        await asyncio.sleep(self._recording.duration + AFTER - self._clock())
         self._inbox.put_nowait(None)
 
     # --- the loop, as the daemon has it --------------------------------------------------------
@@ -221,7 +223,7 @@ class _Replay:
         await asyncio.sleep(ROUND_TRIP)
         key = (question.index, question.mac)
         reader = self._readers.setdefault(key, EniReader(self._imds, question.mac))
-        metadata = await reader.poll(sweep=question.sweep, named=question.named)
+        metadata = await reader.poll(depth=question.depth, named=question.named)
         self._inbox.put_nowait(Reading(*key, metadata))
 
 

@@ -50,6 +50,14 @@ class Outside:
             lacking = wanted.addresses - there
         return ", ".join(map(str, lacking))
 
+    async def present(self, unwanted: Expected) -> str:
+        """What of this is in the kernel; "" if nothing is."""
+        routes = await self.kernel.own_routes()
+        found: set[object] = {rule for rule in await self.kernel.rules() if rule in unwanted.rules}
+        found |= unwanted.routes & {replace(route, prefsrc=None) for route in routes}
+        found |= unwanted.addresses & {a.ip for a in await self.kernel.addresses(unwanted.index)}
+        return ", ".join(map(str, found))
+
     async def complete(
         self, wanted: Expected, within: float = PATIENCE, interval: float = INTERVAL
     ) -> float:

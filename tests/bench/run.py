@@ -20,6 +20,7 @@ from tests.bench import (
     foreign,
     heal,
     hotplug,
+    in_place,
     loop,
     quiet,
     races,
@@ -46,7 +47,8 @@ PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"command": command.measure},
     {"loop": loop.measure},
 )
-BESIDE: Final[dict[str, Measurement]] = {"quiet": quiet.measure}  # runs in parallel with all phases
+# These wait for most of the time, and run in parallel with all phases.
+BESIDE: Final[dict[str, Measurement]] = {"quiet": quiet.measure, "in_place": in_place.measure}
 NAMES: Final = tuple(name for phase in (*PHASES, BESIDE) for name in phase)
 
 

@@ -446,15 +446,14 @@ async def test_what_history_calls_bypassed_is_called_so(
 def test_no_key_is_asked_for_that_imds_does_not_list() -> None:
     key = {"key": "ipv6s", "answer": "unknown", "why": "not asked yet", "since": NOW - 11}
     key |= {"values": [], "unconfirmed": []}
-    account = {
-        "interface": host(eni(0)).model_dump(mode="json")["interfaces"][0],
-        "ipv6": {"keys": [key]},
-    }
-    for asked, words in (
-        (None, "unknown: not asked yet (for 11 s)"),
-        (NOW - 0.8, "unknown: IMDS does not list the MAC"),
+    interface = host(eni(0)).model_dump(mode="json")["interfaces"][0]
+    account = {"ipv6": {"keys": [key]}, "asked": NOW - 0.8, "listed_since": None}
+    for code, words in (
+        ("primary-unknown", "unknown: not asked yet (for 11 s)"),
+        ("mac-unlisted", "unknown: IMDS does not list the MAC"),
     ):
-        told = list(_family_lines(account | {"asked": asked, "listed_since": None}))
+        reasons = [{"code": code, "text": "x", "remedy": ""}]
+        told = list(_family_lines(account | {"interface": interface | {"reasons": reasons}}))
         assert told == [f"  IMDS   {'ipv6s':25}{words}"]
 
 

@@ -18,6 +18,7 @@ from nicwatchd.core.metadata import ABSENT, Answer, EniMetadata, Value
 from nicwatchd.core.model import Link, Operation, Ruleset
 from nicwatchd.core.news import News, StateChanged
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.port import Outcome, Overrun, Result
 from nicwatchd.core.steps import (
     Applied,
@@ -38,7 +39,7 @@ from nicwatchd.core.turn import Turn
 from tests.core.build import ETH0, PRIMARY, UNLISTED
 from tests.core.strict_kernel import StrictKernel
 
-STEPS: Final = 20_000  # moments in one run; more means that the clock stands still
+STEPS: Final = 40_000  # moments in one run; more means that the clock stands still
 ROUND_TRIP: Final = 0.01
 
 
@@ -242,7 +243,7 @@ class FastMotion:
             self._answer_primary()
         for question in self.turn.questions(self.now):
             self.asked.append((self.now, question.index))
-            if question.sweep:
+            if question.depth is Depth.EVERYTHING:
                 self.swept.append(self.asked[-1])
             self._answer(question.index, question.mac)
 

@@ -8,6 +8,7 @@ from nicwatchd.core.metadata import EniMetadata, Value
 from nicwatchd.core.model import Address, AddRule, Link, Numbers
 from nicwatchd.core.news import FightChanged
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.rota import requests, rota
 from tests.core.build import (
     ETH1,
     FULL4,
@@ -30,10 +31,16 @@ FULL = eni(FULL4, FULL6)
 OF_PRIMARY = eni(family("10.0.1.10", cidrs="10.0.1.0/24"), mac=Value(PRIMARY))
 APPLIED, AWAITING, IGNORED = State.APPLIED, State.AWAITING, State.IGNORED
 # For what happens long after the race: fewer polls make faster tests.
-CALM = Policy(schedule=Schedule(interval=1.0, fast_for=5.0))
+CALM = Policy(schedule=Schedule(first_interval=1.0, interval=1.0, fast_for=5.0))
 # Where a setting leaves the first address to a DHCP client for a while.
 PATIENT = Policy(address_wait=5.0)
 LEASE4, LEASE6 = lease(f"{IPV4}/24"), lease(f"{IPV6}/128")
+
+
+def at_rest(reading: EniMetadata = FULL, interfaces: int = 2) -> float:
+    """Seconds from one poll of such an ENI to the next, while nothing happens."""
+    assert isinstance(reading.directory, Value)
+    return Schedule().at_rest(requests(rota(reading.directory.value)), interfaces)
 
 
 def dhcp4(motion: FastMotion, when: float, address: Address = LEASE4) -> None:

@@ -35,6 +35,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.news import StateChanged
 from nicwatchd.core.policy import AddressMode, Coexist, Forwarded, Policy, RuleMode
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.port import Outcome, Result
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import LinksRead, ObjectsRead, Question, Reading
@@ -301,6 +302,7 @@ def test_the_primary_is_left_but_for_its_group() -> None:
 
 
 def test_the_primary_is_asked_about_seldom_and_if_released_as_seldom() -> None:
+    """As all that rests: a poll of its IPv4 addresses, and now and then more, every 6 s."""
     polls = []
     for releases in (Releases(), Releases(everything=True)):
         motion = FastMotion()
@@ -308,7 +310,7 @@ def test_the_primary_is_asked_about_seldom_and_if_released_as_seldom() -> None:
         motion.imds(PRIMARY, 0.0, eni(family("10.0.1.10", cidrs="10.0.1.0/24"), mac=Value(PRIMARY)))
         motion.run(600.0)
         polls.append(motion.polls(2, 1.0, 600.0))
-    assert polls[0] == polls[1] <= 600 / 60 + 1
+    assert polls[0] == polls[1] <= 600 / 6 + 1
 
 
 def test_a_virtual_link_is_nobodys_business() -> None:
@@ -479,20 +481,20 @@ def test_only_a_link_that_came_meanwhile_is_nobodys_to_set_down() -> None:
 
 def asked(host: Host, now: float) -> list[bool]:
     """For each question whether it is for every key."""
-    return [question.sweep for question in asking.questions(host, now)]
+    return [question.depth is Depth.EVERYTHING for question in asking.questions(host, now)]
 
 
 def test_a_question_at_a_time() -> None:
     host, decider = known()
     decider.decide(0.0)
-    assert asking.questions(host, 0.0) == [Question(3, MAC, sweep=True)]
+    assert asking.questions(host, 0.0) == [Question(3, MAC, Depth.EVERYTHING)]
     asking.poll_all(host, 0.1)
     assert asking.questions(host, 0.1) == []
     host.learn(host.interfaces[3], UNREAD, 0.2)
     assert asked(host, 0.2) == [True], "it was asked for meanwhile"
     host.learn(host.interfaces[3], UNREAD, 0.3)
-    assert asking.questions(host, 0.54) == []
-    assert asked(host, 0.56) == [False], "fast polls only probe"
+    assert asking.questions(host, 0.41) == []
+    assert asking.questions(host, 0.42) == [Question(3, MAC, Depth.MISSING)], "fast polls probe"
 
 
 @pytest.mark.parametrize("refresh", [60.0, 1.0])

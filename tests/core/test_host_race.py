@@ -37,8 +37,10 @@ from tests.core.scenes import (
     IGNORED,
     LEASE4,
     LEASE6,
+    OF_PRIMARY,
     PATIENT,
     applied,
+    at_rest,
     dhcp4,
     dhcp6,
     hot_plugged,
@@ -103,7 +105,8 @@ def test_the_race(lag: float, within: float) -> None:
     assert motion.first("eth1", APPLIED) == times[6]
     waited_for = {code for told in motion.told for code in told.codes if told.name == "eth1"}
     assert {"mac-unlisted", "undecided-ipv6", "no-ipv6s"} <= waited_for
-    assert motion.polls(3, 10.0, 45.0) <= 5 * 35
+    assert motion.polls(3, 10.0, 20.0) <= 10 * 10
+    assert motion.polls(3, 20.0, 45.0) <= 5 * 25
 
 
 def test_ipv4_waits_for_imds_alone() -> None:
@@ -229,7 +232,8 @@ def test_overdue_is_told_once_and_asked_slowly() -> None:
     assert len([told for told in motion.told if told.name == "eth1"]) == 3
     motion.run(1000.0)
     assert motion.state() is IGNORED, "IMDS had twice the patience, and knows no such ENI"
-    assert motion.polls(3, 10.0, 45.0) <= 5 * 35
+    assert motion.polls(3, 10.0, 20.0) <= 10 * 10
+    assert motion.polls(3, 20.0, 45.0) <= 5 * 25
     assert motion.polls(3, 200.0, 1000.0) <= 14
     motion.imds(MAC, 1000.0, FULL)
     motion.run(1061.0)
@@ -239,11 +243,13 @@ def test_overdue_is_told_once_and_asked_slowly() -> None:
 
 def test_polling_becomes_slow_when_all_is_there() -> None:
     motion = applied(policy=Policy())
-    assert 4 * 25 <= motion.polls(3, 10.0, 45.0) <= 5 * 35
-    assert motion.polls(3, 75.0, 130.0) <= 1
+    assert 8 * 10 - 1 <= motion.polls(3, 10.0, 20.0) <= 10 * 10
+    assert 3.8 * 25 <= motion.polls(3, 20.0, 45.0) <= 5 * 25
+    assert motion.polls(3, 75.0, 130.0) <= 55 / at_rest() + 1
     motion.run(1400.0)
-    assert motion.polls(3, 200.0, 1400.0) == 20
-    assert motion.polls(2, 200.0, 1400.0) == 20
+    for index, reading in ((3, FULL), (2, OF_PRIMARY)):
+        polls = 1200 / at_rest(reading)
+        assert polls - 1 <= motion.polls(index, 200.0, 1400.0) <= polls + 1
 
 
 def test_a_family_that_is_expected_is_waited_for() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.backoff import Schedule, Share
 from nicwatchd.core.evidence import Status
-from nicwatchd.core.interface import JUDGING, PLANNING, ROUNDING, Interface
+from nicwatchd.core.interface import JUDGING, PLANNING, ROUNDING, Interface, progress
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.memory import Memory
 from nicwatchd.core.metadata import EniMetadata, Value
@@ -44,6 +44,8 @@ from tests.core.build import (
 POLICY = Policy(address_wait=3.0, settling=40.0)
 FULL = eni(FULL4, FULL6)
 ROUTE = on_link("10.0.2.0/24")
+# Both lists of addresses, the directory, the networks of IPv6 and of IPv4; 15 requests a minute.
+AT_REST = 60.0 / 15 * (2 + 1 / 2 + 1 / 4 + 1 / 60)
 
 
 def interface(**how: Any) -> Interface:
@@ -302,14 +304,16 @@ def test_a_time_that_runs_out_at_this_very_moment_is_to_come() -> None:
 @pytest.mark.parametrize(
     ("treatment", "readings", "now", "interval"),
     [
-        pytest.param(Managed(), [UNLISTED], 101.0, 0.25, id="young"),
+        pytest.param(Managed(), [UNLISTED], 101.0, 0.115, id="young"),
         pytest.param(Managed(), [UNLISTED], 165.0, 0.5, id="old, and incomplete"),
-        pytest.param(Managed(), [FULL], 165.0, 60.0, id="complete"),
+        pytest.param(Managed(), [FULL], 165.0, AT_REST, id="complete"),
+        pytest.param(Managed(), [FULL, UNLISTED], 165.0, 60.0, id="IMDS forgot it"),
+        pytest.param(Managed(), [FULL, UNREAD], 165.0, 60.0, id="IMDS does not answer"),
         pytest.param(Managed(), [eni(FULL4, UNREAD.v6)], 165.0, 0.5, id="one family is"),
         pytest.param(Managed(), [FULL, eni(FULL4, family(cidrs=NET6))], 165.0, 15.0, id="in doubt"),
-        pytest.param(Primary(), [FULL], 101.0, 60.0, id="the primary"),
-        pytest.param(Primary(), [UNLISTED], 101.0, 0.25, id="... not listed yet"),
-        pytest.param(Released(ITS_PRIMARY), [FULL], 101.0, 0.25, id="released"),
+        pytest.param(Primary(), [FULL], 101.0, AT_REST, id="the primary"),
+        pytest.param(Primary(), [UNLISTED], 101.0, 0.115, id="... not listed yet"),
+        pytest.param(Released(ITS_PRIMARY), [FULL], 101.0, 0.115, id="released"),
     ],
 )
 def test_when_imds_is_asked_again(
@@ -321,17 +325,36 @@ def test_when_imds_is_asked_again(
         eth1.facts.learn(reading, now, POLICY)
         eth1.conclude(Value(PRIMARY), now, POLICY)
     eth1.polling.send(now)
-    slow = isinstance(treatment, Primary) and isinstance(readings[-1].directory, Value)
-    eth1.arrange_poll(now, POLICY, lambda: 0.0, is_slow=slow)
-    assert eth1.polling.interval == interval
-    assert eth1.polling.next_at == now + interval
+    primary = isinstance(treatment, Primary)
+    known = progress(eth1, readings[-1], now, POLICY, is_primary=primary, share=Share())
+    eth1.polling.heard(now, known, POLICY, lambda: 0.0)
+    assert eth1.polling.interval == pytest.approx(interval)
+    assert now < eth1.polling.next_at <= now + interval
+
+
+@pytest.mark.parametrize(
+    ("reading", "now", "complete"),
+    [
+        pytest.param(FULL, 101.0, True, id="both"),
+        pytest.param(eni(FULL4), 101.0, False, id="IPv6 is waited for"),
+        pytest.param(eni(FULL4), 279.9, False, id="it has not shown, and may yet"),
+        pytest.param(eni(FULL4), 280.0, True, id="after the patience nobody waits for it"),
+        pytest.param(eni(FULL4, family(cidrs=NET6)), 279.9, False, id="its address may yet come"),
+        pytest.param(eni(), 1000.0, False, id="nothing has come"),
+    ],
+)
+def test_whether_it_waits_for_something(reading: EniMetadata, now: float, complete: bool) -> None:
+    eth1 = concluded(reading, now)
+    known = progress(eth1, reading, now, POLICY, is_primary=False, share=Share())
+    assert known.complete is complete
 
 
 def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1 = concluded()
     eth1.polling.send(101.0)
-    eth1.arrange_poll(101.0, POLICY, lambda: 0.5, is_slow=False)
-    assert eth1.polling.next_at == pytest.approx(101.2375), "with jitter"
+    known = progress(eth1, FULL, 101.0, POLICY, is_primary=False, share=Share())
+    eth1.polling.heard(101.0, known, POLICY, lambda: 0.5)
+    assert eth1.polling.next_at == pytest.approx(101.0 + 0.115 * 0.95), "with jitter"
     eth1.hint(101.1)
     assert eth1.polling.next_at == 101.1
     other = interface()

@@ -1,4 +1,4 @@
-"""When IMDS is asked about one interface, and whether for every key."""
+"""When IMDS is asked about one interface, and for how much."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ from dataclasses import replace
 
 import pytest
 
-from nicwatchd.core.backoff import Schedule
+from nicwatchd.core.backoff import Schedule, Share
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.polling import HINT_BURST, HINT_INTERVAL, SWEEP_INTERVAL, Polling, Progress
+from nicwatchd.core.polling import (
+    HINT_BURST,
+    HINT_INTERVAL,
+    SWEEP_INTERVAL,
+    WATCH,
+    WATCH_INTERVAL,
+    Depth,
+    Polling,
+    Progress,
+)
 
 YOUNG = Progress(age=0.0, complete=False, doubted=False, is_slow=False)
-OLD = replace(YOUNG, age=1000.0)
+OLD = replace(YOUNG, age=1000.0)  # and overdue
+SETTLED = replace(OLD, complete=True, requests=2.5)
+DOUBTED = replace(SETTLED, doubted=True)
+MISSING, AWAITED, ROTA, EVERYTHING = Depth
 NOW = 50.0  # when the readings of these tests arrive
 
 
@@ -36,61 +48,94 @@ def test_the_first_poll_is_at_once_and_for_everything() -> None:
     polling = Polling(0.5)
     assert not polling.is_due(0.4)
     assert polling.is_due(0.5)
-    assert polling.send(0.5) is True
+    assert polling.send(0.5) is EVERYTHING
     assert polling.in_flight
     assert not polling.is_due(100.0), "one at a time"
 
 
 @pytest.mark.parametrize(
-    ("before", "progress", "policy", "interval", "whole"),
+    ("before", "progress", "policy", "interval", "depth"),
     [
-        pytest.param(0.0, YOUNG, Policy(), 0.25, False, id="fast polls only probe"),
-        pytest.param(0.25, replace(YOUNG, age=35.0), Policy(), 0.5, False, id="then fewer"),
-        pytest.param(2.0, replace(YOUNG, age=35.0), Policy(), 4.0, False, id="... and fewer"),
-        pytest.param(4.0, replace(YOUNG, age=35.0), Policy(), 5.0, True, id="slow enough for all"),
+        pytest.param(0.0, YOUNG, Policy(), 0.115, MISSING, id="most often at first"),
         pytest.param(
-            5.0, replace(YOUNG, age=60.0, complete=True), Policy(), 60.0, True, id="complete"
+            0.115, replace(YOUNG, age=10.0), Policy(), 0.25, AWAITED, id="then fewer, for more"
         ),
-        pytest.param(5.0, replace(YOUNG, age=180.0), Policy(), 60.0, True, id="out of patience"),
-        pytest.param(0.0, replace(YOUNG, is_slow=True), Policy(), 60.0, True, id="the primary"),
-        pytest.param(60.0, replace(OLD, doubted=True), Policy(), 15.0, True, id="a doubt"),
+        pytest.param(0.25, replace(YOUNG, age=35.0), Policy(), 0.5, AWAITED, id="... and fewer"),
+        pytest.param(2.0, replace(YOUNG, age=35.0), Policy(), 4.0, AWAITED, id="... and fewer yet"),
         pytest.param(
-            0.25, replace(YOUNG, doubted=True), Policy(), 0.25, False, id="a doubt, polled fast"
+            4.0, replace(YOUNG, age=35.0), Policy(), 5.0, EVERYTHING, id="slow enough for all"
+        ),
+        pytest.param(5.0, OLD, Policy(), 60.0, EVERYTHING, id="out of patience"),
+        pytest.param(
+            5.0, replace(SETTLED, age=59.9), Policy(), 5.0, EVERYTHING, id="it may still grow"
+        ),
+        pytest.param(5.0, replace(SETTLED, age=60.0), Policy(), 10.0, ROTA, id="at rest"),
+        pytest.param(
+            5.0,
+            replace(SETTLED, age=20.0),
+            Policy(schedule=Schedule(patience=20.0)),
+            10.0,
+            ROTA,
+            id="at rest, with little patience",
         ),
         pytest.param(
-            60.0,
-            replace(OLD, doubted=True),
+            10.0, replace(SETTLED, requests=1.5), Policy(), 6.0, ROTA, id="fewer keys, more often"
+        ),
+        pytest.param(
+            10.0, replace(SETTLED, share=Share(0, 64)), Policy(), 40.0, ROTA, id="one of 64"
+        ),
+        pytest.param(
+            10.0, replace(SETTLED, listed=False), Policy(), 60.0, EVERYTHING, id="IMDS is silent"
+        ),
+        pytest.param(
+            0.0, replace(YOUNG, is_slow=True, requests=2.5), Policy(), 10.0, ROTA, id="the primary"
+        ),
+        pytest.param(10.0, DOUBTED, Policy(), 15.0, EVERYTHING, id="a doubt"),
+        pytest.param(
+            0.25,
+            replace(YOUNG, doubted=True),
+            Policy(),
+            0.115,
+            MISSING,
+            id="a doubt, polled fast",
+        ),
+        pytest.param(
+            10.0,
+            DOUBTED,
             Policy(doubt_span=2.0),
             1.0,
-            True,
+            EVERYTHING,
             id="a short doubt is read whole all the same",
         ),
+        pytest.param(10.0, DOUBTED, Policy(doubts=1), 30.0, EVERYTHING, id="one doubt is enough"),
         pytest.param(
-            60.0, replace(OLD, doubted=True), Policy(doubts=1), 30.0, True, id="one doubt is enough"
-        ),
-        pytest.param(
-            60.0,
-            replace(OLD, doubted=True),
+            10.0,
+            DOUBTED,
             Policy(doubt_span=500.0),
             60.0,
-            True,
+            EVERYTHING,
             id="a doubt slower than the refresh",
         ),
         pytest.param(
-            0.0, OLD, Policy(schedule=Schedule(refresh=1.0)), 1.0, True, id="a fast refresh"
+            0.0, OLD, Policy(schedule=Schedule(refresh=1.0)), 1.0, EVERYTHING, id="a fast refresh"
         ),
     ],
-)  # fmt: skip
+)
 def test_the_next_poll(
-    before: float, progress: Progress, policy: Policy, interval: float, whole: bool
+    before: float, progress: Progress, policy: Policy, interval: float, depth: Depth
 ) -> None:
     polling = Polling(0.0)
     polling.interval = before
     polled(polling, progress, policy)
-    assert (polling.interval, polling.next_at) == (interval, NOW + interval)
-    assert not polling.is_due(NOW + interval - 0.01)
-    assert polling.is_due(NOW + interval)
-    assert polling.send(NOW + interval) is whole
+    assert polling.interval == interval
+    due = polling.next_at
+    if depth is ROTA:
+        assert due == progress.share.next_at(NOW, interval)
+    else:
+        assert due == NOW + interval
+    assert not polling.is_due(due - 0.01)
+    assert polling.is_due(due)
+    assert polling.send(due) is depth
 
 
 def test_a_first_answer_that_came_late_is_followed_by_short_intervals() -> None:
@@ -104,6 +149,28 @@ def test_jitter_only_shortens() -> None:
     assert polling.next_at == pytest.approx(NOW + 57.0)
 
 
+def test_the_readings_of_a_doubt_span_its_time_whatever_the_jitter() -> None:
+    """A third reading after 29 s would be one too few: the next is 15 s later."""
+    polling = Polling(0.0)
+    times = [NOW]
+    for _ in range(2):
+        polling.heard(times[-1], DOUBTED, Policy(), lambda: 0.9)
+        times.append(polling.next_at)
+    assert times == [NOW, NOW + 15.0, NOW + 30.0]
+
+
+def test_what_others_took_away_is_watched_for_a_minute() -> None:
+    polling = polled(Polling(0.0), SETTLED)
+    polling.watch(55.0)
+    times = []
+    while polling.next_at < 55.0 + WATCH + 20.0:
+        now = polling.next_at
+        times.append((now, polling.send(now)))
+        polling.heard(now, SETTLED, Policy(), no_jitter)
+    watched = [(55.0 + WATCH_INTERVAL * n, EVERYTHING) for n in range(13)]
+    assert times == [*watched, (120.0, ROTA), (130.0, ROTA)]
+
+
 def test_what_is_asked_for_meanwhile_is_asked_once_more() -> None:
     polling = polled(Polling(0.0))
     polling.send(110.0)
@@ -113,7 +180,7 @@ def test_what_is_asked_for_meanwhile_is_asked_once_more() -> None:
     assert not polling.is_due(111.0)
     polling.heard(110.5, YOUNG, Policy(), no_jitter)
     assert polling.is_due(110.5)
-    assert polling.send(110.5) is True
+    assert polling.send(110.5) is EVERYTHING
     polling.heard(110.6, YOUNG, Policy(), no_jitter)
     assert not polling.is_due(110.6), "once"
 
@@ -123,14 +190,14 @@ def test_an_earlier_poll_is_for_every_key() -> None:
     polling.at(NOW + 0.1)
     polling.at(NOW + 0.2)
     assert polling.next_at == NOW + 0.1
-    assert polling.send(NOW + 0.1) is True
+    assert polling.send(NOW + 0.1) is EVERYTHING
 
 
 def test_what_is_due_before_is_no_larger_for_it() -> None:
     polling = polled(Polling(0.0), YOUNG)
     polling.at(NOW + 1.0)
-    assert polling.next_at == NOW + 0.25
-    assert polling.send(NOW + 0.25) is False
+    assert polling.next_at == NOW + 0.115
+    assert polling.send(NOW + 0.115) is MISSING
 
 
 def test_answers_are_as_old_as_their_question() -> None:
@@ -151,7 +218,7 @@ def test_hints_ask_at_once_in_measure() -> None:
         now = 100.0 + tick / 10
         polling.hint(now)
         if polling.is_due(now):
-            assert polling.send(now) is True
+            assert polling.send(now) is EVERYTHING
             polling.heard(now, OLD, Policy(), no_jitter)
             times.append(now)
     burst = [100.0, 100.1, 100.2]
@@ -177,10 +244,10 @@ def test_a_hint_that_has_to_wait_outlives_the_polls_before_it() -> None:
     due = polling.next_at
     assert due == pytest.approx(110.0)
     polling.at(105.0)
-    assert polling.send(105.0) is True
+    assert polling.send(105.0) is EVERYTHING
     polling.heard(105.1, OLD, Policy(), no_jitter)
     assert polling.next_at == due
-    assert polling.send(due) is True
+    assert polling.send(due) is EVERYTHING
     polling.heard(due, OLD, Policy(), no_jitter)
     assert polling.next_at == due + 60.0
 

@@ -9,7 +9,7 @@ import pytest
 from nicwatchd.core import written
 from nicwatchd.core.metadata import KEYS
 from nicwatchd.core.model import Family, Reason
-from nicwatchd.core.remedies import REMEDIES, STEMS, changes_ec2, remedy_of
+from nicwatchd.core.remedies import REMEDIES, STEMS, assigns, remedy_of
 from tests.test_reasons_doc import CORE, given
 
 # It ends by itself, whatever the operator does.
@@ -115,9 +115,9 @@ def test_who_removes_things() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "changes"),
-    [("no-ipv6s", True), ("held-elsewhere", True), ("no-carrier", True), ("mac-unlisted", False)],
+    ("code", "is_one"),
+    [("no-ipv6s", True), ("no-ipv6-assigned", True), ("no-carrier", False), ("no-eni", False)],
 )
-def test_what_changes_something_at_ec2(code: str, *, changes: bool) -> None:
+def test_what_gives_an_eni_an_address(code: str, *, is_one: bool) -> None:
     """It is too early for that while IMDS may only lag behind the attachment."""
-    assert changes_ec2(remedy_of(Reason(code, "x"), **NAMES)) is changes
+    assert assigns(remedy_of(Reason(code, "x"), **NAMES)) is is_one

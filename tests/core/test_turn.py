@@ -31,6 +31,7 @@ from nicwatchd.core.model import (
     SetGroup,
 )
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.port import AddressEvent, LinkEvent, Outcome, Result, RuleEvent, judge
 from nicwatchd.core.releases import Releases
 from nicwatchd.core.steps import (
@@ -368,7 +369,7 @@ def test_a_reconcile_is_reached_once_all_answers_are_used() -> None:
     turn = motion.turn
     request = turn.reconcile(None, motion.now)
     assert turn.is_due(motion.now)
-    assert {question.sweep for question in turn.questions(motion.now)} == {True}
+    assert {question.depth for question in turn.questions(motion.now)} == {Depth.EVERYTHING}
     phases(motion)
     assert not turn.is_reached(request), "a turn alone is not what was asked for"
     for index in (2, 3):

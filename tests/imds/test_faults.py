@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nicwatchd.core.metadata import ABSENT, Absent, EniMetadata, Unknown, Value
+from nicwatchd.core.polling import Depth
 from nicwatchd.imds.eni import EniReader
 from nicwatchd.imds.token import FIRST_RETRY
 
@@ -81,10 +82,10 @@ async def _recovers(
     if retry_at is not None:
         before = client.requests
         clock.now = retry_at - 0.001
-        await reader.poll(sweep=True)
+        await reader.poll(depth=Depth.EVERYTHING)
         assert client.requests == before, "asked before its time"
         clock.now = retry_at
-    assert _is_whole(await reader.poll(sweep=True))
+    assert _is_whole(await reader.poll(depth=Depth.EVERYTHING))
     assert client.condition.state == "ok"
     assert client.condition.retry_at is None
 
@@ -106,9 +107,9 @@ async def test_fault_from_the_start(
 ) -> None:
     reader = EniReader(client, MAC)
     _begin(server, row)
-    metadata = await reader.poll(sweep=True)
+    metadata = await reader.poll(depth=Depth.EVERYTHING)
     if row.fault == "refuse":  # the request that met it was cut; the next one is refused
-        await reader.poll(sweep=True)
+        await reader.poll(depth=Depth.EVERYTHING)
     assert _holds(row, _subject(row, metadata))
     assert not _is_whole(metadata)
     await _recovers(row, server, client, reader, clock)
@@ -119,12 +120,12 @@ async def test_fault_when_all_was_known(
     row: Row, server: ImdsServer, client: ImdsClient, clock: Any
 ) -> None:
     reader = EniReader(client, MAC)
-    assert _is_whole(await reader.poll(sweep=True))
+    assert _is_whole(await reader.poll(depth=Depth.EVERYTHING))
     _begin(server, row)
     server.expire_tokens()  # so that the token's faults are met too
-    metadata = await reader.poll(sweep=True)
+    metadata = await reader.poll(depth=Depth.EVERYTHING)
     if row.fault == "refuse":
-        await reader.poll(sweep=True)
+        await reader.poll(depth=Depth.EVERYTHING)
     assert _holds(row, _subject(row, metadata))
     if row.answer != "absent":  # an error takes nothing away
         keys = (metadata.v4.addresses, metadata.v4.cidrs, metadata.v6.addresses, metadata.v6.cidrs)

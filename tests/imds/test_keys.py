@@ -26,6 +26,7 @@ from nicwatchd.core.metadata import (
 )
 from nicwatchd.core.model import Family
 from nicwatchd.core.policy import Policy
+from nicwatchd.core.polling import Depth
 from nicwatchd.imds.eni import EniReader
 from nicwatchd.imds.parse import parse_leaf
 from nicwatchd.imds.probes import Probes
@@ -111,7 +112,9 @@ def test_each_key_is_asked_in_a_sweep_once_it_is_listed(key: ImdsKey) -> None:
 async def test_each_key_is_read(key: ImdsKey, client: ImdsClient, server: ImdsServer) -> None:
     text, value = sample(key)
     server.step("eth1", texts={key.name: text})
-    metadata = await EniReader(client, MAC).poll(sweep=True, named=frozenset({key.name}))
+    metadata = await EniReader(client, MAC).poll(
+        depth=Depth.EVERYTHING, named=frozenset({key.name})
+    )
     assert metadata.answer(key) == Value(value)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nicwatchd.core.metadata import EniMetadata, Value
+from nicwatchd.core.polling import Depth
 from nicwatchd.imds.parse import LEAVES
 from nicwatchd.imds.probes import LISTS, TURN
 from tests.imds.conftest import MAC
@@ -35,7 +36,7 @@ def complete(metadata: EniMetadata, *keys: str) -> bool:
 async def polls_until(reader: EniReader, *keys: str, most: int = 20) -> int:
     """How many polls it takes until the keys are known."""
     for count in range(1, most + 1):
-        if complete(await reader.poll(sweep=False), *keys):
+        if complete(await reader.poll(depth=Depth.AWAITED), *keys):
             return count
     return most + 1
 
@@ -50,7 +51,7 @@ async def test_a_directory_of_ids_is_asked_until_there_is_more(
     tree = Tree({MAC: Branch(dict(shown) or {"hostname": "x"})})
     reader = tree.reader(MAC)
     for _ in range(wait):
-        await reader.poll(sweep=False)
+        await reader.poll(depth=Depth.AWAITED)
     assert len(tree.asked) <= 1.25 * wait + 12
     tree.branches[MAC] = Branch(dict(TEXTS))
     assert await polls_until(reader, *LISTS4, *LISTS6) == 1
@@ -72,7 +73,7 @@ async def test_lists_come_in_any_order_each_in_the_next_poll(
     reader = tree.reader(MAC)
     for key in (*first, *others):
         for _ in range(pause):
-            metadata = await reader.poll(sweep=False)
+            metadata = await reader.poll(depth=Depth.AWAITED)
             assert value(metadata, key) is None
         texts[key] = TEXTS[key]
         awaited = sum(not texts.get(other) for other in LISTS4 + LISTS6)
@@ -96,7 +97,7 @@ async def test_a_prefix_that_comes_last_is_seen_in_two_seconds(
         tree = Tree({MAC: Branch(texts)})
         reader = tree.reader(MAC)
         for _ in range(wait):
-            assert value(await reader.poll(sweep=False), key) is None
+            assert value(await reader.poll(depth=Depth.AWAITED), key) is None
         texts[key] = PREFIXES[key]
         assert await polls_until(reader, key) <= TURN <= 8
 
@@ -108,11 +109,11 @@ async def test_a_list_that_grows_is_seen_in_two_seconds(key: str) -> None:
         tree = Tree({MAC: Branch(texts)})
         reader = tree.reader(MAC)
         for _ in range(wait):
-            before = value(await reader.poll(sweep=False), key)
+            before = value(await reader.poll(depth=Depth.AWAITED), key)
         more = {"local-ipv4s": "10.0.2.17", "ipv6s": "2001:db8:0:2::17"}
         texts[key] = f"{texts[key]}\n{more.get(key, '2001:db8:0:3::/64')}"
         for _ in range(TURN):
-            metadata = await reader.poll(sweep=False)
+            metadata = await reader.poll(depth=Depth.AWAITED)
             if metadata.answer(LEAVES[key].key) != Value(before):
                 break
         else:
@@ -131,7 +132,7 @@ async def test_any_order_at_any_time(seed: int) -> None:
     all_texts: dict[str, Any] = TEXTS | PREFIXES
     for poll in range(100):
         texts |= {key: all_texts[key] for key, when in due.items() if when == poll}
-        metadata = await reader.poll(sweep=False)
+        metadata = await reader.poll(depth=Depth.AWAITED)
         for family in (LISTS4, LISTS6):
             last = max(due[key] for key in family)
             assert complete(metadata, *family) == (poll >= last), (poll, due)

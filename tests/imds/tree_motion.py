@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nicwatchd.imds.eni import EniReader
 
 QUICK: Final = Policy(
-    schedule=Schedule(interval=1.0, fast_for=6.0, keep=10.0, patience=30.0, refresh=15.0),
+    schedule=Schedule(1.0, interval=1.0, fast_for=6.0, keep=10.0, patience=30.0, refresh=15.0),
     settling=5.0,
 )
 BRIDGE: Final = replace(
@@ -92,7 +92,7 @@ class TreeMotion(FastMotion):
             self._answer_primary()
         for question in self.turn.questions(self.now):
             reader = self._readers.setdefault(question.mac, self.tree.reader(question.mac))
-            poll = reader.poll(sweep=question.sweep)
+            poll = reader.poll(depth=question.depth)
             reading = self._loop.run_until_complete(poll)
             word = Word(self.now, reading, self._lines(question.mac))
             self.words.setdefault(question.mac, []).append(word)

@@ -207,11 +207,12 @@ async def test_rules_of_our_priority_that_came_later_than_ours() -> None:
         await host.daemon.stop()
         await host.ip("route add default via 10.0.2.1 dev eth1 table 77")
         await host.ip("rule add pref 32765 from 10.0.2.12 lookup 77")
-        finding = await doctor.one("rule-behind")
+        assert await doctor.codes() == ["daemon", "rule-behind"], "it was not asked to stop"
+        _, finding = await doctor.findings()
         assert finding["severity"] == "WARN"
         assert finding["text"].startswith("rule 32765: from 10.0.2.12 lookup 77, not nicwatchd's,")
         await doctor.mend(finding)
-        assert await doctor.codes() == []
+        assert await doctor.codes() == ["daemon"]
         assert "32764:\tfrom 10.0.2.12 lookup 77" in await host.ip("rule")
 
 
@@ -284,6 +285,7 @@ async def test_hosts_of_a_new_subnet_that_the_settings_leave_without_the_primary
     async with ec2_host(ETH1, config=config, judged=False) as host:
         await leases(host.ec2)
         await host.until("eth1", complete)
+        await host.checked()
         doctor = Doctor.of(host)
         found = await doctor.findings()
         assert [finding["code"] for finding in found] == ["new-subnet"]

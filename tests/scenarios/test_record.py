@@ -153,7 +153,7 @@ async def test_an_existing_file_is_replaced_and_a_bad_place_is_named(tmp_path: P
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.stat().st_uid == os.geteuid()
     ended = await nicwatchd(*words, "--output", str(tmp_path / "none" / "file"))
-    assert ended.code == 1
+    assert ended.code == 2
     assert ended.complaint_line.endswith("No such file or directory")
     ended = await nicwatchd(*words, "--duration", "0")
     assert (ended.code, ended.complaint_line) == (

@@ -17,6 +17,7 @@ from tests.scenarios.host import (
     numbered,
     settings,
 )
+from tests.scenarios.software import eventually
 
 pytestmark = pytest.mark.long
 
@@ -105,9 +106,12 @@ async def test_what_imds_lacks_for_long_is_not_removed(
             await asked(host, 12)  # each of them is a whole reading: as many as take a doubt's time
         assert not [line for line in said if "proto 236" in line or "Deleted" in line]
         assert await host.kernel_objects() == before
-        status = await host.status("eth1")
-        assert complete(status)
-        assert codes(status["notes"]) == notes
+
+        async def is_told() -> bool:  # an ENI that is back may only be told of late
+            return codes((await host.status("eth1"))["notes"]) == notes
+
+        await eventually(is_told)
+        assert complete(await host.status("eth1"))
         host.imds.step("eth1", complete=True)
         await host.shows("eth1", "notes", [])
         assert await host.kernel_objects() == before

@@ -150,7 +150,7 @@ async def test_the_primary_and_who_is_not_there(
         out = capsys.readouterr().out
         assert "Treated:  primary: the primary: IMDS's top-level `mac` is its MAC" in out
         assert await command(host.directory, "eth7") == 3
-    assert capsys.readouterr().err == "nicwatchd: no interface 'eth7': nicwatchd status\n"
+    assert capsys.readouterr().err == "nicwatchd: no interface 'eth7'; there are: eth0, eth1\n"
 
 
 async def test_an_older_daemon_has_no_account(

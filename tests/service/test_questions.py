@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from nicwatchd.core.metadata import EniMetadata
+from nicwatchd.core.polling import Depth
 from nicwatchd.core.steps import MacsReading, PrimaryReading, Question, Reading
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.imds.eni import EniReader
@@ -20,15 +21,15 @@ async def test_a_link_that_is_back_has_one_question_open(monkeypatch: pytest.Mon
     answers: list[Reading | PrimaryReading | MacsReading] = []
     polls: list[asyncio.Future[EniMetadata]] = []
 
-    async def poll(_self: EniReader, *, sweep: bool, named: frozenset[str]) -> EniMetadata:
-        assert (sweep, named) == (True, frozenset())
+    async def poll(_self: EniReader, *, depth: Depth, named: frozenset[str]) -> EniMetadata:
+        assert (depth, named) == (Depth.EVERYTHING, frozenset())
         polls.append(asyncio.get_running_loop().create_future())
         return await polls[-1]
 
     monkeypatch.setattr(EniReader, "poll", poll)
     asked = Questions(cast("ImdsClient", None), answers.append, lambda: float(len(polls)))
     for _ in range(2):
-        asked.ask(Question(3, MAC, sweep=True))
+        asked.ask(Question(3, MAC, Depth.EVERYTHING))
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     before, now = polls

@@ -21,10 +21,8 @@ from nicwatchd.core.model import (
     contains,
 )
 from nicwatchd.core.policy import Policy
-from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.port import Asked, RouteAnswer
 
-# A look-up: source, destination, and the link that the socket is bound to (0: none).
-Asked: TypeAlias = tuple[IPAddress | None, IPAddress, int]
 Version: TypeAlias = tuple[int, int, int]
 
 

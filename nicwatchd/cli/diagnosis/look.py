@@ -21,14 +21,14 @@ from urllib.parse import urlsplit
 from nicwatchd.cli.client import DaemonError
 from nicwatchd.cli.diagnosis import files, managers, routing
 from nicwatchd.cli.diagnosis.askers import askers
-from nicwatchd.cli.diagnosis.facts import Asked, Asker, Daemon, Eni, Facts, Imds
+from nicwatchd.cli.diagnosis.facts import Asker, Daemon, Eni, Facts, Imds
 from nicwatchd.cli.diagnosis.imds import is_asked_too_much
 from nicwatchd.cli.migration.system import NOT_FOUND, CommandError, System
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.firewall import Firewall, both
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import ERRORS, PROTOCOL, Family, IPAddress, Route, ours
-from nicwatchd.core.port import Kernel, KernelError, RouteAnswer
+from nicwatchd.core.port import Asked, Kernel, KernelError, RouteAnswer
 from nicwatchd.core.published import from_iptables, from_nft, is_compat
 from nicwatchd.core.treatment import Managed, Primary
 from nicwatchd.core.view import View, unconfigured_notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nicwatchd.cli.diagnosis.facts import Asked, Eni, Facts
+from nicwatchd.cli.diagnosis.facts import Eni, Facts
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
 from nicwatchd.core.model import (
     PROTOCOL,
@@ -21,7 +21,7 @@ from nicwatchd.core.model import (
 from nicwatchd.core.ownership import SHARED_TABLES
 from nicwatchd.core.packet import Packet
 from nicwatchd.core.policy import LEAVE_EGRESS, PRIMARY_EGRESS
-from nicwatchd.core.port import RouteAnswer
+from nicwatchd.core.port import Asked, RouteAnswer
 from nicwatchd.core.rule_walk import rejecter, taker
 from nicwatchd.core.shadow import FAR, FORBIDDEN
 from nicwatchd.core.words import command, rule_text
