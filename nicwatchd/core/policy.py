@@ -23,7 +23,7 @@ BOTH: Final = frozenset(Family)
 class AddressMode(StrEnum):
     """Which of the addresses that IMDS lists nicwatchd adds to the link."""
 
-    AUTO = "auto"  # secondary ones at once; the first only if no DHCP client configures it
+    AUTO = "auto"  # all; the first only once no DHCP client is waited for
     ALL = "all"
     NONE = "none"
 

@@ -57,7 +57,8 @@ class Outside:
 
     def client_of(self, index: int) -> str:
         """The DHCP client that may serve a link, if it is one that is waited for by name."""
-        if (self._run / "NetworkManager").is_dir():
+        # Itself asks that directory whether it ran since boot; netplan writes files for it beside.
+        if (self._run / "NetworkManager/devices").is_dir():
             return NETWORK_MANAGER
         try:  # a dhcpcd is for one link, for both families or one, or for all links
             name = socket.if_indextoname(index)

@@ -171,6 +171,8 @@ def test_the_greater_of_two_sysctls_is_the_filter(
         (["dhcpcd/eth1.pid", "dhcpcd/lo1-4.pid"], ""),
         (["NetworkManager/devices/1"], "NetworkManager"),
         (["NetworkManager/devices/1", "dhcpcd/pid"], "NetworkManager"),
+        (["NetworkManager/conf.d/netplan.conf"], ""),
+        (["NetworkManager/conf.d/netplan.conf", "dhcpcd/pid"], "dhcpcd"),
         (["systemd/netif/links/1"], ""),
         ([], ""),
     ],
