@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from nicwatchd.core import dhcp
 from nicwatchd.core.bounds import never
 from nicwatchd.core.floating import Floating, Record
 from nicwatchd.core.kept import Kept
@@ -33,14 +34,8 @@ from nicwatchd.core.model import (
 from nicwatchd.core.moves import Claims, Elsewhere
 from nicwatchd.core.policy import Policy
 
-# The DHCP clients that are waited for by name: see docs/decisions/0029.
-NETWORK_MANAGER: Final = "NetworkManager"
-DHCPCD: Final = "dhcpcd"
 # Kernels before 6.2 refuse to rename a link that is up, and udev renames within milliseconds.
 UDEV_PATIENCE: Final = 5.0
-# s from the moment a link appears; they have a lease after 1 to 3 and after 2 to 8.
-NETWORK_MANAGER_PATIENCE: Final = 5.0
-DHCPCD_PATIENCE: Final = 10.0
 
 
 class Facts:
@@ -138,12 +133,11 @@ class Facts:
 
     def first_is_due(self, now: float, policy: Policy, client: str) -> bool:
         """Whether the first addresses wait for no DHCP client (any more)."""
-        by_name = NETWORK_MANAGER_PATIENCE if client == NETWORK_MANAGER else 0.0
-        return self.served or self.age(now) >= (policy.address_wait or by_name)
+        return self.served or self.age(now) >= dhcp.patience(client, policy)
 
     def dhcpcd_is_due(self, now: float, client: str) -> bool:
         """Whether dhcpcd serves the link, and may still be about to configure it."""
-        return client == DHCPCD and not self.served and self.age(now) < DHCPCD_PATIENCE
+        return client == dhcp.DHCPCD and not self.served and self.age(now) < dhcp.DHCPCD_PATIENCE
 
     def udev_is_over(self, now: float) -> bool:
         """Whether udev is done with the link, or has had enough time for it."""

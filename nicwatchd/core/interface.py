@@ -6,15 +6,16 @@ verdicts, its state, and a `View` of everything. No other module writes its fiel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import inf
 from typing import Final
 
+from nicwatchd.core import dhcp
 from nicwatchd.core.backoff import Share
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
-from nicwatchd.core.facts import DHCPCD_PATIENCE, NETWORK_MANAGER_PATIENCE, UDEV_PATIENCE, Facts
+from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
 from nicwatchd.core.health import FamilyHealth
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
@@ -221,7 +222,7 @@ class Interface:
     @property
     def unfinished(self) -> tuple[Reason, ...]:
         """Why the kernel is not as planned yet: what it refused, and what DHCP may still add."""
-        return (*self.failures, *_awaited(self.plan, self.own.policy), *self.plan.unfinished)
+        return (*self.failures, *dhcp.awaited(self.plan, self.own.policy), *self.plan.unfinished)
 
     def end(self, now: float) -> None:
         """The link is gone."""
@@ -256,11 +257,7 @@ class Interface:
         """When to judge it again if nothing happens; `decided`: when it was judged last."""
         seen = self.facts.seen
         patience = (seen + policy.patience, seen + 2 * policy.patience)
-        times = [seen + UDEV_PATIENCE, *patience]
-        if policy.address_wait:
-            times.append(seen + policy.address_wait)
-        if self.plan.awaited:
-            times += [seen + NETWORK_MANAGER_PATIENCE, seen + DHCPCD_PATIENCE]
+        times = [seen + UDEV_PATIENCE, *dhcp.deadlines(self.plan, policy, seen), *patience]
         if self.facts.memory.first_listed is not None:
             times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()
@@ -317,17 +314,6 @@ def progress(
         requests=requests(rota(listed or frozenset(), keys_named(policy.sections))),
         share=share,
     )
-
-
-def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:
-    for ip in plan.awaited:
-        wait, who = policy.address_wait, "a DHCP client"
-        if ip in plan.addresses:  # it is there, and others wait for what replaces it
-            wait, who = DHCPCD_PATIENCE, "dhcpcd"
-        elif not wait:
-            wait, who = NETWORK_MANAGER_PATIENCE, "NetworkManager"
-        text = f"waiting up to {wait:g} s for {who} to configure {ip}"
-        yield Reason("address-awaited", text, family=Family(ip.version))
 
 
 def _view(interface: Interface) -> View:

@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-from nicwatchd.core.facts import DHCPCD, NETWORK_MANAGER
+from nicwatchd.core.dhcp import DHCPCD, NETWORK_MANAGER
 
 RUN: Final = Path("/run")
 UDEV: Final = Path("/run/udev")

@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
+from nicwatchd.core.dhcp import DHCPCD, NETWORK_MANAGER
 from nicwatchd.core.diff import Differ
 from nicwatchd.core.eni_plan import Subject, plan
 from nicwatchd.core.evidence import Usable
-from nicwatchd.core.facts import DHCPCD, NETWORK_MANAGER
 from nicwatchd.core.metadata import EniMetadata
 from nicwatchd.core.model import AddAddress, Address, Plan, Reason, RemoveAddress
 from nicwatchd.core.ownership import Snapshot

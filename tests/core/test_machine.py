@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 
 from nicwatchd.core import asking
 from nicwatchd.core.agenda import HEARTBEAT, RETRY_CAP
-from nicwatchd.core.facts import (
+from nicwatchd.core.dhcp import (
     DHCPCD,
     DHCPCD_PATIENCE,
     NETWORK_MANAGER,
     NETWORK_MANAGER_PATIENCE,
-    UDEV_PATIENCE,
 )
+from nicwatchd.core.facts import UDEV_PATIENCE
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, NOT_ASKED, Answer, EniMetadata, Value
