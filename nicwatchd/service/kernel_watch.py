@@ -90,6 +90,7 @@ class KernelWatch:
         self._files = Files()
         self._picture = Picture()
         self._pending: list[tuple[float, Event]] = []
+        self._late: list[Event] = []  # came during the last read; what they tell it may lack
         self._woken = asyncio.Event()
         self.candidates: dict[int, Link] = {}
         self.hinted: Callable[[int], None] = lambda _: None  # something happened to a link
@@ -130,7 +131,8 @@ class KernelWatch:
         if len(events) > EVENTS:
             self._say(Line(t=at, note=f"{len(events) - EVENTS} more events came with these"))
         before, self._picture = self._picture, now
-        causes = _Causes(event for _, event in events)
+        causes = _Causes((*self._late, *(event for _, event in events)))
+        self._late = [event for when, event in events if when >= at]
         for line in (*_gone(before, now, causes), *_new(before, now, causes)):
             self._say(line.model_copy(update={"t": at}))
         self.candidates = {i: link for i, link in now.links.items() if _asks(link, self._policy)}
