@@ -176,7 +176,7 @@ class KernelWatch:
     async def _read_outside(self, links: dict[int, Link]) -> Outside:
         indices = [i for i, link in links.items() if is_candidate(link, self._policy)]
         managers = {index: self._files.manager_of(index) for index in indices}
-        clients = {index: self._files.client_of(index) for index in indices}
+        clients = self._files.clients_of(indices)
         return Outside(
             udev_done=frozenset(index for index in indices if udev_is_done(index)),
             managers={index: who for index, who in managers.items() if who},

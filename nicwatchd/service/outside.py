@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,18 +57,18 @@ class Outside:
             return ""
         return known[1]
 
-    def client_of(self, index: int) -> str:
-        """The DHCP client that may serve a link, if it is one that is waited for by name."""
+    def clients_of(self, indices: Collection[int]) -> dict[int, str]:
+        """The DHCP client that may serve each link, if it is one that is waited for by name."""
+        if not indices:
+            return {}
         # Itself asks that directory whether it ran since boot; netplan writes files for it beside.
         if (self._run / "NetworkManager/devices").is_dir():
-            return NETWORK_MANAGER
-        try:  # a dhcpcd is for one link, for both families or one, or for all links
-            name = socket.if_indextoname(index)
-            its = {"pid", f"{name}.pid", f"{name}-4.pid", f"{name}-6.pid"}
-            is_there = any(file.name in its for file in (self._run / "dhcpcd").iterdir())
+            return dict.fromkeys(indices, NETWORK_MANAGER)
+        try:
+            files = {file.name for file in (self._run / "dhcpcd").iterdir()}
         except OSError:  # most often, that there is no such directory
-            return ""
-        return DHCPCD if is_there else ""
+            files = set()
+        return {index: DHCPCD if _are_for(index, files) else "" for index in indices}
 
     def is_strict(self, index: int) -> bool:
         """Whether a link's reverse-path filter for IPv4 is strict: the greater of two sysctls."""
@@ -98,6 +100,15 @@ class Outside:
 def _stamp(file: Path) -> Stamp:
     now = file.stat()
     return now.st_mtime_ns, now.st_ino, now.st_size
+
+
+def _are_for(index: int, files: AbstractSet[str]) -> bool:
+    """Whether one of these is of a dhcpcd for a link, for a family of it, or for all links."""
+    try:
+        name = socket.if_indextoname(index) if files else ""
+    except OSError:  # it is gone
+        return False
+    return not files.isdisjoint({"pid", f"{name}.pid", f"{name}-4.pid", f"{name}-6.pid"})
 
 
 def _mark_in(text: str) -> str:

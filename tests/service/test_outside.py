@@ -184,13 +184,15 @@ def test_which_client_is_waited_for_by_name(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     watched = Outside(run=tmp_path)
-    assert watched.client_of(socket.if_nametoindex("lo")) == expected
+    lo = socket.if_nametoindex("lo")
+    assert watched.clients_of([lo]) == {lo: expected}
+    assert watched.clients_of([]) == {}
 
 
 def test_a_link_that_is_gone_has_no_dhcpcd(tmp_path: Path) -> None:
     (tmp_path / "dhcpcd").mkdir()
     (tmp_path / "dhcpcd/pid").touch()
-    assert Outside(run=tmp_path).client_of(1 << 30) == ""
+    assert Outside(run=tmp_path).clients_of([1 << 30]) == {1 << 30: ""}
 
 
 def test_a_link_that_is_gone_has_no_filter(tmp_path: Path) -> None:
