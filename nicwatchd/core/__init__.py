@@ -30,6 +30,7 @@ How to read it
     kept        conclusions that are kept while what they were drawn from is the same
     layers -> stack -> ground    which links stand on ENIs, and which link group they are to be in
     floating    addresses that others put on a link and took away
+    dhcp        which DHCP clients are waited for, and how long
     facts, polling, fights -> interface -> view      one interface, and a frozen view of it
     unlinked    ENIs without a link: what is known of those that had one
     homes       addresses that live elsewhere on the host: in containers, in VMs
@@ -56,7 +57,7 @@ How to read it
     remedies    what mends it
     account     why an interface is as it is, for people who ask
     forwarder   what is marked on the host, and the operations on its nftables table
-    outside     whose the ENIs are by the word of udev and of Multus
+    outside     whose the ENIs are by the word of udev and of Multus, and which DHCP client has them
     host        all interfaces, and the facts that they share
     ways        by which links IMDS may be asked where the host's routes do not lead to it
     asking      what to ask IMDS now

@@ -226,6 +226,7 @@ class Decider:
             taken=self._contest.taken(),
             protection=protection,
             forwarding=self.forwarder.conclude(),
+            clients=host.outside.clients,
             made=self._earlier.made,
         )
         plans = planner.plans(host.policy)

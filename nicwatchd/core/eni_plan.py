@@ -63,7 +63,8 @@ class Subject:
     """One managed interface as its plan sees it.
 
     `addresses` are all that the link has, ours too; `routes` the main table's through the link.
-    `first_due`: no DHCP client has configured the first address in time. `bring_up`: set the link
+    `first_due`: the first address waits for no DHCP client (any more). `dhcpcd_due`: dhcpcd may be
+    about to replace the first IPv4 address by its own. `bring_up`: set the link
     up now; `waits_for_udev`: set it up later. `away` are the ENI's addresses that must not be on
     the link, and why: they live elsewhere on this host. `groups` are our link groups, former ones
     too. `alone` are the subnets in which no other link of the host has an address or can get one.
@@ -84,6 +85,7 @@ class Subject:
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     first_due: bool = False
+    dhcpcd_due: bool = False
     bring_up: bool = False
     waits_for_udev: bool = False
     away: Mapping[IPAddress, Reason] = field(default_factory=dict)
@@ -190,7 +192,8 @@ def _addresses_to_add(
     """The listed addresses that we add, in IMDS's order, and the one that DHCP may still bring.
 
     IPv4 takes the first address on the link as the source of what is not bound to one, and an
-    order once made cannot be mended without removing addresses. So the others wait for the first.
+    order once made cannot be mended without removing addresses. So where the first one waits for
+    DHCP, the others wait for the first; where it does not, see `_that_holds_its_place`.
     """
     if policy.addresses is AddressMode.NONE:
         return (), ()
@@ -200,16 +203,42 @@ def _addresses_to_add(
     if subject.is_primary:  # without its first one, no other is to become the source of the host
         may_add = any(ip in others for ip in usable.listed[:1])
         return tuple(ip for ip in listed[1:] if ip in mine or (may_add and ip not in others)), ()
-    at_once = policy.addresses is AddressMode.ALL or subject.first_due
+    held = _that_holds_its_place(family, usable, subject)
+    missing = tuple(ip for ip in listed if ip not in others or ip == held)
+    first = next((ip for ip in listed[:1] if ip not in others), None)
     # DHCPv6 may have configured another listed address; then the first will not come.
-    at_once = at_once or (family is Family.V6 and any(ip in others for ip in listed))
-    missing = tuple(ip for ip in listed if ip not in others)
-    may_come = tuple(ip for ip in listed[:1] if ip in missing and ip not in mine)
-    if at_once or not may_come:
+    has_other = family is Family.V6 and any(ip in others for ip in listed)
+    if policy.addresses is AddressMode.ALL or first is None or has_other:
         return missing, ()
-    if family is Family.V4:
-        return tuple(ip for ip in missing if ip in mine), may_come
-    return missing[1:], may_come
+    return _while_dhcp_may_bring(first, missing, mine, subject)
+
+
+def _while_dhcp_may_bring(
+    first: IPAddress, missing: tuple[IPAddress, ...], mine: set[IPAddress], subject: Subject
+) -> tuple[tuple[IPAddress, ...], tuple[IPAddress, ...]]:
+    """What to add of what is missing, and the first address, if something waits for it."""
+    waits = not (subject.first_due or first in mine)
+    if Family(first.version) is Family.V6:
+        return (missing[1:], (first,)) if waits else (missing, ())
+    if not (waits or subject.dhcpcd_due):
+        return missing, ()
+    # dhcpcd takes ours off the link before it adds its own, which then stands behind all others.
+    now = tuple(ip for ip in missing if ip in mine or (ip == first and not waits))
+    return now, ((first,) if now != missing else ())
+
+
+def _that_holds_its_place(family: Family, usable: Usable, subject: Subject) -> IPAddress | None:
+    """The first IPv4 address, where ours must stay on the link beside a DHCP client's.
+
+    The client's has the subnet's prefix length, and stands behind all that were there before it.
+    Where another one of them is next, that would become the first if ours went.
+    """
+    on_link = [address for address in subject.addresses if address.family is family]
+    if family is not Family.V4 or not on_link or not ours(on_link[0]):
+        return None
+    first = on_link[0].ip
+    another_is_next = any(address.ip != first for address in on_link[1:2])
+    return first if first in usable.listed[:1] and another_is_next else None
 
 
 def _preferred(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from nicwatchd.core import dhcp
 from nicwatchd.core.bounds import never
 from nicwatchd.core.floating import Floating, Record
 from nicwatchd.core.kept import Kept
@@ -129,6 +130,14 @@ class Facts:
     def asks_udev(self, now: float) -> bool:
         """Whether udev is to be asked if it is done: it may yet rename the link."""
         return self.waits_for_udev or not self.udev_is_over(now)
+
+    def first_is_due(self, now: float, policy: Policy, client: str) -> bool:
+        """Whether the first addresses wait for no DHCP client (any more)."""
+        return self.served or self.age(now) >= dhcp.patience(client, policy)
+
+    def dhcpcd_is_due(self, now: float, client: str) -> bool:
+        """Whether dhcpcd serves the link, and may still be about to configure it."""
+        return client == dhcp.DHCPCD and not self.served and self.age(now) < dhcp.DHCPCD_PATIENCE
 
     def udev_is_over(self, now: float) -> bool:
         """Whether udev is done with the link, or has had enough time for it."""

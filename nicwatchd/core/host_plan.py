@@ -61,8 +61,9 @@ class HostPlan:
     Nothing may be removed of what is `undecided`. The interfaces `without_table` wait until what
     another one has in their table, by former numbers, is removed; meanwhile they are undecided.
     `enis` are the links that the guards hide, by ifindex. `taken`: what another VPC's ENI has, too,
-    as in `first_come`. `made` has the last plan of each interface, by ifindex: it is made anew only
-    if what it is made from changes. `errors` has the exceptions by ifindex.
+    as in `first_come`. `clients`: the DHCP clients that are waited for by name, by ifindex. `made`
+    has the last plan of each interface, by ifindex: it is made anew only if what it is made from
+    changes. `errors` has the exceptions by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
@@ -78,6 +79,7 @@ class HostPlan:
     taken: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
     protection: Protection = NO_PROTECTION
     forwarding: Forwarding = NO_FORWARDING
+    clients: Mapping[int, str] = field(default_factory=dict)
     made: dict[int, Made] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
 
@@ -259,6 +261,7 @@ class HostPlan:
         # A link that is perhaps excluded stays as it was found.
         is_time = facts.udev_is_over(self.now) and not interface.may_be_excluded(policy)
         index = facts.link.index
+        client = self.clients.get(index, "")
         main = Main(index, facts.routes)
         everywhere = {family for family in Family if detour or main.has_too_many(family)}
         return Subject(
@@ -266,7 +269,8 @@ class HostPlan:
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
             addresses=facts.addresses,
             routes=facts.routes,
-            first_due=facts.served or facts.age(self.now) >= policy.address_wait,
+            first_due=facts.first_is_due(self.now, policy, client),
+            dhcpcd_due=facts.dhcpcd_is_due(self.now, client),
             bring_up=facts.to_bring_up and is_time,
             waits_for_udev=facts.to_bring_up and not is_time,
             away=self._away(interface, policy),

@@ -6,12 +6,13 @@ verdicts, its state, and a `View` of everything. No other module writes its fiel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import inf
 from typing import Final
 
+from nicwatchd.core import dhcp
 from nicwatchd.core.backoff import Share
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
@@ -221,7 +222,7 @@ class Interface:
     @property
     def unfinished(self) -> tuple[Reason, ...]:
         """Why the kernel is not as planned yet: what it refused, and what DHCP may still add."""
-        return (*self.failures, *_awaited(self.plan, self.own.policy), *self.plan.unfinished)
+        return (*self.failures, *dhcp.awaited(self.plan, self.own.policy), *self.plan.unfinished)
 
     def end(self, now: float) -> None:
         """The link is gone."""
@@ -256,7 +257,7 @@ class Interface:
         """When to judge it again if nothing happens; `decided`: when it was judged last."""
         seen = self.facts.seen
         patience = (seen + policy.patience, seen + 2 * policy.patience)
-        times = [seen + UDEV_PATIENCE, seen + policy.address_wait, *patience]
+        times = [seen + UDEV_PATIENCE, *dhcp.deadlines(self.plan, policy, seen), *patience]
         if self.facts.memory.first_listed is not None:
             times.append(self.facts.memory.first_listed + policy.settling)
         overdue = self.lifecycle.next_deadline()
@@ -313,12 +314,6 @@ def progress(
         requests=requests(rota(listed or frozenset(), keys_named(policy.sections))),
         share=share,
     )
-
-
-def _awaited(plan: Plan, policy: Policy) -> Iterator[Reason]:
-    wait = f"waiting up to {policy.address_wait:g} s for a DHCP client to configure"
-    for ip in plan.awaited:
-        yield Reason("address-awaited", f"{wait} {ip}", family=Family(ip.version))
 
 
 def _view(interface: Interface) -> View:

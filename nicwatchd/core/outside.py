@@ -1,15 +1,15 @@
-"""What others decide of the ENIs in files: udev's marks, Multus' configuration, sysctls.
+"""What others say of the ENIs in files: udev, DHCP clients, Multus' configuration, sysctls.
 
 Nothing tells when the files change, so they are read again from time to time; a new link's marks in
 each turn at first, since udev makes them within milliseconds. Of the filters the kernel tells, too.
 
-Reads: the answers to what is wanted. Gives: what to read; whose each link is, whether its
-reverse-path filter is strict, and Multus' files.
+Reads: the answers to what is wanted. Gives: what to read; whose each link is, which DHCP client
+serves it, whether its reverse-path filter is strict, and Multus' files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from math import inf
 from typing import Final
@@ -26,13 +26,14 @@ class Outside:
     def __init__(self) -> None:
         self._multus: tuple[str, ...] | None = None
         self._managers: Mapping[Key, str] = {}
+        self._clients: dict[int, str] = {}
         self._strict: frozenset[int] = frozenset()
         self._again_at = -inf
 
     @property
     def known(self) -> tuple[object, ...]:
         """All that was read; a value, to be compared with that of another time."""
-        return self._multus, self._managers, self._strict
+        return self._multus, self._managers, self._clients, self._strict
 
     @property
     def multus(self) -> tuple[str, ...]:
@@ -42,6 +43,11 @@ class Outside:
     def manager_of(self, key: Key) -> str:
         """Whose a link is, by udev's word; empty: nobody's in particular."""
         return self._managers.get(key, "")
+
+    @property
+    def clients(self) -> Mapping[int, str]:
+        """The DHCP client that may serve each link, of those that are waited for by name."""
+        return self._clients
 
     @property
     def strict(self) -> frozenset[int]:
@@ -64,9 +70,16 @@ class Outside:
         return marked, is_due or self._multus is None
 
     def take(
-        self, managers: Mapping[int, str], multus: tuple[str, ...] | None, keys: Iterable[Key]
+        self,
+        managers: Mapping[int, str],
+        clients: Mapping[int, str],
+        multus: tuple[str, ...] | None,
+        keys: AbstractSet[Key],
     ) -> None:
         """Take what was read, by ifindex; None: it was not looked for. `keys`: the interfaces."""
+        there = {index for index, _ in keys}
+        served = {**self._clients, **clients}
+        self._clients = {index: who for index, who in served.items() if index in there}
         known = {key: managers.get(key[0], self._managers.get(key)) for key in keys}
         self._managers = {key: who for key, who in known.items() if who is not None}
         if multus is not None:

@@ -281,7 +281,7 @@ class Picture:
         """Take the addresses, routes and rules that were read."""
         for index in read.udev_done & self._host.interfaces.keys():
             self._host.interfaces[index].facts.note_udev(done=True)
-        self._host.outside.take(read.managers, read.multus, self._host.keys)
+        self._host.outside.take(read.managers, read.clients, read.multus, self._host.keys)
         self._host.outside.take_filters(read.strict, self._host.interfaces.keys())
         for index, addresses in read.addresses.items():
             # A route of ours in main is a conclusion, and no fact.

@@ -23,7 +23,7 @@ BOTH: Final = frozenset(Family)
 class AddressMode(StrEnum):
     """Which of the addresses that IMDS lists nicwatchd adds to the link."""
 
-    AUTO = "auto"  # secondary ones at once; the first only if no DHCP client configures it
+    AUTO = "auto"  # all; the first only once no DHCP client is waited for
     ALL = "all"
     NONE = "none"
 
@@ -137,7 +137,7 @@ class Policy:
     kernel_proof: bool = True  # program what DHCP and RA prove before IMDS lists it
     schedule: Schedule = field(default_factory=Schedule)
     settling: float = 30.0  # without evidence for a family until then, it is absent
-    address_wait: float = 5.0  # how long a DHCP client has for an interface's first address
+    address_wait: float = 0.0  # how long a DHCP client has for an interface's first address
     doubts: int = 3  # a known item is given up once so many readings in a row lack it ...
     doubt_span: float = 30.0  # ... over at least this time
 

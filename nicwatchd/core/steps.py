@@ -60,7 +60,8 @@ class ReadObjects:
     main has where an error route closes it, and the links through which that is of no interest.
     `defaults`: whether to read main's default routes.
     `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
-    `marked`: the links of which to ask udev whose they are; `cni`: whether to look for Multus.
+    `marked`: the links of which to ask whose they are by udev's word, and which client of DHCP
+    has them; `cni`: whether to look for Multus.
     `filtered`: the links of which to read whether their reverse-path filter is strict.
     `published`: whether to read which ports containers publish.
     """
@@ -97,6 +98,8 @@ class ObjectsRead:
     defaults: tuple[Route, ...] | None = None  # see `Kernel.defaults`
     ruleset: Ruleset | None = None
     managers: Mapping[int, str] = field(default_factory=dict)  # by udev's word; "": nobody's
+    # The DHCP client that may serve a link, of those that are waited for by name; "": none of them.
+    clients: Mapping[int, str] = field(default_factory=dict)
     strict: Mapping[int, bool] = field(default_factory=dict)  # reverse-path filters of IPv4
     published: tuple[Published, ...] | None = None  # None: not read
     multus: tuple[str, ...] | None = None  # the files that configure it; None: not looked at

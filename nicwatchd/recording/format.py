@@ -58,12 +58,13 @@ class ImdsAnswer(_Model):
 class Outside(_Model):
     """What others say of links, by ifindex, in files: udev, sysctls, Multus; and in firewall rules.
 
-    `published`: the ports that containers publish. `nft`: why our nftables table could not be
-    written.
+    `clients`: the DHCP clients that are waited for by name. `published`: the ports that containers
+    publish. `nft`: why our nftables table could not be written.
     """
 
     udev_done: frozenset[int] = frozenset()
     managers: dict[int, str] = {}
+    clients: dict[int, str] = {}
     strict: frozenset[int] = frozenset()
     multus: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()

@@ -95,6 +95,7 @@ class Driver:
             udev_done=frozenset(index for index in step.udev if udev_is_done(index)),
             # After the line above: what udev has finished with has its marks.
             managers={index: self._outside.manager_of(index) for index in step.marked},
+            clients=self._outside.clients_of(step.marked),
             multus=self._outside.multus() if step.cni else None,
             published=await self._read_published() if step.published else None,
             strict={index: self._outside.is_strict(index) for index in step.filtered},

@@ -90,6 +90,7 @@ class KernelWatch:
         self._files = Files()
         self._picture = Picture()
         self._pending: list[tuple[float, Event]] = []
+        self._late: list[Event] = []  # came during the last read; what they tell it may lack
         self._woken = asyncio.Event()
         self.candidates: dict[int, Link] = {}
         self.hinted: Callable[[int], None] = lambda _: None  # something happened to a link
@@ -130,7 +131,8 @@ class KernelWatch:
         if len(events) > EVENTS:
             self._say(Line(t=at, note=f"{len(events) - EVENTS} more events came with these"))
         before, self._picture = self._picture, now
-        causes = _Causes(event for _, event in events)
+        causes = _Causes((*self._late, *(event for _, event in events)))
+        self._late = [event for when, event in events if when >= at]
         for line in (*_gone(before, now, causes), *_new(before, now, causes)):
             self._say(line.model_copy(update={"t": at}))
         self.candidates = {i: link for i, link in now.links.items() if _asks(link, self._policy)}
@@ -174,9 +176,11 @@ class KernelWatch:
     async def _read_outside(self, links: dict[int, Link]) -> Outside:
         indices = [i for i, link in links.items() if is_candidate(link, self._policy)]
         managers = {index: self._files.manager_of(index) for index in indices}
+        clients = self._files.clients_of(indices)
         return Outside(
             udev_done=frozenset(index for index in indices if udev_is_done(index)),
             managers={index: who for index, who in managers.items() if who},
+            clients={index: who for index, who in clients.items() if who},
             strict=frozenset(index for index in indices if self._files.is_strict(index)),
             multus=self._files.multus(),
             published=await self._read_published(),

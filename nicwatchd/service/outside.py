@@ -1,4 +1,4 @@
-"""What others decide of links, in files: udev's marks, Multus' configuration, sysctls.
+"""What others say of links, in files: udev, DHCP clients, Multus' configuration, sysctls.
 
 A file that cannot be read says nothing; it is no failure of ours. What has not changed since is not
 read again.
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
+from nicwatchd.core.dhcp import DHCPCD, NETWORK_MANAGER
+
+RUN: Final = Path("/run")
 UDEV: Final = Path("/run/udev")
 SYSCTLS: Final = Path("/proc/sys/net/ipv4/conf")
 CNI: Final = Path("/etc/cni/net.d")  # the directory of kubelet's, containerd's and CRI-O's defaults
@@ -28,8 +33,11 @@ Stamp = tuple[int, int, int]  # what changes when a file does
 class Outside:
     """Reads all of them. The directories are arguments for tests."""
 
-    def __init__(self, udev: Path = UDEV, cni: Path = CNI, sysctls: Path = SYSCTLS) -> None:
+    def __init__(
+        self, udev: Path = UDEV, cni: Path = CNI, sysctls: Path = SYSCTLS, run: Path = RUN
+    ) -> None:
         self._udev = udev / "data"
+        self._run = run
         self._sysctls = sysctls
         self._cni = cni
         self._managers: dict[int, tuple[Stamp, str]] = {}
@@ -48,6 +56,19 @@ class Outside:
             self._managers.pop(index, None)
             return ""
         return known[1]
+
+    def clients_of(self, indices: Collection[int]) -> dict[int, str]:
+        """The DHCP client that may serve each link, if it is one that is waited for by name."""
+        if not indices:
+            return {}
+        # Itself asks that directory whether it ran since boot; netplan writes files for it beside.
+        if (self._run / "NetworkManager/devices").is_dir():
+            return dict.fromkeys(indices, NETWORK_MANAGER)
+        try:
+            files = {file.name for file in (self._run / "dhcpcd").iterdir()}
+        except OSError:  # most often, that there is no such directory
+            files = set()
+        return {index: DHCPCD if _are_for(index, files) else "" for index in indices}
 
     def is_strict(self, index: int) -> bool:
         """Whether a link's reverse-path filter for IPv4 is strict: the greater of two sysctls."""
@@ -79,6 +100,15 @@ class Outside:
 def _stamp(file: Path) -> Stamp:
     now = file.stat()
     return now.st_mtime_ns, now.st_ino, now.st_size
+
+
+def _are_for(index: int, files: AbstractSet[str]) -> bool:
+    """Whether one of these is of a dhcpcd for a link, for a family of it, or for all links."""
+    try:
+        name = socket.if_indextoname(index) if files else ""
+    except OSError:  # it is gone
+        return False
+    return not files.isdisjoint({"pid", f"{name}.pid", f"{name}-4.pid", f"{name}-6.pid"})
 
 
 def _mark_in(text: str) -> str:

@@ -100,9 +100,10 @@ class Interfaces(_Section):
     long it takes. A family that is not listed here counts as absent if there is no evidence for it.
     """
     addresses: Literal["auto", "all", "none"] = "auto"
-    """Which addresses to add of those that IMDS lists and the interface lacks. "auto": the first
-    one only if no DHCP client configures it within address_wait; in IPv4 the others after it, in
-    IPv6 at once. "all": all of them at once. "none": none.
+    """Which addresses to add of those that IMDS lists and the interface lacks. "auto": all
+    of them; if address_wait is set, the first one only if no DHCP client configures it within that
+    time, in IPv4 the others after it, in IPv6 at once. "all": all of them at once, whatever
+    address_wait is. "none": none.
     """
     leave_addresses: list[AddressOrCidr] = []
     """Addresses to leave to others: ["10.0.2.50", "2001:db8:2::/80"]. nicwatchd never puts them on
@@ -181,9 +182,10 @@ class Retry(_Section):
     """If there is no evidence for a family this long after IMDS first listed the interface, the
     family counts as absent, until there is some.
     """
-    address_wait: Seconds = 5.0
+    address_wait: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """How long to wait, from the moment a link appears, for a DHCP client to configure its first
-    address.
+    address. 0: not at all, but for NetworkManager (5 s) and dhcpcd (10 s, in IPv4, before an
+    interface's other addresses); a client that comes later takes the address over.
     """
     doubts: Annotated[int, Field(ge=1, le=100)] = 3
     """A known address, prefix or subnet is given up once IMDS has left it out this many times in a

@@ -187,6 +187,7 @@ class _Replay:
             ruleset=ruleset if step.ruleset else None,
             udev_done=step.udev & outside.udev_done,
             managers={index: outside.managers.get(index, "") for index in step.marked},
+            clients={index: outside.clients.get(index, "") for index in step.marked},
             multus=outside.multus if step.cni else None,
             published=outside.published if step.published else None,
             strict={index: index in outside.strict for index in step.filtered},

@@ -20,8 +20,6 @@ PLUGS: Final = 12  # hot-plugs of each, one after another
 QUICK_PLUGS: Final = 1
 LONGEST_LAG: Final = 30.0  # s; the longest ever reported on EC2
 PAUSE: Final = 0.5  # s from applied to the unplug
-# Without a DHCP client, the first address is added 5 s after the link appears (`address_wait`).
-FIRST_ADDRESS: Final = 6.0
 FIRST: Final = 10.0  # s in which the daemon asks most often
 
 
@@ -114,8 +112,6 @@ async def _one(
     eni = await host.plug(ec2, script.name, kind.leases)
     index = ec2.vpc.ifindex(eni)
     wanted = outside.expected(eni, index)
-    if Family.V6 not in kind.leases and lag < FIRST_ADDRESS:
-        wanted = replace(wanted, addresses=wanted.addresses - {eni.ipv6[0]})
     start = ec2.imds.complete_at(script.name)
     await host.wait_for_clock(start - 0.05)
     if time.monotonic() < start and not await probe.missing(wanted):

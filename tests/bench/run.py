@@ -12,6 +12,7 @@ from typing import Final
 
 from nicwatchd.sim import sandbox
 from tests.bench import (
+    at_once,
     bulk,
     clients,
     command,
@@ -35,6 +36,7 @@ Measurement = Callable[..., Awaitable[list[Figure]]]
 # the short measurements, which compute more than they wait, run beside nothing but an idle host.
 PHASES: Final[Sequence[dict[str, Measurement]]] = (
     {"hotplug": hotplug.measure},
+    {"at-once": at_once.measure},
     {"races": races.measure, "heal": heal.measure, "kinds": heal.measure_kinds},
     {"clients": clients.measure},
     {"unbound": unbound.measure},

@@ -86,7 +86,6 @@ from tests.promised import ANY
 POLICY: Final = Policy(
     schedule=Schedule(interval=0.5, fast_for=5.0, keep=10.0, patience=20.0, refresh=10.0),
     settling=5.0,
-    address_wait=2.0,
     doubt_span=5.0,
 )
 PUBLISHED: Final = replace(POLICY, forwarded=Forwarded.CONNMARK)

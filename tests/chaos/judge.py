@@ -4,7 +4,7 @@ planner: what ought to be there is written down in `tests.promised`."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
@@ -15,6 +15,7 @@ from nicwatchd.core.model import (
     PROTOCOL,
     Address,
     Family,
+    IPAddress,
     Link,
     Numbers,
     Route,
@@ -24,6 +25,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import RuleMode, Section
 from nicwatchd.core.port import Kernel
+from nicwatchd.sim.parts import Eni
 from tests.chaos.actions import ForeignAddress, ForeignDefault, ForeignRoute
 from tests.chaos.marks import wrong_marks
 from tests.chaos.truth import PRIMARY, Truth, cidrs, items_of
@@ -232,6 +234,7 @@ def _addresses(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> li
     for mac, link in seen.links.items():
         there = seen.addresses[link.index]
         wanted = promised[mac].addresses if mac in promised else frozenset()
+        held = wanted & _that_holds_its_place(truth.usable(mac), there)
         others = {lease.address.ip for lease in truth.leases if lease.mac == mac}
         others |= {f.address.ip for f in truth.foreign_on(mac) if isinstance(f, ForeignAddress)}
         mine = frozenset(address.ip for address in there if ours(address))
@@ -239,8 +242,16 @@ def _addresses(promised: Mapping[str, Expected], truth: Truth, seen: Seen) -> li
             kept = mine & {item for other in truth.secondaries for item in truth.items(other)}
             wrong += [f"kept by a dead NIC: {ip}" for ip in kept]
             continue
-        wrong += [f"{mac}: {line}" for line in _compare("address", wanted - others, mine)]
+        wrong += [f"{mac}: {line}" for line in _compare("address", wanted - others | held, mine)]
     return wrong
+
+
+def _that_holds_its_place(eni: Eni, there: Sequence[Address]) -> frozenset[IPAddress]:
+    """Ours of the first IPv4 address stays beside a lease while another one would be the first."""
+    its = [address for address in there if address.family is Family.V4]
+    if len(its) < 2 or not ours(its[0]) or its[0].ip == its[1].ip:
+        return frozenset()
+    return frozenset({its[0].ip}.intersection(eni.ipv4[:1]))
 
 
 def _foreign(truth: Truth, seen: Seen) -> list[str]:

@@ -68,6 +68,7 @@ class FastMotion:
         self.primary: Answer[str] = Value(PRIMARY)
         self.udev_done: set[int] = set()  # the links that udev has finished with
         self.managers: dict[int, str] = {}  # whose links are, by udev's word
+        self.clients: dict[int, str] = {}  # the DHCP clients that are waited for by name
         self.strict: set[int] = set()  # the links with a strict reverse-path filter
         self.multus: tuple[str, ...] = ()  # the files that configure it
         self.written: list[tuple[float, Operation]] = []
@@ -216,6 +217,7 @@ class FastMotion:
                     tables={table: kernel.table_routes(table) for table in step.tables},
                     udev_done=step.udev & self.udev_done,
                     managers={index: self.managers.get(index, "") for index in step.marked},
+                    clients={index: self.clients.get(index, "") for index in step.marked},
                     strict={index: index in self.strict for index in step.filtered},
                     multus=self.multus if step.cni else None,
                     hosts=kernel.host_routes(step.hosts) if step.hosts else None,

@@ -62,6 +62,7 @@ POLICIES: Final = (
     replace(QUICK, drivers=frozenset({"vif"})),
     replace(QUICK, forwarded=Forwarded.CONNMARK),
     replace(QUICK, settling=8.0, schedule=replace(QUICK.schedule, patience=60.0)),
+    replace(QUICK, address_wait=7.0),
 )
 
 V4S = {

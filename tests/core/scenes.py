@@ -32,6 +32,8 @@ OF_PRIMARY = eni(family("10.0.1.10", cidrs="10.0.1.0/24"), mac=Value(PRIMARY))
 APPLIED, AWAITING, IGNORED = State.APPLIED, State.AWAITING, State.IGNORED
 # For what happens long after the race: fewer polls make faster tests.
 CALM = Policy(schedule=Schedule(first_interval=1.0, interval=1.0, fast_for=5.0))
+# Where a setting leaves the first address to a DHCP client for a while.
+PATIENT = Policy(address_wait=5.0)
 LEASE4, LEASE6 = lease(f"{IPV4}/24"), lease(f"{IPV6}/128")
 
 

@@ -43,6 +43,7 @@ from tests.core.scenes import (
     LEASE6,
     MAC2,
     OF_PRIMARY,
+    PATIENT,
     applied,
     at_rest,
     dhcp4,
@@ -94,8 +95,11 @@ def test_an_address_is_given_up_after_three_doubts() -> None:
     motion.run(270.0)
     first = next(at for at, index in motion.asked if index == 3 and at >= 130.0)
     removals = [(at, o.ip) for at, o in motion.written if isinstance(o, RemoveAddress)]
-    ((removed, address),) = removals
+    (removed, address), (then, its_first) = removals
     assert address == ip("10.0.2.11")
+    # It had stood before the lease; now that is the first without ours.
+    assert (its_first, LEASE4 in motion.kernel.addresses) == (ip(IPV4), True)
+    assert removed <= then <= removed + 1.0
     assert first + 30.0 <= removed <= first + 31.0
     assert motion.polls(3, first, removed) == 3, "three readings, and not one more"
     assert motion.state() is APPLIED
@@ -163,7 +167,8 @@ def test_unplugged_while_waiting_and_when_applied() -> None:
 def reached(state: State) -> FastMotion:
     """A host whose eth1 is in this state, beside an eth2 that is applied."""
     readings = {AWAITING: eni(FULL4, family(cidrs=NET6)), IGNORED: eni(NONE, NONE)}
-    motion = hot_plugged(readings.get(state, FULL))
+    policy = PATIENT if state is State.VALIDATED else None
+    motion = hot_plugged(readings.get(state, FULL), policy)
     motion.plug(0.0, ETH2)
     motion.imds(MAC2, 0.0, eni(family("10.0.3.10", cidrs="10.0.3.0/24"), mac=Value(MAC2)))
     if state is not IGNORED:

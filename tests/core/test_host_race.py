@@ -6,7 +6,7 @@ import pytest
 
 from nicwatchd.core.lifecycle import State
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Value
-from nicwatchd.core.model import AddAddress, Link
+from nicwatchd.core.model import AddAddress, Link, RemoveAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.steps import PrimaryReading
 from tests.core.build import (
@@ -21,6 +21,7 @@ from tests.core.build import (
     NET6,
     NONE,
     PRIMARY,
+    V4,
     V6,
     added,
     eni,
@@ -37,6 +38,7 @@ from tests.core.scenes import (
     LEASE4,
     LEASE6,
     OF_PRIMARY,
+    PATIENT,
     applied,
     at_rest,
     dhcp4,
@@ -63,6 +65,16 @@ def test_complete_at_once() -> None:
 
 def test_without_any_dhcp_client() -> None:
     motion = hot_plugged()
+    motion.run(10.3)
+    assert {a.ip for a in motion.kernel.addresses} == {ip(IPV4), ip(IPV6)}
+    assert motion.state() is APPLIED
+    motion.run(300.0)
+    assert [told.state for told in motion.told if told.name == "eth1"][-1] is APPLIED
+    assert {o.ip for _, o in motion.written if isinstance(o, RemoveAddress)} == set()
+
+
+def test_without_any_dhcp_client_where_one_is_waited_for() -> None:
+    motion = hot_plugged(policy=PATIENT)
     motion.run(14.9)
     assert (motion.state(), motion.reasons()) == (State.VALIDATED, {"address-awaited"})
     assert motion.kernel.own_rules
@@ -140,9 +152,9 @@ def test_without_the_primary_nothing_is_programmed() -> None:
     assert motion.state() is APPLIED, "it was there from launch"
 
 
-def test_the_first_address_is_left_to_dhcp_for_a_while() -> None:
+def test_a_setting_leaves_the_first_address_to_dhcp_for_a_while() -> None:
     two = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), NONE)
-    motion = hot_plugged(two)
+    motion = hot_plugged(two, PATIENT)
     motion.run(60.0)
     added_at = {o.ip: at for at, o in motion.written if isinstance(o, AddAddress)}
     assert 15.0 <= added_at[ip(IPV4)] < 15.1
@@ -150,8 +162,8 @@ def test_the_first_address_is_left_to_dhcp_for_a_while() -> None:
     assert list(added_at) == list(ips(IPV4, "10.0.2.11"))
     motion.at(70.0, lambda: motion.kernel.put(LEASE4))
     motion.run(80.0)
-    assert added(f"{IPV4}/32") not in motion.kernel.addresses, "a lease took over"
-    assert LEASE4 in motion.kernel.addresses
+    on_link = [a for a in motion.kernel.addresses if a.family is V4]
+    assert on_link == [added(f"{IPV4}/32"), added("10.0.2.11/32"), LEASE4], "ours stays first"
 
 
 # --- lasting states ----------------------------------------------------------------------------

@@ -23,6 +23,12 @@ from hypothesis.stateful import (
 
 from nicwatchd.core import asking
 from nicwatchd.core.agenda import HEARTBEAT, RETRY_CAP
+from nicwatchd.core.dhcp import (
+    DHCPCD,
+    DHCPCD_PATIENCE,
+    NETWORK_MANAGER,
+    NETWORK_MANAGER_PATIENCE,
+)
 from nicwatchd.core.facts import UDEV_PATIENCE
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.lifecycle import State
@@ -175,6 +181,12 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.kernel.put(CNI)
         self.settle()
 
+    @rule(who=st.sampled_from(["", NETWORK_MANAGER, DHCPCD]))
+    def client_runs(self, who: str) -> None:
+        """One that is waited for by name, or none of them."""
+        self.motion.clients = dict.fromkeys((3, 7), who)
+        self.settle()
+
     # --- IMDS, time and the daemon itself ------------------------------------------------------
 
     @rule(reading=READINGS, lag=st.sampled_from([0.01, 0.01, 0.01, 0.01, 2.0]))
@@ -253,10 +265,18 @@ class LifecycleMachine(RuleBasedStateMachine):
             if "address-awaited" in codes:
                 assert deadline is not None
                 assert due.at <= deadline
-                assert interface.facts.age(now) < host.policy.address_wait + 0.1
+                assert interface.facts.age(now) < self.longest_wait(interface) + 0.1
             if "kernel-refused" in codes:
                 assert not self.motion.turn.settled
                 assert due.at <= now + RETRY_CAP
+
+    def longest_wait(self, interface: Interface) -> float:
+        """For how long a link's first addresses may wait for a DHCP client."""
+        host = self.motion.host
+        who, wait = host.outside.clients.get(interface.link.index), host.policy.address_wait
+        if who == DHCPCD:
+            return max(wait, DHCPCD_PATIENCE)
+        return wait or (NETWORK_MANAGER_PATIENCE if who == NETWORK_MANAGER else 0.0)
 
     @invariant()
     def each_state_has_its_reasons(self) -> None:

@@ -22,7 +22,7 @@ def test_what_nobody_set() -> None:
     assert (policy.forwarded, policy.forwarded_mask) == (Forwarded.OFF, 0x7F000000)
     assert policy.numbers == Numbers()
     assert (policy.kernel_proof, policy.every_link) == (True, False)
-    assert (policy.settling, policy.address_wait) == (30.0, 5.0)
+    assert (policy.settling, policy.address_wait) == (30.0, 0.0)
     assert (policy.doubts, policy.doubt_span) == (3, 30.0)
     assert policy.schedule == Schedule(
         interval=0.25, fast_for=35.0, growth=2.0, cap=5.0, keep=60.0, patience=180.0, refresh=60.0

@@ -276,7 +276,7 @@ def test_published_ports_are_read_when_the_firewall_changed() -> None:
     world = World()
     for _ in range(2):
         assert not world.look(NOW)[1].published, "there are no containers"
-    world.turn.host.outside.take({}, (), world.turn.host.keys)  # no more of that is due
+    world.turn.host.outside.take({}, {}, (), world.turn.host.keys)  # no more of that is due
     assert not world.turn.picture.heeded.firewall
     world.links[9] = BRIDGE
     world.turn.take_event(LinkEvent(9, "br0", "bridge"), NOW)

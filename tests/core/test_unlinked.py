@@ -95,9 +95,18 @@ def test_a_link_that_comes_back_down_is_served_once_it_is_up() -> None:
     assert motion.state(5) is APPLIED
 
 
-def test_what_dhcp_had_brought_is_left_to_dhcp_for_a_while() -> None:
-    """Its routes and rules are there at once; its first addresses come from the client again."""
+def test_what_dhcp_had_brought_is_there_before_its_client_is() -> None:
     motion = gone(applied())
+    motion.imds(MAC, GONE - 0.5, UNREAD)
+    motion.run(BACK - 1.0)
+    back(motion)
+    assert here(motion) == {IPV4, IPV6}
+    assert motion.state(5) is APPLIED
+
+
+def test_what_dhcp_had_brought_is_left_to_dhcp_for_a_while_if_a_setting_says_so() -> None:
+    """Its routes and rules are there at once; its first addresses come from the client again."""
+    motion = gone(applied(policy=replace(CALM, address_wait=5.0)))
     motion.imds(MAC, GONE - 0.5, UNREAD)
     motion.run(BACK - 1.0)
     back(motion)

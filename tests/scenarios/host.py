@@ -35,10 +35,8 @@ DISTURBED: Final = 2.0
 RELOADED: Final = "settings reloaded"  # what the daemon says
 OTHERS: Final = ("lives-elsewhere", "left-alone", "taken-away")  # notes on addresses of others
 
-# Do not wait for a DHCP client if the scenario has none; everything else is as shipped.
-NO_DHCP: Final = {"address_wait": 0.2}
 # The whole life of an interface in seconds instead of minutes, for verdicts that take long.
-QUICK: Final = NO_DHCP | {
+QUICK: Final = {
     "fast_for": 30.0,
     "keep": 2.0,
     "patience": 4.0,
@@ -72,7 +70,7 @@ PRIMARY: Final = numbered(0)
 IPV6_KEYS: Final = frozenset({"ipv6s", "subnet-ipv6-cidr-blocks", "vpc-ipv6-cidr-blocks"})
 
 
-def settings(retry: Mapping[str, float] = NO_DHCP, **interfaces: object) -> str:
+def settings(retry: Mapping[str, float] = {}, **interfaces: object) -> str:
     """The sim's settings and these, which are sections [retry] and [interfaces]."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in interfaces.items()]
     lines += ["[retry]", *(f"{key} = {value}" for key, value in retry.items())]

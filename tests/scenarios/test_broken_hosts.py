@@ -405,7 +405,7 @@ async def test_d_an_eni_without_ipv6_in_a_subnet_that_has_it() -> None:
 
 
 async def test_j_no_dhcp_client() -> None:
-    """IPv4 waits for one for some seconds, and works without it then."""
+    """Where a setting waits for one for some seconds, it works without it then."""
     async with ec2_host(ETH1, config=settings({"address_wait": 3.0})) as host:
         await host.plug("eth1")
         text, _ = await causes_are(host, "eth1", "ipv4", "address-awaited")

@@ -62,6 +62,7 @@ async def test_the_hosts_own_traffic_stays_on_it(first: str, manager: dhcp.Manag
     async with ec2_host(numbered(1), config=SETTINGS, manager=manager, before=before) as host:
         if first == "daemon":
             await leases(host.ec2)
+        await host.daemon.post("/v1/reconcile")  # it may be complete before it has seen the leases
         await host.until("eth1", complete)
         await leads(host, "eth0")
         assert bool(await in_main(host)) is (manager is not dhcp.GOOD)

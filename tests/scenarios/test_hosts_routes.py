@@ -15,7 +15,6 @@ import pytest
 
 from nicwatchd.core.model import Family
 from tests.scenarios.host import (
-    NO_DHCP,
     WITHIN,
     HostUnderTest,
     codes,
@@ -274,7 +273,7 @@ async def test_a_vpn_beside_the_eni_is_told() -> None:
 
 
 async def test_without_a_router_the_eni_is_not_applied() -> None:
-    async with ec2_host(ETH1, config=settings(NO_DHCP, ipv6_router="ra")) as host:
+    async with ec2_host(ETH1, config=settings(ipv6_router="ra")) as host:
         await host.plug("eth1")
         status = await host.until("eth1", lambda s: codes(s["reasons"]) == {"no-router"})
         assert status["state"] == "validated"

@@ -19,7 +19,6 @@ from nicwatchd.sim.probe import all_answer, paths
 from tests.scenarios.earlier import first_edition
 from tests.scenarios.host import (
     DEFAULT,
-    NO_DHCP,
     WITHIN,
     HostUnderTest,
     complete,
@@ -41,7 +40,7 @@ MANY = numbered(
 )
 SOURCE = {Family.V4: ETH1.ipv4[0], Family.V6: ETH1.ipv6[0]}
 FAR = {Family.V4: "198.51.100.50", Family.V6: "2001:db8:5100::50"}
-WITHOUT_ETH2 = settings(NO_DHCP).replace('exclude = ["c-*"]', 'exclude = ["c-*", "eth2"]')
+WITHOUT_ETH2 = settings().replace('exclude = ["c-*"]', 'exclude = ["c-*", "eth2"]')
 
 BOTH = pytest.mark.parametrize("family", Family, ids=lambda family: family.label)
 FIRST = pytest.mark.parametrize("first", ["theirs", "ours"])

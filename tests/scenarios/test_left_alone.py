@@ -6,7 +6,6 @@ import pytest
 
 from tests.scenarios.host import (
     DEFAULT,
-    NO_DHCP,
     HostUnderTest,
     codes,
     complete,
@@ -31,7 +30,7 @@ async def own_routes(host: HostUnderTest) -> list[str]:
 @pytest.mark.parametrize("excluded", ["10.0.2.0/24", "2001:db8:ec2:2::/64"])
 async def test_the_link_of_an_excluded_subnet_is_never_set_up(excluded: str) -> None:
     """IMDS tells the subnets late, the IPv6 ones last."""
-    config = settings(NO_DHCP, exclude_subnets=[excluded])
+    config = settings(exclude_subnets=[excluded])
     async with ec2_host(numbered(1, steps=late(5.0)), config=config) as host:
         async with host.changes("link", "address", "route") as said:
             await host.plug("eth1")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from nicwatchd.sim.script import Do, EniScript, Step
-from tests.scenarios.host import NO_DHCP, codes, complete, ec2_host, numbered, settings, waits_for
+from tests.scenarios.host import codes, complete, ec2_host, numbered, settings, waits_for
 
 GOOD = "2001:db8:ec2:2::11"
 # What is known is given up when it is absent for seconds, not for half a minute.
-QUICK_TO_FORGET = NO_DHCP | {"doubts": 3, "doubt_span": 2.0}
+QUICK_TO_FORGET = {"doubts": 3, "doubt_span": 2.0}
 
 
 def saying(texts: Mapping[str, str], **changes: Any) -> EniScript:

@@ -19,7 +19,6 @@ MACVLAN = (
     SETTINGS.replace("veth", "macvlan")
     + """\
 [retry]
-address_wait = 0.2
 settling = 0.5
 keep = 1.0
 fast_for = 1.0

@@ -14,7 +14,6 @@ from nicwatchd.sim.ec2 import Status
 from nicwatchd.sim.script import EniScript, Step
 from tests.scenarios.foreign_files import foreign_files
 from tests.scenarios.host import (
-    NO_DHCP,
     WITHIN,
     HostUnderTest,
     codes,
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.long
 
 def config(*sections: dict[str, Any], **general: Any) -> str:
     """The sim's settings with these sections; `general` are of [interfaces]."""
-    lines = [settings(NO_DHCP, **general)]
+    lines = [settings(**general)]
     for section in sections:
         lines += ["[[interface]]", *(f"{k} = {json.dumps(v)}" for k, v in section.items())]
     return "\n".join((*lines, ""))

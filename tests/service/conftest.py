@@ -42,7 +42,7 @@ ETH0 = EniScript(
     device_number=0,
 )
 # There is no DHCP client here.
-AT_ONCE = replace(Policy(), address_wait=0.0)
+AT_ONCE = Policy()
 PATIENCE = 20.0  # s; ends what hangs
 
 

@@ -160,5 +160,40 @@ def test_the_greater_of_two_sysctls_is_the_filter(
     assert Outside(sysctls=tmp_path).is_strict(socket.if_nametoindex("lo")) is expected
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["dhcpcd/pid"], "dhcpcd"),
+        (["dhcpcd/lo.pid"], "dhcpcd"),
+        (["dhcpcd/lo-4.pid", "dhcpcd/lo-4.sock"], "dhcpcd"),
+        (["dhcpcd/lo-6.pid"], "dhcpcd"),
+        (["dhcpcd/lo.sock", "dhcpcd/hook-state"], ""),
+        (["dhcpcd/eth1.pid", "dhcpcd/lo1-4.pid"], ""),
+        (["NetworkManager/devices/1"], "NetworkManager"),
+        (["NetworkManager/devices/1", "dhcpcd/pid"], "NetworkManager"),
+        (["NetworkManager/conf.d/netplan.conf"], ""),
+        (["NetworkManager/conf.d/netplan.conf", "dhcpcd/pid"], "dhcpcd"),
+        (["systemd/netif/links/1"], ""),
+        ([], ""),
+    ],
+)
+def test_which_client_is_waited_for_by_name(
+    tmp_path: Path, files: list[str], expected: str
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    watched = Outside(run=tmp_path)
+    lo = socket.if_nametoindex("lo")
+    assert watched.clients_of([lo]) == {lo: expected}
+    assert watched.clients_of([]) == {}
+
+
+def test_a_link_that_is_gone_has_no_dhcpcd(tmp_path: Path) -> None:
+    (tmp_path / "dhcpcd").mkdir()
+    (tmp_path / "dhcpcd/pid").touch()
+    assert Outside(run=tmp_path).clients_of([1 << 30]) == {1 << 30: ""}
+
+
 def test_a_link_that_is_gone_has_no_filter(tmp_path: Path) -> None:
     assert Outside(sysctls=tmp_path).is_strict(1 << 30) is False

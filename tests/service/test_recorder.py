@@ -12,11 +12,12 @@ from typing import Final
 
 import pytest
 
-from nicwatchd.core.model import Address
+from nicwatchd.core.model import PROTOCOL, Address, Family, Reason, Rule
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import KernelError
 from nicwatchd.recording.format import Line, RecordingError, read, written
 from nicwatchd.recording.mask import Mask
+from nicwatchd.service.kernel_watch import KernelWatch
 from nicwatchd.sim import compare
 from nicwatchd.sim.compare import Replayed, differences, recorded_phases, report
 from nicwatchd.sim.ec2 import SCENARIOS
@@ -302,6 +303,30 @@ async def test_events_tell_who(tmp_path: Path) -> None:
     )
 
 
+class RobbedWhileRead(FakeKernel):
+    """Another program removes a rule of ours during a read, after the rules were read."""
+
+    async def nft_problem(self) -> Reason | None:
+        for rule in [rule for rule in self._state.rules if rule.protocol == PROTOCOL]:
+            self.drop(rule, pid=OTHERS)
+            await asyncio.sleep(0)  # its event comes now
+        return await super().nft_problem()
+
+
+async def test_who_removed_something_during_a_read_is_told(tmp_path: Path) -> None:
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[Line]()
+    kernel = RobbedWhileRead()
+    kernel.put(Rule(Family.V4, 32765, 1000003))
+    say = told.put_nowait
+    watch = KernelWatch(kernel, kernel.events(), Policy(), tmp_path, say, loop.time)
+    task = asyncio.create_task(watch.run())
+    while not (line := await told.get()).rule_gone:
+        pass
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert line.pid == OTHERS
+
+
 PUBLIC: Final = replace(
     AT_ONCE,
     enis=(
@@ -332,7 +357,8 @@ def test_a_masked_recording_has_no_public_address_and_replays_alike(tmp_path: Pa
     assert recording.header.masked
     replayed = same(recording)
     assert replayed.phases["02:00:00:00:00:02"][-1].label == WORKING
-    assert sum(each.startswith("address") for each in replayed.objects) == 2  # the other IPv4, IPv6
+    # Ours of IPv4's first stays before the other one of IPv4; and there is IPv6's.
+    assert sum(each.startswith("address") for each in replayed.objects) == 3
 
 
 # --- the file ------------------------------------------------------------------------------------

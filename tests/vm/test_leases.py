@@ -3,7 +3,10 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 
 import pytest
 import pytest_asyncio
@@ -13,6 +16,7 @@ from nicwatchd.sim.probe import all_answer
 from tests.vm.clients import Client, client_of
 from tests.vm.enis import script, unlisted
 from tests.vm.host import PATIENCE, VmHost
+from tests.vm.streams import Stream, stream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -20,6 +24,8 @@ CLIENTS = [
     pytest.param(name, marks=pytest.mark.client(name))
     for name in ("networkd", "NetworkManager", "dhcpcd", "dhclient")
 ]
+THREE = replace(script("ens6", 2), ipv4=("10.0.2.10", "10.0.2.77", "10.0.2.5"))
+LEASE = "10.0.2.10/24"
 # After its first look, the daemon does nothing for an hour unless something happens.
 NO_POLLING = """
 [retry]
@@ -88,23 +94,68 @@ async def test_a_lease_makes_it_look_at_once(host: VmHost, client: Client) -> No
 
 @pytest.mark.parametrize("client", CLIENTS, indirect=True)
 async def test_a_lease_that_comes_late_takes_over(host: VmHost, client: Client) -> None:
+    """Connections to the addresses live through it."""
     since = host.vm.journal.now
     async with host.plugged(script("ens6", 2), dhcp=False) as (eni,):
         await host.until("ens6", "applied", since)
         assert sorted(await added(host)) == sorted(map(str, eni.addresses()))
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
-        await client.lease(eni, "ens6")
 
         async def taken_over() -> bool:
             return await added(host) == [] and await addresses(host, "ens6") == leased(eni)
 
-        await host.eventually(taken_over)
+        async with talk(host, eni) as streams:
+            await client.lease(eni, "ens6")
+            await host.eventually(taken_over)
+            for each in streams:
+                await each.speak()
         await host.vm.run("nicwatchd", "reconcile")  # exits 0: nothing is waited for
         assert (await host.status("ens6"))["state"] == "applied"
         await all_answer(host.vpc, host.paths(eni), PATIENCE)
         assert await addresses(host, "ens6") == leased(eni)
     await host.until("ens6", "gone", since)
     await host.keeps_nothing()
+
+
+@asynccontextmanager
+async def talk(host: VmHost, eni: Eni) -> AsyncIterator[list[Stream]]:
+    """Connections from a far host to all addresses of an ENI."""
+    async with AsyncExitStack() as stack:
+        opened = (stream(host.vpc, address) for address in eni.addresses())
+        yield [await stack.enter_async_context(each) for each in opened]
+
+
+# dhcpcd takes an address off to add its own, behind all others: so they wait for it, if it runs.
+@pytest.mark.parametrize("client", [c for c in CLIENTS if c.values != ("dhcpcd",)], indirect=True)
+async def test_the_first_address_is_there_at_once_and_stays_the_first(
+    host: VmHost, client: Client
+) -> None:
+    """The kernel takes the first IPv4 address as the source of what is not bound to one."""
+    since = host.vm.journal.now
+    async with host.plugged(THREE, dhcp=False) as (eni,):
+        await host.until("ens6", "applied", since)
+        assert await in_order(host) == [f"{address}/32" for address in eni.ipv4]
+        async with talk(host, eni) as streams:
+            await client.lease(eni, "ens6")
+            await host.eventually(partial(is_leased, host, eni))
+            for each in streams:
+                await each.speak()
+        await host.vm.run("nicwatchd", "reconcile")
+        assert await in_order(host) == [*(f"{address}/32" for address in eni.ipv4), LEASE]
+        await all_answer(host.vpc, host.paths(eni), PATIENCE)
+    await host.until("ens6", "gone", since)
+
+
+async def in_order(host: VmHost) -> list[str]:
+    """The IPv4 addresses of the ENI with their lengths, in the kernel's order."""
+    shown = await host.vm.run("ip", "-4", "-oneline", "address", "show", "dev", "ens6")
+    return [line.split()[3] for line in shown.splitlines()]
+
+
+async def is_leased(host: VmHost, eni: Eni) -> bool:
+    """Whether the first address of each family is a client's."""
+    dynamic = {address for address, is_leased in await addresses(host, "ens6") if is_leased}
+    return {eni.ipv4[0], eni.ipv6[0]} == set(map(ip_address, dynamic))
 
 
 async def added(host: VmHost) -> list[str]:
