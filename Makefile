@@ -135,6 +135,10 @@ bench-idle: $(VM_STAMP) ## Count the instructions that nicwatchd takes at rest, 
 bench-growth: $(STAMP) ## Measure how the costs grow from 1 to 64 network interfaces; takes ten minutes
 	@$(SANDBOX) .venv/bin/python -m tests.bench.growth $(ARGS)
 
+.PHONY: profile
+profile: $(STAMP) ## Show where the time goes on a host of 64 interfaces (docs/performance.md); takes ten minutes
+	@$(SANDBOX) .venv/bin/python -m tests.bench.profile $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(VM_STAMP) ## Compare nicwatchd with other agents on virtual machines; takes 40 minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64

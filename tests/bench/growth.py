@@ -154,7 +154,7 @@ async def _events(
         await _renew(ec2, names[number % len(names)])
         renewals.append(await _cost(process) - rest)
     apart = max(1, len(names) // EVENTS)  # of several ENIs, if there are several
-    for rule in (await _rules(probe))[::apart][:EVENTS]:
+    for rule in (await own_rules(probe))[::apart][:EVENTS]:
         before = process.cpu()
         back.append(await heal.delete(probe, rule))
         await asyncio.sleep(APART)
@@ -166,7 +166,7 @@ async def _events(
     }
 
 
-async def _rules(probe: outside.Outside) -> list[Rule]:
+async def own_rules(probe: outside.Outside) -> list[Rule]:
     """Our rules for whole subnets: each ENI has one of each family."""
     every = await probe.kernel.rules()
     return [r for r in every if r.protocol == PROTOCOL and r.iif and r.suppress_ifgroup is None]
