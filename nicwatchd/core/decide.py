@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Final
 
+from nicwatchd.core.backoff import Share
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.container_networks import container_network
 from nicwatchd.core.contest import Contest, Settled
@@ -106,8 +107,7 @@ class Decider:
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network, kernel = container_network(host.link_names, host.rules), self._read_anew()
         self._contest = self._begin_contest()
-        self._each(lambda interface: self._treat(interface, network, now))
-        host.share_out()
+        self._treat_each(network, now)
         if not host.policy.every_link:  # a release finishes no move
             self._contest.settle(now)
         _find_homes(host)
@@ -164,6 +164,10 @@ class Decider:
 
     def _each(self, work: Callable[[Interface], None]) -> None:
         self.host.for_each(work, JUDGING)
+
+    def _treat_each(self, network: str | None, now: float) -> None:
+        self._each(lambda interface: self._treat(interface, network, now))
+        _share_out(self.host)
 
     def _treat(self, interface: Interface, network: str | None, now: float) -> None:
         host, facts = self.host, interface.facts
@@ -384,3 +388,11 @@ def _snapshot(host: Host) -> Snapshot:
         routes=host.routes,
         rules=host.rules,
     )
+
+
+def _share_out(host: Host) -> None:
+    """Share what the host may ask of IMDS among the interfaces that are polled now."""
+    polled = [interface for interface in host.interfaces.values() if interface.is_polled]
+    for number, interface in enumerate(polled):
+        if (interface.share.number, interface.share.of) != (number, len(polled)):
+            interface.share = Share(number, len(polled))

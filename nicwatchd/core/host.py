@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from nicwatchd.core.backoff import Share
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import Record
 from nicwatchd.core.interface import ASKING, Interface, progress
@@ -78,7 +77,6 @@ class Host:
         self.owners = Owners(Snapshot(), policy.numbers)
         self.releases = Releases()  # what the operator released
         self.losses = Losses()
-        self._shares: dict[int, Share] = {}  # by ifindex
         self.unlinked = Unlinked()  # ENIs without a link
         self.surprises = 0
         self._candidates: Kept[frozenset[IPAddress]] = Kept()
@@ -251,15 +249,8 @@ class Host:
             self.unlinked.give_up(facts.memory.listed, facts.memory.believed.subnet_id)
             # Released or not: it is the primary all the same.
             primary = is_primary(facts.link, self.primary_mac)
-            share = self._shares.get(facts.link.index, Share())
-            known = progress(interface, heard, now, self.policy, is_primary=primary, share=share)
+            known = progress(interface, heard, now, self.policy, is_primary=primary)
             interface.polling.heard(now, known, self.policy, self._random)
-
-    def share_out(self) -> None:
-        """Share what the host may ask of IMDS among the interfaces that are polled now."""
-        polled = [index for index, each in self.interfaces.items() if each.is_polled]
-        if polled != [*self._shares]:
-            self._shares = {index: Share(n, len(polled)) for n, index in enumerate(polled)}
 
     # --- news --------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ class Interface:
         self.facts = Facts(link, now, came=came)
         self.lifecycle = Lifecycle(now, policy.patience)
         self.polling = Polling(now)
+        self.share = Share()
         self.fights = Fights()
         self.treatment: Treatment = Managed()  # until the first decision
         self.witness: Witness | None = None
@@ -298,7 +299,6 @@ def progress(
     policy: Policy,
     *,
     is_primary: bool,
-    share: Share,
 ) -> Progress:
     """What the schedule of its polls depends on, after a poll was answered."""
     age, found = interface.facts.age(now), {v.status for v in interface.verdicts.values()}
@@ -312,7 +312,7 @@ def progress(
         is_slow=is_primary and listed is not None,
         listed=listed is not None,
         requests=requests(rota(listed or frozenset(), keys_named(policy.sections))),
-        share=share,
+        share=interface.share,
     )
 
 

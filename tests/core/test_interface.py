@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.core.backoff import Schedule, Share
+from nicwatchd.core.backoff import Schedule
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.interface import JUDGING, PLANNING, ROUNDING, Interface, progress
 from nicwatchd.core.lifecycle import State
@@ -326,7 +326,7 @@ def test_when_imds_is_asked_again(
         eth1.conclude(Value(PRIMARY), now, POLICY)
     eth1.polling.send(now)
     primary = isinstance(treatment, Primary)
-    known = progress(eth1, readings[-1], now, POLICY, is_primary=primary, share=Share())
+    known = progress(eth1, readings[-1], now, POLICY, is_primary=primary)
     eth1.polling.heard(now, known, POLICY, lambda: 0.0)
     assert eth1.polling.interval == pytest.approx(interval)
     assert now < eth1.polling.next_at <= now + interval
@@ -345,14 +345,14 @@ def test_when_imds_is_asked_again(
 )
 def test_whether_it_waits_for_something(reading: EniMetadata, now: float, complete: bool) -> None:
     eth1 = concluded(reading, now)
-    known = progress(eth1, reading, now, POLICY, is_primary=False, share=Share())
+    known = progress(eth1, reading, now, POLICY, is_primary=False)
     assert known.complete is complete
 
 
 def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1 = concluded()
     eth1.polling.send(101.0)
-    known = progress(eth1, FULL, 101.0, POLICY, is_primary=False, share=Share())
+    known = progress(eth1, FULL, 101.0, POLICY, is_primary=False)
     eth1.polling.heard(101.0, known, POLICY, lambda: 0.5)
     assert eth1.polling.next_at == pytest.approx(101.0 + 0.115 * 0.95), "with jitter"
     eth1.hint(101.1)

@@ -73,6 +73,7 @@ def keys(said: Explanation) -> dict[str, tuple[str, list[str]]]:
 async def test_what_works_is_explained(host: Host) -> None:
     async with running(host) as (daemon, explain):
         await until(daemon, "eth1", works)
+        await daemon.reconcile()  # what is only displayed is read last
         said = explain("eth1")
         assert said is not None
         assert keys(said)["local-ipv4s"] == ("value", ["10.0.2.10", "10.0.2.11"])
