@@ -23,7 +23,7 @@ from nicwatchd.core.model import IPAddress
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Event, EventSource, Kernel, KernelError
 from nicwatchd.core.releases import Releases
-from nicwatchd.core.steps import Applied, MacsReading, PrimaryReading, Reading
+from nicwatchd.core.steps import Applied, Apply, MacsReading, PrimaryReading, Reading
 from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
@@ -149,7 +149,8 @@ class Daemon:
                     self._counters.count_outcomes(answer.outcomes)
                 turn.answer(answer, self._clock())
                 self.reporting.changed()
-                self._tell()
+                if not isinstance(turn.step, Apply):  # what is written comes first
+                    self._tell()
             self._trouble = ""
         except KernelError as error:
             turn.fail(self._clock())
