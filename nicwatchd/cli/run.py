@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from nicwatchd import lean  # noqa: F401 (before what would import more)
 from nicwatchd.cli.output import NO_RIGHT, OK, USAGE, fail
-from nicwatchd.service import main
+from nicwatchd.service import (
+    lean,  # noqa: F401 (before `main`, which would import more)
+    main,
+)
 from nicwatchd.service.platform import AlreadyRunningError
 from nicwatchd.service.settings import SettingsError
 
