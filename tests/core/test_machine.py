@@ -346,6 +346,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             sources = [r.src for r in self.kernel.own_rules if r.table == table and r.src]
             if self.is_ours(interface):
                 told = self.told(interface, Family.V4) | self.told(interface, Family.V6)
+                # What its manager took off the link is left to him, and needs no rule meanwhile.
+                told -= {net(str(ip)) for ip in interface.facts.floating.taken}
                 found[interface] = grounds.covered(told, sources)
         return found
 
