@@ -203,6 +203,8 @@ class Fights:
 
     def news(self) -> bool | None:
         """Whether a fight began (True) or ended (False) since the last call; None: neither."""
+        if not self._losses and not self._told:
+            return None  # nearly always
         now = any(losses.fought for losses in self._losses.values())
         told, self._told = self._told, now
         return None if now == told else now

@@ -50,6 +50,9 @@ class Record:
     also: frozenset[IPAddress] = frozenset()  # other IPv6 addresses beside them
 
 
+NO_RECORD: Final = Record()
+
+
 class Floating:
     """What others put on one link and took away."""
 
@@ -57,6 +60,7 @@ class Floating:
         self.taken: Mapping[IPAddress, Taken] = {}
         self._theirs: frozenset[IPAddress] = frozenset()
         self._all: frozenset[IPAddress] = frozenset()  # of any kind, as last read
+        self._read: tuple[Address, ...] | None = None  # None: to be looked at in any case
         self._removers: dict[IPAddress, tuple[str, bool]] = {}  # as the notifications name them
         self._adopted: frozenset[IPAddress] = frozenset()  # until they are ours, or others' again
         # Since the last look: what notifications told to be gone while the link was up, and whether
@@ -68,14 +72,15 @@ class Floating:
     def recall(self, record: Record, now: float) -> None:
         """Continue from what an earlier run of the daemon saw."""
         self._theirs, self._all = record.theirs, record.theirs | record.also
+        self._read = None
         self.taken = {ip: Taken(now, who, listed=True) for ip, who in record.taken}
 
     @property
     def record(self) -> Record:
         """What a later run of the daemon needs to know."""
+        if not (self._theirs or self.taken):
+            return NO_RECORD
         taken = frozenset((ip, each.who) for ip, each in self.taken.items())
-        if not (self._theirs or taken):
-            return Record()
         also = (ip for ip in self._all - self._theirs if _is_v6(ip))
         return Record(self._theirs, taken, frozenset(also))
 
@@ -94,6 +99,10 @@ class Floating:
     def look(self, addresses: Iterable[Address], now: float, *, down: bool) -> bool:
         """Take the link's addresses; True if one was taken away. `down`: the link is or was."""
         addresses = tuple(addresses)
+        if addresses == self._read and not (down or self._went_down or self._gone_before):
+            self._removers.clear()
+            return False  # nearly always: there may be a hundred
+        self._read = addresses
         present = frozenset(address.ip for address in addresses)
         lost = self._all - present - self._adopted
         gone = {ip for ip in lost if ip in self._theirs or self._was_managed(ip)}
@@ -152,6 +161,7 @@ class Floating:
         That holds until they are ours; what is taken away after that has another manager.
         """
         self._adopted |= frozenset(ips)
+        self._read = None
         self.taken = {ip: each for ip, each in self.taken.items() if ip not in self._adopted}
 
     def forget(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from nicwatchd.core.fights import Place
-from nicwatchd.core.floating import Record
+from nicwatchd.core.floating import NO_RECORD, Record
 from nicwatchd.core.interface import ASKING, Interface, progress
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.losses import Losses
@@ -205,7 +205,7 @@ class Host:
     def records(self) -> dict[Key, Record]:
         """What a later run of the daemon needs to know of others' addresses."""
         found = ((i.key, i.facts.floating.record) for i in self.interfaces.values())
-        return {key: record for key, record in found if record != Record()}
+        return {key: record for key, record in found if record is not NO_RECORD}
 
     def hint(self, index: int, now: float) -> None:
         """Poll IMDS about an interface at once, since the kernel reported a change of its link."""

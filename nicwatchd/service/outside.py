@@ -7,6 +7,7 @@ read again.
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
@@ -45,12 +46,12 @@ class Outside:
 
     def manager_of(self, index: int) -> str:
         """The value of ID_NET_MANAGED_BY that udev gave to a link; empty without one."""
-        file = self._udev / f"n{index}"
+        file = f"{self._udev}/n{index}"
         try:
             stamp = _stamp(file)
             known = self._managers.get(index)
             if known is None or known[0] != stamp:
-                text = file.read_text(encoding="utf-8", errors="surrogateescape")
+                text = Path(file).read_text(encoding="utf-8", errors="surrogateescape")
                 known = self._managers[index] = stamp, _mark_in(text)
         except OSError:  # most often, that there is no such file
             self._managers.pop(index, None)
@@ -97,8 +98,8 @@ class Outside:
         return tuple(str(file) for file, (_, is_multus) in found.items() if is_multus)
 
 
-def _stamp(file: Path) -> Stamp:
-    now = file.stat()
+def _stamp(file: Path | str) -> Stamp:
+    now = os.stat(file)  # of each link, each few seconds: a Path would cost five times as much
     return now.st_mtime_ns, now.st_ino, now.st_size
 
 
