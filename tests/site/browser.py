@@ -114,7 +114,8 @@ def browser() -> str:
 @contextmanager
 def opened(url: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A browser that opens a page. It ends with the context, if not before."""
-    with tempfile.TemporaryDirectory() as profile:
+    # Its helpers may write for a moment after it has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [browser(), "--headless", "--no-sandbox", "--disable-gpu"]
         command += ["--disable-dev-shm-usage", f"--user-data-dir={profile}", *options, url]
         quiet = subprocess.DEVNULL
