@@ -137,13 +137,12 @@ def rightful_owners(
 
 
 def _owners(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> dict[Item, int]:
-    had = _by_ruler(ruled)
-    each = {index: one.items.union(had.get(index, ())) for index, one in of.items()}
-    twice = _in_several(each.values())
+    had, claimed = _by_ruler(ruled), {index: one.items for index, one in of.items()}
+    each = {index: items.union(had.get(index, ())) for index, items in claimed.items()}
     found = {}
-    for item in twice:
-        several = [one for one in of.values() if item in one.items]
-        several += [of[i] for i in of if item in each[i] and item not in of[i].items]
+    for item in _in_several(each.values()):
+        several = [of[i] for i in of if item in claimed[i]]
+        several += [of[i] for i in of if item in each[i] and item not in claimed[i]]
         if not _are_apart(item, several):
             found[item] = _owner(item, several, ruled)
     return {item: index for item, index in found.items() if index is not None}
@@ -252,8 +251,7 @@ def _overlaps(
     The work grows with the number of items, and there is none without a prefix.
     """
     some = (*(one.items for one in of.values()), ruled)
-    prefixes = [item for its in some for item in its if isinstance(item, NETWORKS)]
-    if not prefixes:
+    if not any(isinstance(item, NETWORKS) for its in some for item in its):
         return
     having = _having(of, ruled)
     around = Around(item for item in having if isinstance(item, NETWORKS))
