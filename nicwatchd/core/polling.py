@@ -22,7 +22,7 @@ SWEEP_INTERVAL: Final = 5.0
 # The first few events of a link cause a poll at once. A link that changes all the time (an
 # operator's script, a loose cable) causes at most 7 requests in HINT_INTERVAL seconds.
 HINT_BURST, HINT_INTERVAL = 3, 10.0
-OFTEN = 0.5  # s
+OFTEN = 0.5  # s; who is polled more often than that needs none
 # What is complete may still grow while it is young. But what waits comes first: all together, those
 # that are complete are polled 20 times a second.
 GIVES_WAY = 0.05  # s, for each interface that is polled

@@ -86,7 +86,8 @@ class Teller:
 
     def _status(self, view: View) -> InterfaceStatus:
         """The status to a view. Much of the news of one decision is about the same one."""
-        epoch = round(self.epoch, 2)
-        if self._last is None or self._last[0] is not view or self._last[1] != epoch:
-            self._last = (view, epoch, of_view(view, epoch))
+        epoch = self.epoch
+        at = round(epoch, 2)  # the clock of the wall may be set meanwhile
+        if self._last is None or self._last[0] is not view or self._last[1] != at:
+            self._last = (view, at, of_view(view, epoch))
         return self._last[2]
