@@ -105,7 +105,7 @@ async def _plug(ec2: Ec2, name: str, probe: outside.Outside) -> float:
 async def _churn(ec2: Ec2, names: Sequence[str]) -> None:
     """Leases are renewed, one ENI after the other, and links of others come and go."""
     for number in itertools.count():
-        await _renew(ec2, names[number % len(names)])
+        await renew(ec2, names[number % len(names)])
         verb = "del" if number % 2 else "add"
         await ec2.vpc.ip(ec2.vpc.host, f"link {verb} churn type dummy")
         await asyncio.sleep(CHURN)
@@ -121,25 +121,29 @@ async def _at_rest(
         if number * pause > seconds:
             break
         await host.wait_for_clock(begin + number * pause)
-        await _renew(ec2, name)
+        await renew(ec2, name)
     await host.wait_for_clock(begin + seconds)
     end, after = time.monotonic(), process.cpu()
-    asked = [len(list(hotplug.requests_about(ec2.imds, ec2.eni(n).mac, begin, end))) for n in names]
+    asked = _asked(ec2, names, begin, end)
     asking = time.monotonic()
     polled = process.cpu()
     await asyncio.sleep(seconds / 2)
     cpu, now = process.cpu() - polled, time.monotonic()
-    count = sum(
-        len(list(hotplug.requests_about(ec2.imds, ec2.eni(n).mac, asking, now))) for n in names
-    )
+    count = _asked(ec2, names, asking, now)
     return {
         IDLE: 100 * (after - before) / (end - begin),
-        ASKED: 60 * sum(asked) / len(names) / (end - begin),
+        ASKED: 60 * asked / len(names) / (end - begin),
         READ: 1000 * cpu / max(1, count),
     }
 
 
-async def _renew(ec2: Ec2, name: str) -> None:
+def _asked(ec2: Ec2, names: Sequence[str], begin: float, end: float) -> int:
+    """How many requests there were about these ENIs."""
+    macs = (ec2.eni(name).mac for name in names)
+    return sum(len(hotplug.requests_about(ec2.imds, mac, begin, end)) for mac in macs)
+
+
+async def renew(ec2: Ec2, name: str) -> None:
     for family in Family:
         await ec2.vpc.lease(ec2.eni(name), family)
 
@@ -151,7 +155,7 @@ async def _events(
     rest = await _cost(process)
     renewals, rules, back = [], [], []
     for number in range(EVENTS):
-        await _renew(ec2, names[number % len(names)])
+        await renew(ec2, names[number % len(names)])
         renewals.append(await _cost(process) - rest)
     apart = max(1, len(names) // EVENTS)  # of several ENIs, if there are several
     for rule in (await own_rules(probe))[::apart][:EVENTS]:

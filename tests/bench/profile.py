@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from nicwatchd.core.model import Family
 from nicwatchd.sim import sandbox
 from nicwatchd.sim.ec2 import Ec2
-from tests.bench import crowd, growth, heal, host, outside
+from tests.bench import crowd, growth, heal, host, outside, report
 from tests.bench.quiet import Process
 
 # The second of the four phases, between a start and the time of rest, is not shown.
@@ -28,8 +27,6 @@ PHASES: Final = {0: "start", 2: "a quiet minute, with renewals", 3: "one deleted
 RULES: Final = 8
 SETTLE, MINUTE = 65.0, 60.0  # s
 PAGE: Final = Path("docs/performance.md")
-BEGIN: Final = "<!-- written by make profile: begin -->"
-END: Final = "<!-- written by make profile: end -->"
 
 # The parts of a turn, and what is around it. A call counts for the innermost of these.
 PARTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -111,8 +108,7 @@ async def _quiet(ec2: Ec2, names: Sequence[str]) -> None:
     begin = time.monotonic()
     for number, name in enumerate(names):
         await host.wait_for_clock(begin + number * MINUTE / len(names))
-        for family in Family:
-            await ec2.vpc.lease(ec2.eni(name), family)
+        await growth.renew(ec2, name)
     await host.wait_for_clock(begin + MINUTE)
 
 
@@ -142,9 +138,7 @@ def main() -> int:
     text = table(found, spent)
     sys.stdout.write(text)
     if arguments.enis == crowd.ENIS:
-        page = PAGE.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
+        report.fill_in("make profile", text, page=PAGE)
     return 0
 
 

@@ -101,13 +101,14 @@ def markers(command: str) -> tuple[str, str]:
     return f"<!-- written by {command}: begin -->", f"<!-- written by {command}: end -->"
 
 
-def fill_in(command: str, *parts: str) -> None:
-    """Write the results of a command into the page, between its markers."""
+def fill_in(command: str, *parts: str, page: Path | None = None) -> None:
+    """Write the results of a command into its page, PAGE if not given, between its markers."""
+    page = page or PAGE
     begin, end = markers(command)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
     text = "\n\n".join(part.strip() for part in (begin, *parts, end))
-    PAGE.write_text(before + text + after, encoding="utf-8")
+    page.write_text(before + text + after, encoding="utf-8")
 
 
 def _as_data(figure: Figure) -> dict[str, object]:
