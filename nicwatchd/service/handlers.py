@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from nicwatchd import __version__
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.port import KernelError
-from nicwatchd.service import metrics, readiness
+from nicwatchd.service import prometheus, readiness
 from nicwatchd.service.answers import (
     ErrorAnswer,
     HealthAnswer,
@@ -200,6 +200,9 @@ class Handlers:
         wanted = request.query.get("process", "1")
         if wanted not in {"0", "1"}:
             return _error(400, f"process is 0 or 1, not {wanted!r}")
+        await asyncio.to_thread(prometheus.load)
+        from nicwatchd.service import metrics  # noqa: PLC0415 (with the library)
+
         status, counts, body = self._service.status(), self._service.counts(), []
         for part in metrics.parts(status, counts, process=wanted == "1"):
             body.append(part)
