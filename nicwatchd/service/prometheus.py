@@ -1,29 +1,35 @@
-"""prometheus_client, imported for the first who asks for metrics: most hosts have no scraper.
+"""What answers `GET /metrics`, imported for the first who asks: most hosts have no scraper.
 
-It takes 4 MiB, and some 25 ms, in which the loop must not wait.
+It takes 4 MiB, nearly all for prometheus_client, and some 25 ms in which the loop must not wait.
 """
 
 from __future__ import annotations
 
 import sys
+import urllib.request
 from importlib import import_module
+from threading import Lock
 from types import ModuleType
+from typing import Final
 
-LIBRARY = "prometheus_client"
+METRICS: Final = "nicwatchd.service.metrics"
+_LOCK: Final = Lock()
 
 
 def load() -> None:
-    """Import the library, also where `ssl` is missing, in any thread.
+    """Import it, in any thread, also where `ssl` is missing.
 
-    It has no use for `ssl` here, but its server and its client take their defaults from there when
-    they are imported.
+    The library has no use for `ssl` here, but its server and its client, which we do not use, take
+    names from there, and from what has none of them without it, when they are imported.
     """
-    if LIBRARY in sys.modules or sys.modules.get("ssl", LIBRARY) is not None:
-        import_module(LIBRARY)  # also waits for who imports it at this moment
-        return
-    sys.modules["ssl"] = names = ModuleType("ssl")
-    vars(names)["__getattr__"] = lambda _name: None
-    try:
-        import_module(LIBRARY)
-    finally:
-        sys.modules["ssl"] = None  # type: ignore[assignment]  # as before: there is none
+    with _LOCK:
+        if METRICS in sys.modules or sys.modules.get("ssl", METRICS) is not None:
+            import_module(METRICS)
+            return
+        sys.modules["ssl"] = names = ModuleType("ssl")
+        vars(names)["__getattr__"] = lambda _name: None
+        vars(urllib.request).setdefault("HTTPSHandler", urllib.request.HTTPHandler)
+        try:
+            import_module(METRICS)
+        finally:
+            sys.modules["ssl"] = None  # type: ignore[assignment]  # as before: there is none
