@@ -53,7 +53,7 @@ class Unread:
         found: list[dict[str, str]] = []
         while True:
             try:
-                text = self._socket.recv(LARGEST).decode()
+                text = self._socket.recv(LARGEST).decode(errors="replace")
             except BlockingIOError:
                 return found
             pairs = (line.partition("=")[::2] for line in text.splitlines())
