@@ -1,8 +1,8 @@
 """The sockets: HTTP over Unix sockets. `ROUTES` (routes.py) is what they answer.
 
-Anyone on the host may connect to both. On the control socket, POST needs root or our own user. The
-read-only socket refuses any POST, whoever asks: it is the one for scrapers, and for a proxy, behind
-which everybody has the proxy's uid.
+Anyone on the host may connect to both. On the control socket, POST needs root or our own user, and
+the key of post_key.py, which nobody behind a proxy has. The read-only socket refuses any POST,
+whoever asks: it is the one for scrapers and proxies.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aiohttp.http import HttpProcessingError
 from nicwatchd.service.connections import CONTROL, IDLE, READ_ONLY, Gate, IdleTimers, Limits
 from nicwatchd.service.explanation import Explain, nobody
 from nicwatchd.service.handlers import Handlers, Service
+from nicwatchd.service.post_key import PostKey
 
 SOCKET_NAME: Final = "nicwatchd.sock"
 READ_ONLY_NAME: Final = "status.sock"  # beside the other
@@ -25,7 +26,7 @@ SHUTDOWN_TIMEOUT: Final = 1.0
 
 
 class Control:
-    """Both sockets. `start` replaces the socket files of a daemon that has died."""
+    """Both sockets, and the key. `start` replaces the files of a daemon that has died."""
 
     def __init__(
         self,
@@ -36,13 +37,15 @@ class Control:
     ) -> None:
         self.path = path
         self.read_only_path = path.with_name(READ_ONLY_NAME)
+        self.key = PostKey(path.parent)
         self.sockets = (
-            Socket(service, path, CONTROL, idle, explain, read_only=False),
-            Socket(service, self.read_only_path, READ_ONLY, idle, explain, read_only=True),
+            Socket(service, path, CONTROL, idle, explain, self.key),
+            Socket(service, self.read_only_path, READ_ONLY, idle, explain, None),
         )
 
     async def start(self) -> None:
-        """Start serving. Raises OSError if a socket cannot be created."""
+        """Start serving. Raises OSError if a socket or the key cannot be created."""
+        self.key.make()  # before anybody can connect
         for each in self.sockets:
             await each.start()
 
@@ -50,10 +53,11 @@ class Control:
         """Stop serving."""
         for each in self.sockets:
             await each.close()
+        self.key.remove()
 
 
 class Socket:
-    """The server of one socket."""
+    """The server of one socket. `key`: what a POST must carry; None: it is read-only."""
 
     def __init__(
         self,
@@ -62,13 +66,12 @@ class Socket:
         limits: Limits,
         idle: float,
         explain: Explain,
-        *,
-        read_only: bool,
+        key: PostKey | None,
     ) -> None:
         self.path = path
         self.timers = IdleTimers(idle, limits.connections)
         self._limits = limits
-        self._handlers = Handlers(service, explain, self.timers, limits, read_only=read_only)
+        self._handlers = Handlers(service, explain, self.timers, limits, key)
         self._runner = web.AppRunner(
             self._handlers.application(),
             access_log=None,

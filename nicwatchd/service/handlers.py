@@ -29,6 +29,7 @@ from nicwatchd.service.connections import IdleTimers, Limits, Underway, is_privi
 from nicwatchd.service.counts import Counts
 from nicwatchd.service.event_stream import EventStreams
 from nicwatchd.service.explanation import Explain
+from nicwatchd.service.post_key import PostKey
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.service.routes import JSON, LINES, ROUTES
@@ -68,7 +69,10 @@ class Service(Protocol):
 
 
 class Handlers:
-    """The requests of one socket. `read_only`: nobody is privileged, and nothing may be changed."""
+    """The requests of one socket.
+
+    `key`: what a POST must carry; None: nobody is privileged, and nothing may be changed.
+    """
 
     def __init__(
         self,
@@ -76,14 +80,14 @@ class Handlers:
         explain: Explain,
         timers: IdleTimers,
         limits: Limits,
-        *,
-        read_only: bool,
+        key: PostKey | None,
     ) -> None:
         self._service = service
         self._explain = explain
         self._timers = timers
         self._limits = limits
-        self._read_only = read_only
+        self._key = key
+        self._read_only = key is None
         self._streams = EventStreams(service)
         self._turnstile = asyncio.Lock()
         self.underway = Underway()
@@ -148,7 +152,7 @@ class Handlers:
         """
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            if self._may_write(request):
+            if self._is_privileged(request):
                 return await handler(request)
             async with self._turnstile:
                 await asyncio.sleep(0)  # the lock is held until the loop has been round
@@ -156,7 +160,7 @@ class Handlers:
 
         return answer
 
-    def _may_write(self, request: web.Request) -> bool:
+    def _is_privileged(self, request: web.Request) -> bool:
         return not self._read_only and is_privileged(request.transport)
 
     # --- reading -----------------------------------------------------------------------------
@@ -231,7 +235,7 @@ class Handlers:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         limit = self._limits.unprivileged_streams
-        if self._may_write(request):
+        if self._is_privileged(request):
             limit = self._limits.streams
         if len(self._streams) >= limit:
             return _error(503, "too many event streams are open")
@@ -283,8 +287,10 @@ class Handlers:
         self, request: web.Request, act: Callable[[str | None], Awaitable[web.Response]]
     ) -> web.Response:
         """Carry out a POST for the interface that it names, or the host. It needs privileges."""
-        if not self._may_write(request):
+        if self._key is None or not self._is_privileged(request):
             return _error(403, "only root and nicwatchd's own user may do this")
+        if refusal := self._key.refusal(request.headers):
+            return _error(403, refusal)
         try:
             return await asyncio.wait_for(act(request.query.get("interface")), ACT_TIMEOUT)
         except TimeoutError:

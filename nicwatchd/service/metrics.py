@@ -166,6 +166,11 @@ class _Snapshot:
             "Internal errors that were caught; each is a bug.",
             self._status.surprises,
         )
+        yield counter(
+            "journal_entries_lost",
+            "Entries given up because journald took none for too long.",
+            counts.entries_lost,
+        )
         yield gauge(
             "last_pass_age_seconds",
             "Time since the last turn of the loop ended.",
