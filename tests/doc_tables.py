@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,22 @@ def table_rows(page: str, columns: Sequence[str]) -> list[list[str]]:
     return [row for row in rows if row != list(columns)]
 
 
+def table_of(page: str, columns: Sequence[str]) -> list[list[str]]:
+    """The rows of the one table of a page that has these columns; the page may have others."""
+    lines = (DOCS / page).read_text().splitlines()
+    (start,) = (
+        at for at, line in enumerate(lines) if line.startswith("|") and _cells(line) == columns
+    )
+    found = [
+        _cells(line) for line in takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    ]
+    assert [row for row in found if len(row) != len(columns)] == []
+    return found
+
+
 def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
+    cells = re.split(r"(?<!\\)[|]", line.strip("|"))
+    return [cell.strip().replace(r"\|", "|") for cell in cells]
 
 
 def names_only_tests(cell: str) -> bool:

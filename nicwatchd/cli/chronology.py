@@ -252,6 +252,7 @@ READERS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
     journal.FIGHT_ENDED.hex: _as("fight over"),
     journal.IMDS_CHANGED.hex: _imds,
     journal.KERNEL_TROUBLE.hex: _as("kernel"),
+    journal.RESUMED.hex: _as("resumed"),
     journal.RELOADED.hex: _as("settings"),
     journal.RELOAD_FAILED.hex: _as("settings"),
     journal.SURPRISE.hex: _as("bug"),

@@ -75,8 +75,10 @@ class Picture:
         `by_us`: the event names our own request socket.
         """
         match event:
-            case Overrun():
+            case Overrun(malformed=malformed):
                 self.overruns += 1
+                if malformed:
+                    self._host.surprise(None, "reading a notification", malformed, "")
                 self.stale.void()
                 return AT_ONCE
             case FilterEvent(index):

@@ -316,7 +316,12 @@ class FirewallEvent:
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """Events were lost. What we know is void: read everything again."""
+    """Events were lost. What we know is void: read everything again.
+
+    `malformed`: one of them came, and could not be read; this is why.
+    """
+
+    malformed: str = ""
 
 
 Event: TypeAlias = (

@@ -156,8 +156,7 @@ class Turn:
         self._application = Application()  # of the decision that is carried out
         self._failed: list[Outcome] | None = None  # of the last round, until they are explained
         self.settled = True  # whether the kernel is as planned
-        self._began: float  # when the turn under way began
-        self._round: int  # its rounds so far
+        self._began, self._round = now, 0  # of the turn under way: when, and its rounds so far
         self._held = False  # whether the last decision held when it began
 
     # --- what happens ------------------------------------------------------------------------
@@ -195,7 +194,7 @@ class Turn:
         self.host.set_policy(policy)
         if keys_named(policy.sections) - keys_named(before.sections):
             asking.poll_all(self.host, now)  # nobody asked for these keys so far
-        self._look_at_everything(now)
+        self.look_at_everything(now)
 
     def reconcile(self, only: Key | None, now: float, adopt: Iterable[IPAddress] = ()) -> Request:
         """Read everything again, IMDS too, and end the release of `only`; None: all releases.
@@ -207,14 +206,14 @@ class Turn:
             if only in (None, interface.key):
                 interface.facts.floating.adopt(adopt)
         asking.poll_all(self.host, now)
-        self._look_at_everything(now)
+        self.look_at_everything(now)
         self._requests.append(request := Request(now))
         return request
 
     def release(self, only: Key | None, now: float) -> Request:
         """Remove what we configured for `only` (None: the host), and leave it alone from now on."""
         self.host.releases = self.host.releases.plus(only)
-        self._look_at_everything(now)
+        self.look_at_everything(now)
         self._requests.append(request := Request(now, self._decider.revision + 1))
         return request
 
@@ -222,7 +221,8 @@ class Turn:
         """Whether a request has been carried out, as far as the kernel allowed it."""
         return request.revision is not None and request.revision <= self.completed
 
-    def _look_at_everything(self, now: float) -> None:
+    def look_at_everything(self, now: float) -> None:
+        """What is known of the kernel is void: read all of it."""
         self.picture.stale.void()
         self._agenda.news(now)
 

@@ -150,7 +150,7 @@ def decode_address(body: bytes) -> Address | None:
     protocol = found.get(IFA_PROTO, b"\0")[0]
     preferred, valid = FOREVER, FOREVER
     if IFA_CACHEINFO in found:
-        preferred, valid, _, _ = CACHEINFO.unpack(found[IFA_CACHEINFO])
+        preferred, valid, _, _ = CACHEINFO.unpack_from(found[IFA_CACHEINFO])
     autoconf = family is Family.V6 and bool(flags & (IFA_F_TEMPORARY | IFA_F_STABLE_PRIVACY))
     return Address(
         index=index,
@@ -167,7 +167,7 @@ def decode_address(body: bytes) -> Address | None:
 
 def _address_lasts(body: bytes) -> bool:
     times = find_attribute(body, IFADDR.size, IFA_CACHEINFO)
-    return times is None or {*CACHEINFO.unpack(times)[:2]} <= {0, FOREVER}
+    return times is None or {*CACHEINFO.unpack_from(times)[:2]} <= {0, FOREVER}
 
 
 def _route_lasts(body: bytes) -> bool:

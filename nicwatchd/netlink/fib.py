@@ -30,6 +30,7 @@ from nicwatchd.netlink.constants import (
     RTN_UNICAST,
 )
 from nicwatchd.netlink.encode import Request
+from nicwatchd.netlink.request import read
 from nicwatchd.netlink.wire import (
     ADDRESS_FAMILY,
     FAMILY,
@@ -73,8 +74,8 @@ async def look_up(
     taken = await _ask(requests, src, dst, mark, iif, 0)
     if isinstance(taken, int):
         return taken
-    way = attributes(taken, ROUTE.size)
-    return Found(_route(matched), u32(way.get(RTA_OIF)), _gateway(way))
+    oif, gateway = read(_way, taken)
+    return Found(read(_route, matched), oif, gateway)
 
 
 async def _ask(
@@ -113,6 +114,11 @@ def _route(body: bytes) -> Route:
         tos=tos,
         kind=kind,
     )
+
+
+def _way(body: bytes) -> tuple[int, IPAddress | None]:
+    way = attributes(body, ROUTE.size)
+    return u32(way.get(RTA_OIF)), _gateway(way)
 
 
 def _gateway(found: dict[int, bytes]) -> IPAddress | None:

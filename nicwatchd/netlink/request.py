@@ -30,7 +30,17 @@ from pyroute2.netlink import (
 )
 
 from nicwatchd.core.port import KernelError
-from nicwatchd.netlink.wire import HEADER, S32, Message, attributes, pack, split, text, unpack
+from nicwatchd.netlink.wire import (
+    HEADER,
+    MALFORMED,
+    S32,
+    Message,
+    attributes,
+    pack,
+    split,
+    text,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -230,6 +240,9 @@ class RequestSocket:
             except OSError as error:
                 self.close()
                 raise KernelError(f"the netlink socket failed: {error}") from error
+            except MALFORMED as error:
+                self.close()
+                raise _unreadable(error) from error
             except BaseException:
                 self.close()
                 raise
@@ -262,6 +275,18 @@ class RequestSocket:
         except BlockingIOError:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.get_running_loop().sock_recv(sock, RECEIVE)
+
+
+def read(decode: Callable[[bytes], T], answer: bytes) -> T:
+    """An answer, decoded. Raises KernelError if it is malformed."""
+    try:
+        return decode(answer)
+    except MALFORMED as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> KernelError:
+    return KernelError(f"an answer of the kernel cannot be read: {error!r}")
 
 
 def _reply(message: Message) -> Reply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import EACCES, EHOSTUNREACH, EINVAL
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address
 from itertools import groupby, starmap
 from typing import TYPE_CHECKING, Final
@@ -52,7 +52,7 @@ from nicwatchd.netlink.encode import Request, encode
 from nicwatchd.netlink.hops import NEXTHOP, Nexthops, decode_nexthop
 from nicwatchd.netlink.nftables import MISSING, Nftables
 from nicwatchd.netlink.published import PublishedPorts
-from nicwatchd.netlink.request import Brief, RequestSocket
+from nicwatchd.netlink.request import Brief, RequestSocket, read
 from nicwatchd.netlink.wire import (
     ADDRESS_FAMILY,
     FAMILY_OF_VERSION,
@@ -130,7 +130,7 @@ class NetlinkKernel:
         """See `Kernel`."""
         body = IFINFO.pack(0, 0, index, 0, 0) + NO_STATISTICS
         answer = await self._requests.get(Request(RTM_GETLINK, 0, body))
-        return None if isinstance(answer, int) else self._with_driver(decode_link(answer))
+        return None if isinstance(answer, int) else self._with_driver(read(decode_link, answer))
 
     def _with_driver(self, link: Link) -> Link:
         """The link with its driver. Looks up only hardware: there may be thousands of others."""
@@ -257,7 +257,8 @@ class NetlinkKernel:
         if not any(isinstance(row, bytes) for row in rows):
             return [row for row in rows if isinstance(row, Route)]
         nexthops = await self._nexthops()
-        known = (decode_route(r, nexthops) if isinstance(r, bytes) else r for r in rows)
+        decode = partial(decode_route, nexthops=nexthops)
+        known = (read(decode, r) if isinstance(r, bytes) else r for r in rows)
         return [route for route in known if route is not None]
 
     async def _nexthops(self) -> Nexthops:
@@ -335,8 +336,10 @@ def _look_up(src: IPAddress | None, dst: IPAddress, oif: int) -> Request:
 
 
 def _route_answer(answer: bytes | int) -> RouteAnswer | int:
-    if isinstance(answer, int):
-        return answer
+    return answer if isinstance(answer, int) else read(_decode_answer, answer)
+
+
+def _decode_answer(answer: bytes) -> RouteAnswer | int:
     # IPv6 answers with the route that ends the lookup where IPv4 answers with its errno.
     kind = ROUTE.unpack_from(answer)[7]
     if kind in ERROR_ROUTES:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6
 from struct import Struct
+from struct import error as struct_error
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nicwatchd.core.model import Family
@@ -38,6 +39,10 @@ IPV4_BYTES: Final = 4
 FOREVER: Final = 0xFFFFFFFF  # for a lifetime; for FRA_SUPPRESS_* it means none
 TYPE_MASK: Final = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
+# What reading a malformed message raises, one that is cut short or whose lengths lie: the decoders
+# raise nothing else.
+MALFORMED: Final = (struct_error, ValueError, LookupError)
+
 ADDRESS_FAMILY: Final = {Family.V4: int(AF_INET), Family.V6: int(AF_INET6)}
 FAMILY: Final = {int(AF_INET): Family.V4, int(AF_INET6): Family.V6}
 FAMILY_OF_VERSION: Final = {4: int(AF_INET), 6: int(AF_INET6)}  # `ip.version` -> address family
@@ -59,18 +64,18 @@ def pack(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 
 def split(datagram: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
-    """The fields of the messages of a datagram, as in `Message`, up to the first malformed one."""
-    offset = 0
-    while offset + HEADER.size <= len(datagram):
+    """The messages of a datagram, as in `Message`. Raises ValueError at one of a wrong length."""
+    offset, end = 0, len(datagram)
+    while offset + HEADER.size <= end:
         length, kind, flags, sequence, pid = HEADER.unpack_from(datagram, offset)
-        if length < HEADER.size:
-            return
+        if not HEADER.size <= length <= end - offset:
+            raise ValueError(f"a message of {length} bytes where {end - offset} are left")
         yield kind, flags, sequence, pid, datagram[offset + HEADER.size : offset + length]
         offset += (length + 3) & ~3
 
 
 def unpack(datagram: bytes) -> Iterator[Message]:
-    """The messages of a datagram, up to the first malformed one."""
+    """The messages of a datagram. Raises ValueError at one of a wrong length."""
     return map(Message._make, split(datagram))
 
 

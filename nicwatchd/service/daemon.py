@@ -27,6 +27,7 @@ from nicwatchd.core.steps import Applied, Apply, MacsReading, PrimaryReading, Re
 from nicwatchd.core.turn import Request, Turn
 from nicwatchd.imds.client import ImdsClient
 from nicwatchd.service import journal, systemd
+from nicwatchd.service.clock import Sleep, now
 from nicwatchd.service.counts import Counters, Counts, InUse
 from nicwatchd.service.detour import HostDetour
 from nicwatchd.service.driver import Driver
@@ -41,6 +42,7 @@ from nicwatchd.service.telling import (
     KernelTrouble,
     Observer,
     Reported,
+    Resumed,
     Started,
     Stopped,
     Teller,
@@ -62,9 +64,11 @@ class Daemon:
         imds: ImdsClient,
         ledger: Ledger,
         send: journal.Sink,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
+        slept: Callable[[], float] | None = None,
     ) -> None:
         self._clock = clock
+        self._slept = slept or Sleep()
         self._kernel = kernel
         self._events = events
         self._imds = imds
@@ -174,6 +178,11 @@ class Daemon:
             items.append(await asyncio.wait_for(self._inbox.get(), timeout))
         while not self._inbox.empty():
             items.append(self._inbox.get_nowait())
+        if slept := self._slept():  # and anything may have changed without an event
+            self._report(Resumed(slept))
+            self._questions.ask_afresh()
+            asking.poll_all(self.host, self._clock())
+            self.turn.look_at_everything(self._clock())
         for item in items:
             self._guard("taking what happened", partial(self._take, item))
         self.reporting.changed()
@@ -293,11 +302,14 @@ class Daemon:
 
     def _stuck(self) -> list[str]:
         """The parts that have made no progress for too long."""
-        now = self._clock()
-        problems = []
-        if now - self._last_turn > STUCK:
-            problems.append(f"the loop has made no progress for {now - self._last_turn:.0f} s")
-        oldest = self._questions.oldest()
-        if oldest is not None and now - oldest > STUCK:
-            problems.append(f"a request to IMDS has taken {now - oldest:.0f} s so far")
-        return problems
+        return stuck(self._clock(), self._last_turn, self._questions.oldest())
+
+
+def stuck(at: float, last_turn: float, oldest: float | None) -> list[str]:
+    """What has made no progress for too long. `oldest`: when the oldest question was asked."""
+    problems = []
+    if at - last_turn > STUCK:
+        problems.append(f"the loop has made no progress for {at - last_turn:.0f} s")
+    if oldest is not None and at - oldest > STUCK:
+        problems.append(f"a request to IMDS has taken {at - oldest:.0f} s so far")
+    return problems

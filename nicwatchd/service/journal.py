@@ -30,7 +30,14 @@ from nicwatchd.service.entries import DEBUG, ERROR, INFO, NOTICE, WARNING
 from nicwatchd.service.journal_reader import JournalUnreadableError, Range, this_boot
 from nicwatchd.service.journal_reader import entries as read_entries
 from nicwatchd.service.status import InterfaceStatus, shown
-from nicwatchd.service.telling import ImdsChanged, KernelTrouble, Started, Stopped, Told
+from nicwatchd.service.telling import (
+    ImdsChanged,
+    KernelTrouble,
+    Resumed,
+    Started,
+    Stopped,
+    Told,
+)
 
 __all__ = ["DEBUG", "ERROR", "INFO", "NOTICE", "WARNING", "JournalUnreadableError"]
 
@@ -42,6 +49,7 @@ OVERDUE: Final = UUID("d575ecb1f86240c3a3b7b73f92480059")
 IMDS_CHANGED: Final = UUID("2ba10a4186f74dbfb80369cd10a81901")
 IDLE: Final = UUID("9eefb07ccdb7418e9693cbbee82a02dc")
 KERNEL_TROUBLE: Final = UUID("a8ab2a0032094efda0a62a1c5e9ea440")
+RESUMED: Final = UUID("474786ffb88f40f895440d974c07bd46")
 RELOADED: Final = UUID("d9ba46b538074143a077fd93bacf3e51")
 FIGHT_BEGAN: Final = UUID("5c5ff230412f49878cc237ca9e17c76f")
 FIGHT_ENDED: Final = UUID("7286de728f914e43a4f7ce044411a90a")
@@ -130,6 +138,10 @@ def _of_daemon(told: Told) -> tuple[UUID, entries.Entry] | None:
         case KernelTrouble(text=text):
             message = f"a request to the kernel failed: {text}; trying again"
             return KERNEL_TROUBLE, (message, WARNING, {})
+        case Resumed(slept=slept):
+            slept_for = entries.duration(slept)
+            text = f"the host was suspended for {slept_for}; reading the kernel and IMDS again"
+            return RESUMED, (text, NOTICE, {})
         case Started(version=version):
             return STARTED, (f"nicwatchd {version} started", INFO, {})
         case Stopped():

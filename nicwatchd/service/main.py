@@ -19,7 +19,7 @@ from nicwatchd.imds.client import ImdsClient
 from nicwatchd.netlink.capability import has_net_admin
 from nicwatchd.netlink.events import EventSocket
 from nicwatchd.netlink.rtnetlink import NetlinkKernel
-from nicwatchd.service import journal, systemd
+from nicwatchd.service import clock, journal, systemd
 from nicwatchd.service.control import SOCKET_NAME, Control
 from nicwatchd.service.counts import Counts, InUse
 from nicwatchd.service.daemon import Daemon
@@ -72,11 +72,11 @@ async def _serve(settings: Settings, config: Path | None, runtime_directory: Pat
     send = outlet()
     kernel = NetlinkKernel()
     try:
-        async with ImdsClient(settings.imds.options()) as imds:
+        async with ImdsClient(settings.imds.options(), clock=clock.now) as imds:
             ledger = Ledger(runtime_directory)
             daemon = Daemon(settings.policy(), kernel, EventSocket(), imds, ledger, send)
             daemon.reporting.entries_lost = lambda: send.lost
-            explain = explainer(daemon.turn, time.monotonic, time.time)
+            explain = explainer(daemon.turn, clock.now, time.time)
             control = Control(daemon, runtime_directory / SOCKET_NAME, explain=explain)
             _on_signals(daemon.stop, lambda: _reload(daemon, config, send))
             await _with_control(control, daemon.run)

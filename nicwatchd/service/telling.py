@@ -39,7 +39,14 @@ class KernelTrouble:
     text: str
 
 
-Reported: TypeAlias = News | Started | Stopped | ImdsChanged | KernelTrouble
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The host was suspended for so many seconds."""
+
+    slept: float
+
+
+Reported: TypeAlias = News | Started | Stopped | ImdsChanged | KernelTrouble | Resumed
 
 
 @dataclass(frozen=True, slots=True)

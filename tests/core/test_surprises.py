@@ -16,7 +16,7 @@ from nicwatchd.core.interface import ASKING, JUDGING, PLANNING
 from nicwatchd.core.metadata import NOT_ASKED, Value
 from nicwatchd.core.model import Family, Object, ours
 from nicwatchd.core.news import Surprised
-from nicwatchd.core.port import Outcome, Result
+from nicwatchd.core.port import Outcome, Overrun, Result
 from nicwatchd.core.steps import PrimaryReading, Reading
 from nicwatchd.core.turn import Phase
 from tests.core.build import ETH1, FULL6, IPV4, MAC, NET4, TABLE, UNREAD, eni, family, ip, net
@@ -469,3 +469,14 @@ def test_a_bug_in_confirming_one_costs_no_other(monkeypatch: pytest.MonkeyPatch)
     assert motion.state(ETH2.index) is APPLIED
     assert motion.turn.broken == ""
     assert notes(motion)
+
+
+def test_a_notification_that_cannot_be_read_is_counted_told_once_and_made_up_for() -> None:
+    motion = lenient(two_enis())
+    for seconds in range(3):
+        motion.turn.take_event(Overrun("ValueError('cut short')"), motion.now)
+        assert motion.turn.picture.stale.everything
+        motion.run(501.0 + seconds)
+    (told,) = surprises(motion)
+    assert (told.view, told.where) == (None, "reading a notification")
+    assert motion.host.surprises == 3

@@ -38,7 +38,7 @@ from nicwatchd.netlink.decode import (
 )
 from nicwatchd.netlink.encode import encode
 from nicwatchd.netlink.hops import HOP, MEMBER, NEXTHOP, Nexthop, Nexthops, decode_nexthop
-from nicwatchd.netlink.wire import IFINFO, attribute, attribute_u32, pack, unpack
+from nicwatchd.netlink.wire import HEADER, IFINFO, attribute, attribute_u32, pack, unpack
 
 ROUTE_V6 = Route(
     ip_network("::/0"), 1001983, 7, gateway=ip_address("fe80:ec2::1"), metric=1024, onlink=True
@@ -424,7 +424,15 @@ def test_hardware_has_no_kind_and_may_have_no_address() -> None:
     assert (link.up, link.running, link.ra_received, link.ra_managed) == (False,) * 4
 
 
-@pytest.mark.parametrize("tail", [b"\0", b"\0" * 15, bytes(16), b"\x07\0\0\0" + bytes(12)])
-def test_what_is_malformed_ends_a_datagram(tail: bytes) -> None:
+def test_a_few_bytes_at_the_end_of_a_datagram_are_padding() -> None:
     good = pack(16, 0, 1, b"body")
-    assert [message.body for message in unpack(good + tail)] == [b"body"]
+    for length in range(HEADER.size):
+        assert [message.body for message in unpack(good + bytes(length))] == [b"body"]
+
+
+@pytest.mark.parametrize("length", [0, 7, 15, 21, 0xFFFF_FFFF])
+def test_a_message_of_a_wrong_length_is_told_after_those_before_it(length: int) -> None:
+    messages = unpack(pack(16, 0, 1, b"body") + HEADER.pack(length, 16, 0, 2, 0) + b"body")
+    assert next(messages).body == b"body"
+    with pytest.raises(ValueError, match="where 20 are left"):
+        next(messages)

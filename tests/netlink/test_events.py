@@ -30,10 +30,10 @@ from nicwatchd.netlink.culprit import process_name
 from nicwatchd.netlink.events import (
     BURST,
     EventSocket,
-    Triage,
     open_event_socket,
 )
 from nicwatchd.netlink.hops import HOP, NEXTHOP
+from nicwatchd.netlink.triage import Triage
 from nicwatchd.netlink.wire import (
     IFADDR,
     IFINFO,

@@ -92,13 +92,16 @@ class Host:
 
     @asynccontextmanager
     async def daemon(
-        self, policy: Policy = AT_ONCE, clock: Callable[[], float] = time.monotonic
+        self,
+        policy: Policy = AT_ONCE,
+        clock: Callable[[], float] = time.monotonic,
+        slept: Callable[[], float] | None = None,
     ) -> AsyncIterator[Daemon]:
         """A daemon that runs until the body ends; its exceptions are raised there."""
-        async with ImdsClient(ImdsOptions(self.imds.endpoints)) as client:
+        async with ImdsClient(ImdsOptions(self.imds.endpoints), clock=clock) as client:
             ledger = Ledger(self.directory)
             events = self.kernel.events()
-            daemon = Daemon(policy, self.kernel, events, client, ledger, self.write, clock)
+            daemon = Daemon(policy, self.kernel, events, client, ledger, self.write, clock, slept)
             task = asyncio.create_task(daemon.run())
             try:
                 yield daemon

@@ -34,6 +34,7 @@ from nicwatchd.service.counts import Counters
 from nicwatchd.service.telling import (
     ImdsChanged,
     KernelTrouble,
+    Resumed,
     Started,
     Stopped,
     Teller,
@@ -64,6 +65,7 @@ TOLD = {
     Stopped: (Stopped(), journal.STOPPED),
     ImdsChanged: (ImdsChanged(Condition("disabled", "403 on the token")), journal.IMDS_CHANGED),
     KernelTrouble: (KernelTrouble("no answer in 5 s"), journal.KERNEL_TROUBLE),
+    Resumed: (Resumed(7200.0), journal.RESUMED),
 }
 Entry = tuple[UUID, str, int, dict[str, str]]
 

@@ -1,5 +1,6 @@
 """The shipped systemd files, judged by systemd itself."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 
 from nicwatchd.cli.parser import parser
 from nicwatchd.sim.ec2 import ENVIRONMENT
+from tests.doc_tables import table_of
+from tests.vm.channels import Entry
+from tests.vm.denied import denied, drop_in
 
 SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
 UNIT = SYSTEMD / "nicwatchd.service"
@@ -57,6 +61,60 @@ def test_the_unit_is_confined() -> None:
     )
     assert "Overall exposure level for nicwatchd.service" in result.stdout
     assert result.returncode == 0, result.stdout
+
+
+def test_what_stays_open_has_its_reason_in_the_docs() -> None:
+    result = run(
+        *("systemd-analyze", "security", "--no-pager", "--json=short"),
+        *("--offline=true", UNIT),
+    )
+    stays = {each["name"].rstrip("=") for each in json.loads(result.stdout) if each["exposure"]}
+    rows = table_of("security.md", ["directive", "why it stays open"])
+    assert {name.strip("`") for name, _ in rows} == stays
+    assert all(reason for _, reason in rows)
+
+
+def test_the_filter_for_the_machines_logs_what_the_unit_denies(runnable_unit: Path) -> None:
+    text = drop_in(UNIT.read_text())
+    assert text.splitlines() == [
+        "[Service]",
+        "SystemCallFilter=",
+        "SystemCallLog=~@system-service",
+        "SystemCallLog=@privileged @resources",
+        "SystemCallLog=@aio @keyring @memlock",
+    ]
+    directory = runnable_unit.with_name(f"{runnable_unit.name}.d")
+    directory.mkdir()
+    (directory / "denied.conf").write_text(text)
+    result = run("systemd-analyze", "verify", "--man=no", runnable_unit)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    (directory / "denied.conf").write_text(text.replace("@aio", "@aiso"))
+    assert "@aiso" in run("systemd-analyze", "verify", "--man=no", runnable_unit).stderr
+
+
+KERNELS = (
+    "audit: type=1326 audit(1764166500.123:7): auid=4294967295 uid={uid} gid=997 ses=4294967295 "
+    'subj=unconfined pid=412 comm="nicwatchd" exe="/usr/bin/python3.13" sig=0 arch=c000003e '
+    "syscall=425 compat=0 ip=0x7f0 code=0x7ffc0000"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        pytest.param({"MESSAGE": KERNELS.format(uid=997)}, 1, id="the kernel's"),
+        pytest.param(
+            {"_AUDIT_TYPE": "1326", "MESSAGE": "SECCOMP auid=4294967295 uid=997 gid=997"},
+            1,
+            id="journald's",
+        ),
+        pytest.param({"MESSAGE": KERNELS.format(uid=0)}, 0, id="of another unit"),
+        pytest.param({"MESSAGE": "audit: type=1130 audit(1.2:3): pid=1 uid=997"}, 0, id="another"),
+        pytest.param({"MESSAGE": "nicwatchd 0.2.0 started"}, 0, id="no such thing"),
+    ],
+)
+def test_a_denied_call_is_recognised(fields: dict[str, str], count: int) -> None:
+    assert len(denied([Entry(0.0, fields)])) == count
 
 
 # No address with colons, for which `verify` has a meaning of its own: FILE:ALIAS.

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from nicwatchd.sim.probe import all_answer
 from tests.vm import image
+from tests.vm.denied import DROP_IN, UNIT, denied, drop_in
 from tests.vm.host import PATIENCE, VmHost, package
 
 DEFAULT = "trixie"
@@ -63,10 +64,12 @@ async def host(
     booted = VmHost(image.find(request.param), directory, package())
     async with booted:
         request.config.stash[HOST] = booted
+        await booted.vm.write(DROP_IN, drop_in(UNIT.read_text()))
         await booted.install()
         await booted.vm.reboot()
         await all_answer(booted.vpc, booted.paths(booted.vpc.primary), PATIENCE)
         yield booted
+        assert denied(booted.vm.journal.entries) == [], "the unit's filter denies these calls"
 
 
 @pytest.hookimpl(wrapper=True)
