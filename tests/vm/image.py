@@ -109,6 +109,8 @@ CLOUD_INIT: Final = (
 RECIPES: Final = {
     "trixie": Recipe("trixie", BY_HAND, clients=CLIENTS),
     "bookworm": Recipe("bookworm", BY_HAND, clients=CLIENTS),
+    # The nearest to Ubuntu 26.04: its systemd, kernel and Python. dhclient is gone there.
+    "sid": Recipe("sid", ("dhcpcd-base",), clients=("networkd", "dhcpcd")),
     "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS, peer_table=10001),
     # Of the DHCP clients that it can use, what Debian's images have.
     "cloud-init": Recipe(
