@@ -163,7 +163,7 @@ rpm: $(PIP) ## Build the RPMs for Amazon Linux 2023, x86_64 and aarch64, in dist
 	@for arch in $(RPM_ARCHS); do PYTHON=$(PIP) systemd/packaging/rpm/build $$arch || exit 1; done
 
 .PHONY: test-packages
-test-packages: ## Test the Debian package: lintian, then install, upgrade, purge on Debian 12 and 13 (root)
+test-packages: ## Test the Debian package: lintian, then install, upgrade, purge on Debian 12, 13 and sid (root)
 	@systemd/packaging/test
 
 .PHONY: clean

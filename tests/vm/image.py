@@ -28,6 +28,8 @@ PACKAGES: Final = (
 DPKG: Final = tuple(
     f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")
 )
+# A mirror may be a snapshot, and sid's is out of date after a week. It is signed all the same.
+SNAPSHOT: Final = '--aptopt=Acquire::Check-Valid-Until "false"'
 # Only what finds the root file system: a small initrd is unpacked soon, also in emulation.
 INITRD: Final = (
     'mkdir -p "$1/etc/initramfs-tools/conf.d"',
@@ -178,7 +180,7 @@ def _bootstrap(recipe: Recipe, tar: Path) -> None:
     packages = ",".join((*PACKAGES, *recipe.more))
     subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--skip=output/dev"),
+            *("mmdebstrap", "--quiet", "--variant=minbase", "--skip=output/dev", SNAPSHOT),
             *(f"--dpkgopt={option}" for option in DPKG),
             *(f"--include={packages}", *hooks, recipe.suite, str(tar), *_mirror()),
         ],
