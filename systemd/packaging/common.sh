@@ -18,6 +18,6 @@ strip_for() {
     fi
 }
 
-version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' nicwatchd/__init__.py)
+version=$("${PYTHON:-python3}" systemd/packaging/version.py)
 # The time of the last commit makes the packages reproducible; without git, it is the current time.
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import version
+
 ROOT: Final = Path(__file__).parents[2]
 HERE: Final = Path(__file__).parent
 
@@ -126,17 +128,7 @@ def stage_library(wheels: list[Path], library: Path) -> None:
     for path in sorted(package.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             write(library / path.relative_to(ROOT), path.read_bytes())
-    if built_from := commit():
-        write(library / "nicwatchd/commit", f"{built_from}\n".encode())
-
-
-def commit() -> str:
-    """The commit of the source tree; empty if it is not a git repository."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    version.stamp(library, version.package_version(), version.commit())
 
 
 def strip(library: Path, program: str) -> None:
