@@ -2,7 +2,7 @@
 
 A commit with the tag v0.2.0 is 0.2.0. Any other leads there: 0.2.0~git20261201093000.abcdef0
 with the time of the commit in UTC, so that builds sort as their commits do, and before the release:
-dpkg and rpm read `~` in the same way. Python writes it as 0.2.0.dev20261201093000+gabcdef0 (PEP 440).
+dpkg and rpm read `~` in the same way. PEP 440 has it as 0.2.0.dev20261201093000+gabcdef0.
 Uncommitted changes add `.dirty`. Without git, the version is what `stamp` has written.
 
     version.py            for dpkg and rpm
