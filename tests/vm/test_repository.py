@@ -1,6 +1,6 @@
 """A host that installs from the repository by apt, as users do: up, down and away, with traffic.
 
-The release before is another one's work: what the newer leaves in the kernel and in /run, it finds.
+The version before is another one's work: what the newer leaves in the kernel and in /run, it finds.
 """
 
 from __future__ import annotations
