@@ -4,7 +4,7 @@
 SANDBOX ?= .venv/bin/python -m nicwatchd.sim.sandbox
 # Tests mostly wait (a lag of 8 s takes 8 s), so run more of them than there are cores.
 WORKERS ?= 6
-# The images that `make test-vm` tests on. Others are cloud-init, net-utils, network-manager, and
+# The images that `make test-vm` tests on. Others are sid, cloud-init, net-utils, network-manager, and
 # whatever else tests/vm/image.py has a recipe for.
 IMAGES ?= trixie bookworm
 # The images that `make bench-peers` uses (tests/bench/peers/agents.py).
@@ -66,9 +66,16 @@ $(VM_STAMP): $(STAMP)
 	@.ci/setup vm
 	@touch $@
 
+REPOSITORY_STAMP := .venv/.set-up-repository
+
+$(REPOSITORY_STAMP): $(STAMP)
+	@.ci/setup repository
+	@touch $@
+
 .PHONY: test-vm
-test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
+test-vm: $(VM_STAMP) $(REPOSITORY_STAMP) ## Test the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@RPM_ARCHS= OUT=build/pair URL=file:///srv/repository systemd/packaging/repository/pair
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
@@ -173,6 +180,15 @@ rpm: ## Build the RPMs of each family (Amazon Linux, RHEL, SLES) for x86_64 and 
 test-packages: deb rpm ## Test the packages: lintian, rpmlint; install, upgrade, purge on Debian 12, 13 and sid (root)
 	@.ci/setup test-packages
 	@systemd/packaging/test
+
+# DIST, OUT, URL and KEY are explained in that script.
+.PHONY: repository
+repository: $(REPOSITORY_STAMP) ## Make a signed repository for apt and dnf of the packages in dist/, in build/repository
+	@systemd/packaging/repository/build
+
+.PHONY: test-repository
+test-repository: $(REPOSITORY_STAMP) ## Test it: install, upgrade, downgrade, remove with apt on Debian, and with dnf (root)
+	@systemd/packaging/repository/test
 
 .PHONY: clean
 clean: ## Remove .venv and everything that was built

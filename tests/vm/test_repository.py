@@ -1,0 +1,112 @@
+"""A host that installs from the repository by apt, as users do: up, down and away, with traffic.
+
+The version before is another one's work: what the newer leaves in the kernel and in /run, it finds.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+import pytest_asyncio
+
+from nicwatchd.sim.probe import all_answer
+from tests.vm import image
+from tests.vm.conftest import HOST
+from tests.vm.enis import script
+from tests.vm.host import PATIENCE, ROOT, VmHost
+from tests.vm.streams import stream, talking
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MADE: Final = ROOT / "build/pair"  # by systemd/packaging/repository/pair
+SOURCES: Final = "/etc/apt/sources.list.d"
+APT: Final = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", "--quiet")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[VmHost]:
+    """An EC2 host that never had nicwatchd, with the repository in /srv."""
+    directory = tmp_path_factory.mktemp(f"{request.param}-apt")
+    archive = directory / "repository.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(MADE, "repository")
+    async with VmHost(image.find(request.param), directory, archive) as booted:
+        request.config.stash[HOST] = booted
+        await booted.vm.run("tar", "--extract", "--file=/dev/vdb", "--directory=/srv")
+        # The distribution's own cannot be reached from here.
+        await booted.vm.run("sh", "-c", f"rm -f /etc/apt/sources.list {SOURCES}/*")
+        await booted.vm.run("cp", "/srv/repository/nicwatchd.sources", SOURCES)
+        await booted.vm.run("apt-get", "update", "--error-on=any")
+        await all_answer(booted.vpc, booted.paths(booted.vpc.primary), PATIENCE)
+        yield booted
+
+
+async def versions(host: VmHost) -> list[str]:
+    """What the repository has, the newest first."""
+    lines = (await host.vm.run("apt-cache", "madison", "nicwatchd")).splitlines()
+    return [line.split("|")[1].strip() for line in lines]
+
+
+async def installed(host: VmHost) -> str:
+    shown = await host.vm.run("dpkg-query", "--show", "--showformat=${Version}", "nicwatchd")
+    return shown.strip()
+
+
+async def traces(host: VmHost) -> list[str]:
+    """All files that bear the name, and the links in the group of ENIs."""
+    found = await host.vm.run("find", "/", "/run", "-xdev", "-name", "*nicwatchd*")
+    links = await host.vm.run("ip", "-oneline", "link", "show", "group", "3778")
+    return sorted([*found.splitlines(), *links.splitlines()])
+
+
+async def programmed_by(host: VmHost, version: str) -> list[str]:
+    """What is in the kernel once this version runs, has applied ens6 and rests."""
+    (eni,) = host.vpc.enis
+    assert await installed(host) == version
+
+    async def works() -> bool:
+        return (await host.status("ens6")).get("state") == "applied"
+
+    await host.eventually(works)
+    assert (await host.vm.try_run("nicwatchd", "status")).code == 0
+    return await host.use(eni)
+
+
+async def test_a_hotplug_works_with_what_apt_installed(host: VmHost) -> None:
+    before = await traces(host)
+    await host.vm.run(*APT, "install", "nicwatchd")
+    assert await installed(host) == (await versions(host))[0]
+    since = host.vm.journal.now
+    async with host.plugged(script("ens6", 2)) as (eni,):
+        await host.until("ens6", "applied", since)
+        await all_answer(host.vpc, host.paths(eni), PATIENCE)
+        await all_answer(host.vpc, host.to_primary(eni), PATIENCE)
+        await host.vm.run(*APT, "remove", "nicwatchd")
+        await host.keeps_nothing()
+        assert not await host.is_in_our_group("ens6")
+    await host.vm.run(*APT, "purge", "nicwatchd")
+    assert await traces(host) == before
+
+
+async def test_an_upgrade_and_a_downgrade_lose_no_stream(host: VmHost) -> None:
+    before = await traces(host)
+    newer, older = await versions(host)
+    await host.vm.run(*APT, "install", f"nicwatchd={older}")
+    async with host.plugged(script("ens6", 2)) as (eni,):
+        first = await programmed_by(host, older)
+        async with stream(host.vpc, eni.ipv6[0]) as ipv6, stream(host.vpc, eni.ipv4[0]) as ipv4:
+            async with talking(ipv6, ipv4):
+                await host.vm.run(*APT, "upgrade")
+                await programmed_by(host, newer)
+            async with talking(ipv6, ipv4):
+                await host.vm.run(*APT, "install", "--allow-downgrades", f"nicwatchd={older}")
+                assert await programmed_by(host, older) == first
+        await host.vm.run(*APT, "purge", "nicwatchd")
+        await host.keeps_nothing()
+    assert await traces(host) == before
+    assert await host.vm.run("systemctl", "list-units", "--failed", "--plain", "--no-legend") == ""
