@@ -18,6 +18,17 @@ strip_for() {
     fi
 }
 
+# Prints who answers for a Debian package: who publishes it (DEBFULLNAME and DEBEMAIL, as for all Debian
+# tools), else the author of the commit that it is made from.
+maintainer() {
+    if [ -n "${DEBEMAIL:-}" ]; then
+        echo "${DEBFULLNAME:-nicwatchd maintainers} <$DEBEMAIL>"
+    else
+        git log -1 --format='%an <%ae>' 2>/dev/null \
+            || die "not a git repository: please set DEBFULLNAME and DEBEMAIL, for the maintainer"
+    fi
+}
+
 version=$("${PYTHON:-python3}" systemd/packaging/version.py)
 # The time of the last commit makes the packages reproducible; without git, it is the current time.
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}

@@ -9,6 +9,7 @@ one tree serves all versions.
 import argparse
 import compileall
 import email
+import hashlib
 import os
 import re
 import shutil
@@ -56,8 +57,15 @@ def requirements() -> list[str]:
 
 
 def download(python: str | None, machine: str, cache: Path) -> list[Path]:
-    """The wheels for a version of Python (None: the running one) on a machine (`uname -m`)."""
-    folder = cache / f"{python or 'this'}-{machine}"
+    """The wheels for a version of Python (None: the running one) on a machine (`uname -m`).
+
+    They stay in `cache` for the next package, until the pins or the requirements change.
+    """
+    wanted = (ROOT / "constraints.txt").read_text() + "\n".join(requirements())
+    name = f"{python or sys.implementation.cache_tag}-{machine}"
+    folder = cache / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
+    if (folder / "complete").exists():
+        return sorted(folder.glob("*.whl"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
     command += ["--dest", str(folder), "--constraint", str(ROOT / "constraints.txt")]
     if python:
@@ -65,8 +73,9 @@ def download(python: str | None, machine: str, cache: Path) -> list[Path]:
         command += ["--implementation=cp", f"--python-version={python}"]
         command += [f"--abi={abi}" for abi in (f"cp{number}", "abi3", "none")]
         command += [f"--platform={glibc}_{machine}" for glibc in GLIBC]
-    shutil.rmtree(folder, ignore_errors=True)  # it may be from an earlier constraints.txt
+    shutil.rmtree(folder, ignore_errors=True)  # what was left of a download that failed
     subprocess.run([*command, *requirements()], check=True)
+    (folder / "complete").touch()
     return sorted(folder.glob("*.whl"))
 
 
