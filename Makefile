@@ -66,15 +66,10 @@ $(VM_STAMP): $(STAMP)
 	@.ci/setup vm
 	@touch $@
 
-REPOSITORY_STAMP := .venv/.set-up-repository
-
-$(REPOSITORY_STAMP): $(STAMP)
-	@.ci/setup repository
-	@touch $@
-
 .PHONY: test-vm
-test-vm: $(VM_STAMP) $(REPOSITORY_STAMP) ## Test the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
+test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@.ci/setup repository
 	@RPM_ARCHS= OUT=build/pair URL=file:///srv/repository systemd/packaging/repository/pair
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
@@ -183,11 +178,13 @@ test-packages: deb rpm ## Test the packages: lintian, rpmlint; install, upgrade,
 
 # DIST, OUT, URL and KEY are explained in that script.
 .PHONY: repository
-repository: $(REPOSITORY_STAMP) ## Make a signed repository for apt and dnf of the packages in dist/, in build/repository
+repository: ## Make a signed repository for apt and dnf of the packages in dist/, in build/repository
+	@.ci/setup repository
 	@systemd/packaging/repository/build
 
 .PHONY: test-repository
-test-repository: $(REPOSITORY_STAMP) ## Test it: install, upgrade, downgrade, remove with apt on Debian, and with dnf (root)
+test-repository: ## Test it: install, upgrade, downgrade, remove with apt on Debian, and with dnf (root)
+	@.ci/setup repository
 	@systemd/packaging/repository/test
 
 .PHONY: clean

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Final
 
 import pytest
 import pytest_asyncio
 
+from nicwatchd.sim.parts import Eni
 from nicwatchd.sim.probe import all_answer
 from tests.vm import image
+from tests.vm.clients import hands_off
 from tests.vm.conftest import HOST
 from tests.vm.enis import script
 from tests.vm.host import PATIENCE, ROOT, VmHost
@@ -64,17 +67,16 @@ async def traces(host: VmHost) -> list[str]:
     return sorted([*found.splitlines(), *links.splitlines()])
 
 
-async def programmed_by(host: VmHost, version: str) -> list[str]:
-    """What is in the kernel once this version runs, has applied ens6 and rests."""
-    (eni,) = host.vpc.enis
+async def programmed_by(host: VmHost, version: str, *enis: Eni) -> list[str]:
+    """What is in the kernel once this version runs, has applied ens6 and ens7, and rests."""
     assert await installed(host) == version
 
     async def works() -> bool:
-        return (await host.status("ens6")).get("state") == "applied"
+        return [(await host.status(n)).get("state") for n in ("ens6", "ens7")] == ["applied"] * 2
 
     await host.eventually(works)
     assert (await host.vm.try_run("nicwatchd", "status")).code == 0
-    return await host.use(eni)
+    return await host.use(*enis)
 
 
 async def test_a_hotplug_works_with_what_apt_installed(host: VmHost) -> None:
@@ -93,20 +95,44 @@ async def test_a_hotplug_works_with_what_apt_installed(host: VmHost) -> None:
     assert await traces(host) == before
 
 
-async def test_an_upgrade_and_a_downgrade_lose_no_stream(host: VmHost) -> None:
+@pytest.mark.client("networkd")
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param(
+            -1, id="the version before", marks=[*map(pytest.mark.only, ("trixie", "bookworm"))]
+        ),
+        # Python is too new there for 0.1.0. What is installed first has the files of the newest.
+        pytest.param(-2, id="the same files", marks=pytest.mark.only("sid")),
+    ],
+)
+async def test_an_upgrade_and_a_downgrade_lose_no_stream(host: VmHost, which: int) -> None:
+    """To addresses that nicwatchd added (ens6), and to those of leases (ens7)."""
     before = await traces(host)
-    newer, older = await versions(host)
+    there = await versions(host)
+    newer, older = there[0], there[which]
     await host.vm.run(*APT, "install", f"nicwatchd={older}")
-    async with host.plugged(script("ens6", 2)) as (eni,):
-        first = await programmed_by(host, older)
-        async with stream(host.vpc, eni.ipv6[0]) as ipv6, stream(host.vpc, eni.ipv4[0]) as ipv4:
-            async with talking(ipv6, ipv4):
+    async with (
+        hands_off(host),
+        host.plugged(script("ens6", 2), dhcp=False) as (own,),
+        host.plugged(script("ens7", 3)) as (leased,),
+    ):
+        first = await programmed_by(host, older, own, leased)
+        async with AsyncExitStack() as stack:
+            streams = [
+                await stack.enter_async_context(stream(host.vpc, address))
+                for eni in (own, leased)
+                for address in eni.addresses()
+            ]
+            async with talking(*streams):
                 await host.vm.run(*APT, "upgrade")
-                await programmed_by(host, newer)
-            async with talking(ipv6, ipv4):
+                await programmed_by(host, newer, own, leased)
+            async with talking(*streams):
                 await host.vm.run(*APT, "install", "--allow-downgrades", f"nicwatchd={older}")
-                assert await programmed_by(host, older) == first
+                assert await programmed_by(host, older, own, leased) == first
         await host.vm.run(*APT, "purge", "nicwatchd")
         await host.keeps_nothing()
+        shown = ("ip", "-oneline", "address", "show", "dev", "ens6", "scope", "global")
+        assert await host.vm.run(*shown) == ""
     assert await traces(host) == before
     assert await host.vm.run("systemctl", "list-units", "--failed", "--plain", "--no-legend") == ""
