@@ -35,10 +35,13 @@ from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.service.routes import JSON, LINES, ROUTES
 from nicwatchd.service.status import HostStatus
 from nicwatchd.service.telling import Observer
+from nicwatchd.service.turnstile import Turnstile
 
 # A request to IMDS may time out on each endpoint.
 ACT_TIMEOUT: Final = 20.0
 READS: Final = ("GET", "HEAD")
+EVENTS: Final = "/v1/events"
+BODY: Final = 4096  # bytes of a body that nobody reads
 SCHEMA: Final = Path(__file__).with_name("openapi.json")  # by openapi.py
 READ_ONLY: Final = "this socket is read-only; nicwatchd.sock beside it takes POST from root"
 
@@ -80,6 +83,7 @@ class Handlers:
         explain: Explain,
         timers: IdleTimers,
         limits: Limits,
+        turnstile: Turnstile,
         key: PostKey | None,
     ) -> None:
         self._service = service
@@ -89,7 +93,7 @@ class Handlers:
         self._key = key
         self._read_only = key is None
         self._streams = EventStreams(service)
-        self._turnstile = asyncio.Lock()
+        self._turnstile = turnstile
         self.underway = Underway()
 
     def application(self) -> web.Application:
@@ -108,12 +112,9 @@ class Handlers:
             "reconcile": self._reconcile,
             "release": self._release,
         }
-        app = web.Application(middlewares=[self._timed, self._guarded])
+        app = web.Application(middlewares=[self._timed, self._one_at_a_time, self._guarded])
         for route in ROUTES:
-            handler = handlers[route.name]
-            if route.method == "GET" and route.media != LINES:
-                handler = self._one_at_a_time(handler)
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, route.path, handlers[route.name])
         return app
 
     # --- around each request -----------------------------------------------------------------
@@ -135,6 +136,10 @@ class Handlers:
             refusal = _error(503, "nicwatchd is stopping")
             refusal.force_close()  # the connection, after this answer
             return refusal
+        if request.body_exists and (request.content_length or BODY + 1) > BODY:
+            refusal = _error(413, "no request here needs a body")
+            refusal.force_close()
+            return refusal
         if self._read_only and request.method not in READS:
             return _error(403, READ_ONLY)
         try:
@@ -145,20 +150,19 @@ class Handlers:
         except web.HTTPNotFound:
             return _error(404, "no such path; GET / says what there is")
 
-    def _one_at_a_time(self, handler: Handler) -> Handler:
-        """Let the loop do its other work between two answers to unprivileged clients.
+    @web.middleware
+    async def _one_at_a_time(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let the daemon do its own work between two answers to unprivileged clients.
 
         They may be hundreds that ask without end; each answer takes a millisecond or so.
         """
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            if self._is_privileged(request):
+        if self._is_privileged(request):
+            return await handler(request)
+        async with self._turnstile:
+            await self._turnstile.step_back()
+            if request.path != EVENTS:
                 return await handler(request)
-            async with self._turnstile:
-                await asyncio.sleep(0)  # the lock is held until the loop has been round
-                return await handler(request)
-
-        return answer
+        return await handler(request)  # lasts
 
     def _is_privileged(self, request: web.Request) -> bool:
         return not self._read_only and is_privileged(request.transport)
@@ -207,7 +211,7 @@ class Handlers:
         status, counts, body = self._service.status(), self._service.counts(), []
         for part in metrics.parts(status, counts, process=wanted == "1"):
             body.append(part)
-            await asyncio.sleep(0)  # all of them take several milliseconds on a large host
+            await self._turnstile.step_back()  # all take several milliseconds on a large host
         return web.Response(body=b"".join(body), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _status(self, _: web.Request) -> web.Response:

@@ -1,0 +1,65 @@
+"""Lets clients without privileges through one at a time, after the daemon's own work.
+
+They may be hundreds that ask without end, and send whatever they like. What each of them costs is
+little; what all of them cost at once would come between an event and the turn that heals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+READS: Final = 4  # by such clients, in each round of the loop
+LOOK: Final = 0.002  # s between two looks whether the turn is over
+# s. A turn takes milliseconds. One that takes longer may be stuck, and then /healthz has to say so.
+LONG: Final = 0.25
+
+
+def never() -> bool:
+    """Whether a turn is underway where there are none."""
+    return False
+
+
+class Turnstile(asyncio.Lock):
+    """Whoever holds it may be served. `is_busy`: whether a turn of the daemon is underway."""
+
+    def __init__(self, is_busy: Callable[[], bool] = never) -> None:
+        super().__init__()
+        self._is_busy = is_busy
+        self._busy_since: float | None = None
+        self._held: dict[asyncio.Transport, None] = {}  # in the order in which they may read on
+
+    async def step_back(self) -> None:
+        """Let the loop do all other work that is due, and a turn that is underway end."""
+        await asyncio.sleep(0)
+        while self._must_wait():  # noqa: ASYNC110 (the core has no event for it)
+            await asyncio.sleep(LOOK)
+
+    def hold(self, transport: asyncio.Transport) -> None:
+        """Read nothing from this client until it is its turn again."""
+        transport.pause_reading()
+        if not self._held:
+            asyncio.get_running_loop().call_soon(self._read_on)
+        self._held[transport] = None
+
+    def _read_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._must_wait():
+            loop.call_later(LOOK, self._read_on)
+            return
+        for transport in list(self._held)[:READS]:
+            del self._held[transport]
+            transport.resume_reading()
+        if self._held:
+            loop.call_soon(self._read_on)
+
+    def _must_wait(self) -> bool:
+        """Whether a turn is underway, and has not been for too long."""
+        if not self._is_busy():
+            self._busy_since = None
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._busy_since is None:
+            self._busy_since = now
+        return now - self._busy_since < LONG
