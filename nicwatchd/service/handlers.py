@@ -27,7 +27,7 @@ from nicwatchd.service.answers import (
 )
 from nicwatchd.service.connections import IdleTimers, Limits, Underway, is_privileged
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.event_stream import EventStreams
+from nicwatchd.service.event_stream import EventStreams, Stream
 from nicwatchd.service.explanation import Explain
 from nicwatchd.service.post_key import PostKey
 from nicwatchd.service.released import Released
@@ -240,26 +240,30 @@ class Handlers:
             limit = self._limits.streams
         if len(self._streams) >= limit:
             return _error(503, "too many event streams are open")
-        lines = self._streams.open()
+        stream = self._streams.open()
         self.underway.begin(endless=True)
         try:
-            return await self._stream(request, lines)
+            return await self._stream(request, stream)
         finally:
-            self._streams.close(lines)
+            self._streams.close(stream)
 
-    async def _stream(
-        self, request: web.Request, lines: asyncio.Queue[bytes]
-    ) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, stream: Stream) -> web.StreamResponse:
         transport = request.transport
         response = web.StreamResponse(headers={"Content-Type": LINES})
         try:
             await response.prepare(request)  # a client that has the headers misses no event
-            while not lines.full():  # a client that reads too slowly misses some: disconnect it
+            while True:
                 self._timers.stop(transport)
-                line = await lines.get()
+                await stream.wait()
                 self._timers.restart(transport)
+                if stream.is_made or self._is_privileged(request):
+                    await response.write(stream.next())
+                    await asyncio.sleep(0)  # at the beginning, there is a line for each interface
+                    continue
+                async with self._turnstile:
+                    await self._turnstile.step_back()
+                    line = stream.next()
                 await response.write(line)
-                await asyncio.sleep(0)  # at the beginning there is a line for each interface
         except ConnectionResetError:
             pass  # the client has disconnected
         return response
