@@ -32,6 +32,7 @@ ACCEPTED: Final = 4
 # Of one request: the longest line, the longest header, how many headers. Ours are far smaller.
 LONGEST: Final = 4096
 HEADERS: Final = 64
+LINGER: Final = 1.0  # s; what a refused request still sends is read, or the answer would be lost
 
 
 class Control:
@@ -94,7 +95,7 @@ class Socket:
             logger=_log(),
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             handler_cancellation=True,  # a closed connection must not count as an open stream
-            lingering_time=0,  # what is sent beyond a refused request is not read
+            lingering_time=LINGER,
             max_line_size=LONGEST,
             max_field_size=LONGEST,
             max_headers=HEADERS,

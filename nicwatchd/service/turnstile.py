@@ -1,12 +1,15 @@
 """Lets clients without privileges through one at a time, after the daemon's own work.
 
 They may be hundreds that ask without end, and send whatever they like. What each of them costs is
-little; what all of them cost at once would come between an event and the turn that heals.
+little; what all of them cost at once would come between an event and the turn that heals. They also
+get a share of the processor's time alone: a daemon that is always busy is one that the kernel lets
+wait, where others want the processor, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -14,6 +17,13 @@ READS: Final = 4  # by such clients, in each round of the loop
 LOOK: Final = 0.002  # s between two looks whether the turn is over
 # s. A turn takes milliseconds. One that takes longer may be stuck, and then /healthz has to say so.
 LONG: Final = 0.25
+# Of a processor, what the loop may use while such clients are served, and how much of it (s of CPU
+# time) at once: some answers after a rest.
+SHARE: Final = 0.25
+CREDIT: Final = 0.02
+DEBT: Final = (
+    0.05  # s; what the daemon itself uses counts, too, but nobody waits for more than that
+)
 
 
 def never() -> bool:
@@ -28,13 +38,15 @@ class Turnstile(asyncio.Lock):
         super().__init__()
         self._is_busy = is_busy
         self._busy_since: float | None = None
+        self._credit = CREDIT
+        self._counted: tuple[float, float] | None = None  # until when, and CPU time until then
         self._held: dict[asyncio.Transport, None] = {}  # in the order in which they may read on
 
     async def step_back(self) -> None:
         """Let the loop do all other work that is due, and a turn that is underway end."""
         await asyncio.sleep(0)
-        while self._must_wait():  # noqa: ASYNC110 (the core has no event for it)
-            await asyncio.sleep(LOOK)
+        while delay := self._delay():  # noqa: ASYNC110 (the core has no event for it)
+            await asyncio.sleep(delay)
 
     def hold(self, transport: asyncio.Transport) -> None:
         """Read nothing from this client until it is its turn again."""
@@ -45,8 +57,8 @@ class Turnstile(asyncio.Lock):
 
     def _read_on(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._must_wait():
-            loop.call_later(LOOK, self._read_on)
+        if delay := self._delay():
+            loop.call_later(delay, self._read_on)
             return
         for transport in list(self._held)[:READS]:
             del self._held[transport]
@@ -54,12 +66,21 @@ class Turnstile(asyncio.Lock):
         if self._held:
             loop.call_soon(self._read_on)
 
-    def _must_wait(self) -> bool:
-        """Whether a turn is underway, and has not been for too long."""
+    def _delay(self) -> float:
+        """The seconds after which to ask again; 0: a client may be served."""
+        now = asyncio.get_running_loop().time()
+        self._count(now)
         if not self._is_busy():
             self._busy_since = None
-            return False
-        now = asyncio.get_running_loop().time()
+            return max(0.0, -self._credit / SHARE)
         if self._busy_since is None:
             self._busy_since = now
-        return now - self._busy_since < LONG
+        return LOOK if now - self._busy_since < LONG else 0.0
+
+    def _count(self, now: float) -> None:
+        used = time.thread_time()
+        if self._counted:
+            then, used_then = self._counted
+            credit = self._credit + (now - then) * SHARE - (used - used_then)
+            self._credit = min(CREDIT, max(-DEBT, credit))
+        self._counted = (now, used)
