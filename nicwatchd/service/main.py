@@ -77,7 +77,12 @@ async def _serve(settings: Settings, config: Path | None, runtime_directory: Pat
             daemon = Daemon(settings.policy(), kernel, EventSocket(), imds, ledger, send)
             daemon.reporting.entries_lost = lambda: send.lost
             explain = explainer(daemon.turn, clock.now, time.time)
-            control = Control(daemon, runtime_directory / SOCKET_NAME, explain=explain)
+            control = Control(
+                daemon,
+                runtime_directory / SOCKET_NAME,
+                explain=explain,
+                is_busy=lambda: daemon.turn.step is not None,
+            )
             _on_signals(daemon.stop, lambda: _reload(daemon, config, send))
             await _with_control(control, daemon.run)
     finally:
