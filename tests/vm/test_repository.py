@@ -72,10 +72,11 @@ async def programmed_by(host: VmHost, version: str, *enis: Eni) -> list[str]:
     assert await installed(host) == version
 
     async def works() -> bool:
-        return [(await host.status(n)).get("state") for n in ("ens6", "ens7")] == ["applied"] * 2
+        states = [(await host.status(name)).get("state") for name in ("ens6", "ens7")]
+        healthy = (await host.vm.try_run("nicwatchd", "status")).code == 0
+        return healthy and states == ["applied"] * 2
 
     await host.eventually(works)
-    assert (await host.vm.try_run("nicwatchd", "status")).code == 0
     return await host.use(*enis)
 
 
