@@ -17,7 +17,7 @@ from typing import Final
 
 from nicwatchd.cli import report_parts as parts
 from nicwatchd.cli.archive import Archive, MissingError
-from nicwatchd.cli.files import create, named, time_of_day
+from nicwatchd.cli.files import named, replace, time_of_day
 from nicwatchd.cli.output import OK, USAGE, fail, say
 from nicwatchd.cli.record import new_mask, run
 from nicwatchd.imds.client import ImdsClient
@@ -51,7 +51,7 @@ def bugreport(arguments: argparse.Namespace) -> int:
     is_masked = not arguments.no_mask
     archive = Archive(new_mask(masked=is_masked))
     try:
-        with create(path) as file:  # before the work: perhaps it cannot be written
+        with replace(path) as file:  # before the work: perhaps it cannot be written
             _fill(archive, arguments, is_masked=is_masked)
             packed = archive.packed(path.name.removesuffix(f".{ENDING}"), int(now.timestamp()))
             file.write(packed)

@@ -162,8 +162,7 @@ class Daemon:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 self._report(KernelTrouble(self._trouble))
-        with contextlib.suppress(OSError):  # it is tried again after the next turn
-            self._ledger.keep_floating(self.host.records)
+        self._ledger.try_floating(self.host.records)  # again after the next turn, if need be
         self._last_turn = self._clock()
         # Not fed while a part is stuck, because a restart can fix that. A restart does not help
         # against a kernel that refuses requests.
@@ -295,10 +294,10 @@ class Daemon:
 
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself. Empty: nothing, and every part makes progress."""
-        kernel = [f"kernel: {self._trouble}"] if self._trouble else []
-        bug = [f"internal error: {self.turn.broken}"] if self.turn.broken else []
-        reload = [self._settings.failed] if self._settings.failed else []
-        return [*kernel, *bug, *reload, *self._stuck()]
+        kernel = self._trouble and f"kernel: {self._trouble}"
+        bug = self.turn.broken and f"internal error: {self.turn.broken}"
+        told = (kernel, bug, self._settings.failed, self._ledger.trouble)
+        return [*filter(None, told), *self._stuck()]
 
     def _stuck(self) -> list[str]:
         """The parts that have made no progress for too long."""

@@ -26,6 +26,7 @@ from typing import Any, Final
 from nicwatchd.core.floating import Record
 from nicwatchd.core.model import PROTOCOL, Address, IPAddress, Key
 from nicwatchd.core.releases import Releases
+from nicwatchd.service import files
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 Entry = tuple[int, str, IPAddress]  # of an address: ifindex, MAC, itself
@@ -37,6 +38,7 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self._file = directory / "addresses.json"
         self._ruleset = directory / "nftables.json"
+        self.trouble = ""  # why what others have cannot be recorded; empty: it is
         self._boot = BOOT_ID.read_text(encoding="ascii").strip()
         self._entries: dict[Entry, str] = {}  # and the address as text: to make it takes a while
         self.releases = Releases()
@@ -48,7 +50,7 @@ class Ledger:
             None  # the text and the seal; None: there is no table
         )
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            document = json.loads(self._ruleset.read_text(encoding="utf-8"))
+            document = json.loads(files.read(self._ruleset))
             if document["boot"] == self._boot:
                 self.ruleset = (str(document["text"]), str(document["seal"]))
 
@@ -59,14 +61,12 @@ class Ledger:
         if ruleset is None:
             self._ruleset.unlink(missing_ok=True)
         else:
-            partial = self._ruleset.with_suffix(".new")
             document = {"boot": self._boot, "text": ruleset[0], "seal": ruleset[1]}
-            partial.write_text(json.dumps(document), encoding="utf-8")
-            partial.replace(self._ruleset)
+            _write(self._ruleset, document)
         self.ruleset = ruleset
 
     def _load(self) -> None:
-        document = json.loads(self._file.read_text(encoding="utf-8"))
+        document = json.loads(files.read(self._file))
         if document["boot"] == self._boot:
             rows = document["addresses"]
             self._entries = {(int(i), str(mac), ip_address(ip)): str(ip) for i, mac, ip in rows}
@@ -103,12 +103,19 @@ class Ledger:
         """Record what others have on the links, and what they took away. Raises OSError."""
         self._keep(self._entries, self.releases, floating)
 
+    def try_floating(self, floating: Mapping[Key, Record]) -> None:
+        """As `keep_floating`. What cannot be recorded is for another time; `trouble` says why."""
+        self.trouble = ""
+        try:
+            self.keep_floating(floating)
+        except OSError as error:
+            self.trouble = f"{self._file} cannot be written: {error.strerror}; the old one stays"
+
     def _keep(
         self, entries: dict[Entry, str], releases: Releases, floating: Mapping[Key, Record]
     ) -> None:
         if (entries, releases, floating) == (self._entries, self.releases, self.floating):
             return
-        partial = self._file.with_suffix(".new")
         released = {"everything": releases.everything, "exceptions": sorted(releases.exceptions)}
         document = {
             "boot": self._boot,
@@ -116,8 +123,7 @@ class Ledger:
             "released": released,
             "floating": [_row(key, record) for key, record in sorted(floating.items())],
         }
-        partial.write_text(json.dumps(document), encoding="utf-8")
-        partial.replace(self._file)
+        _write(self._file, document)
         self._entries, self.releases, self.floating = entries, releases, floating
 
     def keep_needed(self, found: Mapping[Key, Iterable[Address]]) -> None:
@@ -151,6 +157,11 @@ class Ledger:
             else address
             for address in addresses
         )
+
+
+def _write(file: Path, document: Mapping[str, object]) -> None:
+    with files.replacing(file) as written:
+        written.write(json.dumps(document).encode())
 
 
 @lru_cache(maxsize=16384)  # as the addresses of `nicwatchd.netlink.decode`: each stays the same one

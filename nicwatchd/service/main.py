@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
+import shlex
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,6 +25,7 @@ from nicwatchd.service.control import SOCKET_NAME, Control
 from nicwatchd.service.counts import Counts, InUse
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.explanation import explainer
+from nicwatchd.service.files import is_open_to_others
 from nicwatchd.service.journal_sender import outlet
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.offline_release import release
@@ -56,6 +58,11 @@ def run(config: Path | None, runtime_directory: Path) -> None:
         )
     try:
         runtime_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if is_open_to_others(runtime_directory):
+            raise CannotRunError(
+                f"{runtime_directory}: others may replace what is in it; mend that: "
+                f"sudo chmod go-w {shlex.quote(str(runtime_directory))}"
+            )
         lock = Lock(runtime_directory)
     except OSError as error:
         raise CannotRunError(f"{runtime_directory}: {error.strerror}") from None

@@ -18,6 +18,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from nicwatchd.service import trust
 from nicwatchd.service.section_settings import TOLD
 from nicwatchd.service.settings_model import Settings
 
@@ -59,14 +60,21 @@ def _files(main: Path, *, required: bool) -> Iterator[Path]:
         # Not glob(), which silently skips a directory that it may not read.
         inside = main.parent / "conf.d"
         files = inside.iterdir() if inside.exists() else ()
+        for directory in (main.parent, inside):
+            if directory.exists():
+                trust.check_directory(directory)
         yield from sorted(file for file in files if file.match("*.toml"))
+    except trust.UntrustedError as error:
+        raise SettingsError(str(error)) from None
     except OSError as error:
         raise SettingsError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(trust.read(path).decode())
+    except trust.UntrustedError as error:
+        raise SettingsError(str(error)) from None
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -62,6 +62,7 @@ def reexec(command: Sequence[str] | None = None) -> None:
     if inside():
         return
     environment = os.environ | {MARKER: "1", "PATH": search_path(os.environ)}
+    os.umask(0o022)  # as services have it: nobody else may write to the settings that a test makes
     wrapper = wrap(capable=has_capabilities())
     check(wrapper, environment)
     words = [*wrapper, *(command or sys.orig_argv)]

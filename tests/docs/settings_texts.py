@@ -197,7 +197,8 @@ sections](#interface). All durations are in seconds.
 
 makes changes take effect; `[imds]` and `platform` need a restart, which disturbs no traffic. If
 the new settings are wrong, nothing changes, and the journal names the file, the key, and what
-would be right. To see beforehand what new settings would change in the kernel:
+would be right. Only root, and the user that reads them, may be able to write the files and their
+directories: others are refused. To see beforehand what new settings would change in the kernel:
 
     nicwatchd plan --config /etc/nicwatchd/nicwatchd.toml
 
@@ -289,7 +290,8 @@ Changes take effect with
 and
 .B platform
 need a restart, which disturbs no traffic. If the new settings are wrong, nothing changes, and the
-journal says what is wrong.
+journal says what is wrong. Files and directories that others than root and the reading user may
+write are refused.
 """
 MANUAL_END: Final = r""".SH SEE ALSO
 .BR nicwatchd (8)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from nicwatchd.cli.migration.steps import Step
 from nicwatchd.cli.migration.system import System
+from nicwatchd.service.files import replacing
 
 FILE: Final = "/var/lib/nicwatchd/migration.json"
 FORMAT: Final = 1
@@ -69,14 +70,12 @@ def save(system: System, record: Record) -> None:
     """Write the record, and have it on the disk before anything else is done."""
     document = {"format": FORMAT, **asdict(record)}
     path = system.path(FILE)
-    new = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
+        with replacing(path) as file:
+            file.write(json.dumps(document, indent=1).encode())
             file.flush()
             os.fsync(file.fileno())
-        new.replace(path)
     except OSError as error:
         raise RecordError(f"{FILE}: {error.strerror}; nothing was done") from None
 

@@ -8,6 +8,7 @@ anywhere.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -18,6 +19,7 @@ from nicwatchd.cli.client import DaemonError, query
 from nicwatchd.cli.migration import coverage, traces
 from nicwatchd.cli.migration.system import CommandError, System
 from nicwatchd.cli.migration.traces import SourceRule
+from nicwatchd.service.files import replacing
 
 Facts = dict[str, Any]
 
@@ -287,6 +289,6 @@ def _put(path: Path, text: str | None, mode: int) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.nicwatchd")
-    new.write_text(text, encoding="utf-8", errors="surrogateescape")
-    new.chmod(mode)
-    new.replace(path)
+    with replacing(path, mode, new) as file:
+        file.write(text.encode(errors="surrogateescape"))
+        os.fchmod(file.fileno(), mode)
