@@ -171,6 +171,15 @@ rpm: ## Build the RPMs of each family (Amazon Linux, RHEL, SLES) for x86_64 and 
 		PYTHON=$(PIP) systemd/packaging/rpm/build $$family $$arch || exit 1; \
 	done; done
 
+.PHONY: release
+release: ## Build all packages, the sources, an SBOM and SHA256SUMS in dist/; of a tagged commit, or with UNTAGGED=1
+	@PYTHON=$(PYTHON) systemd/packaging/release
+
+.PHONY: reproducible
+reproducible: ## Build a release twice, in two folders on two days, and compare every byte
+	@.ci/setup reproducible
+	@PYTHON=$(PYTHON) systemd/packaging/reproducible
+
 .PHONY: test-packages
 test-packages: deb rpm ## Test the packages: lintian, rpmlint; install, upgrade, purge on Debian 12, 13 and sid (root)
 	@.ci/setup test-packages

@@ -56,14 +56,16 @@ def requirements() -> list[str]:
     return [each for name, each in names.items() if name not in LEFT_OUT]
 
 
-def download(python: str | None, machine: str, cache: Path) -> list[Path]:
-    """The wheels for a version of Python (None: the running one) on a machine (`uname -m`).
-
-    They stay in `cache` for the next package, until the pins or the requirements change.
-    """
+def wheel_folder(python: str | None, machine: str, cache: Path) -> Path:
+    """Where wheels are kept, until the pins or the requirements change."""
     wanted = (ROOT / "constraints.txt").read_text() + "\n".join(requirements())
     name = f"{python or sys.implementation.cache_tag}-{machine}"
-    folder = cache / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
+    return cache / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
+
+
+def download(python: str | None, machine: str, cache: Path) -> list[Path]:
+    """The wheels for a version of Python (None: the running one) on a machine (`uname -m`)."""
+    folder = wheel_folder(python, machine, cache)
     if (folder / "complete").exists():
         return sorted(folder.glob("*.whl"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
