@@ -70,8 +70,7 @@ def test_another_family_is_refused(macros: dict[str, str]) -> None:
 def test_builds_between_releases_sort_before_the_release() -> None:
     versions = ["1.1.0", "1.2.0~git20261201003000.a", "1.2.0~git20261201004500.0", "1.2.0"]
     script = "".join(
-        f'print(rpm.vercmp("{one}", "{other}")) '
-        for one, other in itertools.pairwise(versions)
+        f'print(rpm.vercmp("{one}", "{other}")) ' for one, other in itertools.pairwise(versions)
     )
     done = subprocess.run(
         ["rpm", "--eval", f"%{{lua: {script}}}"], capture_output=True, text=True, check=True
