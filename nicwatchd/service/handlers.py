@@ -268,13 +268,13 @@ class Handlers:
                 await stream.wait()
                 self._timers.restart(transport)
                 if stream.is_made or self._is_privileged(request):
-                    await response.write(stream.next())
+                    await response.write(stream.some())
                     await asyncio.sleep(0)  # at the beginning, there is a line for each interface
                     continue
                 async with self._turnstile:
                     await self._turnstile.step_back()
-                    line = stream.next()
-                await response.write(line)
+                    lines = stream.some()
+                await response.write(lines)
         except ConnectionResetError:
             pass  # the client has disconnected
         return response

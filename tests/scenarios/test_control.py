@@ -79,13 +79,17 @@ async def test_what_the_socket_answers() -> None:
             assert (await host.status(key))["index"] == eth1["index"]
 
 
-async def test_the_read_only_socket_lets_nobody_write() -> None:
+async def test_the_read_only_socket_lets_nobody_write_and_the_other_nobody_without_the_key() -> (
+    None
+):
     async with ec2_host(numbered(1)) as host:
         await host.plug("eth1")
         await host.until("eth1", complete)
         before = await host.kernel_objects()
         for path in ("/v1/release", "/v1/release?interface=eth1", "/v1/reconcile"):
             assert await http_status(host, path, "POST", "status.sock") == 403
+            # As root without the key: so everybody asks by a proxy of root's.
+            assert await http_status(host, path, "POST") == 403
         assert await http_status(host, "/readyz", socket="status.sock") == 200
         assert await host.kernel_objects() == before
 
