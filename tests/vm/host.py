@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from difflib import unified_diff
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -138,23 +139,32 @@ class VmHost:
         if self.peer_table is not None:
             await self.eventually(lambda: self.peer_serves(*enis), PEER_PATIENCE)
         await all_answer(self.vpc, self.paths(*enis), PATIENCE)
-        # Without one, main has nicwatchd's instead, until the next router advertisement.
-        await self.eventually(self._primary_has_its_ways_out)
+        # Addresses answer long before the DHCP client has its routes. Until then, nicwatchd's table
+        # lacks what it takes over from main, and main may have nicwatchd's default instead.
+        for eni in (self.vpc.primary, *enis):
+            if self.vpc.serves_dhcp(eni):
+                await self.eventually(partial(self._leads_out, eni))
         before: list[str] = []
-        while before != (now := await self._reconciled()):
+        while before != (now := await self._settled()):
             before = now
         return now
 
-    async def _primary_has_its_ways_out(self) -> bool:
-        """Whether main has default routes by the primary that are not nicwatchd's."""
+    async def _leads_out(self, eni: Eni) -> bool:
+        """Whether main has default routes by an ENI, of each of its families, not nicwatchd's."""
+        families = {f"-{address.version}" for address in eni.addresses()}
         shown = [
-            await self.vm.run("ip", family, "route", "show", "default", "dev", PRIMARY.name)
-            for family in ("-4", "-6")
+            await self.vm.run("ip", family, "route", "show", "default", "dev", eni.name)
+            for family in families
         ]
         return all(any("proto 236" not in line for line in s.splitlines()) for s in shown)
 
-    async def _reconciled(self) -> list[str]:
-        await self.vm.run("nicwatchd", "reconcile")
+    async def _settled(self) -> list[str]:
+        """What is ours, once the daemon has read everything anew and waits for nothing."""
+
+        async def is_settled() -> bool:
+            return (await self.vm.try_run("nicwatchd", "reconcile")).code == 0
+
+        await self.eventually(is_settled)
         return await self.ours()
 
     async def has_kept(self, programmed: list[str]) -> None:

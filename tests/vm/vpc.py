@@ -56,6 +56,10 @@ class TapVpc(Vpc):
             self.router, "dnsmasq", *options, stdout=DEVNULL, stderr=DEVNULL
         )
 
+    def serves_dhcp(self, eni: Eni) -> bool:
+        """Whether an ENI's DHCP servers and its router's advertisements are there."""
+        return eni.mac in self._dhcp
+
     async def stop_dhcp(self, eni: Eni) -> None:
         """End that service, if it is there."""
         server = self._dhcp.pop(eni.mac, None)
