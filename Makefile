@@ -4,7 +4,7 @@
 SANDBOX ?= .venv/bin/python -m nicwatchd.sim.sandbox
 # Tests mostly wait (a lag of 8 s takes 8 s), so run more of them than there are cores.
 WORKERS ?= 6
-# The images that `make test-vm` tests on. Others are cloud-init, net-utils, network-manager, and
+# The images that `make test-vm` tests on. Others are sid, cloud-init, net-utils, network-manager, and
 # whatever else tests/vm/image.py has a recipe for.
 IMAGES ?= trixie bookworm
 # The images that `make bench-peers` uses (tests/bench/peers/agents.py).
@@ -25,6 +25,7 @@ DESTDIR ?=
 PYTHON ?= python3
 DEB_ARCHS ?= amd64 arm64
 RPM_ARCHS ?= x86_64 aarch64
+RPM_FAMILIES ?= amzn2023 el9 el10 sles16
 
 STAMP := .venv/.set-up
 # A Python with pip, to download the libraries for packages. Not .venv, which needs a compiler.
@@ -68,6 +69,8 @@ $(VM_STAMP): $(STAMP)
 .PHONY: test-vm
 test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP and PCI hot-plug; takes minutes
 	@$(MAKE) --no-print-directory deb DEB_ARCHS=amd64
+	@.ci/setup repository
+	@RPM_ARCHS= OUT=build/pair URL=file:///srv/repository systemd/packaging/repository/pair
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
 	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
 
@@ -155,16 +158,34 @@ install: $(PIP) ## Install on this host, by default under PREFIX=/usr/local (doc
 		--interpreter "$$($(PYTHON) -c 'import sys; print(sys.executable)')" --compile
 
 .PHONY: deb
-deb: $(PIP) ## Build the Debian packages for amd64 and arm64, in dist/
+deb: ## Build the Debian packages for amd64 and arm64, in dist/
+	@PYTHON=$(PYTHON) .ci/setup deb $(DEB_ARCHS)
+	@$(MAKE) --no-print-directory $(PIP)
 	@for arch in $(DEB_ARCHS); do PYTHON=$(PIP) systemd/packaging/deb/build $$arch || exit 1; done
 
 .PHONY: rpm
-rpm: $(PIP) ## Build the RPMs for Amazon Linux 2023, x86_64 and aarch64, in dist/
-	@for arch in $(RPM_ARCHS); do PYTHON=$(PIP) systemd/packaging/rpm/build $$arch || exit 1; done
+rpm: ## Build the RPMs of each family (Amazon Linux, RHEL, SLES) for x86_64 and aarch64, in dist/
+	@PYTHON=$(PYTHON) .ci/setup rpm $(RPM_ARCHS)
+	@$(MAKE) --no-print-directory $(PIP)
+	@for family in $(RPM_FAMILIES); do for arch in $(RPM_ARCHS); do \
+		PYTHON=$(PIP) systemd/packaging/rpm/build $$family $$arch || exit 1; \
+	done; done
 
 .PHONY: test-packages
-test-packages: ## Test the Debian package: lintian, then install, upgrade, purge on Debian 12 and 13 (root)
+test-packages: deb rpm ## Test the packages: lintian, rpmlint; install, upgrade, purge on Debian 12, 13 and sid (root)
+	@.ci/setup test-packages
 	@systemd/packaging/test
+
+# DIST, OUT, URL and KEY are explained in that script.
+.PHONY: repository
+repository: ## Make a signed repository for apt and dnf of the packages in dist/, in build/repository
+	@.ci/setup repository
+	@systemd/packaging/repository/build
+
+.PHONY: test-repository
+test-repository: ## Test it: install, upgrade, downgrade, remove with apt on Debian, and with dnf (root)
+	@.ci/setup repository
+	@systemd/packaging/repository/test
 
 .PHONY: clean
 clean: ## Remove .venv and everything that was built

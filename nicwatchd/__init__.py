@@ -1,3 +1,3 @@
 """nicwatchd: configures hot-plugged network interfaces (ENIs) on an EC2 host."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

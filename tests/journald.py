@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -15,6 +17,13 @@ JOURNALD: Final = "/lib/systemd/systemd-journald"
 WDNS: Final = f"--wdns={Path(__file__).parents[1]}"
 PATIENCE: Final = 20.0  # s
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+
+def send(fields: Mapping[str, str], path: Path = protocols.JOURNAL) -> None:
+    """Send an entry, and wait where journald's socket is full."""
+    with protocols.journal_connect(path) as sender:
+        sender.setblocking(True)
+        protocols.journal_put(sender, protocols.journal_entry(fields))
 
 
 class Journald:
@@ -61,6 +70,15 @@ class Journald:
     def sync(self) -> None:
         """Wait until everything that was sent has been written."""
         assert self.inside("journalctl", "--sync").returncode == 0
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It reads nothing meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         self._process.terminate()

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from uuid import UUID
 
-from nicwatchd.service import entries, journal, writes
+from nicwatchd.service import entries, journal, journal_sender, writes
 from tests.source import ROOT
 
 TEXT = (ROOT / "docs" / "interfaces.md").read_text("utf-8")
 IDS = {value.hex for value in vars(journal).values() if isinstance(value, UUID)}
-MODULES = (entries.__file__, journal.__file__, writes.__file__)
+MODULES = (entries.__file__, journal.__file__, journal_sender.__file__, writes.__file__)
 
 
 def test_each_message_is_in_the_table_and_no_other() -> None:

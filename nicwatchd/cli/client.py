@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nicwatchd.cli.output import NO_DAEMON, NO_INTERFACE, NO_RIGHT, NOT_WELL, USAGE
+from nicwatchd.service.post_key import HEADER, read
 
 TIMEOUT: Final = 5.0  # s; a daemon that is not stuck answers in milliseconds
 ACT_TIMEOUT: Final = 30.0  # s; the daemon waits up to 20 s for IMDS or the kernel
@@ -38,7 +39,7 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
     """The daemon's answer to one request. Raises DaemonError."""
     where = runtime_directory / "nicwatchd.sock"
     try:
-        status, document = _exchange(where, f"{method} {path} HTTP/1.0\r\n\r\n", timeout)
+        status, document = _exchange(where, method, path, timeout)
     except (FileNotFoundError, ConnectionRefusedError):
         raise DaemonError(
             f"the daemon is not running (nothing listens on {where}); "
@@ -58,14 +59,18 @@ def ask(runtime_directory: Path, method: str, path: str, timeout: float = TIMEOU
     return document
 
 
-def _exchange(where: Path, request: str, timeout: float) -> tuple[int, Any]:
+def _exchange(where: Path, method: str, path: str, timeout: float) -> tuple[int, Any]:
     """Send a request without a body; returns the status and the JSON document.
 
     In HTTP/1.0, the answer ends when the server closes the connection. Raises OSError, and
     ValueError if the answer is not HTTP with JSON.
     """
     with _connected(where, timeout) as connection:
-        connection.sendall(request.encode())
+        # Read now, it is the key of the daemon that we are connected to: a new one makes a new key
+        # before it listens.
+        key = read(where.parent) if method == "POST" else ""
+        header = f"{HEADER}: {key}\r\n" if key else ""
+        connection.sendall(f"{method} {path} HTTP/1.0\r\n{header}\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(RECEIVE), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1."):

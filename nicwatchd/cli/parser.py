@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nicwatchd import __version__
 from nicwatchd.cli.output import say
 
 if TYPE_CHECKING:
@@ -44,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    text = "print the version, the commit, and the versions of Python and pyroute2"
+    top.add_argument("--version", action=_Version, nargs=0, help=text)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         *(_add_status, _add_explain, _add_wait, _add_watch, _add_history, _add_doctor),
@@ -99,7 +99,9 @@ def _seconds(text: str) -> float:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        say(f"{parser.prog} {__version__}")
+        from nicwatchd.cli.version import version_text  # only here, as for a command
+
+        say(version_text())
         parser.exit()
 
 

@@ -12,13 +12,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from nicwatchd import __version__
 from nicwatchd.cli.archive import MissingError, Part
 from nicwatchd.cli.client import DaemonError, fetch
+from nicwatchd.cli.version import built_from, version_of
 from nicwatchd.core.metadata import Value
 from nicwatchd.imds.client import MACS, ImdsClient
 
@@ -190,9 +190,9 @@ def managers() -> str:
 def versions() -> str:
     """The versions of everything that matters, as far as they are known."""
     lines = [
-        f"nicwatchd {__version__}",
+        f"nicwatchd {__version__}, commit {built_from() or 'unknown'}",
         f"Python {platform.python_version()} ({sys.executable})",
-        *(f"{name} {_version_of(name)}" for name in LIBRARIES),
+        *(f"{name} {version_of(name)}" for name in LIBRARIES),
         f"Linux {platform.release()} {platform.machine()}",
     ]
     for words in (("systemctl", "--version"), ("ip", "-V"), ("nft", "--version")):
@@ -205,13 +205,6 @@ def versions() -> str:
     except OSError as error:
         lines.append(f"/etc/os-release: {error.strerror}")
     return "\n".join(lines) + "\n"
-
-
-def _version_of(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "is not installed"
 
 
 async def imds_keys(client: ImdsClient) -> dict[str, str | None]:

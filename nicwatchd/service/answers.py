@@ -100,6 +100,7 @@ class EventAnswer(InterfaceStatus):
     `type` is `present` in the lines at the beginning. `time`: seconds of the Unix epoch. `previous`
     is the state, or for the type `health` the health, before. `family`: whose health changed.
     `changed`: for the type `changed`, what nicwatchd changed in the kernel: "+9 routes, -1 rule".
+    `missed`: how many lines before this one were dropped, since the client reads too slowly.
     """
 
     type: str = Field(examples=["present", "transition", "fight", "health"])
@@ -108,3 +109,4 @@ class EventAnswer(InterfaceStatus):
     cause: ReasonStatus | None = None
     family: FamilyName | None = None
     changed: str | None = None
+    missed: int = 0

@@ -15,6 +15,8 @@ from typing import Final
 
 from aiohttp import web
 
+from nicwatchd.service.turnstile import Turnstile
+
 IDLE: Final = 30.0  # s without a request, or without reading the answer; exceeds ACT_TIMEOUT
 
 
@@ -101,27 +103,78 @@ class Underway:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-class Gate(asyncio.Protocol):
-    """Accepts a new connection, or closes it if there are too many."""
+CHUNK: Final = bytearray(4096)  # what is read of one connection at once; used by one at a time
 
-    def __init__(self, server: web.Server, timers: IdleTimers, limits: Limits) -> None:
+
+class Gate(asyncio.BufferedProtocol):
+    """Accepts a new connection, or closes it if there are too many.
+
+    Stands between the connection and aiohttp's handler. Clients without privileges are read a chunk
+    at a time, and one after the other.
+    """
+
+    def __init__(
+        self, server: web.Server, timers: IdleTimers, limits: Limits, turnstile: Turnstile
+    ) -> None:
         self._server = server
         self._timers = timers
         self._limits = limits
+        self._turnstile = turnstile
+        self._transport: asyncio.Transport | None = None
+        self._handler: web.RequestHandler | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
+        """See `asyncio.BaseProtocol`."""
         assert isinstance(transport, asyncio.Transport), "a stream"  # noqa: S101 (types)
         limit = self._limits.connections
-        if self._limits.reserved and not is_privileged(transport):
+        privileged = bool(self._limits.reserved) and is_privileged(transport)
+        if not privileged:
             limit -= self._limits.reserved
         if len(self._server.connections) >= limit:
             transport.abort()
             return
-        handler = self._server()
-        transport.set_protocol(handler)
+        self._handler = handler = self._server()
+        if privileged:
+            transport.set_protocol(handler)
+        else:
+            self._transport = transport
         self._timers.restart(transport)
         handler.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """See `asyncio.BufferedProtocol`."""
+        del sizehint
+        return CHUNK
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        if self._handler is None or self._transport is None:
+            return
+        self._handler.data_received(bytes(CHUNK[:nbytes]))
+        # If it has stopped reading, it goes on when it has handled what it has.
+        if self._transport.is_reading() and not self._transport.is_closing():
+            self._turnstile.hold(self._transport)
+
+    def eof_received(self) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        if self._handler is not None:
+            self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
+            self._handler = None
 
 
 def is_privileged(transport: asyncio.BaseTransport | None) -> bool:

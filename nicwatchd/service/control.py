@@ -1,14 +1,16 @@
 """The sockets: HTTP over Unix sockets. `ROUTES` (routes.py) is what they answer.
 
-Anyone on the host may connect to both. On the control socket, POST needs root or our own user. The
-read-only socket refuses any POST, whoever asks: it is the one for scrapers, and for a proxy, behind
-which everybody has the proxy's uid.
+Anyone on the host may connect to both. On the control socket, POST needs root or our own user, and
+the key of post_key.py, which nobody behind a proxy has. The read-only socket refuses any POST,
+whoever asks: it is the one for scrapers and proxies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +20,26 @@ from aiohttp.http import HttpProcessingError
 from nicwatchd.service.connections import CONTROL, IDLE, READ_ONLY, Gate, IdleTimers, Limits
 from nicwatchd.service.explanation import Explain, nobody
 from nicwatchd.service.handlers import Handlers, Service
+from nicwatchd.service.post_key import PostKey
+from nicwatchd.service.turnstile import Turnstile, never
 
 SOCKET_NAME: Final = "nicwatchd.sock"
 READ_ONLY_NAME: Final = "status.sock"  # beside the other
 SHUTDOWN_TIMEOUT: Final = 1.0
+# Connections that wait to be accepted, and how many are, in each round of the loop.
+BACKLOG: Final = 1024
+ACCEPTED: Final = 4
+# Of one request: the longest line, the longest header, how many headers. Ours are far smaller.
+LONGEST: Final = 4096
+HEADERS: Final = 64
+LINGER: Final = 1.0  # s; what a refused request still sends is read, or the answer would be lost
 
 
 class Control:
-    """Both sockets. `start` replaces the socket files of a daemon that has died."""
+    """Both sockets, and the key. `start` replaces the files of a daemon that has died.
+
+    `is_busy`: whether a turn of the daemon is underway; unprivileged clients wait for its end.
+    """
 
     def __init__(
         self,
@@ -33,16 +47,20 @@ class Control:
         path: Path,
         idle: float = IDLE,
         explain: Explain = nobody,
+        is_busy: Callable[[], bool] = never,
     ) -> None:
         self.path = path
         self.read_only_path = path.with_name(READ_ONLY_NAME)
+        self.key = PostKey(path.parent)
+        self.turnstile = turnstile = Turnstile(is_busy)
         self.sockets = (
-            Socket(service, path, CONTROL, idle, explain, read_only=False),
-            Socket(service, self.read_only_path, READ_ONLY, idle, explain, read_only=True),
+            Socket(service, path, CONTROL, idle, explain, turnstile, self.key),
+            Socket(service, self.read_only_path, READ_ONLY, idle, explain, turnstile, None),
         )
 
     async def start(self) -> None:
-        """Start serving. Raises OSError if a socket cannot be created."""
+        """Start serving. Raises OSError if a socket or the key cannot be created."""
+        self.key.make()  # before anybody can connect
         for each in self.sockets:
             await each.start()
 
@@ -50,10 +68,11 @@ class Control:
         """Stop serving."""
         for each in self.sockets:
             await each.close()
+        self.key.remove()
 
 
 class Socket:
-    """The server of one socket."""
+    """The server of one socket. `key`: what a POST must carry; None: it is read-only."""
 
     def __init__(
         self,
@@ -62,19 +81,24 @@ class Socket:
         limits: Limits,
         idle: float,
         explain: Explain,
-        *,
-        read_only: bool,
+        turnstile: Turnstile,
+        key: PostKey | None,
     ) -> None:
         self.path = path
         self.timers = IdleTimers(idle, limits.connections)
         self._limits = limits
-        self._handlers = Handlers(service, explain, self.timers, limits, read_only=read_only)
+        self._turnstile = turnstile
+        self._handlers = Handlers(service, explain, self.timers, limits, turnstile, key)
         self._runner = web.AppRunner(
             self._handlers.application(),
             access_log=None,
             logger=_log(),
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             handler_cancellation=True,  # a closed connection must not count as an open stream
+            lingering_time=LINGER,
+            max_line_size=LONGEST,
+            max_field_size=LONGEST,
+            max_headers=HEADERS,
         )
         self._listening: asyncio.Server | None = None
 
@@ -82,14 +106,23 @@ class Socket:
         """Start serving. Raises OSError if the socket cannot be created."""
         self.path.unlink(missing_ok=True)  # we hold the lock, so no other daemon uses it
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        self._listening = await loop.create_unix_server(self._gate, str(self.path))
-        self.path.chmod(0o666)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.bind(str(self.path))
+            self.path.chmod(0o666)
+            loop = asyncio.get_running_loop()
+            self._listening = await loop.create_unix_server(
+                self._gate, sock=listening, backlog=ACCEPTED
+            )
+        except BaseException:
+            listening.close()
+            raise
+        listening.listen(BACKLOG)  # asyncio takes one number for both
 
-    def _gate(self) -> asyncio.Protocol:
+    def _gate(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None, "set up by start"  # noqa: S101 (for the type checker)
-        return Gate(server, self.timers, self._limits)
+        return Gate(server, self.timers, self._limits, self._turnstile)
 
     async def close(self) -> None:
         """Stop serving."""

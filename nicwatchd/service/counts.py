@@ -40,8 +40,9 @@ class Counts:
 
     `heals_of` and `fights_of` are by ifindex, of the interfaces that are present. `to_working`: by
     family, the seconds from the attach until it worked first. `since_turn` is the time in seconds
-    since the last turn ended. `leads`: by family, whether main's best default route is the
-    primary's; empty where the settings want another one.
+    since the last turn ended. `entries_lost`: that the journal did not take. `leads`: by
+    family, whether main's best default route is the primary's; empty where the settings want
+    another one.
     """
 
     transitions: Counter[State] = field(default_factory=Counter)
@@ -55,6 +56,7 @@ class Counts:
     imds_success: float | None = None
     overruns: int = 0
     since_turn: float = 0.0
+    entries_lost: int = 0
     settings: InUse = InUse()
     leads: Mapping[Family, bool] = field(default_factory=dict)
 

@@ -6,8 +6,8 @@ Each line is made once, however many clients read it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -41,6 +41,7 @@ from nicwatchd.service.status import (
 from nicwatchd.service.telling import Observer, Reported, Told
 
 PENDING: Final = 1000  # lines for a client that reads too slowly
+PENDING_BYTES: Final = 1 << 20
 PRESENT: Final = "present"
 # The types of what is told about an interface.
 TYPES: Final[Mapping[type, str]] = {
@@ -57,8 +58,6 @@ TYPES: Final[Mapping[type, str]] = {
     Surprised: "internal-error",
 }
 
-Lines = asyncio.Queue[bytes]
-
 
 class Source(Protocol):
     """Where the events come from."""
@@ -70,30 +69,90 @@ class Source(Protocol):
         """Tell this observer what happens; returns a function that unsubscribes it."""
 
 
+class Stream:
+    """What one client has still to get: how the interfaces are, and what has happened since.
+
+    Of a client that reads too slowly, all of that is dropped. It gets the interfaces anew, as they
+    are once it reads on, and the first of these lines says how many it missed.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._present = deque(source.status().interfaces)
+        self._lines: deque[bytes] = deque()
+        self._size = 0  # bytes of these
+        self._missed = 0
+        self._begins_anew = False
+        self._news = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._present) + len(self._lines)
+
+    def put(self, line: bytes) -> None:
+        """Something has happened."""
+        self._lines.append(line)
+        self._size += len(line)
+        if len(self._lines) > PENDING or self._size > PENDING_BYTES:
+            self._missed += len(self)
+            self._begins_anew = True
+            self._present.clear()
+            self._forget()
+        self._news.set()
+
+    def _forget(self) -> None:
+        self._lines.clear()
+        self._size = 0
+
+    async def wait(self) -> None:
+        """Return once there is a line."""
+        while not self._is_there():
+            self._news.clear()
+            await self._news.wait()
+
+    def _is_there(self) -> bool:
+        if self._begins_anew:
+            self._begins_anew = False
+            self._present.extend(self._source.status().interfaces)
+            self._forget()  # what has happened since the drop is in there
+        return bool(self._present or self._lines)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the next line is there already; to make one takes a tenth of a millisecond."""
+        return not self._present
+
+    def next(self) -> bytes:
+        """The next line; there is one: see `wait`."""
+        if self._present:
+            missed, self._missed = self._missed, 0
+            return _encode(present(self._present.popleft(), missed))
+        line = self._lines.popleft()
+        self._size -= len(line)
+        return line
+
+
 class EventStreams:
     """The open streams of one socket."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._open: list[Lines] = []
+        self._open: list[Stream] = []
         self._unsubscribe: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self) -> Lines:
-        """Begin a stream: its queue, which has a line for each interface as it is now."""
-        lines = Lines(maxsize=PENDING)
-        for interface in self._source.status().interfaces:
-            lines.put_nowait(_encode(present(interface)))
+    def open(self) -> Stream:
+        """Begin a stream, with a line for each interface as it is now."""
+        stream = Stream(self._source)
         if self._unsubscribe is None:
             self._unsubscribe = self._source.subscribe(self._observe)
-        self._open.append(lines)
-        return lines
+        self._open.append(stream)
+        return stream
 
-    def close(self, lines: Lines) -> None:
+    def close(self, stream: Stream) -> None:
         """End a stream."""
-        self._open.remove(lines)
+        self._open.remove(stream)
         if not self._open and self._unsubscribe:
             self._unsubscribe()
             self._unsubscribe = None
@@ -102,14 +161,14 @@ class EventStreams:
         if told.status is None:
             return
         line = _encode(event(told, told.status))
-        for lines in self._open:
-            with contextlib.suppress(asyncio.QueueFull):  # it is disconnected, see the reader
-                lines.put_nowait(line)
+        for stream in self._open:
+            stream.put(line)
 
 
-def present(status: InterfaceStatus) -> EventAnswer:
-    """The line for an interface at the beginning of a stream."""
-    return EventAnswer(**dict(status), type=PRESENT, time=_now(), cause=_cause(status))
+def present(status: InterfaceStatus, missed: int = 0) -> EventAnswer:
+    """The line for an interface at the beginning of a stream, or after so many missed lines."""
+    cause = _cause(status)
+    return EventAnswer(**dict(status), type=PRESENT, time=_now(), cause=cause, missed=missed)
 
 
 def event(told: Told, status: InterfaceStatus) -> EventAnswer:

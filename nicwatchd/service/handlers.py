@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from nicwatchd import __version__
 from nicwatchd.core.model import IPAddress
 from nicwatchd.core.port import KernelError
-from nicwatchd.service import metrics, readiness
+from nicwatchd.service import prometheus, readiness
 from nicwatchd.service.answers import (
     ErrorAnswer,
     HealthAnswer,
@@ -25,19 +25,24 @@ from nicwatchd.service.answers import (
     ReleasedAnswer,
     RequestEntry,
 )
+from nicwatchd.service.bodies import Bodies, in_pieces
 from nicwatchd.service.connections import IdleTimers, Limits, Underway, is_privileged
 from nicwatchd.service.counts import Counts
-from nicwatchd.service.event_stream import EventStreams
+from nicwatchd.service.event_stream import EventStreams, Stream
 from nicwatchd.service.explanation import Explain
+from nicwatchd.service.post_key import PostKey
 from nicwatchd.service.released import Released
 from nicwatchd.service.requests import UnknownInterfaceError
 from nicwatchd.service.routes import JSON, LINES, ROUTES
 from nicwatchd.service.status import HostStatus
 from nicwatchd.service.telling import Observer
+from nicwatchd.service.turnstile import Turnstile
 
 # A request to IMDS may time out on each endpoint.
 ACT_TIMEOUT: Final = 20.0
 READS: Final = ("GET", "HEAD")
+EVENTS: Final = "/v1/events"
+BODY: Final = 4096  # bytes of a body that nobody reads
 SCHEMA: Final = Path(__file__).with_name("openapi.json")  # by openapi.py
 READ_ONLY: Final = "this socket is read-only; nicwatchd.sock beside it takes POST from root"
 
@@ -68,7 +73,10 @@ class Service(Protocol):
 
 
 class Handlers:
-    """The requests of one socket. `read_only`: nobody is privileged, and nothing may be changed."""
+    """The requests of one socket.
+
+    `key`: what a POST must carry; None: nobody is privileged, and nothing may be changed.
+    """
 
     def __init__(
         self,
@@ -76,16 +84,18 @@ class Handlers:
         explain: Explain,
         timers: IdleTimers,
         limits: Limits,
-        *,
-        read_only: bool,
+        turnstile: Turnstile,
+        key: PostKey | None,
     ) -> None:
         self._service = service
         self._explain = explain
         self._timers = timers
         self._limits = limits
-        self._read_only = read_only
+        self._key = key
+        self._read_only = key is None
         self._streams = EventStreams(service)
-        self._turnstile = asyncio.Lock()
+        self._turnstile = turnstile
+        self._bodies = Bodies()
         self.underway = Underway()
 
     def application(self) -> web.Application:
@@ -104,12 +114,9 @@ class Handlers:
             "reconcile": self._reconcile,
             "release": self._release,
         }
-        app = web.Application(middlewares=[self._timed, self._guarded])
+        app = web.Application(middlewares=[self._timed, self._one_at_a_time, self._guarded])
         for route in ROUTES:
-            handler = handlers[route.name]
-            if route.method == "GET" and route.media != LINES:
-                handler = self._one_at_a_time(handler)
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, route.path, handlers[route.name])
         return app
 
     # --- around each request -----------------------------------------------------------------
@@ -131,6 +138,10 @@ class Handlers:
             refusal = _error(503, "nicwatchd is stopping")
             refusal.force_close()  # the connection, after this answer
             return refusal
+        if request.body_exists and (request.content_length or BODY + 1) > BODY:
+            refusal = _error(413, "no request here needs a body")
+            refusal.force_close()
+            return refusal
         if self._read_only and request.method not in READS:
             return _error(403, READ_ONLY)
         try:
@@ -141,22 +152,21 @@ class Handlers:
         except web.HTTPNotFound:
             return _error(404, "no such path; GET / says what there is")
 
-    def _one_at_a_time(self, handler: Handler) -> Handler:
-        """Let the loop do its other work between two answers to unprivileged clients.
+    @web.middleware
+    async def _one_at_a_time(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let the daemon do its own work between two answers to unprivileged clients.
 
         They may be hundreds that ask without end; each answer takes a millisecond or so.
         """
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            if self._may_write(request):
+        if self._is_privileged(request):
+            return await handler(request)
+        async with self._turnstile:
+            await self._turnstile.step_back()
+            if request.path != EVENTS:
                 return await handler(request)
-            async with self._turnstile:
-                await asyncio.sleep(0)  # the lock is held until the loop has been round
-                return await handler(request)
+        return await handler(request)  # lasts
 
-        return answer
-
-    def _may_write(self, request: web.Request) -> bool:
+    def _is_privileged(self, request: web.Request) -> bool:
         return not self._read_only and is_privileged(request.transport)
 
     # --- reading -----------------------------------------------------------------------------
@@ -200,18 +210,27 @@ class Handlers:
         wanted = request.query.get("process", "1")
         if wanted not in {"0", "1"}:
             return _error(400, f"process is 0 or 1, not {wanted!r}")
+        await asyncio.to_thread(prometheus.load)
+        from nicwatchd.service import metrics  # noqa: PLC0415 (with the library)
+
         status, counts, body = self._service.status(), self._service.counts(), []
         for part in metrics.parts(status, counts, process=wanted == "1"):
             body.append(part)
-            await asyncio.sleep(0)  # all of them take several milliseconds on a large host
-        return web.Response(body=b"".join(body), headers={"Content-Type": metrics.CONTENT_TYPE})
+            await self._turnstile.step_back()  # all take several milliseconds on a large host
+        headers = {"Content-Type": metrics.CONTENT_TYPE}
+        return web.Response(body=in_pieces(b"".join(body)), headers=headers)
 
     async def _status(self, _: web.Request) -> web.Response:
-        return _answer(self._service.status())
+        status = self._service.status()
+        return _json(self._bodies.of("status", status, status.model_dump_json))
 
     async def _interfaces(self, _: web.Request) -> web.Response:
         interfaces = self._service.status().interfaces
-        return _json(f"[{','.join(interface.model_dump_json() for interface in interfaces)}]")
+
+        def make() -> str:
+            return f"[{','.join(interface.model_dump_json() for interface in interfaces)}]"
+
+        return _json(self._bodies.of("interfaces", interfaces, make))
 
     async def _interface(self, request: web.Request) -> web.Response:
         key, status = request.match_info["key"], self._service.status()
@@ -228,30 +247,34 @@ class Handlers:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         limit = self._limits.unprivileged_streams
-        if self._may_write(request):
+        if self._is_privileged(request):
             limit = self._limits.streams
         if len(self._streams) >= limit:
             return _error(503, "too many event streams are open")
-        lines = self._streams.open()
+        stream = self._streams.open()
         self.underway.begin(endless=True)
         try:
-            return await self._stream(request, lines)
+            return await self._stream(request, stream)
         finally:
-            self._streams.close(lines)
+            self._streams.close(stream)
 
-    async def _stream(
-        self, request: web.Request, lines: asyncio.Queue[bytes]
-    ) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, stream: Stream) -> web.StreamResponse:
         transport = request.transport
         response = web.StreamResponse(headers={"Content-Type": LINES})
         try:
             await response.prepare(request)  # a client that has the headers misses no event
-            while not lines.full():  # a client that reads too slowly misses some: disconnect it
+            while True:
                 self._timers.stop(transport)
-                line = await lines.get()
+                await stream.wait()
                 self._timers.restart(transport)
+                if stream.is_made or self._is_privileged(request):
+                    await response.write(stream.next())
+                    await asyncio.sleep(0)  # at the beginning, there is a line for each interface
+                    continue
+                async with self._turnstile:
+                    await self._turnstile.step_back()
+                    line = stream.next()
                 await response.write(line)
-                await asyncio.sleep(0)  # at the beginning there is a line for each interface
         except ConnectionResetError:
             pass  # the client has disconnected
         return response
@@ -280,8 +303,10 @@ class Handlers:
         self, request: web.Request, act: Callable[[str | None], Awaitable[web.Response]]
     ) -> web.Response:
         """Carry out a POST for the interface that it names, or the host. It needs privileges."""
-        if not self._may_write(request):
+        if self._key is None or not self._is_privileged(request):
             return _error(403, "only root and nicwatchd's own user may do this")
+        if refusal := self._key.refusal(request.headers):
+            return _error(403, refusal)
         try:
             return await asyncio.wait_for(act(request.query.get("interface")), ACT_TIMEOUT)
         except TimeoutError:
@@ -295,9 +320,9 @@ class Handlers:
 
 
 @cache
-def _schema() -> str:
+def _schema() -> bytes:
     """Read, not made: that takes 20 ms, in which the loop would do nothing else."""
-    return SCHEMA.read_text(encoding="utf-8")
+    return SCHEMA.read_bytes()
 
 
 def _no_interface(status: HostStatus, key: str) -> str:
@@ -305,12 +330,14 @@ def _no_interface(status: HostStatus, key: str) -> str:
 
 
 def _answer(model: BaseModel, *, failing: bool = False) -> web.Response:
-    return _json(model.model_dump_json(), 503 if failing else 200)
+    return _json(model.model_dump_json().encode(), 503 if failing else 200)
 
 
 def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return _json(ErrorAnswer(error=text).model_dump_json(), status, headers)
+    return _json(ErrorAnswer(error=text).model_dump_json().encode(), status, headers)
 
 
-def _json(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(text=text, status=status, headers=headers, content_type=JSON)
+def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=in_pieces(body), status=status, headers=headers, content_type=JSON, charset="utf-8"
+    )

@@ -5,7 +5,6 @@ What the entries say is in `nicwatchd.service.entries`; each has enough fields t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import UUID
@@ -26,7 +25,7 @@ from nicwatchd.core.news import (
     Surprised,
     Wrote,
 )
-from nicwatchd.service import entries, protocols, writes
+from nicwatchd.service import entries, writes
 from nicwatchd.service.entries import DEBUG, ERROR, INFO, NOTICE, WARNING
 from nicwatchd.service.journal_reader import JournalUnreadableError, Range, this_boot
 from nicwatchd.service.journal_reader import entries as read_entries
@@ -40,15 +39,7 @@ from nicwatchd.service.telling import (
     Told,
 )
 
-try:
-    from systemd import journal as library
-except ImportError:  # Amazon Linux has it for its old Python only
-    library = None
-
 __all__ = ["DEBUG", "ERROR", "INFO", "NOTICE", "WARNING", "JournalUnreadableError"]
-
-SOCKET: Final = protocols.JOURNAL
-IDENTIFIER: Final = "nicwatchd"
 
 # Generated with `journalctl --new-id128`; the catalog explains each.
 STARTED: Final = UUID("81dff20752e448e7a835086952327afc")
@@ -73,6 +64,7 @@ BYPASS_ENDED: Final = UUID("99751a5e03024d5386d63b235a21e2d7")
 FAMILY_GIVEN_UP: Final = UUID("c7a233deac53441b99179e79417a5a84")
 EGRESS_MOVED: Final = UUID("e579cb5fd0834379b33dd800ea447af6")
 WROTE: Final = UUID("a49c653259ab41fa8e94517b34b02880")
+ENTRIES_LOST: Final = UUID("c6fd23f21e2e4ca1b6c7cc0f1469931e")
 
 # The entries that a status is made from: those about interfaces.
 MATCHES: Final = (
@@ -81,37 +73,6 @@ MATCHES: Final = (
 )
 
 Sink = Callable[[UUID, str, int, Mapping[str, str]], None]
-
-
-def to_journald(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
-    """Send one entry to systemd-journald. If that fails, write the message to standard error."""
-    entry = {
-        "MESSAGE": message,
-        "MESSAGE_ID": message_id.hex,
-        "PRIORITY": str(priority),
-        "SYSLOG_IDENTIFIER": IDENTIFIER,
-        **fields,
-    }
-    try:
-        if library:  # its `send` would add the line of code, which is always this one
-            library.sendv(*(f"{name}={value}" for name, value in entry.items()))
-        else:
-            protocols.journal_send(entry)
-    except OSError:  # journald is stopped or out of memory: no reason to exit
-        to_stderr(message_id, message, priority, fields)
-
-
-def to_stderr(message_id: UUID, message: str, priority: int, fields: Mapping[str, str]) -> None:
-    """Write the message as one line to standard error, without the fields."""
-    del message_id, fields
-    if priority < DEBUG:
-        sys.stderr.write(f"{message}\n")
-        sys.stderr.flush()
-
-
-def sink() -> Sink:
-    """Journald if it is running, else standard error."""
-    return to_journald if SOCKET.exists() else to_stderr
 
 
 class Journal:

@@ -9,6 +9,7 @@ import shlex
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 from nicwatchd import __version__
@@ -25,6 +26,7 @@ from nicwatchd.service.counts import Counts, InUse
 from nicwatchd.service.daemon import Daemon
 from nicwatchd.service.explanation import explainer
 from nicwatchd.service.files import is_open_to_others
+from nicwatchd.service.journal_sender import outlet
 from nicwatchd.service.ledger import Ledger
 from nicwatchd.service.offline_release import release
 from nicwatchd.service.platform import NOT_EC2, Lock, is_ec2
@@ -74,19 +76,25 @@ def run(config: Path | None, runtime_directory: Path) -> None:
 
 
 async def _serve(settings: Settings, config: Path | None, runtime_directory: Path) -> None:
-    send = journal.sink()
+    send = outlet()
     kernel = NetlinkKernel()
     try:
         async with ImdsClient(settings.imds.options(), clock=clock.now) as imds:
-            daemon = Daemon(
-                settings.policy(), kernel, EventSocket(), imds, Ledger(runtime_directory), send
-            )
+            ledger = Ledger(runtime_directory)
+            daemon = Daemon(settings.policy(), kernel, EventSocket(), imds, ledger, send)
+            daemon.reporting.entries_lost = lambda: send.lost
             explain = explainer(daemon.turn, clock.now, time.time)
-            control = Control(daemon, runtime_directory / SOCKET_NAME, explain=explain)
+            control = Control(
+                daemon,
+                runtime_directory / SOCKET_NAME,
+                explain=explain,
+                is_busy=lambda: daemon.turn.step is not None,
+            )
             _on_signals(daemon.stop, lambda: _reload(daemon, config, send))
             await _with_control(control, daemon.run)
     finally:
         kernel.close()
+        send.close()
 
 
 async def _with_control(control: Control, serve: Callable[[], Awaitable[None]]) -> None:
@@ -163,7 +171,8 @@ class _Idle:
 
 async def _idle(policy: Policy, runtime_directory: Path) -> None:
     """Serve the control socket, and say why nothing is managed. Nothing failed, so do not exit."""
-    journal.sink()(journal.IDLE, f"idle: {NOT_EC2}", journal.NOTICE, {})
+    with closing(outlet()) as send:
+        send(journal.IDLE, f"idle: {NOT_EC2}", journal.NOTICE, {})
     stopping = asyncio.Event()
     _on_signals(stopping.set, lambda: None)
 

@@ -2,9 +2,6 @@
 
 All metrics are made from the status and the counts of that moment; nothing is counted twice. Every
 series is there from the beginning, a counter at 0, so that `rate()` sees its first event.
-
-The library is imported with the daemon. That takes some 25 ms, and at the first request the loop
-would do nothing else in that time.
 """
 
 from __future__ import annotations
@@ -168,6 +165,11 @@ class _Snapshot:
             "surprises",
             "Internal errors that were caught; each is a bug.",
             self._status.surprises,
+        )
+        yield counter(
+            "journal_entries_lost",
+            "Entries given up because journald took none for too long.",
+            counts.entries_lost,
         )
         yield gauge(
             "last_pass_age_seconds",

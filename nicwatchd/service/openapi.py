@@ -82,5 +82,5 @@ def _parameters(parameters: Iterable[Parameter]) -> list[dict[str, Any]]:
             one = {"anyOf": [{**one, "format": each_format} for each_format in ("ipv4", "ipv6")]}
         schema = {"type": "array", "items": one} if each.many else one
         entry = {"name": each.name, "in": each.place, "description": each.text, "schema": schema}
-        found.append({**entry, "required": each.place == "path"})
+        found.append({**entry, "required": each.required})
     return found

@@ -34,17 +34,34 @@ def notify(state: str) -> None:
         sender.sendall(state.encode())
 
 
-def journal_send(fields: Mapping[str, str], path: Path = JOURNAL) -> None:
-    """Send one entry to journald, a large one as a memory file. Raises OSError."""
-    entry = b"".join(_field(name, value) for name, value in fields.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+def journal_connect(path: Path = JOURNAL) -> socket.socket:
+    """A socket to journald, which never waits. Raises OSError."""
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    sender = socket.socket(socket.AF_UNIX, kind)
+    try:
         sender.connect(str(path))
-        try:
-            sender.sendall(entry)
-        except OSError as error:
-            if error.errno != EMSGSIZE:
-                raise
-            _send_as_file(sender, entry)
+    except OSError:
+        sender.close()
+        raise
+    return sender
+
+
+def journal_entry(fields: Mapping[str, str]) -> bytes:
+    """One entry, as it is sent."""
+    return b"".join(_field(name, value) for name, value in fields.items())
+
+
+def journal_put(sender: socket.socket, entry: bytes) -> None:
+    """Send one entry, a large one as a memory file.
+
+    Raises OSError; BlockingIOError if journald's socket is full.
+    """
+    try:
+        sender.sendall(entry)
+    except OSError as error:
+        if error.errno != EMSGSIZE:
+            raise
+        _send_as_file(sender, entry)
 
 
 def _field(name: str, value: str) -> bytes:

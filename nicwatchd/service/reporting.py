@@ -46,6 +46,7 @@ class Reporting:
         self._counters = counters
         self.started = started
         self._epoch = epoch
+        self.entries_lost: Callable[[], int] = int  # how many the journal did not take
         self._interfaces: list[InterfaceStatus] | None = None
         self._known: dict[Key, tuple[View, InterfaceStatus]] = {}
         self._known_epoch = 0.0
@@ -98,6 +99,7 @@ class Reporting:
             imds_success=imds.last_success,
             overruns=self._turn.picture.overruns,
             since_turn=since_turn,
+            entries_lost=self.entries_lost(),
             settings=settings,
             leads=primary_leads(self._turn.host),
         )

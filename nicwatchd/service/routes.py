@@ -14,6 +14,7 @@ from nicwatchd.service.answers import (
     ReleasedAnswer,
 )
 from nicwatchd.service.explanation import Explanation
+from nicwatchd.service.post_key import HEADER, NAME
 from nicwatchd.service.status import HostStatus, InterfaceStatus
 
 JSON: Final = "application/json"
@@ -23,14 +24,19 @@ TEXT: Final = "text/plain"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a request: in the query, or in the path."""
+    """One parameter of a request: in the query, in the path, or a header."""
 
     name: str
     text: str
-    place: Literal["query", "path"] = "query"
+    place: Literal["query", "path", "header"] = "query"
     values: tuple[str, ...] = ()  # empty: any text
     address: bool = False
     many: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether a request without it is refused."""
+        return self.place != "query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Route:
 
 NO_INTERFACE: Final = {404: "no such interface"}
 ACTS: Final = {
-    403: "permission denied; on the read-only socket always",
+    403: "permission denied, or without the key; on the read-only socket always",
     **NO_INTERFACE,
     500: "the kernel did not answer (only where the daemon is idle)",
     504: "not done within 20 s; the daemon continues",
@@ -59,6 +65,9 @@ ACTS: Final = {
 }
 ACTS_ON: Final = Parameter(
     "interface", "act on this interface alone: its name, MAC or ENI id; default: the host"
+)
+KEY: Final = Parameter(
+    HEADER, f"the content of /run/nicwatchd/{NAME}, which root can read", place="header"
 )
 
 ROUTES: Final = (
@@ -135,6 +144,7 @@ ROUTES: Final = (
         "reads kernel and IMDS again, ends releases; answers the status once that is done",
         HostStatus,
         parameters=(
+            KEY,
             ACTS_ON,
             Parameter(
                 "adopt",
@@ -151,7 +161,7 @@ ROUTES: Final = (
         "/v1/release",
         "removes everything nicwatchd configured, for good; answers what was removed",
         ReleasedAnswer,
-        parameters=(ACTS_ON,),
+        parameters=(KEY, ACTS_ON),
         errors=ACTS,
     ),
 )

@@ -153,6 +153,11 @@ class DaemonProcess:
         """Its control socket."""
         return self._directory / "nicwatchd.sock"
 
+    @property
+    def key(self) -> str:
+        """What a POST to the control socket must carry."""
+        return (self._directory / "post.key").read_text(encoding="ascii")
+
     async def start(self, settings: str, wrapper: Sequence[str] = ()) -> None:
         """Start it; returns once it answers on its socket (which is before READY)."""
         self.config.write_text(settings, encoding="utf-8")
@@ -214,8 +219,9 @@ class DaemonProcess:
             return await response.json()
 
     async def post(self, path: str) -> Any:
-        """The JSON that answers a POST."""
-        async with self._session() as session, session.post(path) as response:
+        """The JSON that answers a POST, which carries the daemon's key."""
+        headers = {"Nicwatchd-Key": self.key}
+        async with self._session() as session, session.post(path, headers=headers) as response:
             return await response.json()
 
     @asynccontextmanager

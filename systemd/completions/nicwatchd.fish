@@ -59,7 +59,7 @@ complete -c nicwatchd -e
 complete -c nicwatchd -f
 
 complete -c nicwatchd -n _shtab_nicwatchd_using -s h -l help -d 'show this help message and exit'
-complete -c nicwatchd -n _shtab_nicwatchd_using -l version -d 'print the version and exit'
+complete -c nicwatchd -n _shtab_nicwatchd_using -l version -d 'print the version, the commit, and the versions of Python and pyroute2'
 complete -c nicwatchd -n '_shtab_nicwatchd_using; and test $_shtab_nicwatchd_npos -eq 0' -a status -d 'Show whether each interface works, and if not, why.'
 complete -c nicwatchd -n '_shtab_nicwatchd_using status' -s h -l help -d 'show this help message and exit'
 complete -c nicwatchd -n '_shtab_nicwatchd_using status' -l journal -d 'read the journal instead of asking the daemon'

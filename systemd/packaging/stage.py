@@ -9,6 +9,7 @@ one tree serves all versions.
 import argparse
 import compileall
 import email
+import hashlib
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import version
 
 ROOT: Final = Path(__file__).parents[2]
 HERE: Final = Path(__file__).parent
@@ -54,8 +57,15 @@ def requirements() -> list[str]:
 
 
 def download(python: str | None, machine: str, cache: Path) -> list[Path]:
-    """The wheels for a version of Python (None: the running one) on a machine (`uname -m`)."""
-    folder = cache / f"{python or 'this'}-{machine}"
+    """The wheels for a version of Python (None: the running one) on a machine (`uname -m`).
+
+    They stay in `cache` for the next package, until the pins or the requirements change.
+    """
+    wanted = (ROOT / "constraints.txt").read_text() + "\n".join(requirements())
+    name = f"{python or sys.implementation.cache_tag}-{machine}"
+    folder = cache / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
+    if (folder / "complete").exists():
+        return sorted(folder.glob("*.whl"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
     command += ["--dest", str(folder), "--constraint", str(ROOT / "constraints.txt")]
     if python:
@@ -63,8 +73,9 @@ def download(python: str | None, machine: str, cache: Path) -> list[Path]:
         command += ["--implementation=cp", f"--python-version={python}"]
         command += [f"--abi={abi}" for abi in (f"cp{number}", "abi3", "none")]
         command += [f"--platform={glibc}_{machine}" for glibc in GLIBC]
-    shutil.rmtree(folder, ignore_errors=True)  # it may be from an earlier constraints.txt
+    shutil.rmtree(folder, ignore_errors=True)  # what was left of a download that failed
     subprocess.run([*command, *requirements()], check=True)
+    (folder / "complete").touch()
     return sorted(folder.glob("*.whl"))
 
 
@@ -126,17 +137,7 @@ def stage_library(wheels: list[Path], library: Path) -> None:
     for path in sorted(package.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             write(library / path.relative_to(ROOT), path.read_bytes())
-    if built_from := commit():
-        write(library / "nicwatchd/commit", f"{built_from}\n".encode())
-
-
-def commit() -> str:
-    """The commit of the source tree; empty if it is not a git repository."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    version.stamp(library, version.package_version(), version.commit())
 
 
 def strip(library: Path, program: str) -> None:

@@ -14,10 +14,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from nicwatchd.cli.history import NOTHING
-from nicwatchd.service import journal, protocols
+from nicwatchd.service import journal
 from nicwatchd.service.journal_reader import Entry, last_entry
 from tests.cli.journal_entries import BOOT, ENI, LATER_BOOT, STORY, WORKS, about, entry
-from tests.journald import Journald
+from tests.journald import Journald, send
 
 NICWATCHD = (sys.executable, "-m", "nicwatchd.cli.main")
 # The same without systemd's library, as on Amazon Linux.
@@ -27,10 +27,7 @@ WITHOUT_LIBRARY = (
 )
 WAYS = {"library": NICWATCHD, "journalctl": (sys.executable, "-c", WITHOUT_LIBRARY)}
 NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
-SEND = (
-    "import json, sys; from pathlib import Path; from nicwatchd.service import protocols\n"
-    "protocols.journal_send(json.loads(sys.argv[1]))"
-)
+SEND = "import json, sys; from tests.journald import send\nsend(json.loads(sys.argv[1]))"
 KILLED = (STORY[0], STORY[5])
 SECOND = (
     entry(0.0, journal.STARTED, "nicwatchd 0.2.0 started"),
@@ -66,7 +63,7 @@ class Boot:
 
     def write(self, entries: Sequence[Entry]) -> None:
         for each in entries:
-            protocols.journal_send(sendable(each), self.journald.socket)
+            send(sendable(each), self.journald.socket)
         self.journald.sync()
 
     def run(self, *words: str, way: str = "library") -> subprocess.CompletedProcess[str]:

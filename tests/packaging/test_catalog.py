@@ -9,15 +9,16 @@ from uuid import UUID
 import pytest
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.service import entries, journal, protocols
+from nicwatchd.service import entries, journal
 from nicwatchd.service.status import InterfaceStatus, ReasonStatus
-from tests.journald import Journald
+from tests.journald import Journald, send
 
 CATALOG = Path(__file__).parents[2] / "systemd/nicwatchd.catalog"
 IDS = {name: value for name, value in vars(journal).items() if isinstance(value, UUID)}
 WRITTEN = {
     "INTERFACE",
     "NICWATCHD_IMDS",
+    "NICWATCHD_LOST",
     *re.findall(r'"(NICWATCHD_\w+)"', Path(journal.__file__).read_text()),
     *re.findall(r'"(NICWATCHD_\w+)"', Path(entries.__file__).read_text()),
 }
@@ -98,7 +99,7 @@ def filled_in(message_id: UUID, fields: dict[str, str]) -> str:
     try:
         journald.wait()
         entry = {"MESSAGE": "it is so", "MESSAGE_ID": message_id.hex, **fields}
-        protocols.journal_send(entry, journald.socket)
+        send(entry, journald.socket)
         journald.sync()
         match = f"MESSAGE_ID={message_id.hex}"
         steps = (

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from nicwatchd import __version__
 from nicwatchd.sim.ec2 import SETTINGS
 from tests.scenarios.commands import AS_NOBODY, nicwatchd_on
 from tests.scenarios.host import (
@@ -123,7 +124,9 @@ async def test_the_commands() -> None:
         await host.until("eth1", complete)
         said = await nicwatchd_on(host.vpc, "reconcile")
         assert said.code == 0
-        assert said.text.startswith("nicwatchd 0.1.0 2 of 2 interfaces work IMDS ok, asked ")
+        assert said.text.startswith(
+            f"nicwatchd {__version__} 2 of 2 interfaces work IMDS ok, asked "
+        )
         await host.daemon.stop()
         said = await nicwatchd_on(host.vpc, "status")
         assert said.code == 4

@@ -81,6 +81,12 @@ async def say(control: Control, request: bytes, path: Path | None = None) -> byt
         writer.close()
 
 
+def post(control: Control, path: str, headers: str = "") -> bytes:
+    """A POST with the key."""
+    key = control.key.path.read_text()
+    return f"POST {path} HTTP/1.0\r\nNicwatchd-Key: {key}\r\n{headers}\r\n".encode()
+
+
 async def test_connections_are_bounded_and_come_back(control: Control) -> None:
     idle = [await asyncio.open_unix_connection(control.path) for _ in range(CONTROL.connections)]
     assert await say(control, HEALTHZ) == b""
@@ -189,10 +195,10 @@ async def test_reconcile_adopts_addresses(tmp_path: Path) -> None:
     service = Well()
     control = Control(service, tmp_path / "nicwatchd.sock")
     await control.start()
-    post = b"POST /v1/reconcile?interface=eth1&adopt=%s&adopt=2001:db8::1 HTTP/1.0\r\n\r\n"
-    assert b" 200 OK" in await say(control, post % b"10.0.2.12")
+    path = "/v1/reconcile?interface=eth1&adopt=%s&adopt=2001:db8::1"
+    assert b" 200 OK" in await say(control, post(control, path % "10.0.2.12"))
     assert service.adopted == [ip_address("10.0.2.12"), ip_address("2001:db8::1")]
-    assert b" 400 Bad Request" in await say(control, post % b"10.0.2")
+    assert b" 400 Bad Request" in await say(control, post(control, path % "10.0.2"))
     await control.close()
 
 
@@ -252,7 +258,7 @@ async def test_nobody_may_write_by_the_read_only_socket(
 
 @pytest.mark.parametrize("path", ["/v1/release", "/v1/reconcile"])
 async def test_by_the_other_one_the_same_user_may(control: Control, path: str) -> None:
-    assert b" 200 OK" in await say(control, f"POST {path} HTTP/1.0\r\n\r\n".encode())
+    assert b" 200 OK" in await say(control, post(control, path))
 
 
 async def test_the_read_only_socket_answers_what_the_other_answers(control: Control) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import time
@@ -29,7 +30,7 @@ from nicwatchd.core.news import (
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.written import IMDS
-from nicwatchd.service.event_stream import PENDING, TYPES, EventStreams
+from nicwatchd.service.event_stream import PENDING, PENDING_BYTES, TYPES, EventStreams
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, ReasonStatus
 from nicwatchd.service.telling import ImdsChanged, Observer, Started, Stopped, Told
 from tests.core.build import ETH1
@@ -75,7 +76,7 @@ def line_for(told: Told) -> dict[str, Any]:
     source = Source()
     lines = EventStreams(source).open()
     source.tell(told)
-    found = json.loads(lines.get_nowait())
+    found = json.loads(lines.next())
     assert isinstance(found, dict)
     return found
 
@@ -85,11 +86,11 @@ def test_each_interface_comes_first_as_it_is() -> None:
     lines = EventStreams(Source(WAITING, broken)).open()
     before = time.time() - 60
     for expected, code in ((WAITING, "no-ipv6s"), (broken, RULE.code)):
-        found = json.loads(lines.get_nowait())
+        found = json.loads(lines.next())
         assert found.items() >= json.loads(expected.model_dump_json()).items()
         assert (found["type"], found["previous"], found["cause"]["code"]) == ("present", None, code)
         assert before < found["time"] < time.time() + 60
-    assert lines.empty()
+    assert len(lines) == 0
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_what_is_about_no_interface_is_no_event(news: Started | Stopped | ImdsCh
     source = Source()
     lines = EventStreams(source).open()
     source.tell(Told(news))
-    assert lines.empty()
+    assert len(lines) == 0
 
 
 def test_many_streams_are_one_observer_and_the_last_ends_it() -> None:
@@ -191,22 +192,58 @@ def test_many_streams_are_one_observer_and_the_last_ends_it() -> None:
     first, second = streams.open(), streams.open()
     assert (len(streams), len(source.observers)) == (2, 1)
     source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
-    assert first.qsize() == second.qsize() == 2
+    assert len(first) == len(second) == 2
     streams.close(first)
     source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
-    assert (first.qsize(), second.qsize()) == (2, 3)
+    assert (len(first), len(second)) == (2, 3)
     streams.close(second)
     assert source.observers == []
-    assert streams.open().qsize() == 1
+    assert len(streams.open()) == 1
     assert len(source.observers) == 1
 
 
-def test_who_reads_too_slowly_costs_nobody_else_a_line() -> None:
-    source = Source()
+async def test_who_reads_too_slowly_begins_anew_and_costs_nobody_else_a_line() -> None:
+    source = Source(WAITING, BROKEN)
     streams = EventStreams(source)
     slow, quick = streams.open(), streams.open()
+    for _ in range(2):
+        quick.next()
     for _ in range(PENDING + 1):
         source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
-        quick.get_nowait()
-    assert slow.full()
-    assert quick.empty()
+        assert json.loads(quick.next())["missed"] == 0
+    assert len(quick) == 0
+    await slow.wait()
+    first, second = json.loads(slow.next()), json.loads(slow.next())
+    assert (first["type"], first["missed"]) == ("present", PENDING + 3)
+    assert (second["type"], second["missed"]) == ("present", 0)
+    assert len(slow) == 0
+    source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
+    assert json.loads(slow.next())["type"] == "transition"
+
+
+def test_what_waits_for_a_slow_reader_is_bounded_in_bytes() -> None:
+    source = Source()
+    stream = EventStreams(source).open()
+    long = WAITING.model_copy(update={"name": "x" * 100_000})
+    for _ in range(100):
+        source.tell(Told(StateChanged(VIEW, WAITS), long))
+        assert stream._size <= PENDING_BYTES
+
+
+async def test_one_waits_for_a_line_and_where_there_is_nothing_anew() -> None:
+    source = Source()
+    stream = EventStreams(source).open()
+    waiting = asyncio.create_task(stream.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
+    await waiting
+    stream.next()
+    for _ in range(PENDING + 1):
+        source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
+    waiting = asyncio.create_task(stream.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()  # there is no interface
+    source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
+    await waiting
+    assert json.loads(stream.next())["type"] == "transition"

@@ -22,10 +22,11 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from nicwatchd.core.lifecycle import State
-from nicwatchd.service import handlers
+from nicwatchd.service import handlers, post_key
 from nicwatchd.service.control import Control
 from nicwatchd.service.event_stream import event, present
 from nicwatchd.service.openapi import document
+from nicwatchd.service.post_key import HEADER
 from nicwatchd.service.routes import ROUTES
 from nicwatchd.service.status import HostStatus, ImdsStatus
 from nicwatchd.service.telling import Stopped, Told
@@ -134,7 +135,7 @@ def test_lines_of_events_are_as_the_schema_says() -> None:
 
 @contextmanager
 def served(directory: Path) -> Iterator[dict[str, str]]:
-    """Both sockets behind a port of loopback, in a loop of their own; their URLs by name."""
+    """Both sockets behind a port of loopback, in a loop of their own: URLs by name, and the key."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -152,6 +153,7 @@ def served(directory: Path) -> Iterator[dict[str, str]]:
             bridges.append(bridge)
             port = bridge.sockets[0].getsockname()[1]
             urls[path.name] = f"http://127.0.0.1:{port}"
+        urls[HEADER] = post_key.read(directory)
         yield urls
     finally:
         for bridge in bridges:
@@ -221,7 +223,8 @@ def test_the_handlers_answer_as_the_schema_says(
         suppress_health_check=list(HealthCheck),
     )
     def ask(case: schemathesis.Case[Any]) -> None:
-        response = case.call(base_url=urls[socket], timeout=PATIENCE)
+        headers = {HEADER: urls[HEADER]} if method == "POST" else {}
+        response = case.call(base_url=urls[socket], timeout=PATIENCE, headers=headers)
         seen.add(response.status_code)
         case.validate_response(response, checks=wanted)
 

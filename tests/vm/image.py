@@ -28,6 +28,8 @@ PACKAGES: Final = (
 DPKG: Final = tuple(
     f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")
 )
+# A mirror may be a snapshot, and sid's is out of date after a week. It is signed all the same.
+SNAPSHOT: Final = '--aptopt=Acquire::Check-Valid-Until "false"'
 # Only what finds the root file system: a small initrd is unpacked soon, also in emulation.
 INITRD: Final = (
     'mkdir -p "$1/etc/initramfs-tools/conf.d"',
@@ -109,6 +111,8 @@ CLOUD_INIT: Final = (
 RECIPES: Final = {
     "trixie": Recipe("trixie", BY_HAND, clients=CLIENTS),
     "bookworm": Recipe("bookworm", BY_HAND, clients=CLIENTS),
+    # The nearest to Ubuntu 26.04: its systemd, kernel and Python. dhclient is gone there.
+    "sid": Recipe("sid", ("dhcpcd-base",), clients=("networkd", "dhcpcd")),
     "net-utils": Recipe("trixie", ("amazon-ec2-net-utils",), NET_UTILS, peer_table=10001),
     # Of the DHCP clients that it can use, what Debian's images have.
     "cloud-init": Recipe(
@@ -176,7 +180,7 @@ def _bootstrap(recipe: Recipe, tar: Path) -> None:
     packages = ",".join((*PACKAGES, *recipe.more))
     subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--skip=output/dev"),
+            *("mmdebstrap", "--quiet", "--variant=minbase", "--skip=output/dev", SNAPSHOT),
             *(f"--dpkgopt={option}" for option in DPKG),
             *(f"--include={packages}", *hooks, recipe.suite, str(tar), *_mirror()),
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from nicwatchd.core.model import IPAddress
@@ -13,6 +13,7 @@ from nicwatchd.sim.vpc import Vpc
 
 ECHO: Final = 7778
 PATIENCE: Final = 60.0  # s; TCP repeats what is lost, and a busy machine is slow
+PAUSE: Final = 0.1  # s, between two lines: the machine has other things to do
 
 
 class Stream:
@@ -45,3 +46,21 @@ async def stream(vpc: Vpc, to: IPAddress, source: IPAddress | None = None) -> As
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+@asynccontextmanager
+async def talking(*streams: Stream) -> AsyncIterator[None]:
+    """Lines go to and fro on all streams until the end; raises when one of them has died."""
+    over = asyncio.Event()
+
+    async def talk(one: Stream) -> None:
+        while not over.is_set():
+            await one.speak()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), PAUSE)
+
+    async with asyncio.TaskGroup() as group:
+        for one in streams:
+            group.create_task(talk(one))
+        yield
+        over.set()
