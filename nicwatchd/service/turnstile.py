@@ -21,9 +21,8 @@ LONG: Final = 0.25
 # time) at once: some answers after a rest.
 SHARE: Final = 0.25
 CREDIT: Final = 0.02
-DEBT: Final = (
-    0.05  # s; what the daemon itself uses counts, too, but nobody waits for more than that
-)
+# s. What the daemon itself uses counts, too, but nobody waits for more than this of it.
+DEBT: Final = 0.01
 
 
 def never() -> bool:

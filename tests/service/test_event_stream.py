@@ -30,7 +30,7 @@ from nicwatchd.core.news import (
 )
 from nicwatchd.core.policy import Policy
 from nicwatchd.core.written import IMDS
-from nicwatchd.service.event_stream import PENDING, PENDING_BYTES, TYPES, EventStreams
+from nicwatchd.service.event_stream import AT_ONCE, PENDING, PENDING_BYTES, TYPES, EventStreams
 from nicwatchd.service.status import HostStatus, ImdsStatus, InterfaceStatus, ReasonStatus
 from nicwatchd.service.telling import ImdsChanged, Observer, Started, Stopped, Told
 from tests.core.build import ETH1
@@ -228,6 +228,15 @@ def test_what_waits_for_a_slow_reader_is_bounded_in_bytes() -> None:
     for _ in range(100):
         source.tell(Told(StateChanged(VIEW, WAITS), long))
         assert stream._size <= PENDING_BYTES
+
+
+def test_a_few_lines_come_in_one_piece_and_none_is_left_out() -> None:
+    source = Source(*(interface(f"eth{number}") for number in range(AT_ONCE + 1)))
+    stream = EventStreams(source).open()
+    source.tell(Told(StateChanged(VIEW, WAITS), WAITING))
+    assert stream.some().count(b"\n") == AT_ONCE
+    types = [json.loads(line)["type"] for line in stream.some().splitlines()]
+    assert types == ["present", "transition"]
 
 
 async def test_one_waits_for_a_line_and_where_there_is_nothing_anew() -> None:
