@@ -256,6 +256,7 @@ READERS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
     journal.RELOADED.hex: _as("settings"),
     journal.RELOAD_FAILED.hex: _as("settings"),
     journal.SURPRISE.hex: _as("bug"),
+    journal.ENTRIES_LOST.hex: _as("unrecorded"),
     journal.IDLE.hex: _as("idle"),
     PROCESS_EXIT.hex: _as("exited"),
 }

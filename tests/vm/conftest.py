@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from nicwatchd.sim.probe import all_answer
 from tests.vm import image
-from tests.vm.denied import DROP_IN, UNIT, denied, drop_in
+from tests.vm.denied import DEADLY, DROP_IN, denied
 from tests.vm.host import PATIENCE, VmHost, package
 
 DEFAULT = "trixie"
@@ -64,7 +64,7 @@ async def host(
     booted = VmHost(image.find(request.param), directory, package())
     async with booted:
         request.config.stash[HOST] = booted
-        await booted.vm.write(DROP_IN, drop_in(UNIT.read_text()))
+        await booted.vm.write(DROP_IN, DEADLY)
         await booted.install()
         await booted.vm.reboot()
         await all_answer(booted.vpc, booted.paths(booted.vpc.primary), PATIENCE)
