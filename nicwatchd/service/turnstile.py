@@ -44,37 +44,52 @@ class Turnstile(asyncio.Lock):
     async def step_back(self) -> None:
         """Let the loop do all other work that is due, and a turn that is underway end."""
         await asyncio.sleep(0)
-        while delay := self._delay():  # noqa: ASYNC110 (the core has no event for it)
-            await asyncio.sleep(delay)
+        if (
+            owed := self._owed()
+        ):  # once: to look again costs, and on a slow host as much as is gained
+            await asyncio.sleep(owed)
+        while self._is_in_a_turn():  # noqa: ASYNC110 (the core has no event for it)
+            await asyncio.sleep(LOOK)
 
     def hold(self, transport: asyncio.Transport) -> None:
         """Read nothing from this client until it is its turn again."""
         transport.pause_reading()
         if not self._held:
-            asyncio.get_running_loop().call_soon(self._read_on)
+            asyncio.get_running_loop().call_soon(self._pay)
         self._held[transport] = None
+
+    def _pay(self) -> None:
+        """Read on, as soon as the share of the processor allows it."""
+        if owed := self._owed():
+            asyncio.get_running_loop().call_later(owed, self._read_on)
+        else:
+            self._read_on()
 
     def _read_on(self) -> None:
         loop = asyncio.get_running_loop()
-        if delay := self._delay():
-            loop.call_later(delay, self._read_on)
+        if self._is_in_a_turn():
+            loop.call_later(LOOK, self._read_on)
             return
         for transport in list(self._held)[:READS]:
             del self._held[transport]
             transport.resume_reading()
         if self._held:
-            loop.call_soon(self._read_on)
+            loop.call_soon(self._pay)
 
-    def _delay(self) -> float:
-        """The seconds after which to ask again; 0: a client may be served."""
-        now = asyncio.get_running_loop().time()
-        self._count(now)
+    def _is_in_a_turn(self) -> bool:
+        """Whether a turn is underway that is to end first."""
         if not self._is_busy():
             self._busy_since = None
-            return max(0.0, -self._credit / SHARE)
+            return False
+        now = asyncio.get_running_loop().time()
         if self._busy_since is None:
             self._busy_since = now
-        return LOOK if now - self._busy_since < LONG else 0.0
+        return now - self._busy_since < LONG
+
+    def _owed(self) -> float:
+        """The seconds to wait until the loop has used no more than its share of the processor."""
+        self._count(asyncio.get_running_loop().time())
+        return max(0.0, -self._credit / SHARE)
 
     def _count(self, now: float) -> None:
         used = time.thread_time()

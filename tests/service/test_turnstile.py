@@ -13,7 +13,7 @@ import pytest
 from nicwatchd.service import connections, handlers
 from nicwatchd.service.control import Control
 from nicwatchd.service.status import HostStatus
-from nicwatchd.service.turnstile import LONG, READS, Turnstile
+from nicwatchd.service.turnstile import DEBT, LONG, READS, SHARE, Turnstile
 from nicwatchd.sim import fast_clock
 from tests.service.conftest import eventually
 from tests.service.test_control import ETH1, HEALTHZ, KEPT, Well, say
@@ -104,6 +104,34 @@ def test_what_they_use_of_the_processor_is_a_share(monkeypatch: pytest.MonkeyPat
 
     assert fast_clock.run(serve(0.01)) < 0.001  # a few that ask now and then do not wait
     assert 3.5 < fast_clock.run(serve(1.0)) < 4.1
+
+
+def test_a_host_so_slow_that_each_look_costs_the_share_serves_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = 0.0
+
+    def look() -> float:
+        nonlocal used
+        used += 0.5
+        return used
+
+    monkeypatch.setattr("nicwatchd.service.turnstile.time.thread_time", look)
+
+    async def serve() -> float:
+        turnstile = Turnstile()
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for _ in range(10):
+            async with turnstile:
+                await turnstile.step_back()
+        heard: list[Heard] = []
+        turnstile.hold(Heard(heard))
+        await asyncio.sleep(2 * DEBT / SHARE)
+        assert heard
+        return loop.time() - start
+
+    assert fast_clock.run(serve()) < 12 * DEBT / SHARE + 0.01
 
 
 class Heard(asyncio.Transport):
