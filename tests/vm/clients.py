@@ -12,7 +12,10 @@ from tests.vm.host import VmHost
 
 # Before whatever others write there.
 NO_DHCP_FILE: Final = "/run/systemd/network/05-test.network"
-NO_DHCP: Final = "[Match]\nPermanentMACAddress=02:00:00:00:00:02\n[Link]\nUnmanaged=yes\n"
+# The ENIs that tests give to other clients: of subnet 2, and of 6 in test_leases.py.
+NO_DHCP: Final = (
+    "[Match]\nPermanentMACAddress=02:00:00:00:00:02 02:00:00:00:00:06\n[Link]\nUnmanaged=yes\n"
+)
 # Of those that somebody starts on an interface: the commands. A default route that dhclient brings
 # is given a metric behind the primary's, as dhcpcd and the images' networkd do by themselves.
 BY_HAND: Final = {
@@ -23,7 +26,7 @@ BY_HAND: Final = {
 
 @asynccontextmanager
 async def hands_off(host: VmHost) -> AsyncIterator[None]:
-    """systemd-networkd leaves the ENI of subnet 2 alone."""
+    """systemd-networkd leaves the ENIs of subnets 2 and 6 alone."""
     await host.vm.write(NO_DHCP_FILE, NO_DHCP)
     await host.vm.run("networkctl", "reload")
     try:
@@ -34,7 +37,7 @@ async def hands_off(host: VmHost) -> AsyncIterator[None]:
 
 
 class Client:
-    """`async with client_of(host, name) as client`: no other one serves the ENI of subnet 2."""
+    """`async with client_of(host, name) as client`: no other one serves these ENIs."""
 
     def __init__(self, host: VmHost, name: str) -> None:
         self._host, self._commands = host, BY_HAND.get(name, ())
