@@ -12,7 +12,8 @@ async def test_a_denied_call_would_be_seen(host: VmHost) -> None:
     """The kernel of this machine logs such calls, and the daemon runs with that."""
     since = host.vm.journal.now
     denies = "--property=SystemCallFilter=~chroot"
-    run = await host.vm.try_run("systemd-run", "--wait", "--quiet", denies, "chroot", "/", "true")
+    words = ("systemd-run", "--wait", "--collect", "--quiet", denies, "chroot", "/", "true")
+    run = await host.vm.try_run(*words)
     assert run.code != 0
     await host.vm.journal.until(is_killed_call, since, PATIENCE)
     shown = await host.vm.run("systemctl", "show", "-P", "DropInPaths", "nicwatchd")
