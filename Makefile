@@ -61,6 +61,7 @@ test-long: $(STAMP) ## Run the tests that take longer: random walks, hosts that 
 	@$(PYTEST) -m long $(ARGS)
 
 VM_STAMP := .venv/.set-up-vm
+VM_TESTS := not long
 
 $(VM_STAMP): $(STAMP)
 	@.ci/setup vm
@@ -72,7 +73,11 @@ test-vm: $(VM_STAMP) ## Test the package on virtual machines with systemd, DHCP 
 	@.ci/setup repository
 	@RPM_ARCHS= OUT=build/pair URL=file:///srv/repository systemd/packaging/repository/pair
 	@.venv/bin/python -m tests.vm.image $(IMAGES)
-	@$(SANDBOX) .venv/bin/python -m pytest tests/vm $(addprefix --image=,$(IMAGES)) $(ARGS)
+	@$(SANDBOX) .venv/bin/python -m pytest tests/vm -m "$(VM_TESTS)" $(addprefix --image=,$(IMAGES)) $(ARGS)
+
+.PHONY: test-upgrade
+test-upgrade: ## Upgrade and downgrade a virtual machine from a repository, with traffic; takes ten minutes each
+	@$(MAKE) --no-print-directory test-vm VM_TESTS=long
 
 .PHONY: test-fleet
 test-fleet: $(STAMP) ## Run the alerts of docs/fleet in a real Prometheus, on hosts that break; takes a minute

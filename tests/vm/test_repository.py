@@ -96,6 +96,7 @@ async def test_a_hotplug_works_with_what_apt_installed(host: VmHost) -> None:
     assert await traces(host) == before
 
 
+@pytest.mark.long
 @pytest.mark.client("networkd")
 @pytest.mark.parametrize(
     "which",
