@@ -166,13 +166,6 @@ class Handlers:
                 return await handler(request)
         return await handler(request)  # lasts
 
-    async def _make_way(self, request: web.Request) -> None:
-        """Let the loop do its other work in the middle of an answer."""
-        if self._is_privileged(request):
-            await asyncio.sleep(0)
-        else:
-            await self._turnstile.step_back()
-
     def _is_privileged(self, request: web.Request) -> bool:
         return not self._read_only and is_privileged(request.transport)
 
@@ -224,7 +217,7 @@ class Handlers:
         for part in metrics.parts(status, counts, process=wanted == "1"):
             body.append(part)
             # All take several milliseconds on a large host, and may take seconds on a slow one.
-            await self._make_way(request)
+            await self._turnstile.step_back(pays=not self._is_privileged(request))
         headers = {"Content-Type": metrics.CONTENT_TYPE}
         return web.Response(body=in_pieces(b"".join(body)), headers=headers)
 

@@ -41,9 +41,14 @@ class Turnstile(asyncio.Lock):
         self._counted: tuple[float, float] | None = None  # until when, and CPU time until then
         self._held: dict[asyncio.Transport, None] = {}  # in the order in which they may read on
 
-    async def step_back(self) -> None:
-        """Let the loop do all other work that is due, and a turn that is underway end."""
+    async def step_back(self, *, pays: bool = True) -> None:
+        """Let the loop do all other work that is due, and a turn that is underway end.
+
+        Who does not pay, root, has no share of the processor to keep to, and waits for no turn.
+        """
         await asyncio.sleep(0)
+        if not pays:
+            return
         if (
             owed := self._owed()
         ):  # once: to look again costs, and on a slow host as much as is gained
