@@ -7,6 +7,8 @@ it to is unknown, all others have their answers, and nothing that it says gets t
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -127,13 +129,20 @@ def whys(metadata: EniMetadata) -> list[str]:
     return [answer.why for answer in every(metadata) if isinstance(answer, Unknown)]
 
 
+@asynccontextmanager
+async def asking(hostile: Hostile, timeouts: Timeouts) -> AsyncIterator[ImdsClient]:
+    """A client that knows this server alone."""
+    async with (
+        serving(hostile) as endpoint,
+        ImdsClient(ImdsOptions((endpoint,), timeouts=timeouts)) as client,
+    ):
+        yield client
+
+
 @attacks
 async def test_a_key_is_unknown_and_all_others_are_read(attack: Hostile) -> None:
     hostile = begin(attack, "/ipv6s")
-    async with (
-        serving(hostile) as endpoint,
-        ImdsClient(ImdsOptions((endpoint,), timeouts=PATIENT)) as client,
-    ):
+    async with asking(hostile, PATIENT) as client:
         reader = EniReader(client, MAC)
         tracemalloc.start()
         metadata = await reader.poll(depth=Depth.EVERYTHING)
@@ -155,10 +164,7 @@ async def test_a_key_is_unknown_and_all_others_are_read(attack: Hostile) -> None
 @attacks
 async def test_no_token_is_made_of_it(attack: Hostile) -> None:
     hostile = begin(attack, "/api/token")
-    async with (
-        serving(hostile) as endpoint,
-        ImdsClient(ImdsOptions((endpoint,), timeouts=TIMEOUTS)) as client,
-    ):
+    async with asking(hostile, TIMEOUTS) as client:
         assert isinstance(await client.get("mac"), Unknown)
         assert client.condition.state != "ok"
         assert is_safe(str(client.condition))
@@ -177,10 +183,7 @@ async def test_no_token_is_made_of_it(attack: Hostile) -> None:
 )
 async def test_a_token_that_is_none(token: bytes) -> None:
     hostile = Hostile((reply(token),), on="/api/token", tree=dict(TREE))
-    async with (
-        serving(hostile) as endpoint,
-        ImdsClient(ImdsOptions((endpoint,), timeouts=TIMEOUTS)) as client,
-    ):
+    async with asking(hostile, TIMEOUTS) as client:
         assert isinstance(await client.get("mac"), Unknown)
         assert is_safe(str(client.condition))
         assert hostile.asked == ["/latest/api/token"]
