@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import nicwatchd.cli.diagnosis.askers
 from nicwatchd.cli.diagnosis.askers import LISTED, LOOKS, MANY, askers
 from nicwatchd.cli.diagnosis.facts import Asker
 from nicwatchd.netlink import culprit
@@ -150,3 +151,27 @@ def test_connections_whose_process_has_ended_are_nobodys(proc: Proc) -> None:
     for each in (proc.path / "4711" / "fd").iterdir():
         each.unlink()
     assert proc.askers() == ()
+
+
+def test_connections_that_end_while_the_kernel_lists_them(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that asked is looked at before the list, too; a list takes a while."""
+    proc.process(4711, "agent")
+    lists = nicwatchd.cli.diagnosis.askers._lines
+
+    def one_that_takes_long(path: Path) -> list[str]:
+        lines = lists(path)
+        if proc.looks:  # the first is found after its list
+            for each in (proc.path / "4711" / "fd").iterdir():
+                each.unlink()
+        return lines
+
+    def between(_: float) -> None:
+        proc.looks += 1
+        proc.connects(4711)
+
+    monkeypatch.setattr(nicwatchd.cli.diagnosis.askers, "_lines", one_that_takes_long)
+    monkeypatch.setattr(proc, "between", between)
+    proc.connects(4711)
+    assert proc.askers() == (Asker("agent", LOOKS, "sudo kill 4711  # agent"),)

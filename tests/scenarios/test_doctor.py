@@ -356,8 +356,7 @@ async def test_a_firewall_of_iptables() -> None:
             "sudo iptables -I OUTPUT -d 169.254.169.254 -m owner --uid-owner 0 -j ACCEPT"
         )
         await tables.run(*firewall["mend"].replace("iptables", "iptables-nft").split()[1:])
-        (left,) = (await doctor.examine(WITH_IPTABLES))["findings"]
-        assert left == port
+        assert (await doctor.examine(WITH_IPTABLES))["findings"] == [port]
 
 
 OPTIONS = "aws ec2 modify-instance-metadata-options --instance-id INSTANCE-ID"

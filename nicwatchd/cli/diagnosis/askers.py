@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -43,22 +44,67 @@ def askers(
     pause: Callable[[float], None] = time.sleep,
 ) -> tuple[Asker, ...]:
     """Who asks IMDS most, without the processes `but`, the busiest first."""
+    owners = Owners(proc)
     seen: dict[Connection, str] = {}  # and the process, once it was found; "" is one of `but`
     stops: dict[str, str] = {}
-    neighbours: dict[int, bool] = {}  # processes, and whether they are in this network namespace
     for _ in range(LOOKS):
-        new = {each for each in _connections(endpoints, proc) if each not in seen}
-        for pid in set(_pids(proc)) - neighbours.keys():
-            neighbours[pid] = _namespace(pid, proc) == _namespace("self", proc)
-        here = [pid for pid, is_here in neighbours.items() if is_here]
-        owners = _owners({each.inode for each in new}, here, proc)
-        for each in [each for each in new if each.inode in owners]:
-            pid = owners[each.inode]
-            seen[each] = "" if pid in but else _named(pid, proc, stops)
+        for table in TABLES:
+            owners.look_ahead()
+            new = {each for each in _connections(endpoints, proc, table) if each not in seen}
+            for each, pid in owners.of(new).items():
+                seen[each] = "" if pid in but else _named(pid, proc, stops)
         pause(PAUSE)
     counts = Counter(name for name in seen.values() if name)
     busy = ((name, n) for name, n in counts.most_common(LISTED) if n >= MANY)
     return tuple(Asker(name, n, stops[name]) for name, n in busy)
+
+
+class Owners:
+    """Which process of this network namespace has which socket, or had it a moment ago.
+
+    The kernel walks through its whole table of connections to list some, which takes milliseconds
+    on a large host: a connection may begin and end within one list. So those who are likely to ask
+    are looked at before a list, and all of them after it, the likeliest first.
+    """
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
+        self._is_here: dict[int, bool] = {}  # processes, and whether they are in this namespace
+        self._asked: dict[int, None] = {}  # those that asked, in this order
+        self._sockets: dict[str, int] = {}  # by their inodes, which are not used again so soon
+
+    def look_ahead(self) -> None:
+        """Look at those that have asked before, and at those that are new."""
+        self._look(self._asked)
+        self._look(self._arrivals())
+
+    def of(self, connections: Collection[Connection]) -> dict[Connection, int]:
+        """Whose these connections are, as far as that can be seen."""
+        wanted = {each.inode for each in connections} - {"0"}
+        self._look(self._asked)
+        # The latest come first: a loop runs a new command each time.
+        here = (pid for pid, is_here in self._is_here.items() if is_here)
+        self._look(sorted({*here, *self._arrivals()}, reverse=True), until=wanted)
+        found = {
+            each: self._sockets[each.inode] for each in connections if each.inode in self._sockets
+        }
+        self._asked |= dict.fromkeys(found.values())
+        return found
+
+    def _arrivals(self) -> list[int]:
+        """The processes of this namespace that were not there when we looked last."""
+        pids = {int(each.name) for each in self._proc.iterdir() if each.name.isdecimal()}
+        ours = _namespace("self", self._proc)
+        new = {pid: _namespace(pid, self._proc) == ours for pid in pids - self._is_here.keys()}
+        self._is_here |= new
+        return sorted((pid for pid, is_here in new.items() if is_here), reverse=True)
+
+    def _look(self, pids: Iterable[int], until: AbstractSet[str] | None = None) -> None:
+        """Learn the sockets of these processes; no more of them once all of `until` are known."""
+        for pid in pids:
+            if until is not None and self._sockets.keys() >= until:
+                break
+            self._sockets |= dict.fromkeys(_sockets(self._proc / str(pid) / "fd"), pid)
 
 
 def _named(pid: int, proc: Path, stops: dict[str, str]) -> str:
@@ -70,12 +116,11 @@ def _named(pid: int, proc: Path, stops: dict[str, str]) -> str:
     return known
 
 
-def _connections(endpoints: Collection[IPAddress], proc: Path) -> Iterator[Connection]:
-    for table in TABLES:
-        for line in _lines(proc / "net" / table):
-            _, local, remote, *rest = line.split()
-            if _address(remote) in endpoints:
-                yield Connection(local, rest[6])
+def _connections(endpoints: Collection[IPAddress], proc: Path, table: str) -> Iterator[Connection]:
+    for line in _lines(proc / "net" / table):
+        _, local, remote, *rest = line.split()
+        if _address(remote) in endpoints:
+            yield Connection(local, rest[6])
 
 
 def _namespace(pid: int | str, proc: Path) -> str | None:
@@ -85,23 +130,16 @@ def _namespace(pid: int | str, proc: Path) -> str | None:
         return None
 
 
-def _owners(inodes: Collection[str], pids: Collection[int], proc: Path) -> dict[str, int]:
-    """Those of the processes that have these sockets. The latest are looked at first."""
-    names = {f"socket:[{inode}]": inode for inode in inodes if inode != "0"}
-    found: dict[str, int] = {}
-    for pid in sorted(pids, reverse=True):
-        if len(found) == len(names):
-            break
-        try:
-            targets = {str(each.readlink()) for each in (proc / str(pid) / "fd").iterdir()}
-        except OSError:  # it has ended, or is another user's
-            continue
-        found |= {names[target]: pid for target in targets & names.keys()}
-    return found
-
-
-def _pids(proc: Path) -> list[int]:
-    return [int(each.name) for each in proc.iterdir() if each.name.isdecimal()]
+def _sockets(directory: Path) -> Iterator[str]:
+    """The inodes of the sockets among a process's files; none if it has ended or is not ours."""
+    try:
+        targets = [str(each.readlink()) for each in directory.iterdir()]
+    except OSError:
+        return
+    for target in targets:
+        kind, _, inode = target.partition(":")
+        if kind == "socket":
+            yield inode.strip("[]")
 
 
 def _lines(path: Path) -> list[str]:
