@@ -114,6 +114,10 @@ def daemon(**changes: Any) -> Daemon:
     return replace(facts().daemon, **changes)
 
 
+def refused(**changes: Any) -> Daemon:
+    return daemon(status={"imds": {"state": "unreachable", "detail": "refused", **changes}})
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -133,9 +137,12 @@ def daemon(**changes: Any) -> Daemon:
         ({"imds": Imds("failing", "302 on the token")}, [(FAIL, "imds-unreachable")]),
         ({"imds": Imds(seconds=1.5)}, [(WARN, "imds-slow")]),
         (
-            {"daemon": daemon(status={"imds": {"state": "unreachable", "detail": "refused"}})},
+            {"daemon": refused()},
             [(FAIL, "imds-daemon")],
         ),
+        # It was mended since the daemon asked last, as far as anybody knows.
+        ({"imds": Imds(since=100.0), "daemon": refused(asked=99.0)}, []),
+        ({"imds": Imds(since=100.0), "daemon": refused(asked=101.0)}, [(FAIL, "imds-daemon")]),
         ({"enis": (eni(0, exceeded=12), eni(1, exceeded=None))}, [(WARN, "imds-allowance")]),
         ({"kernel": (5, 15, 6)}, [(WARN, "kernel")]),
         ({"kernel": (5, 10, 83)}, [(WARN, "kernel")]),

@@ -338,6 +338,11 @@ MOUNT = f'mount -t overlay software -o "lowerdir={UNPACKED}/usr:/usr" /usr; exec
 WITH_IPTABLES = ("unshare", "-m", "sh", "-c", MOUNT, "sh")
 
 
+async def is_refused(host: HostUnderTest) -> bool:
+    imds = (await host.daemon.get("/v1/status"))["imds"]
+    return bool(imds["state"] == "unreachable")
+
+
 async def test_a_firewall_of_iptables() -> None:
     """Docker's iptables publishes a port, and a rule of the old guide keeps others from IMDS."""
     async with ec2_host(ETH1) as host:
@@ -355,6 +360,8 @@ async def test_a_firewall_of_iptables() -> None:
         assert firewall["mend"] == (
             "sudo iptables -I OUTPUT -d 169.254.169.254 -m owner --uid-owner 0 -j ACCEPT"
         )
+        # What the daemon says of IMDS is of before, until it asks again.
+        await eventually(lambda: is_refused(host))
         await tables.run(*firewall["mend"].replace("iptables", "iptables-nft").split()[1:])
         assert (await doctor.examine(WITH_IPTABLES))["findings"] == [port]
 

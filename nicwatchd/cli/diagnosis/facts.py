@@ -84,12 +84,16 @@ class Eni:
 
 @dataclass(frozen=True, slots=True)
 class Imds:
-    """How IMDS answered. `seconds`: what one answer took, once there was a token."""
+    """How IMDS answered. `seconds`: what one answer took, once there was a token.
+
+    `since`: when it was asked first (Unix epoch, s).
+    """
 
     state: str = "ok"
     detail: str = ""
     seconds: float = 0.0
     endpoints: tuple[IPAddress, ...] = ()
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,11 @@ class Daemon:
     def works(self) -> bool:
         """Whether it answers, and manages this host."""
         return self.status is not None and not self.status.get("idle")
+
+    @property
+    def imds(self) -> Mapping[str, Any]:
+        """What it says of IMDS; nothing if it does not answer."""
+        return (self.status or {}).get("imds") or {}
 
     def interface(self, mac: str) -> Mapping[str, Any]:
         """What it says of the interface with this MAC; nothing if it does not know it."""

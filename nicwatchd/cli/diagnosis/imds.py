@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from nicwatchd.cli.diagnosis.facts import Facts
+from nicwatchd.cli.diagnosis.facts import Daemon, Facts, Imds
 from nicwatchd.cli.diagnosis.findings import Finding, fail, warn
 from nicwatchd.cli.diagnosis.firewall import Packet, Refusal, refusal
 from nicwatchd.core.model import Family, IPAddress
@@ -106,12 +106,24 @@ def _stop_asking(facts: Facts) -> Iterator[str]:
         yield "sudo ss -tnp dst 169.254.169.254   # who asks it? EC2 ends it a second after they do"
 
 
+def _differ(imds: Imds, daemon: Daemon) -> bool:
+    """Whether IMDS answers this command, but, by its last word, not the daemon."""
+    return imds.state == "ok" and daemon.imds.get("state", "ok") not in ("ok", "unasked")
+
+
+def is_behind(imds: Imds, daemon: Daemon) -> bool:
+    """Whether they differ, and the daemon has not asked since: what kept it may be mended."""
+    asked = daemon.imds.get("asked")
+    return _differ(imds, daemon) and asked is not None and asked < imds.since
+
+
 def daemons_view(facts: Facts) -> Iterator[Finding]:
     """IMDS answers this command, but not the daemon."""
-    said = (facts.daemon.status or {}).get("imds") or {}
-    state = said.get("state", "ok")
-    if facts.imds.state == "ok" and state not in ("ok", "unasked") and not any(firewall(facts)):
-        text = f"IMDS answers this command, but is {state} for the daemon: {said.get('detail')}."
+    daemon, said = facts.daemon, facts.daemon.imds
+    is_so = _differ(facts.imds, daemon) and not is_behind(facts.imds, daemon)
+    if is_so and not any(firewall(facts)):
+        text = f"IMDS answers this command, but is {said['state']} for the daemon:"
+        text += f" {said.get('detail')}."
         yield fail(
             "imds-daemon",
             text,

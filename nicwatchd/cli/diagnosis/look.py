@@ -5,6 +5,7 @@ What cannot be read is left out, with one line that says so.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -22,7 +23,7 @@ from nicwatchd.cli.client import DaemonError
 from nicwatchd.cli.diagnosis import files, managers, routing
 from nicwatchd.cli.diagnosis.askers import askers
 from nicwatchd.cli.diagnosis.facts import Asker, Daemon, Eni, Facts, Imds
-from nicwatchd.cli.diagnosis.imds import is_asked_too_much
+from nicwatchd.cli.diagnosis.imds import is_asked_too_much, is_behind
 from nicwatchd.cli.migration.system import NOT_FOUND, CommandError, System
 from nicwatchd.core.decision import Decision
 from nicwatchd.core.firewall import Firewall, both
@@ -43,11 +44,13 @@ from nicwatchd.service.status import of_view
 
 USER: Final = "nicwatchd"
 EXCEEDED: Final = re.compile(r"linklocal_allowance_exceeded:\s*(\d+)")
-# What iptables-nft keeps in nftables; iptables-save tells of it in full.
 ADDRESSES: Final = (IPv4Address, IPv6Address)
 PROGRAMS: Final = {Family.V4: "iptables", Family.V6: "ip6tables"}
 LEGACY: Final = {Family.V4: "/proc/net/ip_tables_names", Family.V6: "/proc/net/ip6_tables_names"}
+# What iptables-nft keeps in nftables; iptables-save tells of it in full.
 OF_IPTABLES: Final = re.compile(r"ip6? (filter|nat|mangle|raw|security)$")
+LOOKS: Final = 13  # at what the daemon says of IMDS: at rest it asks every 5 s
+PAUSE: Final = 0.5  # s between two of them
 
 
 @dataclass
@@ -76,8 +79,9 @@ class Looker:
         kernel = NetlinkKernel()
         try:
             decision, imds = await self._decide(kernel)
+            facts = replace(facts, imds=imds, daemon=await self._asking(facts.daemon, imds))
             enis = self._enis(decision, facts.daemon)
-            facts = replace(facts, imds=imds, enis=enis, firewall=self._firewall())
+            facts = replace(facts, enis=enis, firewall=self._firewall())
             facts = await self._of_kernel(kernel, facts)
             if is_asked_too_much(facts):
                 facts = replace(facts, askers=self._askers(facts))
@@ -101,19 +105,31 @@ class Looker:
         )
         return Daemon(pid, _uid(pid), status, active, enabled)
 
+    async def _asking(self, daemon: Daemon, imds: Imds) -> Daemon:
+        """The daemon, once it has asked IMDS later than this command, if their words differ."""
+        for _ in range(LOOKS):
+            if not is_behind(imds, daemon):
+                return daemon
+            await asyncio.sleep(PAUSE)
+            daemon = self._daemon()
+        if is_behind(imds, daemon):
+            self.unseen.append("whether IMDS answers the daemon now (it has not asked since)")
+        return daemon
+
     async def _decide(self, kernel: Kernel) -> tuple[Decision, Imds]:
         """What a daemon would decide now, and how IMDS answered."""
         options = self.settings.imds.options()
         endpoints = tuple(_hosts(options.endpoints))
         async with ImdsClient(options) as client:
             ledger = Ledger(self.runtime_directory)
+            begun = time.time()
             decision = await preview(kernel, client, ledger, self.settings.policy())
             before = time.monotonic()
             if client.condition.state == "ok":
                 await client.get("mac")
             seconds = time.monotonic() - before
             condition = client.condition
-        return decision, Imds(condition.state, condition.detail, seconds, endpoints)
+        return decision, Imds(condition.state, condition.detail, seconds, endpoints, begun)
 
     # --- the ENIs -------------------------------------------------------------------------------
 

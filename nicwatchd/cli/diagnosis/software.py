@@ -116,8 +116,7 @@ def verdicts(facts: Facts) -> Iterator[Finding]:
 
 def _imds_answers(facts: Facts) -> bool:
     """Whether it answers this command, and the daemon."""
-    of_daemon = ((facts.daemon.status or {}).get("imds") or {}).get("state", "ok")
-    return {facts.imds.state, of_daemon} <= {"ok", "unasked"}
+    return {facts.imds.state, facts.daemon.imds.get("state", "ok")} <= {"ok", "unasked"}
 
 
 def managers(facts: Facts) -> Iterator[Finding]:
