@@ -84,7 +84,7 @@ class Eni:
 
 @dataclass(frozen=True, slots=True)
 class Imds:
-    """How IMDS answered. `seconds`: what one answer took, once there was a token.
+    """How IMDS answered. `seconds`: what one answer took at least, once there was a token.
 
     `since`: when it was asked first (Unix epoch, s).
     """
