@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -40,9 +39,6 @@ platform = "ec2"
 drivers = ["veth"]
 exclude = ["c-*"]
 """
-
-# As in nicwatchd.service.
-ENVIRONMENT: Final = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/dev/null"}
 
 Status = dict[str, Any]  # the JSON of one interface
 
@@ -164,10 +160,7 @@ class DaemonProcess:
         command = [*wrapper, sys.executable, "-m", "nicwatchd.cli.main", "run"]
         command += ["--config", str(self.config), "--runtime-directory", str(self._directory)]
         with self._log.open("ab") as log:
-            env = {**os.environ, **ENVIRONMENT}
-            self._process = await self._vpc.popen(
-                self._vpc.host, *command, stdout=log, stderr=log, env=env
-            )
+            self._process = await self._vpc.popen(self._vpc.host, *command, stdout=log, stderr=log)
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 while not await self._answers():  # noqa: ASYNC110 (a missing socket has no event)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from nicwatchd.cli.parser import parser
-from nicwatchd.sim.ec2 import ENVIRONMENT
 from tests.doc_tables import table_of
 from tests.vm.channels import Entry
 from tests.vm.denied import DEADLY, denied
@@ -149,11 +148,6 @@ def test_one_capability_and_two_addresses() -> None:
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == "CAP_NET_ADMIN"
     assert unit["IPAddressDeny"] == "any"
     assert unit["IPAddressAllow"].split() == ["169.254.169.254", "fd00:ec2::254"]
-
-
-def test_the_sims_daemon_has_the_units_environment() -> None:
-    pairs = (pair.partition("=") for pair in settings(UNIT)["Environment"].split())
-    assert {name: value for name, _, value in pairs} == ENVIRONMENT
 
 
 def test_the_user_of_the_unit_is_made_by_sysusers(tmp_path: Path) -> None:
