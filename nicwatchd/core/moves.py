@@ -110,7 +110,8 @@ def held_elsewhere(
     """For each link, by ifindex: the items that it has to leave to others. `ruled`: see there."""
     of = {one.index: one for one in claims}
     found: dict[int, dict[Item, Held]] = {index: {} for index in of}
-    for item, index in _owners(of, ruled).items():
+    had = _by_ruler(ruled)
+    for item, index in _owners(of, ruled, had).items():
         for other in found.keys() - {index}:
             found[other][item] = Held(index, item)
     for index, item, held in _overlaps(of, ruled):
@@ -118,7 +119,6 @@ def held_elsewhere(
         if known is None or (known.by != item and str(held.by) < str(known.by)):
             found[index][item] = held  # the same one of several each time, for people
     keepers = {ip: one for one in of.values() for ip in one.keeps}
-    had = _by_ruler(ruled) if keepers else {}
     for index, one in of.items() if keepers else ():
         for ip in keepers.keys() & one.items.union(found[index], had.get(index, ())):
             keeper = keepers[ip]
@@ -133,11 +133,14 @@ def rightful_owners(
     claims: Iterable[Claims], rules: Iterable[Rule], owners: Callable[[int], AbstractSet[int]]
 ) -> dict[Item, int]:
     """Which ENI (by ifindex) owns each of the items that several have a claim to."""
-    return _owners({one.index: one for one in claims}, ruled(rules, owners))
+    to = ruled(rules, owners)
+    return _owners({one.index: one for one in claims}, to, _by_ruler(to))
 
 
-def _owners(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> dict[Item, int]:
-    had, claimed = _by_ruler(ruled), {index: one.items for index, one in of.items()}
+def _owners(
+    of: Mapping[int, Claims], ruled: Mapping[Item, int], had: Mapping[int, Sequence[Item]]
+) -> dict[Item, int]:
+    claimed = {index: one.items for index, one in of.items()}
     each = {index: items.union(had.get(index, ())) for index, items in claimed.items()}
     found = {}
     for item in _in_several(each.values()):
@@ -149,6 +152,7 @@ def _owners(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> dict[Item, i
 
 
 def _by_ruler(ruled: Mapping[Item, int]) -> dict[int, list[Item]]:
+    """The items that are ruled, by the ENI."""
     found: dict[int, list[Item]] = {}
     for item, index in ruled.items():
         found.setdefault(index, []).append(item)
