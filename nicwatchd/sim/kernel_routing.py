@@ -82,8 +82,9 @@ class Routing:
         errno = self._acceptable(route) if route.kind == UNICAST else 0
         if errno:
             return errno
+        key = route.key
         for position, known in enumerate(self.routes):
-            if known.key == route.key and not (beside and known != route):
+            if known.key == key and not (beside and known != route):
                 if not replacing:
                     return EEXIST
                 self.routes[position] = route

@@ -10,6 +10,7 @@ from tests.chaos.egress_defects import CASES
 from tests.chaos.walk import AstrayError
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=[case.plant.__name__ for case in CASES])
 def test_a_planted_defect_is_found(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     run.walk(case.seed, case.within)  # nothing is found where nothing is wrong

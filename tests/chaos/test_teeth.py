@@ -13,6 +13,7 @@ from tests.chaos.walk import AstrayError
 NAMES = [case.plant.__name__ for case in CASES]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_a_planted_defect_is_found(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = case.plant(monkeypatch)

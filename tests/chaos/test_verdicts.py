@@ -12,6 +12,7 @@ from tests.chaos.walk import AstrayError, Proposed
 WALKS = [(case, propose_all.action) for case in CASES] + [(NARROW, propose_narrow.action)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "proposed"), WALKS, ids=[case.plant.__name__ for case, _ in WALKS]
 )
