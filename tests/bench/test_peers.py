@@ -1,5 +1,6 @@
 """The judging of the comparison with others: what counts as reachable, missing, left behind."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,14 @@ def test_the_page_has_a_place_for_it(command: str) -> None:
     page = report.PAGE.read_text()
     begin, end = report.markers(command)
     assert page.index(begin) < page.index(end)
+
+
+def test_the_page_says_what_was_measured() -> None:
+    """The tables are those of the data, and of nothing that a test has made up."""
+    begin, end = report.markers("make bench-peers")
+    written = report.PAGE.read_text().partition(begin)[2].partition(end)[0]
+    data = json.loads(table.DATA.read_text())
+    assert written.split() == " ".join(table.parts(data)).split()
 
 
 def test_who_is_left_out_keeps_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

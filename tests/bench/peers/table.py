@@ -296,8 +296,14 @@ def write(results: Results, machine: Mapping[str, str], *, beside: bool = False)
     of_others = known.get("machine", machine) if beside else machine
     data = {"machine": of_others, "beside": machine, "agents": agents}
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    parts = (described(agents, of_others, machine), markdown(agents), verdicts(agents))
-    report.fill_in("make bench-peers", *parts)
+    report.fill_in("make bench-peers", *parts(data))
+
+
+def parts(data: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What the page says of the data: the machines, the rows, and nicwatchd's budgets."""
+    agents = data["agents"]
+    on = described(agents, data["machine"], data["beside"])
+    return on, markdown(agents), verdicts(agents)
 
 
 def _others(found: Mapping[str, Any]) -> dict[str, Any]:
