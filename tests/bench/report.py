@@ -30,6 +30,17 @@ def machine() -> dict[str, str]:
     }
 
 
+def additions() -> float:
+    """The CPU time of ten million additions in a loop (s): how fast a core is today.
+
+    On a virtual machine that can be half of what it was yesterday, and CPU times go with it.
+    """
+    begin, total = time.process_time(), 0
+    for number in range(10_000_000):
+        total += number
+    return time.process_time() - begin
+
+
 class Others:
     """The share of the machine's CPU time that other work took, which makes figures worse."""
 
@@ -83,9 +94,10 @@ def _budget(figure: Figure, limit: Limit) -> str:
 
 def write(figures: Sequence[Figure], seed: int, others: float) -> None:
     """Write the JSON, and the table into the page, between its markers."""
-    on = machine()
+    on, speed = machine(), additions()
     data = {
         "machine": on,
+        "additions": round(speed, 2),
         "others": round(others, 4),
         "seed": seed,
         "figures": [_as_data(figure) for figure in figures],
@@ -93,6 +105,7 @@ def write(figures: Sequence[Figure], seed: int, others: float) -> None:
     DATA.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     described = ", ".join(f"{name} {value}" for name, value in on.items())
     described += f". Other work took {others:.0%} of its CPU time."
+    described += f" Ten million additions in a loop of Python take {speed:.2f} s there."
     fill_in("make bench", described, table(figures))
 
 
