@@ -167,7 +167,7 @@ def _latency(samples: list[Sample], lags: str, seed: int, limits: tuple[float, f
     }
     median, p99 = limits
     return Figure(
-        f"IMDS complete -> applied, {len(samples)} hot-plugs, lag {lags}",
+        f"IMDS complete -> applied, lag {lags}, {len(samples)} hot-plugs",
         [sample.latency for sample in samples],
         limits=(Limit("median", median), Limit("p99", p99)),
         show=("max",),
