@@ -30,6 +30,7 @@ AT: Final = 16  # ENIs on which the addresses are varied
 SETTLE, REST = 65.0, 75.0  # s: until nothing is asked often any more, and of a round of renewals
 QUICK_SETTLE, QUICK_REST = 65.0, 15.0
 EVENTS: Final = 8  # of each kind
+RESTS: Final = 5  # without an event, but some with a heartbeat
 APART: Final = 1.1  # s between two of them: a turn of its own for each
 CHURN: Final = 0.1  # s between two renewals of others, each with a foreign link that comes or goes
 
@@ -152,7 +153,7 @@ async def _events(
     ec2: Ec2, process: Process, names: Sequence[str], probe: outside.Outside
 ) -> dict[str, float]:
     """What one event costs beyond as long a rest."""
-    rest = await _cost(process)
+    rest = _median([await _cost(process) for _ in range(RESTS)])
     renewals, rules, back = [], [], []
     for number in range(EVENTS):
         await renew(ec2, names[number % len(names)])
@@ -171,9 +172,10 @@ async def _events(
 
 
 async def own_rules(probe: outside.Outside) -> list[Rule]:
-    """Our rules for whole subnets: each ENI has one of each family."""
+    """Our rules for whole subnets, one of each family of an ENI; if there is none, all others."""
     every = await probe.kernel.rules()
-    return [r for r in every if r.protocol == PROTOCOL and r.iif and r.suppress_ifgroup is None]
+    ours = [r for r in every if r.protocol == PROTOCOL and r.suppress_ifgroup is None]
+    return [r for r in ours if r.iif] or ours
 
 
 async def _cost(process: Process) -> float:
