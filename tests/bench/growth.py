@@ -31,6 +31,7 @@ SETTLE, REST = 65.0, 75.0  # s: until nothing is asked often any more, and of a 
 QUICK_SETTLE, QUICK_REST = 65.0, 15.0
 EVENTS: Final = 8  # of each kind
 RESTS: Final = 5  # without an event, but some with a heartbeat
+CALM: Final = 5.0  # s after many renewals
 APART: Final = 1.1  # s between two of them: a turn of its own for each
 CHURN: Final = 0.1  # s between two renewals of others, each with a foreign link that comes or goes
 
@@ -78,14 +79,17 @@ async def measure(size: int, addresses: int, *, quick: bool) -> dict[str, float]
     more = [scripts.pop(), scripts.pop()]
     async with host.host(*scripts, *more) as ec2:
         await crowd.plug_all(ec2, scripts)
+        names = [script.name for script in scripts]
         began = time.monotonic()
         started = await crowd.start(ec2)
         await crowd.all_applied(started.daemon, size)
         found = {START: time.monotonic() - began, START_CPU: started.process.cpu()}
+        renewals = asyncio.create_task(_renewals(ec2, names))
         await asyncio.sleep(QUICK_SETTLE if quick else SETTLE)
-        names = [script.name for script in scripts]
         with outside.look_into(ec2.vpc.host) as probe:
-            found |= await _at_rest(ec2, started.process, names, QUICK_REST if quick else REST)
+            found |= await _at_rest(
+                ec2, started.process, names, QUICK_REST if quick else REST, renewals
+            )
             found |= await _events(ec2, started.process, names, probe)
             found[PLUGGED] = await _plug(ec2, more[0].name, probe)
             churn = asyncio.create_task(_churn(ec2, names))
@@ -112,25 +116,35 @@ async def _churn(ec2: Ec2, names: Sequence[str]) -> None:
         await asyncio.sleep(CHURN)
 
 
+async def _renewals(ec2: Ec2, names: Sequence[str]) -> None:
+    """DHCP renews each ENI every REST seconds, one after the other, from the lease on.
+
+    Who begins later lets addresses become deprecated, after 140 s: that is a change, and no rest.
+    """
+    begin = time.monotonic()
+    for number in itertools.count():
+        await host.wait_for_clock(begin + number * REST / len(names))
+        await renew(ec2, names[number % len(names)])
+
+
 async def _at_rest(
-    ec2: Ec2, process: Process, names: Sequence[str], seconds: float
+    ec2: Ec2, process: Process, names: Sequence[str], seconds: float, renewals: asyncio.Task[None]
 ) -> dict[str, float]:
-    """DHCP renews each ENI every REST seconds, one after the other."""
+    """With renewals for so many seconds, and then without them."""
     begin, before = time.monotonic(), process.cpu()
-    pause = max(seconds, REST) / len(names)
-    for number, name in enumerate(names):
-        if number * pause > seconds:
-            break
-        await host.wait_for_clock(begin + number * pause)
-        await renew(ec2, name)
-    await host.wait_for_clock(begin + seconds)
+    await asyncio.sleep(seconds)
     end, after = time.monotonic(), process.cpu()
     asked = _asked(ec2, names, begin, end)
+    renewals.cancel()
+    await asyncio.gather(renewals, return_exceptions=True)
     asking = time.monotonic()
     polled = process.cpu()
     await asyncio.sleep(seconds / 2)
     cpu, now = process.cpu() - polled, time.monotonic()
     count = _asked(ec2, names, asking, now)
+    for name in names:  # for the time of what is measured next
+        await renew(ec2, name)
+    await asyncio.sleep(CALM)
     return {
         IDLE: 100 * (after - before) / (end - begin),
         ASKED: 60 * asked / len(names) / (end - begin),
