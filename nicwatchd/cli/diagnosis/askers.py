@@ -7,6 +7,7 @@ who keeps one connection for many questions is not seen.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import Counter
@@ -132,14 +133,17 @@ def _namespace(pid: int | str, proc: Path) -> str | None:
 
 def _sockets(directory: Path) -> Iterator[str]:
     """The inodes of the sockets among a process's files; none if it has ended or is not ours."""
-    try:
-        targets = [str(each.readlink()) for each in directory.iterdir()]
-    except OSError:
-        return
-    for target in targets:
+    for target in _targets(directory):
         kind, _, inode = target.partition(":")
         if kind == "socket":
             yield inode.strip("[]")
+
+
+def _targets(directory: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for each in directory.iterdir():
+            with contextlib.suppress(OSError):  # that file was closed meanwhile
+                yield str(each.readlink())
 
 
 def _lines(path: Path) -> list[str]:
