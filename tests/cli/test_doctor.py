@@ -136,10 +136,7 @@ def refused(**changes: Any) -> Daemon:
         ({"imds": Imds("throttled", "429")}, [(WARN, "imds-throttled")]),
         ({"imds": Imds("failing", "302 on the token")}, [(FAIL, "imds-unreachable")]),
         ({"imds": Imds(seconds=1.5)}, [(WARN, "imds-slow")]),
-        (
-            {"daemon": refused()},
-            [(FAIL, "imds-daemon")],
-        ),
+        ({"daemon": refused()}, [(FAIL, "imds-daemon")]),
         # It was mended since the daemon asked last, as far as anybody knows.
         ({"imds": Imds(since=100.0), "daemon": refused(asked=99.0)}, []),
         ({"imds": Imds(since=100.0), "daemon": refused(asked=101.0)}, [(FAIL, "imds-daemon")]),

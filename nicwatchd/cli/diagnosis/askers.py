@@ -71,7 +71,7 @@ class Owners:
     def __init__(self, proc: Path) -> None:
         self._proc = proc
         self._is_here: dict[int, bool] = {}  # processes, and whether they are in this namespace
-        self._asked: dict[int, None] = {}  # those that asked, in this order
+        self._asked: set[int] = set()
         self._sockets: dict[str, int] = {}  # by their inodes, which are not used again so soon
 
     def look_ahead(self) -> None:
@@ -82,14 +82,14 @@ class Owners:
     def of(self, connections: Collection[Connection]) -> dict[Connection, int]:
         """Whose these connections are, as far as that can be seen."""
         wanted = {each.inode for each in connections} - {"0"}
-        self._look(self._asked)
+        self._look(self._asked, until=wanted)
         # The latest come first: a loop runs a new command each time.
         here = (pid for pid, is_here in self._is_here.items() if is_here)
         self._look(sorted({*here, *self._arrivals()}, reverse=True), until=wanted)
         found = {
             each: self._sockets[each.inode] for each in connections if each.inode in self._sockets
         }
-        self._asked |= dict.fromkeys(found.values())
+        self._asked.update(found.values())
         return found
 
     def _arrivals(self) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from nicwatchd.core.firewall import Firewall
 from nicwatchd.core.model import (
@@ -24,6 +24,8 @@ from nicwatchd.core.policy import Policy
 from nicwatchd.core.port import Asked, RouteAnswer
 
 Version: TypeAlias = tuple[int, int, int]
+
+FINE: Final = ("ok", "unasked")  # states of IMDS in which nothing keeps anybody from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ class Imds:
     endpoints: tuple[IPAddress, ...] = ()
     since: float = 0.0
 
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing keeps this command from it."""
+        return self.state in FINE
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
@@ -130,6 +137,11 @@ class Daemon:
     def imds(self) -> Mapping[str, Any]:
         """What it says of IMDS; nothing if it does not answer."""
         return (self.status or {}).get("imds") or {}
+
+    @property
+    def imds_is_fine(self) -> bool:
+        """Whether nothing keeps the daemon from IMDS, as far as it says."""
+        return self.imds.get("state", "ok") in FINE
 
     def interface(self, mac: str) -> Mapping[str, Any]:
         """What it says of the interface with this MAC; nothing if it does not know it."""

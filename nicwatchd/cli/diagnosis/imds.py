@@ -62,7 +62,7 @@ def condition(facts: Facts) -> Iterator[Finding]:
         text = "IMDS takes connections, but gives no token: perhaps the hop limit of its answers"
         text += " is too small for the way to this host."
         yield fail("imds-hop-limit", text, f"{options} --http-put-response-hop-limit 2")
-    elif imds.state not in ("ok", "unasked") and not any(firewall(facts)):
+    elif not imds.is_fine and not any(firewall(facts)):
         text = f"IMDS is {imds.state}: {imds.detail}."
         yield fail(
             "imds-unreachable",
@@ -108,7 +108,7 @@ def _stop_asking(facts: Facts) -> Iterator[str]:
 
 def _differ(imds: Imds, daemon: Daemon) -> bool:
     """Whether IMDS answers this command, but, by its last word, not the daemon."""
-    return imds.state == "ok" and daemon.imds.get("state", "ok") not in ("ok", "unasked")
+    return imds.state == "ok" and not daemon.imds_is_fine
 
 
 def is_behind(imds: Imds, daemon: Daemon) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import pwd
 import re
@@ -16,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -51,8 +51,8 @@ LEGACY: Final = {Family.V4: "/proc/net/ip_tables_names", Family.V6: "/proc/net/i
 # What iptables-nft keeps in nftables; iptables-save tells of it in full.
 OF_IPTABLES: Final = re.compile(r"ip6? (filter|nat|mangle|raw|security)$")
 LOOKS: Final = 13  # at what the daemon says of IMDS: at rest it asks every 5 s
-ANSWERS: Final = 3  # of IMDS, before it is called slow
 PAUSE: Final = 0.5  # s between two of them
+ANSWERS: Final = 3  # of IMDS, before it is called slow
 
 
 @dataclass
@@ -96,16 +96,19 @@ class Looker:
 
     def _daemon(self) -> Daemon:
         pid = _pid(self.runtime_directory)
-        status = None
-        if pid:
-            with contextlib.suppress(DaemonError):
-                status = self.system.ask("GET", "/v1/status")
-        else:
+        if not pid:
             self.unseen.append("the daemon (it does not run)")
         enabled, active = (
             self.system.systemctl(verb, "nicwatchd.service") for verb in ("is-enabled", "is-active")
         )
-        return Daemon(pid, _uid(pid), status, active, enabled)
+        return Daemon(pid, _uid(pid), self._status() if pid else None, active, enabled)
+
+    def _status(self) -> Mapping[str, Any] | None:
+        """What the daemon says of itself and the host; None where it does not answer."""
+        status: Mapping[str, Any] | None = None
+        with contextlib.suppress(DaemonError):
+            status = self.system.ask("GET", "/v1/status")
+        return status
 
     async def _asking(self, daemon: Daemon, imds: Imds) -> Daemon:
         """The daemon, once it has asked IMDS later than this command, if their words differ."""
@@ -113,7 +116,7 @@ class Looker:
             if not is_behind(imds, daemon):
                 return daemon
             await asyncio.sleep(PAUSE)
-            daemon = self._daemon()
+            daemon = replace(daemon, status=self._status())
         if is_behind(imds, daemon):
             self.unseen.append("whether IMDS answers the daemon now (it has not asked since)")
         return daemon
@@ -281,13 +284,12 @@ async def _quickest(client: ImdsClient) -> float:
 
     One that took long tells nothing: the host may have had other work just then.
     """
-    quickest, left = math.inf, ANSWERS
-    while client.condition.state == "ok" and quickest > SLOW and left:
-        left -= 1
+    took: list[float] = []
+    while client.condition.state == "ok" and len(took) < ANSWERS and min(took, default=inf) > SLOW:
         before = time.monotonic()
         await client.get("mac")
-        quickest = min(quickest, time.monotonic() - before)
-    return 0.0 if math.isinf(quickest) else quickest
+        took.append(time.monotonic() - before)
+    return min(took, default=0.0)
 
 
 async def _look_up(kernel: Kernel, questions: Iterable[Asked]) -> dict[Asked, RouteAnswer | int]:

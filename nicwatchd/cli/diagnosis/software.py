@@ -116,7 +116,7 @@ def verdicts(facts: Facts) -> Iterator[Finding]:
 
 def _imds_answers(facts: Facts) -> bool:
     """Whether it answers this command, and the daemon."""
-    return {facts.imds.state, facts.daemon.imds.get("state", "ok")} <= {"ok", "unasked"}
+    return facts.imds.is_fine and facts.daemon.imds_is_fine
 
 
 def managers(facts: Facts) -> Iterator[Finding]:
