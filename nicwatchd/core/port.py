@@ -364,5 +364,8 @@ class EventSource(Protocol):
     def drop_echoes(self, port_id: int | None) -> None:
         """From now on do not tell of routes and rules that this port id changes, if possible."""
 
+    def drain(self) -> None:
+        """Tell at once what has happened so far; else it may be told a little later."""
+
     def close(self) -> None:
         """End; there is no event after it."""

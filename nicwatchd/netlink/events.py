@@ -49,8 +49,9 @@ GROUPS: Final = (
     | 1 << (RTNLGRP_NEXTHOP - 1)
     | 1 << (RTNLGRP_IPV4_NETCONF - 1)  # the sysctls of links: rp_filter
 )
-# Each message takes about 4 KiB of the buffer. 8 MiB are enough when the links of 5,000 containers
-# appear at once and we are busy elsewhere for a tenth of a second.
+MESSAGE: Final = 4 << 10  # bytes of the buffer that each takes, about
+# 8 MiB are enough when the links of 5,000 containers appear at once and we are busy elsewhere for a
+# tenth of a second.
 BUFFER: Final = 8 << 20
 SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; may exceed net.core.rmem_max (CAP_NET_ADMIN)
 RECEIVE: Final = 1 << 16
@@ -109,6 +110,13 @@ class EventSocket:
             self._unheard = port_id
             with contextlib.suppress(OSError):  # they come, and cost time
                 drop_echoes(self._socket, port_id)
+
+    def drain(self) -> None:
+        """See `EventSource`."""
+        if self._socket and self._notify:
+            for _ in range(BUFFER // MESSAGE // BURST):
+                if self._read(self._socket, self._notify) < BURST:
+                    break
 
     def _heed_firewall(self, *, on: bool) -> None:
         if self._firewall:

@@ -125,6 +125,7 @@ class KernelWatch:
         self._woken.clear()
         at = self._clock()
         now = await self._read()
+        self._events.drain()  # else a change may be seen before the event that says whose it is
         events, self._pending = self._pending, []
         for when, event in events[:EVENTS]:
             self._say(Line(t=when, event=_in_words(event)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from errno import EINVAL
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
@@ -67,6 +68,7 @@ class FakeEvents:
         self._notify: Callable[[Event], None] | None = None
         self.heeded = Heeded()
         self._unheard: int | None = None
+        self._undelivered: deque[Event] = deque()
 
     def start(self, notify: Callable[[Event], None]) -> None:
         """See `EventSource`."""
@@ -81,6 +83,11 @@ class FakeEvents:
         """See `EventSource`."""
         self._unheard = port_id
 
+    def drain(self) -> None:
+        """See `EventSource`."""
+        while self._undelivered:
+            self._deliver(self._undelivered.popleft())
+
     def close(self) -> None:
         """See `EventSource`."""
         self._notify = None
@@ -88,7 +95,8 @@ class FakeEvents:
 
     def emit(self, event: Event) -> None:
         """Deliver an event in the next iteration of the event loop, as a socket would."""
-        asyncio.get_running_loop().call_soon(self._deliver, event)
+        self._undelivered.append(event)
+        asyncio.get_running_loop().call_soon(self.drain)
 
     def _deliver(self, event: Event) -> None:
         is_echo = isinstance(event, RouteEvent | RuleEvent) and event.pid == self._unheard

@@ -679,6 +679,24 @@ async def test_rules_read_back_as_they_were_added(world: World) -> None:
     assert await world.kernel.rules() == before
 
 
+async def test_what_has_happened_is_told_at_once_if_asked_for(world: World) -> None:
+    """In a storm, events are read in batches: what is seen gone may be told 50 ms later."""
+    first, second = rules_of(TABLE_BASE + 9)[:2]
+    await world.put(first)
+    await world.heard.until(lambda event: isinstance(event, RuleEvent))  # the pause begins
+    for _ in range(3):
+        await world.put(second)
+        await world.drop(second)
+        assert second not in await world.kernel.rules()
+        world.source.drain()
+        last = world.heard.events[-1]
+        assert isinstance(last, RuleEvent)
+        assert (last.priority, last.deleted) == (second.priority, True)
+        assert last.pid not in (0, world.kernel.port_id)
+        world.source.drain()
+        assert world.heard.events[-1] is last
+
+
 async def test_a_rule_may_stand_twice_and_its_first_copy_is_removed(world: World) -> None:
     """A rule is put behind its guard like that: no packet sees a gap."""
     before = await world.kernel.rules()

@@ -49,6 +49,11 @@ class Recorder:
             while not self.file.exists() or text not in self.file.read_text():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
+    async def catch_up(self, marker: str) -> None:
+        """Return once it saw all that is in the kernel by now; `marker` is an address for `lo`."""
+        await self._ec2.vpc.ip(self._ec2.vpc.host, f"addr add {marker}/32 dev lo")
+        await self.until(marker)
+
     async def stop(self) -> str:
         """Interrupt it, as Ctrl-C does; returns what it printed."""
         self._process.send_signal(signal.SIGINT)
@@ -80,9 +85,7 @@ async def record_all(scenario: Scenario, tmp_path: Path) -> Recording:
         for name in others:
             await daemon.until(name, complete, WITHIN)
         await recorder.until('"state":"applied"')
-        # What the daemon adds last is in the kernel by now; let the recorder see it.
-        await ec2.vpc.ip(ec2.vpc.host, "addr add 10.9.9.9/32 dev lo")
-        await recorder.until("10.9.9.9")
+        await recorder.catch_up("10.9.9.9")  # with what the daemon added last
         told = await recorder.stop()
         assert "is complete" in told
         tokens = list(ec2.imds._tokens)
@@ -122,12 +125,12 @@ async def test_what_others_remove_is_told_and_removed_in_the_replay(tmp_path: Pa
         await ec2.plug("eth1")
         await daemon.until("eth1", complete, WITHIN)
         await recorder.until('"state":"applied"')
+        await recorder.catch_up("10.9.9.8")  # what comes and goes between two looks was never there
         os.kill(daemon.process.pid, signal.SIGSTOP)  # else it may be back before anybody looks
         await vpc.exec(vpc.host, "ip", "-4", "rule", "del", "priority", str(RULE_PRIORITY))
         await recorder.until('"rule_gone"')
         os.kill(daemon.process.pid, signal.SIGCONT)
-        await vpc.ip(vpc.host, "addr add 10.9.9.9/32 dev lo")
-        await recorder.until("10.9.9.9")
+        await recorder.catch_up("10.9.9.9")
         await recorder.stop()
     recording = load(recorder.file)
     first = next(line for line in recording.lines if line.rule_gone)
