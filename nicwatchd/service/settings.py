@@ -28,6 +28,7 @@ DEFAULT_FILE: Final = Path("/etc/nicwatchd/nicwatchd.toml")
 
 _SHORT: Final = reprlib.Repr()  # shortens wrong values in errors
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+_LONGEST: Final = 200  # characters of one; what is nested may be long, however short its parts are
 
 
 class SettingsError(Exception):
@@ -117,7 +118,10 @@ def _explain(error: ErrorDetails) -> str:
         message = f"a section, [{place[-1]}]"
     elif error["type"] == "too_short":
         message = "a list with something in it"
-    return f"{'.'.join(place)}: {_SHORT.repr(error['input'])} is wrong; it should be {message}"
+    wrong = _SHORT.repr(error["input"])
+    if len(wrong) > _LONGEST:
+        wrong = f"{wrong[: _LONGEST - 3]}..."
+    return f"{'.'.join(place)}: {wrong} is wrong; it should be {message}"
 
 
 def _unknown_key(place: list[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nicwatchd.core.policy import Policy
@@ -197,6 +197,7 @@ def check(file: Path) -> None:
 
 
 @given(documents | tables)
+@example({"egress": [{f"{'long' * 40}{n}": ["long" * 40] * 9 for n in range(9)}] * 9})
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 def test_whatever_the_values_are_it_is_said_what_is_wrong(
     main: Path, document: dict[str, Any]
