@@ -66,11 +66,15 @@ RULE_V4 = Rule(
 )
 
 
+READ: list[Any] = []  # pyroute2 decodes what is nested only when it is asked for, from what lives
+
+
 def as_pyroute2_reads(message_class: Any, operation: OfKernel) -> tuple[dict[str, Any], Any]:
     """The fields and the attributes of an operation's request."""
     request = encode(operation)
     message = message_class(pack(request.type, request.flags, 1, request.body))
     message.decode()
+    READ.append(message)
     fields = {name: message[name] for name, *_ in message_class.fields}
     return fields, dict(message["attrs"])
 
