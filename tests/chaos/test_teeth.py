@@ -10,6 +10,12 @@ from tests.chaos import propose, run
 from tests.chaos.defects import CASES, Case
 from tests.chaos.walk import AstrayError
 
+WITHIN = {case.seed: case.within for case in sorted(CASES, key=lambda case: case.within)}
+ENDS = (min(WITHIN.values()), max(WITHIN.values()))  # the suite has time for these
+SEEDS = [
+    pytest.param(seed, marks=() if within in ENDS else pytest.mark.long)
+    for seed, within in WITHIN.items()
+]
 NAMES = [case.plant.__name__ for case in CASES]
 
 
@@ -24,10 +30,9 @@ def test_a_planted_defect_is_found(case: Case, monkeypatch: pytest.MonkeyPatch) 
     assert int(step[1]) <= case.within
 
 
-@pytest.mark.parametrize("seed", sorted({case.seed for case in CASES}))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_found_where_nothing_is_wrong(seed: int) -> None:
-    within = max(case.within for case in CASES if case.seed == seed)
-    run.walk(seed, within, proposed=propose.action)
+    run.walk(seed, WITHIN[seed], proposed=propose.action)
 
 
 def test_a_seed_leads_to_the_same_walk_to_the_last_write() -> None:

@@ -555,7 +555,8 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@pytest.mark.long
+@settings(deadline=None, max_examples=60)
 @given(
     EVENTS,
     st.sampled_from(

@@ -640,7 +640,8 @@ async def test_of_a_full_table_through_a_link_defaults_are_read(
     gateway = ip_address("10.0.0.7" if v4 else "2001:db8::7")
     wide = ip_network("11.0.0.0/8" if v4 else "2001:db9::/32")
     base = Route(wide, MAIN_TABLE, index, RTPROT_BIRD, gateway=gateway, metric=7)
-    narrow = islice(wide.subnets(new_prefix=48 - v4 * 24), 3000)
+    how_many = 3000 if isinstance(world, RealWorld) else 600  # a kernel's answer comes in pieces
+    narrow = islice(wide.subnets(new_prefix=48 - v4 * 24), how_many)
     many = [replace(base, dst=ip_network(dst)) for dst in map(str, narrow)]
     default = replace(base, dst=ip_network("0.0.0.0/0" if v4 else "::/0"))
     await world.put_all([*many, default])
