@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Final, TypeAlias
 
 from nicwatchd.core import rule_chains
+from nicwatchd.core.addresses import as_network
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
@@ -187,10 +187,10 @@ def _addresses_to_remove(
     surplus = [address for on in addresses for address in on.surplus]
     if not surplus:
         return  # nearly always
-    elsewhere = _elsewhere(plans) | {(p.index, ip_network(ip)) for p in plans for ip in p.away}
+    elsewhere = _elsewhere(plans) | {(p.index, as_network(ip)) for p in plans for ip in p.away}
     for address in surplus:
         index = address.index
-        moved = bool(elsewhere) and (index, ip_network(address.ip)) in elsewhere
+        moved = bool(elsewhere) and (index, as_network(address.ip)) in elsewhere
         if moved or (index, address.family) not in undecided:
             yield RemoveAddress(index, address.ip, address.prefixlen)
 

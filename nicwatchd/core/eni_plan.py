@@ -26,10 +26,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
 from typing import Final
 
 from nicwatchd.core import eni_routes, mtu
+from nicwatchd.core.addresses import as_network
 from nicwatchd.core.closed_main import Closed
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Usable
@@ -340,7 +340,7 @@ def _selectors(family: Family, usable: Usable, subject: Subject, policy: Policy)
         # What lives elsewhere is forwarded: a subnet's rule selects only what this host sends.
         covered = ip not in subject.away and any(ip in subnet for subnet in whole)
         if not (covered or ip in subject.taken):
-            yield replace(base, src=ip_network(ip))
+            yield replace(base, src=as_network(ip))
 
 
 def _of_others(family: Family, subject: Subject) -> Iterator[IPAddress]:

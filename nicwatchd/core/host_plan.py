@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import ip_network
 from typing import Final
 
 from nicwatchd.core import primary
+from nicwatchd.core.addresses import as_network
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
@@ -152,7 +152,7 @@ class HostPlan:
     def _all(self, policy: Policy, *, detour: bool = False) -> dict[int, Plan]:
         plans = {}
         for index, interface in self.interfaces.items():
-            elsewhere = frozenset(ip_network(item) for item in interface.facts.elsewhere)
+            elsewhere = frozenset(as_network(item) for item in interface.facts.elsewhere)
             own = interface.own.policy
             if own.numbers != policy.numbers:
                 own = replace(own, numbers=policy.numbers)

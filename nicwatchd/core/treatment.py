@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from ipaddress import ip_network
 from typing import Final, TypeAlias
 
+from nicwatchd.core.addresses import as_network
 from nicwatchd.core.metadata import Answer, Value
 from nicwatchd.core.model import Address, IPNetwork, Link, Reason, contains
 from nicwatchd.core.policy import Coexist, Policy
@@ -107,7 +107,7 @@ def reason_of(treatment: Treatment) -> Reason | None:
 
 def places_of(subnets: Iterable[IPNetwork], addresses: Iterable[Address]) -> tuple[IPNetwork, ...]:
     """The networks of an interface. DHCPv6 configures a /128, and its subnet may come later."""
-    return (*subnets, *(ip_network(address.ip) for address in addresses))
+    return (*subnets, *(as_network(address.ip) for address in addresses))
 
 
 def is_candidate(link: Link, policy: Policy) -> bool:

@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
+from nicwatchd.core.addresses import known_address, known_network
 from nicwatchd.core.bounds import (
     MOST_CIDRS,
     MOST_ITEMS,
@@ -50,7 +51,7 @@ def _text(value: object) -> str:
 def _bare(interface: IPv4Interface | IPv6Interface) -> IPAddress:
     if never(interface.ip):
         raise ValueError(NO_ADDRESS)
-    return interface.ip
+    return known_address(interface.ip)
 
 
 def _with_length(value: object) -> str:
@@ -63,13 +64,13 @@ def _with_length(value: object) -> str:
 def _subnet(network: IPNetwork) -> IPNetwork:
     if reason := no_subnet(network):
         raise ValueError(reason)
-    return network
+    return known_network(network)
 
 
 def _prefix(network: IPNetwork) -> IPNetwork:
     if reason := no_prefix(network):
         raise ValueError(reason)
-    return network
+    return known_network(network)
 
 
 def _digits(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from nicwatchd.core.addresses import address, network
 from nicwatchd.core.model import (
     ERRORS,
     SCOPE_UNIVERSE,
@@ -80,10 +81,8 @@ from nicwatchd.netlink.wire import (
     ROUTE,
     ROUTE_CACHEINFO,
     RULE,
-    address,
     attributes,
     find_attribute,
-    network,
     text,
     u32,
 )

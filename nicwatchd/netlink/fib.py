@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyroute2.netlink.rtnl import RTM_GETROUTE
 
+from nicwatchd.core.addresses import address, network
 from nicwatchd.core.model import LOCAL_TABLE, RTPROT_KERNEL, Family, Route
 from nicwatchd.netlink.constants import (
     RTA_DST,
@@ -35,11 +36,9 @@ from nicwatchd.netlink.wire import (
     ADDRESS_FAMILY,
     FAMILY,
     ROUTE,
-    address,
     attribute,
     attribute_u32,
     attributes,
-    network,
     u32,
 )
 

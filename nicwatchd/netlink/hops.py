@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from nicwatchd.core.addresses import address
 from nicwatchd.core.model import Family, Hop
 from nicwatchd.netlink.constants import (
     NHA_ENCAP,
@@ -25,7 +26,7 @@ from nicwatchd.netlink.constants import (
     RTA_VIA,
     RTNH_F_ONLINK,
 )
-from nicwatchd.netlink.wire import ADDRESS_FAMILY, address, attribute, attributes, u32
+from nicwatchd.netlink.wire import ADDRESS_FAMILY, attribute, attributes, u32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -20,7 +20,8 @@ from typing import Final, TypeAlias
 
 from pyroute2.netlink import nlmsg
 
-from nicwatchd.netlink.wire import HEADER, address
+from nicwatchd.core.addresses import address
+from nicwatchd.netlink.wire import HEADER
 
 Structure: TypeAlias = tuple[tuple[str, int], ...]  # of numbers that all of a shape have
 Value: TypeAlias = int | IPv4Address | IPv6Address | bytes | Structure

@@ -18,6 +18,7 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWRULE,
 )
 
+from nicwatchd.core.addresses import address
 from nicwatchd.core.model import (
     ERRORS,
     LOCAL_TABLE,
@@ -75,7 +76,6 @@ from nicwatchd.netlink.wire import (
     ROUTE,
     RULE,
     Message,
-    address,
     attributes,
     find_attribute,
     text,

@@ -6,8 +6,6 @@ messages that we send): see docs/decisions/0002.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6
 from struct import Struct
 from struct import error as struct_error
@@ -18,7 +16,6 @@ from nicwatchd.core.model import Family
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nicwatchd.core.model import IPAddress, IPNetwork
 
 HEADER: Final = Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
 ATTRIBUTE: Final = Struct("=HH")  # nlattr: length with these four bytes, type
@@ -35,7 +32,6 @@ RULE: Final = Struct("=BBBBBBBBI")
 CACHEINFO: Final = Struct("=IIII")  # ifa_cacheinfo: preferred, valid [s], created, updated
 ROUTE_CACHEINFO: Final = Struct("=IIi")  # rta_cacheinfo: -, -, the time left [ticks; 0: for ever]
 
-IPV4_BYTES: Final = 4
 FOREVER: Final = 0xFFFFFFFF  # for a lifetime; for FRA_SUPPRESS_* it means none
 TYPE_MASK: Final = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
@@ -127,17 +123,3 @@ def u32(payload: bytes | None, default: int = 0) -> int:
 def text(payload: bytes) -> str:
     """The string in an attribute. A link's name may contain any byte except `/` and white space."""
     return payload.rstrip(b"\0").decode(errors="surrogateescape")
-
-
-@lru_cache(maxsize=4096)  # every dump repeats the same few gateways, sources and prefixes
-def address(packed: bytes) -> IPAddress:
-    """An address from its 4 or 16 bytes."""
-    return IPv4Address(packed) if len(packed) == IPV4_BYTES else IPv6Address(packed)
-
-
-@lru_cache(maxsize=4096)
-def network(family: Family, packed: bytes | None, prefixlen: int) -> IPNetwork:
-    """A network; without bytes, the network of all addresses. Host bits are cleared."""
-    if family is Family.V4:
-        return IPv4Network((packed or 0, prefixlen), strict=False)
-    return IPv6Network((packed or 0, prefixlen), strict=False)
