@@ -15,6 +15,7 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import Address, Family, Item, Link
 from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
+from nicwatchd.core.several import Several
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 
@@ -23,6 +24,8 @@ class Settled:
 
     def __init__(self) -> None:
         self.moves: tuple[object, ...] | None = None  # what those that were told are drawn from
+        self.claimed = Several()
+        self.usable = Several()
         self.taken: Kept[dict[int, dict[Item, int]]] = Kept()
 
 
@@ -55,7 +58,7 @@ class Contest:
             yield (index, i.facts.claims, i.facts.seen, i.link, i.treatment, i.is_polled)
 
     def _settle(self, now: float) -> None:
-        found = held_elsewhere(self._claims(), self.ruled)
+        found = held_elsewhere(self._claims(), self.ruled, self.settled.claimed)
         rivals = {held.index for items in found.values() for held in items.values()}
         for index, interface in self.interfaces.items():
             interface.facts.contested = index in rivals
@@ -96,7 +99,7 @@ class Contest:
             for index, interface in self.interfaces.items()
             if not isinstance(interface.treatment, Managed)
         }
-        return first_come(items, self.ruled, others)
+        return first_come(items, self.ruled, others, self.settled.usable)
 
     def _name_of(self, index: int) -> str:
         return self.links[index].name if index in self.links else f"link {index}"

@@ -27,6 +27,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Item, Rule, ours
+from nicwatchd.core.several import Several
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,20 @@ def programmed(
 
 
 def held_elsewhere(
-    claims: Iterable[Claims], ruled: Mapping[Item, int]
+    claims: Iterable[Claims], ruled: Mapping[Item, int], several: Several | None = None
 ) -> dict[int, dict[Item, Held]]:
-    """For each link, by ifindex: the items that it has to leave to others. `ruled`: see there."""
+    """For each link, by ifindex: the items that it has to leave to others. `ruled`: see there.
+
+    `several` is what follows the items of one host from one time to the next.
+    """
+    several = several or Several()
     of = {one.index: one for one in claims}
     found: dict[int, dict[Item, Held]] = {index: {} for index in of}
     had = _by_ruler(ruled)
-    for item, index in _owners(of, ruled, had).items():
+    for item, index in _owners(of, ruled, had, several).items():
         for other in found.keys() - {index}:
             found[other][item] = Held(index, item)
-    for index, item, held in _overlaps(of, ruled):
+    for index, item, held in _overlaps(of, ruled) if several.has_prefixes else ():
         known = found[index].get(item)
         if known is None or (known.by != item and str(held.by) < str(known.by)):
             found[index][item] = held  # the same one of several each time, for people
@@ -134,20 +139,23 @@ def rightful_owners(
 ) -> dict[Item, int]:
     """Which ENI (by ifindex) owns each of the items that several have a claim to."""
     to = ruled(rules, owners)
-    return _owners({one.index: one for one in claims}, to, _by_ruler(to))
+    return _owners({one.index: one for one in claims}, to, _by_ruler(to), Several())
 
 
 def _owners(
-    of: Mapping[int, Claims], ruled: Mapping[Item, int], had: Mapping[int, Sequence[Item]]
+    of: Mapping[int, Claims],
+    ruled: Mapping[Item, int],
+    had: Mapping[int, Sequence[Item]],
+    several: Several,
 ) -> dict[Item, int]:
     claimed = {index: one.items for index, one in of.items()}
     each = {index: items.union(had.get(index, ())) for index, items in claimed.items()}
     found = {}
-    for item in _in_several(each.values()):
-        several = [of[i] for i in of if item in claimed[i]]
-        several += [of[i] for i in of if item in each[i] and item not in claimed[i]]
-        if not _are_apart(item, several):
-            found[item] = _owner(item, several, ruled)
+    for item in several.follow(each):
+        theirs = [of[i] for i in of if item in claimed[i]]
+        theirs += [of[i] for i in of if item in each[i] and item not in claimed[i]]
+        if not _are_apart(item, theirs):
+            found[item] = _owner(item, theirs, ruled)
     return {item: index for item, index in found.items() if index is not None}
 
 
@@ -157,19 +165,6 @@ def _by_ruler(ruled: Mapping[Item, int]) -> dict[int, list[Item]]:
     for item, index in ruled.items():
         found.setdefault(index, []).append(item)
     return found
-
-
-def _in_several(some: Iterable[AbstractSet[Item]]) -> set[Item]:
-    """What is in more than one of these sets. There are thousands of items, and mostly none is.
-
-    Operations of whole sets know the hashes, which the addresses themselves would compute anew.
-    """
-    seen: set[Item] = set()
-    twice: set[Item] = set()
-    for each in some:
-        twice |= seen & each
-        seen |= each
-    return twice
 
 
 def _are_apart(item: Item, claims: Sequence[Claims]) -> bool:
@@ -189,18 +184,20 @@ def first_come(
     items: Mapping[int, AbstractSet[Item]],
     ruled: Mapping[Item, int],
     without_rules: AbstractSet[int] = frozenset(),
+    several: Several | None = None,
 ) -> dict[int, dict[Item, int]]:
     """For each ENI, by ifindex: of its items, those that another has, too, and has the rule for.
 
     That is the one that has it in the kernel, else the one with the lowest ifindex. ENIs
     `without_rules` of ours, like the primary, come first: a rule would take what they send.
+    `several`: as in `held_elsewhere`.
     """
     found: dict[int, dict[Item, int]] = {}
-    for item in _in_several(items.values()):
-        several = sorted(index for index, its in items.items() if item in its)
-        first = ruled[item] if ruled.get(item) in several else several[0]
-        first = next((index for index in several if index in without_rules), first)
-        for index in several:
+    for item in (several or Several()).follow(items):
+        theirs = sorted(index for index, its in items.items() if item in its)
+        first = ruled[item] if ruled.get(item) in theirs else theirs[0]
+        first = next((index for index in theirs if index in without_rules), first)
+        for index in theirs:
             if index != first and index not in without_rules:
                 found.setdefault(index, {})[item] = first
     return found
@@ -252,11 +249,8 @@ def _overlaps(
 ) -> Iterator[tuple[int, Item, Held]]:
     """Of items that overlap on two links: who has to leave which, and to whom.
 
-    The work grows with the number of items, and there is none without a prefix.
+    The work grows with the number of items, and there is none without a prefix: not to be asked.
     """
-    some = (*(one.items for one in of.values()), ruled)
-    if not any(isinstance(item, NETWORKS) for its in some for item in its):
-        return
     having = _having(of, ruled)
     around = Around(item for item in having if isinstance(item, NETWORKS))
     for item, inner in having.items():
