@@ -14,7 +14,7 @@ from nicwatchd.core.facts import own_addresses
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import Address, Family, Item, Link
-from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
+from nicwatchd.core.moves import Claims, Elsewhere, Followed, first_come, held_elsewhere
 from nicwatchd.core.several import Several
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
@@ -24,7 +24,7 @@ class Settled:
 
     def __init__(self) -> None:
         self.moves: tuple[object, ...] | None = None  # what those that were told are drawn from
-        self.claimed = Several()
+        self.followed = Followed()
         self.usable = Several()
         self.taken: Kept[dict[int, dict[Item, int]]] = Kept()
 
@@ -58,7 +58,7 @@ class Contest:
             yield (index, i.facts.claims, i.facts.seen, i.link, i.treatment, i.is_polled)
 
     def _settle(self, now: float) -> None:
-        found = held_elsewhere(self._claims(), self.ruled, self.settled.claimed)
+        found = held_elsewhere(self._claims(), self.ruled, self.settled.followed)
         rivals = {held.index for items in found.values() for held in items.values()}
         for index, interface in self.interfaces.items():
             interface.facts.contested = index in rivals

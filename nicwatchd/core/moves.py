@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Item, Rule, ours
 from nicwatchd.core.several import Several
 
@@ -105,17 +106,23 @@ def programmed(
     return (*ips, *(item for item in its if isinstance(item, IPv4Network | IPv6Network)))
 
 
-def held_elsewhere(
-    claims: Iterable[Claims], ruled: Mapping[Item, int], several: Several | None = None
-) -> dict[int, dict[Item, Held]]:
-    """For each link, by ifindex: the items that it has to leave to others. `ruled`: see there.
+class Followed:
+    """What is kept of one host from one time to the next: most links and rules do not change."""
 
-    `several` is what follows the items of one host from one time to the next.
-    """
-    several = several or Several()
+    def __init__(self) -> None:
+        self.several = Several()
+        self.had: Kept[dict[int, frozenset[Item]]] = Kept()
+
+
+def held_elsewhere(
+    claims: Iterable[Claims], ruled: Mapping[Item, int], followed: Followed | None = None
+) -> dict[int, dict[Item, Held]]:
+    """For each link, by ifindex: the items that it has to leave to others. `ruled`: see there."""
+    followed = followed or Followed()
+    several = followed.several
     of = {one.index: one for one in claims}
     found: dict[int, dict[Item, Held]] = {index: {} for index in of}
-    had = _by_ruler(ruled)
+    had = followed.had.get((ruled,), lambda: _by_ruler(ruled))
     for item, index in _owners(of, ruled, had, several).items():
         for other in found.keys() - {index}:
             found[other][item] = Held(index, item)
@@ -124,8 +131,9 @@ def held_elsewhere(
         if known is None or (known.by != item and str(held.by) < str(known.by)):
             found[index][item] = held  # the same one of several each time, for people
     keepers = {ip: one for one in of.values() for ip in one.keeps}
-    for index, one in of.items() if keepers else ():
-        for ip in keepers.keys() & one.items.union(found[index], had.get(index, ())):
+    kept = frozenset(keepers)  # sets know the hashes of what is in them
+    for index, one in of.items() if kept else ():
+        for ip in kept & one.items.union(found[index], had.get(index, ())):
             keeper = keepers[ip]
             if ip in one.keeps:
                 found[index].pop(ip, None)
@@ -145,7 +153,7 @@ def rightful_owners(
 def _owners(
     of: Mapping[int, Claims],
     ruled: Mapping[Item, int],
-    had: Mapping[int, Sequence[Item]],
+    had: Mapping[int, AbstractSet[Item]],
     several: Several,
 ) -> dict[Item, int]:
     claimed = {index: one.items for index, one in of.items()}
@@ -159,12 +167,12 @@ def _owners(
     return {item: index for item, index in found.items() if index is not None}
 
 
-def _by_ruler(ruled: Mapping[Item, int]) -> dict[int, list[Item]]:
+def _by_ruler(ruled: Mapping[Item, int]) -> dict[int, frozenset[Item]]:
     """The items that are ruled, by the ENI."""
     found: dict[int, list[Item]] = {}
     for item, index in ruled.items():
         found.setdefault(index, []).append(item)
-    return found
+    return {index: frozenset(items) for index, items in found.items()}
 
 
 def _are_apart(item: Item, claims: Sequence[Claims]) -> bool:
@@ -190,7 +198,7 @@ def first_come(
 
     That is the one that has it in the kernel, else the one with the lowest ifindex. ENIs
     `without_rules` of ours, like the primary, come first: a rule would take what they send.
-    `several`: as in `held_elsewhere`.
+    `several` follows the items of one host from one time to the next.
     """
     found: dict[int, dict[Item, int]] = {}
     for item in (several or Several()).follow(items):
