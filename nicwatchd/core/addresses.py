@@ -42,6 +42,9 @@ class _Known:
             return super().__eq__(other)
         return self is other or str(self) == str(other)
 
+    def __repr__(self) -> str:
+        return super().__repr__().removeprefix("_")  # as the library's
+
     def __str__(self) -> str:
         try:
             return self._text
@@ -50,11 +53,11 @@ class _Known:
             return self._text
 
 
-class _IPv4(_Known, IPv4Address):
+class _IPv4Address(_Known, IPv4Address):
     __slots__ = ("_hash", "_text")
 
 
-class _IPv6(_Known, IPv6Address):
+class _IPv6Address(_Known, IPv6Address):
     __slots__ = ("_hash", "_text")
 
 
@@ -69,7 +72,7 @@ class _IPv6Network(_Known, IPv6Network):
 @lru_cache(AT_MOST)
 def address(packed: bytes) -> IPAddress:
     """An address from its 4 or 16 bytes."""
-    return _IPv4(packed) if len(packed) == IPV4_BYTES else _IPv6(packed)
+    return _IPv4Address(packed) if len(packed) == IPV4_BYTES else _IPv6Address(packed)
 
 
 @lru_cache(AT_MOST)

@@ -34,7 +34,7 @@ def test_an_address_is_one_object_and_equal_to_the_librarys(
     ours = address(ip.packed)
     assert ours is known_address(ip) is known_address(ip_address(str(ip)))
     for _ in range(2):  # what is computed, and what is known
-        assert (str(ours), hash(ours)) == (str(ip), hash(ip))
+        assert (str(ours), repr(ours), hash(ours)) == (str(ip), repr(ip), hash(ip))
     assert ours == ip == ours
     assert {ours} == {ip}
     assert isinstance(ours, type(ip))
@@ -58,7 +58,7 @@ def test_a_network_is_one_object_and_equal_to_the_librarys(its: IPv4Network | IP
     packed = its.network_address.packed
     assert ours is network(Family(its.version), packed, its.prefixlen) is as_network(ours)
     for _ in range(2):
-        assert (str(ours), hash(ours)) == (str(its), hash(its))
+        assert (str(ours), repr(ours), hash(ours)) == (str(its), repr(its), hash(its))
     assert ours == its == ours
     assert isinstance(ours, type(its))
     assert ours.network_address is known_address(its.network_address)
