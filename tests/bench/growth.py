@@ -84,11 +84,11 @@ async def measure(size: int, addresses: int, *, quick: bool) -> dict[str, float]
         started = await crowd.start(ec2)
         await crowd.all_applied(started.daemon, size)
         found = {START: time.monotonic() - began, START_CPU: started.process.cpu()}
-        renewals = asyncio.create_task(_renewals(ec2, names))
+        renewing = asyncio.create_task(renewals(ec2, names))
         await asyncio.sleep(QUICK_SETTLE if quick else SETTLE)
         with outside.look_into(ec2.vpc.host) as probe:
             found |= await _at_rest(
-                ec2, started.process, names, QUICK_REST if quick else REST, renewals
+                ec2, started.process, names, QUICK_REST if quick else REST, renewing
             )
             found |= await _events(ec2, started.process, names, probe)
             found[PLUGGED] = await _plug(ec2, more[0].name, probe)
@@ -116,27 +116,27 @@ async def _churn(ec2: Ec2, names: Sequence[str]) -> None:
         await asyncio.sleep(CHURN)
 
 
-async def _renewals(ec2: Ec2, names: Sequence[str]) -> None:
-    """DHCP renews each ENI every REST seconds, one after the other, from the lease on.
+async def renewals(ec2: Ec2, names: Sequence[str], every: float = REST) -> None:
+    """DHCP renews each ENI every so many seconds, one after the other, from the lease on.
 
     Who begins later lets addresses become deprecated, after 140 s: that is a change, and no rest.
     """
     begin = time.monotonic()
     for number in itertools.count():
-        await host.wait_for_clock(begin + number * REST / len(names))
+        await host.wait_for_clock(begin + number * every / len(names))
         await renew(ec2, names[number % len(names)])
 
 
 async def _at_rest(
-    ec2: Ec2, process: Process, names: Sequence[str], seconds: float, renewals: asyncio.Task[None]
+    ec2: Ec2, process: Process, names: Sequence[str], seconds: float, renewing: asyncio.Task[None]
 ) -> dict[str, float]:
     """With renewals for so many seconds, and then without them."""
     begin, before = time.monotonic(), process.cpu()
     await asyncio.sleep(seconds)
     end, after = time.monotonic(), process.cpu()
     asked = _asked(ec2, names, begin, end)
-    renewals.cancel()
-    await asyncio.gather(renewals, return_exceptions=True)
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
     asking = time.monotonic()
     polled = process.cpu()
     await asyncio.sleep(seconds / 2)
@@ -168,10 +168,10 @@ async def _events(
 ) -> dict[str, float]:
     """What one event costs beyond as long a rest."""
     rest = _median([await _cost(process) for _ in range(RESTS)])
-    renewals, rules, back = [], [], []
+    renewed, rules, back = [], [], []
     for number in range(EVENTS):
         await renew(ec2, names[number % len(names)])
-        renewals.append(await _cost(process) - rest)
+        renewed.append(await _cost(process) - rest)
     apart = max(1, len(names) // EVENTS)  # of several ENIs, if there are several
     for rule in (await own_rules(probe))[::apart][:EVENTS]:
         before = process.cpu()
@@ -179,7 +179,7 @@ async def _events(
         await asyncio.sleep(APART)
         rules.append(process.cpu() - before - rest)
     return {
-        RENEWED: 1000 * _median(renewals),
+        RENEWED: 1000 * _median(renewed),
         RULE_CPU: 1000 * _median(rules),
         RULE: 1000 * _median(back),
     }

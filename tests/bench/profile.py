@@ -12,13 +12,11 @@ import pstats
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from nicwatchd.sim import sandbox
-from nicwatchd.sim.ec2 import Ec2
 from tests.bench import crowd, growth, heal, host, outside, report
 from tests.bench.quiet import Process
 
@@ -90,10 +88,13 @@ async def _run(enis: int, base: str | None) -> list[float]:
 
         await crowd.all_applied(daemon, enis)
         before = end(0.0)
+        renewing = asyncio.create_task(growth.renewals(ec2, names, MINUTE))
         await asyncio.sleep(SETTLE)
         before = end(before)
-        await _quiet(ec2, names)
+        await asyncio.sleep(MINUTE)
         before = end(before)
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
         with outside.look_into(ec2.vpc.host) as probe:
             for rule in (await growth.own_rules(probe))[:: max(1, enis // RULES)][:RULES]:
                 await heal.delete(probe, rule)
@@ -101,15 +102,6 @@ async def _run(enis: int, base: str | None) -> list[float]:
         end(before)
         await daemon.stop()
     return spent
-
-
-async def _quiet(ec2: Ec2, names: Sequence[str]) -> None:
-    """DHCP renews each ENI once."""
-    begin = time.monotonic()
-    for number, name in enumerate(names):
-        await host.wait_for_clock(begin + number * MINUTE / len(names))
-        await growth.renew(ec2, name)
-    await host.wait_for_clock(begin + MINUTE)
 
 
 def table(found: Sequence[Mapping[str, float]], spent: Sequence[float]) -> str:
