@@ -50,8 +50,9 @@ class Journald:
         self.socket = self._run / "systemd/journal/socket"
 
     def wait(self) -> None:
+        """Until it serves: what comes when it has but its socket is stored without a uid."""
         deadline = time.monotonic() + PATIENCE
-        while not self.socket.exists():
+        while not (self.socket.exists() and self._is_synced()):
             assert self._process.poll() is None, "systemd-journald ended"
             assert time.monotonic() < deadline, "systemd-journald makes no socket"
             time.sleep(0.01)
@@ -69,7 +70,10 @@ class Journald:
 
     def sync(self) -> None:
         """Wait until everything that was sent has been written."""
-        assert self.inside("journalctl", "--sync").returncode == 0
+        assert self._is_synced()
+
+    def _is_synced(self) -> bool:
+        return self.inside("journalctl", "--sync").returncode == 0
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -30,9 +30,14 @@ class Journal:
 
     async def entries(self, *matches: str) -> list[dict[str, Any]]:
         """What `journalctl` prints, oldest first; all that was sent before is there."""
-        await self._journalctl("--sync")
+        assert await self.sync()
         lines = await self._journalctl("-o", "json", *matches)
         return [json.loads(line) for line in lines.splitlines()]
+
+    async def sync(self) -> bool:
+        """Wait until everything that was sent is stored; False: it does not serve yet."""
+        process = await asyncio.create_subprocess_exec(*self.wrapper, "journalctl", "--sync")
+        return await process.wait() == 0
 
     async def _journalctl(self, *arguments: str) -> str:
         process = await asyncio.create_subprocess_exec(
@@ -51,11 +56,12 @@ async def own_journal() -> AsyncIterator[Journal]:
         stderr=asyncio.subprocess.DEVNULL,  # it has no /dev/kmsg, no audit: not here
     )
     own_run = Path(f"/proc/{journald.pid}/root/run")
+    own = Journal(("nsenter", f"--mount=/proc/{journald.pid}/ns/mnt", f"--wd={Path.cwd()}"))
     async with asyncio.timeout(WITHIN):
-        while not (own_run / "systemd/journal/socket").exists():
+        # It has its socket before it serves, and what comes in between is stored without a uid.
+        while not ((own_run / "systemd/journal/socket").exists() and await own.sync()):
             assert journald.returncode is None
             await asyncio.sleep(0.02)
-    mounts = f"--mount=/proc/{journald.pid}/ns/mnt"
-    yield Journal(("nsenter", mounts, f"--wd={Path.cwd()}"))
+    yield own
     journald.terminate()
     await journald.wait()
