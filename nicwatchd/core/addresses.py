@@ -19,8 +19,9 @@ from typing import Any, Final, cast
 from nicwatchd.core.model import Family, IPAddress, IPNetwork, Item
 
 IPV4_BYTES: Final = 4
-# Each of several hundred bytes. What is not remembered any more is made anew, and equal.
-AT_MOST: Final = 32768
+# Each of several hundred bytes, and a host may have any number of foreign routes. What is not
+# remembered any more is made anew, and equal.
+AT_MOST: Final = 16384
 
 
 class _Known:
