@@ -63,8 +63,7 @@ def test_a_network_is_one_object_and_equal_to_the_librarys(its: IPv4Network | IP
     assert isinstance(ours, type(its))
     assert ours.network_address is known_address(its.network_address)
     assert ours.broadcast_address == its.broadcast_address
-    assert list(zip(ours.subnets(), its.subnets(), strict=True))
-    assert all(a == b for a, b in zip(ours.subnets(), its.subnets(), strict=True))
+    assert list(ours.subnets()) == list(its.subnets())
     assert ours.supernet() == its.supernet()
     assert as_network(its) is its
 
