@@ -130,6 +130,8 @@ class Chronicle:
 
     def _note_link(self, interface: Interface, told: _Told, now: float) -> _Told:
         carries, flaps = _carries(interface), interface.facts.flaps
+        if (told.carries, told.flaps) == (carries, flaps):
+            return told  # nearly always
         # Of a link that has just come, and that we set up, late events still say that it is down.
         is_new = interface.facts.age(now) < UDEV_PATIENCE
         flapped = carries and told.carries and flaps != told.flaps and not is_new
@@ -151,7 +153,7 @@ class Chronicle:
 
     def _note_families(self, interface: Interface, told: _Told, now: float) -> _Told:
         if not isinstance(interface.treatment, Managed):
-            return replace(told, absent=frozenset())
+            return replace(told, absent=frozenset()) if told.absent else told
         verdicts = interface.verdicts
         absent = {f: v for f, v in verdicts.items() if v.status is Status.ABSENT and v.reasons}
         for family in sorted(absent.keys() - told.absent):
@@ -159,7 +161,8 @@ class Chronicle:
             given_up = FamilyGivenUp(interface.view(), family, reason, age)
             if not self._tell(interface.key, given_up, now):
                 return told
-        return replace(told, absent=frozenset(absent))
+        now_absent = frozenset(absent)
+        return told if told.absent == now_absent else replace(told, absent=now_absent)
 
     def _note_health(self, interface: Interface, told: _Told, now: float) -> _Told:
         if told.health is interface.health:

@@ -10,23 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from nicwatchd.core.earlier import Settled
 from nicwatchd.core.facts import own_addresses
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import Address, Family, Item, Link
-from nicwatchd.core.moves import Claims, Elsewhere, Followed, first_come, held_elsewhere
-from nicwatchd.core.several import Several
+from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
 from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
-
-
-class Settled:
-    """What the last contests of one host came to, and from what."""
-
-    def __init__(self) -> None:
-        self.moves: tuple[object, ...] | None = None  # what those that were told are drawn from
-        self.followed = Followed()
-        self.usable = Several()
-        self.taken: Kept[dict[int, dict[Item, int]]] = Kept()
 
 
 @dataclass(frozen=True)
@@ -87,19 +77,26 @@ class Contest:
         return self.settled.taken.get(basis, self._taken)
 
     def _taken(self) -> dict[int, dict[Item, int]]:
-        items: dict[int, frozenset[Item]] = {}
-        for index, interface in self.interfaces.items():
-            is_managed = isinstance(interface.treatment, Managed)
-            usable = (verdict.usable for verdict in interface.verdicts.values())
-            items[index] = frozenset() if is_managed else self._claims_of(interface).keeps
-            if is_managed or interface.is_protected:
-                items[index] = items[index].union(*(each.items for each in usable))
+        kept = self.settled.items
+        self.settled.items = {index: kept.get(index, Kept()) for index in self.interfaces}
+        items = {index: self._items_of(interface) for index, interface in self.interfaces.items()}
         others = {
             index
             for index, interface in self.interfaces.items()
             if not isinstance(interface.treatment, Managed)
         }
         return first_come(items, self.ruled, others, self.settled.usable)
+
+    def _items_of(self, interface: Interface) -> frozenset[Item]:
+        """What rules of ours are for, or would take from it."""
+        is_managed = isinstance(interface.treatment, Managed)
+        keeps: frozenset[Item] = frozenset()
+        if not is_managed:
+            keeps = self._claims_of(interface).keeps
+        ruled = is_managed or interface.is_protected
+        usable = tuple(verdict.usable for verdict in interface.verdicts.values()) if ruled else ()
+        kept = self.settled.items[interface.link.index]
+        return kept.get((keeps, usable), lambda: keeps.union(*(each.items for each in usable)))
 
     def _name_of(self, index: int) -> str:
         return self.links[index].name if index in self.links else f"link {index}"
@@ -131,7 +128,8 @@ class Contest:
                 claims = replace(claims, keeps=frozenset((*said, *unread)))
             case Managed():
                 pass
-        return replace(claims, yields=bool(self._why_it_yields(interface)))
+        yields = bool(self._why_it_yields(interface))
+        return replace(claims, yields=True) if yields else claims
 
     def _why_it_yields(self, interface: Interface) -> str:
         """Why what IMDS lists on another ENI counts for more than all that it lists here."""

@@ -13,9 +13,9 @@ from typing import Final
 from nicwatchd.core.backoff import Share
 from nicwatchd.core.closed_main import ClosedMain
 from nicwatchd.core.container_networks import container_network
-from nicwatchd.core.contest import Contest, Settled
+from nicwatchd.core.contest import Contest
 from nicwatchd.core.decision import Decision, Throttled
-from nicwatchd.core.diff import Differ
+from nicwatchd.core.earlier import Earlier
 from nicwatchd.core.eni_plan import groups_of
 from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
@@ -23,9 +23,9 @@ from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.ground import ground_of
 from nicwatchd.core.homes import Homes, addresses_above
 from nicwatchd.core.host import Host
-from nicwatchd.core.host_plan import HostPlan, Made
+from nicwatchd.core.host_plan import HostPlan
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
-from nicwatchd.core.kept import WHOLE, Kept
+from nicwatchd.core.kept import WHOLE
 from nicwatchd.core.leadership import Leadership
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
@@ -46,27 +46,15 @@ from nicwatchd.core.model import (
     SetRuleset,
     SetUp,
 )
-from nicwatchd.core.moves import ruled
-from nicwatchd.core.neighbourhood import Neighbourhood, Places
+from nicwatchd.core.neighbourhood import Neighbourhood
 from nicwatchd.core.operations import family_of
-from nicwatchd.core.ownership import Owners, Snapshot, Undecided, selector
+from nicwatchd.core.ownership import Snapshot, Undecided, selector
 from nicwatchd.core.policy import Forwarded
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
 from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
 
 AGAIN: Final = 60.0  # s; after an exception of ours, which may not come again
-
-
-class Earlier:
-    """What earlier decisions concluded; `at`: when the first of them was made."""
-
-    def __init__(self, at: float = -inf) -> None:
-        self.at = at
-        self.places: Kept[Places] = Kept()
-        self.settled = Settled()
-        self.made: dict[int, Made] = {}  # plans, by ifindex
-        self.differ = Differ()
 
 
 class Decider:
@@ -141,8 +129,8 @@ class Decider:
     def _read_anew(self) -> Snapshot:
         """Begin a decision with what the kernel has, and without the errors of the last one."""
         host, kernel = self.host, _snapshot(self.host)
-        marks_end = host.policy.forwarded is Forwarded.OFF
-        host.owners = Owners(kernel, host.policy.numbers, marks_end=marks_end)
+        numbers, marks_end = host.policy.numbers, host.policy.forwarded is Forwarded.OFF
+        host.owners = self._earlier.owners(kernel, numbers, marks_end=marks_end)
         for interface in host.interfaces.values():
             interface.surprise(JUDGING, None)
             interface.surprise(PLANNING, None)
@@ -199,7 +187,7 @@ class Decider:
             interfaces=host.interfaces,
             foreign=host.foreign_addresses,
             beneath=host.above.beneath,
-            ruled=ruled(host.rules, host.owners.of),
+            ruled=self._earlier.ruled(host.rules, host.owners),
             links=host.links or {},
             settled=self._earlier.settled,
         )
@@ -212,9 +200,8 @@ class Decider:
         stack = host.above.stack(ground, self._groups, joins=not host.policy.every_link)
         self._orphans = stack.orphans(host.policy.numbers.group)
         numbers, others = host.policy.numbers, host.foreign_addresses
-        neighbourhood = Neighbourhood(
-            stack, others, host.rules, numbers, self._told, self._earlier.places
-        )
+        standing, places = self._earlier.standing(host.rules, numbers), self._earlier.places
+        neighbourhood = Neighbourhood(stack, others, standing, numbers, self._told, places)
         self._told = neighbourhood.told
         planner = HostPlan(
             interfaces=host.interfaces,
@@ -245,11 +232,10 @@ class Decider:
         host = self.host
         for index, plan in plans.items():
             host.interfaces[index].take_plan(plan)
-        self._earlier.made = {
-            index: made for index, made in self._earlier.made.items() if index in plans
-        }
+        self._earlier.made.keep_only(plans.keys())
         self._carriers = _carriers(host.interfaces)
-        self._rule_owners = {r: i for i, its in host.interfaces.items() for r in its.plan.rules}
+        present = {index: interface.plan for index, interface in host.interfaces.items()}
+        self._rule_owners = self._earlier.rule_owners(present)
 
     # --- conclusions to operations -----------------------------------------------------------
 

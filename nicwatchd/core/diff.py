@@ -39,6 +39,7 @@ from nicwatchd.core.ownership import Elsewhere, Owners, Snapshot, Undecided, own
 
 REMOVALS: Final = (RemoveAddress, RemoveRoute, RemoveRule, RemoveRuleset)
 Chains: TypeAlias = tuple[rule_chains.Chains, rule_chains.Chains, rule_chains.Overtaken]
+Standing: TypeAlias = tuple[rule_chains.Chains, rule_chains.Overtaken]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Differ:
     def __init__(self) -> None:
         self._addresses: dict[int, Kept[_Addresses]] = {}  # by ifindex
         self._routes: Kept[_Routes] = Kept()
+        self._wanted: Kept[rule_chains.Chains] = Kept()
+        self._standing: Kept[Standing] = Kept()
         self._chains: Kept[Chains] = Kept()
 
     def diff(
@@ -111,8 +114,11 @@ class Differ:
         return self._routes.get((wanted, kernel.routes), lambda: _compare_routes(wanted, kernel))
 
     def _chains_of(self, plans: tuple[Plan, ...], kernel: Snapshot) -> Chains:
-        wanted = tuple(plan.rules for plan in plans)
-        return self._chains.get((wanted, kernel.rules), lambda: _chains(wanted, kernel))
+        """Those chains that differ, or have to stand further behind: mostly none."""
+        rules, there = tuple(plan.rules for plan in plans), kernel.rules
+        wanted = self._wanted.get(rules, lambda: _chains(rules))
+        standing = self._standing.get((there,), lambda: _standing(kernel))
+        return self._chains.get((rules, there), lambda: _differing(wanted, *standing, kernel))
 
     def protected(
         self,
@@ -225,14 +231,34 @@ def _rules_to_remove(
     return [RemoveRule(rule) for rule in rules]
 
 
-def _chains(rules: tuple[tuple[Rule, ...], ...], kernel: Snapshot) -> Chains:
-    """The rules that there should be, those that there are, and what of these stands too early."""
+def _chains(rules: tuple[tuple[Rule, ...], ...]) -> rule_chains.Chains:
+    """The rules that there should be."""
     every = dict.fromkeys(rule for its in rules for rule in its)
     # What comes first by its mark is added first.
-    wanted = rule_chains.by_selector(sorted(every, key=lambda rule: rule.fwmark is None))
-    own = rule_chains.by_selector(own_rules(kernel))
-    late = rule_chains.overtaken(kernel.rules)
-    return wanted, own, late | rule_chains.before_marks(wanted, own_rules(kernel), late)
+    return rule_chains.by_selector(sorted(every, key=lambda rule: rule.fwmark is None))
+
+
+def _standing(kernel: Snapshot) -> Standing:
+    """The rules of ours that there are, and which of them others' have behind them."""
+    return rule_chains.by_selector(own_rules(kernel)), rule_chains.overtaken(kernel.rules)
+
+
+def _differing(
+    wanted: rule_chains.Chains,
+    own: rule_chains.Chains,
+    late: rule_chains.Overtaken,
+    kernel: Snapshot,
+) -> Chains:
+    """Of the chains that there should be and those that there are, the ones to do something about.
+
+    With them, how many rules of each stand too early.
+    """
+    late = {**late, **rule_chains.before_marks(wanted, own_rules(kernel), late)}
+    here = {key: chain for key, chain in wanted.items() if key in late or own.get(key) != chain}
+    there = {
+        key: chain for key, chain in own.items() if key in here or key in late or key not in wanted
+    }
+    return here, there, late
 
 
 def _surplus_rules(plans: tuple[Plan, ...], kernel: Snapshot) -> list[Rule]:

@@ -48,10 +48,17 @@ class HealthBook:
         self._is_timed = any(map(_is_timed, interfaces.values()))
         return True
 
+    def views(self, *, judged: bool) -> dict[int, View]:
+        """All interfaces as they are now, by ifindex. `judged`: which was just when they were."""
+        known = {index: view for index, (view, _) in self._judged.items()} if judged else {}
+        return {i: known.get(i) or it.view() for i, it in self._host.interfaces.items()}
+
     def _judge(self, interface: Interface, now: float) -> None:
         index, view, before = interface.link.index, interface.view(), interface.health
         looked = {family: self._reached.get((index, family), NOTHING_AMISS) for family in Family}
-        if self._judged.get(index) == (view, looked) and not _is_timed(interface):
+        known = self._judged.pop(index, None)  # so that there is none if it raises
+        if known == (view, looked) and not _is_timed(interface):
+            self._judged[index] = known
             return
         after: dict[Family, FamilyHealth] = {}
         for family in Family:

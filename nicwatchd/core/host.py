@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from nicwatchd.core.fights import Place
 from nicwatchd.core.floating import NO_RECORD, Record
 from nicwatchd.core.interface import ASKING, Interface, progress
-from nicwatchd.core.kept import Kept
 from nicwatchd.core.losses import Losses
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value, is_error
 from nicwatchd.core.model import (
@@ -79,7 +78,6 @@ class Host:
         self.losses = Losses()
         self.unlinked = Unlinked()  # ENIs without a link
         self.surprises = 0
-        self._candidates: Kept[frozenset[IPAddress]] = Kept()
         self._recalled: dict[Key, Record] = {}
         self._random = random
         self._told: set[tuple[Key | None, str, str]] = set()
@@ -95,10 +93,9 @@ class Host:
         return index in self.interfaces and is_eni(self.interfaces[index].treatment)
 
     @property
-    def candidates(self) -> frozenset[IPAddress]:
-        """The addresses that are on an interface's link, or are to be, by our doing."""
-        every = tuple(interface.facts.candidates for interface in self.interfaces.values())
-        return self._candidates.get(every, lambda: frozenset().union(*every))
+    def candidates(self) -> dict[int, frozenset[IPAddress]]:
+        """The addresses that are on an interface's link, or are to be, by our doing; by ifindex."""
+        return {index: interface.facts.candidates for index, interface in self.interfaces.items()}
 
     @property
     def waits_for_udev(self) -> bool:
@@ -193,9 +190,12 @@ class Host:
             index: on for index, on in addresses.items() if index not in self.interfaces
         }
 
-    def update_own(self, routes: tuple[Route, ...], rules: tuple[Rule, ...]) -> None:
-        """Take all routes of ours, and all rules of the host."""
-        self.routes, self.rules = routes, rules
+    def update_own(self, routes: tuple[Route, ...] | None, rules: tuple[Rule, ...] | None) -> None:
+        """Take all routes of ours, and all rules of the host, as far as they were read."""
+        if routes is not None:
+            self.routes = routes
+        if rules is not None:
+            self.rules = rules
 
     def recall(self, records: Mapping[Key, Record]) -> None:
         """Continue from what an earlier run of the daemon saw of others' addresses."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Final
 
 from nicwatchd.core import primary
 from nicwatchd.core.addresses import as_network
 from nicwatchd.core.closed_main import ClosedMain
+from nicwatchd.core.earlier import Made
 from nicwatchd.core.eni_plan import Subject, group_for, groups_of, nothing_for, plan
 from nicwatchd.core.eni_routes import Main
 from nicwatchd.core.evidence import Status
 from nicwatchd.core.forwarding import NO_FORWARDING, Forwarding
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -46,14 +45,6 @@ TABLE_TAKEN: Final = Reason(
 )
 
 
-class Made:
-    """The last plan of an interface, as it was made and with what its host adds to it."""
-
-    def __init__(self) -> None:
-        self.bare: Kept[Plan] = Kept()
-        self.whole: Kept[Plan] = Kept()
-
-
 @dataclass(frozen=True, slots=True)
 class HostPlan:
     """What the plans are made from: all interfaces with their verdicts, and the kernel's rules.
@@ -62,8 +53,8 @@ class HostPlan:
     another one has in their table, by former numbers, is removed; meanwhile they are undecided.
     `enis` are the links that the guards hide, by ifindex. `taken`: what another VPC's ENI has, too,
     as in `first_come`. `clients`: the DHCP clients that are waited for by name, by ifindex. `made`
-    has the last plan of each interface, by ifindex: it is made anew only if what it is made from
-    changes. `errors` has the exceptions by ifindex.
+    has the last plans: one is made anew only if what it is made from changes. `errors` has the
+    exceptions by ifindex.
     """
 
     interfaces: Mapping[int, Interface]
@@ -80,7 +71,7 @@ class HostPlan:
     protection: Protection = NO_PROTECTION
     forwarding: Forwarding = NO_FORWARDING
     clients: Mapping[int, str] = field(default_factory=dict)
-    made: dict[int, Made] = field(default_factory=dict)
+    made: Made = field(default_factory=Made)
     errors: dict[int, Exception] = field(default_factory=dict)
 
     def plans(self, policy: Policy) -> dict[int, Plan]:
@@ -110,7 +101,7 @@ class HostPlan:
             return _remembering(self._all(before, detour=True), former)
         own = by_selector(rule for rule in self.rules if rule.protocol == PROTOCOL)
         if surplus or any(own.get(key) != chain for key, chain in by_selector(rules).items()):
-            return {index: self._without_group(each, policy) for index, each in bridged.items()}
+            return {index: _without_group(each, policy) for index, each in bridged.items()}
         return final  # what the plans lack now is removed once the links are in their group
 
     def _are_grouped(self, plans: Mapping[int, Plan]) -> bool:
@@ -143,40 +134,68 @@ class HostPlan:
             if rule.protocol == PROTOCOL and rule.suppress_ifgroup in groups
         )
 
-    @staticmethod
-    def _without_group(its: Plan, policy: Policy) -> Plan:
-        standing = tuple(each for each in its.standing if each.group != policy.numbers.group)
-        own = None if its.group == policy.numbers.group else its.group
-        return replace(its, group=own, standing=standing)
-
     def _all(self, policy: Policy, *, detour: bool = False) -> dict[int, Plan]:
-        plans = {}
-        for index, interface in self.interfaces.items():
-            elsewhere = frozenset(as_network(item) for item in interface.facts.elsewhere)
-            own = interface.own.policy
-            if own.numbers != policy.numbers:
-                own = replace(own, numbers=policy.numbers)
-            away = frozenset(self._away(interface, own))
-            try:
-                its = self._one(interface, own, detour=detour)
-            except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
-                self.errors[index] = error
-                its = interface.plan
-            stack, group = self.neighbourhood.stack, policy.numbers.group
-            standing = stack.groups_on(index, group)
-            remarks = (
-                *interface.own.notes,
-                *stack.remarks(index, group),
-                *self._shares(index),
-                *self.forwarding.remarks(index),
-            )
-            added = {"elsewhere": elsewhere, "away": away, "standing": standing, "remarks": remarks}
-            whole = self._made_of(index).whole
-            plans[index] = whole.get((its, added), partial(replace, its, **added))
-        return plans
+        near = self.neighbourhood
+        common = self.made.common.get(
+            (
+                *(policy.numbers, detour, self.knows_primary, self.enis),
+                *(self.protection, self.forwarding, near.behind_local, near.stack.basis),
+            ),
+            object,
+        )
+        return {
+            index: self._whole(interface, policy, common, detour=detour)
+            for index, interface in self.interfaces.items()
+        }
 
-    def _made_of(self, index: int) -> Made:
-        return self.made.setdefault(index, Made())
+    def _whole(self, interface: Interface, policy: Policy, common: object, *, detour: bool) -> Plan:
+        """The plan of one interface, if what it is made from changed; else the last one."""
+        own = interface.own.policy
+        if own.numbers != policy.numbers:
+            own = replace(own, numbers=policy.numbers)
+
+        def anew() -> Plan:
+            return self._with_others(interface, own, self._one(interface, own, detour=detour))
+
+        made = self.made.whole(interface.link.index)
+        try:
+            return made.get((common, own, *self._basis(interface, own, detour=detour)), anew)
+        except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
+            self.errors[interface.link.index] = error
+            return self._with_others(interface, own, interface.plan)
+
+    def _basis(self, interface: Interface, policy: Policy, *, detour: bool) -> Iterator[object]:
+        """What the plan of an interface is made from, beside what is common to all."""
+        facts, index = interface.facts, interface.link.index
+        client = self.clients.get(index, "")
+        yield from (interface.treatment, interface.own, interface.groups, interface.verdicts)
+        yield from (facts.link, facts.addresses, facts.routes, facts.memory)
+        yield from (facts.elsewhere, facts.behind, facts.to_bring_up, facts.udev_is_over(self.now))
+        yield facts.first_is_due(self.now, policy, client)
+        yield facts.dhcpcd_is_due(self.now, client)
+        yield index in self.without_table
+        yield self.neighbourhood.alone(index)
+        yield self._still_whole(interface)
+        yield self._detours(interface, detour=detour)
+        yield self.closed.of(index)
+        yield tuple(self._shares(index))
+
+    def _with_others(self, interface: Interface, policy: Policy, its: Plan) -> Plan:
+        """The plan of an interface with what the others add to it."""
+        index, stack, group = interface.link.index, self.neighbourhood.stack, policy.numbers.group
+        remarks = (
+            *interface.own.notes,
+            *stack.remarks(index, group),
+            *self._shares(index),
+            *self.forwarding.remarks(index),
+        )
+        return replace(
+            its,
+            elsewhere=frozenset(as_network(item) for item in interface.facts.elsewhere),
+            away=frozenset(_away(interface, policy)),
+            standing=stack.groups_on(index, group),
+            remarks=remarks,
+        )
 
     def _shares(self, index: int) -> Iterator[Reason]:
         """A note for each item that another ENI has, too, and has the rule for."""
@@ -219,33 +238,23 @@ class HostPlan:
                 yield rule
 
     def _plan(self, subject: Subject, policy: Policy) -> Plan:
-        bare = self._made_of(subject.link.index).bare
-        return bare.get((subject, policy), lambda: plan(subject, policy))
-
-    @staticmethod
-    def _away(interface: Interface, policy: Policy) -> dict[IPAddress, Reason]:
-        """The addresses of an interface that must not be on its link, and why."""
-        facts, name = interface.facts, interface.link.name
-        left = {
-            ip: Reason("left-alone", f"{ip} is left to others by `leave_addresses` in the settings")
-            for ip in (facts.candidates if policy.leave_addresses else ())
-            if any(ip in network for network in policy.leave_addresses)
-        }
-        behind = {
-            ip: Reason(
-                "lives-elsewhere",
-                f"{ip} lives elsewhere on this host, so nicwatchd keeps it off {name}: {sign};"
-                f" what it sends leaves by {name}",
-            )
-            for ip, sign in facts.behind.items()
-        }
-        return dict(sorted({**left, **behind}.items(), key=lambda each: str(each[0])))
+        made = self.made.bare(subject.link.index)
+        return made.get((subject, policy), lambda: plan(subject, policy))
 
     def _still_whole(self, interface: Interface) -> frozenset[IPNetwork]:
         """The subnets that are selected as a whole, of families that still wait for something."""
         waiting = {f for f, each in interface.verdicts.items() if each.status is Status.WAITING}
+        if not waiting:
+            return frozenset()
         standing = self.neighbourhood.standing(interface.link.index)
         return frozenset(subnet for subnet in standing if Family(subnet.version) in waiting)
+
+    def _detours(self, interface: Interface, *, detour: bool) -> tuple[IPNetwork, ...]:
+        """The subnets for which it needs rules, because no guard hides main's routes there."""
+        index = interface.link.index
+        main = Main(index, interface.facts.routes)
+        everywhere = {family for family in Family if detour or main.has_too_many(family)}
+        return self.neighbourhood.detours(index, everywhere)
 
     def _primary(self, interface: Interface, policy: Policy, *, detour: bool) -> Subject:
         """The input of the primary's plan."""
@@ -262,8 +271,6 @@ class HostPlan:
         is_time = facts.udev_is_over(self.now) and not interface.may_be_excluded(policy)
         index = facts.link.index
         client = self.clients.get(index, "")
-        main = Main(index, facts.routes)
-        everywhere = {family for family in Family if detour or main.has_too_many(family)}
         return Subject(
             link=facts.link,
             usable={family: verdict.usable for family, verdict in interface.verdicts.items()},
@@ -273,11 +280,11 @@ class HostPlan:
             dhcpcd_due=facts.dhcpcd_is_due(self.now, client),
             bring_up=facts.to_bring_up and is_time,
             waits_for_udev=facts.to_bring_up and not is_time,
-            away=self._away(interface, policy),
+            away=_away(interface, policy),
             groups=interface.groups,
             alone=self.neighbourhood.alone(index),
             still_whole=self._still_whole(interface),
-            detours=self.neighbourhood.detours(index, everywhere),
+            detours=self._detours(interface, detour=detour),
             kept=self.neighbourhood.stack.kept,
             taken=frozenset(self.taken.get(index, ())),
             behind_local=self.neighbourhood.behind_local,
@@ -304,3 +311,28 @@ def _remembering(plans: Mapping[int, Plan], groups: AbstractSet[int]) -> dict[in
         )
         for index, each in plans.items()
     }
+
+
+def _away(interface: Interface, policy: Policy) -> dict[IPAddress, Reason]:
+    """The addresses of an interface that must not be on its link, and why."""
+    facts, name = interface.facts, interface.link.name
+    left = {
+        ip: Reason("left-alone", f"{ip} is left to others by `leave_addresses` in the settings")
+        for ip in (facts.candidates if policy.leave_addresses else ())
+        if any(ip in network for network in policy.leave_addresses)
+    }
+    behind = {
+        ip: Reason(
+            "lives-elsewhere",
+            f"{ip} lives elsewhere on this host, so nicwatchd keeps it off {name}: {sign};"
+            f" what it sends leaves by {name}",
+        )
+        for ip, sign in facts.behind.items()
+    }
+    return dict(sorted({**left, **behind}.items(), key=lambda each: str(each[0])))
+
+
+def _without_group(its: Plan, policy: Policy) -> Plan:
+    standing = tuple(each for each in its.standing if each.group != policy.numbers.group)
+    own = None if its.group == policy.numbers.group else its.group
+    return replace(its, group=own, standing=standing)

@@ -151,7 +151,9 @@ class Interface:
         if awaits := self.own.awaits:  # whether it is ours at all
             verdicts = {f: Verdict(f, Status.WAITING, (awaits,)) for f in Family}
         self.witness = witness
-        self.verdicts = {family: _left(verdict, facts) for family, verdict in verdicts.items()}
+        left = {family: _left(verdict, facts) for family, verdict in verdicts.items()}
+        if left != self.verdicts:  # else what was concluded from them is kept
+            self.verdicts = left
         ready, absent = self._families(Status.READY), self._families(Status.ABSENT)
         self._confirmed = (self._confirmed | ready) - absent
         # What waits for something says for how long it will.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -23,11 +24,13 @@ from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
     AddAddress,
+    Address,
     AddRoute,
     AddRule,
     Family,
     IPAddress,
     IPNetwork,
+    Item,
     Key,
     Operation,
     Reason,
@@ -38,6 +41,7 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.policy import PrimaryMode
 from nicwatchd.core.reach import NOTHING_AMISS, Path, Reached, Sources, Ways
+from nicwatchd.core.several import Several
 from nicwatchd.core.shadow import Probe
 from nicwatchd.core.steps import LookedUp, LookUp
 from nicwatchd.core.treatment import Primary
@@ -70,8 +74,11 @@ class Lookups:
         self._at = -inf  # when everything was looked up last
         self._ways: dict[int, tuple[Ways, ...]] = {}  # by ifindex
         self._paths: dict[int, tuple[tuple[Ways, tuple[Path, ...]], ...]] = {}
+        self._found: dict[Key, Kept[tuple[Ways, ...]]] = {}
         self._numbers: dict[int, Kept[Mapping[int, list[int]]]] = {}  # by ifindex
-        self._own: Kept[frozenset[IPAddress]] = Kept()
+        self._sources: Kept[Sources] = Kept()
+        self._own = Several()
+        self._ips: dict[int, Kept[frozenset[IPAddress]]] = {}  # by ifindex
         self._places: dict[Key, Kept[_Place]] = {}
         self._asked: frozenset[int] = frozenset()  # the interfaces that the last step is about
         self.destinations: frozenset[IPAddress] = frozenset()  # what is looked up leads there
@@ -187,7 +194,7 @@ class Lookups:
         interfaces = [(i, each) for i, each in host.interfaces.items() if i in self._asked]
         for _, interface in interfaces:
             yield from shadow.probes(interface.plan, interface.facts.addresses)
-        sources = Sources.of(host.rules)
+        sources = self._sources.get((host.rules,), lambda: Sources.of(host.rules))
         self._paths = {i: paths for i, paths in self._paths.items() if i in self._ways}
         for index, _ in interfaces:
             found = (
@@ -229,41 +236,51 @@ class Lookups:
     # --- the addresses -----------------------------------------------------------------------
 
     def _all_ways(self) -> dict[int, tuple[Ways, ...]]:
-        found: dict[int, tuple[Ways, ...]] = {}
-        for ways in self._each_ways():
-            found[ways.index] = (*found.get(ways.index, ()), ways)
-        return found
-
-    def _each_ways(self) -> Iterator[Ways]:
-        host = self._host
-        keys = host.keys
+        host, keys = self._host, self._host.keys
         self._places = {key: its for key, its in self._places.items() if key in keys}
+        self._found = {key: its for key, its in self._found.items() if key in keys}
         known = {index: self._place_of(each) for index, each in host.interfaces.items()}
         # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
         # secondaries call each other is not looked up: that would grow with their square.
         interfaces, drivers = host.interfaces, host.policy.drivers
         every = [i for i, each in interfaces.items() if each.link.driver in drivers]
         primary = [i for i in every if isinstance(interfaces[i].treatment, Primary)]
+        found: dict[int, tuple[Ways, ...]] = {}
         for index, place in known.items():
             interface = interfaces[index]
-            if not (place.addresses and interface.link.up and interface.link.running):
-                continue
-            is_primary = index in primary
-            around = dict.fromkeys((index, *(every if is_primary else primary)))
-            subnets = dict.fromkeys(subnet for i in around for subnet in known[i].subnets)
-            table = interface.numbers.table_of(index)
-            for family, its in place.addresses.items():
-                led = any((r.table, r.family) == (table, family) for r in interface.plan.routes)
-                yield Ways(
+            if place.addresses and interface.link.up and interface.link.running:
+                around = dict.fromkeys((index, *(every if index in primary else primary)))
+                places = tuple(known[i] for i in around)
+                found[index] = self._ways_of(interface, places, is_primary=index in primary)
+        return found
+
+    def _ways_of(
+        self, interface: Interface, places: tuple[_Place, ...], *, is_primary: bool
+    ) -> tuple[Ways, ...]:
+        """What was concluded last, if from the same. Of the `places` the first is its own."""
+        index, routes = interface.link.index, interface.plan.routes
+        table, links = interface.numbers.table_of(index), self._links_of(index)
+        is_left = is_primary and self._host.policy.primary is PrimaryMode.LEAVE
+
+        def anew() -> tuple[Ways, ...]:
+            subnets = dict.fromkeys(subnet for place in places for subnet in place.subnets)
+            led = {route.family for route in routes if route.table == table}
+            return tuple(
+                Ways(
                     index,
                     family,
-                    its,
-                    links=self._links_of(index),
+                    addresses,
+                    links,
                     subnets=tuple(subnet for subnet in subnets if subnet.version == family),
-                    table=table if led else None,
+                    table=table if family in led else None,
                     is_primary=is_primary,
-                    is_left=is_primary and host.policy.primary is PrimaryMode.LEAVE,
+                    is_left=is_left,
                 )
+                for family, addresses in places[0].addresses.items()
+            )
+
+        kept = self._found.setdefault(interface.key, Kept())
+        return kept.get((places, routes, table, links, is_primary, is_left), anew)
 
     def _place_of(self, interface: Interface) -> _Place:
         """What was concluded last, if from the same."""
@@ -276,13 +293,16 @@ class Lookups:
         kept = self._places.setdefault(interface.key, Kept())
         return kept.get(basis, lambda: _place(interface))
 
-    def _addresses(self) -> frozenset[IPAddress]:
+    def _addresses(self) -> AbstractSet[Item]:
         """The addresses of the host that are known, on whatever link."""
-        own = (interface.facts.addresses for interface in self._host.interfaces.values())
-        every = (*own, *self._host.foreign_addresses.values())
-        return self._own.get(
-            every, lambda: frozenset(a.ip for addresses in every for a in addresses)
-        )
+        own = {index: each.facts.addresses for index, each in self._host.interfaces.items()}
+        every = {**self._host.foreign_addresses, **own}
+        self._ips = {index: self._ips.get(index, Kept()) for index in every}
+        self._own.follow({index: self._ips_of(index, on) for index, on in every.items()})
+        return self._own.every
+
+    def _ips_of(self, index: int, addresses: tuple[Address, ...]) -> frozenset[IPAddress]:
+        return self._ips[index].get((addresses,), lambda: frozenset(a.ip for a in addresses))
 
     def _links_of(self, index: int) -> frozenset[int]:
         """The link of an ENI, and those that stand on it."""

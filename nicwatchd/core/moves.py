@@ -28,7 +28,7 @@ from typing import Final
 
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Item, Rule, ours
-from nicwatchd.core.several import Several
+from nicwatchd.core.several import NOTHING, Several
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,20 @@ class Followed:
     def __init__(self) -> None:
         self.several = Several()
         self.had: Kept[dict[int, frozenset[Item]]] = Kept()
+        self._items: dict[int, Kept[tuple[frozenset[Item], frozenset[Item]]]] = {}  # by ifindex
+
+    def items(
+        self, of: Mapping[int, Claims], had: Mapping[int, frozenset[Item]]
+    ) -> Mapping[int, tuple[frozenset[Item], frozenset[Item]]]:
+        """The items that each link has a claim to; and with what rules of ours are for."""
+        self._items = {index: self._items.get(index, Kept()) for index in of}
+        return {index: self._items_of(one, had.get(index, NOTHING)) for index, one in of.items()}
+
+    def _items_of(
+        self, one: Claims, had: frozenset[Item]
+    ) -> tuple[frozenset[Item], frozenset[Item]]:
+        basis = (one.listed, one.doubted, one.leased, one.added, had)
+        return self._items[one.index].get(basis, lambda: (one.items, one.items | had))
 
 
 def held_elsewhere(
@@ -119,21 +133,21 @@ def held_elsewhere(
 ) -> dict[int, dict[Item, Held]]:
     """For each link, by ifindex: the items that it has to leave to others. `ruled`: see there."""
     followed = followed or Followed()
-    several = followed.several
     of = {one.index: one for one in claims}
     found: dict[int, dict[Item, Held]] = {index: {} for index in of}
     had = followed.had.get((ruled,), lambda: _by_ruler(ruled))
-    for item, index in _owners(of, ruled, had, several).items():
+    items = followed.items(of, had)
+    for item, index in _owners(of, ruled, items, followed.several).items():
         for other in found.keys() - {index}:
             found[other][item] = Held(index, item)
-    for index, item, held in _overlaps(of, ruled) if several.has_prefixes else ():
+    for index, item, held in _overlaps(of, ruled) if followed.several.has_prefixes else ():
         known = found[index].get(item)
         if known is None or (known.by != item and str(held.by) < str(known.by)):
             found[index][item] = held  # the same one of several each time, for people
     keepers = {ip: one for one in of.values() for ip in one.keeps}
     kept = frozenset(keepers)  # sets know the hashes of what is in them
     for index, one in of.items() if kept else ():
-        for ip in kept & one.items.union(found[index], had.get(index, ())):
+        for ip in (kept & items[index][1]) | (kept & found[index].keys()):
             keeper = keepers[ip]
             if ip in one.keeps:
                 found[index].pop(ip, None)
@@ -147,21 +161,21 @@ def rightful_owners(
 ) -> dict[Item, int]:
     """Which ENI (by ifindex) owns each of the items that several have a claim to."""
     to = ruled(rules, owners)
-    return _owners({one.index: one for one in claims}, to, _by_ruler(to), Several())
+    of = {one.index: one for one in claims}
+    return _owners(of, to, Followed().items(of, _by_ruler(to)), Several())
 
 
 def _owners(
     of: Mapping[int, Claims],
     ruled: Mapping[Item, int],
-    had: Mapping[int, AbstractSet[Item]],
+    items: Mapping[int, tuple[AbstractSet[Item], AbstractSet[Item]]],
     several: Several,
 ) -> dict[Item, int]:
-    claimed = {index: one.items for index, one in of.items()}
-    each = {index: items.union(had.get(index, ())) for index, items in claimed.items()}
+    """Who owns what several have; `items` are as of `Followed`."""
     found = {}
-    for item in several.follow(each):
-        theirs = [of[i] for i in of if item in claimed[i]]
-        theirs += [of[i] for i in of if item in each[i] and item not in claimed[i]]
+    for item in several.follow({index: every for index, (_, every) in items.items()}):
+        theirs = [of[i] for i in of if item in items[i][0]]
+        theirs += [of[i] for i in of if item in items[i][1] and item not in items[i][0]]
         if not _are_apart(item, theirs):
             found[item] = _owner(item, theirs, ruled)
     return {item: index for item, index in found.items() if index is not None}

@@ -13,7 +13,6 @@ from collections.abc import Set as AbstractSet
 from functools import cached_property
 from math import inf
 
-from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import (
     LOCAL_TABLE,
     PROTOCOL,
@@ -31,14 +30,26 @@ from nicwatchd.core.stack import Stack
 
 
 class Places:
-    """Where the links of one host are: the subnets of its ENIs, and the addresses of all links."""
+    """Where the links of one host are: the subnets of its ENIs, and the addresses of all links.
 
-    def __init__(
+    They are followed from one decision to the next: mostly one link has changed.
+    """
+
+    def __init__(self) -> None:
+        self._basis: tuple[object, ...] | None = None
+        self._on: dict[int, tuple[Address, ...]] = {}  # by ifindex
+        self._addresses: list[tuple[int, int, int]] = []
+
+    def follow(
         self,
         subnets: Mapping[int, tuple[IPNetwork, ...]],
         addresses: Mapping[int, tuple[Address, ...]],
     ) -> None:
-        self._addresses = sorted((*_place(a.ip), i) for i, on in addresses.items() for a in on)
+        """These are all that there are now; both by ifindex."""
+        if self._basis == (subnets, addresses):
+            return
+        self._basis = (subnets, addresses)
+        self._take_addresses(addresses)
         self._networks = sorted(
             (*_place(subnet.network_address), i) for i, of in subnets.items() for subnet in of
         )
@@ -48,6 +59,15 @@ class Places:
                 self._whose.setdefault(subnet, set()).add(index)
         self._wider = Around(self._whose)
         self._shared: dict[tuple[IPNetwork, int], bool] = {}
+
+    def _take_addresses(self, addresses: Mapping[int, tuple[Address, ...]]) -> None:
+        changed = {i for i, on in addresses.items() if on is not self._on.get(i)}
+        gone = changed | (self._on.keys() - addresses.keys())
+        left = [place for place in self._addresses if place[2] not in gone]
+        self._addresses = sorted(
+            (*left, *((*_place(a.ip), i) for i in changed for a in addresses[i]))
+        )
+        self._on = dict(addresses)
 
     def is_shared(self, subnet: IPNetwork, index: int) -> bool:
         """Whether another link has an address in a subnet of an ENI, or a subnet that overlaps."""
@@ -66,30 +86,58 @@ class Places:
         return (index for *_, index in places[first:last])
 
 
+class Standing:
+    """What the rules in the kernel say of the ENIs' networks. `priority` is that of our rules."""
+
+    def __init__(self, rules: tuple[Rule, ...], priority: int) -> None:
+        # The subnets that rules of ours select as a whole, and those to which they make a detour,
+        # each by the table that they lead to.
+        self.whole: dict[int, set[IPNetwork]] = {}
+        self.detours: dict[int, dict[IPNetwork, None]] = {}
+        for rule in rules:
+            if rule.protocol != PROTOCOL:
+                continue
+            if rule.iif == "lo" and rule.src is not None:
+                self.whole.setdefault(rule.table, set()).add(rule.src)
+            if rule.dst is not None and rule.table not in SHARED_TABLES:
+                self.detours.setdefault(rule.table, {})[rule.dst] = None
+        before = {rule.family for rule in rules if _is_local_first(rule, priority)}
+        # The families whose table of local addresses is looked up after our rules (VRF hosts).
+        self.behind_local = frozenset({rule.family for rule in rules} - before)
+
+
+def _is_local_first(rule: Rule, priority: int) -> bool:
+    if rule.table != LOCAL_TABLE or rule.action != TO_TABLE or rule.priority >= priority:
+        return False
+    selects = (rule.src, rule.dst, rule.iif, rule.oif, rule.fwmark)
+    return not (rule.inverted or rule.exotic or any(each is not None for each in selects))
+
+
 class Neighbourhood:
     """The interfaces of one host beside each other, and what stands on them, as of one decision.
 
-    `others` are the addresses of links that are no interfaces, by ifindex. `told` are subnets that
-    were known of an ENI before, in this run of the daemon. `places`: those of the last decision.
+    `others` are the addresses of links that are no interfaces, by ifindex. `standing` is of the
+    rules in the kernel. `told` are subnets that were known of an ENI before, in this run of the
+    daemon. `places`: as of the last decision.
     """
 
     def __init__(
         self,
         stack: Stack,
         others: Mapping[int, tuple[Address, ...]],
-        rules: tuple[Rule, ...],
+        standing: Standing,
         numbers: Numbers,
         told: AbstractSet[IPNetwork] = frozenset(),
-        places: Kept[Places] | None = None,
+        places: Places | None = None,
     ) -> None:
         self.stack = stack
         self._earlier = told
-        self._rules = rules
+        self._standing = standing
         self._numbers = numbers
         self._subnets = {index: each.subnets for index, each in stack.ground.items()}
         on = {**others, **{index: each.addresses for index, each in stack.ground.items()}}
-        kept: Kept[Places] = places or Kept()
-        self._places = kept.get((self._subnets, on), lambda: Places(self._subnets, on))
+        self._places = places or Places()
+        self._places.follow(self._subnets, on)
 
     def alone(self, index: int) -> frozenset[IPNetwork]:
         """The subnets of an ENI in which no other link has an address or an overlapping subnet."""
@@ -98,16 +146,7 @@ class Neighbourhood:
 
     def standing(self, index: int) -> frozenset[IPNetwork]:
         """The subnets of an ENI that rules of ours select as a whole now."""
-        return frozenset(self._standing.get(self._numbers.table_of(index), ()))
-
-    @cached_property
-    def _standing(self) -> dict[int, set[IPNetwork]]:
-        """The subnets that rules of ours select as a whole, by the table that they lead to."""
-        found: dict[int, set[IPNetwork]] = {}
-        for rule in self._rules:
-            if rule.protocol == PROTOCOL and rule.iif == "lo" and rule.src is not None:
-                found.setdefault(rule.table, set()).add(rule.src)
-        return found
+        return frozenset(self._standing.whole.get(self._numbers.table_of(index), ()))
 
     def detours(
         self, index: int, everywhere: AbstractSet[Family] = frozenset()
@@ -118,16 +157,21 @@ class Neighbourhood:
         one that is not; and all of the families in `everywhere`, as if no link were in it. While an
         ENI's subnets are not known yet, what rules of ours say of it from before still holds.
         """
-        others = self._subnets if everywhere else self._subnets.keys() - self.hidden
+        others = self._subnets if everywhere else self._shown
         known = (
             subnet
-            for other in self._subnets
-            if other in others and other != index
+            for other in others
+            if other != index
             for subnet in (*self._subnets[other], *self._left_open(other))
             if other not in self.hidden or Family(subnet.version) in everywhere
         )
         exposed = self.stack.exposed(everywhere)
         return tuple(dict.fromkeys((*known, *exposed, *self._from_before(index))))
+
+    @cached_property
+    def _shown(self) -> list[int]:
+        """The ENIs whose routes in main no guard hides."""
+        return [index for index in self._subnets if index not in self.hidden]
 
     def _from_before(self, index: int) -> Iterator[IPNetwork]:
         """The detours that stand since an earlier run, of families not fully known.
@@ -135,28 +179,20 @@ class Neighbourhood:
         One to a subnet that this run knows, or knew, was made for that ENI. And none was made for
         an ENI that is in our group.
         """
+        standing = self._standing.detours.get(self._numbers.table_of(index))
+        if not standing:
+            return  # nearly always
         ground = self.stack.ground
         unknown = {f for i, f in self.stack.unknown if i != index and not ground[i].joined}
-        standing = self._standing_detours.get(self._numbers.table_of(index), {}) if unknown else ()
         fresh = (subnet for subnet in standing if subnet not in self.told)
-        return (subnet for subnet in fresh if Family(subnet.version) in unknown)
+        yield from (subnet for subnet in fresh if Family(subnet.version) in unknown)
 
     @cached_property
     def told(self) -> frozenset[IPNetwork]:
         """The subnets that are known now of any ENI, and those from before that still matter."""
-        standing = {subnet for of in self._standing_detours.values() for subnet in of}
+        standing = {subnet for of in self._standing.detours.values() for subnet in of}
         now = (subnet for subnets in self._subnets.values() for subnet in subnets)
         return frozenset(now) | (self._earlier & standing)
-
-    @cached_property
-    def _standing_detours(self) -> dict[int, dict[IPNetwork, None]]:
-        """The subnets that rules of ours send to a table, by the table."""
-        found: dict[int, dict[IPNetwork, None]] = {}
-        for rule in self._rules:
-            mine = rule.protocol == PROTOCOL and rule.table not in SHARED_TABLES
-            if mine and rule.dst is not None:
-                found.setdefault(rule.table, {})[rule.dst] = None
-        return found
 
     def _left_open(self, index: int) -> tuple[IPNetwork, ...]:
         """The networks on an interface that no guard hides, whoever made main's routes there."""
@@ -176,17 +212,10 @@ class Neighbourhood:
             if each.grouped or (not each.managed and self.stack.hides(index))
         }
 
-    @cached_property
+    @property
     def behind_local(self) -> frozenset[Family]:
         """The families whose table of local addresses is looked up after our rules (VRF hosts)."""
-        before = {rule.family for rule in self._rules if self._is_local_first(rule)}
-        return frozenset({rule.family for rule in self._rules} - before)
-
-    def _is_local_first(self, rule: Rule) -> bool:
-        selects = (rule.src, rule.dst, rule.iif, rule.oif, rule.fwmark)
-        plain = not (rule.inverted or rule.exotic or any(each is not None for each in selects))
-        looks_up = rule.table == LOCAL_TABLE and rule.action == TO_TABLE
-        return plain and looks_up and rule.priority < self._numbers.priority
+        return self._standing.behind_local
 
 
 def _place(ip: IPAddress) -> tuple[int, int]:

@@ -91,10 +91,6 @@ class Owners:
         self._kernel = kernel
         self._marks_end = marks_end
         self._numbers = numbers
-        self._own = own_rules(kernel)
-        self._by_table: dict[int, list[Rule]] = {}
-        for rule in self._own:
-            self._by_table.setdefault(rule.table, []).append(rule)
         self._away: dict[int, set[int]] = {}
         for route in kernel.routes:
             self._away.setdefault(route.table, set()).add(route.oif)
@@ -125,6 +121,17 @@ class Owners:
             if any(address.ip in source for address in addresses for source in sources)
         }
         return frozenset(named | addressed)
+
+    @cached_property
+    def _own(self) -> tuple[Rule, ...]:
+        return own_rules(self._kernel)
+
+    @cached_property
+    def _by_table(self) -> Mapping[int, list[Rule]]:
+        found: dict[int, list[Rule]] = {}
+        for rule in self._own:
+            found.setdefault(rule.table, []).append(rule)
+        return found
 
     @cached_property
     def _guarded(self) -> Mapping[Selector, list[Rule]]:

@@ -265,6 +265,7 @@ class Picture:
             links=self.stale.take_addresses(self._host.read_in_full),
             everywhere=self.stale.take_everywhere(),
             own=self.stale.take_own(),
+            rules=self.stale.take_rules(),
             tables=self.stale.take_tables(),
             udev=frozenset(i.link.index for i in interfaces if i.facts.asks_udev(now)),
             known=self._host.keys,
@@ -301,8 +302,7 @@ class Picture:
             self._host.published = read.published
         if read.everywhere is not None:
             self._host.update_foreign_addresses(read.everywhere)
-        if read.own is not None:
-            self._host.update_own(*read.own)
+        self._host.update_own(read.own, read.rules)
 
 
 def _untold(host: Host) -> frozenset[int]:

@@ -23,6 +23,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     IPNetwork,
+    Item,
     Reason,
     Rule,
 )
@@ -105,7 +106,7 @@ class Path:
     subnet: IPNetwork | None = None
 
 
-def paths(ways: Ways, sources: Sources, host: AbstractSet[IPAddress]) -> Iterator[Path]:
+def paths(ways: Ways, sources: Sources, host: AbstractSet[Item]) -> Iterator[Path]:
     """What to look up for one family of an ENI. `host` are the addresses of the whole host."""
     for group in shared(ways.addresses, sources.every[ways.family]):
         yield Path(group, FAR[ways.family])
@@ -142,14 +143,14 @@ def _spans(rules: Iterable[Rule]) -> Spans:
 
 
 def _neighbours(
-    subnets: Iterable[IPNetwork], host: AbstractSet[IPAddress]
+    subnets: Iterable[IPNetwork], host: AbstractSet[Item]
 ) -> dict[IPNetwork, IPAddress]:
     """An address of each subnet that this host does not have."""
     found = ((subnet, _neighbour(subnet, host)) for subnet in subnets)
     return {subnet: ip for subnet, ip in found if ip is not None}
 
 
-def _neighbour(subnet: IPNetwork, host: AbstractSet[IPAddress]) -> IPAddress | None:
+def _neighbour(subnet: IPNetwork, host: AbstractSet[Item]) -> IPAddress | None:
     last = int(subnet.network_address) + subnet.num_addresses - FROM_THE_END
     kind = IPv4Address if isinstance(subnet, IPv4Network) else IPv6Address
     found = (kind(last - n) for n in range(min(SEARCHED, subnet.num_addresses - FROM_THE_END)))
@@ -164,7 +165,7 @@ def conclude(
     rules: Sequence[Rule],
     looked_up: Iterable[Path],
     answers: Mapping[tuple[IPAddress, IPAddress], RouteAnswer | int],
-    host: AbstractSet[IPAddress],
+    host: AbstractSet[Item],
     name_of: NameOf,
 ) -> Reached:
     """What the answers, by source and destination, show for one family of an ENI.
@@ -189,7 +190,7 @@ class _Lookout:
 
     ways: Ways
     rules: Sequence[Rule]
-    host: AbstractSet[IPAddress]
+    host: AbstractSet[Item]
     name_of: NameOf
 
     def obstacle(

@@ -42,10 +42,12 @@ def overtaken(rules: Iterable[Rule]) -> dict[Selector, int]:
     and it knows none of ours.
     """
     every = tuple(rules)
-    last = {(r.family, r.priority): n for n, r in enumerate(every) if r.protocol != PROTOCOL}
+    ours = {(rule.family, rule.priority) for rule in every if rule.protocol == PROTOCOL}
+    others = ((n, (r.family, r.priority)) for n, r in enumerate(every) if r.protocol != PROTOCOL)
+    last = {where: n for n, where in others if where in ours}
     found: dict[Selector, int] = {}
     count: Counter[Selector] = Counter()
-    ends = max(last.values(), default=0)  # mostly before all of ours
+    ends = max(last.values(), default=0)  # mostly there is none
     for place, rule in enumerate(every[:ends]):
         if rule.protocol == PROTOCOL:
             count[selector(rule)] += 1

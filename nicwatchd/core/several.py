@@ -1,9 +1,9 @@
-"""What is in more than one of some sets, each of which belongs to a link.
+"""What is in some sets, each of which belongs to a link, and what is in more than one of them.
 
 There are thousands of items on a host, mostly none is in two sets, and mostly one set has changed
 since the last time: so the sets are followed, and what did not change costs nothing.
 
-Reads: sets of items, by ifindex. Gives: the items that several have.
+Reads: sets of items, by ifindex. Gives: all items, and those that several have.
 """
 
 from __future__ import annotations
@@ -31,13 +31,19 @@ class Several:
         """Whether there is any network among the items."""
         return self._prefixes > 0
 
+    @property
+    def every(self) -> AbstractSet[Item]:
+        """The items that are in any of the sets, as of the last `follow`; it changes with them."""
+        return self._times.keys()
+
     def follow(self, sets: Mapping[int, AbstractSet[Item]]) -> AbstractSet[Item]:
         """The items that are in more than one of these sets, which are all that there are now."""
         for index in self._of.keys() - sets.keys():
             self._replace(index, NOTHING)
             del self._of[index]
         for index, items in sets.items():
-            if items != self._of.get(index, NOTHING):
+            known = self._of.get(index, NOTHING)
+            if items is not known and items != known:
                 self._replace(index, items)
         return self._shared
 

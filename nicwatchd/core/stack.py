@@ -119,6 +119,13 @@ class Stack:
         self._groups = groups
         self._may_join = joins
 
+    @property
+    def basis(self) -> tuple[object, ...]:
+        """What the groups, the remarks, and what is `kept` and `exposed` are drawn from."""
+        if not self._layers:
+            return ()  # nearly always
+        return self._layers, self._groups, self._may_join, self.ground
+
     # --- groups ------------------------------------------------------------------------------
 
     def carrier(self, index: int) -> int | None:

@@ -6,17 +6,19 @@ late or repeated one costs a read, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nicwatchd.core.model import (
     MAIN_TABLE,
     AddAddress,
     AddRoute,
+    AddRule,
     IPAddress,
     Key,
     Operation,
     RemoveAddress,
     RemoveRoute,
+    RemoveRule,
     RemoveRuleset,
     Route,
     SetGroup,
@@ -32,9 +34,11 @@ class Staleness:
     def __init__(self) -> None:
         self.everything = True
         self._reading_everything: bool  # since links were taken the last time
-        self.own = True  # our routes, and all rules
+        self.own = True  # our routes
+        self._rules = True  # all rules
         self.hosts = True  # main's host routes to what the ENIs may have
         self._hosts_read: frozenset[IPAddress] = frozenset()
+        self._hosts_of: Mapping[int, frozenset[IPAddress]] = {}  # as they were told, by ifindex
         self.everywhere = True  # the addresses of all links
         self.closed = True  # the families of main that error routes close
         self.defaults = True  # main's default routes
@@ -69,7 +73,7 @@ class Staleness:
 
     def rules(self) -> None:
         """Rules changed: ours, or those that may win over ours."""
-        self.own = True
+        self._rules = True
 
     def touched(self, operations: Iterable[Operation]) -> None:
         """Our operations changed something, or tried to: read that back."""
@@ -83,6 +87,9 @@ class Staleness:
                     self.ruleset = True
                 case AddRoute(route=route) | RemoveRoute(route=route) if route.table == MAIN_TABLE:
                     self.defaults = True  # all that we have in main are defaults
+                case AddRule() | RemoveRule():
+                    self._rules = True
+                    continue
             self.own = True  # routes go with addresses, and come with links
 
     def refused(self, outcomes: Iterable[Outcome]) -> None:
@@ -127,17 +134,20 @@ class Staleness:
         """Whether host routes to this address are of interest."""
         return host in self._hosts_read
 
-    def take_hosts(self, candidates: frozenset[IPAddress]) -> frozenset[IPAddress]:
+    def take_hosts(self, candidates: Mapping[int, frozenset[IPAddress]]) -> frozenset[IPAddress]:
         """The addresses to which to read main's host routes; none while what is known holds.
 
-        That may cost the reading of a large table: so not at each event.
+        That may cost the reading of a large table: so not at each event. `candidates` are those of
+        each interface, by ifindex.
         """
-        fewer = candidates is self._hosts_read or candidates <= self._hosts_read
-        stale = self.hosts or self._reading_everything or not fewer
+        before, self._hosts_of = self._hosts_of, candidates
+        changed = (its for index, its in candidates.items() if its is not before.get(index))
+        more = not all(its <= self._hosts_read for its in changed)
+        stale = self.hosts or self._reading_everything or more
         self.hosts = False
         if stale:
-            self._hosts_read = candidates
-        return candidates if stale else frozenset()
+            self._hosts_read = frozenset().union(*candidates.values())
+        return self._hosts_read if stale else frozenset()
 
     def take_closed(self, enis: frozenset[int]) -> frozenset[int] | None:
         """The links through which what else main has is of no interest; None: nothing to read."""
@@ -170,9 +180,14 @@ class Staleness:
         return everywhere
 
     def take_own(self) -> bool:
-        """Whether to read our routes and all rules."""
+        """Whether to read our routes."""
         own, self.own = self.own or self._reading_everything, False
         return own
+
+    def take_rules(self) -> bool:
+        """Whether to read all rules."""
+        rules, self._rules = self._rules or self._reading_everything, False
+        return rules
 
     def take_ways_changed(self) -> bool:
         """Whether packets may be led otherwise since the last look-ups, by others' routes."""

@@ -54,8 +54,9 @@ class ReadObjects:
     """Read the addresses of these links, the main table's routes through them, and the rest.
 
     `everywhere`: whether to read the addresses of all links of the host. `own`: whether to read all
-    routes of ours and all rules of the host. `tables`: the tables in which to read everybody's
-    routes. `udev`: the links for which to ask whether udev has finished. `known`: as above.
+    routes of ours. `rules`: whether to read all rules of the host. `tables`: the tables in which to
+    read everybody's routes. `udev`: the links for which to ask whether udev has finished. `known`:
+    as above.
     `hosts`: the addresses to which to read main's host routes. `closed`: whether to read what else
     main has where an error route closes it, and the links through which that is of no interest.
     `defaults`: whether to read main's default routes.
@@ -68,6 +69,7 @@ class ReadObjects:
 
     links: tuple[Key, ...]
     own: bool
+    rules: bool
     tables: frozenset[int]
     udev: frozenset[int]
     known: frozenset[Key]
@@ -88,7 +90,8 @@ class ObjectsRead:
 
     addresses: Mapping[int, tuple[Address, ...]] = field(default_factory=dict)
     routes: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
-    own: tuple[tuple[Route, ...], tuple[Rule, ...]] | None = None
+    own: tuple[Route, ...] | None = None  # None: not read
+    rules: tuple[Rule, ...] | None = None
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     udev_done: frozenset[int] = frozenset()
     everywhere: Mapping[int, tuple[Address, ...]] | None = None

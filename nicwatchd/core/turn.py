@@ -339,7 +339,7 @@ class Turn:
         is_same = self._held and not (judged or self._lookups.is_asking)
         self._chronicle.note(now, is_same=is_same)
         if self.decision and not is_same:  # who wins was asked after it was made
-            views = {index: i.view() for index, i in self.host.interfaces.items()}
+            views = self._health.views(judged=judged)
             self.decision = replace(self.decision, interfaces=views)
         self.completed, self.broken = self._decider.revision, ""
         self._agenda.turned(

@@ -148,7 +148,7 @@ def test_a_kernel_that_does_not_answer_has_a_pause() -> None:
 def take_turn(turn: Turn, now: float) -> None:
     turn.start(now)
     turn.answer(LinksRead({3: ETH1}), now)
-    turn.answer(ObjectsRead({3: ()}, {3: ()}, own=((), ())), now)
+    turn.answer(ObjectsRead({3: ()}, {3: ()}, own=(), rules=()), now)
     assert turn.step is None
 
 

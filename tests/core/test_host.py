@@ -420,12 +420,12 @@ def test_a_deadline_that_passes_during_a_look_is_kept() -> None:
     for at in (0.0, 4.99):
         turn.start(at)
         turn.answer(LinksRead({3: ETH1}), at)
-        turn.answer(ObjectsRead(own=((), ())), at)
+        turn.answer(ObjectsRead(own=(), rules=()), at)
     assert turn.step is None
     assert Basis(turn.host, Forwarder(turn.host)).next_deadline(4.99, 5.2) == 5.2
     turn.start(5.2)
     turn.answer(LinksRead({3: ETH1}), 5.2)
-    turn.answer(ObjectsRead(own=((), ())), 5.2)
+    turn.answer(ObjectsRead(own=(), rules=()), 5.2)
     assert Basis(turn.host, Forwarder(turn.host)).next_deadline(5.2, 5.3) == pytest.approx(180.0)
 
 

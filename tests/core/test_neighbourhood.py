@@ -22,7 +22,7 @@ from nicwatchd.core.model import (
     Rule,
     contains,
 )
-from nicwatchd.core.neighbourhood import Neighbourhood
+from nicwatchd.core.neighbourhood import Neighbourhood, Standing
 from nicwatchd.core.policy import Policy, RuleMode
 from nicwatchd.core.stack import Stack
 from tests.core.build import (
@@ -58,7 +58,8 @@ Change = Callable[[FastMotion], object]
 def beside(motion: FastMotion) -> Neighbourhood:
     host = motion.host
     stack = Stack({index: ground_of(each) for index, each in host.interfaces.items()})
-    return Neighbourhood(stack, host.foreign_addresses, host.rules, Numbers())
+    standing = Standing(host.rules, Numbers().priority)
+    return Neighbourhood(stack, host.foreign_addresses, standing, Numbers())
 
 
 def host_with(*changes: Change, policy: Policy = CALM) -> FastMotion:
@@ -373,5 +374,5 @@ MAIN4, MAIN6 = Rule(V4, 32766, MAIN_TABLE, protocol=2), Rule(V6, 32766, MAIN_TAB
     ],
 )
 def test_where_the_local_table_is_looked_up(rules: list[Rule], families: set[object]) -> None:
-    found = Neighbourhood(Stack(), {}, tuple(rules), Numbers()).behind_local
+    found = Standing(tuple(rules), Numbers().priority).behind_local
     assert found == families

@@ -79,21 +79,22 @@ class World:
         objects = turn.step
         assert isinstance(objects, ReadObjects)
         nothing: dict[int, tuple[()]] = {index: () for index, _ in objects.links}
-        own = ((), ()) if objects.own else None
+        own, rules = () if objects.own else None, () if objects.rules else None
         everywhere: dict[int, tuple[Address, ...]] | None = {} if objects.everywhere else None
-        turn.answer(ObjectsRead(nothing, nothing, own, everywhere=everywhere), now)
+        turn.answer(ObjectsRead(nothing, nothing, own, rules, everywhere=everywhere), now)
         assert turn.step is None
         return links, objects
 
-    def reads(self, now: float = NOW) -> tuple[set[int] | None, list[int], bool]:
-        """... in short: links, interfaces whose addresses are read, and whether what is ours."""
+    def reads(self, now: float = NOW) -> tuple[set[int] | None, list[int], str]:
+        """... in short: links, interfaces whose addresses are read, and what else."""
         links, objects = self.look(now)
         indices = None if links.indices is None else set(links.indices)
-        return indices, [index for index, _ in objects.links], objects.own
+        more = [what for what in ("own", "rules") if getattr(objects, what)]
+        return indices, [index for index, _ in objects.links], " ".join(more)
 
 
-NOTHING: tuple[set[int], list[int], bool] = (set(), [], False)
-EVERYTHING = (None, [2, 3], True)
+NOTHING: tuple[set[int], list[int], str] = (set(), [], "")
+EVERYTHING = (None, [2, 3], "own rules")
 OURS = RouteEvent(V4, TABLE, PROTOCOL, oif=3)
 BIRD = 12
 THEIRS = RouteEvent(V4, MAIN_TABLE, RTPROT_BOOT, oif=3)
@@ -108,6 +109,7 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
     objects = turn.step
     assert objects == ReadObjects(
         (key,),
+        True,
         True,
         frozenset(),
         frozenset({3}),
@@ -125,22 +127,22 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
     ("event", "delay", "reads"),
     [
         pytest.param(Overrun(), 0.0, EVERYTHING, id="events were lost"),
-        pytest.param(LinkEvent(3), 0.0, ({3}, [3], True), id="a link of interest"),
-        pytest.param(LinkEvent(3, "eth1", down=True), 0.0, ({3}, [3], True), id="it is down"),
+        pytest.param(LinkEvent(3), 0.0, ({3}, [3], "own"), id="a link of interest"),
+        pytest.param(LinkEvent(3, "eth1", down=True), 0.0, ({3}, [3], "own"), id="it is down"),
         pytest.param(
-            LinkEvent(1, "lo", down=True), 0.0, ({1}, [], True), id="a link that is known"
+            LinkEvent(1, "lo", down=True), 0.0, ({1}, [], "own"), id="a link that is known"
         ),
-        pytest.param(LinkEvent(9, "eth9"), 0.0, ({9}, [], True), id="new hardware"),
-        pytest.param(LinkEvent(9, "eth9", "vif"), 0.0, ({9}, [], True), id="of a driver of ours"),
-        pytest.param(LinkEvent(9, "cilium_host", "veth"), 0.0, ({9}, [], True), id="Cilium"),
+        pytest.param(LinkEvent(9, "eth9"), 0.0, ({9}, [], "own"), id="new hardware"),
+        pytest.param(LinkEvent(9, "eth9", "vif"), 0.0, ({9}, [], "own"), id="of a driver of ours"),
+        pytest.param(LinkEvent(9, "cilium_host", "veth"), 0.0, ({9}, [], "own"), id="Cilium"),
         pytest.param(LinkEvent(9, "veth9", "veth"), None, NOTHING, id="a container's"),
         pytest.param(LinkEvent(9), None, NOTHING, id="another word of it"),
         pytest.param(LinkEvent(9, gone=True), None, NOTHING, id="... its end"),
-        pytest.param(AddressEvent(3), 0.0, (set(), [3], False), id="an address comes"),
+        pytest.param(AddressEvent(3), 0.0, (set(), [3], ""), id="an address comes"),
         pytest.param(
             AddressEvent(3, deleted=True),
             COALESCE,
-            ({3}, [3], True),
+            ({3}, [3], "own"),
             id="one goes, with routes, or with IPv6",
         ),
         pytest.param(AddressEvent(1), COALESCE, NOTHING, id="an address of another link"),
@@ -148,42 +150,42 @@ def test_at_first_everything_is_read_and_then_nothing() -> None:
         pytest.param(
             AddressEvent(1, link_local=True), None, NOTHING, id="a link-local one of another link"
         ),
-        pytest.param(THEIRS, 0.0, (set(), [3], False), id="a route of main"),
-        pytest.param(replace(THEIRS, deleted=True), 0.0, (set(), [3], False), id="... goes"),
+        pytest.param(THEIRS, 0.0, (set(), [3], ""), id="a route of main"),
+        pytest.param(replace(THEIRS, deleted=True), 0.0, (set(), [3], ""), id="... goes"),
         pytest.param(replace(THEIRS, oif=1), None, NOTHING, id="by another link"),
         pytest.param(replace(THEIRS, oif=0), None, NOTHING, id="by none"),
         pytest.param(replace(THEIRS, oif=0, hops=(1, 9)), None, NOTHING, id="by several others"),
         pytest.param(
-            replace(THEIRS, oif=0, hops=(1, 3)), 0.0, (set(), [3], False), id="by it and another"
+            replace(THEIRS, oif=0, hops=(1, 3)), 0.0, (set(), [3], ""), id="by it and another"
         ),
         pytest.param(
-            replace(THEIRS, protocol=BIRD), COALESCE, (set(), [3], False), id="a routing daemon's"
+            replace(THEIRS, protocol=BIRD), COALESCE, (set(), [3], ""), id="a routing daemon's"
         ),
         pytest.param(replace(THEIRS, protocol=BIRD, oif=9), None, NOTHING, id="... elsewhere"),
-        pytest.param(NexthopEvent(3), COALESCE, (set(), [3], False), id="a next-hop object"),
+        pytest.param(NexthopEvent(3), COALESCE, (set(), [3], ""), id="a next-hop object"),
         pytest.param(NexthopEvent(9), None, NOTHING, id="... elsewhere"),
-        pytest.param(NexthopEvent(0), ANYWHERE, (set(), [2, 3], False), id="... by any link"),
+        pytest.param(NexthopEvent(0), ANYWHERE, (set(), [2, 3], ""), id="... by any link"),
         pytest.param(
-            replace(OURS, deleted=True), COALESCE, (set(), [], True), id="a route of ours"
+            replace(OURS, deleted=True), COALESCE, (set(), [], "own"), id="a route of ours"
         ),
         pytest.param(
             replace(OURS, table=MAIN_TABLE),
             COALESCE,
-            (set(), [], True),
+            (set(), [], "own"),
             id="... in main",
         ),
         pytest.param(
             replace(OURS, protocol=RTPROT_BOOT),
             COALESCE,
-            (set(), [], True),
+            (set(), [], "own"),
             id="another's in our table",
         ),
-        pytest.param(RuleEvent(V4, 32765, PROTOCOL), COALESCE, (set(), [], True), id="our rule"),
-        pytest.param(RuleEvent(V4, 100, 3), COALESCE, (set(), [], True), id="another's rule"),
+        pytest.param(RuleEvent(V4, 32765, PROTOCOL), COALESCE, (set(), [], "rules"), id="our rule"),
+        pytest.param(RuleEvent(V4, 100, 3), COALESCE, (set(), [], "rules"), id="another's rule"),
     ],
 )
 def test_what_is_read_after_an_event(
-    event: Event, delay: float | None, reads: tuple[set[int] | None, list[int], bool]
+    event: Event, delay: float | None, reads: tuple[set[int] | None, list[int], str]
 ) -> None:
     world = World()
     world.turn.take_event(event, NOW)
@@ -336,7 +338,7 @@ def test_an_address_of_ours_is_read_all_the_same() -> None:
     """Only the read tells whether a lease took its place."""
     world = World()
     world.turn.take_event(AddressEvent(3), NOW, by_us=True)
-    assert world.reads() == (set(), [3], False)
+    assert world.reads() == (set(), [3], "")
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,7 @@ def test_when_the_addresses_of_all_links_are_read(event: Event, everywhere: bool
 def test_a_driver_of_the_settings_is_of_interest() -> None:
     world = World(Policy(drivers=frozenset({"ena", "veth"})))
     world.turn.take_event(LinkEvent(9, "veth9", "veth"), NOW)
-    assert world.reads() == ({9}, [], True)
+    assert world.reads() == ({9}, [], "own")
 
 
 def test_one_turn_is_for_all_that_happened() -> None:
@@ -370,10 +372,10 @@ def test_one_turn_is_for_all_that_happened() -> None:
     world.turn.take_event(LinkEvent(1), NOW)
     world.turn.take_event(RuleEvent(V4, 1, 3), NOW)
     world.turn.take_event(LinkEvent(9, "eth9"), NOW)
-    assert world.reads() == ({1, 9}, [2], True)
+    assert world.reads() == ({1, 9}, [2], "own rules")
     world.turn.take_event(RuleEvent(V4, 1, 3), NOW)
     world.turn.take_event(AddressEvent(2), NOW)
-    assert world.reads() == (set(), [2], True), "what comes later takes nothing back"
+    assert world.reads() == (set(), [2], "rules"), "what comes later takes nothing back"
 
 
 def test_a_new_link_is_read_with_its_addresses() -> None:
@@ -477,11 +479,15 @@ def test_what_we_touched_is_read_back(
     stale.take_links()
     stale.take_addresses(keys)
     stale.take_own()
+    stale.take_rules()
     stale.touched([operation])
     assert set(stale.take_links() or ()) == links
     assert {index for index, _ in stale.take_addresses(keys)} == addresses
-    assert stale.take_own(), "routes go with addresses, and come with links"
+    of_rules = isinstance(operation, AddRule | RemoveRule)
+    assert stale.take_own() is not of_rules, "routes go with addresses, and come with links"
+    assert stale.take_rules() is of_rules, "rules go and come alone"
     assert not stale.take_own()
+    assert not stale.take_rules()
 
 
 @pytest.mark.parametrize(
@@ -568,6 +574,7 @@ def test_what_happens_before_the_first_read_is_in_it() -> None:
         assert stale.take_links() == (None if own else frozenset())
         assert stale.take_addresses(keys) == addresses
         assert stale.take_own() is own
+        assert stale.take_rules() is own
 
 
 def test_events_before_the_first_turn_cost_nothing() -> None:
@@ -593,8 +600,8 @@ def test_what_becomes_void_while_it_is_read_is_read_again() -> None:
     stale = Staleness()
     assert stale.take_links() is None
     stale.void()
-    assert stale.take_own()
+    assert (stale.take_own(), stale.take_rules()) == (True, True)
     assert stale.take_links() is None
-    assert stale.take_own()
+    assert (stale.take_own(), stale.take_rules()) == (True, True)
     assert stale.take_links() == frozenset()
-    assert not stale.take_own()
+    assert (stale.take_own(), stale.take_rules()) == (False, False)

@@ -8,7 +8,8 @@ from tests.core.build import MAC, PRIMARY
 def test_what_was_not_read_is_not_there() -> None:
     read = ObjectsRead()
     assert (read.addresses, read.routes, read.tables) == ({}, {}, {})
-    assert read.own is None, "not read; an empty answer would be that there is nothing"
+    not_read = (None, None)  # an empty answer would be that there is nothing
+    assert (read.own, read.rules) == not_read
     assert read.udev_done == frozenset()
 
 

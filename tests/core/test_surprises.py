@@ -27,7 +27,7 @@ MORE = eni(family(f"{IPV4} 10.0.2.11", cidrs=NET4), FULL6)
 # What is judged or planned already is not done anew, but looked at each time.
 PLACES: Final = {
     JUDGING: (interface.Interface, "_judge"),
-    PLANNING: (host_plan.HostPlan, "_subject"),
+    PLANNING: (host_plan.HostPlan, "_basis"),
 }
 ERROR: Final = "RuntimeError('planted')"
 

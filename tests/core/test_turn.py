@@ -167,7 +167,7 @@ def test_an_empty_host() -> None:
     turn = Turn(Policy(), lambda: 0.0, 0.0, strict=True)
     turn.start(0.0)
     turn.answer(LinksRead({}), 0.0)
-    turn.answer(ObjectsRead(own=((), ())), 0.0)
+    turn.answer(ObjectsRead(own=(), rules=()), 0.0)
     assert (turn.phase, turn.step, turn.completed) == (RESTING, None, 1)
     assert turn.next_at() == Appointment(HEARTBEAT, Why.HEARTBEAT)
 
@@ -452,7 +452,7 @@ def test_a_reconcile_of_an_empty_host_is_a_turn() -> None:
     assert not turn.is_reached(request)
     turn.start(0.0)
     turn.answer(LinksRead({}), 0.0)
-    turn.answer(ObjectsRead(own=((), ())), 0.0)
+    turn.answer(ObjectsRead(own=(), rules=()), 0.0)
     assert turn.is_reached(request)
 
 
@@ -692,7 +692,7 @@ def test_the_primarys_answer_makes_a_turn_due() -> None:
     turn = Turn(Policy(), lambda: 0.0, 0.0)
     turn.start(0.0)
     turn.answer(LinksRead({2: ETH0, 3: ETH1}), 0.0)
-    turn.answer(ObjectsRead({2: (), 3: ()}, {2: (), 3: ()}, ((), ())), 0.0)
+    turn.answer(ObjectsRead({2: (), 3: ()}, {2: (), 3: ()}, (), ()), 0.0)
     turn.take_reading(PrimaryReading(Value(PRIMARY)), 1.0)
     assert turn.is_due(1.0)
 

@@ -22,7 +22,9 @@ from nicwatchd.sim.memory_kernel import FakeKernel
 from tests.service.conftest import AT_ONCE, Host, eventually, until
 
 ON = replace(AT_ONCE, forwarded=Forwarded.CONNMARK)
-READ = ReadObjects((), own=False, tables=frozenset(), udev=frozenset(), known=frozenset())
+READ = ReadObjects(
+    (), own=False, rules=False, tables=frozenset(), udev=frozenset(), known=frozenset()
+)
 READ_IT = replace(READ, ruleset=True)
 SEALED = "table ..."  # the kernel in memory gives the text itself as the seal
 

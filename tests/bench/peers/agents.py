@@ -26,6 +26,7 @@ class Agent:
     title: str
     recipe: str
     ours: bool = False  # nicwatchd: the package goes on top of the image
+    busy: bool = False  # it takes both cores for a minute at each hot-plug, emulated as they are
 
     def host(self, directory: Path) -> VmHost:
         """The host of an agent."""
@@ -54,8 +55,8 @@ class Agent:
 
 AGENTS: Final = {
     "nicwatchd": Agent("nicwatchd", "trixie", ours=True),
-    "net-utils": Agent("amazon-ec2-net-utils", "net-utils"),
-    "cloud-init": Agent("cloud-init (hotplug)", "cloud-init"),
+    "net-utils": Agent("amazon-ec2-net-utils", "net-utils", busy=True),
+    "cloud-init": Agent("cloud-init (hotplug)", "cloud-init", busy=True),
     "none": Agent("no agent", "trixie"),
 }
 

@@ -61,9 +61,10 @@ async def _compare(names: frozenset[str], windows: Windows, *, beside: bool) -> 
                 sys.stderr.write(f"{name}: {error!r}\n")
                 return None
 
-    wanted = [name for name in AGENTS if name in names]
-    found = await asyncio.gather(*map(one, wanted))
-    return {name: seen for name, seen in zip(wanted, found, strict=True) if seen}
+    # Two that are busy run beside each other: beside another, one would take its time.
+    wanted = sorted(names, key=lambda name: AGENTS[name].busy)
+    found = dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
+    return {name: seen for name in AGENTS if (seen := found.get(name))}
 
 
 async def _agent(name: str, windows: Windows, *, beside: bool) -> dict[str, Any]:
