@@ -13,7 +13,8 @@ MAKERS = {
     "nicwatchd.core.eni_plan.plan": {"nicwatchd.core.host_plan"},
     "nicwatchd.core.eni_plan.nothing_for": {"nicwatchd.core.host_plan"},
     "nicwatchd.core.host_plan.HostPlan": {"nicwatchd.core.decide"},
-    "nicwatchd.core.diff.Differ": {"nicwatchd.core.decide"},
+    "nicwatchd.core.diff.Differ": {"nicwatchd.core.earlier"},
+    "nicwatchd.core.earlier.Earlier": {"nicwatchd.core.decide"},
     "nicwatchd.core.decide.Decider": {"nicwatchd.core.turn"},
     "nicwatchd.core.turn.Turn": {
         "nicwatchd.service.daemon",

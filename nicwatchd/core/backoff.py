@@ -30,8 +30,8 @@ class Schedule:
     `refresh`. An interface of which nothing is missing from the age `keep` on is at rest.
     """
 
-    # With the reads when the MAC is first listed these are 100 requests in the first 10 s.
-    first_interval: float = 0.115
+    # With the reads when the MAC is first listed these are below 100 requests in the first 10 s.
+    first_interval: float = 0.12
     first_for: float = 10.0  # most lags are 3 to 6 s
     interval: float = 0.25
     fast_for: float = 35.0  # the longest lag that was ever reported is 30 s

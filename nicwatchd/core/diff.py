@@ -39,7 +39,7 @@ from nicwatchd.core.ownership import Elsewhere, Owners, Snapshot, Undecided, own
 
 REMOVALS: Final = (RemoveAddress, RemoveRoute, RemoveRule, RemoveRuleset)
 Chains: TypeAlias = tuple[rule_chains.Chains, rule_chains.Chains, rule_chains.Overtaken]
-Standing: TypeAlias = tuple[rule_chains.Chains, rule_chains.Overtaken]
+Present: TypeAlias = tuple[rule_chains.Chains, rule_chains.Overtaken]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Differ:
         self._addresses: dict[int, Kept[_Addresses]] = {}  # by ifindex
         self._routes: Kept[_Routes] = Kept()
         self._wanted: Kept[rule_chains.Chains] = Kept()
-        self._standing: Kept[Standing] = Kept()
+        self._standing: Kept[Present] = Kept()
         self._chains: Kept[Chains] = Kept()
 
     def diff(
@@ -238,7 +238,7 @@ def _chains(rules: tuple[tuple[Rule, ...], ...]) -> rule_chains.Chains:
     return rule_chains.by_selector(sorted(every, key=lambda rule: rule.fwmark is None))
 
 
-def _standing(kernel: Snapshot) -> Standing:
+def _standing(kernel: Snapshot) -> Present:
     """The rules of ours that there are, and which of them others' have behind them."""
     return rule_chains.by_selector(own_rules(kernel)), rule_chains.overtaken(kernel.rules)
 

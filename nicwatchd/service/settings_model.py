@@ -153,7 +153,7 @@ class Interfaces(_Section):
 class Retry(_Section):
     """How often IMDS is asked, and how long to wait for what. Seconds, except for the counts."""
 
-    first_interval: Seconds = 0.115
+    first_interval: Seconds = 0.12
     """nicwatchd polls IMDS about a new interface at this interval ..."""
     first_for: Seconds = 10.0
     """... until the interface has this age, ..."""

@@ -56,9 +56,9 @@ def test_the_first_poll_is_at_once() -> None:
 @pytest.mark.parametrize(
     ("before", "progress", "policy", "interval", "depth"),
     [
-        pytest.param(0.0, YOUNG, Policy(), 0.115, MISSING, id="most often at first"),
+        pytest.param(0.0, YOUNG, Policy(), 0.12, MISSING, id="most often at first"),
         pytest.param(
-            0.115, replace(YOUNG, age=10.0), Policy(), 0.25, AWAITED, id="then fewer, for more"
+            0.12, replace(YOUNG, age=10.0), Policy(), 0.25, AWAITED, id="then fewer, for more"
         ),
         pytest.param(0.25, replace(YOUNG, age=35.0), Policy(), 0.5, AWAITED, id="... and fewer"),
         pytest.param(2.0, replace(YOUNG, age=35.0), Policy(), 4.0, AWAITED, id="... and fewer yet"),
@@ -95,7 +95,7 @@ def test_the_first_poll_is_at_once() -> None:
             0.25,
             replace(YOUNG, doubted=True),
             Policy(),
-            0.115,
+            0.12,
             MISSING,
             id="a doubt, polled fast",
         ),
@@ -196,8 +196,8 @@ def test_an_earlier_poll_is_for_every_key() -> None:
 def test_what_is_due_before_is_no_larger_for_it() -> None:
     polling = polled(Polling(0.0), YOUNG)
     polling.at(NOW + 1.0)
-    assert polling.next_at == NOW + 0.115
-    assert polling.send(NOW + 0.115) is MISSING
+    assert polling.next_at == NOW + 0.12
+    assert polling.send(NOW + 0.12) is MISSING
 
 
 def test_answers_are_as_old_as_their_question() -> None:
