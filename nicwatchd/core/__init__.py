@@ -61,8 +61,8 @@ How to read it
     host        all interfaces, and the facts that they share
     ways        by which links IMDS may be asked where the host's routes do not lead to it
     asking      what to ask IMDS now
-    basis, earlier         what the last decision was made from, and whether it still holds; what the
-                decisions concluded
+    basis, earlier         what the last decision was made from, and whether it still holds; what
+                earlier ones concluded
     decide -> decision, news   makes a decision; the decision as a value; what to report
     staleness, concerns -> picture     what to read again
     written -> chronicle   what we wrote and why; what happened beside the transitions: the causes,

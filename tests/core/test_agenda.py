@@ -166,7 +166,7 @@ def test_a_turn_or_a_poll_whichever_is_first() -> None:
     assert turn.next_at() == Appointment(0.5, Why.NEWS)
     assert turn.is_due(0.5)
     take_turn(turn, 0.5)
-    assert turn.next_at() == Appointment(0.5 + 0.115, Why.POLL)
+    assert turn.next_at() == Appointment(0.5 + 0.12, Why.POLL)
     assert len(turn.questions(0.75)) == 1
     turn.take_reading(Reading(3, MAC, FULL), 0.8)
     assert not turn.is_due(0.8), "that is no news"

@@ -304,7 +304,7 @@ def test_a_time_that_runs_out_at_this_very_moment_is_to_come() -> None:
 @pytest.mark.parametrize(
     ("treatment", "readings", "now", "interval"),
     [
-        pytest.param(Managed(), [UNLISTED], 101.0, 0.115, id="young"),
+        pytest.param(Managed(), [UNLISTED], 101.0, 0.12, id="young"),
         pytest.param(Managed(), [UNLISTED], 165.0, 0.5, id="old, and incomplete"),
         pytest.param(Managed(), [FULL], 165.0, AT_REST, id="complete"),
         pytest.param(Managed(), [FULL, UNLISTED], 165.0, 60.0, id="IMDS forgot it"),
@@ -312,8 +312,8 @@ def test_a_time_that_runs_out_at_this_very_moment_is_to_come() -> None:
         pytest.param(Managed(), [eni(FULL4, UNREAD.v6)], 165.0, 0.5, id="one family is"),
         pytest.param(Managed(), [FULL, eni(FULL4, family(cidrs=NET6))], 165.0, 15.0, id="in doubt"),
         pytest.param(Primary(), [FULL], 101.0, AT_REST, id="the primary"),
-        pytest.param(Primary(), [UNLISTED], 101.0, 0.115, id="... not listed yet"),
-        pytest.param(Released(ITS_PRIMARY), [FULL], 101.0, 0.115, id="released"),
+        pytest.param(Primary(), [UNLISTED], 101.0, 0.12, id="... not listed yet"),
+        pytest.param(Released(ITS_PRIMARY), [FULL], 101.0, 0.12, id="released"),
     ],
 )
 def test_when_imds_is_asked_again(
@@ -354,7 +354,7 @@ def test_a_hint_asks_only_where_imds_is_asked_at_all() -> None:
     eth1.polling.send(101.0)
     known = progress(eth1, FULL, 101.0, POLICY, is_primary=False)
     eth1.polling.heard(101.0, known, POLICY, lambda: 0.5)
-    assert eth1.polling.next_at == pytest.approx(101.0 + 0.115 * 0.95), "with jitter"
+    assert eth1.polling.next_at == pytest.approx(101.0 + 0.12 * 0.95), "with jitter"
     eth1.hint(101.1)
     assert eth1.polling.next_at > 101.1, "it is asked about all the time"
     eth1.polling.interval = 5.0

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nicwatchd.sim.probe import all_answer
 from tests.bench.peers import guest, judge
-from tests.bench.peers.measure import Found
+from tests.bench.peers.measure import Found, cpu
 from tests.vm import image
 from tests.vm.host import PATIENCE, VmHost, package
 
 CALM: Final = 40.0  # s
+IDLE: Final = 0.05  # of a core, meanwhile: after the boot, timers and indexes take whole seconds
+LONGEST: Final = 240.0  # s to wait for that: an agent's own timer never lets it rest
 # What the outcome may depend on, where it is installed.
 PACKAGES: Final = ("amazon-ec2-net-utils", "cloud-init", "netplan.io", "iproute2", "systemd")
 
@@ -62,11 +65,15 @@ AGENTS: Final = {
 
 
 async def calm(host: VmHost) -> dict[str, list[str]]:
-    """Wait until the primary is in use and nothing changes; returns the state."""
+    """Wait until the primary is in use, nothing changes and the CPU rests; returns the state."""
     await all_answer(host.vpc, host.from_afar(host.vpc.primary), PATIENCE)
     before, now = None, await guest.snapshot(host)
-    while before is None or judge.left_behind(before, now):
+    began, is_busy = time.monotonic(), True
+    while before is None or judge.left_behind(before, now) or is_busy:
+        since, before_it = await cpu(host)
         await asyncio.sleep(CALM)
+        until, after_it = await cpu(host)
+        is_busy = after_it - before_it > IDLE * (until - since) and until - began < LONGEST
         before, now = now, await guest.snapshot(host)
     return now
 
