@@ -14,9 +14,9 @@ from nicwatchd.core.earlier import Settled
 from nicwatchd.core.facts import own_addresses
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.kept import Kept
-from nicwatchd.core.model import Address, Family, Item, Link
+from nicwatchd.core.model import Address, Family, IPAddress, Item, Link
 from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
-from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
+from nicwatchd.core.treatment import LOOPBACK_MAC, Managed, Primary, Released, Unmanaged
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,14 @@ class Contest:
             if index not in self.interfaces:
                 own = own_addresses(addresses)
                 below = self.beneath.get(index, frozenset())
-                yield Claims(index, own=own, keeps=own, stands_on=below)
+                networks = self._networks(index, addresses)
+                yield Claims(index, own=own, keeps=own, stands_on=below, networks=networks)
+
+    def _networks(self, index: int, addresses: tuple[Address, ...]) -> dict[IPAddress, int]:
+        """The lengths of the networks of the addresses on a link, if it is no NIC."""
+        link = self.links.get(index)
+        is_nic = link is None or (link.kind is None and link.mac not in ("", LOOPBACK_MAC))
+        return {} if is_nic else {address.ip: address.prefixlen for address in addresses}
 
     def _claims_of(self, interface: Interface) -> Claims:
         """The claims of one interface: what others put on it is its own where it is not ours.

@@ -8,7 +8,9 @@ A claim has an age: what IMDS lists now on one ENI is not held back by what it o
 another, nor by an ENI that cannot use it (no carrier, released, the older link of one MAC).
 
 Items are compared by overlap. A prefix never holds an address that another link has or that IMDS
-lists on another ENI: a rule for the prefix would take that link's own packets.
+lists on another ENI: a rule for the prefix would take that link's own packets. But `lo`, and what
+leads to containers, may have addresses because the host uses the prefix: then their packets are to
+leave by its ENI.
 
 In two VPCs, ENIs may have the same address for good. An address lies in one subnet of a VPC, so
 different subnet ids tell it. Then both keep it, but only one has the rule for it. What merely
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
@@ -39,7 +41,8 @@ class Claims:
     them that stay the link's own whatever IMDS lists elsewhere: of the primary, and of what is no
     ENI of ours. `yields`: what IMDS lists elsewhere counts for more than all that is claimed here.
     `subnet_id` is None until IMDS has told it. What the link has is not elsewhere for the ENIs that
-    it `stands_on`, by ifindex: a bridge has the addresses of its port.
+    it `stands_on`, by ifindex: a bridge has the addresses of its port. `networks` has, of a link
+    that is no NIC, the length of each own address's network.
     """
 
     index: int
@@ -53,6 +56,16 @@ class Claims:
     yields: bool = False
     subnet_id: str | None = None
     stands_on: frozenset[int] = frozenset()
+    networks: Mapping[IPAddress, int] = field(default_factory=dict)
+
+    def uses(self, item: Item, prefix: IPNetwork) -> bool:
+        """Whether the link has an address because this host uses the prefix around it.
+
+        So do `lo`, and a bridge to containers, where the network of the address is all inside.
+        """
+        lengths = self.networks
+        own = isinstance(item, IPv4Address | IPv6Address) and lengths.get(item, 0)
+        return own >= prefix.prefixlen
 
     @property
     def items(self) -> frozenset[Item]:
@@ -279,8 +292,9 @@ def _overlaps(
         for prefix in around.find(item):
             for one in inner.values():
                 for other in having[prefix].values():
-                    if one is not other and other.index not in one.stands_on:
-                        yield from _loser(item, one, prefix, other, ruled)
+                    if one is other or other.index in one.stands_on or one.uses(item, prefix):
+                        continue
+                    yield from _loser(item, one, prefix, other, ruled)
 
 
 def _having(of: Mapping[int, Claims], ruled: Mapping[Item, int]) -> Having:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from nicwatchd.core.metadata import ABSENT, EniMetadata, Unknown, Value
-from nicwatchd.core.model import Address, Family, Item, Numbers, Rule
+from nicwatchd.core.model import Address, Family, Item, Link, Numbers, Rule
 from nicwatchd.core.moves import Claims, Held, held_elsewhere, ruled
+from nicwatchd.core.treatment import LOOPBACK_MAC
 from tests.core.build import (
     ERROR,
     ETH1,
@@ -234,6 +235,40 @@ def test_no_prefix_holds_an_address_of_any_other_link(how: str) -> None:
     assert not taken(motion, 3, INSIDE6)
     assert {str(a.ip) for a in motion.kernel.addresses_of(3)} == {"10.0.2.10", "2001:db8:0:2::10"}
     assert len(notes(motion, 3)) == 2
+
+
+BRIDGE = Link(4, "02:42:00:00:00:01", "br0", up=True, kind="bridge", driver="bridge")
+
+
+@pytest.mark.parametrize(
+    ("link", "lengths"),
+    [
+        pytest.param(Link(1, LOOPBACK_MAC, "lo", up=True), (32, 128), id="lo"),
+        pytest.param(
+            replace(ETH2, name="br0", kind="bridge", driver="bridge"), (28, 80), id="a bridge"
+        ),
+        pytest.param(Link(4, "", "wg0", up=True, kind="wireguard"), (30, 96), id="a VPN"),
+    ],
+)
+def test_a_prefix_that_the_host_itself_uses_is_programmed(
+    link: Link, lengths: tuple[int, int]
+) -> None:
+    """It is delegated for that: what it sends can leave by its ENI only."""
+    motion = FastMotion(CALM)
+    motion.kernel.set_link(link)
+    motion.kernel.put(
+        *(
+            permanent(f"{address}/{length}", link.index)
+            for address, length in zip((INSIDE4, INSIDE6), lengths, strict=True)
+        )
+    )
+    motion.plug(10.0, ETH1)
+    motion.imds(MAC, 10.0, RICH)
+    motion.run(130.0)
+    assert taken(motion, 3, INSIDE4)
+    assert taken(motion, 3, INSIDE6)
+    assert notes(motion, 3) == []
+    assert (on(motion, INSIDE4), on(motion, INSIDE6)) == ({link.index}, {link.index})
 
 
 def test_an_address_of_the_primary_stays_the_primarys_whatever_imds_lists() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Network, IPv6Network
+
+import pytest
 
 from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.sim import containers
@@ -47,6 +50,31 @@ async def test_an_address_of_a_delegated_prefix_in_a_container() -> None:
                     reply = await reach(host.vpc, box.namespace, to)
                     assert reply is not None
                     assert reply.seen_as == box.address(Family(to.version))
+
+
+@pytest.mark.parametrize("where", ["lo", "br0"])
+async def test_a_delegated_prefix_that_the_host_itself_has_addresses_of(where: str) -> None:
+    """On `lo`, for a service; on a bridge, as the gateway of the containers behind it."""
+    ipv4, ipv6 = IPv4Network("10.0.2.64/28"), IPv6Network("2001:db8:ec2:2:1::/80")
+    eni = numbered(1, ipv4_prefixes=(str(ipv4),), ipv6_prefixes=(str(ipv6),))
+    used: list[IPAddress]
+    async with ec2_host(eni) as host, AsyncExitStack() as stack:
+        if where == "lo":
+            used = [ipv4[5], ipv6[5]]
+            await host.ip(f"addr add {used[0]}/32 dev lo")
+            await host.ip(f"addr add {used[1]}/128 dev lo nodad")
+        else:
+            box = await containers.bridged(host.vpc, ipv4, ipv6)
+            used = [ipv4[1], ipv6[1], *box.addresses]
+            await stack.enter_async_context(Acceptor(host.vpc, box.namespace))
+        await host.plug("eth1")
+        status = await host.until("eth1", complete)
+        assert (status["ipv4"]["prefixes"], status["ipv6"]["prefixes"]) == (
+            [str(ipv4)],
+            [str(ipv6)],
+        )
+        await host.all_reachable("eth1")
+        await host.all_reachable("eth1", addresses=used)
 
 
 async def test_a_static_route_in_main_through_the_eni() -> None:

@@ -152,11 +152,17 @@ class VmHost:
     async def _leads_out(self, eni: Eni) -> bool:
         """Whether main has default routes by an ENI, of each of its families, not nicwatchd's."""
         families = {f"-{address.version}" for address in eni.addresses()}
+        link = await self.link_of(eni)
         shown = [
-            await self.vm.run("ip", family, "route", "show", "default", "dev", eni.name)
+            await self.vm.run("ip", family, "route", "show", "default", "dev", link)
             for family in families
         ]
         return all(any("proto 236" not in line for line in s.splitlines()) for s in shown)
+
+    async def link_of(self, eni: Eni) -> str:
+        """What the guest calls the link of an ENI."""
+        links = json.loads(await self.vm.run("ip", "-json", "link"))
+        return next(str(link["ifname"]) for link in links if link.get("address") == eni.mac)
 
     async def _settled(self) -> list[str]:
         """What is ours, once the daemon has read everything anew and waits for nothing."""

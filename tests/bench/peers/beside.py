@@ -58,7 +58,7 @@ class Beside:
                 await asyncio.sleep(self._windows.usual)
                 found["neighbour"] = await self._neighbour(eni)
                 found["address of the primary"] = await self._address_of_primary()
-                link = await guest.link_of(self._host, eni)
+                link = await self._host.link_of(eni)
                 for _ in range(2):
                     await guest.renew(self._host, PRIMARY.name, link)
                     await asyncio.sleep(self._windows.detached)

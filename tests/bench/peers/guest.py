@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from nicwatchd.core.model import Family, IPAddress
-from nicwatchd.sim.parts import Eni
 from tests.bench.peers import judge
 from tests.vm.host import VmHost
 
@@ -68,12 +66,6 @@ async def unmask_drop_in(host: VmHost) -> None:
     """Enable the drop-in again."""
     await host.vm.run("rm", DROP_IN)
     await host.vm.run("systemctl", "restart", "systemd-networkd")
-
-
-async def link_of(host: VmHost, eni: Eni) -> str:
-    """What the guest calls the link of an ENI."""
-    links = json.loads(await host.vm.run("ip", "-json", "link"))
-    return next(str(link["ifname"]) for link in links if link.get("address") == eni.mac)
 
 
 async def renew(host: VmHost, *links: str) -> None:
