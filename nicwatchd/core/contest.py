@@ -16,7 +16,7 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import Address, Family, IPAddress, Item, Link
 from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
-from nicwatchd.core.treatment import LOOPBACK_MAC, Managed, Primary, Released, Unmanaged
+from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged, is_nic
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,17 @@ class Contest:
                 own = own_addresses(addresses)
                 below = self.beneath.get(index, frozenset())
                 networks = self._networks(index, addresses)
-                yield Claims(index, own=own, keeps=own, stands_on=below, networks=networks)
+                # One that the host has for itself alone is an ENI's all the same: see `Homes`.
+                alone = {ip for ip, length in networks.items() if length == ip.max_prefixlen}
+                keeps = own - alone
+                yield Claims(index, own=own, keeps=keeps, stands_on=below, networks=networks)
 
     def _networks(self, index: int, addresses: tuple[Address, ...]) -> dict[IPAddress, int]:
         """The lengths of the networks of the addresses on a link, if it is no NIC."""
         link = self.links.get(index)
-        is_nic = link is None or (link.kind is None and link.mac not in ("", LOOPBACK_MAC))
-        return {} if is_nic else {address.ip: address.prefixlen for address in addresses}
+        if link is None or is_nic(link):
+            return {}
+        return {address.ip: address.prefixlen for address in addresses}
 
     def _claims_of(self, interface: Interface) -> Claims:
         """The claims of one interface: what others put on it is its own where it is not ours.

@@ -21,7 +21,7 @@ from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
 from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.ground import ground_of
-from nicwatchd.core.homes import Homes, addresses_above
+from nicwatchd.core.homes import Homes, addresses_above, addresses_housed
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
@@ -327,7 +327,8 @@ def _hidden(host: Host) -> frozenset[int]:
 def _find_homes(host: Host) -> None:
     """Tell each ENI which of its addresses live elsewhere on the host."""
     above = addresses_above(host.above.beneath, host.foreign_addresses)
-    homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above)
+    housed = addresses_housed(host.links or {}, host.foreign_addresses)
+    homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above, housed)
     for interface in host.interfaces.values():
         interface.facts.behind = homes.of(interface.facts)
 

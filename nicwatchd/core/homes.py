@@ -1,12 +1,14 @@
 """Where an address of an ENI lives, if not on the ENI's link.
 
-That is in a container or a VM of this host, or on a link that stands on the ENI (a macvlan, say).
+That is in a container or a VM of this host, on a link that stands on the ENI (a macvlan, say), or
+on `lo` or another link that is no NIC, for a service of the host.
 
 An address on a link is in the table `local`, which is looked up before every rule. So an address
 that a container has must not be on the ENI's link: the host would take the container's packets.
 
-Reads: the addresses of an ENI, main's host routes to them, the addresses of links on top of it, all
-rules. Gives: for each address that lives elsewhere on the host, how we know.
+Reads: the addresses of an ENI, main's host routes to them, the addresses of links on top of it and
+of links that are no NICs, all rules. Gives: for each address that lives elsewhere on the host, how
+we know.
 """
 
 from __future__ import annotations
@@ -23,16 +25,19 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     IPNetwork,
+    Link,
     Rule,
     ours,
 )
+from nicwatchd.core.treatment import is_nic
 
 
 class Homes:
     """The homes of addresses, as of one decision.
 
     `routes` has the links through which main has a host route to an address; `enis` are the links
-    that are ENIs, by ifindex. `name_of` gives a link's name. `above` is as of `addresses_above`.
+    that are ENIs, by ifindex. `name_of` gives a link's name. `above` is as of `addresses_above`,
+    `housed` as of `addresses_housed`.
     """
 
     def __init__(
@@ -42,11 +47,13 @@ class Homes:
         enis: AbstractSet[int],
         name_of: Callable[[int], str | None],
         above: Mapping[int, Mapping[IPAddress, int]] | None = None,
+        housed: Mapping[IPAddress, int] | None = None,
     ) -> None:
         self._routes = routes
         self._enis = enis
         self._name_of = name_of
         self._above = above or {}
+        self._housed = housed or {}
         self._to: dict[IPAddress, list[Rule]] = {}
         self._from: dict[IPAddress, list[Rule]] = {}
         for rule in rules:
@@ -59,7 +66,7 @@ class Homes:
 
     def of(self, facts: Facts) -> dict[IPAddress, str]:
         """The ENI's addresses that live elsewhere on the host, each with the sign of it."""
-        above = self._above.get(facts.link.index, {})
+        above = {**self._housed, **self._above.get(facts.link.index, {})}
         if not (self._routes or self._to or self._from or above):
             return {}  # nearly always
         here = {address.ip for address in facts.addresses if not ours(address)}
@@ -69,10 +76,14 @@ class Homes:
             sign = self._by_route(ip)
             if not sign and ip not in here:  # else it lives here, whatever rules name it
                 sign = self._by_rule(ip, is_first=ip in firsts)
-                sign = f"{self._name(above[ip])} on top of it has it" if ip in above else sign
+                sign = self._by_link(ip, above) if ip in above else sign
             if sign:
                 found[ip] = sign
         return found
+
+    def _by_link(self, ip: IPAddress, above: Mapping[IPAddress, int]) -> str:
+        name = self._name(above[ip])
+        return f"{name} has it" if ip in self._housed else f"{name} on top of it has it"
 
     def _by_route(self, ip: IPAddress) -> str:
         away = self._routes.get(ip, frozenset()) - self._enis
@@ -112,6 +123,21 @@ def addresses_above(
         for ip in own_addresses(foreign.get(index, ())):
             for eni in enis:
                 found.setdefault(eni, {})[ip] = index
+    return found
+
+
+def addresses_housed(
+    links: Mapping[int, Link], foreign: Mapping[int, Iterable[Address]]
+) -> dict[IPAddress, int]:
+    """The addresses that a link which is no NIC has, each without a network; with the link.
+
+    `foreign` has the addresses of links that are no ENIs, by ifindex.
+    """
+    found: dict[IPAddress, int] = {}
+    for index, addresses in foreign.items():
+        if index in links and not is_nic(links[index]):
+            alone = [a for a in addresses if a.prefixlen == a.ip.max_prefixlen]
+            found |= dict.fromkeys(own_addresses(alone), index)
     return found
 
 

@@ -121,6 +121,11 @@ def is_hardware(link: Link, policy: Policy) -> bool:
     return link.kind is None or link.driver in policy.drivers
 
 
+def is_nic(link: Link) -> bool:
+    """Whether a link is hardware; `lo`, a bridge, a tunnel and the like are not."""
+    return link.kind is None and link.mac not in ("", LOOPBACK_MAC)
+
+
 def is_primary(link: Link, primary_mac: Answer[str]) -> bool:
     """Whether the link is the primary: IMDS's top-level `mac` says so, never a device number."""
     return isinstance(primary_mac, Value) and primary_mac.value == link.mac

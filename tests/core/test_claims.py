@@ -271,6 +271,31 @@ def test_a_prefix_that_the_host_itself_uses_is_programmed(
     assert (on(motion, INSIDE4), on(motion, INSIDE6)) == ({link.index}, {link.index})
 
 
+@pytest.mark.parametrize("link", [Link(1, LOOPBACK_MAC, "lo", up=True), BRIDGE], ids=["lo", "br0"])
+@pytest.mark.parametrize("wide", [False, True], ids=["alone", "with a network"])
+@pytest.mark.parametrize("when", [0.0, 130.0], ids=["before", "later"])
+def test_an_address_that_the_host_itself_uses_is_an_enis_all_the_same(
+    link: Link, *, wide: bool, when: float
+) -> None:
+    """It stays off the ENI's link, and what it sends leaves by the ENI."""
+    motion = FastMotion(CALM)
+    motion.kernel.set_link(link)
+    used = (
+        permanent(f"10.0.2.11/{24 if wide else 32}", link.index),
+        permanent(f"2001:db8:0:2::11/{64 if wide else 128}", link.index),
+    )
+    motion.at(when, lambda: motion.kernel.put(*used))
+    motion.plug(10.0, ETH1)
+    motion.imds(MAC, 10.0, says(MAC, "10.0.2.10 10.0.2.11", "2001:db8:0:2::10 2001:db8:0:2::11"))
+    motion.run(260.0)
+    for address in used:
+        assert taken(motion, 3, str(address.ip)) is not wide
+        assert on(motion, str(address.ip)) == {link.index}
+    assert len(notes(motion, 3)) == 2 * wide
+    assert motion.state() is APPLIED
+    assert quiet(motion)
+
+
 def test_an_address_of_the_primary_stays_the_primarys_whatever_imds_lists() -> None:
     """Poison: its list is unread, or lacks what the kernel has."""
     for reading in (UNREAD, says(PRIMARY, "10.0.2.6", "2001:db8:0:2::6")):

@@ -77,6 +77,22 @@ async def test_a_delegated_prefix_that_the_host_itself_has_addresses_of(where: s
         await host.all_reachable("eth1", addresses=used)
 
 
+async def test_a_secondary_address_that_the_host_has_on_lo() -> None:
+    """As for IPVS, anycast or a service of its own. The link of the ENI does without it."""
+    eni = numbered(
+        1, ipv4=("10.0.2.11", "10.0.2.12"), ipv6=("2001:db8:ec2:2::11", "2001:db8:ec2:2::12")
+    )
+    async with ec2_host(eni) as host:
+        await host.ip("addr add 10.0.2.12/32 dev lo")
+        await host.ip("addr add 2001:db8:ec2:2::12/128 dev lo nodad")
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await host.all_reachable("eth1")
+        shown = await host.ip("-o addr show dev eth1")
+        assert "10.0.2.12" not in shown
+        assert "2001:db8:ec2:2::12" not in shown
+
+
 async def test_a_static_route_in_main_through_the_eni() -> None:
     async with ec2_host(numbered(1)) as host, Acceptor(host.vpc, host.vpc.far):
         await host.plug("eth1")
