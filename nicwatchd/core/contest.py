@@ -16,7 +16,7 @@ from nicwatchd.core.interface import Interface
 from nicwatchd.core.kept import Kept
 from nicwatchd.core.model import Address, Family, IPAddress, Item, Link
 from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
-from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged, is_nic
+from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged, is_eni, is_nic
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,16 @@ class Contest:
                 yield Claims(index, own=own, keeps=keeps, stands_on=below, networks=networks)
 
     def _networks(self, index: int, addresses: tuple[Address, ...]) -> dict[IPAddress, int]:
-        """The lengths of the networks of the addresses on a link, if it is no NIC."""
+        """The lengths of the networks of the addresses on a link, if it has to do with no NIC."""
         link = self.links.get(index)
-        if link is None or is_nic(link):
+        if link is None or is_nic(link) or self._is_on_eni(index):
             return {}
         return {address.ip: address.prefixlen for address in addresses}
+
+    def _is_on_eni(self, index: int) -> bool:
+        """Whether a link stands on an ENI; not on what only has the name of a driver of ours."""
+        below = (self.interfaces.get(i) for i in self.beneath.get(index, ()))
+        return any(each is not None and is_eni(each.treatment) for each in below)
 
     def _claims_of(self, interface: Interface) -> Claims:
         """The claims of one interface: what others put on it is its own where it is not ours.

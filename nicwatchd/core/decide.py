@@ -327,7 +327,8 @@ def _hidden(host: Host) -> frozenset[int]:
 def _find_homes(host: Host) -> None:
     """Tell each ENI which of its addresses live elsewhere on the host."""
     above = addresses_above(host.above.beneath, host.foreign_addresses)
-    housed = addresses_housed(host.links or {}, host.foreign_addresses)
+    on_enis = host.above.on_top_of(host.enis)
+    housed = addresses_housed(host.links or {}, on_enis, host.foreign_addresses)
     homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above, housed)
     for interface in host.interfaces.values():
         interface.facts.behind = homes.of(interface.facts)

@@ -127,15 +127,17 @@ def addresses_above(
 
 
 def addresses_housed(
-    links: Mapping[int, Link], foreign: Mapping[int, Iterable[Address]]
+    links: Mapping[int, Link],
+    on_enis: AbstractSet[int],
+    foreign: Mapping[int, Iterable[Address]],
 ) -> dict[IPAddress, int]:
-    """The addresses that a link which is no NIC has, each without a network; with the link.
+    """The addresses without a network on links that are no NICs, and stand on no ENI; each's link.
 
-    `foreign` has the addresses of links that are no ENIs, by ifindex.
+    `on_enis` are those that do; `foreign` is as of `addresses_above`.
     """
     found: dict[IPAddress, int] = {}
     for index, addresses in foreign.items():
-        if index in links and not is_nic(links[index]):
+        if index in links and index not in on_enis and not is_nic(links[index]):
             alone = [a for a in addresses if a.prefixlen == a.ip.max_prefixlen]
             found |= dict.fromkeys(own_addresses(alone), index)
     return found

@@ -243,7 +243,7 @@ def test_overdue_is_told_once_and_asked_slowly() -> None:
 
 def test_polling_becomes_slow_when_all_is_there() -> None:
     motion = applied(policy=Policy())
-    assert 8 * 10 - 1 <= motion.polls(3, 10.0, 20.0) <= 10 * 10
+    assert 7.5 * 10 <= motion.polls(3, 10.0, 20.0) <= 10 * 10
     assert 3.8 * 25 <= motion.polls(3, 20.0, 45.0) <= 5 * 25
     assert motion.polls(3, 75.0, 130.0) <= 55 / at_rest() + 1
     motion.run(1400.0)
