@@ -12,19 +12,19 @@ from functools import cached_property
 
 from nicwatchd.core.earlier import Settled
 from nicwatchd.core.facts import own_addresses
+from nicwatchd.core.homes import addresses_housed
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.kept import Kept
-from nicwatchd.core.model import Address, Family, IPAddress, Item, Link
+from nicwatchd.core.model import Address, Family, Item, Link
 from nicwatchd.core.moves import Claims, Elsewhere, first_come, held_elsewhere
-from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged, is_eni, is_nic
+from nicwatchd.core.treatment import Managed, Primary, Released, Unmanaged
 
 
 @dataclass(frozen=True)
 class Contest:
     """The links that have something to do with addresses. `foreign` are those that are not ENIs.
 
-    `beneath` has the ENIs that each of them stands on. `ruled` is as of `moves.ruled`, `links` are
-    all links.
+    `beneath` has the ENIs that each of them stands on. `ruled` is as of `moves.ruled`, `networks`
+    as of `homes.networks_beyond_nics`; `links` are all links.
     """
 
     interfaces: Mapping[int, Interface]
@@ -32,6 +32,7 @@ class Contest:
     beneath: Mapping[int, frozenset[int]]
     ruled: Mapping[Item, int]
     links: Mapping[int, Link]
+    networks: Mapping[int, Mapping[Item, int]] = field(default_factory=dict)
     settled: Settled = field(default_factory=Settled)
 
     def settle(self, now: float) -> None:
@@ -77,8 +78,7 @@ class Contest:
         return self.settled.taken.get(basis, self._taken)
 
     def _taken(self) -> dict[int, dict[Item, int]]:
-        kept = self.settled.items
-        self.settled.items = {index: kept.get(index, Kept()) for index in self.interfaces}
+        self.settled.items.keep_only(self.interfaces)
         items = {index: self._items_of(interface) for index, interface in self.interfaces.items()}
         others = {
             index
@@ -95,8 +95,11 @@ class Contest:
             keeps = self._claims_of(interface).keeps
         ruled = is_managed or interface.is_protected
         usable = tuple(verdict.usable for verdict in interface.verdicts.values()) if ruled else ()
-        kept = self.settled.items[interface.link.index]
-        return kept.get((keeps, usable), lambda: keeps.union(*(each.items for each in usable)))
+        return self.settled.items.get(
+            interface.link.index,
+            (keeps, usable),
+            lambda: keeps.union(*(each.items for each in usable)),
+        )
 
     def _name_of(self, index: int) -> str:
         return self.links[index].name if index in self.links else f"link {index}"
@@ -108,23 +111,10 @@ class Contest:
             if index not in self.interfaces:
                 own = own_addresses(addresses)
                 below = self.beneath.get(index, frozenset())
-                networks = self._networks(index, addresses)
+                networks = self.networks.get(index, {})
                 # One that the host has for itself alone is an ENI's all the same: see `Homes`.
-                alone = {ip for ip, length in networks.items() if length == ip.max_prefixlen}
-                keeps = own - alone
+                keeps = own - addresses_housed({index: networks}).keys()
                 yield Claims(index, own=own, keeps=keeps, stands_on=below, networks=networks)
-
-    def _networks(self, index: int, addresses: tuple[Address, ...]) -> dict[IPAddress, int]:
-        """The lengths of the networks of the addresses on a link, if it has to do with no NIC."""
-        link = self.links.get(index)
-        if link is None or is_nic(link) or self._is_on_eni(index):
-            return {}
-        return {address.ip: address.prefixlen for address in addresses}
-
-    def _is_on_eni(self, index: int) -> bool:
-        """Whether a link stands on an ENI; not on what only has the name of a driver of ours."""
-        below = (self.interfaces.get(i) for i in self.beneath.get(index, ()))
-        return any(each is not None and is_eni(each.treatment) for each in below)
 
     def _claims_of(self, interface: Interface) -> Claims:
         """The claims of one interface: what others put on it is its own where it is not ours.

@@ -21,7 +21,12 @@ from nicwatchd.core.failures import Failure
 from nicwatchd.core.fights import Thing, thing, without
 from nicwatchd.core.forwarder import Forwarder
 from nicwatchd.core.ground import ground_of
-from nicwatchd.core.homes import Homes, addresses_above, addresses_housed
+from nicwatchd.core.homes import (
+    Homes,
+    addresses_above,
+    addresses_housed,
+    networks_beyond_nics,
+)
 from nicwatchd.core.host import Host
 from nicwatchd.core.host_plan import HostPlan
 from nicwatchd.core.interface import JUDGING, PLANNING, Interface
@@ -35,6 +40,7 @@ from nicwatchd.core.model import (
     AddRule,
     Family,
     IPNetwork,
+    Item,
     Operation,
     Plan,
     RemoveAddress,
@@ -94,11 +100,11 @@ class Decider:
         self.at = now
         self._groups |= {host.policy.numbers.group} | groups_of(host.rules)
         network, kernel = container_network(host.link_names, host.rules), self._read_anew()
-        self._contest = self._begin_contest()
         self._treat_each(network, now)
+        self._contest = _contest(host, self._earlier)
         if not host.policy.every_link:  # a release finishes no move
             self._contest.settle(now)
-        _find_homes(host)
+        _find_homes(host, self._contest.networks)
         self._each(lambda i: i.conclude(host.primary_mac, now, i.own.policy))
         before = {index: interface.plan for index, interface in host.interfaces.items()}
         self._plan(now, network)
@@ -180,17 +186,6 @@ class Decider:
             waiting |= {(r.oif, r.family) for r in host.routes if r.table == MAIN_TABLE}
             waiting |= _left_alone(host.interfaces)
         return waiting | {(index, family) for index, i in interfaces for family in i.undecided}
-
-    def _begin_contest(self) -> Contest:
-        host = self.host
-        return Contest(
-            interfaces=host.interfaces,
-            foreign=host.foreign_addresses,
-            beneath=host.above.beneath,
-            ruled=self._earlier.ruled(host.rules, host.owners),
-            links=host.links or {},
-            settled=self._earlier.settled,
-        )
 
     def _plan(self, now: float, network: str | None) -> None:
         host = self.host
@@ -324,11 +319,24 @@ def _hidden(host: Host) -> frozenset[int]:
     return frozenset(i for i, each in every if isinstance(each.treatment, Managed | Primary))
 
 
-def _find_homes(host: Host) -> None:
+def _contest(host: Host, earlier: Earlier) -> Contest:
+    """The contest of one decision, among the ENIs as they are treated now."""
+    on_enis = host.above.on_top_of(host.enis)
+    return Contest(
+        interfaces=host.interfaces,
+        foreign=host.foreign_addresses,
+        beneath=host.above.beneath,
+        ruled=earlier.ruled(host.rules, host.owners),
+        links=host.links or {},
+        networks=networks_beyond_nics(host.links or {}, on_enis, host.foreign_addresses),
+        settled=earlier.settled,
+    )
+
+
+def _find_homes(host: Host, networks: Mapping[int, Mapping[Item, int]]) -> None:
     """Tell each ENI which of its addresses live elsewhere on the host."""
     above = addresses_above(host.above.beneath, host.foreign_addresses)
-    on_enis = host.above.on_top_of(host.enis)
-    housed = addresses_housed(host.links or {}, on_enis, host.foreign_addresses)
+    housed = addresses_housed(networks)
     homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above, housed)
     for interface in host.interfaces.values():
         interface.facts.behind = homes.of(interface.facts)

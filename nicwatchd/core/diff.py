@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from nicwatchd.core import rule_chains
 from nicwatchd.core.addresses import as_network
-from nicwatchd.core.kept import Kept
+from nicwatchd.core.kept import Kept, KeptOf
 from nicwatchd.core.model import (
     DEFAULT_GROUP,
     AddAddress,
@@ -62,7 +62,7 @@ class Differ:
     """Compares again and again: what is equal to the last time is not compared anew."""
 
     def __init__(self) -> None:
-        self._addresses: dict[int, Kept[_Addresses]] = {}  # by ifindex
+        self._addresses: KeptOf[int, _Addresses] = KeptOf()  # by ifindex
         self._routes: Kept[_Routes] = Kept()
         self._wanted: Kept[rule_chains.Chains] = Kept()
         self._standing: Kept[Present] = Kept()
@@ -100,14 +100,13 @@ class Differ:
         """What of the addresses differs, link by link; that of links with a plan comes first."""
         of = {plan.index: plan for plan in plans}
         indices = dict.fromkeys((*of, *kernel.addresses))
-        self._addresses = {i: kept for i, kept in self._addresses.items() if i in indices}
+        self._addresses.keep_only(indices)
         return [self._addresses_on(i, of.get(i, Plan(i)), kernel) for i in indices]
 
     def _addresses_on(self, index: int, plan: Plan, kernel: Snapshot) -> _Addresses:
         there = kernel.addresses.get(index, ())
-        kept = self._addresses.setdefault(index, Kept())
         basis = (plan.addresses, plan.preferred, there)
-        return kept.get(basis, lambda: _compare_addresses(plan, there))
+        return self._addresses.get(index, basis, lambda: _compare_addresses(plan, there))
 
     def _routes_of(self, plans: tuple[Plan, ...], kernel: Snapshot) -> _Routes:
         wanted = tuple(plan.routes for plan in plans)

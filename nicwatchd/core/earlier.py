@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from math import inf
 
 from nicwatchd.core.diff import Differ
-from nicwatchd.core.kept import Kept
+from nicwatchd.core.kept import Kept, KeptOf
 from nicwatchd.core.model import Item, Numbers, Plan, Rule
 from nicwatchd.core.moves import Followed, ruled
 from nicwatchd.core.neighbourhood import Places, Standing
@@ -26,7 +26,7 @@ class Settled:
         self.followed = Followed()
         self.usable = Several()
         self.taken: Kept[dict[int, dict[Item, int]]] = Kept()
-        self.items: dict[int, Kept[frozenset[Item]]] = {}  # by ifindex
+        self.items: KeptOf[int, frozenset[Item]] = KeptOf()  # by ifindex
 
 
 class Made:
@@ -34,21 +34,13 @@ class Made:
 
     def __init__(self) -> None:
         self.common: Kept[object] = Kept()  # what all are made from
-        self._bare: dict[int, Kept[Plan]] = {}
-        self._whole: dict[int, Kept[Plan]] = {}
-
-    def bare(self, index: int) -> Kept[Plan]:
-        """That of an interface alone."""
-        return self._bare.setdefault(index, Kept())
-
-    def whole(self, index: int) -> Kept[Plan]:
-        """That of an interface beside the others."""
-        return self._whole.setdefault(index, Kept())
+        self.bare: KeptOf[int, Plan] = KeptOf()  # of an interface alone, by ifindex
+        self.whole: KeptOf[int, Plan] = KeptOf()  # ... beside the others
 
     def keep_only(self, indices: AbstractSet[int]) -> None:
         """Forget the others: their links are gone."""
-        self._bare = {index: its for index, its in self._bare.items() if index in indices}
-        self._whole = {index: its for index, its in self._whole.items() if index in indices}
+        self.bare.keep_only(indices)
+        self.whole.keep_only(indices)
 
 
 class Earlier:

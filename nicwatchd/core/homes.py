@@ -25,6 +25,7 @@ from nicwatchd.core.model import (
     Family,
     IPAddress,
     IPNetwork,
+    Item,
     Link,
     Rule,
     ours,
@@ -46,8 +47,8 @@ class Homes:
         rules: Iterable[Rule],
         enis: AbstractSet[int],
         name_of: Callable[[int], str | None],
-        above: Mapping[int, Mapping[IPAddress, int]] | None = None,
-        housed: Mapping[IPAddress, int] | None = None,
+        above: Mapping[int, Mapping[Item, int]] | None = None,
+        housed: Mapping[Item, int] | None = None,
     ) -> None:
         self._routes = routes
         self._enis = enis
@@ -66,7 +67,7 @@ class Homes:
 
     def of(self, facts: Facts) -> dict[IPAddress, str]:
         """The ENI's addresses that live elsewhere on the host, each with the sign of it."""
-        above = {**self._housed, **self._above.get(facts.link.index, {})}
+        above: dict[Item, int] = {**self._housed, **self._above.get(facts.link.index, {})}
         if not (self._routes or self._to or self._from or above):
             return {}  # nearly always
         here = {address.ip for address in facts.addresses if not ours(address)}
@@ -81,7 +82,7 @@ class Homes:
                 found[ip] = sign
         return found
 
-    def _by_link(self, ip: IPAddress, above: Mapping[IPAddress, int]) -> str:
+    def _by_link(self, ip: IPAddress, above: Mapping[Item, int]) -> str:
         name = self._name(above[ip])
         return f"{name} has it" if ip in self._housed else f"{name} on top of it has it"
 
@@ -113,12 +114,12 @@ class Homes:
 
 def addresses_above(
     beneath: Mapping[int, AbstractSet[int]], foreign: Mapping[int, Iterable[Address]]
-) -> dict[int, dict[IPAddress, int]]:
+) -> dict[int, dict[Item, int]]:
     """For each ENI, the addresses of the links that stand on it, with the link; all by ifindex.
 
     `beneath` has the ENIs that a link stands on, `foreign` the addresses of links that are no ENIs.
     """
-    found: dict[int, dict[IPAddress, int]] = {}
+    found: dict[int, dict[Item, int]] = {}
     for index, enis in beneath.items():
         for ip in own_addresses(foreign.get(index, ())):
             for eni in enis:
@@ -126,21 +127,31 @@ def addresses_above(
     return found
 
 
-def addresses_housed(
+def networks_beyond_nics(
     links: Mapping[int, Link],
     on_enis: AbstractSet[int],
     foreign: Mapping[int, Iterable[Address]],
-) -> dict[IPAddress, int]:
-    """The addresses without a network on links that are no NICs, and stand on no ENI; each's link.
+) -> dict[int, dict[Item, int]]:
+    """The addresses on links that are no NICs and stand on no ENI; the length of each's network.
 
-    `on_enis` are those that do; `foreign` is as of `addresses_above`.
+    `on_enis` are the links that do; `foreign` is as of `addresses_above`.
     """
-    found: dict[IPAddress, int] = {}
+    found: dict[int, dict[Item, int]] = {}
     for index, addresses in foreign.items():
         if index in links and index not in on_enis and not is_nic(links[index]):
-            alone = [a for a in addresses if a.prefixlen == a.ip.max_prefixlen]
-            found |= dict.fromkeys(own_addresses(alone), index)
+            own = own_addresses(addresses)
+            found[index] = {a.ip: a.prefixlen for a in addresses if a.ip in own}
     return found
+
+
+def addresses_housed(networks: Mapping[int, Mapping[Item, int]]) -> dict[Item, int]:
+    """Those of `networks_beyond_nics` that are without a network, each with its link."""
+    return {
+        ip: index
+        for index, lengths in networks.items()
+        for ip, length in lengths.items()
+        if length == ip.max_prefixlen
+    }
 
 
 def _names(rule: Rule, word: str) -> str:

@@ -157,11 +157,12 @@ class HostPlan:
         def anew() -> Plan:
             return self._with_others(interface, own, self._one(interface, own, detour=detour))
 
-        made = self.made.whole(interface.link.index)
+        index = interface.link.index
         try:
-            return made.get((common, own, *self._basis(interface, own, detour=detour)), anew)
+            basis = (common, own, *self._basis(interface, own, detour=detour))
+            return self.made.whole.get(index, basis, anew)
         except Exception as error:  # noqa: BLE001 (an odd interface must not cost the others)
-            self.errors[interface.link.index] = error
+            self.errors[index] = error
             return self._with_others(interface, own, interface.plan)
 
     def _basis(self, interface: Interface, policy: Policy, *, detour: bool) -> Iterator[object]:
@@ -238,8 +239,8 @@ class HostPlan:
                 yield rule
 
     def _plan(self, subject: Subject, policy: Policy) -> Plan:
-        made = self.made.bare(subject.link.index)
-        return made.get((subject, policy), lambda: plan(subject, policy))
+        index = subject.link.index
+        return self.made.bare.get(index, (subject, policy), lambda: plan(subject, policy))
 
     def _still_whole(self, interface: Interface) -> frozenset[IPNetwork]:
         """The subnets that are selected as a whole, of families that still wait for something."""

@@ -9,13 +9,14 @@ Reads: facts, as values. Gives: the last conclusion, or a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Hashable
 from typing import Final, Generic, TypeVar
 
 # However little changed, everything is decided and looked up anew after that time: a bound for what
 # we have not thought of.
 WHOLE: Final = 300.0  # s
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -30,3 +31,18 @@ class Kept(Generic[T]):
         if self._known is None or self._known[0] != basis:
             self._known = (basis, conclude())
         return self._known[1]
+
+
+class KeptOf(Generic[K, T]):
+    """The last conclusion of one kind about each of several things."""
+
+    def __init__(self) -> None:
+        self._of: dict[K, Kept[T]] = {}
+
+    def get(self, key: K, basis: tuple[object, ...], conclude: Callable[[], T]) -> T:
+        """The conclusion about one of them; `basis` as of `Kept`."""
+        return self._of.setdefault(key, Kept()).get(basis, conclude)
+
+    def keep_only(self, keys: Container[K]) -> None:
+        """Forget what is not among these: it is gone."""
+        self._of = {key: kept for key, kept in self._of.items() if key in keys}

@@ -17,7 +17,7 @@ from nicwatchd.core import reach, shadow
 from nicwatchd.core.diagnosis import is_judged, on_link
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
-from nicwatchd.core.kept import WHOLE, Kept
+from nicwatchd.core.kept import WHOLE, Kept, KeptOf
 from nicwatchd.core.kernel_proof import leased
 from nicwatchd.core.metadata import Value
 from nicwatchd.core.model import (
@@ -74,12 +74,12 @@ class Lookups:
         self._at = -inf  # when everything was looked up last
         self._ways: dict[int, tuple[Ways, ...]] = {}  # by ifindex
         self._paths: dict[int, tuple[tuple[Ways, tuple[Path, ...]], ...]] = {}
-        self._found: dict[Key, Kept[tuple[Ways, ...]]] = {}
-        self._numbers: dict[int, Kept[Mapping[int, list[int]]]] = {}  # by ifindex
+        self._found: KeptOf[Key, tuple[Ways, ...]] = KeptOf()
+        self._numbers: KeptOf[int, Mapping[int, list[int]]] = KeptOf()  # by ifindex
         self._sources: Kept[Sources] = Kept()
         self._own = Several()
-        self._ips: dict[int, Kept[frozenset[IPAddress]]] = {}  # by ifindex
-        self._places: dict[Key, Kept[_Place]] = {}
+        self._ips: KeptOf[int, frozenset[IPAddress]] = KeptOf()  # by ifindex
+        self._places: KeptOf[Key, _Place] = KeptOf()
         self._asked: frozenset[int] = frozenset()  # the interfaces that the last step is about
         self.destinations: frozenset[IPAddress] = frozenset()  # what is looked up leads there
         self.reached: Mapping[tuple[int, Family], Reached] = {}  # by ifindex
@@ -131,7 +131,7 @@ class Lookups:
             differ = {i for i, its in present.items() if its != self._last.get(i)}
             asked = (amiss | differ | by_rules | self._written) & interfaces.keys()
         gone = self._last.keys() - interfaces.keys()
-        self._numbers = {i: kept for i, kept in self._numbers.items() if i in interfaces}
+        self._numbers.keep_only(interfaces)
         self._last, self._rules = present, self._host.rules
         self._written, self._all_written = set(), False
         self._asked = frozenset(asked)
@@ -183,8 +183,8 @@ class Lookups:
     def _numbers_of(self, interface: Interface) -> Mapping[int, list[int]]:
         """The addresses of a link as numbers, in order, by version: there may be thousands."""
         addresses = interface.facts.addresses
-        kept = self._numbers.setdefault(interface.link.index, Kept())
-        return kept.get(
+        return self._numbers.get(
+            interface.link.index,
             (addresses,),
             lambda: {v: sorted(int(a.ip) for a in addresses if a.ip.version == v) for v in (4, 6)},
         )
@@ -237,8 +237,8 @@ class Lookups:
 
     def _all_ways(self) -> dict[int, tuple[Ways, ...]]:
         host, keys = self._host, self._host.keys
-        self._places = {key: its for key, its in self._places.items() if key in keys}
-        self._found = {key: its for key, its in self._found.items() if key in keys}
+        self._places.keep_only(keys)
+        self._found.keep_only(keys)
         known = {index: self._place_of(each) for index, each in host.interfaces.items()}
         # Hosts of one ENI's subnet call another ENI: the primary is called by all of them. That
         # secondaries call each other is not looked up: that would grow with their square.
@@ -279,8 +279,8 @@ class Lookups:
                 for family, addresses in places[0].addresses.items()
             )
 
-        kept = self._found.setdefault(interface.key, Kept())
-        return kept.get((places, routes, table, links, is_primary, is_left), anew)
+        basis = (places, routes, table, links, is_primary, is_left)
+        return self._found.get(interface.key, basis, anew)
 
     def _place_of(self, interface: Interface) -> _Place:
         """What was concluded last, if from the same."""
@@ -290,19 +290,18 @@ class Lookups:
             *(facts.addresses, facts.routes, facts.elsewhere),
             *(plan.away, interface.leaves_addresses),
         )
-        kept = self._places.setdefault(interface.key, Kept())
-        return kept.get(basis, lambda: _place(interface))
+        return self._places.get(interface.key, basis, lambda: _place(interface))
 
     def _addresses(self) -> AbstractSet[Item]:
         """The addresses of the host that are known, on whatever link."""
         own = {index: each.facts.addresses for index, each in self._host.interfaces.items()}
         every = {**self._host.foreign_addresses, **own}
-        self._ips = {index: self._ips.get(index, Kept()) for index in every}
+        self._ips.keep_only(every)
         self._own.follow({index: self._ips_of(index, on) for index, on in every.items()})
         return self._own.every
 
     def _ips_of(self, index: int, addresses: tuple[Address, ...]) -> frozenset[IPAddress]:
-        return self._ips[index].get((addresses,), lambda: frozenset(a.ip for a in addresses))
+        return self._ips.get(index, (addresses,), lambda: frozenset(a.ip for a in addresses))
 
     def _links_of(self, index: int) -> frozenset[int]:
         """The link of an ENI, and those that stand on it."""

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from nicwatchd.core.kept import Kept
+from nicwatchd.core.kept import Kept, KeptOf
 from nicwatchd.core.model import PROTOCOL, Address, Family, IPAddress, IPNetwork, Item, Rule, ours
 from nicwatchd.core.several import NOTHING, Several
 
@@ -56,16 +56,14 @@ class Claims:
     yields: bool = False
     subnet_id: str | None = None
     stands_on: frozenset[int] = frozenset()
-    networks: Mapping[IPAddress, int] = field(default_factory=dict)
+    networks: Mapping[Item, int] = field(default_factory=dict)
 
     def uses(self, item: Item, prefix: IPNetwork) -> bool:
         """Whether the link has an address because this host uses the prefix around it.
 
         So do `lo`, and a bridge to containers, where the network of the address is all inside.
         """
-        lengths = self.networks
-        own = isinstance(item, IPv4Address | IPv6Address) and lengths.get(item, 0)
-        return own >= prefix.prefixlen
+        return self.networks.get(item, -1) >= prefix.prefixlen
 
     @property
     def items(self) -> frozenset[Item]:
@@ -125,20 +123,20 @@ class Followed:
     def __init__(self) -> None:
         self.several = Several()
         self.had: Kept[dict[int, frozenset[Item]]] = Kept()
-        self._items: dict[int, Kept[tuple[frozenset[Item], frozenset[Item]]]] = {}  # by ifindex
+        self._items: KeptOf[int, tuple[frozenset[Item], frozenset[Item]]] = KeptOf()  # by ifindex
 
     def items(
         self, of: Mapping[int, Claims], had: Mapping[int, frozenset[Item]]
     ) -> Mapping[int, tuple[frozenset[Item], frozenset[Item]]]:
         """The items that each link has a claim to; and with what rules of ours are for."""
-        self._items = {index: self._items.get(index, Kept()) for index in of}
+        self._items.keep_only(of)
         return {index: self._items_of(one, had.get(index, NOTHING)) for index, one in of.items()}
 
     def _items_of(
         self, one: Claims, had: frozenset[Item]
     ) -> tuple[frozenset[Item], frozenset[Item]]:
         basis = (one.listed, one.doubted, one.leased, one.added, had)
-        return self._items[one.index].get(basis, lambda: (one.items, one.items | had))
+        return self._items.get(one.index, basis, lambda: (one.items, one.items | had))
 
 
 def held_elsewhere(

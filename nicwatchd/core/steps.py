@@ -56,9 +56,9 @@ class ReadObjects:
     `everywhere`: whether to read the addresses of all links of the host. `own`: whether to read all
     routes of ours. `rules`: whether to read all rules of the host. `tables`: the tables in which to
     read everybody's routes. `udev`: the links for which to ask whether udev has finished. `known`:
-    as above.
-    `hosts`: the addresses to which to read main's host routes. `closed`: whether to read what else
-    main has where an error route closes it, and the links through which that is of no interest.
+    as above. `hosts`: the addresses to which to read main's host routes. `closed`: whether to read
+    what else main has where an error route closes it, and the links through which that is of no
+    interest.
     `defaults`: whether to read main's default routes.
     `ruleset`: whether to read our nftables table; a driver that recorded one reads it in any case.
     `marked`: the links of which to ask whose they are by udev's word, and which client of DHCP

@@ -237,16 +237,15 @@ def test_no_prefix_holds_an_address_of_any_other_link(how: str) -> None:
     assert len(notes(motion, 3)) == 2
 
 
+LO = Link(1, LOOPBACK_MAC, "lo", up=True)
 BRIDGE = Link(4, "02:42:00:00:00:01", "br0", up=True, kind="bridge", driver="bridge")
 
 
 @pytest.mark.parametrize(
     ("link", "lengths"),
     [
-        pytest.param(Link(1, LOOPBACK_MAC, "lo", up=True), (32, 128), id="lo"),
-        pytest.param(
-            replace(ETH2, name="br0", kind="bridge", driver="bridge"), (28, 80), id="a bridge"
-        ),
+        pytest.param(LO, (32, 128), id="lo"),
+        pytest.param(BRIDGE, (28, 80), id="a bridge"),
         pytest.param(Link(4, "", "wg0", up=True, kind="wireguard"), (30, 96), id="a VPN"),
     ],
 )
@@ -271,7 +270,7 @@ def test_a_prefix_that_the_host_itself_uses_is_programmed(
     assert (on(motion, INSIDE4), on(motion, INSIDE6)) == ({link.index}, {link.index})
 
 
-@pytest.mark.parametrize("link", [Link(1, LOOPBACK_MAC, "lo", up=True), BRIDGE], ids=["lo", "br0"])
+@pytest.mark.parametrize("link", [LO, BRIDGE], ids=["lo", "br0"])
 @pytest.mark.parametrize("wide", [False, True], ids=["alone", "with a network"])
 @pytest.mark.parametrize("when", [0.0, 130.0], ids=["before", "later"])
 def test_an_address_that_the_host_itself_uses_is_an_enis_all_the_same(

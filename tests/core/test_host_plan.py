@@ -78,4 +78,4 @@ def test_nothing_is_planned_anew_while_its_facts_are_the_same(
     assert {index: interface.plan for index, interface in host.interfaces.items()} == before
     host.update_links({2: ETH0, 3: ETH1}, 0.7)
     assert decide(0.7) == [2, 3], "the guards hide one link less"
-    assert set(decider._earlier.made._whole) == {2, 3}, "what is gone is not remembered"
+    assert set(decider._earlier.made.whole._of) == {2, 3}, "what is gone is not remembered"

@@ -13,12 +13,23 @@ from nicwatchd.sim.probe import Acceptor, reach
 from tests.scenarios.host import HostUnderTest, complete, ec2_host, numbered
 
 ON_PREMISES = 3  # of the far hosts
+PREFIXES = IPv4Network("10.0.2.64/28"), IPv6Network("2001:db8:ec2:2:1::/80")
+WITH_PREFIXES = numbered(1, ipv4_prefixes=(str(PREFIXES[0]),), ipv6_prefixes=(str(PREFIXES[1]),))
 
 
 async def seen_as(host: HostUnderTest, to: IPAddress, *, device: str | None = None) -> object:
     """The source that a peer sees when the host calls it."""
     reply = await reach(host.vpc, host.vpc.host, to, device=device)
     return reply and reply.seen_as
+
+
+async def plug_with_prefixes(host: HostUnderTest) -> None:
+    """Plug WITH_PREFIXES; its own addresses answer, and status lists its prefixes."""
+    await host.plug("eth1")
+    status = await host.until("eth1", complete)
+    ipv4, ipv6 = PREFIXES
+    assert (status["ipv4"]["prefixes"], status["ipv6"]["prefixes"]) == ([str(ipv4)], [str(ipv6)])
+    await host.all_reachable("eth1")
 
 
 async def test_a_bridged_container_talks_to_the_enis_address() -> None:
@@ -32,17 +43,10 @@ async def test_a_bridged_container_talks_to_the_enis_address() -> None:
 
 
 async def test_an_address_of_a_delegated_prefix_in_a_container() -> None:
-    ipv4, ipv6 = IPv4Network("10.0.2.64/28"), IPv6Network("2001:db8:ec2:2:1::/80")
-    eni = numbered(1, ipv4_prefixes=(str(ipv4),), ipv6_prefixes=(str(ipv6),))
-    async with ec2_host(eni) as host:
+    ipv4, ipv6 = PREFIXES
+    async with ec2_host(WITH_PREFIXES) as host:
         box = await containers.delegated(host.vpc, "c-box", ipv4[5], ipv6[5])
-        await host.plug("eth1")
-        status = await host.until("eth1", complete)
-        assert (status["ipv4"]["prefixes"], status["ipv6"]["prefixes"]) == (
-            [str(ipv4)],
-            [str(ipv6)],
-        )
-        await host.all_reachable("eth1")
+        await plug_with_prefixes(host)
         async with Acceptor(host.vpc, box.namespace), Acceptor(host.vpc, host.vpc.far):
             await host.all_reachable("eth1", addresses=box.addresses)
             for far in host.vpc.far_hosts:
@@ -55,10 +59,9 @@ async def test_an_address_of_a_delegated_prefix_in_a_container() -> None:
 @pytest.mark.parametrize("where", ["lo", "br0"])
 async def test_a_delegated_prefix_that_the_host_itself_has_addresses_of(where: str) -> None:
     """On `lo`, for a service; on a bridge, as the gateway of the containers behind it."""
-    ipv4, ipv6 = IPv4Network("10.0.2.64/28"), IPv6Network("2001:db8:ec2:2:1::/80")
-    eni = numbered(1, ipv4_prefixes=(str(ipv4),), ipv6_prefixes=(str(ipv6),))
+    ipv4, ipv6 = PREFIXES
     used: list[IPAddress]
-    async with ec2_host(eni) as host, AsyncExitStack() as stack:
+    async with ec2_host(WITH_PREFIXES) as host, AsyncExitStack() as stack:
         if where == "lo":
             used = [ipv4[5], ipv6[5]]
             await host.ip(f"addr add {used[0]}/32 dev lo")
@@ -67,13 +70,7 @@ async def test_a_delegated_prefix_that_the_host_itself_has_addresses_of(where: s
             box = await containers.bridged(host.vpc, ipv4, ipv6)
             used = [ipv4[1], ipv6[1], *box.addresses]
             await stack.enter_async_context(Acceptor(host.vpc, box.namespace))
-        await host.plug("eth1")
-        status = await host.until("eth1", complete)
-        assert (status["ipv4"]["prefixes"], status["ipv6"]["prefixes"]) == (
-            [str(ipv4)],
-            [str(ipv6)],
-        )
-        await host.all_reachable("eth1")
+        await plug_with_prefixes(host)
         await host.all_reachable("eth1", addresses=used)
 
 
