@@ -35,7 +35,7 @@ from nicwatchd.core.model import (
 )
 from tests.core.build import ETH0, ETH1, MAC, PRIMARY
 from tests.core.scenes import ETH2, MAC2
-from tests.imds.tree_motion import QUICK, TreeMotion, is_about, whole_tree, without_ours
+from tests.imds.tree_motion import BRIDGE, QUICK, TreeMotion, is_about, whole_tree, without_ours
 from tests.imds.trees import Branch
 
 pytestmark = pytest.mark.long
@@ -218,12 +218,17 @@ class TreeMachine(RuleBasedStateMachine):
                 owner = Numbers().index_of(rule.table)
                 assert owner is not None
                 assert not never(rule.src)
-                assert not [ip for ip in self.others(owner) if ip in rule.src], operation
+                others = self.others(owner, housed=False)
+                assert not [ip for ip in others if ip in rule.src], operation
 
-    def others(self, index: int) -> set[IPv4Address | IPv6Address]:
-        """The addresses of the other links, ours aside: what they have themselves."""
-        own = [a for a in self.motion.kernel.addresses if a.protocol == 0]
-        return {a.ip for a in own if a.index != index}
+    def others(self, index: int, *, housed: bool = True) -> set[IPv4Address | IPv6Address]:
+        """The addresses of the other links, ours aside: what they have themselves.
+
+        `housed`: with those that a link that is no NIC has without a network, for an ENI.
+        """
+        own = [a for a in self.motion.kernel.addresses if a.protocol == 0 and a.index != index]
+        kept = (a for a in own if a.index != BRIDGE.index or a.prefixlen < a.ip.max_prefixlen)
+        return {a.ip for a in (own if housed else kept)}
 
     def subnets(self, index: int) -> tuple[IPNetwork, ...]:
         believed = self.motion.host.interfaces[index].facts.memory.believed

@@ -31,14 +31,17 @@ BRIDGE: Final = replace(
     ETH1, index=99, name="br-boxes", mac="02:00:00:00:00:63", kind="bridge", driver=None
 )
 LINKS: Final = (ETH0, ETH1, ETH2, BRIDGE)
-# All in one subnet. The primary has two addresses that IMDS does not list; a bridge has others.
+# All in one subnet. The primary has two addresses that IMDS does not list; a bridge has others, with
+# a network of its own and without one: these live on the host, and an ENI's rules may be for them.
 OWN: Final = (
     permanent("10.0.2.5/24", 2),
     permanent("2001:db8:0:2::5/64", 2),
     permanent("10.0.2.85/32", 2),
     permanent("2001:db8:0:2:1::85/128", 2),
-    permanent("10.0.2.200/32", BRIDGE.index),
-    permanent("2001:db8:0:2:2::200/128", BRIDGE.index),
+    permanent("10.0.2.200/27", BRIDGE.index),
+    permanent("2001:db8:0:2:2::200/72", BRIDGE.index),
+    permanent("10.0.2.99/32", BRIDGE.index),
+    permanent("2001:db8:0:2::99/128", BRIDGE.index),
 )
 
 

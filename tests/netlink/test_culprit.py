@@ -53,9 +53,9 @@ def test_of_this_process_it_knows_at_least_the_name_and_the_parent() -> None:
     assert f", pid {os.getppid()}" in text
 
 
-def test_who_is_unknown_is_said_to_be() -> None:
-    assert culprit.culprit(0) == "the kernel"
-    assert culprit.culprit(STRANGER) == f"port id {STRANGER}"
+def test_who_is_unknown_is_said_to_be(tmp_path: Path) -> None:
+    assert culprit.culprit(0, tmp_path) == "the kernel"
+    assert culprit.culprit(STRANGER, tmp_path) == f"port id {STRANGER}"
 
 
 @pytest.mark.parametrize(
