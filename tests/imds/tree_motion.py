@@ -31,8 +31,8 @@ BRIDGE: Final = replace(
     ETH1, index=99, name="br-boxes", mac="02:00:00:00:00:63", kind="bridge", driver=None
 )
 LINKS: Final = (ETH0, ETH1, ETH2, BRIDGE)
-# All in one subnet. The primary has two addresses that IMDS does not list; a bridge has others, with
-# a network of its own and without one: these live on the host, and an ENI's rules may be for them.
+# All in one subnet. The primary has two addresses that IMDS does not list. A bridge has more, some
+# without a network: these live on the host, and an ENI's rules may be for them.
 OWN: Final = (
     permanent("10.0.2.5/24", 2),
     permanent("2001:db8:0:2::5/64", 2),

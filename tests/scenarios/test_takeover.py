@@ -139,3 +139,18 @@ async def test_a_setting_leaves_the_first_address_to_a_client_for_a_while(family
         assert FIRST[family] not in await host.ip(f"-{family} addr show dev eth1")
         await host.vpc.lease(host.eni("eth1"), family)
         await are(host, family, lease(family), *ours(host, family)[1:])
+
+
+async def test_one_that_was_removed_alone_comes_back_behind_the_others() -> None:
+    """As by a dhclient that was refused; the order stays: nothing that is there is taken for it."""
+    async with ec2_host(THREE) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        first, *others = ours(host, Family.V4)
+        async with streams(host, "eth1"):
+            await host.ip(f"address del {first} dev eth1")
+            await are(host, Family.V4, *others, first)
+            await host.vpc.lease(host.eni("eth1"), Family.V4, default=True)
+            await is_settled(host)
+            await are(host, Family.V4, *others, lease(Family.V4))
+        await host.all_reachable("eth1")

@@ -16,6 +16,9 @@ NO_DHCP_FILE: Final = "/run/systemd/network/05-test.network"
 NO_DHCP: Final = (
     "[Match]\nPermanentMACAddress=02:00:00:00:00:02 02:00:00:00:00:06\n[Link]\nUnmanaged=yes\n"
 )
+# What dhclient remembers by an interface's name. Where another ENI had that name, it asks for that
+# one's lease, is refused, and flushes the interface.
+OLD_LEASES: Final = ("/var/lib/dhcp/dhclient.leases", "/var/lib/dhcp/dhclient6.leases")
 # Of those that somebody starts on an interface: the commands. A default route that dhclient brings
 # is given a metric behind the primary's, as dhcpcd and the images' networkd do by themselves.
 BY_HAND: Final = {
@@ -52,6 +55,7 @@ class Client:
             # `dhclient -6` ends at once where the link-local address, which it binds to, is still
             # tentative; Debian's ifupdown waits as well before it starts one.
             await self._host.eventually(partial(self._settled, name))
+            await self._host.vm.run("rm", "-f", *OLD_LEASES)
         for number, command in enumerate(self._commands):
             words = command.format(name=name).split()
             await self._host.vm.run("systemd-run", f"--unit=client-{number}", *words)
