@@ -46,6 +46,7 @@ IN_PROGRESS: Final = Reason("in-progress", "nicwatchd is changing something of i
 def owned(view: View, family: Family) -> tuple[IPAddress, ...]:
     """The addresses that the ENI has, as far as is known, and that are to be on its link.
 
+    With them, those that another link of this host has for it.
     While nothing is certain yet, and on the primary, what DHCP brought is the ENI's: EC2's server
     hands out no other.
     """
@@ -56,17 +57,18 @@ def owned(view: View, family: Family) -> tuple[IPAddress, ...]:
     if isinstance(view.treatment, Primary) or verdict.status is Status.WAITING:
         brought = (ip for ip in leased(view.addresses) if ip.version == family)
         known += tuple(ip for ip in brought if ip not in view.elsewhere)
-    there = view.there
+    there, housed = view.there, view.plan.housed
     theirs = {ip for ip, address in there.items() if not ours(address)}
-    away = view.plan.away - theirs
+    away = view.plan.away - theirs - housed
     wanted = (ip for ip in dict.fromkeys(known) if ip not in away)
-    return tuple(ip for ip in wanted if ip in there or not view.leaves_addresses)
+    return tuple(ip for ip in wanted if ip in there or ip in housed or not view.leaves_addresses)
 
 
-def on_link(view: View, family: Family) -> tuple[IPAddress, ...]:
-    """Those of them that are on the link, and can be used."""
-    there = view.there
-    return tuple(ip for ip in owned(view, family) if ip in there and not there[ip].tentative)
+def in_use(view: View, family: Family) -> tuple[IPAddress, ...]:
+    """Those of them that are where they are to be, and can be used."""
+    there, housed = view.there, view.plan.housed
+    here = (ip for ip in owned(view, family) if ip in there or ip in housed)
+    return tuple(ip for ip in here if ip not in there or not there[ip].tentative)
 
 
 def is_judged(view: View, family: Family) -> bool:
@@ -163,10 +165,11 @@ def _silent(
             follows = is_fought and _is_open(reason)
             waits = _is_unprogrammed(view, Family(ip.version))
             found[ip] = None if waits or follows else reason
-        elif ip not in there:
+        elif ip in there:
+            if there[ip].tentative:
+                found[ip] = None
+        elif ip not in view.plan.housed:
             found[ip] = None if ip in coming else _missing(view, ip)
-        elif there[ip].tentative:
-            found[ip] = None
     return found
 
 

@@ -7,6 +7,7 @@ other ENIs own. Gives: its subnets, and its claims to addresses and prefixes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -38,6 +39,17 @@ from nicwatchd.core.policy import Policy
 UDEV_PATIENCE: Final = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where an address of the ENI lives on this host, if not on its link: `sign` tells how we know.
+
+    `is_usable`: a link of the host has it, and no rule of others leads elsewhere what it sends.
+    """
+
+    sign: str
+    is_usable: bool = False
+
+
 class Facts:
     """The facts of one link. Times are monotonic seconds."""
 
@@ -51,7 +63,7 @@ class Facts:
         self.elsewhere: Mapping[Item, Elsewhere] = {}  # what others have instead
         self.moved: dict[Item, str] = {}  # what went to another ENI, of that name, unconfirmed here
         self.contested = False  # whether others claim what is here
-        self.behind: Mapping[IPAddress, str] = {}  # what lives elsewhere on the host, and the sign
+        self.behind: Mapping[IPAddress, Home] = {}  # what lives elsewhere on the host
         self.floating = Floating()
         self.served = False  # an earlier link of the ENI had its first addresses from us
         self._learned: tuple[EniMetadata, Memory, Policy] | None = None  # ... that changed nothing

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from nicwatchd.core.facts import Facts, own_addresses
+from nicwatchd.core.facts import Facts, Home, own_addresses
 from nicwatchd.core.model import (
     MAIN_TABLE,
     PROTOCOL,
@@ -65,8 +65,8 @@ class Homes:
             elif _is_plain_source(rule) and (source := _host(rule.src)):
                 self._from.setdefault(source, []).append(rule)
 
-    def of(self, facts: Facts) -> dict[IPAddress, str]:
-        """The ENI's addresses that live elsewhere on the host, each with the sign of it."""
+    def of(self, facts: Facts) -> dict[IPAddress, Home]:
+        """The ENI's addresses that live elsewhere on the host."""
         above: dict[Item, int] = {**self._housed, **self._above.get(facts.link.index, {})}
         if not (self._routes or self._to or self._from or above):
             return {}  # nearly always
@@ -74,20 +74,23 @@ class Homes:
         firsts = {facts.first_address(family) for family in Family}
         found = {}
         for ip in facts.candidates:
-            sign = self._by_route(ip)
-            if not sign and ip not in here:  # else it lives here, whatever rules name it
+            if sign := self._by_route(ip, above):
+                found[ip] = Home(sign)
+            elif ip not in here:  # else it lives here, whatever rules name it
                 sign = self._by_rule(ip, is_first=ip in firsts)
-                sign = self._by_link(ip, above) if ip in above else sign
-            if sign:
-                found[ip] = sign
+                if ip in above:
+                    found[ip] = Home(self._by_link(ip, above), is_usable=not sign)
+                elif sign:
+                    found[ip] = Home(sign)
         return found
 
     def _by_link(self, ip: IPAddress, above: Mapping[Item, int]) -> str:
         name = self._name(above[ip])
         return f"{name} has it" if ip in self._housed else f"{name} on top of it has it"
 
-    def _by_route(self, ip: IPAddress) -> str:
-        away = self._routes.get(ip, frozenset()) - self._enis
+    def _by_route(self, ip: IPAddress, above: Mapping[Item, int]) -> str:
+        """By a route to it through another link than the one that has it, as IPv6 makes one."""
+        away = self._routes.get(ip, frozenset()) - self._enis - {above.get(ip)}
         names = sorted(self._name(index) for index in away)
         return f"main has a route to it through {', '.join(names)}" if names else ""
 

@@ -194,6 +194,7 @@ class HostPlan:
             its,
             elsewhere=frozenset(as_network(item) for item in interface.facts.elsewhere),
             away=frozenset(_away(interface, policy)),
+            housed=frozenset(ip for ip, home in interface.facts.behind.items() if home.is_usable),
             standing=stack.groups_on(index, group),
             remarks=remarks,
         )
@@ -325,10 +326,10 @@ def _away(interface: Interface, policy: Policy) -> dict[IPAddress, Reason]:
     behind = {
         ip: Reason(
             "lives-elsewhere",
-            f"{ip} lives elsewhere on this host, so nicwatchd keeps it off {name}: {sign};"
+            f"{ip} lives elsewhere on this host, so nicwatchd keeps it off {name}: {home.sign};"
             f" what it sends leaves by {name}",
         )
-        for ip, sign in facts.behind.items()
+        for ip, home in facts.behind.items()
     }
     return dict(sorted({**left, **behind}.items(), key=lambda each: str(each[0])))
 

@@ -14,7 +14,7 @@ from math import inf
 from typing import Final
 
 from nicwatchd.core import reach, shadow
-from nicwatchd.core.diagnosis import is_judged, on_link
+from nicwatchd.core.diagnosis import in_use, is_judged
 from nicwatchd.core.host import Host
 from nicwatchd.core.interface import Interface
 from nicwatchd.core.kept import WHOLE, Kept, KeptOf
@@ -52,7 +52,7 @@ MANY: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What one interface has on its link, in each family that is judged; and its VPC subnets."""
+    """What one interface has in use, in each family that is judged; and its VPC subnets."""
 
     addresses: Mapping[Family, tuple[IPAddress, ...]]
     subnets: tuple[IPNetwork, ...]
@@ -288,7 +288,7 @@ class Lookups:
         basis = (
             *(interface.treatment, interface.lifecycle.state, interface.verdicts, facts.memory),
             *(facts.addresses, facts.routes, facts.elsewhere),
-            *(plan.away, interface.leaves_addresses),
+            *(plan.away, plan.housed, interface.leaves_addresses),
         )
         return self._places.get(interface.key, basis, lambda: _place(interface))
 
@@ -311,7 +311,7 @@ class Lookups:
 
 def _place(interface: Interface) -> _Place:
     facts, view = interface.facts, interface.view()
-    found = {family: on_link(view, family) for family in Family if is_judged(view, family)}
+    found = {family: in_use(view, family) for family in Family if is_judged(view, family)}
     brought = leased(facts.addresses)
     told = (facts.memory.believed.of(family).cidrs for family in Family)
     known = {subnet for answer in told if isinstance(answer, Value) for subnet in answer.value}

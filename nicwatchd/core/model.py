@@ -295,6 +295,7 @@ class Plan:
     preferred: IPAddress | None = None
     awaited: tuple[IPAddress, ...] = ()
     away: frozenset[IPAddress] = frozenset()
+    housed: frozenset[IPAddress] = frozenset()  # ... since another link of the host has them
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
     elsewhere: frozenset[IPNetwork] = frozenset()  # items that another ENI owns

@@ -43,7 +43,7 @@ SEARCHED: Final = 64  # addresses that may be this host's own, until one is not
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """One family of one ENI: `addresses` are on its link, in order; `links` are those it may use.
+    """One family of one ENI: `addresses` are in use, in order; `links` are those it may use.
 
     `subnets` are those whose hosts must get their answers by this ENI, its own first. `table` is
     the one that leads by it; None: it has none of its own. `is_primary`: main is to lead by it.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nicwatchd.core.diagnosis import judge, on_link, owned
+from nicwatchd.core.diagnosis import in_use, judge, owned
 from nicwatchd.core.evidence import Status, Usable, Verdict
 from nicwatchd.core.floating import Taken
 from nicwatchd.core.health import FamilyHealth, Health
@@ -397,6 +397,19 @@ def test_what_containers_have_is_no_cause(which: Family) -> None:
 
 
 @BOTH_FAMILIES
+def test_what_another_link_of_the_host_has_for_the_eni_is_to_answer(which: Family) -> None:
+    first, second = OWN[which]
+    its = frozenset({second})
+    plan = replace(view(which).plan, addresses=(), away=its, housed=its)
+    facts: dict[str, Any] = {"plan": plan, "addresses": without(which, second)}
+    assert in_use(view(which, **facts), which) == OWN[which]
+    assert found(which, **facts).answering == OWN[which]
+    led_away = found(which, Reached({second: LEAVES}), **facts)
+    assert (led_away.health, led_away.causes) == (DEGRADED, (LEAVES,))
+    assert (led_away.answering, led_away.silent) == ((first,), (second,))
+
+
+@BOTH_FAMILIES
 def test_what_others_put_on_the_link_is_to_answer(which: Family) -> None:
     _, second = OWN[which]
     plan = replace(view(which).plan, addresses=(), away=frozenset({second}))
@@ -525,7 +538,7 @@ def test_what_is_looked_up() -> None:
     """Only what can be a source, and is to be here."""
     first, second = OWN[V6]
     checked = lease(f"{second}/64", tentative=True)
-    assert on_link(view(V6, addresses=(*without(V6, second), checked)), V6) == (first,)
-    assert on_link(view(V6, verdicts={}), V6) == ()
-    assert on_link(view(V4), V6) == ()
-    assert ip("10.0.2.10") in on_link(view(V4), V4)
+    assert in_use(view(V6, addresses=(*without(V6, second), checked)), V6) == (first,)
+    assert in_use(view(V6, verdicts={}), V6) == ()
+    assert in_use(view(V4), V6) == ()
+    assert ip("10.0.2.10") in in_use(view(V4), V4)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from nicwatchd.core.facts import Facts
+from nicwatchd.core.facts import Facts, Home
 from nicwatchd.core.homes import Homes
 from nicwatchd.core.metadata import EniMetadata
 from nicwatchd.core.model import (
@@ -80,7 +80,7 @@ def found(
     facts.update(addresses, ())
     routes = {ip(HIS[which]): frozenset(links)} if links else {}
     homes = Homes(routes, rules, {2, 3}, {9: "c-box"}.get)
-    return {str(address): sign for address, sign in homes.of(facts).items()}
+    return {str(address): home.sign for address, home in homes.of(facts).items()}
 
 
 @BOTH
@@ -124,6 +124,29 @@ def test_a_rule(
     assert set(found(rule(which, word, table, **more), which=which)) == (
         {HIS[which]} if counts else set()
     )
+
+
+@BOTH
+@pytest.mark.parametrize("held", ["housed", "above"])
+def test_what_another_link_has_can_be_used_unless_a_rule_or_a_route_leads_it_away(
+    held: str, which: Family
+) -> None:
+    its = ip(HIS[which])
+    where: dict[str, Any] = {"housed": {its: 9}} if held == "housed" else {"above": {3: {its: 9}}}
+    facts = Facts(ETH1, 0.0)
+    facts.learn(READING, 1.0, Policy())
+
+    def home(*rules: Rule, links: frozenset[int] = frozenset()) -> Home:
+        homes = Homes({its: links}, rules, {2, 3}, {9: "br0"}.get, **where)
+        return homes.of(facts)[its]
+
+    sign = "br0 has it" if held == "housed" else "br0 on top of it has it"
+    assert home() == Home(sign, is_usable=True)
+    assert home(rule(which, "from", MAIN_TABLE)) == Home(sign, is_usable=True)
+    assert home(rule(which, "from", 2)) == Home(sign)
+    assert home(rule(which, "to", 2)) == Home(sign)
+    assert home(links=frozenset({9})) == Home(sign, is_usable=True), "the kernel's own, in IPv6"
+    assert not home(links=frozenset({10})).is_usable
 
 
 @BOTH

@@ -109,6 +109,7 @@ UNSAID: Final[dict[type, dict[str, Any]]] = {
         "preferred": None,
         "awaited": (),
         "away": frozenset(),
+        "housed": frozenset(),
         "routes": (),
         "rules": (),
         "elsewhere": frozenset(),

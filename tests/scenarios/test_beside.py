@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Network, IPv6Network
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import pytest
 
 from nicwatchd.core.model import Family, IPAddress
 from nicwatchd.sim import containers
+from nicwatchd.sim.ec2 import Status
 from nicwatchd.sim.probe import Acceptor, reach
 from tests.scenarios.host import HostUnderTest, complete, ec2_host, numbered
 
@@ -88,6 +90,18 @@ async def test_a_secondary_address_that_the_host_has_on_lo() -> None:
         shown = await host.ip("-o addr show dev eth1")
         assert "10.0.2.12" not in shown
         assert "2001:db8:ec2:2::12" not in shown
+        for ip in ("10.0.2.12", "2001:db8:ec2:2::12"):  # it is judged like those on the link
+            family = f"ipv{ip_address(ip).version}"
+            await host.ip(f"-{family[-1]} rule add pref 50 from {ip} prohibit")
+            await host.until("eth1", partial(is_silent, family, [ip]))
+            await host.ip(f"-{family[-1]} rule del pref 50")
+            await host.until("eth1", partial(is_silent, family, []))
+
+
+def is_silent(family: str, wanted: list[str], status: Status) -> bool:
+    """Whether these addresses of a family, and no others, are said not to answer."""
+    silent: list[str] = status[family]["silent"]
+    return silent == wanted
 
 
 async def test_a_static_route_in_main_through_the_eni() -> None:
