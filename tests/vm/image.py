@@ -206,5 +206,7 @@ def _unpack(parts: Path) -> None:
 
 
 if __name__ == "__main__":
+    if unknown := [name for name in sys.argv[1:] if name not in RECIPES]:
+        sys.exit(f"no image: {', '.join(unknown)}; there are {', '.join(RECIPES)}")
     for wanted in sys.argv[1:]:
         build(wanted)
