@@ -321,14 +321,15 @@ def _hidden(host: Host) -> frozenset[int]:
 
 def _contest(host: Host, earlier: Earlier) -> Contest:
     """The contest of one decision, among the ENIs as they are treated now."""
-    on_enis = host.above.on_top_of(host.enis)
     return Contest(
         interfaces=host.interfaces,
         foreign=host.foreign_addresses,
         beneath=host.above.beneath,
         ruled=earlier.ruled(host.rules, host.owners),
         links=host.links or {},
-        networks=networks_beyond_nics(host.links or {}, on_enis, host.foreign_addresses),
+        networks=networks_beyond_nics(
+            host.links or {}, host.above.beneath.keys(), host.foreign_addresses
+        ),
         settled=earlier.settled,
     )
 
@@ -337,7 +338,9 @@ def _find_homes(host: Host, networks: Mapping[int, Mapping[Item, int]]) -> None:
     """Tell each ENI which of its addresses live elsewhere on the host."""
     above = addresses_above(host.above.beneath, host.foreign_addresses)
     housed = addresses_housed(networks)
-    homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above, housed)
+    every = (address for on in host.foreign_addresses.values() for address in on)
+    unready = {address.ip for address in every if address.tentative}
+    homes = Homes(host.host_routes, host.rules, host.enis, host.name_of, above, housed, unready)
     for interface in host.interfaces.values():
         interface.facts.behind = homes.of(interface.facts)
 

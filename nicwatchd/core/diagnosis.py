@@ -128,9 +128,8 @@ def _amiss(
         return addresses, () if view.to_bring_up and not view.link.up else (down,)
     is_fought = _is_fought(view, now)
     silent = _silent(view, addresses, reached, is_fought=is_fought)
-    # What lives in a container was taken off the link for that: it answers there.
-    taken = (each for each in taken_away(view) if each[0] not in view.plan.away)
-    away = [each for each in (*listed_elsewhere(view), *taken) if each[0].version == family]
+    lost = (*listed_elsewhere(view), *taken_away(view))
+    away = [each for each in lost if each[0].version == family]
     causes = [reason for reason in silent.values() if reason]
     causes += [reason for _, reason in away]
     causes += _of_interface(view, family, now)

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from operator import attrgetter
+from typing import Final, TypeAlias
 
 from nicwatchd.core.facts import Facts, Home, own_addresses
 from nicwatchd.core.model import (
@@ -32,13 +34,18 @@ from nicwatchd.core.model import (
 )
 from nicwatchd.core.treatment import is_nic
 
+# What links have, with the ifindices of these.
+Holders: TypeAlias = Mapping[Item, frozenset[int]]
+NOBODY: Final[frozenset[int]] = frozenset()
+VRF: Final = "vrf"  # a link's kind
+
 
 class Homes:
     """The homes of addresses, as of one decision.
 
     `routes` has the links through which main has a host route to an address; `enis` are the links
     that are ENIs, by ifindex. `name_of` gives a link's name. `above` is as of `addresses_above`,
-    `housed` as of `addresses_housed`.
+    `housed` as of `addresses_housed`. `unready` are addresses that their link cannot use (yet).
     """
 
     def __init__(
@@ -47,14 +54,16 @@ class Homes:
         rules: Iterable[Rule],
         enis: AbstractSet[int],
         name_of: Callable[[int], str | None],
-        above: Mapping[int, Mapping[Item, int]] | None = None,
-        housed: Mapping[Item, int] | None = None,
+        above: Mapping[int, Holders] | None = None,
+        housed: Holders | None = None,
+        unready: AbstractSet[IPAddress] = frozenset(),
     ) -> None:
         self._routes = routes
         self._enis = enis
         self._name_of = name_of
         self._above = above or {}
         self._housed = housed or {}
+        self._unready = unready
         self._to: dict[IPAddress, list[Rule]] = {}
         self._from: dict[IPAddress, list[Rule]] = {}
         for rule in rules:
@@ -67,30 +76,33 @@ class Homes:
 
     def of(self, facts: Facts) -> dict[IPAddress, Home]:
         """The ENI's addresses that live elsewhere on the host."""
-        above: dict[Item, int] = {**self._housed, **self._above.get(facts.link.index, {})}
-        if not (self._routes or self._to or self._from or above):
+        above = self._above.get(facts.link.index, {})
+        if not (self._routes or self._to or self._from or above or self._housed):
             return {}  # nearly always
         here = {address.ip for address in facts.addresses if not ours(address)}
         firsts = {facts.first_address(family) for family in Family}
         found = {}
         for ip in facts.candidates:
-            if sign := self._by_route(ip, above):
+            holders = self._housed.get(ip, NOBODY) | above.get(ip, NOBODY)
+            if sign := self._by_route(ip, holders):
                 found[ip] = Home(sign)
             elif ip not in here:  # else it lives here, whatever rules name it
                 sign = self._by_rule(ip, is_first=ip in firsts)
-                if ip in above:
-                    found[ip] = Home(self._by_link(ip, above), is_usable=not sign)
+                if holders:
+                    is_usable = not sign and ip not in self._unready
+                    found[ip] = Home(self._by_link(ip, holders), is_usable=is_usable)
                 elif sign:
                     found[ip] = Home(sign)
         return found
 
-    def _by_link(self, ip: IPAddress, above: Mapping[Item, int]) -> str:
-        name = self._name(above[ip])
-        return f"{name} has it" if ip in self._housed else f"{name} on top of it has it"
+    def _by_link(self, ip: IPAddress, holders: AbstractSet[int]) -> str:
+        names = ", ".join(sorted(self._name(index) for index in holders))
+        verb = "has it" if len(holders) == 1 else "have it"
+        return f"{names} {verb}" if ip in self._housed else f"{names} on top of it {verb}"
 
-    def _by_route(self, ip: IPAddress, above: Mapping[Item, int]) -> str:
-        """By a route to it through another link than the one that has it, as IPv6 makes one."""
-        away = self._routes.get(ip, frozenset()) - self._enis - {above.get(ip)}
+    def _by_route(self, ip: IPAddress, holders: AbstractSet[int]) -> str:
+        """By a route to it through another link than those that have it: IPv6 makes one to each."""
+        away = self._routes.get(ip, frozenset()) - self._enis - holders
         names = sorted(self._name(index) for index in away)
         return f"main has a route to it through {', '.join(names)}" if names else ""
 
@@ -117,44 +129,54 @@ class Homes:
 
 def addresses_above(
     beneath: Mapping[int, AbstractSet[int]], foreign: Mapping[int, Iterable[Address]]
-) -> dict[int, dict[Item, int]]:
-    """For each ENI, the addresses of the links that stand on it, with the link; all by ifindex.
+) -> dict[int, Holders]:
+    """For each ENI, the addresses of the links that stand on it, with these; all by ifindex.
 
     `beneath` has the ENIs that a link stands on, `foreign` the addresses of links that are no ENIs.
     """
-    found: dict[int, dict[Item, int]] = {}
+    found: dict[int, dict[Item, frozenset[int]]] = {}
     for index, enis in beneath.items():
         for ip in own_addresses(foreign.get(index, ())):
             for eni in enis:
-                found.setdefault(eni, {})[ip] = index
-    return found
+                on_it = found.setdefault(eni, {})
+                on_it[ip] = on_it.get(ip, NOBODY) | {index}
+    return dict(found)
 
 
 def networks_beyond_nics(
     links: Mapping[int, Link],
-    on_enis: AbstractSet[int],
+    on_nics: AbstractSet[int],
     foreign: Mapping[int, Iterable[Address]],
 ) -> dict[int, dict[Item, int]]:
-    """The addresses on links that are no NICs and stand on no ENI; the length of each's network.
+    """The addresses on links that are no NICs and stand on none; the length of each's network.
 
-    `on_enis` are the links that do; `foreign` is as of `addresses_above`.
+    `on_nics` are the links that do; `foreign` is as of `addresses_above`. The addresses of a VRF
+    are in a table of its own, where what comes in by an ENI does not find them.
     """
     found: dict[int, dict[Item, int]] = {}
     for index, addresses in foreign.items():
-        if index in links and index not in on_enis and not is_nic(links[index]):
+        link = links.get(index)
+        if link and index not in on_nics and not (is_nic(link) or _is_of_vrf(link, links)):
             own = own_addresses(addresses)
-            found[index] = {a.ip: a.prefixlen for a in addresses if a.ip in own}
+            every = sorted(addresses, key=attrgetter("prefixlen"), reverse=True)
+            # Of one that is there with several, the widest is the last.
+            found[index] = {each.ip: each.prefixlen for each in every if each.ip in own}
     return found
 
 
-def addresses_housed(networks: Mapping[int, Mapping[Item, int]]) -> dict[Item, int]:
-    """Those of `networks_beyond_nics` that are without a network, each with its link."""
-    return {
-        ip: index
-        for index, lengths in networks.items()
-        for ip, length in lengths.items()
-        if length == ip.max_prefixlen
-    }
+def addresses_housed(networks: Mapping[int, Mapping[Item, int]]) -> Holders:
+    """Those of `networks_beyond_nics` that are without a network, each with its links."""
+    found: dict[Item, frozenset[int]] = {}
+    for index, lengths in networks.items():
+        for ip, length in lengths.items():
+            if length == ip.max_prefixlen:
+                found[ip] = found.get(ip, NOBODY) | {index}
+    return found
+
+
+def _is_of_vrf(link: Link, links: Mapping[int, Link]) -> bool:
+    master = links.get(link.master) if link.master else None
+    return VRF in (link.kind, master.kind if master else None)
 
 
 def _names(rule: Rule, word: str) -> str:

@@ -238,7 +238,10 @@ class Host:
         try:
             had: tuple[Item, ...] = ()
             if facts.memory.unread and not is_error(heard.directory):  # else nothing is told
-                had = programmed(facts.link.index, facts.addresses, self.rules, self.owners.of)
+                beside = frozenset(a.ip for on in self.foreign_addresses.values() for a in on)
+                had = programmed(
+                    facts.link.index, facts.addresses, self.rules, self.owners.of, beside
+                )
             return facts.learn(heard, now, self.policy, had)
         except Exception as error:
             if self.strict:

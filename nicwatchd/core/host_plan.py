@@ -330,6 +330,7 @@ def _away(interface: Interface, policy: Policy) -> dict[IPAddress, Reason]:
             f" what it sends leaves by {name}",
         )
         for ip, home in facts.behind.items()
+        if ip not in facts.elsewhere
     }
     return dict(sorted({**left, **behind}.items(), key=lambda each: str(each[0])))
 

@@ -291,7 +291,7 @@ class Interface:
 def _told(facts: Facts) -> tuple[object, ...]:
     """What of a link's facts its verdicts are drawn from, but for its age."""
     kernel = (facts.link, facts.addresses, facts.routes)
-    return (*kernel, facts.memory, facts.elsewhere, facts.floating.taken)
+    return (*kernel, facts.memory, facts.elsewhere, facts.floating.taken, facts.behind)
 
 
 def progress(
@@ -391,4 +391,6 @@ def _left(verdict: Verdict, facts: Facts) -> Verdict:
         text = f"none of the addresses that IMDS lists is here; {name} has them"
         waiting = (Reason("held-elsewhere", text),)
         return replace(verdict, status=Status.WAITING, reasons=waiting, usable=usable)
-    return replace(verdict, usable=usable.without(facts.floating.taken))
+    # What lives elsewhere on the host now is used there.
+    gone = facts.floating.taken.keys() - facts.behind.keys()
+    return replace(verdict, usable=usable.without(gone))

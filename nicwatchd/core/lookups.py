@@ -181,13 +181,14 @@ class Lookups:
         return found
 
     def _numbers_of(self, interface: Interface) -> Mapping[int, list[int]]:
-        """The addresses of a link as numbers, in order, by version: there may be thousands."""
-        addresses = interface.facts.addresses
-        return self._numbers.get(
-            interface.link.index,
-            (addresses,),
-            lambda: {v: sorted(int(a.ip) for a in addresses if a.ip.version == v) for v in (4, 6)},
-        )
+        """The addresses of an ENI as numbers, in order, by version: there may be thousands."""
+        addresses, housed = interface.facts.addresses, interface.plan.housed
+
+        def anew() -> dict[int, list[int]]:
+            ips = {*(address.ip for address in addresses), *housed}
+            return {v: sorted(int(ip) for ip in ips if ip.version == v) for v in (4, 6)}
+
+        return self._numbers.get(interface.link.index, (addresses, housed), anew)
 
     def _probes(self) -> Iterator[Probe]:
         host, own = self._host, self._addresses()

@@ -107,14 +107,16 @@ def programmed(
     addresses: Iterable[Address],
     rules: Iterable[Rule],
     owners: Callable[[int], AbstractSet[int]],
+    beside: AbstractSet[IPAddress] = frozenset(),
 ) -> tuple[Item, ...]:
     """What an earlier run programmed for one ENI from IMDS's lists, as the kernel still shows.
 
-    Leases are left out: they are evidence by themselves.
+    Leases are left out: they are evidence by themselves. `beside` are the addresses on links that
+    are no ENIs, where those of an ENI may be.
     """
     its = ruled(rules, lambda table: owners(table) & {index})
     ips = [a.ip for a in addresses if ours(a) or (not a.dynamic and a.ip in its)]
-    return (*ips, *(item for item in its if isinstance(item, IPv4Network | IPv6Network)))
+    return (*ips, *(item for item in its if isinstance(item, NETWORKS) or item in beside))
 
 
 class Followed:
@@ -155,15 +157,25 @@ def held_elsewhere(
         known = found[index].get(item)
         if known is None or (known.by != item and str(held.by) < str(known.by)):
             found[index][item] = held  # the same one of several each time, for people
-    keepers = {ip: one for one in of.values() for ip in one.keeps}
+    keepers = _keepers(of.values())
     kept = frozenset(keepers)  # sets know the hashes of what is in them
     for index, one in of.items() if kept else ():
         for ip in (kept & items[index][1]) | (kept & found[index].keys()):
-            keeper = keepers[ip]
             if ip in one.keeps:
                 found[index].pop(ip, None)
-            elif index not in keeper.stands_on and not _are_apart(ip, (keeper, one)):
-                found[index][ip] = Held(keeper.index, ip, its_own=True)
+                continue
+            for keeper in keepers[ip]:
+                if index not in keeper.stands_on and not _are_apart(ip, (keeper, one)):
+                    found[index][ip] = Held(keeper.index, ip, its_own=True)
+    return found
+
+
+def _keepers(claims: Iterable[Claims]) -> dict[IPAddress, list[Claims]]:
+    """By address, those that keep it."""
+    found: dict[IPAddress, list[Claims]] = {}
+    for one in claims:
+        for ip in one.keeps:
+            found.setdefault(ip, []).append(one)
     return found
 
 

@@ -170,10 +170,13 @@ def _unassign(item: Item, eni: Answer[str]) -> str:
 
 
 def taken_away(view: View) -> Iterator[tuple[IPAddress, Reason]]:
-    """Each address that IMDS lists, but that its manager took off the link, and what is known."""
+    """Each address that IMDS lists, but that its manager took off the link, and what is known.
+
+    What lives elsewhere on the host is taken off the link for that, and is used there.
+    """
     name, listed = view.link.name, view.memory.listed | view.memory.missing
     for ip, each in sorted(view.taken.items(), key=lambda known: str(known[0])):
-        if ip in listed:
+        if ip in listed and ip not in view.plan.away:
             by = f"by {each.who}" if each.who else "by others (the kernel does not say by whom)"
             text = f"{ip} was on {name} and was taken away {by}. nicwatchd did not put it there, so"
             text += " it leaves it to whoever did until IMDS no longer lists it. To have it back,"

@@ -132,7 +132,8 @@ def test_what_another_link_has_can_be_used_unless_a_rule_or_a_route_leads_it_awa
     held: str, which: Family
 ) -> None:
     its = ip(HIS[which])
-    where: dict[str, Any] = {"housed": {its: 9}} if held == "housed" else {"above": {3: {its: 9}}}
+    holders = {its: frozenset({9})}
+    where: dict[str, Any] = {held: holders if held == "housed" else {3: holders}}
     facts = Facts(ETH1, 0.0)
     facts.learn(READING, 1.0, Policy())
 

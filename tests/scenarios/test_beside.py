@@ -98,6 +98,21 @@ async def test_a_secondary_address_that_the_host_has_on_lo() -> None:
             await host.until("eth1", partial(is_silent, family, []))
 
 
+async def test_a_secondary_address_on_a_link_that_came_after_the_daemon() -> None:
+    """Nothing that the daemon has heard of the link was of interest, until it has the address."""
+    eni = numbered(
+        1, ipv4=("10.0.2.11", "10.0.2.12"), ipv6=("2001:db8:ec2:2::11", "2001:db8:ec2:2::12")
+    )
+    async with ec2_host(eni) as host:
+        await host.plug("eth1")
+        await host.until("eth1", complete)
+        await host.ip("link add services type vxlan id 5 dstport 4789")
+        await host.ip("link set services up")
+        await host.ip("addr add 10.0.2.12/32 dev services")
+        await host.ip("addr add 2001:db8:ec2:2::12/128 dev services nodad")
+        await host.all_reachable("eth1")
+
+
 def is_silent(family: str, wanted: list[str], status: Status) -> bool:
     """Whether these addresses of a family, and no others, are said not to answer."""
     silent: list[str] = status[family]["silent"]
