@@ -58,7 +58,7 @@ from nicwatchd.core.ownership import Snapshot, Undecided, selector
 from nicwatchd.core.policy import Forwarded
 from nicwatchd.core.port import Outcome
 from nicwatchd.core.sections import own_policy
-from nicwatchd.core.treatment import Managed, Primary, Unmanaged, places_of, treat
+from nicwatchd.core.treatment import Managed, Primary, Unmanaged, is_nic, places_of, treat
 
 AGAIN: Final = 60.0  # s; after an exception of ours, which may not come again
 
@@ -321,15 +321,17 @@ def _hidden(host: Host) -> frozenset[int]:
 
 def _contest(host: Host, earlier: Earlier) -> Contest:
     """The contest of one decision, among the ENIs as they are treated now."""
+    links = host.links or {}
+    below = {index for each in host.above.beneath.values() for index in each}
+    nics = {index for index in below & links.keys() if is_nic(links[index])}  # whoever serves them
+    on_nics = host.above.on_top_of(host.enis | nics)
     return Contest(
         interfaces=host.interfaces,
         foreign=host.foreign_addresses,
         beneath=host.above.beneath,
         ruled=earlier.ruled(host.rules, host.owners),
-        links=host.links or {},
-        networks=networks_beyond_nics(
-            host.links or {}, host.above.beneath.keys(), host.foreign_addresses
-        ),
+        links=links,
+        networks=networks_beyond_nics(links, on_nics, host.foreign_addresses),
         settled=earlier.settled,
     )
 

@@ -169,8 +169,7 @@ class Picture:
         if event.index in self._host.above.beneath:
             self.stale.addresses(event.index)
         self.stale.everywhere = True  # it may be in an ENI's subnet
-        if event.deleted and self._is_home_s(index):
-            self.stale.hosts = True  # with the last IPv4 address all IPv4 routes go
+        self.stale.hosts |= event.deleted and self._is_home_s(index)  # its routes may go with it
         if index not in self._links:
             self.stale.layer(index, gone=False)  # its kind decides whether it has it for an ENI
         return COALESCE
