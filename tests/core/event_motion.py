@@ -38,6 +38,18 @@ class EventMotion(FastMotion):
         destinations = self.turn.picture.heeded.destinations
         return any(ip.version == route.dst.version and ip in route.dst for ip in destinations)
 
+    def remove_link(self, index: int) -> None:
+        """Take a link away; the kernel tells of its addresses, too."""
+        gone = [address for address in self.kernel.addresses if address.index == index]
+        self.kernel.unplug(index)
+        for address in gone:
+            self._take(AddressEvent(index, deleted=True, ip=address.ip))
+
+    def all_anew(self) -> None:
+        """Forget what was concluded, and read everything again."""
+        self.turn._decider.forget(self.now)
+        self.turn.take_event(Overrun(), self.now)
+
     def happened(self) -> None:
         """Nothing is to be added: the events have told."""
         if not self._by_events:
