@@ -5,7 +5,7 @@ Reads: events of the kernel, and what the driver read. Gives: steps that read; f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -137,9 +137,8 @@ class Picture:
 
     def _concerns_home(self, host: IPAddress | None, links: Iterable[int]) -> bool:
         """Whether a host route of main may lead an address of an ENI's to a container."""
-        if not self.stale.concerns(host):
-            return False
-        return host in self._host.host_routes or not self._host.enis.issuperset(links)
+        may_lead = host in self._host.host_routes or not self._host.enis.issuperset(links)
+        return may_lead and self.stale.concerns(host)
 
     def _is_home_s(self, index: int) -> bool:
         """Whether it is a link behind which an ENI's address lives; 0: whether there is one."""
@@ -170,8 +169,7 @@ class Picture:
             self.stale.addresses(event.index)
         self.stale.everywhere = True  # it may be in an ENI's subnet
         self.stale.hosts |= event.deleted and self._is_home_s(index)  # its routes may go with it
-        if index not in self._links:
-            self.stale.layer(index, gone=False)  # its kind decides whether it has it for an ENI
+        _meet(self.stale, self._links, index)  # its kind decides whether it has it for an ENI
         return COALESCE
 
     def _note_nexthop(self, oif: int) -> float | None:
@@ -208,6 +206,7 @@ class Picture:
     def _note_main(self, event: RouteEvent) -> float | None:
         links = event.hops or (event.oif,)
         concerns = self._concerns_home(event.host, links)
+        _meet(self.stale, self._links, *(links if concerns else ()))  # notes have their names
         delay = COALESCE if event.deleted else AT_ONCE
         return self._note_home(delay, self._note_routes(links, event.protocol), of=concerns)
 
@@ -295,6 +294,7 @@ class Picture:
             self._host.update_addresses(index, addresses, others, now)
         if read.hosts is not None:
             self._host.host_routes = read.hosts
+            _meet(self.stale, self._links, *(index for on in read.hosts.values() for index in on))
         if read.closed is not None:
             self._host.closed_main = read.closed
         if read.defaults is not None:
@@ -335,6 +335,13 @@ def _suspect(host: Host, event: AddressEvent | RouteEvent | RuleEvent, where: Pl
     """Record who removed something of ours. The kernel itself is no suspect."""
     if event.culprit and event.pid:
         host.suspect(where, event.culprit, event.stop)
+
+
+def _meet(stale: Staleness, known: Container[int], *indices: int) -> None:
+    """Read the links among these that were of no interest when they came."""
+    for index in indices:
+        if index and index not in known:
+            stale.layer(index, gone=False)
 
 
 def _suspect_of_address(host: Host, event: AddressEvent) -> None:

@@ -180,6 +180,16 @@ def test_a_route_to_a_container_that_goes_with_its_link_s_last_address() -> None
     assert on(motion, X[V4]) == {ETH1.index}
 
 
+def test_a_container_that_came_after_the_daemon_is_named() -> None:
+    motion = begun(EventMotion(CALM))
+    motion.kernel.set_link(replace(BRIDGE, name="c-box", kind="veth", driver="veth"))
+    motion.run(140.0)
+    motion.kernel.put(static(ALONE[V4], index=BRIDGE.index))
+    motion.run(200.0)
+    (note,) = motion.host.interfaces[3].view().notes
+    assert "main has a route to it through c-box" in note.text
+
+
 # --- what is said of it --------------------------------------------------------------------------
 
 
