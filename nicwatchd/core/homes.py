@@ -129,7 +129,7 @@ class Homes:
 
 def addresses_above(
     beneath: Mapping[int, AbstractSet[int]], foreign: Mapping[int, Iterable[Address]]
-) -> dict[int, Holders]:
+) -> Mapping[int, Holders]:
     """For each ENI, the addresses of the links that stand on it, with these; all by ifindex.
 
     `beneath` has the ENIs that a link stands on, `foreign` the addresses of links that are no ENIs.
@@ -140,7 +140,7 @@ def addresses_above(
             for eni in enis:
                 on_it = found.setdefault(eni, {})
                 on_it[ip] = on_it.get(ip, NOBODY) | {index}
-    return dict(found)
+    return found
 
 
 def networks_beyond_nics(
