@@ -104,17 +104,18 @@ async def race(
     """Ask each way, the next one after `head_start` seconds or as soon as one has failed.
 
     The first session wins, and the other requests are cancelled. If there is none, returns the most
-    informative refusal: an HTTP answer says more than a failed connection.
+    informative refusal: an HTTP answer says more than a failed connection. Of several it is that of
+    the first way, whichever came first: what is told of IMDS does not change with the moment.
     """
     waiting = list(ways)
-    running: set[asyncio.Task[Session | Refusal]] = set()
-    refusals: list[Refusal] = []
+    asked: list[asyncio.Task[Session | Refusal]] = []
+    refusals: dict[asyncio.Task[Session | Refusal], Refusal] = {}
     try:
-        while waiting or running:
+        while len(refusals) < len(ways):
             if waiting:
-                running.add(asyncio.create_task(ask(waiting.pop(0))))
-            done, running = await asyncio.wait(
-                running,
+                asked.append(asyncio.create_task(ask(waiting.pop(0))))
+            done, _ = await asyncio.wait(
+                [task for task in asked if task not in refusals],
                 timeout=head_start if waiting else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -122,12 +123,12 @@ async def race(
                 outcome = task.result()
                 if isinstance(outcome, Session):
                     return outcome
-                refusals.append(outcome)
+                refusals[task] = outcome
     finally:
-        for task in running:
+        for task in asked:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-    return _most_informative(refusals)
+        await asyncio.gather(*asked, return_exceptions=True)
+    return _most_informative([refusals[task] for task in asked])
 
 
 def _most_informative(refusals: Sequence[Refusal]) -> Refusal:

@@ -15,7 +15,7 @@ from aioresponses import aioresponses
 from nicwatchd.core.metadata import ABSENT, Unknown, Value
 from nicwatchd.imds.client import ImdsClient, ImdsOptions
 from nicwatchd.imds.condition import Condition, retry_after_seconds
-from nicwatchd.imds.token import backoff
+from nicwatchd.imds.token import Refusal, Way, backoff, race
 from nicwatchd.imds.transport import Timeouts
 from nicwatchd.sim.imds import ImdsServer
 from nicwatchd.sim.script import Do, Scenario
@@ -242,6 +242,20 @@ async def test_an_http_answer_says_more_than_a_dead_endpoint(
     second.fault("token", "403")
     await both.get("mac")
     assert both.condition.state == "disabled"
+
+
+async def test_of_two_refusals_the_first_endpoints_is_told_whichever_comes_first() -> None:
+    second_refused = asyncio.Event()
+
+    async def refuse(way: Way) -> Refusal:
+        if way.endpoint == "first":
+            await second_refused.wait()
+        else:
+            second_refused.set()
+        return Refusal(Condition("throttled", way.endpoint))
+
+    outcome = await race([Way("first"), Way("second")], 0.0, refuse)
+    assert outcome == Refusal(Condition("throttled", "first"))
 
 
 # --- going slow -------------------------------------------------------------------------------
