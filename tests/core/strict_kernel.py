@@ -180,8 +180,8 @@ class StrictKernel:
 
     def route_get(self, probe: Probe) -> RouteAnswer | int:
         """As the kernel of the sim answers."""
-        local = any(address.ip == probe.src for address in self.state.addresses)
-        return lookup(self.state, probe.src, probe.dst, probe.oif) if local else EINVAL
+        local = {address.ip for address in self.state.addresses}
+        return lookup(self.state, probe.src, probe.dst, probe.oif) if probe.src in local else EINVAL
 
     def snapshot(self) -> Snapshot:
         """As the service reads it."""

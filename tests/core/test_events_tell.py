@@ -68,10 +68,10 @@ class EventMachine(RuleBasedStateMachine):
         motion.plug(10.0, ETH2)
         self.it_lists(MAC, first)
         self.it_lists(MAC2, second)
-        motion.run(200.0)
+        motion.run(130.0)
         for index in sorted(links):
             self.kernel.set_link(LINKS[index])
-        motion.run(210.0)
+        motion.run(140.0)
 
     @rule(mac=st.sampled_from([MAC, MAC2]), more=SOME)
     def it_lists(self, mac: str, more: frozenset[str]) -> None:
@@ -169,7 +169,7 @@ class EventMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         motion = self.motion
         if motion.turn.step is None:  # else a step failed, and that is what is to be told
-            motion.run(motion.now + 700.0)
+            motion.run(motion.now + 240.0)  # no fight lasts longer, and nothing is forgotten yet
             before = self.concluded()
             motion.all_anew()
             motion.run(motion.now + 20.0)

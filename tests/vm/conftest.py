@@ -24,14 +24,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test on each host; all tests on one before the next is booted."""
     if "host" in metafunc.fixturenames:
-        images = metafunc.config.getoption("image") or [DEFAULT]
-        metafunc.parametrize("host", images, indirect=True, scope="session")
+        first, *others = metafunc.config.getoption("image") or [DEFAULT]
+        hosts = [first, *(pytest.param(name, marks=pytest.mark.further) for name in others)]
+        metafunc.parametrize("host", hosts, indirect=True, scope="session")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """What a test may say of itself."""
     config.addinivalue_line("markers", "client(name): needs this DHCP client in the image")
     config.addinivalue_line("markers", "only(image): is about what this image alone has")
+    config.addinivalue_line("markers", "once: is about the daemon alone, and alike on each image")
+    config.addinivalue_line("markers", "further: of the tests on several images, not on the first")
     config.addinivalue_line("markers", "peer: is about other software that routes by source, too")
 
 

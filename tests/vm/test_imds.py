@@ -7,7 +7,7 @@ from nicwatchd.sim.script import Do
 from tests.vm.enis import script
 from tests.vm.host import PATIENCE, VmHost
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.once]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from nicwatchd.sim.probe import all_answer
 from tests.vm.enis import script
 from tests.vm.host import PATIENCE, VmHost
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.once]
 
 HOUR = 3600
 
