@@ -188,7 +188,9 @@ class Attempt:
 class Watch:
     """`async with Watch(vpc, paths)`: records a new connection on each path every 100 ms.
 
-    A longer `interval` (s) is for hosts on which ten connections per second are a load.
+    A longer `interval` (s) is for hosts on which ten connections per second are a load. `late` is
+    by how many seconds the watch itself was late, at the most: for so long it may have heard
+    nothing while all was well.
     """
 
     def __init__(
@@ -196,6 +198,7 @@ class Watch:
     ) -> None:
         self._vpc, self._port, self._interval = vpc, port, interval
         self.attempts: dict[Path, list[Attempt]] = {path: [] for path in watched}
+        self.late = 0.0
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -217,7 +220,9 @@ class Watch:
                 for path in self.attempts:
                     attempts.create_task(self._try(path))
                 # Keep the beat, however long it took to create the tasks.
-                await asyncio.sleep(self._began + (beat + 1) * self._interval - time.monotonic())
+                following = self._began + (beat + 1) * self._interval
+                await asyncio.sleep(following - time.monotonic())
+                self.late = max(self.late, time.monotonic() - following)
 
     async def _try(self, path: Path) -> None:
         started = time.monotonic()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -226,6 +227,14 @@ async def test_what_a_hot_plug_by_itself_does(vpc: Vpc, family: Family) -> None:
         await watch.all_reachable(5)
     assert set((await matrix(vpc, paths(vpc.far_hosts, eni.addresses()))).values()) == {None}
     assert set((await matrix(vpc, paths(near, vpc.primary.addresses()))).values()) == {None}
+
+
+async def test_a_watch_that_is_kept_from_watching_says_so(vpc: Vpc) -> None:
+    async with Watch(vpc, paths(vpc.far_hosts, vpc.primary.addresses())) as watch:
+        await asyncio.sleep(0)  # it begins
+        time.sleep(0.5)  # noqa: ASYNC251 (that is the point: nothing else runs meanwhile)
+        await watch.all_reachable(10)
+    assert watch.late > 0.3
 
 
 async def test_metadata_sockets_answer_on_both_addresses(vpc: Vpc) -> None:
