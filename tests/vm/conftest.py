@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """What a test may say of itself."""
     config.addinivalue_line("markers", "client(name): needs this DHCP client in the image")
     config.addinivalue_line("markers", "only(image): is about what this image alone has")
-    config.addinivalue_line("markers", "once: is about the daemon alone, and alike on each image")
+    config.addinivalue_line("markers", "once: is about what is alike on each image")
     config.addinivalue_line("markers", "further: of the tests on several images, not on the first")
     config.addinivalue_line("markers", "peer: is about other software that routes by source, too")
 
