@@ -109,13 +109,14 @@ async def race(
     """
     waiting = list(ways)
     asked: list[asyncio.Task[Session | Refusal]] = []
-    refusals: dict[asyncio.Task[Session | Refusal], Refusal] = {}
+    running: set[asyncio.Task[Session | Refusal]] = set()
     try:
-        while len(refusals) < len(ways):
+        while waiting or running:
             if waiting:
                 asked.append(asyncio.create_task(ask(waiting.pop(0))))
-            done, _ = await asyncio.wait(
-                [task for task in asked if task not in refusals],
+                running.add(asked[-1])
+            done, running = await asyncio.wait(
+                running,
                 timeout=head_start if waiting else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -123,12 +124,12 @@ async def race(
                 outcome = task.result()
                 if isinstance(outcome, Session):
                     return outcome
-                refusals[task] = outcome
     finally:
-        for task in asked:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
-    return _most_informative([refusals[task] for task in asked])
+        await asyncio.gather(*running, return_exceptions=True)
+    outcomes = [task.result() for task in asked]
+    return _most_informative([each for each in outcomes if isinstance(each, Refusal)])
 
 
 def _most_informative(refusals: Sequence[Refusal]) -> Refusal:
