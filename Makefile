@@ -61,8 +61,7 @@ test-long: $(STAMP) ## Run the tests that take longer: random walks, hosts that 
 	@$(PYTEST) -m long $(ARGS)
 
 VM_STAMP := .venv/.set-up-vm
-# Tests of what is alike on each image, such as the daemon alone, run on the first.
-VM_TESTS := not (long or further and once)
+VM_TESTS := not long
 
 $(VM_STAMP): $(STAMP)
 	@.ci/setup vm

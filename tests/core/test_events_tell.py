@@ -169,7 +169,8 @@ class EventMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         motion = self.motion
         if motion.turn.step is None:  # else a step failed, and that is what is to be told
-            motion.run(motion.now + 240.0)  # no fight lasts longer, and nothing is forgotten yet
+            # No fight lasts longer. Five minutes would always have a whole decision in them.
+            motion.run(motion.now + 240.0)
             before = self.concluded()
             motion.all_anew()
             motion.run(motion.now + 20.0)

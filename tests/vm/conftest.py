@@ -39,16 +39,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about software that the host does without."""
+    """Leave out what is about software that the host does without, or was seen on the first."""
     elsewhere = [item for item in items if isinstance(item, pytest.Function) and not _fits(item)]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]
 
 
 def _fits(item: pytest.Function) -> bool:
-    """Whether the host of a test has what the test is about."""
+    """Whether the host of a test has what the test is about, and it is to be seen there."""
     if "host" not in item.fixturenames:
         return True
+    if item.get_closest_marker("once") and item.get_closest_marker("further"):
+        return False
     recipe = image.RECIPES[str(item.callspec.params["host"])]
     clients = {marker.args[0] for marker in item.iter_markers("client")}
     only = {marker.args[0] for marker in item.iter_markers("only")}

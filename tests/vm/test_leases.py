@@ -21,12 +21,10 @@ from tests.vm.streams import Stream, stream
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # Debian 12 and 13 have the same dhclient, its last release.
+ONCE = {"dhclient": [pytest.mark.once]}
 CLIENTS = [
-    *(
-        pytest.param(name, marks=pytest.mark.client(name))
-        for name in ("networkd", "NetworkManager", "dhcpcd")
-    ),
-    pytest.param("dhclient", marks=[pytest.mark.client("dhclient"), pytest.mark.once]),
+    pytest.param(name, marks=[pytest.mark.client(name), *ONCE.get(name, ())])
+    for name in ("networkd", "NetworkManager", "dhcpcd", "dhclient")
 ]
 # A MAC of its own: an ENI that comes back is served at once with what it had before.
 THREE = replace(script("ens6", 6), ipv4=("10.0.6.10", "10.0.6.77", "10.0.6.5"))
