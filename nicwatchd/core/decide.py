@@ -83,8 +83,8 @@ class Decider:
 
     def is_stale(self, now: float) -> bool:
         """Whether everything is to be decided anew, however little changed."""
-        surprised = any(interface.surprised for interface in self.host.interfaces.values())
-        return now >= self._earlier.at + (AGAIN if surprised else WHOLE)
+        age, interfaces = now - self._earlier.at, self.host.interfaces.values()
+        return age >= WHOLE or (age >= AGAIN and any(i.surprised for i in interfaces))
 
     def forget(self, now: float) -> None:
         """Draw every conclusion of the next decision anew."""

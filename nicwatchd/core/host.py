@@ -204,8 +204,8 @@ class Host:
     @property
     def records(self) -> dict[Key, Record]:
         """What a later run of the daemon needs to know of others' addresses."""
-        found = ((i.key, i.facts.floating.record) for i in self.interfaces.values())
-        return {key: record for key, record in found if record is not NO_RECORD}
+        found = ((i, i.facts.floating.record) for i in self.interfaces.values())
+        return {i.key: record for i, record in found if record is not NO_RECORD}
 
     def hint(self, index: int, now: float) -> None:
         """Poll IMDS about an interface at once, since the kernel reported a change of its link."""
@@ -291,7 +291,8 @@ class Host:
         """What happened since the last call, in order within each interface."""
         news, self._news = self._news, []
         for interface in self.interfaces.values():
-            news += [StateChanged(*change) for change in interface.drain()]
+            if interface.changes:
+                news += [StateChanged(*change) for change in interface.drain()]
         for interface in self.interfaces.values():
             if (began := interface.fights.news()) is not None:
                 news.append(FightChanged(interface.view(), began))

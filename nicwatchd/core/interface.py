@@ -17,7 +17,7 @@ from nicwatchd.core.backoff import Share
 from nicwatchd.core.evidence import Status, Verdict, Witness, judge
 from nicwatchd.core.facts import UDEV_PATIENCE, Facts
 from nicwatchd.core.fights import Fights
-from nicwatchd.core.health import FamilyHealth
+from nicwatchd.core.health import FamilyHealth, Health, worst
 from nicwatchd.core.lifecycle import Event, Lifecycle, State, Transition
 from nicwatchd.core.metadata import NOT_ASKED, Answer, EniMetadata, Value
 from nicwatchd.core.model import (
@@ -52,12 +52,14 @@ class Interface:
 
     def __init__(self, link: Link, now: float, policy: Policy, *, came: bool = False) -> None:
         """`came`: as in `Facts`."""
+        self.key: Key = (link.index, link.mac)  # what identifies it; never the name
         self.facts = Facts(link, now, came=came)
         self.lifecycle = Lifecycle(now, policy.patience)
         self.polling = Polling(now)
         self.share = Share()
         self.fights = Fights()
         self.treatment: Treatment = Managed()  # until the first decision
+        self.is_polled = is_asked_about(self.treatment)  # whether IMDS is asked about it
         self.witness: Witness | None = None
         self.verdicts: Mapping[Family, Verdict] = {}
         self.plan = Plan(link.index)
@@ -73,8 +75,10 @@ class Interface:
         self.shadows: tuple[Reason, ...] = ()  # foreign rules that win over ours
         self.unequal: frozenset[Family | None] = frozenset()  # families that are not as planned
         self.health: Mapping[Family, FamilyHealth] = {}
-        self._surprises: dict[str, Reason] = {}  # exceptions that persist, by work
-        self._changes: list[tuple[View, Transition]] = []
+        self.worst: Health | None = None  # the health of both families; None: not judged
+        self.surprised: Reason | None = None  # an exception of ours that persists
+        self._surprises: dict[str, Reason] = {}  # all of these, by work
+        self.changes: list[tuple[View, Transition]] = []  # which nobody was told of yet
         self._note_transitions()
 
     @property
@@ -83,24 +87,9 @@ class Interface:
         return self.facts.link
 
     @property
-    def key(self) -> Key:
-        """What identifies it: ifindex and MAC; never the name."""
-        return (self.link.index, self.link.mac)
-
-    @property
-    def is_polled(self) -> bool:
-        """Whether IMDS is asked about this interface."""
-        return is_asked_about(self.treatment)
-
-    @property
     def is_secondary(self) -> bool:
         """Whether we configure it, and it is an interface with IP addresses."""
         return isinstance(self.treatment, Managed) and self.lifecycle.state is not State.IGNORED
-
-    @property
-    def surprised(self) -> Reason | None:
-        """An exception of ours in the work on it, that persists."""
-        return next(iter(self._surprises.values()), None)
 
     # --- facts -------------------------------------------------------------------------------
 
@@ -122,6 +111,7 @@ class Interface:
         `pods`: the addresses that IMDS lists for the primary may be those of a container network.
         """
         self.treatment, self.groups = treatment, groups
+        self.is_polled = is_asked_about(treatment)
         left = self.own.policy.addresses is AddressMode.NONE
         self.leaves_addresses = left or (pods and isinstance(treatment, Primary))
         if isinstance(treatment, Released):
@@ -237,7 +227,7 @@ class Interface:
 
     def take_health(self, health: Mapping[Family, FamilyHealth]) -> None:
         """Record whether its families work."""
-        self.health = health
+        self.health, self.worst = health, worst(each.health for each in health.values())
 
     def surprise(self, where: str, error: str | None) -> None:
         """Record an exception of ours that was caught; None clears it."""
@@ -246,6 +236,7 @@ class Interface:
         else:
             text = f"internal error in {where}: {error}; what is configured stays"
             self._surprises[where] = Reason("internal-error", text)
+        self.surprised = next(iter(self._surprises.values()), None)
 
     @property
     def undecided(self) -> frozenset[Family]:
@@ -276,11 +267,11 @@ class Interface:
         self._note_transitions()
 
     def _note_transitions(self) -> None:
-        self._changes += [(self.view(), transition) for transition in self.lifecycle.drain()]
+        self.changes += [(self.view(), transition) for transition in self.lifecycle.drain()]
 
     def drain(self) -> list[tuple[View, Transition]]:
         """The transitions since the last call, each with the interface as it was then."""
-        changes, self._changes = self._changes, []
+        changes, self.changes = self.changes, []
         return changes
 
     def view(self) -> View:

@@ -272,7 +272,7 @@ class Picture:
             udev=frozenset(i.link.index for i in interfaces if i.facts.asks_udev(now)),
             known=self._host.keys,
             hosts=self.stale.take_hosts(self._host.candidates),
-            closed=self.stale.take_closed(self._host.enis),
+            closed=self._host.enis if self.stale.take_closed() else None,
             defaults=self.stale.take_defaults(),
             ruleset=self.stale.take_ruleset() and is_marking,
             marked=marked,

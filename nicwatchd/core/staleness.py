@@ -149,10 +149,10 @@ class Staleness:
             self._hosts_read = frozenset().union(*candidates.values())
         return self._hosts_read if stale else frozenset()
 
-    def take_closed(self, enis: frozenset[int]) -> frozenset[int] | None:
-        """The links through which what else main has is of no interest; None: nothing to read."""
+    def take_closed(self) -> bool:
+        """Whether to read what else main has than routes through ENIs."""
         closed, self.closed = self.closed or self._reading_everything, False
-        return enis if closed else None
+        return closed
 
     def take_defaults(self) -> bool:
         """Whether main's default routes are to be read."""

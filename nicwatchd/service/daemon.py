@@ -174,7 +174,8 @@ class Daemon:
         timeout = max(0.0, self.turn.next_at().at - self._clock())
         items: list[Item] = []
         with contextlib.suppress(TimeoutError):
-            items.append(await asyncio.wait_for(self._inbox.get(), timeout))
+            async with asyncio.timeout(timeout):  # without a task of its own, unlike wait_for
+                items.append(await self._inbox.get())
         while not self._inbox.empty():
             items.append(self._inbox.get_nowait())
         if slept := self._slept():  # and anything may have changed without an event

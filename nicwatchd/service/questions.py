@@ -34,6 +34,7 @@ class Questions:
         self._readers: dict[Key, EniReader] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._asked: dict[Key, float] = {}
+        self._known: frozenset[Key] = frozenset()  # the interfaces, as of the last time
         self._primary: asyncio.Task[None] | None = None
         self._macs: asyncio.Task[None] | None = None  # the last question for the list of MACs
 
@@ -42,7 +43,9 @@ class Questions:
 
         `primary`: whether the primary's MAC is to be asked for.
         """
-        self.keep_only(host.keys)
+        if host.keys is not self._known:
+            self._known = host.keys
+            self._keep_only(host.keys)
         if primary:
             self.ask_primary()
         if host.unlinked.asks(now, host.policy):
@@ -106,7 +109,7 @@ class Questions:
             await asyncio.sleep(0 if isinstance(answer, Value) else pause)
             pause = min(pause * 2, PRIMARY_CAP)
 
-    def keep_only(self, keys: AbstractSet[Key]) -> None:
+    def _keep_only(self, keys: AbstractSet[Key]) -> None:
         """Cancel the questions about all other interfaces."""
         for key in (self._readers.keys() | self._tasks.keys()) - keys:
             self._drop(key)

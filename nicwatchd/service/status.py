@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -312,13 +313,10 @@ def _value(answer: Answer[T]) -> T | None:
 
 def headline(interfaces: Iterable[Interface]) -> str:
     """One line for `systemctl status`: how many of the ENIs work, and the states of all."""
-    counts = dict.fromkeys(State, 0)
-    judged: list[Health | None] = []
-    for interface in interfaces:
-        counts[interface.lifecycle.state] += 1
-        if interface.health:
-            judged.append(worst(each.health for each in interface.health.values()))
+    found = [(interface.lifecycle.state, interface.worst) for interface in interfaces]
+    judged = [health for _, health in found if health]
     working = judged.count(Health.WORKING)
     parts = [f"{working} of {len(judged)} interfaces work"] if judged else []
-    parts += [f"{count} {state}" for state, count in counts.items() if count]
+    counts = Counter(state for state, _ in found)
+    parts += [f"{counts[state]} {state}" for state in State if counts[state]]
     return ", ".join(parts) or "no interfaces"
