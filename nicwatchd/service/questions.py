@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 
 from nicwatchd.core import asking
 from nicwatchd.core.host import Host
@@ -43,9 +42,7 @@ class Questions:
 
         `primary`: whether the primary's MAC is to be asked for.
         """
-        if host.keys is not self._known:
-            self._known = host.keys
-            self._keep_only(host.keys)
+        self._keep_only(host.keys)
         if primary:
             self.ask_primary()
         if host.unlinked.asks(now, host.policy):
@@ -109,8 +106,11 @@ class Questions:
             await asyncio.sleep(0 if isinstance(answer, Value) else pause)
             pause = min(pause * 2, PRIMARY_CAP)
 
-    def _keep_only(self, keys: AbstractSet[Key]) -> None:
+    def _keep_only(self, keys: frozenset[Key]) -> None:
         """Cancel the questions about all other interfaces."""
+        if keys is self._known:
+            return  # nearly always
+        self._known = keys
         for key in (self._readers.keys() | self._tasks.keys()) - keys:
             self._drop(key)
 

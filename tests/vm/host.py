@@ -144,13 +144,13 @@ class VmHost:
         # lacks what it takes over from main, and main may have nicwatchd's default instead.
         for eni in (self.vpc.primary, *enis):
             if self.vpc.serves_dhcp(eni):
-                await self.eventually(partial(self.leads_out, eni))
+                await self.eventually(partial(self._leads_out, eni))
         before: list[str] = []
         while before != (now := await self._settled()):
             before = now
         return now
 
-    async def leads_out(self, eni: Eni) -> bool:
+    async def _leads_out(self, eni: Eni) -> bool:
         """Whether main has default routes by an ENI, of each of its families, not nicwatchd's."""
         families = {f"-{address.version}" for address in eni.addresses()}
         link = await self.link_of(eni)

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from nicwatchd.core.model import Family
@@ -54,8 +53,6 @@ class Beside:
     async def _life(self, number: int) -> dict[str, Found]:
         """From attach to detach: two renewals of all leases, and the link down and up, between."""
         found: dict[str, Found] = {}
-        # systemd-networkd has just been restarted, perhaps, and knows no IPv6 router yet.
-        await self._host.eventually(partial(self._host.leads_out, self._host.vpc.primary))
         async with unbound.looking(self._host) as seen:
             async with self._plugged(number) as eni:
                 await asyncio.sleep(self._windows.usual)

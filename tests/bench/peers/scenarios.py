@@ -88,6 +88,7 @@ class Play:
         await self._host.use(plugged)
         found = self._agent.say("second without the drop-in", await self._second(plugged, second))
         await guest.unmask_drop_in(self._host)
+        await self._host.use(plugged)  # systemd-networkd, restarted, knows no IPv6 router yet
         await self._detach(first)
         return found
 
